@@ -1,0 +1,93 @@
+# `make run` and `make test` do all of their own set-up. They need GNU make and Python 3.11 or later;
+# everything else goes into .venv, from lock files with hashes.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+LOCK := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/python -m uv pip compile --quiet --no-config \
+	--universal --python-version 3.11 --generate-hashes
+
+GENERATED := ingesteddata practicemodels production_deployment reports
+CACHES := .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache htmlcov
+
+# A .venv that cannot import pip was left half-made, or its Python was upgraded or removed: made anew.
+BROKEN := $(shell test -d .venv && ! $(BIN)/python -c 'import pip' 2>/dev/null && echo FORCE)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run serve test coverage lint bench sample lock clean reset FORCE
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+run: .venv/.runtime ## run the whole process once, as cron does (ARGS="..." is passed on)
+	@$(BIN)/python fullprocess.py $(ARGS)
+
+serve: .venv/.runtime ## serve the API and the dashboard (ARGS="..." is passed on)
+	@$(BIN)/python app.py $(ARGS)
+
+test: .venv/.dev ## run every test (quick ones only: ARGS='-m "not slow"')
+	@$(BIN)/python -m pytest $(ARGS)
+
+coverage: .venv/.dev ## run every test and list the lines that none of them reaches
+	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+lint: .venv/.dev ## check style, format and types
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy
+
+bench: .venv/.dev ## measure speed, scale and quality (minutes to hours)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+sample: .venv/.runtime ## write the sample company into sourcedata/ and testdata/ anew (same seed, same bytes)
+	@$(BIN)/python -m attrition.simulation sample --out . $(ARGS)
+
+lock: .venv/.dev ## write the lock files from requirements*.txt (newest allowed: ARGS=--upgrade)
+	@$(LOCK) $(ARGS) --output-file requirements.lock requirements.txt
+	@$(LOCK) $(ARGS) --constraint requirements.lock --output-file requirements-dev.lock requirements-dev.txt
+
+clean: ## remove .venv and caches; data, models, history and reports stay
+	@rm -rf .venv $(CACHES)
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+reset: ## remove all that was generated, HISTORY AND PRODUCTION INCLUDED (needs CONFIRM=yes)
+	@test "$(CONFIRM)" = yes || { \
+		echo "make reset removes $(GENERATED): the deployed model, the history of all runs and contacts" \
+			"and the reports are lost. sourcedata and testdata stay. To go on: make reset CONFIRM=yes" >&2; \
+		exit 1; }
+	@rm -rf $(GENERATED)
+
+# The stamps are written last, so that their existence means the installation completed.
+.venv/.runtime: requirements.lock $(BROKEN) | .venv/bin/python
+	$(call install,requirements.lock)
+	@touch $@
+
+# The dev lock contains the runtime lock, pin by pin: `make run` after `make test` installs nothing.
+.venv/.dev: requirements-dev.lock requirements.lock $(BROKEN) | .venv/bin/python
+	$(call install,requirements-dev.lock)
+	@touch .venv/.runtime $@
+
+define install
+@echo "installing dependencies (once, about a minute)" >&2
+@$(PIP) --requirement $(1) || { \
+	echo "make: installing $(1) failed, the reason is above. The first set-up needs the network;" \
+		"the same command again goes on from here." >&2; \
+	exit 1; }
+endef
+
+.venv/bin/python: $(BROKEN)
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "make: found no '$(PYTHON)', expected Python 3.11 or later. Install it (Debian: apt install" \
+			"python3 python3-venv) or name yours: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: '$(PYTHON)' is $$($(PYTHON) -V 2>&1), expected Python 3.11 or later. Name another:" \
+			"make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "make: '$(PYTHON)' cannot make virtual environments. Install its venv module" \
+			"(Debian: apt install python3-venv) and run the same command again" >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv --clear .venv || { rm -rf .venv; exit 1; }

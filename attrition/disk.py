@@ -1,0 +1,247 @@
+"""The only file that writes and reads back artefacts: atomic commits, hashes, records, the run lock.
+
+A step writes all of its files in one `commit`: they are staged beside their destination, one rename
+makes them count, and whoever comes next finishes what a crash interrupted. So there are no half
+results, whichever instruction a process dies at.
+
+Standard library only: a tick of cron that finds nothing new imports nothing else.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attrition.errors import AttritionError, Busy, Damaged
+
+logger = logging.getLogger(__name__)
+
+Content = bytes | Callable[[Path], object]
+Record = dict[str, Any]
+
+STAGING, COMMITTED = ".staging", ".committed"
+FOLDER_MODE, FILE_MODE = 0o750, 0o640
+CHUNK = 1 << 20
+
+
+def utc_now() -> str:
+    """Return the time as UTC ISO 8601, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def sha256_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hash a file's content; "" when there is no such file."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return digest.hexdigest()
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder of ours, not readable by others, with its parents."""
+    if not folder.is_dir():
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        fsync_folder(folder.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace one file atomically: readers see the old content or the new, never a part."""
+    make_folder(path.parent)
+    temporary = path.with_name(f".{os.getpid()}.tmp")
+    try:
+        _write_new(temporary, data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+
+
+def _write_new(path: Path, content: Content) -> None:
+    """Create a file that did not exist, and have it on the disk before returning."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            content(path)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+# ---- several files as one
+
+
+def commit(record_path: Path, files: Mapping[Path, Content], record: Record) -> Record:
+    """Write files and the record that names them, all of them or none; return the record.
+
+    All lie in the record's folder. The record gets `outputs`, the sha256 of each file, and a seal.
+    """
+    folder = record_path.parent
+    make_folder(folder)
+    finish_commit(folder)
+    staging = folder / STAGING
+    staging.mkdir(mode=FOLDER_MODE)
+    outputs = {}
+    for path, content in files.items():
+        assert path.parent == folder, f"{path} lies outside {folder}"
+        _write_new(staging / path.name, content)
+        outputs[path.name] = sha256_file(staging / path.name)
+    record = sealed({**record, "outputs": outputs})
+    _write_new(staging / record_path.name, encode(record))
+    fsync_folder(staging)
+    os.rename(staging, folder / COMMITTED)
+    fsync_folder(folder)
+    finish_commit(folder)
+    return record
+
+
+def finish_commit(folder: Path) -> None:
+    """Complete a commit that a crash interrupted; throw away one that never counted."""
+    committed = folder / COMMITTED
+    if committed.is_dir():
+        for staged in sorted(committed.iterdir(), key=lambda path: (path.suffix == ".json", path)):
+            os.replace(staged, folder / staged.name)
+        fsync_folder(folder)
+        fsync_folder(committed)
+        committed.rmdir()
+        fsync_folder(folder)
+    if (folder / STAGING).is_dir():
+        shutil.rmtree(folder / STAGING)
+
+
+# ---- records
+
+
+def encode(record: Record) -> bytes:
+    """Return a record as JSON with sorted keys: same record, same bytes."""
+    text = json.dumps(record, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "surrogateescape") + b"\n"
+
+
+def sealed(record: Record) -> Record:
+    """Add the hash of all the rest, by which a damaged record is known."""
+    rest = {key: value for key, value in record.items() if key != "seal"}
+    return {**rest, "seal": sha256_bytes(encode(rest))}
+
+
+def read_record(path: Path) -> Record | None:
+    """Read a record; None when there is none.
+
+    Raises: Damaged when it is not JSON or not what was sealed.
+    """
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Damaged(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        record = json.loads(raw.decode("utf-8", "surrogateescape"))
+        intact = isinstance(record, dict) and sealed(record) == record
+    except (ValueError, RecursionError):
+        intact = False
+    if not intact:
+        raise Damaged(f"{path}: is not what was written (its seal does not match)")
+    return dict(record)
+
+
+def is_fresh(record_path: Path, inputs: Mapping[str, str]) -> bool:
+    """Were the present inputs already worked on, and are the outputs still what was written?"""
+    try:
+        record = read_record(record_path)
+    except Damaged as error:
+        logger.warning("%s; it is made again", error)
+        return False
+    if record is None or record.get("inputs") != dict(inputs):
+        return False
+    return not damaged_outputs(record_path.parent, record)
+
+
+def damaged_outputs(folder: Path, record: Record) -> list[str]:
+    """Name the files that are missing or do not hash as the record says."""
+    outputs = record.get("outputs", {})
+    return [name for name, digest in outputs.items() if sha256_file(folder / name) != digest]
+
+
+# ---- arrays
+
+
+def arrays_bytes(**arrays: Any) -> bytes:
+    """Return named numpy arrays as the bytes of an .npz file: same arrays, same bytes."""
+    import io
+
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Read named arrays; nothing pickled is ever read.
+
+    Raises: Damaged.
+    """
+    import io
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise Damaged(f"{path}: cannot be read ({error})") from error
+
+
+# ---- one run at a time
+
+
+@contextmanager
+def run_lock(path: Path) -> Iterator[None]:
+    """Hold the one lock of this installation for as long as the block lasts.
+
+    The kernel frees it when the process dies, however it dies.
+
+    Raises: Busy when another process holds it.
+    """
+    make_folder(path.parent)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy("another run is at work; nothing to do here") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def explain(error: OSError) -> AttritionError:
+    """Turn a failed system call into a line that names the path and says what still holds."""
+    where = error.filename or "a file"
+    reason = error.strerror or error
+    return AttritionError(f"{where}: {reason}; what was there before still counts")

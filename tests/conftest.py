@@ -1,0 +1,109 @@
+"""A whole configured project in a temporary folder, and rows to put into it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fullprocess
+from attrition import cli, dependencies
+from attrition import config as configuration
+from attrition.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+PLAIN_KEYS = {
+    "input_folder_path": "sourcedata",
+    "output_folder_path": "ingesteddata",
+    "test_data_path": "testdata",
+    "output_model_path": "practicemodels",
+    "prod_deployment_path": "production_deployment",
+}
+
+
+def write_config(folder: Path, **settings: Any) -> Config:
+    """Write config.json into a folder, make the folders of the sources, and load it."""
+    for name in ("sourcedata", "testdata"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(PLAIN_KEYS | settings))
+    return configuration.load(folder / "config.json")
+
+
+def make_rows(
+    n: int = 600, *, seed: int = 0, prefix: str = "c", signal: float = 2.0, first: int = 0
+) -> pd.DataFrame:
+    """Rows of the plain form: little activity means that a client leaves."""
+    rng = np.random.default_rng(seed)
+    activity = rng.lognormal(4, 1, n).round()
+    odds = -1.2 - signal * (np.log1p(activity) - 4)
+    return pd.DataFrame(
+        {
+            "corporation": [f"{prefix}{first + i}" for i in range(n)],
+            "lastmonth_activity": activity.astype(int),
+            "lastyear_activity": (activity * rng.uniform(8, 14, n)).astype(int),
+            "number_of_employees": rng.integers(1, 500, n),
+            "exited": (rng.random(n) < 1 / (1 + np.exp(-odds))).astype(int),
+        }
+    )
+
+
+def run_whole(config: Config, *more: str) -> int:
+    """Run the whole process in this process."""
+    return fullprocess.main(["--config", str(config.file), "--quiet", *more])
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """The package index is the one thing we ask of the outside; tests ask nobody."""
+    if "test_dependencies" not in request.node.nodeid:
+        monkeypatch.setattr(dependencies, "ask_all", lambda names: dict.fromkeys(names))
+
+
+@pytest.fixture
+def empty_project(tmp_path: Path) -> Config:
+    """A configured project without any data."""
+    return write_config(tmp_path)
+
+
+@pytest.fixture
+def small_project(tmp_path: Path) -> Config:
+    """A configured project with 600 labelled rows, 200 open ones and 300 test rows; nothing run."""
+    config = write_config(tmp_path, contact_capacity=20)
+    make_rows().to_csv(config.input_folder / "history.csv", index=False)
+    current = make_rows(200, seed=1, prefix="now").assign(exited="")
+    current.to_csv(config.input_folder / "current.csv", index=False)
+    make_rows(300, seed=2, prefix="test").to_csv(config.test_folder / "testdata.csv", index=False)
+    return config
+
+
+@pytest.fixture(scope="session")
+def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose whole process ran once; copied, never changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    config = write_config(folder, contact_capacity=20)
+    make_rows().to_csv(config.input_folder / "history.csv", index=False)
+    current = make_rows(200, seed=1, prefix="now").assign(exited="")
+    current.to_csv(config.input_folder / "current.csv", index=False)
+    make_rows(300, seed=2, prefix="test").to_csv(config.test_folder / "testdata.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dependencies, "ask_all", lambda names: dict.fromkeys(names))
+        assert run_whole(config) == 0
+    return folder
+
+
+@pytest.fixture
+def project(finished_folder: Path, tmp_path: Path) -> Config:
+    """A whole configured project after its first run."""
+    folder = tmp_path / "project"
+    shutil.copytree(finished_folder, folder, symlinks=True)
+    return configuration.load(folder / "config.json")
+
+
+@pytest.fixture
+def perform() -> Callable[..., Any]:
+    """Run a step as fullprocess does, with its duration kept."""
+    return cli.perform

@@ -1,0 +1,220 @@
+"""Call every endpoint of a running app and keep the answers.
+
+Reads:  the API over HTTP; the names of the files in testdata/
+Writes: reports/apireturns.txt
+Run:    python apicalls.py [--config PATH] [--url URL]
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from attrition import access, cli, disk
+from attrition.config import Config
+from attrition.errors import AttritionError
+
+TIMEOUT_S = 10.0
+WIDTH = 100
+CLIENTS_ASKED = 2
+
+
+@dataclass(frozen=True)
+class Call:
+    """One question and its answer; `answer` is text to read, `value` what JSON made of it."""
+
+    method: str
+    path: str
+    status: int | None
+    elapsed_ms: float
+    answer: str
+    value: Any = None
+
+    @property
+    def is_good(self) -> bool:
+        return self.status == 200
+
+    def line(self) -> str:
+        """Say in one line how it went."""
+        asked = f"{self.method:4} {self.path}"
+        return f"{self.status or '---'} {self.elapsed_ms:6.0f} ms  {asked}  {self.short}"
+
+    @property
+    def short(self) -> str:
+        """What the answer holds, or what went wrong, in a few words."""
+        if isinstance(self.value, dict):
+            if not self.is_good:
+                return str(self.value.get("error", "an error without a sentence"))
+            return "{" + ", ".join(self.value) + "}"
+        lines = self.answer.splitlines()
+        return f"{len(lines)} lines" if len(lines) > 1 else self.answer
+
+
+@dataclass(frozen=True)
+class ApiCalls:
+    """All answers of one round."""
+
+    url: str
+    made: str
+    calls: tuple[Call, ...]
+    fresh: bool = False
+
+    @property
+    def failed(self) -> list[Call]:
+        return [call for call in self.calls if not call.is_good]
+
+    def summary(self) -> str:
+        asked = f"{len(self.calls)} calls of {self.url}"
+        if not self.failed:
+            return f"{asked}: all answered as they should"
+        failed = "; ".join(f"{call.method} {call.path}: {call.short}" for call in self.failed)
+        return f"{asked}: {len(self.failed)} failed: {failed}"
+
+
+def readable(value: Any, indent: str = "") -> str:
+    """Write JSON so that a person can read it: what fits on a line stands on one.
+
+    >>> print(readable({"count": 2, "names": ["a", "b"]}))
+    {"count": 2, "names": ["a", "b"]}
+    """
+    line = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    if not isinstance(value, dict | list) or len(indent) + len(line) <= WIDTH:
+        return line
+    inner = indent + " "
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(key)}: {readable(value[key], inner)}" for key in sorted(value)]
+    else:
+        parts = [readable(item, inner) for item in value]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    body = f",\n{inner}".join(parts)
+    return f"{opening}\n{inner}{body}\n{indent}{closing}"
+
+
+# ---- the calls
+
+
+class Caller:
+    """Asks one app, with a timeout on each call, past any proxy and without following redirects."""
+
+    def __init__(self, url: str, token: str | None, timeout_s: float) -> None:
+        self.url, self.timeout_s = url.rstrip("/"), timeout_s
+        self.session = requests.Session()
+        self.session.trust_env = False
+        if token:
+            self.session.headers["Authorization"] = f"Bearer {token}"
+
+    def ask(self, path: str, body: Any = None) -> Call:
+        """Ask once; an answer that does not come is told in words and has no status."""
+        method = "GET" if body is None else "POST"
+        start = time.monotonic()
+        try:
+            response = self.session.request(
+                method, self.url + path, json=body, timeout=self.timeout_s, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            elapsed_ms = 1000 * (time.monotonic() - start)
+            return Call(method, path, None, elapsed_ms, f"no answer ({type(error).__name__})")
+        elapsed_ms = 1000 * (time.monotonic() - start)
+        answer, value = _told(response)
+        return Call(method, path, response.status_code, elapsed_ms, answer, value)
+
+
+def _told(response: requests.Response) -> tuple[str, Any]:
+    kind = response.headers.get("Content-Type", "").partition(";")[0]
+    if kind == "application/json":
+        try:
+            value = response.json()
+        except requests.JSONDecodeError:
+            return "not the JSON that it says", None
+        return readable(value), value
+    if kind == "text/csv":
+        return response.content.decode("utf-8", "replace"), None
+    digest = disk.sha256_bytes(response.content)
+    return f"{kind}, {len(response.content):,} bytes, sha256 {digest[:16]}", None
+
+
+def call_all(ask: Caller, datafiles: list[str]) -> Iterator[Call]:
+    """Ask every endpoint; what one answers is what the next is asked about."""
+    yield ask.ask("/scoring")
+    yield ask.ask("/summarystats")
+    yield ask.ask("/diagnostics")
+    ranked = ask.ask(f"/clients?limit={CLIENTS_ASKED}")
+    yield ranked
+    clients = ranked.value["clients"] if ranked.is_good else []
+    records = []
+    for row in clients:
+        known = ask.ask("/clients/" + quote(row["client"], safe=""))
+        yield known
+        records += [known.value["features"]] if known.is_good and known.value["features"] else []
+    if records:
+        yield ask.ask("/prediction", {"records": records})
+    for name in datafiles:
+        yield ask.ask("/prediction", {"datafile": name})
+    yield ask.ask("/contactlist.csv")
+    yield ask.ask("/report.pdf")
+    unknown = ask.ask("/figures/-.png")
+    for name in (unknown.value or {}).get("figures", []):
+        yield ask.ask(f"/figures/{name}.png")
+    yield ask.ask("/")
+
+
+def default_url(config: Config) -> str:
+    """Where the app of a config listens, as a caller on the same machine reaches it."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.api.host, config.api.host)
+    return (
+        f"http://[{host}]:{config.api.port}" if ":" in host else f"http://{host}:{config.api.port}"
+    )
+
+
+def is_running(config: Config, url: str | None = None, timeout_s: float = 2.0) -> bool:
+    """Does an app of ours answer there?"""
+    return _is_ours(Caller(url or default_url(config), None, timeout_s).ask("/health"))
+
+
+def _is_ours(health: Call) -> bool:
+    return isinstance(health.value, dict) and "warnings" in health.value
+
+
+def call_api(config: Config, url: str | None = None, timeout_s: float = TIMEOUT_S) -> ApiCalls:
+    """Call every endpoint and write the answers; `failed` lists those that were not as they should.
+
+    Raises: AttritionError when no app answers there.
+    """
+    caller = Caller(url or default_url(config), access.read_token(config), timeout_s)
+    health = caller.ask("/health")
+    if health.status is None:
+        raise AttritionError(f"{caller.url}: {health.answer}; start the app with python app.py")
+    if not _is_ours(health):
+        raise AttritionError(f"{caller.url}: something else answers there; name ours with --url")
+    folder = config.test_folder
+    names = sorted(path.name for path in folder.glob("*.csv")) if folder.is_dir() else []
+    calls = (health, *call_all(caller, names))
+    made = disk.utc_now()
+    parts = [f"{call.method} {call.path}\n{call.status}\n{call.answer}\n" for call in calls]
+    text = f"Answers of {caller.url}, {made}\n\n" + "\n".join(parts)
+    disk.write_bytes(config.api_returns, text.encode("utf-8", "backslashreplace"))
+    return ApiCalls(caller.url, made, calls)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--url", help="default: api.host and api.port of config.json")
+    options = parser.parse_args(argv)
+
+    def work(config: Config) -> int:
+        answers = call_api(config, options.url)
+        for call in answers.calls:
+            print(call.line())
+        print(answers.summary())
+        return 1 if answers.failed else 0
+
+    return cli.guard(options, work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,680 @@
+"""Serve predictions, the ranked clients, the diagnostics and the dashboard over what is on disk.
+
+Reads:  production_deployment/, reports/, ingesteddata/finaldata.csv, testdata/, sourcedata/
+Writes: nothing
+Run:    python app.py [--config PATH] [--host HOST] [--port PORT] [--workers N]
+"""
+
+import csv
+import io
+import logging
+import math
+import sys
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    jsonify,
+    render_template,
+    request,
+    url_for,
+)
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.routing import BaseConverter
+
+from attrition import access, bodies, cli, dashboard, history
+from attrition import config as configuration
+from attrition.bodies import ApiError
+from attrition.config import Config
+from attrition.disk import Record
+from attrition.errors import Damaged
+from attrition.releases import Release
+from attrition.shelf import NotReady, Production, Shelf
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+logger = logging.getLogger("attrition.app")
+
+WEB = Path(__file__).resolve().parent / "attrition" / "web"
+MAX_BODY_BYTES = 1 << 20
+THRESHOLD = 0.5
+DEFAULT_LIMIT, MAX_LIMIT = 50, 1_000
+RETRY_AFTER_S = 60
+WORKERS = 2
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+API_POLICY = "default-src 'none'"
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'"
+)
+# What a person opens in a browser, which can show the token as a password only.
+FOR_BROWSERS = frozenset({"show_dashboard", "static", "figure", "report", "contact_list"})
+PARAMETERS = {
+    "list_clients": {"limit", "offset", "manager", "min_risk"},
+    "show_dashboard": {"manager", "show"},
+}
+SENTENCES = {
+    400: ("bad_request", "the request cannot be read"),
+    404: ("not_found", "there is nothing under this address"),
+    405: ("method_not_allowed", "this address does not know the method"),
+    413: ("too_large", f"the body is too large, expected at most {MAX_BODY_BYTES} bytes"),
+}
+LIST_TEXTS = ("client", "manager", "reasons")
+
+
+# ---- predictions
+
+
+def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> list[Record]:
+    """Return the risk of each row, order kept, with what the model could not make sense of.
+
+    Raises: NotReady when the model was trained on other columns than config.json names now.
+    """
+    from attrition import models
+
+    features = [name for names in release.training["features"].values() for name in names]
+    if unnamed := [name for name in features if name not in rows]:
+        raise NotReady(
+            f"the model in production needs {', '.join(unnamed)}, which config.json no longer "
+            "names; run fullprocess.py",
+            "other_columns",
+        )
+    flags: list[list[str]] = [[] for _ in range(len(rows))]
+    missing = {name: (rows[name].isna() | (rows[name] == "")).to_numpy() for name in features}
+    unseen = models.unseen_levels(model, rows)
+    for name in features:
+        if name in unseen:
+            _flag(flags, unseen[name] & ~missing[name], f"unknown level of {name}")
+        if name not in release.training["missing_seen"]:
+            _flag(flags, missing[name], f"no value of {name}, which was never missing in training")
+    risks = models.predict(model, rows)
+    return [
+        {
+            "client": name or None,
+            "risk": float(risk),
+            "outcome": int(risk >= THRESHOLD),
+            "flags": flags[i],
+        }
+        for i, (name, risk) in enumerate(zip(rows[client], risks, strict=True))
+    ]
+
+
+def _flag(flags: list[list[str]], where: Iterable[bool], words: str) -> None:
+    for i, is_so in enumerate(where):
+        if is_so:
+            flags[i].append(words)
+
+
+# ---- scores, clients, lists
+
+
+def scoring(release: Release, decision: Record | None) -> Record:
+    """Return what is known of how right the model in production is."""
+    score = release.score
+    sets = {
+        name: {"rows": of["rows"], "left": of["left"], "scores": of["candidate"]}
+        for name, of in score["sets"].items()
+        if of is not None
+    }
+    return {
+        "model": release.id,
+        "kind": score["candidate"]["kind"],
+        "scored_at": score["scored_at"],
+        "threshold": score["threshold"],
+        "sets": sets,
+        "replaced": score["champion"],
+        "comparison": score["comparison"],
+        "warnings": score["warnings"],
+        "latest_decision": decision
+        and {key: decision[key] for key in ("decided_at", "promoted", "rule", "reason", "release")},
+    }
+
+
+def parse_risks(data: bytes) -> "pd.DataFrame":
+    """Read the risk of every current client, the riskiest first."""
+    import pandas as pd
+
+    text = dict.fromkeys(("client", "observed_at", "manager"), str)
+    table = pd.read_csv(
+        io.BytesIO(data),
+        dtype=text,
+        keep_default_na=False,
+        na_values={name: [""] for name in ("risk", "rank", "value", "value_at_risk")},
+    )
+    return table.sort_values("rank", kind="stable", ignore_index=True)
+
+
+def parse_list(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
+
+
+def plain(row: Mapping[Any, Any]) -> Record:
+    """Return a row of a table as JSON can say it: null for what is not known."""
+    found = {}
+    for name, value in row.items():
+        value = value.item() if hasattr(value, "item") else value
+        is_unknown = value == "" or (isinstance(value, float) and math.isnan(value))
+        found[str(name)] = None if is_unknown else value
+    return found
+
+
+def read_number(name: str, default: float, low: float, high: float, *, whole: bool) -> Any:
+    """Read a number of the query string.
+
+    Raises: ApiError 422.
+    """
+    text = request.args.get(name)
+    if text is None:
+        return default
+    try:
+        number = int(text) if whole and len(text) < 20 else float(text)
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high or (whole and not isinstance(number, int)):
+        wanted = "a whole number" if whole else "a number"
+        raise ApiError(
+            422, "invalid_parameter", f"{name}: expected {wanted} from {low:g} to {high:g}"
+        )
+    return number
+
+
+def defuse(table: list[dict[str, str]], columns: Collection[str]) -> bytes:
+    """Write a table as CSV whose text no spreadsheet takes for a formula.
+
+    >>> defuse([{"client": "=1+1", "risk_change": "-0.1"}], ["client"])
+    b"client,risk_change\\r\\n'=1+1,-0.1\\r\\n"
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(table[0]) if table else [], lineterminator="\r\n")
+    writer.writeheader()
+    for row in table:
+        writer.writerow({k: _harmless(v) if k in columns else v for k, v in row.items()})
+    return text.getvalue().encode("utf-8")
+
+
+def _harmless(cell: str) -> str:
+    """Source: OWASP, CSV Injection; the full-width forms are read as formulas too."""
+    first = cell.lstrip(" \n\u00a0\ufeff")[:1]
+    return f"'{cell}" if first and first in "=+-@\t\r＝＋－＠" else cell
+
+
+# ---- the endpoints
+
+views = Blueprint("views", __name__)
+
+
+@dataclass(frozen=True)
+class State:
+    """What the requests of one application share."""
+
+    config: Config
+    shelf: Shelf
+    production: Production
+    token: str | None
+
+
+def state() -> State:
+    return current_app.extensions["attrition"]
+
+
+class ClientName(BaseConverter):
+    """A client's name in a path: any text, slashes included."""
+
+    regex = r"[\s\S]+"
+    part_isolating = False
+
+
+@views.post("/prediction")
+def prediction() -> Record:
+    """Assess the records of the body, or those of a file that lies here: all of them or none."""
+    config = state().config
+    key, value = bodies.check_body(read_body())
+    release, model = state().production.get()
+    if key == "records":
+        seen_missing = release.training["missing_seen"]
+        rows = bodies.check_records(config.columns, value, seen_missing)
+    else:
+        rows = bodies.read_datafile(config, value)
+    predictions = predict(release, model, rows, config.columns.client_name)
+    return {"model": release.id, "predictions": predictions, "count": len(predictions)}
+
+
+def read_body() -> Any:
+    """Return the JSON of the request.
+
+    Raises: ApiError.
+    """
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if request.mimetype != "application/json" or charset not in ("utf-8", "utf8"):
+        raise ApiError(415, "unsupported_type", "expected a body of type application/json, UTF-8")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise ApiError(415, "unsupported_encoding", "expected a body without a content encoding")
+    data = request.get_data(cache=False)
+    if request.content_length is None and len(data) >= MAX_BODY_BYTES:
+        raise RequestEntityTooLarge  # sent in chunks, and cut where the limit lies
+    return bodies.read_json(data)
+
+
+@views.get("/scoring")
+def show_scoring() -> Record:
+    """Say how right the model in production is, and what was decided last."""
+    config = state().config
+    release, _ = state().production.get()
+    decision = optional(state().shelf.record, config.decision_record, "deployment.py")
+    return scoring(release, decision)
+
+
+@views.get("/summarystats")
+def summarystats() -> Record:
+    """Describe each column of the data, its missing values included."""
+    record = diagnosed()
+    return {key: record[key] for key in ("diagnosed_at", "release", "columns")}
+
+
+@views.get("/diagnostics")
+def diagnostics() -> Record:
+    """Say whether anything has moved, how long the steps take, and which packages are outdated."""
+    left_out = {"columns", "inputs", "outputs", "seal"}
+    return {key: value for key, value in diagnosed().items() if key not in left_out}
+
+
+def diagnosed() -> Record:
+    return state().shelf.record(state().config.diagnostics_record, "diagnostics.py")
+
+
+@views.get("/clients")
+def list_clients() -> Record:
+    """List the current clients, the riskiest first, a page at a time."""
+    limit = read_number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT, whole=True)
+    offset = read_number("offset", 0, 0, 1e12, whole=True)
+    min_risk = read_number("min_risk", 0.0, 0, 1, whole=False)
+    manager = request.args.get("manager")
+    record, table = assessed()
+    if min_risk:
+        table = table[table["risk"] >= min_risk]
+    if manager is not None:
+        table = table[table["manager"] == manager]
+    page = table.iloc[offset : offset + limit]
+    following = None
+    if offset + limit < len(table):
+        asked = {**request.args.to_dict(), "limit": limit, "offset": offset + limit}
+        following = url_for(".list_clients", **asked)
+    return {
+        "model": record["release"],
+        "assessed_at": record["assessed_at"],
+        "clients": [plain(row) for row in page.to_dict("records")],
+        "count": len(page),
+        "total": len(table),
+        "next": following,
+    }
+
+
+@views.get("/clients/<client:name>")
+def show_client(name: str) -> Record:
+    """Tell all that is known of one current client, and why it is on the contact list if it is."""
+    record, table = assessed()
+    found = table[table["client"] == name]
+    if found.empty:
+        raise ApiError(404, "unknown_client", "there is no such current client")
+    listed = next((row for row in contact_rows() if row["client"] == name), None)
+    reasons = listed["reasons"].split("; ") if listed and listed["reasons"] else None
+    return {
+        "model": record["release"],
+        "assessed_at": record["assessed_at"],
+        **plain(found.iloc[0].to_dict()),
+        "clients": len(table),
+        "on_contact_list": listed is not None,
+        "reasons": reasons,
+        "features": latest_features(name),
+    }
+
+
+def assessed() -> tuple[Record, "pd.DataFrame"]:
+    """Return the record of the assessment and the risk of every current client."""
+    config, shelf = state().config, state().shelf
+    record_path, script = config.assessment_record, "assessment.py"
+    table = shelf.output(record_path, config.risk_scores, script, parse_risks)
+    return shelf.record(record_path, script), table
+
+
+def contact_rows() -> list[dict[str, str]]:
+    config = state().config
+    record_path, script = config.assessment_record, "assessment.py"
+    return state().shelf.output(record_path, config.contact_list, script, parse_list)
+
+
+def latest_features(name: str) -> Record:
+    config = state().config
+
+    def parse(data: bytes) -> "pd.DataFrame":
+        import pandas as pd
+
+        from attrition import schema
+
+        rows = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
+        latest = schema.current_clients(schema.typed(rows, config.columns), config.columns)
+        return latest.set_index(config.columns.client_name)[list(config.columns.features)]
+
+    record_path, script = config.ingestion_record, "ingestion.py"
+    latest = state().shelf.output(record_path, config.final_data, script, parse)
+    return plain(latest.loc[name].to_dict()) if name in latest.index else {}
+
+
+@views.get("/contactlist.csv")
+def contact_list() -> Response:
+    """Hand out the contact list for a spreadsheet."""
+    response = Response(defuse(contact_rows(), LIST_TEXTS), mimetype="text/csv")
+    response.headers["Content-Disposition"] = "attachment; filename=contactlist.csv"
+    return response
+
+
+@views.get("/report.pdf")
+def report() -> Response:
+    """Hand out the report."""
+    response = Response(reported(state().config.report), mimetype="application/pdf")
+    response.headers["Content-Disposition"] = "inline; filename=report.pdf"
+    return response
+
+
+@views.get("/figures/<name>.png")
+def figure(name: str) -> Response:
+    """Hand out one of the figures that the report is made of."""
+    if name not in figure_names():
+        raise ApiError(404, "unknown_figure", "there is no such figure", figures=figure_names())
+    return Response(reported(state().config.figure(name)), mimetype="image/png")
+
+
+def reported(path: Path) -> bytes:
+    return state().shelf.output(state().config.report_record, path, "reporting.py")
+
+
+def figure_names() -> list[str]:
+    record = state().shelf.record(state().config.report_record, "reporting.py")
+    return sorted(name[:-4] for name in record["outputs"] if name.endswith(".png"))
+
+
+@views.get("/health")
+def health() -> tuple[Record, int]:
+    """Say whether requests can be answered, from what, and what a person should look at."""
+    config, shelf, production = state().config, state().shelf, state().production
+    status, code, release = "ok", 200, None
+    warnings: list[str] = []
+    try:
+        release = production.get()[0].id
+        warnings += filter(None, [production.problem])
+    except NotReady as error:
+        is_starting = error.code == "no_model"
+        status, code = ("starting", 200) if is_starting else ("degraded", 503)
+        warnings.append(str(error))
+    for path, script in (
+        (config.monitoring_record, "fullprocess.py"),
+        (config.assessment_record, "assessment.py"),
+        (config.diagnostics_record, "diagnostics.py"),
+    ):
+        try:
+            record = shelf.record(path, script)
+        except NotReady as error:
+            warnings += [str(error)] if error.code == "damaged" else []
+        else:
+            if record.get("truth", {}).get("verdict") == "degraded":
+                warnings.append("the model in production is no longer right")
+    try:
+        run = last_run(config)
+    except Damaged:
+        run = None
+        warnings.append("the history cannot be read")
+    if run and run["outcome"] == "failed":
+        warnings.append("the last run failed; its log says why")
+    if warnings and status == "ok":
+        status = "degraded"
+    ended_at = run and run["ended_at"]
+    now = datetime.now(UTC)
+    return {
+        "status": status,
+        "release": release,
+        "last_run_ended_at": ended_at,
+        "last_run_age_s": round(dashboard.seconds_since(ended_at, now)) if ended_at else None,
+        "warnings": warnings,
+    }, code
+
+
+def last_run(config: Config) -> Record | None:
+    runs = history.read_runs(config.history, limit=1)
+    return runs[0] if runs else None
+
+
+def optional(read: Callable[..., T], *args: Any) -> T | None:
+    """Return what `read` returns, or None while it is not there."""
+    try:
+        return read(*args)
+    except NotReady:
+        return None
+
+
+@views.get("/")
+def show_dashboard() -> str:
+    """Show people the state, the contact list and the figures on one page."""
+    config, shelf = state().config, state().shelf
+    problems: list[str] = []
+
+    def tell(read: Callable[..., T], *args: Any) -> T | None:
+        try:
+            return read(*args)
+        except Damaged:
+            problems.append("the history cannot be read")
+        except NotReady as error:
+            if error.code == "damaged":
+                problems.append(str(error))
+        return None
+
+    now = datetime.now(UTC)
+    served = tell(state().production.get)
+    problems += filter(None, [state().production.problem if served else None])
+    score = served[0].score if served else None
+    monitoring = tell(shelf.record, config.monitoring_record, "fullprocess.py")
+    assessment = tell(shelf.record, config.assessment_record, "assessment.py")
+    diagnosis = tell(shelf.record, config.diagnostics_record, "diagnostics.py") or {}
+    listed = dashboard.contacts(tell(contact_rows) or [])
+    manager = request.args.get("manager", "")
+    chosen = [row for row in listed if manager in ("", row["manager"])]
+    is_cut = not manager and request.args.get("show") != "all"
+    return render_template(
+        "dashboard.html",
+        headline=dashboard.headline(score, monitoring, tell(last_run, config), now),
+        problems=[dashboard.finished(problem) for problem in dict.fromkeys(problems)],
+        release=served[0].id if served else None,
+        numbers=dashboard.numbers(assessment, config.currency),
+        assessed=f"as of {dashboard.ago(assessment['assessed_at'], now)}" if assessment else "",
+        order=config.contact_order,
+        contacts=chosen[: dashboard.CONTACTS_SHOWN] if is_cut else chosen,
+        listed=len(chosen),
+        has_value=any(row["value_at_risk"] is not None for row in listed),
+        has_moved=any(row["moved"] for row in listed),
+        managers=sorted({row["manager"] for row in listed if row["manager"]}),
+        manager=manager,
+        currency=config.currency,
+        figures=dashboard.figures(tell(figure_names) or []),
+        drift=diagnosis.get("drift"),
+        moved_columns=dashboard.moved_columns(diagnosis.get("drift")),
+        data=diagnosis.get("data"),
+        missing=dashboard.missing_columns(diagnosis.get("columns")),
+        packages=dashboard.outdated(diagnosis.get("dependencies")),
+        has_report=config.report.is_file(),
+        with_token=state().token is not None,
+    )
+
+
+# ---- what holds for every endpoint
+
+
+def check_host() -> None:
+    """Answer on the loopback interface to its own names only; elsewhere we cannot know ours.
+
+    Raises: ApiError 421.
+    """
+    named = request.headers.get("Host")
+    if named and access.is_loopback(state().config.api.host) and not access.is_own_name(named):
+        raise ApiError(421, "wrong_host", "this is not the host that the request names")
+
+
+def check_token() -> None:
+    """Let nobody past who does not show the token, where there is one; /health tells no secret.
+
+    Raises: ApiError 401.
+    """
+    token, endpoint = state().token, name_of_view()
+    if token is None or endpoint == "health":
+        return
+    shown = request.authorization
+    is_browser = endpoint in FOR_BROWSERS
+    if shown is not None and shown.type == "bearer" and access.is_same(shown.token, token):
+        return
+    password = shown.password if shown is not None and shown.type == "basic" else None
+    if is_browser and access.is_same(password, token):
+        return
+    challenge = 'Basic realm="attrition", charset="UTF-8"' if is_browser else "Bearer"
+    raise ApiError(
+        401,
+        "no_token",
+        "expected the token in the header Authorization: Bearer",
+        {"WWW-Authenticate": challenge},
+    )
+
+
+def check_parameters() -> None:
+    """Refuse parameters that nobody reads: whoever sends them expects something else.
+
+    Raises: ApiError 400.
+    """
+    if request.routing_exception is None:
+        known = PARAMETERS.get(name_of_view(), set())
+        if unknown := set(request.args) - known:
+            name = min(unknown)[:60]
+            raise ApiError(400, "unknown_parameter", f"there is no parameter {name!r}")
+
+
+def name_of_view() -> str:
+    return (request.endpoint or "").rpartition(".")[2]
+
+
+def add_headers(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    is_page = response.mimetype == "text/html"
+    response.headers["Content-Security-Policy"] = PAGE_POLICY if is_page else API_POLICY
+    return response
+
+
+def answer_error(error: ApiError) -> Response:
+    response = jsonify(error.body)
+    response.status_code = error.status
+    response.headers.update(error.headers)
+    return response
+
+
+def answer_not_ready(error: NotReady) -> Response:
+    retry = {"Retry-After": str(RETRY_AFTER_S)}
+    return answer_error(ApiError(503, error.code, str(error), retry))
+
+
+def answer_http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    code, sentence = SENTENCES.get(status, ("refused", f"{error.name.lower()}"))
+    allowed = error.valid_methods if isinstance(error, MethodNotAllowed) else None
+    headers = {"Allow": ", ".join(sorted(allowed))} if allowed else {}
+    return answer_error(ApiError(status, code, sentence, headers))
+
+
+def answer_bug(error: Exception) -> Response:
+    """Tell the caller nothing but an id, by which the log tells the rest."""
+    case = uuid.uuid4().hex[:12]
+    logger.error("case %s: %s %s", case, request.method, name_of_view(), exc_info=error)
+    sentence = f"something went wrong here; the log says more under {case}"
+    return answer_error(ApiError(500, "internal_error", sentence, id=case))
+
+
+# ---- the application
+
+
+def create_app(config: Config | Path | None = None) -> Flask:
+    """Make the application for one config.json; nothing exists before.
+
+    Raises: ConfigError when config.json or the environment does not say all that is needed.
+    """
+    if not isinstance(config, Config):
+        config = configuration.load(config)
+    app = Flask("attrition", root_path=str(WEB), static_url_path="/static")
+    app.debug = False  # whatever FLASK_DEBUG says
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.url_map.merge_slashes = False
+    app.url_map.converters["client"] = ClientName
+    app.jinja_env.filters |= {
+        name: getattr(dashboard, name) for name in ("amount", "count", "finished", "percent")
+    }
+    app.extensions["attrition"] = State(
+        config, Shelf(), Production(config.production_folder), access.read_token(config)
+    )
+    app.before_request(check_host)
+    app.before_request(check_token)
+    app.before_request(check_parameters)
+    app.after_request(add_headers)
+    app.register_error_handler(ApiError, answer_error)
+    app.register_error_handler(NotReady, answer_not_ready)
+    app.register_error_handler(HTTPException, answer_http_error)
+    app.register_error_handler(Exception, answer_bug)
+    app.register_blueprint(views)
+    return app
+
+
+def serve(config: Config, workers: int) -> int:
+    """Serve until a signal says to stop; each worker loads the model before its first request."""
+    from attrition import server
+
+    access.check_exposure(config.api.host, access.read_token(config))
+
+    def load() -> Flask:
+        app = create_app(config)
+        state_of = app.extensions["attrition"]
+        optional(state_of.production.get)
+        return app
+
+    listener = server.bind(config.api.host, config.api.port)
+    host, port = listener.getsockname()[:2]
+    print(f"serving on http://{host}:{port} with {workers} workers, Ctrl-C stops it", flush=True)
+    server.serve(load, listener, workers=workers)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--host", help="default: api.host of config.json, else 127.0.0.1")
+    parser.add_argument("--port", type=int, help="default: api.port of config.json, else 8000")
+    parser.add_argument("--workers", type=int, default=WORKERS, help=f"default: {WORKERS}")
+    options = parser.parse_args(argv)
+
+    def work(config: Config) -> int:
+        host = options.host or config.api.host
+        port = config.api.port if options.port is None else options.port
+        api = replace(config.api, host=host, port=port)
+        return serve(replace(config, api=api), options.workers)
+
+    return cli.guard(options, work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

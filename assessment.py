@@ -1,0 +1,169 @@
+"""Step 5: assess every current client with the model in production, and write the contact list.
+
+Reads:  production_deployment/current, the current clients in ingesteddata/finaldata.csv
+Writes: reports/riskscores.csv (every current client), contactlist.csv (the first contact_capacity of
+        them, with reasons), assessment.json (the record)
+Run:    python assessment.py [--config PATH]
+"""
+
+import io
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from attrition import cli, contacts, disk, metrics, models, releases, schema, sources
+from attrition.config import Columns, Config
+
+logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
+
+LIST_COLUMNS = (
+    *("rank", "client", "risk", "value", "value_at_risk", "manager"),
+    *("reasons", "previous_rank", "risk_change"),
+)
+HISTOGRAM_EDGES = np.linspace(0, 1, 21)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """How many clients are at risk; the rest stands in assessment.json and the two lists."""
+
+    clients: int
+    expected_to_leave: float
+    listed: int
+    listed_mean_risk: float
+    fresh: bool
+    made: str
+
+    def summary(self) -> str:
+        return (
+            f"{self.clients:,} current clients, about {self.expected_to_leave:,.0f} likely to leave; "
+            f"{self.listed:,} on the contact list with a mean risk of {self.listed_mean_risk:.0%}"
+        )
+
+
+# ---- compute
+
+
+def assess(current: pd.DataFrame, risk: metrics.Vector, columns: Columns) -> pd.DataFrame:
+    """Return one line a client, ranked, with its value and its manager where they are known."""
+    value = current[columns.value].to_numpy() if columns.value else np.full(len(current), np.nan)
+    found = pd.DataFrame(
+        {
+            "client": current[columns.client_name].to_numpy(dtype=object),
+            "risk": risk,
+            "observed_at": current[columns.time].to_numpy() if columns.time else "",
+            "value": value,
+            "value_at_risk": risk * value,
+            "manager": current[columns.manager].to_numpy() if columns.manager else "",
+        }
+    )
+    return contacts.rank(found)[
+        ["client", "risk", "rank", "observed_at", "value", "value_at_risk", "manager"]
+    ]
+
+
+def sum_up(ranked: pd.DataFrame, listed: pd.DataFrame, columns: Columns) -> dict[str, Any]:
+    """Return the figures of the portfolio and of the list, with their intervals."""
+    risk = ranked["risk"].to_numpy()
+    value = ranked["value"].to_numpy(dtype="float64")
+    counts, _ = np.histogram(risk, HISTOGRAM_EDGES)
+    at_risk = metrics.value_at_risk(risk, value).plain() if columns.value else None
+    return {
+        "clients": len(ranked),
+        "mean_risk": float(risk.mean()) if len(risk) else None,
+        "expected_to_leave": metrics.expected_to_leave(risk).plain(),
+        "value": float(np.nansum(value)) if columns.value else None,
+        "value_at_risk": at_risk,
+        "list": {
+            "clients": len(listed),
+            "mean_risk": float(listed["risk"].mean()) if len(listed) else None,
+            "expected_to_leave": float(listed["risk"].sum()),
+            "value_at_risk": float(listed["value_at_risk"].sum()) if columns.value else None,
+        },
+        "risk_histogram": {"edges": HISTOGRAM_EDGES.tolist(), "counts": counts.tolist()},
+    }
+
+
+# ---- the step
+
+
+def assess_clients(config: Config) -> Assessment:
+    """Give every current client a risk and a rank, and cut the list to what the managers can do.
+
+    Raises: NoModel, Damaged.
+    """
+    disk.finish_commit(config.reports_folder)
+    release = releases.read_for(config.production_folder, config.columns)
+    inputs = {
+        "finaldata": disk.sha256_file(config.final_data),
+        "release": release.id,
+        "settings": config.fingerprint("columns", "contact_capacity", "contact_order"),
+    }
+    if disk.is_fresh(config.assessment_record, inputs):
+        record = disk.read_record(config.assessment_record)
+        assert record is not None
+        return _result(record, fresh=True)
+    columns = config.columns
+    rows = sources.read_rows(config.final_data, columns)
+    current = schema.current_clients(rows, columns)
+    model = releases.load_model(release)
+    ranked = assess(current, models.predict(model, current), columns)
+    listed = contacts.choose(ranked, config.contact_capacity, config.contact_order)
+    listed = contacts.since_last_list(listed, _last_ranks(config))
+    usual = release.training["typical"]
+    by_client = current.set_index(columns.client_name, drop=False)
+    theirs = by_client.loc[listed["client"]].reset_index(drop=True)
+    if len(listed):
+        contributions = models.contributions(model, theirs, usual)
+        reasons = contacts.reasons_in_words(contributions, theirs, usual)
+    else:
+        reasons = []
+    listed = listed.assign(reasons=reasons)[list(LIST_COLUMNS)]
+    record = {
+        "inputs": inputs,
+        "assessed_at": disk.utc_now(),
+        "release": release.id,
+        **sum_up(ranked, listed, columns),
+    }
+    files = {config.risk_scores: _csv(ranked), config.contact_list: _csv(listed)}
+    return _result(disk.commit(config.assessment_record, files, record), fresh=False)
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    text = io.StringIO()
+    table.to_csv(text, index=False, lineterminator="\n")
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _last_ranks(config: Config) -> dict[str, tuple[int, float]]:
+    """Return client -> (rank, risk) of the last assessment; empty before the first."""
+    if not config.risk_scores.is_file():
+        return {}
+    last = pd.read_csv(config.risk_scores, dtype={"client": object}, keep_default_na=False)
+    return dict(zip(last["client"], zip(last["rank"], last["risk"], strict=True), strict=True))
+
+
+def _result(record: disk.Record, *, fresh: bool) -> Assessment:
+    return Assessment(
+        clients=record["clients"],
+        expected_to_leave=record["expected_to_leave"]["value"] or 0.0,
+        listed=record["list"]["clients"],
+        listed_mean_risk=record["list"]["mean_risk"] or 0.0,
+        fresh=fresh,
+        made=record["seal"],
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Assess once, by hand."""
+    options = cli.parser(__doc__).parse_args(argv)
+    return cli.run(options, "assessment", assess_clients)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

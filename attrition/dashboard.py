@@ -1,0 +1,280 @@
+"""What the dashboard says, made from the records of the steps: sentences, numbers, rows, figures.
+
+Every part copes with a record that is missing (None): on the first day there is only a model, and a
+number that cannot be computed is a dash.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+Row = Mapping[str, Any]
+
+DASH = "–"
+NBSP = "\u00a0"
+UNITS = ((1e9, 1e9, "bn"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
+VERDICTS = {
+    "fine": ("good", "The model is still right"),
+    "degraded": ("bad", "The model is no longer right"),
+    "insufficient": ("calm", "The model awaits enough new outcomes to be judged"),
+}
+SETS = {"unseen": "rows of clients it has never seen", "test": "rows of test data"}
+# In reading order: what each shows, and how much of the width it takes.
+FIGURES = {
+    "risk_distribution": ("How the risks of the current clients are spread", "large"),
+    "gain": ("Share of the leavers found by contacting the riskiest clients first", "large"),
+    "calibration": ("Share that left against the risk that was predicted", ""),
+    "confusionmatrix": ("What was predicted, and what happened", ""),
+    "roc": ("ROC curve: how well the model tells leavers from stayers", ""),
+    "score_over_time": ("The score of every candidate, and when one was deployed", "wide"),
+    "drift": ("How far each column has moved since the model was trained", "wide"),
+    "missing_over_time": ("Missing values of the current clients over time", "wide"),
+}
+MISSING_SHOWN, CONTACTS_SHOWN = 8, 20
+
+
+class Headline(NamedTuple):
+    """The state in one sentence; `tone` is good, calm or bad."""
+
+    tone: str
+    title: str
+    sentence: str
+
+
+class Number(NamedTuple):
+    """A big number, what it counts, and how sure it is."""
+
+    label: str
+    value: str
+    note: str
+
+
+class Figure(NamedTuple):
+    """A picture, what it shows in words, and its size on the page."""
+
+    name: str
+    shows: str
+    size: str
+
+
+# ---- words
+
+
+def count(value: Any) -> str:
+    """Say a whole number.
+
+    >>> count(10000), count(61.7), count(None)
+    ('10,000', '62', '–')
+    """
+    return DASH if value is None else f"{value:,.0f}"
+
+
+def amount(value: Any) -> str:
+    """Say a large number as short as an estimate deserves.
+
+    >>> amount(4123456), amount(61200), amount(950), amount(None)
+    ('4.12\\xa0M', '61.2\\xa0k', '950', '–')
+    """
+    for least, size, unit in UNITS:
+        if value is not None and abs(value) >= least:
+            return f"{float(f'{value / size:.3g}'):g}{NBSP}{unit}"
+    return count(value)
+
+
+def percent(share: Any) -> str:
+    """Say a share.
+
+    >>> percent(0.7345), percent(0.0421), percent(None)
+    ('73\\xa0%', '4.2\\xa0%', '–')
+    """
+    if share is None:
+        return DASH
+    return f"{share:.0%}"[:-1] + f"{NBSP}%" if share >= 0.1 else f"{100 * share:.2g}{NBSP}%"
+
+
+def score(value: Any) -> str:
+    """Say a score with its interval.
+
+    >>> score({"value": 0.8123, "low": 0.79, "high": 0.834})
+    '0.81 (0.79 to 0.83)'
+    """
+    if not value or value["value"] is None:
+        return DASH
+    return f"{value['value']:.2f}{_between(value, '{:.2f}'.format, ' ({} to {})')}"
+
+
+def _between(value: Any, say: Any, words: str) -> str:
+    if not isinstance(value, Mapping) or value["low"] is None or value["high"] is None:
+        return ""
+    return words.format(say(value["low"]), say(value["high"]))
+
+
+def point(value: Any) -> Any:
+    """Return the number itself, of a number with its interval or of a plain one."""
+    return value["value"] if isinstance(value, Mapping) else value
+
+
+def ago(at: str | None, now: datetime) -> str:
+    """Say how long ago something was.
+
+    >>> ago("2026-03-01T12:00:00Z", datetime(2026, 3, 1, 12, 25, tzinfo=UTC))
+    '25 minutes ago'
+    """
+    if at is None:
+        return "never"
+    seconds = seconds_since(at, now)
+    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            n = int(seconds // size)
+            return f"{n} {unit}{'s' if n > 1 else ''} ago"
+    return "just now"
+
+
+def seconds_since(at: str, now: datetime) -> float:
+    return (now - datetime.fromisoformat(at).replace(tzinfo=UTC)).total_seconds()
+
+
+# ---- parts of the page
+
+
+def headline(
+    score_record: Row | None, monitoring: Row | None, last_run: Row | None, now: datetime
+) -> Headline:
+    """Say which model works, how well it ranks, when it last ran, and whether it is still right."""
+    if score_record is None:
+        return Headline(
+            "calm",
+            "No model is in production yet",
+            "Put files of clients into the input folder and run fullprocess.py: it trains a model, "
+            "deploys it and fills this page.",
+        )
+    kind = score_record["candidate"]["kind"]
+    sentences = [f"{kind[0].upper()}{kind[1:]}, {_quality(score_record)}."]
+    if last_run is not None:
+        when = ago(last_run["ended_at"] or last_run["started_at"], now)
+        did_fail = last_run["outcome"] == "failed"
+        sentences.append(
+            f"The last run failed, {when}." if did_fail else f"Last run with news {when}."
+        )
+    truth = monitoring["truth"] if monitoring else {"verdict": "", "sentence": ""}
+    tone, title = VERDICTS.get(truth["verdict"], ("calm", "A model is in production"))
+    if truth["sentence"]:
+        sentences.append(finished(truth["sentence"]))
+    return Headline(tone, title, " ".join(sentences))
+
+
+def finished(sentence: str) -> str:
+    """Let a sentence begin and end like one.
+
+    >>> finished("no column has moved")
+    'No column has moved.'
+    """
+    sentence = sentence.strip()
+    return sentence[:1].upper() + sentence[1:] + ("" if sentence.endswith((".", "!")) else ".")
+
+
+def _quality(score_record: Row) -> str:
+    for name, words in SETS.items():
+        of = score_record["sets"].get(name)
+        if of and point(of["candidate"]["roc_auc"]) is not None:
+            return f"ROC AUC {score(of['candidate']['roc_auc'])} on {count(of['rows'])} {words}"
+    return "too few rows to score it"
+
+
+def numbers(assessment: Row | None, currency: str) -> list[Number]:
+    """Return the four big numbers of an assessment."""
+    if assessment is None:
+        labels = ("Current clients", "Expected to leave", "Value at risk", "On the contact list")
+        return [Number(label, DASH, "not assessed yet") for label in labels]
+    leaving, worth, listed = (
+        assessment[key] for key in ("expected_to_leave", "value_at_risk", "list")
+    )
+    if point(worth) is None:
+        third = Number("Average risk", percent(assessment["mean_risk"]), "of the current clients")
+    else:
+        between = _between(worth, amount, "{} to {}, ")
+        note = f"{between}of {amount(assessment['value'])} under contract"
+        third = Number(f"Value at risk, {currency}", amount(point(worth)), note)
+    likely = point(listed["expected_to_leave"])
+    return [
+        Number("Current clients", count(assessment["clients"]), "each with its risk"),
+        Number(
+            "Expected to leave",
+            count(point(leaving)),
+            _between(leaving, count, f"{{}} to {{}} (95{NBSP}% interval)") or "an estimate",
+        ),
+        third,
+        Number(
+            "On the contact list", count(listed["clients"]), f"about {count(likely)} would leave"
+        ),
+    ]
+
+
+def contacts(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return the contact list ready to show; `moved` says what changed since the last list."""
+    rows = list(rows)
+    is_first = not any(row["previous_rank"] for row in rows)
+    return [
+        {
+            "rank": row["rank"],
+            "client": row["client"],
+            "risk": float(row["risk"]),
+            "value_at_risk": _number(row["value_at_risk"]),
+            "manager": row["manager"],
+            "reasons": [reason for reason in row["reasons"].split("; ") if reason],
+            "moved": "" if is_first else _moved(row),
+        }
+        for row in rows
+    ]
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _moved(row: Mapping[str, str]) -> str:
+    """Say what changed for one client.
+
+    >>> _moved({"rank": "2", "previous_rank": "9", "risk_change": "0.0412"})
+    'up from 9, risk +4.1 points'
+    """
+    if not row["previous_rank"]:
+        return "new"
+    rank, before = int(float(row["rank"])), int(float(row["previous_rank"]))
+    words = [f"{'up' if rank < before else 'down'} from {before}"] if rank != before else []
+    change = 100 * (_number(row["risk_change"]) or 0)
+    if abs(change) >= 0.1:
+        words.append(f"risk {'+' if change > 0 else '−'}{abs(change):.1f} points")
+    return ", ".join(words) or "as before"
+
+
+def moved_columns(drift: Row | None) -> list[Row]:
+    """Return the columns that deserve a look, the furthest moved first."""
+    columns: Sequence[Row] = drift["columns"] if drift else []
+    found = [column for column in columns if column["verdict"] in ("look", "act")]
+    return sorted(found, key=lambda column: (column["verdict"] != "act", -(column["psi"] or 0)))
+
+
+def missing_columns(columns: Mapping[str, Row] | None) -> list[tuple[str, float]]:
+    """Return the columns with missing values and their share, the most first."""
+    found = [(name, of["missing_pct"]) for name, of in (columns or {}).items() if of["missing"]]
+    return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:MISSING_SHOWN]
+
+
+def figures(names: Iterable[str]) -> list[Figure]:
+    """Return the figures that there are, in reading order, those not known here last."""
+    names = set(names)
+    known = [Figure(name, *FIGURES[name]) for name in FIGURES if name in names]
+    return known + [Figure(name, name.replace("_", " "), "") for name in sorted(names - {*FIGURES})]
+
+
+def outdated(dependencies: Row | None) -> str:
+    """Say in one sentence how current the installed packages are."""
+    if not dependencies or not dependencies["asked_at"]:
+        return "Not asked yet whether the installed packages are current."
+    if not dependencies["reachable"]:
+        return "The package index could not be reached: whether packages are current is unknown."
+    old = [package["name"] for package in dependencies["packages"] if package["outdated"]]
+    if not old:
+        return "All installed packages are current."
+    return f"{len(old)} of {len(dependencies['packages'])} packages are outdated: {', '.join(old)}."

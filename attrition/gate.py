@@ -1,0 +1,176 @@
+"""May this candidate replace the champion? And, before that: is there reason to train one?
+
+A deployment has to be proven better on rows that neither model has seen. Where the champion itself is
+proven wrong, not being worse is enough. Noise is never promoted, and a question is not asked again
+until the rows that could change its answer have come.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from attrition import metrics
+from attrition.metrics import Interval, Vector
+
+LEAST_ROWS, LEAST_LEFT = 100, 20
+LEAST_GAIN = 0.005
+ALPHA = 0.01
+MARGIN = 0.005
+
+GROWTH = 2.0
+NEWS_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidate minus champion on the same unseen rows."""
+
+    set: str
+    rows: int
+    left: int
+    roc_auc_difference: Interval
+    p_value: float | None
+    log_loss_difference: Interval
+    brier_difference: Interval
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to deploy; `rule` is for machines, `reason` for people."""
+
+    promoted: bool
+    rule: str
+    reason: str
+
+
+def compare(name: str, outcome: Vector, candidate: Vector, champion: Vector) -> Comparison:
+    """Hold two risks of the same rows against what happened."""
+    difference = metrics.roc_auc_difference(outcome, candidate, champion)
+    losses = [metrics.row_log_loss(outcome, risk) for risk in (candidate, champion)]
+    briers = [metrics.row_brier(outcome, risk) for risk in (candidate, champion)]
+    return Comparison(
+        set=name,
+        rows=len(outcome),
+        left=int(outcome.sum()),
+        roc_auc_difference=difference.interval,
+        p_value=difference.p_value,
+        log_loss_difference=metrics.mean(losses[0] - losses[1]),
+        brier_difference=metrics.mean(briers[0] - briers[1]),
+    )
+
+
+def decide(
+    comparison: Comparison | None, *, first: bool, identical: bool, degraded: bool
+) -> Decision:
+    """Judge a candidate.
+
+    Better: paired one-sided DeLong p < 0.01 and AUC up by 0.005 at least, with log loss and Brier
+    score not proven worse. Degraded champion: log loss proven better, or AUC proven not worse by more
+    than 0.005 while log loss is not worse.
+    """
+    if first:
+        return Decision(True, "first_model", "deployed: there was no model in production")
+    if identical:
+        return Decision(False, "same_model", "kept the champion: the candidate is the same model")
+    if comparison is None or comparison.rows < LEAST_ROWS or not _enough_left(comparison):
+        rows = comparison.rows if comparison else 0
+        left = comparison.left if comparison else 0
+        return Decision(
+            False,
+            "too_few_rows",
+            f"kept the champion: {rows} unseen rows with {left} who left prove nothing "
+            f"(at least {LEAST_ROWS} rows and {LEAST_LEFT} of each kind)",
+        )
+    gain, loss = comparison.roc_auc_difference, comparison.log_loss_difference
+    told = f"ROC AUC {_signed(gain)}, log loss {_signed(loss)} on {comparison.rows:,} unseen rows"
+    worse = _above(loss.low, 0) or _above(comparison.brier_difference.low, 0)
+    if degraded:
+        better = _above(0, loss.high) or (_above(gain.low, -MARGIN) and not worse)
+        if better and not worse:
+            return Decision(
+                True, "champion_degraded", f"deployed: the champion is proven wrong, and {told}"
+            )
+        return Decision(
+            False, "degraded_not_better", f"kept the champion, although it degraded: {told}"
+        )
+    proven = comparison.p_value is not None and comparison.p_value < ALPHA
+    if proven and _above(gain.value, LEAST_GAIN) and not worse:
+        return Decision(True, "proven_better", f"deployed: proven better, {told}")
+    return Decision(False, "not_proven_better", f"kept the champion: not proven better, {told}")
+
+
+def _enough_left(comparison: Comparison) -> bool:
+    return min(comparison.left, comparison.rows - comparison.left) >= LEAST_LEFT
+
+
+def _above(value: float | None, limit: float | None) -> bool:
+    return value is not None and limit is not None and value > limit
+
+
+def _signed(interval: Interval) -> str:
+    if interval.value is None:
+        return "unknown"
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:+.3f}"
+    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+# ---- is there reason to train?
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The last training: on how many labelled rows, of which how many from after a change."""
+
+    labelled: int
+    recent: int
+    triggers: tuple[str, ...]
+
+
+def find_triggers(
+    *,
+    has_model: bool,
+    degraded: bool,
+    input_moved: bool,
+    labelled: int,
+    champion_labelled: int,
+) -> tuple[str, ...]:
+    """Name every reason to train: no model, the truth moved, the input moved, twice the rows."""
+    if not has_model:
+        return ("no_model",)
+    asked = {
+        "degraded": degraded,
+        "input_moved": input_moved,
+        "more_rows": labelled >= GROWTH * max(champion_labelled, 1),
+    }
+    return tuple(name for name, holds in asked.items() if holds)
+
+
+def is_worth_training(
+    triggers: Sequence[str], last: Attempt | None, labelled: int, recent: int
+) -> tuple[bool, str]:
+    """Say whether training now could answer anything that the last training could not.
+
+    Without new labelled rows a model would come out the same; with a tenth more of those that count
+    (all, or those from after the change) it may not.
+    """
+    if not triggers:
+        return False, "no reason to train: the champion holds"
+    reasons = ", ".join(trigger.replace("_", " ") for trigger in triggers)
+    if last is None or "no_model" in triggers:
+        return True, f"training: {reasons}"
+    counted, before = (recent, last.recent) if "degraded" in triggers else (labelled, last.labelled)
+    if "degraded" in triggers and "degraded" not in last.triggers:
+        return True, f"training: {reasons}"
+    if "more_rows" in triggers and labelled >= GROWTH * last.labelled:
+        return True, f"training: {reasons}"
+    if counted > before and counted >= (1 + NEWS_SHARE) * before:
+        return True, f"training: {reasons}"
+    wanted = max(1, int((1 + NEWS_SHARE) * before) - counted + 1)
+    return False, (
+        f"not training ({reasons}): the last training knew nearly all that is known now; "
+        f"at least {wanted:,} more outcomes are needed"
+    )

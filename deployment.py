@@ -1,0 +1,254 @@
+"""Step 4: deploy the candidate if the gate lets it through; list releases; roll back.
+
+Reads:  practicemodels/ (the candidate, its training.json and score.json)
+Writes: production_deployment/releases/<id>/, the pointer `current`, and the links that follow it;
+        practicemodels/decision.json (the record)
+Run:    python deployment.py [--config PATH] [--list | --rollback [RELEASE]]
+"""
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attrition import cli, disk, gate, history, releases
+from attrition.config import Config
+from attrition.errors import AttritionError, Damaged, NoModel
+from attrition.gate import Comparison, Decision
+from attrition.metrics import Interval
+
+logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What the gate decided, and what is in production now."""
+
+    promoted: bool
+    rule: str
+    reason: str
+    release: str
+    fresh: bool
+    made: str
+
+    def summary(self) -> str:
+        return f"{self.reason}\nin production: {self.release}"
+
+
+# ---- compute
+
+
+def judge(score: disk.Record, degraded: bool) -> Decision:
+    """Ask the gate, from what scoring wrote."""
+    champion, found = score["champion"], score["comparison"]
+    comparison = None
+    if found is not None:
+        names = ("roc_auc_difference", "log_loss_difference", "brier_difference")
+        comparison = Comparison(**{**found, **{name: Interval(**found[name]) for name in names}})
+    return gate.decide(
+        comparison,
+        first=champion is None,
+        identical=champion is not None and champion["sha256"] == score["candidate"]["sha256"],
+        degraded=degraded,
+    )
+
+
+# ---- the step
+
+
+def answered(config: Config) -> Deployment | None:
+    """Return the decision that answers the present monitoring verdict, if it was made already."""
+    asked = disk.sha256_file(config.monitoring_record)
+    return _find_decision(config, monitoring=asked) if asked else None
+
+
+def _find_decision(config: Config, **inputs: str) -> Deployment | None:
+    """Return a decision made on these inputs, be it in the record or in the release it deployed.
+
+    A release carries the decision that deployed it: where a run died between the pointer and the
+    record, the record is made up and the question is not asked again.
+    """
+    disk.finish_commit(config.model_folder)
+    record = _read_whole(config.decision_record)
+    if record is not None and inputs.items() <= record["inputs"].items():
+        return _result(config, record, fresh=True)
+    try:
+        current = releases.read_current(config.production_folder)
+    except (NoModel, Damaged):
+        return None
+    record = disk.read_record(current.folder / releases.DECISION)
+    if record is None or not inputs.items() <= record["inputs"].items():
+        return None
+    return _result(config, _keep(config, {**record, "release": current.id}), fresh=True)
+
+
+def _read_whole(path: Path) -> disk.Record | None:
+    try:
+        return disk.read_record(path)
+    except Damaged as error:
+        logger.warning("%s; the decision is made again", error)
+        return None
+
+
+def deploy_model(config: Config) -> Deployment:
+    """Deploy the candidate, or keep the champion, and say why; safe to run twice.
+
+    Raises: NoModel without a scored candidate.
+    """
+    asked = {
+        "monitoring": disk.sha256_file(config.monitoring_record),
+        "score": disk.sha256_file(config.score_record),
+    }
+    if (done := _find_decision(config, **asked)) is not None:
+        return done
+    training = disk.read_record(config.training_record)
+    score = disk.read_record(config.score_record)
+    if training is None or score is None:
+        raise NoModel(f"{config.model_folder}: no scored candidate; run training.py and scoring.py")
+    if score["inputs"]["candidate"] != training["outputs"][config.candidate.name]:
+        raise NoModel(f"{config.score_record}: is of another candidate; run scoring.py")
+    if wrong := disk.damaged_outputs(config.model_folder, training):
+        raise Damaged(f"{config.model_folder}: {', '.join(wrong)} not as trained; run training.py")
+    monitoring = disk.read_record(config.monitoring_record)
+    degraded = monitoring is not None and "degraded" in monitoring["triggers"]
+    decision = judge(score, degraded)
+    record: disk.Record = {
+        "inputs": asked,
+        "decided_at": disk.utc_now(),
+        "promoted": decision.promoted,
+        "rule": decision.rule,
+        "reason": decision.reason,
+        "candidate": score["candidate"]["sha256"],
+        "champion": score["champion"]["release"] if score["champion"] else None,
+        "comparison": score["comparison"],
+        "release": None,
+    }
+    if decision.promoted:
+        record["release"] = _release(config, training, record)
+        releases.collect(config.production_folder)
+    return _result(config, _keep(config, record), fresh=False)
+
+
+def _release(config: Config, training: disk.Record, decision: disk.Record) -> str:
+    """Write the release with all that is known of the model, then point production at it."""
+    files = {
+        name: (config.model_folder / name).read_bytes()
+        for name in (*training["outputs"], releases.TRAINING, releases.SCORE)
+    }
+    files["latestscore.txt"] = config.latest_score.read_bytes()
+    files["ingestedfiles.txt"] = config.ingested_files.read_bytes()
+    files[releases.DECISION] = disk.encode(disk.sealed(decision))
+    manifest = {"deployed_at": decision["decided_at"], "model": decision["candidate"]}
+    release_id = releases.create(config.production_folder, files, manifest)
+    releases.activate(config.production_folder, release_id)
+    return release_id
+
+
+def _keep(config: Config, record: disk.Record) -> disk.Record:
+    """Keep a decision in the history and, last, as the record."""
+    row = {
+        "at": record["decided_at"],
+        "made": f"{record['candidate']} {record['inputs']['monitoring']}",
+        "action": "promoted" if record["promoted"] else "refused",
+        "release": record["release"] or record["champion"],
+        "reason": record["reason"],
+    }
+    history.save(config.history, "deployments", [row])
+    if record["promoted"]:
+        history.mark_promoted(config.history, record["candidate"])
+    return disk.commit(config.decision_record, {}, record)
+
+
+def _result(config: Config, record: disk.Record, *, fresh: bool) -> Deployment:
+    release = releases.current_id(config.production_folder)
+    return Deployment(
+        record["promoted"], record["rule"], record["reason"], release, fresh, record["seal"]
+    )
+
+
+def refuse(config: Config, reason: str) -> Deployment:
+    """Keep the champion where no candidate could be trained; the question counts as answered."""
+    record: disk.Record = {
+        "inputs": {"monitoring": disk.sha256_file(config.monitoring_record), "score": ""},
+        "decided_at": disk.utc_now(),
+        "promoted": False,
+        "rule": "too_little_data",
+        "reason": f"kept the champion: {reason}",
+        "candidate": "",
+        "champion": releases.current_id(config.production_folder),
+        "comparison": None,
+        "release": None,
+    }
+    return _result(config, _keep(config, record), fresh=False)
+
+
+def roll_back(config: Config, release_id: str | None) -> str:
+    """Point production at an older release, by default the one deployed before the current.
+
+    Raises: NoModel when there is none, Damaged when it does not verify.
+    """
+    ids = releases.list_ids(config.production_folder)
+    current = _current_or_none(config)
+    if release_id is None:
+        older = [found for found in ids if current is None or found < current]
+        if not older:
+            raise NoModel(f"{config.releases}: no release before {current}; see --list")
+        release_id = older[-1]
+    releases.activate(config.production_folder, release_id)
+    now = disk.utc_now()
+    row: dict[str, Any] = {"at": now, "made": f"{now} {release_id}", "action": "rolled back"}
+    row |= {"release": release_id, "reason": f"by hand, from {current}"}
+    history.save(config.history, "deployments", [row])
+    return release_id
+
+
+def _current_or_none(config: Config) -> str | None:
+    try:
+        return releases.current_id(config.production_folder)
+    except (NoModel, Damaged):
+        return None
+
+
+def list_releases(config: Config) -> str:
+    """Return a line for each release, the current one marked."""
+    current = _current_or_none(config)
+    lines = []
+    for release_id in releases.list_ids(config.production_folder):
+        mark = "*" if release_id == current else " "
+        try:
+            found = releases.read(config.production_folder, release_id)
+        except AttritionError as error:
+            lines.append(f"{mark} {release_id}  damaged: {error}")
+            continue
+        scored = next((s for s in found.score["sets"].values() if s), None)
+        auc = scored["candidate"]["roc_auc"]["value"] if scored else None
+        told = f"ROC AUC {auc:.3f}" if auc is not None else "not scored"
+        lines.append(f"{mark} {release_id}  {found.training['kind']}, {told}")
+    return "\n".join(lines) or "no release yet; run fullprocess.py"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Deploy, list or roll back, by hand."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--list", action="store_true", help="list the releases")
+    parser.add_argument(
+        "--rollback", nargs="?", const="", metavar="RELEASE", help="default: the one before"
+    )
+    options = parser.parse_args(argv)
+    if not options.list and options.rollback is None:
+        return cli.run(options, "deployment", deploy_model)
+
+    def work(config: Config) -> int:
+        if options.list:
+            print(list_releases(config))
+            return 0
+        with disk.run_lock(config.lock):
+            print(f"in production: {roll_back(config, options.rollback or None)}")
+        return 0
+
+    return cli.guard(options, work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

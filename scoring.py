@@ -1,0 +1,261 @@
+"""Step 3: score the candidate, and the champion beside it, on rows that neither has seen.
+
+Reads:  practicemodels/ (the candidate), production_deployment/current (the champion), testdata/*,
+        the rows of the held-out clients in ingesteddata/finaldata.csv
+Writes: practicemodels/latestscore.txt (F1 at threshold 0.5 on the test data), score.json (the record)
+Run:    python scoring.py [--config PATH]
+"""
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from attrition import cli, disk, gate, history, metrics, models, releases, schema, sources
+from attrition.config import Config
+from attrition.errors import NoModel
+from attrition.metrics import Vector
+from attrition.releases import Release
+
+logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
+
+FEW_ROWS, FEW_LEFT = 100, 20
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What scoring found; the rest stands in score.json."""
+
+    f1: float | None
+    told: str
+    warnings: tuple[str, ...]
+    fresh: bool
+    made: str
+
+    def summary(self) -> str:
+        return "\n".join([self.told, *(f"note: {warning}" for warning in self.warnings)])
+
+
+# ---- compute
+
+
+def score_set(
+    outcome: Vector, candidate: Vector, champion: Vector | None, capacity: int
+) -> dict[str, Any]:
+    """Score both models on one set of rows."""
+    return {
+        "rows": len(outcome),
+        "left": int(outcome.sum()),
+        "candidate": metrics.score(outcome, candidate, capacity),
+        "champion": None if champion is None else metrics.score(outcome, champion, capacity),
+    }
+
+
+def draw_curves(outcome: Vector, risk: Vector) -> dict[str, Any]:
+    """What the figures show: confusion, ROC, calibration and gain of the candidate."""
+    return {
+        "rows": len(outcome),
+        "left": int(outcome.sum()),
+        "confusion": metrics.confusion(outcome, risk),
+        "roc": metrics.roc_curve(outcome, risk),
+        "calibration": metrics.calibration(outcome, risk),
+        "gain": metrics.gain(outcome, risk),
+    }
+
+
+def warn_of_few(name: str, rows: int, left: int) -> list[str]:
+    """Say when a set is too small for its scores to mean much."""
+    if rows == 0:
+        return [f"no {name} rows with an outcome: nothing could be scored on them"]
+    if rows < FEW_ROWS or min(left, rows - left) < FEW_LEFT:
+        return [
+            f"{name}: {rows} rows with {left} who left show little; read the intervals, and add "
+            f"rows until there are {FEW_ROWS} with {FEW_LEFT} of each kind"
+        ]
+    return []
+
+
+# ---- the step
+
+
+def score_model(config: Config) -> Scores:
+    """Score candidate and champion on the test data and on the clients held out of all training.
+
+    Raises: NoModel without a candidate.
+    """
+    disk.finish_commit(config.model_folder)
+    training = disk.read_record(config.training_record)
+    if training is None or disk.damaged_outputs(config.model_folder, training):
+        raise NoModel(f"{config.candidate}: no whole candidate; run training.py first")
+    champion = _champion(config)
+    inputs = {
+        "candidate": training["outputs"][config.candidate.name],
+        "champion": champion.id if champion else "",
+        "finaldata": disk.sha256_file(config.final_data),
+        "settings": config.fingerprint("columns", "held_out_share", "contact_capacity"),
+        "monitoring": disk.sha256_file(config.monitoring_record),
+        **hash_test_data(config),
+    }
+    if disk.is_fresh(config.score_record, inputs):
+        record = disk.read_record(config.score_record)
+        assert record is not None
+        return _result(record, fresh=True)
+    candidate = models.loads(config.candidate.read_bytes())
+    sets, warnings = _unseen_sets(config)
+    outcome_name = config.columns.outcome
+    risks: dict[str, tuple[Vector, Vector, Vector | None]] = {}
+    model = releases.load_model(champion) if champion else None
+    for name, rows in sets.items():
+        outcome = rows[outcome_name].to_numpy(dtype="float64")
+        theirs = models.predict(model, rows) if model is not None else None
+        risks[name] = (outcome, models.predict(candidate, rows), theirs)
+    capacity = config.contact_capacity
+    scored = {name: score_set(*found, capacity) for name, found in risks.items() if len(found[0])}
+    for name in ("test", "unseen"):
+        outcome = risks[name][0]
+        warnings += warn_of_few(name, len(outcome), int(outcome.sum()))
+    everything = [np.concatenate([risks[n][i] for n in ("test", "unseen")]) for i in (0, 1)]
+    record = {
+        "inputs": inputs,
+        "scored_at": disk.utc_now(),
+        "candidate": {"kind": training["kind"], "sha256": inputs["candidate"]},
+        "champion": _told(champion),
+        "capacity": capacity,
+        "threshold": metrics.THRESHOLD,
+        "sets": {name: scored.get(name) for name in ("test", "unseen", "recent")},
+        "comparison": _compare(risks) if champion else None,
+        "curves": draw_curves(*everything) if len(everything[0]) else None,
+        "warnings": warnings,
+    }
+    f1 = scored["test"]["candidate"]["f1"]["value"] if "test" in scored else None
+    text = "nan\n" if f1 is None else f"{f1!r}\n"
+    history.save(config.history, "scores", _history_rows(record))
+    record = disk.commit(config.score_record, {config.latest_score: text.encode()}, record)
+    return _result(record, fresh=False)
+
+
+def _champion(config: Config) -> Release | None:
+    try:
+        return releases.read_for(config.production_folder, config.columns)
+    except NoModel:
+        return None
+
+
+def _told(champion: Release | None) -> dict[str, str] | None:
+    if champion is None:
+        return None
+    kind = champion.training["kind"]
+    return {"release": champion.id, "kind": kind, "sha256": champion.model_sha256}
+
+
+def _compare(risks: dict[str, tuple[Vector, Vector, Vector | None]]) -> dict[str, Any]:
+    """Compare on the rows from after the change where the truth moved, on all unseen rows else."""
+    names = ["recent"] if "recent" in risks else ["test", "unseen"]
+    joined = [np.concatenate([risks[name][i] for name in names]) for i in range(3)]
+    return gate.compare("recent" if names == ["recent"] else "all_unseen", *joined).plain()
+
+
+def hash_test_data(config: Config) -> dict[str, str]:
+    """Hash every file of the test folder, by its name."""
+    folder = config.test_folder
+    if not folder.is_dir():
+        return {}
+    names = [name for name in sources.list_names(folder) if not sources.not_an_input(name)]
+    return {f"test/{name}": sources.hash_file(folder / name) for name in names}
+
+
+def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
+    """Read the test folder by the contract of ingestion; say what cannot be used."""
+    frames = []
+    for key in hash_test_data(config):
+        path = config.test_folder / key.removeprefix("test/")
+        try:
+            table = sources.read_table(sources.read_file(path))
+            checked = schema.check(table, config.columns, config.missing_markers)
+        except (sources.Refused, schema.BadHeader) as error:
+            warnings.append(f"{path}: not used ({error})")
+            continue
+        if checked.refused:
+            first = checked.refused[0]
+            why = f"first: line {first.line}: {first.reason}"
+            warnings.append(f"{path}: {len(checked.refused)} rows refused, {why}")
+        frames.append(checked.rows)
+    if not frames:
+        rows = pd.DataFrame(columns=list(config.columns.table), dtype=object)
+    else:
+        rows = pd.concat(frames, ignore_index=True).drop_duplicates(ignore_index=True)
+    return schema.typed(rows, config.columns)
+
+
+def _unseen_sets(config: Config) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Rows that neither model was trained on: the test data, the held-out clients, and of those,
+    where the truth moved, the ones from after the change."""
+    warnings: list[str] = []
+    columns = config.columns
+    rows = sources.read_rows(config.final_data, columns)
+    labelled = rows[rows[columns.outcome].notna()]
+    held_out = schema.held_out(labelled[columns.client_name], config.held_out_share)
+    unseen = labelled[held_out]
+    test = read_test_data(config, warnings)
+    test = test[test[columns.outcome].notna()]
+    trained_on = schema.row_ids(labelled[~held_out], columns, with_outcome=False)
+    known = np.isin(schema.row_ids(test, columns, with_outcome=False), trained_on)
+    if known.any():
+        warnings.append(f"{known.sum()} test rows are also training rows; they are not scored")
+    sets = {"test": test[~known], "unseen": unseen}
+    if changes := releases.rows_before_change(config):
+        ids = schema.row_ids(unseen, columns, with_outcome=True)
+        sets["recent"] = unseen[~np.isin(ids, np.concatenate(changes))]
+    return sets, warnings
+
+
+def _history_rows(record: disk.Record) -> list[dict[str, Any]]:
+    found = []
+    for name, scored in record["sets"].items():
+        for metric, interval in (scored or {}).get("candidate", {}).items():
+            if metric == "called":
+                continue
+            found.append(
+                {
+                    "scored_at": record["scored_at"],
+                    "model": record["candidate"]["sha256"],
+                    "kind": record["candidate"]["kind"],
+                    "promoted": None,
+                    "set": name,
+                    "metric": metric,
+                    **interval,
+                }
+            )
+    return found
+
+
+def _result(record: disk.Record, *, fresh: bool) -> Scores:
+    test = record["sets"]["test"]
+    f1 = test["candidate"]["f1"]["value"] if test else None
+    told = []
+    for name, scored in record["sets"].items():
+        if scored:
+            auc = scored["candidate"]["roc_auc"]
+            known = auc["value"] is not None and auc["low"] is not None
+            text = (
+                f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]" if known else "unknown"
+            )
+            told.append(f"ROC AUC {text} on {scored['rows']:,} {name} rows")
+    if f1 is not None:
+        told.append(f"F1 {f1:.3f}")
+    sentence = ", ".join(told) or "no unseen rows with an outcome, so nothing could be scored"
+    return Scores(f1, sentence, tuple(record["warnings"]), fresh, record["seal"])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Score once, by hand."""
+    options = cli.parser(__doc__).parse_args(argv)
+    return cli.run(options, "scoring", score_model)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,709 @@
+import csv
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pypdf
+import pytest
+from matplotlib.text import Text
+from reportlab.pdfbase.pdfmetrics import stringWidth
+
+import reporting
+from attrition import config as configuration
+from attrition import disk, history, releases
+from attrition.errors import Damaged
+
+ROOT = Path(__file__).resolve().parent.parent
+MANAGERS = ("Amara Diallo", "Bruno Keller", "Henrik Sørensen")
+HOSTILE = (
+    '<b>&Bold</b> <font color="[[1]]">Ltd',
+    "<img src='http://127.0.0.1:9/x.png'/>",
+    "$x$ \\frac{1}{0} {{7*7}} %s",
+    "'; DROP TABLE clients; --",
+    "A" * 120,
+    "Kowalski and Sons of the Very Long Name " * 3,
+)
+
+
+def interval(value, half):
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def metrics(shift=0.0):
+    return {
+        "roc_auc": interval(0.812 + shift, 0.022),
+        "pr_auc": interval(0.47 + shift, 0.04),
+        "f1": interval(0.44 + shift, 0.03),
+        "precision": interval(0.58 + shift, 0.09),
+        "lift": interval(3.6, 0.5),
+        "log_loss": interval(0.351 - shift, 0.014),
+        "brier": interval(0.109 - shift, 0.006),
+        "called": 100,
+    }
+
+
+def drifted(columns):
+    return {
+        "verdict": "moved",
+        "rows": 10_000,
+        "sentence": "input has moved: open_tickets (10,000 rows)",
+        "columns": [
+            {
+                "column": name,
+                "kind": "score" if i == 0 else "numeric",
+                "p_value": 0.2,
+                "q_value": 0.31,
+                "psi": psi,
+                "missing_pct": 2.0,
+                "reference_missing_pct": 1.5,
+                "unseen_pct": None,
+                "verdict": "act" if psi >= 0.1 else "look" if psi >= 0.02 else "stable",
+            }
+            for i, (name, psi) in enumerate(columns.items())
+        ],
+    }
+
+
+def rich_records():
+    rng = np.random.default_rng(1)
+    risk = np.sort(rng.beta(1.2, 6, 4_000))[::-1]
+    left = rng.random(4_000) < risk
+    found, wrong = np.cumsum(left) / left.sum(), np.cumsum(~left) / (~left).sum()
+    steps = np.linspace(0, 3_999, 150).astype(int)
+    names = ["risk", "lastmonth_activity", "lastyear_activity", "number_of_employees"]
+    names += ["tenure_months", "open_tickets", "industry", "contract_type"]
+    comparison = {
+        "set": "all_unseen",
+        "rows": 4_000,
+        "left": int(left.sum()),
+        "roc_auc_difference": interval(0.0123, 0.005),
+        "p_value": 0.0004,
+        "log_loss_difference": interval(-0.0061, 0.002),
+        "brier_difference": interval(-0.0014, 0.0009),
+    }
+    numeric = {
+        "kind": "numeric",
+        "count": 9_800,
+        "missing": 200,
+        "missing_pct": 2.0,
+        "mean": 1234.5,
+        "median": 210.0,
+        "std": 4321.9,
+        "minimum": 0,
+        "maximum": 98_765,
+        "quantiles": {"0.05": 3, "0.25": 40, "0.75": 800, "0.95": 5_400},
+    }
+    categorical = {
+        "kind": "categorical",
+        "count": 9_950,
+        "missing": 50,
+        "missing_pct": 0.5,
+        "distinct": 8,
+        "levels": [
+            ["manufacturing", 2_050],
+            ["logistics", 1_600],
+            ["retail", 1_600],
+            ["healthcare", 1_200],
+            ["hospitality", 1_200],
+        ],
+    }
+    shifts = (0.004, 0.031, 0.0, 0.002, 0.011, 0.14, 0.0, 0.003)
+    moved = drifted(dict(zip(names, shifts, strict=True)))
+    truth = {
+        "verdict": "fine",
+        "rows": 612,
+        "left": 71,
+        "roc_auc": interval(0.80, 0.03),
+        "reference_roc_auc": interval(0.812, 0.02),
+        "observed": 71,
+        "expected": 68.2,
+        "sentence": "the model still tells the truth: 71 of 612 left where 68 were expected",
+    }
+    return {
+        "training": {
+            "trained_at": "2026-11-23T18:30:00Z",
+            "kind": "gradient boosting",
+            "rows": 9_604,
+            "left": 1_402,
+            "clients": 8_011,
+            "held_out_rows": 2_396,
+            "held_out_clients": 1_989,
+            "features": {"numeric": names[1:6], "categorical": names[6:]},
+            "dropped": {"fax_number": "the same value in every row"},
+            "candidates": [
+                {"name": "gradient boosting", "log_loss": 0.3512, "standard_error": 0.0071}
+                | {"chosen": True},
+                {"name": "logistic regression", "log_loss": 0.3598, "standard_error": 0.0069}
+                | {"chosen": False},
+                {"name": "base rate", "log_loss": 0.4161, "standard_error": 0.0055}
+                | {"chosen": False},
+            ],
+            "why": "cross-validated log loss 0.3512, the lowest of 3",
+            "window": "all rows",
+            "warnings": [],
+        },
+        "score": {
+            "scored_at": "2026-11-23T18:31:00Z",
+            "capacity": 100,
+            "threshold": 0.5,
+            "sets": {
+                "test": {"rows": 2_000, "left": 301}
+                | {"candidate": metrics(), "champion": metrics(-0.012)},
+                "unseen": {"rows": 2_396, "left": 355}
+                | {"candidate": metrics(0.004), "champion": metrics(-0.01)},
+                "recent": None,
+            },
+            "warnings": ["The outcomes of the last two months are not complete yet."],
+            "comparison": comparison,
+            "curves": {
+                "rows": 4_000,
+                "left": int(left.sum()),
+                "confusion": {"stayed_stayed": 3_177, "stayed_left": 123}
+                | {"left_stayed": 517, "left_left": 183},
+                "roc": {
+                    "false_positive_rate": wrong[steps].tolist(),
+                    "true_positive_rate": found[steps].tolist(),
+                },
+                "calibration": [
+                    {
+                        "mean_risk": float(risk[part].mean()),
+                        "observed": float(left[part].mean()),
+                        "low": max(0.0, float(left[part].mean()) - 0.05),
+                        "high": float(left[part].mean()) + 0.05,
+                        "rows": 400,
+                    }
+                    for part in np.array_split(np.arange(4_000), 10)
+                ],
+                "gain": {
+                    "share_contacted": ((steps + 1) / 4_000).tolist(),
+                    "share_found": found[steps].tolist(),
+                },
+            },
+        },
+        "decision": {
+            "decided_at": "2026-11-23T18:32:00Z",
+            "promoted": True,
+            "rule": "better",
+            "reason": "deployed: proven better, ROC AUC +0.012 [+0.007, +0.017]",
+            "comparison": comparison,
+        },
+        "monitoring": {
+            "checked_at": "2026-11-23T18:29:00Z",
+            "retrain": True,
+            "triggers": ["more_rows"],
+            "reason": "training: more rows",
+            "truth": truth,
+            "input": moved,
+        },
+        "assessment": {
+            "assessed_at": "2026-11-23T18:33:00Z",
+            "clients": 10_000,
+            "mean_risk": 0.1234,
+            "expected_to_leave": interval(1_234.4, 62.0),
+            "value": 48_123_456.0,
+            "value_at_risk": interval(4_251_234.0, 310_000.0),
+            "list": {"clients": 100, "mean_risk": 0.71, "expected_to_leave": 71.2}
+            | {"value_at_risk": 812_345.0},
+            "risk_histogram": {
+                "edges": np.linspace(0, 1, 21).tolist(),
+                "counts": np.histogram(rng.beta(1.2, 7, 10_000), np.linspace(0, 1, 21))[0].tolist(),
+            },
+        },
+        "diagnostics": {
+            "diagnosed_at": "2026-11-23T18:34:00Z",
+            "columns": dict.fromkeys(names[1:6], numeric) | dict.fromkeys(names[6:], categorical),
+            "drift": moved,
+            "timings": {
+                "ingestion": [{"at": "2026-11-23T18:29:00Z", "elapsed_s": 1.3}] * 20,
+                "training": [{"at": "2026-11-23T18:30:00Z", "elapsed_s": 75.2}] * 8,
+                "trend": {"ingestion": "steady", "training": "8 % longer than in October"},
+            },
+            "dependencies": {
+                "asked_at": "2026-11-23T04:00:00Z",
+                "reachable": True,
+                "packages": [
+                    {"name": "pandas", "required": "3.1.1", "installed": "3.1.1"}
+                    | {"latest": "3.1.1", "outdated": False},
+                    {"name": "flask", "required": "3.1.3", "installed": "3.1.3"}
+                    | {"latest": "3.2.0", "outdated": True},
+                    {"name": "reportlab", "required": "5.1.0", "installed": "5.1.0"}
+                    | {"latest": "unknown", "outdated": None},
+                ],
+            },
+            "data": {"rows": 22_000, "labelled": 12_000, "left": 1_757, "open": 10_000}
+            | {"clients": 10_000, "sources": 14, "rejected": 37, "duplicates": 512},
+        },
+    }
+
+
+def rich_contacts(n=100, names=()):
+    names = [*names, *(f"Client {i:05d} & Søn Ltd" for i in range(n))][:n]
+    return [
+        {
+            "rank": i + 1,
+            "client": name,
+            "risk": 0.93 - 0.4 * i / n,
+            "value": 52_000 - i,
+            "value_at_risk": (52_000 - i) * (0.93 - 0.4 * i / n),
+            "manager": MANAGERS[i % 3],
+            "reasons": "activity fell to 12 a month from 50; 9 open tickets; month-to-month",
+            "previous_rank": i + 3 if i % 4 else "",
+            "risk_change": 0.02 if i % 4 else "",
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def rich_history(months=11):
+    stamps = [f"2026-{month + 1:02d}-02T04:00:00Z" for month in range(months)]
+    scores = [
+        {"scored_at": at, "model": f"m{i}", "kind": "gradient boosting", "promoted": i % 3 == 0}
+        | {"set": name, "metric": "roc_auc", "value": 0.79 + shift + 0.002 * i}
+        | {"low": 0.76 + shift + 0.002 * i, "high": 0.82 + shift + 0.002 * i}
+        for i, at in enumerate(stamps)
+        for name, shift in (("test", 0.0), ("unseen", 0.012))
+    ]
+    missing = [
+        {"at": at, "made": f"d{i}", "column": name, "missing_pct": share + 0.1 * i}
+        for i, at in enumerate(stamps)
+        for name, share in (("open_tickets", 4.0), ("industry", 0.5), ("tenure_months", 1.0))
+    ]
+    deployments = [
+        {"at": at, "made": f"p{i}", "action": "promoted" if i % 3 == 0 else "refused"}
+        | {"release": "20261123T183200Z-0a1b2c3d", "reason": "It ranks the clients better."}
+        for i, at in enumerate(stamps)
+    ]
+    runs = [
+        {"run": f"r{i}", "started_at": at, "ended_at": at, "elapsed_s": 92.0, "outcome": "done"}
+        | {"reason": "new rows"}
+        for i, at in enumerate(stamps)
+    ]
+    return {"scores": scores, "missing": missing, "deployments": deployments, "runs": runs}
+
+
+def write_project(folder, records=None, contacts=(), past=None, **settings):
+    """Write a configured project, its records, its release and its history; return the config."""
+    keys = {key: key for key in configuration.FOLDER_KEYS}
+    folder.joinpath("config.json").write_text(json.dumps(keys | settings))
+    config = configuration.load(folder / "config.json")
+    records = records or {}
+    files = {
+        "decision": config.decision_record,
+        "monitoring": config.monitoring_record,
+        "assessment": config.assessment_record,
+        "diagnostics": config.diagnostics_record,
+    }
+    if "training" in records:
+        made = {
+            releases.MODEL: b"model",
+            releases.TRAINING: disk.encode(disk.sealed(records["training"])),
+            releases.SCORE: disk.encode(disk.sealed(records["score"])),
+        }
+        manifest = {"deployed_at": "2026-11-23T18:32:00Z"}
+        release = releases.create(config.production_folder, made, manifest)
+        releases.activate(config.production_folder, release)
+        if "monitoring" in records:
+            records["monitoring"] = {"release": release} | records["monitoring"]
+    for name in files.keys() & records.keys():
+        disk.write_bytes(files[name], disk.encode(disk.sealed(records[name])))
+    if contacts:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(contacts[0]))
+        writer.writeheader()
+        writer.writerows(contacts)
+        disk.write_bytes(config.contact_list, text.getvalue().encode())
+    for name, rows in (past or {}).items():
+        history.save(config.history, name, rows)
+    return config
+
+
+def poor_records():
+    """A company of 26 clients, 5 test rows, no value, no manager, no model worth the name."""
+    unknown = {"value": None, "low": None, "high": None}
+    records = rich_records()
+    few = dict.fromkeys(records["score"]["sets"]["test"]["candidate"], unknown) | {"called": 5}
+    few["f1"] = {"value": 0.5714, "low": None, "high": None}
+    records["training"] |= {
+        "kind": "base rate",
+        "rows": 21,
+        "left": 9,
+        "clients": 21,
+        "held_out_rows": 0,
+        "held_out_clients": 0,
+        "dropped": {},
+        "candidates": [],
+        "why": "26 rows are too few for a model that tells clients apart; 50 are needed.",
+        "warnings": ["26 rows with an outcome: 50 are needed for a model.", "9 clients left."],
+    }
+    records["score"] = {
+        "sets": {"test": {"rows": 5, "left": 2, "candidate": few, "champion": None}}
+        | {"unseen": None, "recent": None},
+        "warnings": ["5 test rows prove nothing."],
+        "comparison": None,
+        "curves": {
+            "rows": 5,
+            "left": 2,
+            "confusion": {"stayed_stayed": 2, "stayed_left": 1, "left_stayed": 0, "left_left": 2},
+            "roc": {"false_positive_rate": [0, 1], "true_positive_rate": [0, 1]},
+            "calibration": [{"mean_risk": 0.43, "observed": 0.4, "low": 0.05, "high": 0.85}],
+            "gain": {"share_contacted": [0, 1], "share_found": [0, 1]},
+        },
+    }
+    records["decision"] |= {
+        "comparison": None,
+        "reason": "deployed: there was no model in production",
+    }
+    records["monitoring"] |= {
+        "truth": {"verdict": "insufficient", "sentence": "No outcome has come in since."},
+        "input": {"verdict": "insufficient", "sentence": "26 rows are too few.", "columns": []},
+    }
+    records["assessment"] |= {
+        "clients": 26,
+        "mean_risk": 0.43,
+        "expected_to_leave": interval(11.2, 5.0),
+        "value": None,
+        "value_at_risk": None,
+        "list": {
+            "clients": 26,
+            "mean_risk": 0.43,
+            "expected_to_leave": 11.2,
+            "value_at_risk": None,
+        },
+        "risk_histogram": {
+            "edges": [i / 20 for i in range(21)],
+            "counts": [0] * 8 + [26] + [0] * 11,
+        },
+    }
+    records["diagnostics"] |= {
+        "drift": records["monitoring"]["input"],
+        "timings": {"ingestion": [], "training": [], "trend": {}},
+        "dependencies": {"asked_at": None, "reachable": False, "packages": []},
+        "data": {"rows": 26, "labelled": 26, "left": 12, "open": 0, "clients": 26, "sources": 2}
+        | {"rejected": 0, "duplicates": 17},
+    }
+    return records
+
+
+def poor_contacts():
+    return [
+        {"rank": i + 1, "client": f"c{i:02d}", "risk": 0.43, "value": "", "value_at_risk": ""}
+        | {"manager": "", "reasons": "", "previous_rank": "", "risk_change": ""}
+        for i in range(26)
+    ]
+
+
+def rich_project(folder, names=(), n=100):
+    columns = {"numeric": ["open_tickets"], "value": "contract_value", "manager": "client_manager"}
+    return write_project(
+        folder, rich_records(), rich_contacts(n, names), rich_history(), columns=columns
+    )
+
+
+def poor_project(folder):
+    return write_project(folder, poor_records(), poor_contacts())
+
+
+def pages(config):
+    """What each page says, every run of white space a blank."""
+    found = pypdf.PdfReader(config.report).pages
+    return [" ".join(page.extract_text().split()) for page in found]
+
+
+def squeezed(text):
+    return "".join(text.split())
+
+
+# ---- page one
+
+
+def test_first_page_tells_the_four_numbers_with_their_intervals(tmp_path):
+    config = rich_project(tmp_path)
+    reporting.write_report(config)
+    first = pages(config)[0]
+    for said in (
+        "As of 23 November 2026, 18:34 UTC",
+        "10,000",
+        "1,234 clients likely to leave",
+        "4.25 million value at risk, EUR",
+        "1,172 to 1,296",
+        "of 48.1 million; likely 3.94 million to 4.56 million",
+        "they hold 19 % of the value at risk",
+        "82 % of pairs (95 % interval 79 % to 84 %)",
+        "Deployed: proven better, ROC AUC +0.012",
+        "The outcomes of the last two months are not complete yet.",
+        "activity fell to 12 a month from 50",
+        "25 of 100 were not on the last list",
+        "Henrik Sørensen",
+    ):
+        assert said in first
+
+
+def test_trust_follows_the_last_check_of_the_model_in_production(tmp_path):
+    records = rich_records()
+    assert "trusted today? Yes. The model still" in first_page(tmp_path / "a", records)
+    records["monitoring"]["truth"]["verdict"] = "degraded"
+    assert "trusted today? No: it has become worse." in first_page(tmp_path / "b", records)
+    records["monitoring"]["release"] = "the one before"
+    assert "trusted today? It is new: no outcome" in first_page(tmp_path / "c", records)
+
+
+def first_page(folder, records):
+    folder.mkdir()
+    config = write_project(folder, records)
+    reporting.write_report(config)
+    return pages(config)[0]
+
+
+def test_moved_clients_are_a_caveat_on_page_one(tmp_path):
+    assert "But the clients have changed. Input has moved: open_tickets" in first_page(
+        tmp_path / "a", rich_records()
+    )
+
+
+def test_hostile_client_names_stand_on_the_page_as_they_are(tmp_path):
+    config = rich_project(tmp_path, HOSTILE)
+    reporting.write_report(config)
+    first = squeezed(pages(config)[0])
+    for name in HOSTILE:
+        assert squeezed(name) in first
+
+
+def test_names_that_the_font_lacks_are_squares_and_right_to_left_ones_are_turned(tmp_path):
+    config = rich_project(tmp_path, ("emoji 🦄 end", "שלום עולם", "日本", "\u202eevil", "a\x00b"))
+    reporting.write_report(config)
+    first = pages(config)[0]
+    for said in ("emoji □ end", "שלום עולם", "□□", "□evil", "a□b"):
+        assert said in first
+    assert "□ stands for a character that this report cannot show" in first
+
+
+def test_nothing_is_set_outside_the_margins(tmp_path):
+    config = rich_project(tmp_path, [name * 3 for name in HOSTILE])
+    reporting.write_report(config)
+    spans = []
+
+    def keep(text, matrix, text_matrix, font, size):
+        x, y = matrix[4] + text_matrix[4], matrix[5] + text_matrix[5]
+        spans.append((x, x + stringWidth(text.strip(), reporting.FONT, size), y))
+
+    for page in pypdf.PdfReader(config.report).pages:
+        page.extract_text(visitor_text=keep)
+    assert all(left >= 0 and right <= reporting.A4[0] and y >= 0 for left, right, y in spans)
+
+
+@pytest.mark.parametrize("names", [(), HOSTILE, ["W" * 120] * 12])
+def test_contact_table_fits_into_its_room(names):
+    reporting.register_fonts()
+    facts = reporting.Facts(contacts=rich_contacts(100, names))
+    made = reporting.contact_table(facts, 300)
+    assert 40 < reporting.height(made) <= 300
+
+
+def test_contact_table_of_long_names_stays_on_page_one(tmp_path):
+    config = rich_project(tmp_path, ["W" * 119 + str(i % 10) for i in range(12)])
+    reporting.write_report(config)
+    found = pages(config)
+    assert squeezed(found[0]).count("W" * 119) >= 5
+    assert "Whom to contact first" in found[0]
+    assert "W" * 10 not in found[1]
+
+
+# ---- the pages that follow
+
+
+def test_report_tells_what_the_other_steps_found(tmp_path):
+    config = rich_project(tmp_path)
+    reporting.write_report(config)
+    text = " ".join(pages(config))
+    for said in (
+        "on 9,604 rows of 8,011 clients, of which 1,402 left",
+        "Columns not used: fax_number: the same value in every row.",
+        "gradient boosting 0.351 ± 0.007 chosen",
+        "0.82 (0.79–0.84)",
+        "+0.012 (+0.007 to +0.017)",
+        "p < 0.001",
+        "22,000 rows of 10,000 clients from 14 sources",
+        "manufacturing 21 %",
+        "No. Input has moved: open_tickets (10,000 rows).",
+        "open_tickets 0.140 0.310 1.5 % 2.0 % – act",
+        "training 8 1 min 15 s 1 min 15 s 8 % longer than in October",
+        "1 of 3 packages behind the latest",
+        "flask 3.1.3 3.1.3 3.2.0 behind",
+        "reportlab 5.1.0 5.1.0 unknown unknown",
+        "2026-10-02 04:00 promoted",
+        "done: new rows",
+        "Page 5",
+    ):
+        assert said in text, said
+
+
+def test_tables_repeat_their_header_on_every_page(tmp_path):
+    records = rich_records()
+    numeric = next(iter(records["diagnostics"]["columns"].values()))
+    many = {f"column {i:03d}": numeric for i in range(120)}
+    records["diagnostics"]["columns"] = many
+    config = write_project(tmp_path, records)
+    reporting.write_report(config)
+    with_rows = [page for page in pages(config) if "column 0" in page or "column 1" in page]
+    assert len(with_rows) >= 2
+    assert all("column missing mean std min" in page for page in with_rows)
+
+
+def test_no_page_ends_with_a_heading(tmp_path):
+    for name, make in (("rich", rich_project), ("poor", poor_project), ("none", write_project)):
+        (tmp_path / name).mkdir()
+        config = make(tmp_path / name)
+        reporting.write_report(config)
+        for page in pages(config):
+            said = page.rsplit(" Page ", 1)[0]
+            assert not said.endswith(("The model", "The data", "Operations", "newest first"))
+
+
+# ---- what is missing
+
+
+def test_report_before_anything_ran_says_so(tmp_path):
+    config = write_project(tmp_path)
+    report = reporting.write_report(config)
+    text = " ".join(pages(config))
+    assert report.figures == 8
+    for said in (
+        "Nothing was run yet; no model in production yet",
+        "No candidate was judged yet.",
+        "The contact list is empty",
+        "The data was not examined yet.",
+        "No step was timed yet.",
+        "The installed packages were not listed yet.",
+        "Nothing was deployed yet.",
+        "No run was recorded yet.",
+    ):
+        assert said in text, said
+
+
+def test_report_of_a_small_company_promises_nothing(tmp_path):
+    config = poor_project(tmp_path)
+    reporting.write_report(config)
+    text = " ".join(pages(config))
+    for said in (
+        "Only as an average: every client has the same risk",
+        "config.json names no column with the value of a client",
+        "they hold 100 % of those likely to leave",
+        "5 test rows prove nothing.",
+        "No row was kept aside to judge it.",
+        "So few outcomes say nothing about ROC AUC, PR AUC",
+        "There was no model before to compare it with.",
+        "26 rows are too few.",
+    ):
+        assert said in text, said
+    assert "client manager" not in text
+
+
+@pytest.mark.parametrize(
+    "gone", ["training", "decision", "monitoring", "assessment", "diagnostics"]
+)
+def test_report_stands_without_any_one_record(tmp_path, gone):
+    records = rich_records()
+    del records[gone]
+    config = write_project(tmp_path, records, rich_contacts(), rich_history())
+    assert reporting.write_report(config).pages >= 2
+
+
+@pytest.mark.parametrize("gone", ["sets", "comparison", "curves", "warnings"])
+def test_report_stands_without_parts_of_the_score(tmp_path, gone):
+    records = rich_records()
+    records["score"][gone] = None if gone != "warnings" else []
+    records["decision"]["comparison"] = None
+    assert reporting.write_report(write_project(tmp_path, records)).pages >= 2
+
+
+def test_list_ordered_by_value_draws_no_cut_at_a_risk():
+    histogram = {"edges": [0, 0.5, 1], "counts": [90, 10]}
+    assessment = {"clients": 100, "list": {"clients": 5}, "risk_histogram": histogram}
+    facts = reporting.Facts(assessment=assessment, contacts=rich_contacts(5), order="value_at_risk")
+    figure = reporting.draw_figures(facts)["risk_distribution"]
+    assert not any("contact list" in text.get_text() for text in figure.findobj(Text))
+    assert "The whole list, by value at risk" in reporting.list_note(facts)
+
+
+def test_large_company_with_a_long_list(tmp_path):
+    config = rich_project(tmp_path, n=10_000)
+    report = reporting.write_report(config)
+    assert report.listed == 10_000
+    assert report.pages < 10
+
+
+# ---- the step
+
+
+def test_two_builds_of_the_same_input_are_identical(tmp_path):
+    reports = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        config = rich_project(tmp_path / name, HOSTILE)
+        reporting.write_report(config)
+        reports.append([path.read_bytes() for path in sorted(config.reports_folder.iterdir())])
+    assert reports[0] == reports[1]
+
+
+def test_second_run_does_nothing(tmp_path):
+    config = rich_project(tmp_path)
+    first = reporting.write_report(config)
+    written = config.report.stat().st_mtime_ns
+    history.save(config.history, "runs", [{"run": "next", "started_at": "2026-12-01T00:00:00Z"}])
+    second = reporting.write_report(config)
+    assert not first.fresh
+    assert second.fresh
+    assert second.made == first.made
+    assert (
+        second.summary()
+        == first.summary()
+        == (f"report.pdf: {first.pages} pages, 8 figures, 100 clients to contact")
+    )
+    assert config.report.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("change", ["contacts", "history", "report", "figure", "currency"])
+def test_report_is_made_again_when_what_it_tells_changed(tmp_path, change):
+    config = rich_project(tmp_path)
+    reporting.write_report(config)
+    if change == "contacts":
+        config.contact_list.write_text("rank,client,risk\n1,only one,0.5\n")
+    elif change == "history":
+        row = {"at": "2026-12-01T00:00:00Z", "made": "x", "action": "refused", "reason": "no"}
+        history.save(config.history, "deployments", [row])
+    elif change == "currency":
+        config = replace(config, currency="CHF")
+    else:
+        (config.report if change == "report" else config.figure("roc")).unlink()
+    assert not reporting.write_report(config).fresh
+    assert reporting.write_report(config).fresh
+
+
+def test_every_figure_is_written_and_named_in_the_record(tmp_path):
+    config = rich_project(tmp_path)
+    reporting.write_report(config)
+    names = ["confusionmatrix", "roc", "calibration", "gain", "score_over_time"]
+    names += ["missing_over_time", "drift", "risk_distribution"]
+    expected = {f"{name}.png" for name in names} | {"report.pdf"}
+    assert set(disk.read_record(config.report_record)["outputs"]) == expected
+    assert all(config.figure(name).read_bytes().startswith(b"\x89PNG") for name in names)
+
+
+def test_damaged_record_is_not_reported_as_truth(tmp_path):
+    config = rich_project(tmp_path)
+    text = config.assessment_record.read_text()
+    config.assessment_record.write_text(text.replace("10000", "10001"))
+    with pytest.raises(Damaged, match=r"assessment\.json"):
+        reporting.write_report(config)
+    assert not config.report.exists()
+
+
+def test_script_runs_from_a_foreign_folder(tmp_path):
+    config = rich_project(tmp_path)
+    command = [sys.executable, ROOT / "reporting.py", "--config", config.file]
+    ran = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
+    assert ran.stdout == "report.pdf: 5 pages, 8 figures, 100 clients to contact\n"

@@ -27,6 +27,7 @@ from flask import (
     request,
     url_for,
 )
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
@@ -265,9 +266,14 @@ def read_body() -> Any:
         raise ApiError(415, "unsupported_type", "expected a body of type application/json, UTF-8")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise ApiError(415, "unsupported_encoding", "expected a body without a content encoding")
-    data = request.get_data(cache=False)
+    try:
+        data = request.get_data(cache=False)
+    except ParseException as error:
+        raise ApiError(400, "bad_request", f"the body cannot be read: {error}") from error
     if request.content_length is None and len(data) >= MAX_BODY_BYTES:
         raise RequestEntityTooLarge  # sent in chunks, and cut where the limit lies
+    if len(data) < (request.content_length or 0):
+        raise ApiError(400, "bad_request", "the body ended before its Content-Length")
     return bodies.read_json(data)
 
 
@@ -426,6 +432,7 @@ def health() -> tuple[Record, int]:
         (config.monitoring_record, "fullprocess.py"),
         (config.assessment_record, "assessment.py"),
         (config.diagnostics_record, "diagnostics.py"),
+        (config.report_record, "reporting.py"),
     ):
         try:
             record = shelf.record(path, script)
@@ -491,12 +498,14 @@ def show_dashboard() -> str:
     assessment = tell(shelf.record, config.assessment_record, "assessment.py")
     diagnosis = tell(shelf.record, config.diagnostics_record, "diagnostics.py") or {}
     listed = dashboard.contacts(tell(contact_rows) or [])
+    figures = dashboard.figures(tell(figure_names) or [])
     manager = request.args.get("manager", "")
     chosen = [row for row in listed if manager in ("", row["manager"])]
     is_cut = not manager and request.args.get("show") != "all"
+    run = tell(last_run, config)
     return render_template(
         "dashboard.html",
-        headline=dashboard.headline(score, monitoring, tell(last_run, config), now),
+        headline=dashboard.headline(score, monitoring, run, now),
         problems=[dashboard.finished(problem) for problem in dict.fromkeys(problems)],
         release=served[0].id if served else None,
         numbers=dashboard.numbers(assessment, config.currency),
@@ -509,7 +518,7 @@ def show_dashboard() -> str:
         managers=sorted({row["manager"] for row in listed if row["manager"]}),
         manager=manager,
         currency=config.currency,
-        figures=dashboard.figures(tell(figure_names) or []),
+        figures=figures,
         drift=diagnosis.get("drift"),
         moved_columns=dashboard.moved_columns(diagnosis.get("drift")),
         data=diagnosis.get("data"),

@@ -225,7 +225,12 @@ def _look(
     ids = schema.row_ids(labelled, columns, with_outcome=True)
     new = labelled[~np.isin(ids, settled["labelled"])]
     outcome = new[columns.outcome].to_numpy(dtype="float64")
-    truth = drift.check_truth(outcome, models.predict(model, new), _reference_auc(champion))
+    truth = drift.check_truth(
+        outcome,
+        models.predict(model, new),
+        _reference_auc(champion),
+        left_in_training=champion.training["left"],
+    )
     if truth.verdict == "fine":
         settled["labelled"] = np.union1d(settled["labelled"], ids)
     ids = schema.row_ids(rows, columns, with_outcome=False)

@@ -93,16 +93,20 @@ def merge(known: dict[Key, str], rows: Iterable[tuple[Key, str]]) -> list[str]:
 
     A row is known by all of its columns but the outcome. An outcome may arrive later (open -> stayed
     or left, stayed -> left); one that would take back that a client left is a conflict, and so are
-    both outcomes for one row in one source. `known` is not changed.
+    both outcomes for one row in one source. A row that one source brings open and with its outcome
+    counts with its outcome. `known` is not changed.
     """
     rows = list(rows)
-    both = {key for key, labels in _labels(rows).items() if len(labels) > 1}
+    labels = _labels(rows)
     seen: dict[Key, str] = {}
     verdicts = []
     for key, outcome in rows:
         old = seen.get(key, known.get(key))
-        if key in both and outcome:
+        told = labels.get(key, set())
+        if outcome and len(told) > 1:
             verdict = "conflict"
+        elif not outcome and len(told) == 1:
+            verdict = "duplicate"
         elif old is None or (outcome != old and outcome and old != "1"):
             verdict = "accepted"
             seen[key] = outcome

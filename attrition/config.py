@@ -380,7 +380,11 @@ class _Reader:
         names = [*columns.features, *columns.ignore, *(name for name in single if name)]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.problems.append(f"columns: {name!r} is given two meanings")
-        if columns.value in {columns.outcome, columns.client, *columns.categorical}:
+        if columns.value and columns.value in {
+            columns.outcome,
+            columns.client,
+            *columns.categorical,
+        }:
             self.problems.append(f"columns.value: {columns.value!r} is given two meanings")
 
     def _level(self, raw: dict[str, Any], key: str) -> str | None:

@@ -233,12 +233,16 @@ class Truth:
         return asdict(self)
 
 
-def check_truth(outcome: Vector, risk: Vector, reference: Interval) -> Truth:
+def check_truth(
+    outcome: Vector, risk: Vector, reference: Interval, *, left_in_training: float = np.inf
+) -> Truth:
     """Hold outcomes that came after a model was trained against the risks it gives them.
 
     Degraded when the AUC lies significantly, and by at least 0.02, below what it was on the unseen
     rows at deployment, or when significantly more or fewer leave than the risks add up to, by at least
-    15 %. One-sided 1 % each: a false alarm costs one training that the gate will refuse.
+    15 %. One-sided 1 % each: a false alarm costs one training that the gate will refuse. The risks add
+    up to a number that is itself known only as well as the rows that the model learned from tell:
+    `left_in_training` of them left.
     """
     n, left = len(outcome), int(outcome.sum())
     expected = float(risk.sum())
@@ -251,7 +255,8 @@ def check_truth(outcome: Vector, risk: Vector, reference: Interval) -> Truth:
         )
         return Truth("insufficient", *facts, sentence)
     worse = _auc_dropped(auc, reference)
-    z = (left - expected) / float(np.sqrt(np.sum(risk * (1 - risk))) or 1.0)
+    noise = float(np.sum(risk * (1 - risk))) + expected**2 / left_in_training
+    z = (left - expected) / (np.sqrt(noise) or 1.0)
     ratio = max(left, 1) / max(expected, 1e-9)
     off = abs(z) > stats.norm.isf(TRUTH_ALPHA / 2) and not (
         1 / LEAST_RATE_RATIO < ratio < LEAST_RATE_RATIO

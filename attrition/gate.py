@@ -5,6 +5,7 @@ proven wrong, not being worse is enough. Noise is never promoted, and a question
 until the rows that could change its answer have come.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -158,7 +159,11 @@ def is_worth_training(
     (all, or those from after the change) it may not.
     """
     if not triggers:
-        return False, "no reason to train: the champion holds"
+        waiting = f"; not trained on {recent:,} new outcomes" if recent else ""
+        return False, (
+            "no reason to train: nothing speaks against the model in production, and its rows have "
+            f"not doubled{waiting}"
+        )
     reasons = ", ".join(trigger.replace("_", " ") for trigger in triggers)
     if last is None or "no_model" in triggers:
         return True, f"training: {reasons}"
@@ -169,7 +174,7 @@ def is_worth_training(
         return True, f"training: {reasons}"
     if counted > before and counted >= (1 + NEWS_SHARE) * before:
         return True, f"training: {reasons}"
-    wanted = max(1, int((1 + NEWS_SHARE) * before) - counted + 1)
+    wanted = max(before + 1, math.ceil((1 + NEWS_SHARE) * before)) - counted
     return False, (
         f"not training ({reasons}): the last training knew nearly all that is known now; "
         f"at least {wanted:,} more outcomes are needed"

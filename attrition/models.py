@@ -3,8 +3,12 @@
 Models are files of skops, never pickles: loading runs no code that is not in TRUSTED.
 """
 
+import io
 import math
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +39,7 @@ LEAST_ROWS_TO_BOOST = 200
 LEAST_LEFT_TO_BOOST = 30
 MAX_LEVELS = 60
 
+SCHEMA = "schema.json"  # skops' own name for the description of a model, in its file
 TRUSTED = (
     "numpy.dtype",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -115,7 +120,12 @@ def candidates(rows: int, left: int) -> list[str]:
 
 
 def fit(model: Pipeline, rows: pd.DataFrame, outcome: Vector, weight: Vector) -> Pipeline:
-    """Fit a candidate; one thread, which is the faster for tables of this size."""
+    """Fit a candidate; one thread, which is the faster for tables of this size.
+
+    A column without any value counts as constant: scikit-learn cannot cut it into bins.
+    """
+    empty = [name for name in rows.columns if rows[name].isna().all()]
+    rows = rows.assign(**dict.fromkeys(empty, 0.0))
     with threadpool_limits(1):
         return model.fit(rows, outcome, model__sample_weight=weight)
 
@@ -174,8 +184,27 @@ def contributions(model: Pipeline, rows: pd.DataFrame, usual: Mapping[str, Any])
 
 
 def dumps(model: Pipeline) -> bytes:
-    """Return a fitted model as the bytes of a skops file."""
-    return bytes(skops.io.dumps(model))
+    """Return a fitted model as the bytes of a skops file: same model, same bytes.
+
+    skops names the parts of a model by where they lay in memory; here they are numbered.
+    """
+    numbers: dict[str, str] = {}
+
+    def number(match: re.Match[str]) -> str:
+        return match[1] + numbers.setdefault(match[2], str(len(numbers)))
+
+    made = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(skops.io.dumps(model))) as old,
+        zipfile.ZipFile(made, "w") as new,
+    ):
+        schema = re.sub(r'("__id__": |"file": ")([\w-]+)', number, old.read(SCHEMA).decode())
+        new.writestr(zipfile.ZipInfo(SCHEMA), schema)
+        parts = {Path(name): name for name in old.namelist() if name != SCHEMA}
+        for path in sorted(parts, key=lambda path: int(numbers[path.stem])):
+            named = zipfile.ZipInfo(numbers[path.stem] + path.suffix)
+            new.writestr(named, old.read(parts[path]))
+    return made.getvalue()
 
 
 def loads(data: bytes) -> Pipeline:

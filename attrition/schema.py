@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,11 +26,10 @@ MAX_DIGITS = 6000
 MAX_COLUMNS = 2000
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
-PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]*[1-9])?")
-LOCALE = re.compile(r"[+-]?[0-9]{1,15}(?:[.,' ][0-9]{1,15}){1,8}")
+LOCALE = re.compile(r"[+-]?[0-9]{1,3}(?:[.,' ][0-9]{3}){1,8}(?:[.,][0-9]+)?|[+-]?[0-9]+,[0-9]+")
 NOT_FINITE = frozenset({"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
 TIME = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
 LABELS = {"1": "1", "yes": "1", "true": "1", "y": "1", "1.0": "1"}
@@ -122,8 +122,7 @@ def read_number(text: str, column: Numeric, markers: Collection[str]) -> Cell:
     if column.integer and not value.is_integer():
         return Cell("", "NOT_INTEGER", f"{shown}, expected a whole number")
     canonical = number_text(value)
-    plain = text == canonical or PLAIN.fullmatch(text)
-    return Cell(canonical, note="" if plain else "NORMALISED")
+    return Cell(canonical, note="" if text == canonical else "NORMALISED")
 
 
 def number_text(value: float) -> str:
@@ -189,7 +188,7 @@ def read_outcome(text: str, columns: Columns, markers: Collection[str]) -> Cell:
 
 
 def read_time(text: str, name: str, markers: Collection[str]) -> Cell:
-    """Judge the time of an observation: ISO 8601, kept as a date or as UTC.
+    """Judge the time of an observation: ISO 8601, kept as a date or as UTC to the second.
 
     >>> read_time("2026-03-01 12:30", "seen", {""}).value
     '2026-03-01T12:30:00Z'
@@ -197,13 +196,17 @@ def read_time(text: str, name: str, markers: Collection[str]) -> Cell:
     stripped = text.strip(BLANKS)
     if stripped in markers:
         return Cell("")
-    if TIME.fullmatch(stripped):
-        time = pd.to_datetime(stripped, utc=True, errors="coerce", format="ISO8601")
-        if not pd.isna(time):
-            form = "%Y-%m-%d" if len(stripped) == 10 else "%Y-%m-%dT%H:%M:%SZ"
-            return Cell(time.strftime(form))
-    problem = f"{name} is {shorten(text)!r}, expected an ISO 8601 date or time"
-    return Cell("", "BAD_TIME", problem)
+    try:
+        if not TIME.fullmatch(stripped):
+            raise ValueError
+        time = datetime.fromisoformat(stripped)
+        if len(stripped) == len("2026-03-01"):
+            return Cell(stripped)
+        utc = time.astimezone(UTC) if time.tzinfo else time
+        return Cell(f"{utc.replace(tzinfo=None).isoformat(timespec='seconds')}Z")
+    except (ValueError, OverflowError):
+        problem = f"{name} is {shorten(text)!r}, expected an ISO 8601 date or time"
+        return Cell("", "BAD_TIME", problem)
 
 
 def shorten(text: str, width: int = 60) -> str:

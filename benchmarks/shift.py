@@ -5,8 +5,6 @@ Run: python -m benchmarks.shift [--shift none|harmless|harmful] [--months 10] [-
 """
 
 import argparse
-import json
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -15,23 +13,18 @@ import numpy as np
 import pandas as pd
 
 import fullprocess
-from attrition import config as configuration
-from attrition import dependencies, disk, history, metrics, releases, schema, simulation, sources
+from attrition import disk, history, metrics, models, releases, schema, simulation
 from attrition.config import Config
-
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.project import make_project
 
 
 def prepare(folder: Path, *, months: int, rows: int, seed: int) -> Config:
     """Write a project with so many months of labelled history and the sample's test data."""
-    (folder / "sourcedata").mkdir(parents=True)
-    shutil.copytree(ROOT / "testdata", folder / "testdata")
-    settings = json.loads((ROOT / "config.json").read_text()) | {"databases": []}
-    (folder / "config.json").write_text(json.dumps(settings))
+    config = make_project(folder, databases=[])
     for month in range(months):
         table = simulation.simulate_month(month, seed=seed).sample(rows, random_state=month)
-        table.to_csv(folder / "sourcedata" / f"history-{month:02d}.csv", index=False)
-    return configuration.load(folder / "config.json")
+        table.to_csv(config.input_folder / f"history-{month:02d}.csv", index=False)
+    return config
 
 
 def describe(
@@ -45,12 +38,10 @@ def describe(
         month,
         seed=seed,
         shift=shift,
-        shift_month=shift_month,  # type: ignore[arg-type]
+        shift_month=shift_month,
     )
     text = now.astype(object).where(now.notna(), "").astype(str)
     rows = schema.typed(text[list(config.columns.table)], config.columns)
-    from attrition import models
-
     risk = models.predict(releases.load_model(release), rows)
     auc = metrics.roc_auc(now["exited"].to_numpy(dtype="float64"), risk).value
     last = history.read_deployments(config.history)[-1]
@@ -75,7 +66,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--history", type=int, default=12)
     parser.add_argument("--seed", type=int, default=simulation.DEFAULT_SEED)
     options = parser.parse_args(argv)
-    dependencies.ask_all = lambda names: dict.fromkeys(names)  # type: ignore[assignment]
     shift_month = options.history + 2
     with tempfile.TemporaryDirectory() as place:
         config = prepare(
@@ -99,7 +89,6 @@ def main(argv: list[str] | None = None) -> int:
             print(pd.DataFrame(lines).to_string(index=False))
         print(f"shift: {options.shift} from month {shift_month}; outcomes come two months late")
         print(f"releases: {len(releases.list_ids(config.production_folder))}")
-    assert sources
     return 0
 
 

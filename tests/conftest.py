@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import fullprocess
-from attrition import cli, dependencies
+from attrition import cli, dependencies, disk
 from attrition import config as configuration
 from attrition.config import Config
 
@@ -30,7 +30,10 @@ def write_config(folder: Path, **settings: Any) -> Config:
     for name in ("sourcedata", "testdata"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(PLAIN_KEYS | settings))
-    return configuration.load(folder / "config.json")
+    config = configuration.load(folder / "config.json")
+    asked = {"asked_at": disk.utc_now(), "reachable": False, "packages": []}
+    disk.write_bytes(config.dependencies, disk.encode(disk.sealed(asked)))
+    return config
 
 
 def make_rows(

@@ -1,0 +1,18 @@
+"""Run every benchmark in turn.
+
+Run: python -m benchmarks
+"""
+
+import sys
+
+from benchmarks import kills, shift
+
+
+def main() -> int:
+    """Return 0 when all of them held."""
+    codes = [shift.main(["--shift", name]) for name in ("none", "harmless", "harmful")]
+    return max(*codes, kills.main([]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

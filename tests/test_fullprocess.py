@@ -1,0 +1,305 @@
+import fcntl
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import deployment
+import fullprocess
+from attrition import config as configuration
+from attrition import disk, history, releases
+from tests.conftest import ROOT, make_rows, run_whole, write_config
+
+SCRIPT = [sys.executable, str(ROOT / "fullprocess.py")]
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """Hash every file below a folder, but the lock that is only opened."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def run(config, *more, **settings):
+    return subprocess.run(
+        [*SCRIPT, "--config", str(config.file), *more],
+        capture_output=True,
+        text=True,
+        check=False,
+        **settings,
+    )
+
+
+def test_first_run_makes_everything_a_person_needs(project):
+    assert len(pd.read_csv(project.contact_list)) == 20
+    assert len(pd.read_csv(project.risk_scores)) == 200
+    assert project.report.read_bytes().startswith(b"%PDF")
+    assert releases.read_current(project.production_folder).training["rows"] > 400
+    assert [row["outcome"] for row in history.read_runs(project.history)] == ["done"]
+
+
+def test_second_run_says_nothing_new_and_changes_no_file(project, capsys):
+    run_whole(project)  # a copied project has other paths, so it is looked at once more
+    before = digest(project.file.parent)
+    assert fullprocess.main(["--config", str(project.file)]) == 0
+    assert capsys.readouterr().out.endswith("nothing new\n")
+    assert digest(project.file.parent) == before
+
+
+def test_quiet_tick_imports_none_of_the_heavy_libraries(project):
+    run_whole(project)
+    code = (
+        "import sys, fullprocess\n"
+        f"assert fullprocess.main(['--config', {str(project.file)!r}]) == 0\n"
+        "print(sorted({'numpy', 'pandas', 'sklearn', 'matplotlib', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "nothing new\n[]\n", done.stderr
+
+
+def test_new_rows_in_order_keep_the_champion(project):
+    before = releases.current_id(project.production_folder)
+    make_rows(300, seed=9, prefix="new").to_csv(project.input_folder / "new.csv", index=False)
+    assert run_whole(project) == 0
+    assert releases.current_id(project.production_folder) == before
+    monitoring = disk.read_record(project.monitoring_record)
+    assert monitoring is not None
+    assert monitoring["truth"]["verdict"] == "fine"
+
+
+def test_outcomes_that_contradict_the_model_end_in_a_new_one(project):
+    before = releases.current_id(project.production_folder)
+    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
+    rows.to_csv(project.input_folder / "new.csv", index=False)
+    assert run_whole(project) == 0
+    after = releases.read_current(project.production_folder)
+    assert after.id != before
+    decision = disk.read_record(project.decision_record)
+    assert decision is not None
+    assert decision["rule"] == "champion_degraded"
+    assert run_whole(project) == 0
+    assert releases.current_id(project.production_folder) == after.id
+
+
+def test_decision_not_to_deploy_is_not_asked_again(project):
+    run_whole(project)
+    trained = project.training_record.read_bytes()
+    make_rows(40, seed=5, prefix="few").to_csv(project.input_folder / "few.csv", index=False)
+    assert run_whole(project) == 0
+    assert run_whole(project) == 0
+    assert project.training_record.read_bytes() == trained
+
+
+def test_rolling_back_is_not_undone_by_the_next_run(project):
+    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
+    rows.to_csv(project.input_folder / "new.csv", index=False)
+    run_whole(project)
+    first, second = releases.list_ids(project.production_folder)
+    assert deployment.main(["--config", str(project.file), "--rollback"]) == 0
+    assert run_whole(project) == 0
+    assert releases.current_id(project.production_folder) == first
+    assessed = disk.read_record(project.assessment_record)
+    assert assessed is not None
+    assert assessed["release"] == first != second
+
+
+def test_dry_run_tells_and_writes_nothing(small_project, capsys):
+    before = digest(small_project.file.parent)
+    assert fullprocess.main(["--config", str(small_project.file), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "would read history.csv" in told
+    assert "would train, score and deploy a first model" in told
+    assert digest(small_project.file.parent) == before
+
+
+def test_second_run_beside_a_running_one_ends_at_once(small_project):
+    disk.make_folder(small_project.production_folder)
+    with small_project.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = run(small_project)
+    assert (second.returncode, second.stderr) == (0, "")
+    assert "another run is at work" in second.stdout
+    assert not small_project.final_data.exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda config: shutil.rmtree(config.input_folder), "create the folder"),
+        (lambda config: None, "no usable row so far"),
+        (lambda config: write(config, make_rows().assign(exited=1)), "left and clients who stayed"),
+        (lambda config: write(config, make_rows().assign(exited="")), "no row has an outcome"),
+        (
+            lambda config: write(config, make_rows().assign(**dict.fromkeys(FEATURES, 5))),
+            "no feature differs",
+        ),
+    ],
+)
+def test_what_cannot_work_is_one_clear_line_and_exit_1(empty_project, capsys, spoil, told):
+    spoil(empty_project)
+    assert run_whole(empty_project) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert told in lines[-1]
+    assert len(lines) == 1
+
+
+FEATURES = ("lastmonth_activity", "lastyear_activity", "number_of_employees")
+
+
+def write(config, rows):
+    rows.to_csv(config.input_folder / "rows.csv", index=False)
+
+
+def test_one_class_later_keeps_the_champion_and_exits_0(project, tmp_path):
+    before = releases.current_id(project.production_folder)
+    write(project, make_rows(50, seed=3, prefix="x").assign(exited=1))
+    assert run_whole(project) == 0
+    assert releases.current_id(project.production_folder) == before
+
+
+def test_all_missing_and_constant_columns_do_not_break_a_run(empty_project):
+    write(empty_project, make_rows().assign(lastyear_activity="", number_of_employees=7))
+    assert run_whole(empty_project) == 0
+    training = disk.read_record(empty_project.training_record)
+    assert training is not None
+    assert set(training["dropped"]) == {"lastyear_activity", "number_of_employees"}
+
+
+def test_no_test_folder_is_a_note_not_an_error(small_project):
+    shutil.rmtree(small_project.test_folder)
+    assert run_whole(small_project) == 0
+    assert small_project.latest_score.read_text() == "nan\n"
+
+
+def test_unreachable_database_is_told_and_the_files_still_count(tmp_path, capsys):
+    table = {"name": "crm", "url": "sqlite:///gone.sqlite", "table": "clients"}
+    config = write_config(tmp_path, databases=[table])
+    write(config, make_rows())
+    assert run_whole(config) == 1
+    assert "there is no SQLite file" in capsys.readouterr().err
+    assert config.contact_list.exists()
+    assert run_whole(config) == 1, "it is said at every run until somebody mends it"
+
+
+def test_columns_named_anew_train_a_new_model(project):
+    settings = json.loads(project.file.read_text())
+    numeric = ["lastmonth_activity", "lastyear_activity"]
+    settings["columns"] = {"numeric": numeric, "ignore": ["number_of_employees"]}
+    project.file.write_text(json.dumps(settings))
+    config = configuration.load(project.file)
+    assert run_whole(config) == 0
+    features = releases.read_current(config.production_folder).training["features"]
+    assert features["numeric"] == numeric
+
+
+def test_bare_environment_from_the_root_folder(small_project):
+    bare = {"PATH": "/usr/bin:/bin", "HOME": "/", "SHELL": "/bin/sh"}
+    done = run(small_project, "--quiet", cwd="/", env=bare)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert small_project.report.exists()
+
+
+# ---- a run that dies
+
+
+def outcome_of(config):
+    """What must be the same after any crash: rows, their account, the model's decisions, the list."""
+    ledger = pd.read_csv(config.ingested_files).drop(columns="ingested_at")
+    release = releases.read_current(config.production_folder)
+    score = {k: v for k, v in release.score["sets"].items() if k != "recent"}
+    return (
+        config.final_data.read_bytes(),
+        ledger.to_csv(index=False),
+        len(releases.list_ids(config.production_folder)),
+        score,
+        config.contact_list.read_bytes(),
+        [row["action"] for row in history.read_deployments(config.history)],
+    )
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+MUTATING = ("fsync", "replace", "rename", "symlink")
+
+
+def crash_at(monkeypatch, k):
+    """Make the k-th mutating call the last one; return the calls that were made."""
+    calls = []
+
+    def watched(name, real):
+        def call(*arguments, **keywords):
+            calls.append(name)
+            if len(calls) == k:
+                raise Crash
+            return real(*arguments, **keywords)
+
+        return call
+
+    for name in MUTATING:
+        monkeypatch.setattr(os, name, watched(name, getattr(os, name)))
+    return calls
+
+
+@pytest.mark.slow
+def test_run_that_died_at_any_write_is_finished_by_the_next(small_project, tmp_path, monkeypatch):
+    undisturbed = tmp_path / "undisturbed"
+    shutil.copytree(small_project.file.parent, undisturbed, ignore=ignore_own(undisturbed))
+    config = configuration.load(undisturbed / "config.json")
+    with monkeypatch.context() as patch:
+        points = len_of_run(patch, config)
+    expected = outcome_of(config)
+    sample = random.Random(0).sample(range(1, points + 1), 12)
+    for k in sorted(sample):
+        folder = tmp_path / f"died{k}"
+        shutil.copytree(small_project.file.parent, folder, ignore=ignore_own(folder))
+        config = configuration.load(folder / "config.json")
+        with monkeypatch.context() as patch, pytest.raises(Crash):
+            crash_at(patch, k)
+            run_whole(config)
+        assert run_whole(config) == 0
+        assert outcome_of(config) == expected, f"after a death at call {k} of {points}"
+
+
+def len_of_run(patch, config):
+    calls = crash_at(patch, -1)
+    assert run_whole(config) == 0
+    return len(calls)
+
+
+def ignore_own(target):
+    """Copy only the sources: the copies lie in the same temporary folder."""
+    return lambda folder, names: [n for n in names if n.startswith(("died", "undisturbed"))]
+
+
+@pytest.mark.slow
+def test_run_that_was_killed_is_finished_by_the_next(small_project, tmp_path):
+    rng = random.Random(1)
+    expected = None
+    for i in range(4):
+        folder = tmp_path / f"died{i}"
+        shutil.copytree(small_project.file.parent, folder, ignore=ignore_own(folder))
+        config = configuration.load(folder / "config.json")
+        if i:
+            process = subprocess.Popen([*SCRIPT, "--config", str(config.file), "--quiet"])
+            try:
+                process.wait(timeout=rng.uniform(0.5, 6))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        assert run_whole(config) == 0
+        expected = expected or outcome_of(config)
+        assert outcome_of(config) == expected

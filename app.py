@@ -394,7 +394,7 @@ def contact_list() -> Response:
 def report() -> Response:
     """Hand out the report."""
     response = Response(reported(state().config.report), mimetype="application/pdf")
-    response.headers["Content-Disposition"] = "inline; filename=report.pdf"
+    response.headers["Content-Disposition"] = "attachment; filename=report.pdf"
     return response
 
 
@@ -439,7 +439,8 @@ def health() -> tuple[Record, int]:
         except NotReady as error:
             warnings += [str(error)] if error.code == "damaged" else []
         else:
-            if record.get("truth", {}).get("verdict") == "degraded":
+            truth = dashboard.truth_of(record, release) if "truth" in record else None
+            if truth and truth["verdict"] == "degraded":
                 warnings.append("the model in production is no longer right")
     try:
         run = last_run(config)
@@ -492,39 +493,42 @@ def show_dashboard() -> str:
 
     now = datetime.now(UTC)
     served = tell(state().production.get)
+    release = served[0] if served else None
     problems += filter(None, [state().production.problem if served else None])
-    score = served[0].score if served else None
     monitoring = tell(shelf.record, config.monitoring_record, "fullprocess.py")
     assessment = tell(shelf.record, config.assessment_record, "assessment.py")
     diagnosis = tell(shelf.record, config.diagnostics_record, "diagnostics.py") or {}
     listed = dashboard.contacts(tell(contact_rows) or [])
-    figures = dashboard.figures(tell(figure_names) or [])
+    names = tell(figure_names)
     manager = request.args.get("manager", "")
     chosen = [row for row in listed if manager in ("", row["manager"])]
     is_cut = not manager and request.args.get("show") != "all"
+    score, release_id = (release.score, release.id) if release else (None, None)
+    truth = dashboard.truth_of(monitoring, release_id)
     run = tell(last_run, config)
     return render_template(
         "dashboard.html",
-        headline=dashboard.headline(score, monitoring, run, now),
+        headline=dashboard.headline(score, truth, run, now),
         problems=[dashboard.finished(problem) for problem in dict.fromkeys(problems)],
-        release=served[0].id if served else None,
+        release=release_id,
         numbers=dashboard.numbers(assessment, config.currency),
         assessed=f"as of {dashboard.ago(assessment['assessed_at'], now)}" if assessment else "",
         order=config.contact_order,
         contacts=chosen[: dashboard.CONTACTS_SHOWN] if is_cut else chosen,
         listed=len(chosen),
         has_value=any(row["value_at_risk"] is not None for row in listed),
+        has_reasons=any(row["reasons"] for row in listed),
         has_moved=any(row["moved"] for row in listed),
         managers=sorted({row["manager"] for row in listed if row["manager"]}),
         manager=manager,
         currency=config.currency,
-        figures=figures,
+        figures=dashboard.figures(names or []),
         drift=diagnosis.get("drift"),
         moved_columns=dashboard.moved_columns(diagnosis.get("drift")),
         data=diagnosis.get("data"),
         missing=dashboard.missing_columns(diagnosis.get("columns")),
         packages=dashboard.outdated(diagnosis.get("dependencies")),
-        has_report=config.report.is_file(),
+        has_report=names is not None,
         with_token=state().token is not None,
     )
 

@@ -173,16 +173,17 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
     frames = []
     for key in hash_test_data(config):
         path = config.test_folder / key.removeprefix("test/")
+        shown = f"{config.test_folder.name}/{path.name}"
         try:
             table = sources.read_table(sources.read_file(path))
             checked = schema.check(table, config.columns, config.missing_markers)
         except (sources.Refused, schema.BadHeader) as error:
-            warnings.append(f"{path}: not used ({error})")
+            warnings.append(f"{shown}: not used ({error})")
             continue
         if checked.refused:
             first = checked.refused[0]
             why = f"first: line {first.line}: {first.reason}"
-            warnings.append(f"{path}: {len(checked.refused)} rows refused, {why}")
+            warnings.append(f"{shown}: {len(checked.refused)} rows refused, {why}")
         frames.append(checked.rows)
     if not frames:
         rows = pd.DataFrame(columns=list(config.columns.table), dtype=object)
@@ -192,8 +193,8 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
 
 
 def _unseen_sets(config: Config) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """Rows that neither model was trained on: the test data, the held-out clients, and of those,
-    where the truth moved, the ones from after the change."""
+    """Rows that neither model was trained on: the test data, the other rows of the held-out clients,
+    and of all held-out ones, where the truth moved, those from after the change."""
     warnings: list[str] = []
     columns = config.columns
     rows = sources.read_rows(config.final_data, columns)
@@ -203,10 +204,12 @@ def _unseen_sets(config: Config) -> tuple[dict[str, pd.DataFrame], list[str]]:
     test = read_test_data(config, warnings)
     test = test[test[columns.outcome].notna()]
     trained_on = schema.row_ids(labelled[~held_out], columns, with_outcome=False)
-    known = np.isin(schema.row_ids(test, columns, with_outcome=False), trained_on)
+    test_ids = schema.row_ids(test, columns, with_outcome=False)
+    known = np.isin(test_ids, trained_on)
     if known.any():
         warnings.append(f"{known.sum()} test rows are also training rows; they are not scored")
-    sets = {"test": test[~known], "unseen": unseen}
+    again = np.isin(schema.row_ids(unseen, columns, with_outcome=False), test_ids)
+    sets = {"test": test[~known], "unseen": unseen[~again]}
     if changes := releases.rows_before_change(config):
         ids = schema.row_ids(unseen, columns, with_outcome=True)
         sets["recent"] = unseen[~np.isin(ids, np.concatenate(changes))]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 Row = Mapping[str, Any]
 
+BASE_RATE = "base rate"
 DASH = "–"
 NBSP = "\u00a0"
 UNITS = ((1e9, 1e9, "bn"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
@@ -138,9 +139,12 @@ def seconds_since(at: str, now: datetime) -> float:
 
 
 def headline(
-    score_record: Row | None, monitoring: Row | None, last_run: Row | None, now: datetime
+    score_record: Row | None, truth: Row | None, last_run: Row | None, now: datetime
 ) -> Headline:
-    """Say which model works, how well it ranks, when it last ran, and whether it is still right."""
+    """Say which model works, how well it ranks, when it last ran, and whether it is still right.
+
+    `truth` is what monitoring says of this very model, None where it has not been looked at yet.
+    """
     if score_record is None:
         return Headline(
             "calm",
@@ -148,19 +152,26 @@ def headline(
             "Put files of clients into the input folder and run fullprocess.py: it trains a model, "
             "deploys it and fills this page.",
         )
-    kind = score_record["candidate"]["kind"]
-    sentences = [f"{kind[0].upper()}{kind[1:]}, {_quality(score_record)}."]
+    sentences = [_quality(score_record)]
     if last_run is not None:
         when = ago(last_run["ended_at"] or last_run["started_at"], now)
         did_fail = last_run["outcome"] == "failed"
         sentences.append(
-            f"The last run failed, {when}." if did_fail else f"Last run with news {when}."
+            f"The last run failed, {when}." if did_fail else f"Last run with news: {when}."
         )
-    truth = monitoring["truth"] if monitoring else {"verdict": "", "sentence": ""}
-    tone, title = VERDICTS.get(truth["verdict"], ("calm", "A model is in production"))
-    if truth["sentence"]:
+    tone, title = "calm", "A model is in production"
+    if truth is not None and truth["verdict"] in VERDICTS:
+        tone, title = VERDICTS[truth["verdict"]]
         sentences.append(finished(truth["sentence"]))
     return Headline(tone, title, " ".join(sentences))
+
+
+def truth_of(monitoring: Row | None, release: str | None) -> Row | None:
+    """Return what monitoring says of a release; of another one it says nothing about this one."""
+    if monitoring is None or release is None or monitoring["release"] != release:
+        return None
+    truth: Row = monitoring["truth"]
+    return truth
 
 
 def finished(sentence: str) -> str:
@@ -174,11 +185,15 @@ def finished(sentence: str) -> str:
 
 
 def _quality(score_record: Row) -> str:
+    kind = score_record["candidate"]["kind"]
+    if kind == BASE_RATE:
+        return "So far nothing in the data tells clients apart: all have the same risk."
     for name, words in SETS.items():
         of = score_record["sets"].get(name)
         if of and point(of["candidate"]["roc_auc"]) is not None:
-            return f"ROC AUC {score(of['candidate']['roc_auc'])} on {count(of['rows'])} {words}"
-    return "too few rows to score it"
+            scored = f"ROC AUC {score(of['candidate']['roc_auc'])} on {count(of['rows'])} {words}"
+            return finished(f"{kind}, {scored}")
+    return finished(f"{kind}, too few rows to score it")
 
 
 def numbers(assessment: Row | None, currency: str) -> list[Number]:

@@ -100,11 +100,8 @@ def _bytes(path: Path) -> bytes | None:
 
 
 def _damaged(path: Path, script: str) -> NotReady:
-    return NotReady(
-        f"{path.name} is damaged: it is not what was written; {script} or fullprocess.py makes it "
-        "again",
-        "damaged",
-    )
+    sentence = f"the file {path.name} is damaged: it is not what was written"
+    return NotReady(f"{sentence}; {script} or fullprocess.py makes it again", "damaged")
 
 
 class Production:

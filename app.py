@@ -5,13 +5,12 @@ Writes: nothing
 Run:    python app.py [--config PATH] [--host HOST] [--port PORT] [--workers N]
 """
 
-import csv
 import io
 import logging
 import math
 import sys
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,13 +30,12 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
-from attrition import access, bodies, cli, dashboard, history
+from attrition import access, answers, bodies, cli, dashboard, history
 from attrition import config as configuration
 from attrition.bodies import ApiError
 from attrition.config import Config
 from attrition.disk import Record
 from attrition.errors import Damaged
-from attrition.releases import Release
 from attrition.shelf import NotReady, Production, Shelf
 
 if TYPE_CHECKING:
@@ -79,142 +77,6 @@ SENTENCES = {
 LIST_TEXTS = ("client", "manager", "reasons")
 
 
-# ---- predictions
-
-
-def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> list[Record]:
-    """Return the risk of each row, order kept, with what the model could not make sense of.
-
-    Raises: NotReady when the model was trained on other columns than config.json names now.
-    """
-    from attrition import models
-
-    features = [name for names in release.training["features"].values() for name in names]
-    if unnamed := [name for name in features if name not in rows]:
-        raise NotReady(
-            f"the model in production needs {', '.join(unnamed)}, which config.json no longer "
-            "names; run fullprocess.py",
-            "other_columns",
-        )
-    flags: list[list[str]] = [[] for _ in range(len(rows))]
-    missing = {name: (rows[name].isna() | (rows[name] == "")).to_numpy() for name in features}
-    unseen = models.unseen_levels(model, rows)
-    for name in features:
-        if name in unseen:
-            _flag(flags, unseen[name] & ~missing[name], f"unknown level of {name}")
-        if name not in release.training["missing_seen"]:
-            _flag(flags, missing[name], f"no value of {name}, which was never missing in training")
-    risks = models.predict(model, rows)
-    return [
-        {
-            "client": name or None,
-            "risk": float(risk),
-            "outcome": int(risk >= THRESHOLD),
-            "flags": flags[i],
-        }
-        for i, (name, risk) in enumerate(zip(rows[client], risks, strict=True))
-    ]
-
-
-def _flag(flags: list[list[str]], where: Iterable[bool], words: str) -> None:
-    for i, is_so in enumerate(where):
-        if is_so:
-            flags[i].append(words)
-
-
-# ---- scores, clients, lists
-
-
-def scoring(release: Release, decision: Record | None) -> Record:
-    """Return what is known of how right the model in production is."""
-    score = release.score
-    sets = {
-        name: {"rows": of["rows"], "left": of["left"], "scores": of["candidate"]}
-        for name, of in score["sets"].items()
-        if of is not None
-    }
-    return {
-        "model": release.id,
-        "kind": score["candidate"]["kind"],
-        "scored_at": score["scored_at"],
-        "threshold": score["threshold"],
-        "sets": sets,
-        "replaced": score["champion"],
-        "comparison": score["comparison"],
-        "warnings": score["warnings"],
-        "latest_decision": decision
-        and {key: decision[key] for key in ("decided_at", "promoted", "rule", "reason", "release")},
-    }
-
-
-def parse_risks(data: bytes) -> "pd.DataFrame":
-    """Read the risk of every current client, the riskiest first."""
-    import pandas as pd
-
-    text = dict.fromkeys(("client", "observed_at", "manager"), str)
-    table = pd.read_csv(
-        io.BytesIO(data),
-        dtype=text,
-        keep_default_na=False,
-        na_values={name: [""] for name in ("risk", "rank", "value", "value_at_risk")},
-    )
-    return table.sort_values("rank", kind="stable", ignore_index=True)
-
-
-def parse_list(data: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
-
-
-def plain(row: Mapping[Any, Any]) -> Record:
-    """Return a row of a table as JSON can say it: null for what is not known."""
-    found = {}
-    for name, value in row.items():
-        value = value.item() if hasattr(value, "item") else value
-        is_unknown = value == "" or (isinstance(value, float) and math.isnan(value))
-        found[str(name)] = None if is_unknown else value
-    return found
-
-
-def read_number(name: str, default: float, low: float, high: float, *, whole: bool) -> Any:
-    """Read a number of the query string.
-
-    Raises: ApiError 422.
-    """
-    text = request.args.get(name)
-    if text is None:
-        return default
-    try:
-        number = int(text) if whole and len(text) < 20 else float(text)
-    except ValueError:
-        number = math.nan
-    if not low <= number <= high or (whole and not isinstance(number, int)):
-        wanted = "a whole number" if whole else "a number"
-        raise ApiError(
-            422, "invalid_parameter", f"{name}: expected {wanted} from {low:g} to {high:g}"
-        )
-    return number
-
-
-def defuse(table: list[dict[str, str]], columns: Collection[str]) -> bytes:
-    """Write a table as CSV whose text no spreadsheet takes for a formula.
-
-    >>> defuse([{"client": "=1+1", "risk_change": "-0.1"}], ["client"])
-    b"client,risk_change\\r\\n'=1+1,-0.1\\r\\n"
-    """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(table[0]) if table else [], lineterminator="\r\n")
-    writer.writeheader()
-    for row in table:
-        writer.writerow({k: _harmless(v) if k in columns else v for k, v in row.items()})
-    return text.getvalue().encode("utf-8")
-
-
-def _harmless(cell: str) -> str:
-    """Source: OWASP, CSV Injection; the full-width forms are read as formulas too."""
-    first = cell.lstrip(" \n\u00a0\ufeff")[:1]
-    return f"'{cell}" if first and first in "=+-@\t\r＝＋－＠" else cell
-
-
 # ---- the endpoints
 
 views = Blueprint("views", __name__)
@@ -252,8 +114,28 @@ def prediction() -> Record:
         rows = bodies.check_records(config.columns, value, seen_missing)
     else:
         rows = bodies.read_datafile(config, value)
-    predictions = predict(release, model, rows, config.columns.client_name)
+    predictions = answers.predict(release, model, rows, config.columns.client_name)
     return {"model": release.id, "predictions": predictions, "count": len(predictions)}
+
+
+def read_number(name: str, default: float, low: float, high: float, *, whole: bool) -> Any:
+    """Read a number of the query string.
+
+    Raises: ApiError 422.
+    """
+    text = request.args.get(name)
+    if text is None:
+        return default
+    try:
+        number = int(text) if whole and len(text) < 20 else float(text)
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high or (whole and not isinstance(number, int)):
+        wanted = "a whole number" if whole else "a number"
+        raise ApiError(
+            422, "invalid_parameter", f"{name}: expected {wanted} from {low:g} to {high:g}"
+        )
+    return number
 
 
 def read_body() -> Any:
@@ -283,7 +165,7 @@ def show_scoring() -> Record:
     config = state().config
     release, _ = state().production.get()
     decision = optional(state().shelf.record, config.decision_record, "deployment.py")
-    return scoring(release, decision)
+    return answers.scoring(release, decision)
 
 
 @views.get("/summarystats")
@@ -324,7 +206,7 @@ def list_clients() -> Record:
     return {
         "model": record["release"],
         "assessed_at": record["assessed_at"],
-        "clients": [plain(row) for row in page.to_dict("records")],
+        "clients": [answers.plain(row) for row in page.to_dict("records")],
         "count": len(page),
         "total": len(table),
         "next": following,
@@ -343,7 +225,7 @@ def show_client(name: str) -> Record:
     return {
         "model": record["release"],
         "assessed_at": record["assessed_at"],
-        **plain(found.iloc[0].to_dict()),
+        **answers.plain(found.iloc[0].to_dict()),
         "clients": len(table),
         "on_contact_list": listed is not None,
         "reasons": reasons,
@@ -355,14 +237,14 @@ def assessed() -> tuple[Record, "pd.DataFrame"]:
     """Return the record of the assessment and the risk of every current client."""
     config, shelf = state().config, state().shelf
     record_path, script = config.assessment_record, "assessment.py"
-    table = shelf.output(record_path, config.risk_scores, script, parse_risks)
+    table = shelf.output(record_path, config.risk_scores, script, answers.parse_risks)
     return shelf.record(record_path, script), table
 
 
 def contact_rows() -> list[dict[str, str]]:
     config = state().config
     record_path, script = config.assessment_record, "assessment.py"
-    return state().shelf.output(record_path, config.contact_list, script, parse_list)
+    return state().shelf.output(record_path, config.contact_list, script, answers.parse_list)
 
 
 def latest_features(name: str) -> Record:
@@ -379,13 +261,13 @@ def latest_features(name: str) -> Record:
 
     record_path, script = config.ingestion_record, "ingestion.py"
     latest = state().shelf.output(record_path, config.final_data, script, parse)
-    return plain(latest.loc[name].to_dict()) if name in latest.index else {}
+    return answers.plain(latest.loc[name].to_dict()) if name in latest.index else {}
 
 
 @views.get("/contactlist.csv")
 def contact_list() -> Response:
     """Hand out the contact list for a spreadsheet."""
-    response = Response(defuse(contact_rows(), LIST_TEXTS), mimetype="text/csv")
+    response = Response(answers.defuse(contact_rows(), LIST_TEXTS), mimetype="text/csv")
     response.headers["Content-Disposition"] = "attachment; filename=contactlist.csv"
     return response
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from attrition import cli, contacts, disk, metrics, models, releases, schema, sources
 from attrition.config import Columns, Config
+from attrition.errors import Damaged
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
@@ -141,8 +142,15 @@ def _csv(table: pd.DataFrame) -> bytes:
 
 
 def _last_ranks(config: Config) -> dict[str, tuple[int, float]]:
-    """Return client -> (rank, risk) of the last assessment; empty before the first."""
-    if not config.risk_scores.is_file():
+    """Return client -> (rank, risk) of the last assessment; empty where there is none to trust."""
+    try:
+        record = disk.read_record(config.assessment_record)
+    except Damaged:
+        return {}
+    if record is None:
+        return {}
+    if config.risk_scores.name in disk.damaged_outputs(config.reports_folder, record):
+        logger.warning("%s: not as it was written; no ranks to compare with", config.risk_scores)
         return {}
     last = pd.read_csv(config.risk_scores, dtype={"client": object}, keep_default_na=False)
     return dict(zip(last["client"], zip(last["rank"], last["risk"], strict=True), strict=True))

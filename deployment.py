@@ -136,8 +136,7 @@ def _release(config: Config, training: disk.Record, decision: disk.Record) -> st
         name: (config.model_folder / name).read_bytes()
         for name in (*training["outputs"], releases.TRAINING, releases.SCORE)
     }
-    files["latestscore.txt"] = config.latest_score.read_bytes()
-    files["ingestedfiles.txt"] = config.ingested_files.read_bytes()
+    files |= {path.name: path.read_bytes() for path in (config.latest_score, config.ingested_files)}
     files[releases.DECISION] = disk.encode(disk.sealed(decision))
     manifest = {"deployed_at": decision["decided_at"], "model": decision["candidate"]}
     release_id = releases.create(config.production_folder, files, manifest)
@@ -149,7 +148,7 @@ def _keep(config: Config, record: disk.Record) -> disk.Record:
     """Keep a decision in the history and, last, as the record."""
     row = {
         "at": record["decided_at"],
-        "made": f"{record['candidate']} {record['inputs']['monitoring']}",
+        "made": f"{record['candidate']} {record['champion']} {record['inputs']['monitoring']}",
         "action": "promoted" if record["promoted"] else "refused",
         "release": record["release"] or record["champion"],
         "reason": record["reason"],

@@ -6,15 +6,14 @@ Writes: ingesteddata/finaldata.csv (the rows), ingestedfiles.txt (one line per v
 Run:    python ingestion.py [--config PATH]
 """
 
-import csv
-import io
 import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -25,34 +24,34 @@ from attrition.errors import AttritionError, Damaged, SourceError
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 ACCEPTED, QUARANTINED, SKIPPED, DEFERRED = "accepted", "quarantined", "skipped", "deferred"
+COUNTS = ("records", "accepted", "rejected", "duplicates")
 REJECTED_HEADER = ("ingested_at", "source", "line", "reason", "raw")
 HELD_SHARE = 0.5
 
 Key = tuple[str, ...]
+Row = tuple[Key, str]
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One line of ingestedfiles.txt: what became of one version of a source."""
 
     ingested_at: str
     source: str
     sha256: str
-    records: int
-    accepted: int
-    rejected: int
-    duplicates: int
-    verdict: str
-    reason: str
+    records: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    verdict: str = SKIPPED
+    reason: str = ""
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     """One source, judged: its line, the rows it adds or updates, the rows it may not."""
 
     line: Line
-    rows: tuple[tuple[Key, str], ...] = ()
-    refused: tuple[schema.Refusal, ...] = ()
+    rows: Sequence[Row] = ()
+    refused: Sequence[schema.Refusal] = ()
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,10 @@ class Ingestion:
         return "\n".join([text, *told, *(f"cannot be read now: {why}" for why in self.held)])
 
 
-COUNTS = ("records", "accepted", "rejected", "duplicates")
-
-
 # ---- compute: rows and verdicts, no path
 
 
-def merge(known: dict[Key, str], rows: Iterable[tuple[Key, str]]) -> list[str]:
+def merge(known: dict[Key, str], rows: Iterable[Row]) -> list[str]:
     """Say what each row is beside the rows known: "accepted", "duplicate" or "conflict".
 
     A row is known by all of its columns but the outcome. An outcome may arrive later (open -> stayed
@@ -97,17 +93,17 @@ def merge(known: dict[Key, str], rows: Iterable[tuple[Key, str]]) -> list[str]:
     counts with its outcome. `known` is not changed.
     """
     rows = list(rows)
-    labels = _labels(rows)
+    told: dict[Key, str] = {}
+    both = {key for key, outcome in rows if outcome and told.setdefault(key, outcome) != outcome}
     seen: dict[Key, str] = {}
     verdicts = []
     for key, outcome in rows:
         old = seen.get(key, known.get(key))
-        told = labels.get(key, set())
-        if outcome and len(told) > 1:
+        if outcome and key in both:
             verdict = "conflict"
-        elif not outcome and len(told) == 1:
+        elif not outcome and key in told and key not in both:
             verdict = "duplicate"
-        elif old is None or (outcome != old and outcome and old != "1"):
+        elif old is None or (outcome and old not in (outcome, "1")):
             verdict = "accepted"
             seen[key] = outcome
         elif outcome in ("", old):
@@ -118,14 +114,6 @@ def merge(known: dict[Key, str], rows: Iterable[tuple[Key, str]]) -> list[str]:
     return verdicts
 
 
-def _labels(rows: Iterable[tuple[Key, str]]) -> dict[Key, set[str]]:
-    labels: dict[Key, set[str]] = {}
-    for key, outcome in rows:
-        if outcome:
-            labels.setdefault(key, set()).add(outcome)
-    return labels
-
-
 def judge(
     table: schema.Table, config: Config, columns: Columns, known: dict[Key, str], line: Line
 ) -> Judged:
@@ -133,56 +121,52 @@ def judge(
 
     `line` is the line of the source, without its counts.
     """
-    records = len(table.rows)
     try:
         checked = schema.check(table, columns, config.missing_markers)
     except schema.BadHeader as error:
-        reason = f"{error.code}: {error.reason}"
-        return Judged(replace(line, verdict=QUARANTINED, reason=reason))
-    cells = checked.rows.itertuples(index=False, name=None)
-    rows = [(tuple(row[:-1]), row[-1]) for row in cells]
+        return Judged(line._replace(verdict=QUARANTINED, reason=f"{error.code}: {error.reason}"))
+    rows = [(row[:-1], row[-1]) for row in checked.rows.itertuples(index=False, name=None)]
     verdicts = merge(known, rows)
     refused = [*checked.refused]
-    for (key, outcome), verdict, at in zip(rows, verdicts, checked.lines, strict=True):
+    for (_, outcome), verdict, at in zip(rows, verdicts, checked.lines, strict=True):
         if verdict == "conflict":
-            raw = schema.raw_text([*key, outcome])
-            reason = f"{config.columns.outcome} is {outcome} here and the other elsewhere"
-            refused.append(schema.Refusal(at, "CONFLICT", f"{reason}; row refused", raw))
-    refused.sort()
-    codes = Counter(refusal.code for refusal in refused)
+            reason = f"{columns.outcome} is {outcome} here and the other elsewhere; row refused"
+            refused.append(schema.Refusal(at, "CONFLICT", reason, schema.raw_at(table, at)))
+    codes = Counter(refusal.code for refusal in sorted(refused))
     notes = [*checked.notes, *(f"{code}: {count}" for code, count in codes.items())]
-    if len(refused) > HELD_SHARE * records:
-        whole = replace(line, records=records, rejected=records, verdict=QUARANTINED)
-        reason = "; ".join([*notes, f"{len(refused)} of {records} rows are bad, so none is used"])
-        return Judged(replace(whole, reason=reason), refused=tuple(refused))
-    kept = tuple(row for row, verdict in zip(rows, verdicts, strict=True) if verdict == ACCEPTED)
+    line = line._replace(records=len(table.rows))
+    if len(refused) > HELD_SHARE * line.records:
+        why = f"{len(refused)} of {line.records} rows are bad, so none is used"
+        refused += held_rows(table, refused, why)
+        reason = "; ".join([*notes, why])
+        line = line._replace(rejected=line.records, verdict=QUARANTINED, reason=reason)
+        return Judged(line, refused=sorted(refused))
+    kept = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict == "accepted"]
     duplicates = verdicts.count("duplicate")
     notes += [f"DUP_ROWS: {duplicates}"] if duplicates else []
-    done = replace(
-        line,
-        records=records,
-        accepted=len(kept),
-        rejected=len(refused),
-        duplicates=duplicates,
-        verdict=ACCEPTED,
-        reason="; ".join(notes),
-    )
-    return Judged(done, kept, tuple(refused))
+    line = line._replace(accepted=len(kept), rejected=len(refused), duplicates=duplicates)
+    return Judged(line._replace(verdict=ACCEPTED, reason="; ".join(notes)), kept, sorted(refused))
 
 
-def check_conservation(judged: Judged) -> None:
-    """Every record of a source is accepted, refused or a duplicate: a bug of ours otherwise."""
-    line = judged.line
-    counted = line.accepted + line.rejected + line.duplicates
-    assert counted == line.records, f"{line.source}: {counted} of {line.records} accounted for"
-    assert len(judged.rows) == line.accepted, f"{line.source}: rows are not those accepted"
+def held_rows(
+    table: schema.Table, refused: Iterable[schema.Refusal], why: str
+) -> list[schema.Refusal]:
+    """Refuse the rest of a table as well, so that each of its records can be found again."""
+    bad = {refusal.line for refusal in refused}
+    rest = zip(table.lines, table.rows, strict=True)
+    reason = f"nothing wrong with this row, but {why}"
+    return [
+        schema.Refusal(at, "HELD", reason, schema.raw_text(row))
+        for at, row in rest
+        if at not in bad
+    ]
 
 
-def take(known: dict[Key, str], rows: Iterable[tuple[Key, str]]) -> None:
-    """Add accepted rows to `known`, in place; an updated row moves to the end, as news."""
-    for key, outcome in rows:
-        known.pop(key, None)
-        known[key] = outcome
+def find_unfinished(table: schema.Table) -> str | None:
+    """Say what makes the end of a file look as if more were to come."""
+    if table.rows and len(table.rows[-1]) < len(table.header):
+        return "RAGGED_SHORT"
+    return "NO_FINAL_EOL" if "NO_FINAL_EOL" in table.notes else None
 
 
 # ---- the state on disk
@@ -191,48 +175,52 @@ def take(known: dict[Key, str], rows: Iterable[tuple[Key, str]]) -> None:
 class State:
     """All that ingestion knows: the rows, the ledger by (source, version), how far each table came."""
 
-    def __init__(self, rows: dict[Key, str], ledger: dict[tuple[str, str], Line]) -> None:
-        self.rows, self.ledger = rows, ledger
-        self.marks: dict[str, str] = {}
-        self.watermarks: dict[str, str | None] = {}
-        self.rejected = csv_bytes([REJECTED_HEADER])
+    def __init__(self, record: disk.Record | None = None) -> None:
+        self.record = record
+        self.rows: dict[Key, str] = {}
+        self.ledger: dict[tuple[str, str], Line] = {}
+        self.rejected = bytearray(sources.csv_bytes([REJECTED_HEADER]))
+        self.marks: dict[str, str] = dict(record["marks"]) if record else {}
+        self.watermarks: dict[str, Any] = dict(record["watermarks"]) if record else {}
+        self.used: dict[str, str] = {}
         self.lines: list[Line] = []
         self.held: list[str] = []
+        self.deferred = 0
 
     def is_known(self, source: str, sha256: str) -> bool:
+        """Was this version of a source judged for good?"""
         line = self.ledger.get((source, sha256))
         return line is not None and line.verdict != DEFERRED
 
-    def keep(self, judged: Judged) -> None:
-        check_conservation(judged)
-        line = judged.line
-        before = len(self.rows)
-        updates = sum(key in self.rows for key, _ in judged.rows)
-        take(self.rows, judged.rows)
-        assert len(self.rows) == before + line.accepted - updates, "rows lost in the merge"
+    def enter(self, line: Line) -> None:
+        """Put a line into the ledger; of a source that was used, the content is remembered."""
         self.ledger[line.source, line.sha256] = line
+        if line.verdict == ACCEPTED:
+            self.used[line.sha256] = line.source
+
+    def keep(self, judged: Judged) -> None:
+        """Add what was judged, unless it says no more than the ledger does already."""
+        line = judged.line
+        self.deferred += line.verdict == DEFERRED
+        old = self.ledger.get((line.source, line.sha256))
+        if old and line.verdict in (old.verdict, DEFERRED):
+            return
+        counted = line.accepted + line.rejected + line.duplicates
+        assert counted == line.records, f"{line.source}: {counted} of {line.records} accounted for"
+        assert len(judged.rows) == line.accepted, f"{line.source}: rows are not those accepted"
+        for key, outcome in judged.rows:
+            self.rows.pop(key, None)  # an updated row moves to the end, as news
+            self.rows[key] = outcome
+        self.enter(line)
         self.lines.append(line)
-        told = ((line.ingested_at, line.source, r.line, r.reason, r.raw) for r in judged.refused)
-        self.rejected += csv_bytes(told)
-        level = logging.WARNING if line.verdict == QUARANTINED else logging.INFO
+        self.rejected += sources.csv_bytes(
+            (line.ingested_at, line.source, row.line, f"{row.code}: {row.reason}", row.raw)
+            for row in judged.refused
+        )
         if line.verdict in (ACCEPTED, QUARANTINED):
-            logger.log(
-                level,
-                "%s %s: %d records, %d accepted, %d refused, %d duplicates %s",
-                *(line.source, line.verdict, line.records),
-                *(line.accepted, line.rejected, line.duplicates, line.reason),
-            )
-
-
-def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8", "backslashreplace")
-
-
-def read_csv(path: Path) -> Iterator[list[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        yield from csv.reader(file)
+            level = logging.WARNING if line.verdict == QUARANTINED else logging.INFO
+            text = "%s %s: %d records, %d accepted, %d refused, %d duplicates %s"
+            logger.log(level, text, line.source, line.verdict, *line[3:7], line.reason)
 
 
 def read_state(config: Config) -> State:
@@ -241,31 +229,31 @@ def read_state(config: Config) -> State:
     Raises: Damaged when a file is not what the record says; nothing is ever started from scratch
     in silence.
     """
-    disk.make_folder(config.output_folder)
-    disk.finish_commit(config.output_folder)
-    record = disk.read_record(config.ingestion_record)
+    folder = config.output_folder
+    disk.make_folder(folder)
+    disk.finish_commit(folder)
+    mend = f"put the copy from a backup back, or move {folder} away to ingest every source again"
+    try:
+        record = disk.read_record(config.ingestion_record)
+    except Damaged as error:
+        raise Damaged(f"{error}; {mend}") from error
     if record is None:
-        if config.final_data.exists():
-            raise Damaged(
-                f"{config.final_data}: stands there without its record "
-                f"{config.ingestion_record.name}; move it into {config.input_folder} to have it "
-                "ingested, or out of the way"
-            )
-        return State({}, {})
-    if wrong := disk.damaged_outputs(config.output_folder, record):
-        raise Damaged(
-            f"{config.output_folder}: {', '.join(sorted(wrong))} not as written; put the copy from "
-            f"a backup back, or move {config.output_folder} away to ingest every source again"
-        )
+        ours = (config.final_data, config.ingested_files, config.rejected)
+        if there := [path.name for path in ours if path.exists()]:
+            name = config.ingestion_record.name
+            raise Damaged(f"{folder}: {', '.join(there)} without the record {name}; {mend}")
+        return State()
+    if wrong := disk.damaged_outputs(folder, record):
+        raise Damaged(f"{folder}: {', '.join(sorted(wrong))} not as written; {mend}")
+    state = State(record)
+    for row in sources.read_cells(config.ingested_files):
+        state.enter(Line(*row[:3], *map(int, row[3:7]), *row[7:]))  # type: ignore[arg-type]
     if record["inputs"].get("contract") != contract(config):
-        return _start_again(config, read_ledger(config.ingested_files))
-    cells = read_csv(config.final_data)
-    next(cells)
-    rows = {tuple(row[:-1]): row[-1] for row in cells}
-    state = State(rows, read_ledger(config.ingested_files))
-    state.marks = record["marks"]
-    state.watermarks = record["watermarks"]
-    state.rejected = config.rejected.read_bytes()
+        check_nothing_left(config, state)
+        logger.warning("the meaning of the columns changed: every source is read again")
+        return State()
+    state.rows = {tuple(row[:-1]): row[-1] for row in sources.read_cells(config.final_data)}
+    state.rejected = bytearray(config.rejected.read_bytes())
     return state
 
 
@@ -274,29 +262,25 @@ def contract(config: Config) -> str:
     return config.fingerprint("columns", "missing_markers")
 
 
-def _start_again(config: Config, ledger: dict[tuple[str, str], Line]) -> State:
-    """Forget the rows of another contract, provided that every file they came from is still there."""
+def check_nothing_left(config: Config, state: State) -> None:
+    """Before everything is read again: can it be, all of it?
+
+    Raises: AttritionError.
+    """
     there = {sources.hash_file(config.input_folder / name) for name in list_folder(config)}
-    tables = {database.name for database in config.databases}
-    gone = sorted(
-        line.source
-        for line in ledger.values()
-        if line.accepted and line.sha256 not in there and line.source not in tables
-    )
+    gone = {source for digest, source in state.used.items() if digest not in there}
+    for database in config.databases:
+        try:
+            sources.probe(database)
+            gone.discard(database.name)
+        except SourceError as error:
+            logger.error("%s", error)
     if gone:
         raise AttritionError(
-            f"config.json gives the columns another meaning, but {', '.join(gone[:5])} (of which rows "
-            f"were taken) left {config.input_folder}: put them back, or name a new output_folder_path"
+            f"config.json gives the columns another meaning, but not everything that rows were taken "
+            f"from is there to be read again: {', '.join(sorted(gone)[:5])}. Put it back as it was, "
+            "undo the change, or name a new output_folder_path"
         )
-    logger.warning("the meaning of the columns changed: every source is read again")
-    return State({}, {})
-
-
-def read_ledger(path: Path) -> dict[tuple[str, str], Line]:
-    rows = read_csv(path)
-    next(rows)
-    lines = (Line(*row[:3], *map(int, row[3:7]), *row[7:]) for row in rows)  # type: ignore[arg-type]
-    return {(line.source, line.sha256): line for line in lines}
 
 
 # ---- the step
@@ -313,51 +297,40 @@ def ingest_new_data(config: Config) -> Ingestion:
     now = disk.utc_now()
     names = list_folder(config)
     for name in tqdm(names, desc="ingesting", unit="file", leave=False, disable=None):
-        judge_file(config, state, name, now)
+        if judged := judge_file(config, state, name, now):
+            state.keep(judged)
     for database in config.databases:
         try:
             judge_table(config, state, database, now)
         except SourceError as error:
             state.held.append(str(error))
             logger.error("%s; the other sources go on", error)
-    inputs = {"contract": contract(config)}
-    record = disk.read_record(config.ingestion_record)
-    settled = record is not None and record["inputs"] == inputs
-    if settled and not state.lines and record is not None and record["marks"] == state.marks:
-        return _result(state, str(record["seal"]), fresh=True)
-    record = disk.commit(
-        config.ingestion_record,
-        {
-            config.final_data: csv_bytes(
-                [config.columns.table, *([*key, outcome] for key, outcome in state.rows.items())]
-            ),
-            config.rejected: state.rejected,
-            config.ingested_files: csv_bytes(
-                [
-                    [field.name for field in fields(Line)],
-                    *(asdict(line).values() for line in state.ledger.values()),
-                ]
-            ),
-        },
-        {
-            "ingested_at": now,
-            "inputs": inputs,
-            "marks": state.marks,
-            "watermarks": state.watermarks,
-            "rows": len(state.rows),
-            "totals": {
-                name: sum(getattr(line, name) for line in state.ledger.values()) for name in COUNTS
-            },
-            "sources": len(state.ledger),
-        },
-    )
-    return _result(state, str(record["seal"]), fresh=False)
-
-
-def _result(state: State, made: str, *, fresh: bool) -> Ingestion:
-    deferred = sum(line.verdict == DEFERRED for line in state.ledger.values())
+    record = state.record
+    fresh = record is not None and not state.lines and record["marks"] == state.marks
+    if record is None or not fresh:
+        record = write_state(config, state, now)
     lines, held = tuple(state.lines), tuple(state.held)
-    return Ingestion(lines, len(state.rows), held, deferred, fresh, made)
+    return Ingestion(lines, len(state.rows), held, state.deferred, fresh, str(record["seal"]))
+
+
+def write_state(config: Config, state: State, now: str) -> disk.Record:
+    lines = state.ledger.values()
+    rows = ((*key, outcome) for key, outcome in state.rows.items())
+    files: dict[Path, disk.Content] = {
+        config.final_data: sources.csv_bytes([config.columns.table, *rows]),
+        config.rejected: bytes(state.rejected),
+        config.ingested_files: sources.csv_bytes([Line._fields, *lines]),
+    }
+    record = {
+        "ingested_at": now,
+        "inputs": {"contract": contract(config)},
+        "marks": state.marks,
+        "watermarks": state.watermarks,
+        "rows": len(state.rows),
+        "totals": {name: sum(getattr(line, name) for line in lines) for name in COUNTS},
+        "sources": len(lines),
+    }
+    return disk.commit(config.ingestion_record, files, record)
 
 
 def list_folder(config: Config) -> list[str]:
@@ -369,7 +342,10 @@ def list_folder(config: Config) -> list[str]:
     for name in sources.list_names(config.input_folder):
         folder = config.input_folder / name
         if folder.is_dir() and not folder.is_symlink() and sources.not_an_input(name):
-            names += [f"{name}/{inner}" for inner in sources.list_names(folder)]
+            try:
+                names += [f"{name}/{inner}" for inner in sources.list_names(folder)]
+            except SourceError:  # a folder that we may not look into is not an input either
+                names.append(name)
         elif name not in ours:
             names.append(name)
     return names
@@ -381,91 +357,72 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def judge_file(config: Config, state: State, name: str, now: str) -> None:
-    """Judge one file of the folder, unless this version of it was judged before."""
-    source = shown(name)
-    line = Line(now, source, "-", 0, 0, 0, 0, SKIPPED, "")
-    why = "NOT_TOP_LEVEL" if "/" in name else sources.not_an_input(name)
-    if why:
-        if not state.is_known(source, "-"):
-            state.keep(Judged(replace(line, reason=why)))
-        return
-    file = None
+def judge_file(config: Config, state: State, name: str, now: str) -> Judged | None:
+    """Judge one file of the folder; None where this version of it was judged before."""
+    line = Line(now, shown(name), "-")
+    if why := "NOT_TOP_LEVEL" if "/" in name else sources.not_an_input(name):
+        return Judged(line._replace(reason=why))
+    settled = True
     try:
         file = sources.read_file(config.input_folder / name)
-        if state.is_known(source, file.sha256):
-            return
-        line = replace(line, sha256=file.sha256)
-        if twin := _twin(state, source, file.sha256):
-            state.keep(Judged(replace(line, reason=f"SAME_CONTENT: as {twin}")))
-            return
+        line = line._replace(sha256=file.sha256)
+        settled = abs(file.changed_s_ago) >= config.settle_seconds
+        if state.is_known(line.source, file.sha256):
+            return None
+        if twin := state.used.get(file.sha256):
+            return Judged(line._replace(reason=f"SAME_CONTENT: as {twin}"))
         table = sources.read_table(file)
     except sources.Refused as refused:
-        fresh_file = file is not None and 0 <= file.changed_s_ago < config.settle_seconds
-        deferred = refused.unfinished and fresh_file
-        if state.is_known(source, line.sha256) or (deferred and line_stands(state, line)):
-            return
-        verdict = DEFERRED if deferred else QUARANTINED
-        reason = f"{refused.code}: {refused.reason}"
-        state.keep(Judged(replace(line, verdict=verdict, reason=reason)))
-        return
-    if 0 <= file.changed_s_ago < config.settle_seconds and looks_unfinished(table):
-        if not line_stands(state, line):
-            why = "NO_FINAL_EOL" if "NO_FINAL_EOL" in table.notes else "RAGGED_SHORT"
-            state.keep(
-                Judged(replace(line, verdict=DEFERRED, reason=f"{why}: still being written"))
-            )
-        return
-    if any(known == source for known, _ in state.ledger):
+        verdict = DEFERRED if refused.unfinished and not settled else QUARANTINED
+        return Judged(line._replace(verdict=verdict, reason=f"{refused.code}: {refused.reason}"))
+    if not settled and (why := find_unfinished(table)):
+        return Judged(line._replace(verdict=DEFERRED, reason=f"{why}: still being written"))
+    if line.source in state.used.values():
         table = replace(table, notes=(*table.notes, "CHANGED"))
-    state.keep(judge(table, config, config.columns, state.rows, line))
-
-
-def line_stands(state: State, line: Line) -> bool:
-    """Is this version of a source in the ledger already, whatever the verdict?"""
-    return (line.source, line.sha256) in state.ledger
-
-
-def looks_unfinished(table: schema.Table) -> bool:
-    """Does the end of a file look as if more were to come?"""
-    short = bool(table.rows) and len(table.rows[-1]) < len(table.header)
-    return short or "NO_FINAL_EOL" in table.notes
-
-
-def _twin(state: State, source: str, sha256: str) -> str | None:
-    """Find another source that brought the same bytes and was used."""
-    for (other, digest), line in state.ledger.items():
-        if digest == sha256 and other != source and line.verdict == ACCEPTED:
-            return other
-    return None
+    return judge(table, config, config.columns, state.rows, line)
 
 
 def judge_table(config: Config, state: State, database: Database, now: str) -> None:
-    """Judge what changed in a table since the last time.
+    """Judge what changed in a table since it was last seen, and remember how far it was seen.
 
-    Raises: SourceError.
+    Raises: SourceError when it cannot be read, or lacks a column.
     """
     mark = sources.probe(database)
     if state.marks.get(database.name) == mark:
         return
-    fetched = sources.fetch_table(database, state.watermarks.get(database.name))
+    place = sources.identity(database)
+    since = state.watermarks.get(place)
+    fetched = sources.fetch_table(database, since)
+    try:
+        schema.match_header(fetched.table.header, config.columns)
+    except schema.BadHeader as error:
+        raise SourceError(f"{database.name}: {error.reason} in {database.table}") from error
+    if since and fetched.seen["rows"] < since["rows"]:
+        gone = since["rows"] - fetched.seen["rows"]
+        logger.warning("%s: %d rows fewer than before; what was read stays", database.name, gone)
+    state.marks[database.name] = mark
     if not state.is_known(database.name, fetched.sha256):
-        line = Line(now, database.name, fetched.sha256, 0, 0, 0, 0, SKIPPED, "")
+        line = Line(now, database.name, fetched.sha256)
         own = (*config.columns.ignore, *filter(None, [database.changed_column]))
         columns = replace(config.columns, ignore=own)
         judged = judge(fetched.table, config, columns, state.rows, line)
         state.keep(judged)
         if judged.line.verdict == QUARANTINED:
-            state.marks[database.name] = mark
             return
-    state.marks[database.name] = mark
-    state.watermarks[database.name] = fetched.watermark
+    state.watermarks[place] = fetched.seen
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Ingest once, by hand."""
+    """Ingest once, by hand; exits 1 when a source could not be read."""
     options = cli.parser(__doc__).parse_args(argv)
-    return cli.run(options, "ingestion", ingest_new_data)
+    held: list[str] = []
+
+    def ingest(config: Config) -> Ingestion:
+        result = ingest_new_data(config)
+        held.extend(result.held)
+        return result
+
+    return cli.run(options, "ingestion", ingest) or int(bool(held))
 
 
 if __name__ == "__main__":

@@ -103,7 +103,9 @@ def usable_features(rows: pd.DataFrame, columns: Columns) -> tuple[list[str], di
         if missing.all():
             dropped[name] = "never has a value"
         elif not missing.any() and values.nunique() == 1:
-            dropped[name] = f"always {values.iloc[0]}"
+            value = values.iloc[0]
+            shown = value if isinstance(value, str) else schema.number_text(float(value))
+            dropped[name] = f"always {shown}"
     return [name for name in columns.features if name not in dropped], dropped
 
 
@@ -307,7 +309,7 @@ def _learn(
     data = models.dumps(model)
     left = int(outcome.sum())
     warnings = warn_of_little(len(usable), left)
-    warnings += [f"{name} is left out: it {reason}" for name, reason in dropped.items()]
+    warnings += [f"{name} is left out: {reason}" for name, reason in dropped.items()]
     missing = usable[features].isna() | (usable[features] == "")
     record = {
         "kind": chosen.name,

@@ -78,11 +78,15 @@ def mark_promoted(path: Path, model: str) -> None:
 
 
 def _read(path: Path, table: str, limit: int, where: str = "", *values: Any) -> Rows:
-    """Return the newest rows, oldest first; [] while there is no history."""
+    """Return the newest rows, oldest first; [] while there is no history.
+
+    Opened for writing where that is allowed: what a killed run left half-written has to be undone
+    before anything can be read.
+    """
     if not path.is_file():
         return []
     sql = f"SELECT * FROM {table} {where} ORDER BY {ORDER[table]} DESC, rowid DESC LIMIT ?"
-    uri = f"{path.absolute().as_uri()}?mode=ro"
+    uri = f"{path.absolute().as_uri()}?mode=rw"
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
             connection.row_factory = sqlite3.Row

@@ -8,6 +8,7 @@ import hashlib
 import math
 import re
 import unicodedata
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -361,6 +362,11 @@ def raw_text(fields: Sequence[str]) -> str:
         risky = any(mark in text for mark in ',"\n\r')
         quoted.append('"' + text.replace('"', '""') + '"' if risky else text)
     return shorten(",".join(quoted), 2000)
+
+
+def raw_at(table: Table, line: int) -> str:
+    """Write the row that began at a line."""
+    return raw_text(table.rows[bisect_left(table.lines, line)])
 
 
 # ---- typed rows

@@ -8,16 +8,20 @@ import csv
 import gzip
 import hashlib
 import io
+import math
 import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -30,6 +34,7 @@ INPUT_ENDINGS = (".csv", ".csv.gz", ".parquet")
 MAX_FILE_BYTES = 2 << 30
 MAX_FIELD = 131_072
 SQLITE_URL = "sqlite:///"
+BUSY_SECONDS, CONNECT_SECONDS = 5, 5
 MAGIC = {
     b"\x1f\x8b": "BINARY_GZIP",
     b"PK\x03\x04": "BINARY_ZIP",
@@ -100,6 +105,8 @@ def _opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
         if about.st_size > MAX_FILE_BYTES:
             raise Refused("TOO_LARGE", f"{about.st_size} bytes, at most {MAX_FILE_BYTES}")
         yield descriptor, about
+    except OSError as error:
+        raise Refused("UNREADABLE", f"cannot be read ({error.strerror})") from error
     finally:
         os.close(descriptor)
 
@@ -145,7 +152,7 @@ def _gunzip(data: bytes) -> bytes:
     try:
         with gzip.open(io.BytesIO(data)) as file:
             text = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise Refused("BAD_GZIP", f"not whole gzip ({error})", unfinished=True) from error
     if len(text) > MAX_FILE_BYTES:
         raise Refused("TOO_LARGE", f"more than {MAX_FILE_BYTES} bytes when unpacked")
@@ -158,10 +165,10 @@ def _read_parquet(data: bytes) -> Table:
 
     try:
         table = pq.read_table(io.BytesIO(data))
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        columns = [[cell_text(value) for value in column.to_pylist()] for column in table.columns]
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Refused("BAD_PARQUET", f"not readable ({reason})", unfinished=True) from error
-    columns = [[cell_text(value) for value in column.to_pylist()] for column in table.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return Table(tuple(table.column_names), rows, list(range(1, len(rows) + 1)))
 
@@ -185,7 +192,22 @@ def cell_text(value: Any) -> str:
     return str(value)
 
 
-# ---- our own rows
+# ---- our own tables
+
+
+def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
+    """Write rows as CSV in UTF-8; a name that is not Unicode is written with its bytes escaped."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def read_cells(path: Path) -> Iterator[list[str]]:
+    """Read the rows of a CSV file that we wrote, as text, without its header."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        next(rows)
+        yield from rows
 
 
 def read_rows(path: Path, columns: Columns) -> pd.DataFrame:
@@ -217,16 +239,15 @@ def read_csv(data: bytes) -> Table:
         skipped += more
     if re.match(r"\s*<(!doctype|html|\?xml)", header_line, re.IGNORECASE):
         raise Refused("NOT_CSV_HTML", "a web page, expected CSV")
+    if re.match(r"\s*(\[\s*)?\{|\s*\[\s*$", header_line):
+        raise Refused("HEADER_MISMATCH", "JSON, expected CSV with column names")
     delimiter = max(DELIMITERS, key=header_line.count)
     if header_line.count(delimiter) >= MAX_COLUMNS:
         count = header_line.count(delimiter) + 1
         raise Refused("TOO_MANY_COLUMNS", f"{count} columns, at most {MAX_COLUMNS}")
-    if len(header_line) > MAX_FIELD:
-        raise Refused("FIELD_TOO_LONG", f"a field of more than {MAX_FIELD} characters")
-    header = tuple(next(csv.reader([header_line.rstrip("\r\n")], delimiter=delimiter), ()))
+    header, rows, begins = _split(chain([header_line], lines), delimiter, skipped)
     if delimiter != "," and len(header) > 1:
         notes.append("DELIMITER")
-    rows, begins = _rows(lines, delimiter, skipped)
     if not rows:
         notes.append("NO_ROWS")
     if not text.endswith(("\n", "\r")):
@@ -242,17 +263,23 @@ def _first_line(lines: Iterator[str]) -> tuple[str, int]:
     raise Refused("NO_HEADER", "only blank lines, expected column names", unfinished=True)
 
 
-def _rows(lines: Iterator[str], delimiter: str, skipped: int) -> tuple[list[list[str]], list[int]]:
+def _split(
+    lines: Iterator[str], delimiter: str, skipped: int
+) -> tuple[tuple[str, ...], list[list[str]], list[int]]:
+    """Return the header, the rows, and the line that each row began at; blank lines are no rows."""
     rows, begins = [], []
     csv.field_size_limit(MAX_FIELD)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    begin = skipped + 1
+    before = skipped - 1
+    begin = skipped
     try:
+        header = tuple(next(reader))
+        begin = before + reader.line_num + 1
         for row in reader:
-            if row and not (len(row) == 1 and not row[0].strip(BLANKS)):
+            if len(row) > 1 or (row and row[0].strip(BLANKS)):
                 rows.append(row)
                 begins.append(begin)
-            begin = skipped + reader.line_num + 1
+            begin = before + reader.line_num + 1
     except csv.Error as error:
         where = f"line {begin}: {error}"
         if "unexpected end" in str(error):
@@ -260,7 +287,7 @@ def _rows(lines: Iterator[str], delimiter: str, skipped: int) -> tuple[list[list
         if "field limit" in str(error):
             raise Refused("FIELD_TOO_LONG", where) from error
         raise Refused("BAD_QUOTING", where) from error
-    return rows, begins
+    return header, rows, begins
 
 
 def _decode(data: bytes) -> tuple[str, list[str]]:
@@ -292,6 +319,21 @@ def _decode(data: bytes) -> tuple[str, list[str]]:
 
 # ---- databases
 
+Seen = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Rows of a table as text, what they hash to, and how far the table has been seen by then.
+
+    `seen` has the number of rows in the table, the bound from which to read on, how many rows lie
+    below that bound, and the day on which the table was last read whole.
+    """
+
+    table: Table
+    sha256: str
+    seen: Seen
+
 
 def sqlite_file(database: Database) -> Path | None:
     """Return the file behind an SQLite URL, or None for a server."""
@@ -300,59 +342,81 @@ def sqlite_file(database: Database) -> Path | None:
     return Path(database.url.removeprefix(SQLITE_URL).split("?")[0])
 
 
-def resolve_url(url: str) -> str:
-    """Fill `${NAME}` from the environment.
+def identity(database: Database) -> str:
+    """Hash what says which table is read: another table under an old name starts from its first row."""
+    settings = f"{database.url}\n{database.table}\n{database.changed_column}"
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
-    Raises: SourceError naming what is not set; never the secret.
+
+def _existing_file(database: Database) -> Path | None:
+    file = sqlite_file(database)
+    if file is not None and not file.is_file():
+        raise SourceError(f"{database.name}: there is no SQLite file {file}")
+    return file
+
+
+def _resolve(database: Database) -> tuple[Any, list[str]]:
+    """Return the URL to connect to, its `${NAME}`s filled in, and the secrets in it, longest first.
+
+    A password from the environment may hold any character; one in a URL is quoted by who wrote it.
+
+    Raises: SourceError.
     """
-    missing = [name for name in re.findall(r"\$\{(\w+)\}", url) if name not in os.environ]
-    if missing:
-        raise SourceError(f"the environment variable {', '.join(missing)} is not set")
-    return re.sub(r"\$\{(\w+)\}", lambda found: os.environ[found[1]], url)
+    import sqlalchemy as sa
 
-
-@dataclass(frozen=True)
-class Fetched:
-    """Rows of a table as text, what they hash to, and how far `changed_column` has come."""
-
-    table: Table
-    sha256: str
-    watermark: str | None
+    file = _existing_file(database)
+    if file is not None:
+        read_only = {"mode": "ro", "uri": "true"}
+        return sa.URL.create("sqlite", database=f"file:{quote(str(file))}", query=read_only), []
+    names = re.findall(r"\$\{(\w+)\}", database.url)
+    if missing := [name for name in names if name not in os.environ]:
+        told = ", ".join(missing)
+        raise SourceError(f"{database.name}: the environment variable {told} is not set")
+    given = {name: os.environ[name] for name in names}
+    text = re.sub(r"(?<=:)\$\{(\w+)\}(?=@)", lambda m: quote(given[m[1]], safe=""), database.url)
+    text = re.sub(r"\$\{(\w+)\}", lambda m: given[m[1]], text)
+    try:
+        url = sa.make_url(text)
+        if "@" in f"{url.host}{url.database}":
+            raise ValueError("the password is cut short")
+    except (sa.exc.ArgumentError, ValueError) as error:
+        form = (
+            "dialect://user:${PASSWORD}@host/database, with '@', ':' and '/' in it as %40, %3A, %2F"
+        )
+        raise SourceError(f"{database.name}: its url is not {form}") from error
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    secrets = {url.password or "", *given.values()} - {""}
+    return url, sorted(secrets, key=len, reverse=True)
 
 
 @contextmanager
 def _connected(database: Database) -> Iterator[Any]:
     """Connect read-only.
 
-    Raises: SourceError in place of whatever the driver raises, without the URL.
+    Raises: SourceError in place of whatever the driver raises, without any secret.
     """
     import sqlalchemy as sa
 
-    file = sqlite_file(database)
-    if file is not None and not file.is_file():
-        raise SourceError(f"{database.name}: there is no SQLite file {file}")
-    url = resolve_url(database.url)
+    url, secrets = _resolve(database)
+    waits = {
+        "sqlite": {"timeout": BUSY_SECONDS},
+        "postgresql": {"connect_timeout": CONNECT_SECONDS},
+    }
+    arguments = waits.get(url.drivername.split("+")[0], {})
     try:
-        if file is not None:
-            url = f"{SQLITE_URL}file:{file}?mode=ro&uri=true"
-        parsed = sa.make_url(url)
-        if parsed.drivername == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        arguments = {"connect_timeout": 10} if parsed.drivername.startswith("postgresql") else {}
-        engine = sa.create_engine(parsed, poolclass=sa.NullPool, connect_args=arguments)
+        engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=arguments)
         try:
             with engine.connect() as connection:
                 yield connection
         finally:
             engine.dispose()
     except (sa.exc.SQLAlchemyError, ImportError) as error:
-        detail = str(getattr(error, "orig", None) or type(error).__name__).strip().splitlines()
-        raise SourceError(f"{database.name}: {_without_secrets(detail[0], url)}") from error
-
-
-def _without_secrets(text: str, url: str) -> str:
-    found = re.search(r"//[^:/@]*:([^@]*)@", url)
-    return text.replace(found[1], "***") if found and found[1] else text
+        told = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
+        line = told.splitlines()[0]
+        for secret in secrets:
+            line = line.replace(secret, "***")
+        raise SourceError(f"{database.name}: {line}") from error
 
 
 def probe(database: Database) -> str:
@@ -360,69 +424,113 @@ def probe(database: Database) -> str:
 
     Raises: SourceError.
     """
-    file = sqlite_file(database)
+    import sqlalchemy as sa
+
+    mark = identity(database)
+    file = _existing_file(database)
     if file is not None:
         beside = [Path(f"{file}{ending}") for ending in ("", "-wal", "-journal")]
-        return "".join(hash_file(path) for path in beside if path.is_file()) or "-"
-    import sqlalchemy as sa
-
+        hashes = [hash_file(path) for path in beside if path.is_file() and path.stat().st_size]
+        return " ".join([mark, *hashes])
+    if not database.changed_column:
+        return f"{mark} {fetch_table(database, None).sha256}"
     with _connected(database) as connection:
-        table = sa.table(database.table, *_columns_of(database))
-        wanted: list[Any] = [sa.func.count()]
-        if database.changed_column:
-            wanted.append(sa.func.max(table.c[database.changed_column]))
-        else:
-            return fetch_table(database, None).sha256
-        return " ".join(
-            str(v) for v in connection.execute(sa.select(*wanted).select_from(table)).one()
-        )
+        table = _find_table(connection, database)
+        query = sa.select(sa.func.count(), sa.func.max(table.c[database.changed_column]))
+        return " ".join([mark, *(str(value) for value in connection.execute(query).one())])
 
 
-def _columns_of(database: Database) -> list[Any]:
-    import sqlalchemy as sa
+def fetch_table(database: Database, since: Seen | None) -> Fetched:
+    """Select the rows that changed since a table was last seen; all of them where that is unsure.
 
-    return [sa.column(database.changed_column)] if database.changed_column else []
-
-
-def fetch_table(database: Database, watermark: str | None) -> Fetched:
-    """Select the rows that changed at or after the watermark, all of them without one.
-
-    Rows that stood at the watermark already come again and are dropped by their content: a row that
-    shares its time with the last one read is never missed.
+    Rows at the bound come again and are dropped by their content: one that shares its time with the
+    last row read, or was committed a day late, is not missed. Rows without a time always come. The
+    first news of each day have the table read whole, which finds whatever slipped through.
 
     Raises: SourceError.
     """
     import sqlalchemy as sa
 
     with _connected(database) as connection:
-        found = sa.inspect(connection)
-        if not found.has_table(database.table) and database.table not in found.get_view_names():
-            raise SourceError(f"{database.name}: there is no table {database.table!r}")
-        table = sa.Table(database.table, sa.MetaData(), autoload_with=connection)
+        table = _find_table(connection, database)
         query = sa.select(table)
-        changed = None
+        seen: Seen = {"rows": connection.scalar(sa.select(sa.func.count()).select_from(table))}
         if database.changed_column:
-            if database.changed_column not in table.c:
-                raise SourceError(f"{database.name}: no column {database.changed_column!r}")
             changed = table.c[database.changed_column]
-            if watermark is not None:
-                query = query.where(changed >= _bound(watermark, changed))
+            bound = _bound(connection.scalar(sa.select(sa.func.max(changed))))
+            seen |= {"bound": bound, "below": _count_below(connection, changed, bound)}
+            seen |= {"whole_on": str(today())}
             query = query.order_by(changed)
-        result = connection.execute(query)
-        header = tuple(result.keys())
-        rows = [[cell_text(value) for value in row] for row in result]
-    place = header.index(database.changed_column) if database.changed_column else None
-    if place is not None:
-        watermark = next((row[place] for row in reversed(rows) if row[place]), watermark)
-    digest = hashlib.sha256("\x1e".join("\x1f".join(row) for row in rows).encode()).hexdigest()
-    return Fetched(Table(header, rows, list(range(1, len(rows) + 1))), digest, watermark)
+            if since and _goes_on(connection, changed, since):
+                later = changed >= sa.literal(since["bound"], sa.types.NullType())
+                query = query.where(sa.or_(later, changed.is_(None)))
+        rows = [[cell_text(value) for value in row] for row in connection.execute(query)]
+    header = tuple(table.c.keys())
+    texts = sorted("\x1f".join(row) for row in (header, *rows))
+    digest = hashlib.sha256("\x1e".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
+    return Fetched(Table(header, rows, list(range(1, len(rows) + 1))), digest, seen)
 
 
-def _bound(watermark: str, column: Any) -> Any:
-    """Give the watermark back the type of its column."""
-    kind = column.type.python_type
-    if kind in (int, float):
-        return kind(watermark)
-    if kind in (datetime, date):
-        return kind.fromisoformat(watermark)
-    return watermark
+def _find_table(connection: Any, database: Database) -> Any:
+    """Return the table or view with its columns as the driver delivers them.
+
+    SQLite keeps any value in any column, so SQLAlchemy's conversions by declared type would raise.
+    """
+    import sqlalchemy as sa
+
+    schema_name, _, name = database.table.rpartition(".")
+    found = sa.inspect(connection)
+    if not found.has_table(name, schema=schema_name or None):
+        raise SourceError(f"{database.name}: there is no table {database.table!r}")
+    columns = [column["name"] for column in found.get_columns(name, schema=schema_name or None)]
+    if database.changed_column and database.changed_column not in columns:
+        raise SourceError(f"{database.name}: there is no column {database.changed_column!r}")
+    return sa.table(name, *map(sa.column, columns), schema=schema_name or None)
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _bound(newest: Any) -> Any:
+    """Return the value from which to read the next time, or None to read all.
+
+    Of times it is the day before the newest, so that a late commit is still met, and never a day in
+    the future, which would hide all that follows.
+    """
+    if newest is None or isinstance(newest, bytes) or newest in (math.inf, -math.inf):
+        return None
+    if isinstance(newest, int | float):
+        return newest
+    if not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", str(newest)):
+        return str(newest)
+    try:
+        newest_day = date.fromisoformat(str(newest)[:10])
+        return str(min(newest_day, today()) - timedelta(days=1))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _count_below(connection: Any, changed: Any, bound: Any) -> int:
+    import sqlalchemy as sa
+
+    below = changed < sa.literal(bound, sa.types.NullType())
+    return int(
+        connection.scalar(sa.select(sa.func.count()).select_from(changed.table).where(below))
+    )
+
+
+def _goes_on(connection: Any, changed: Any, since: Seen) -> bool:
+    """Did a table only go on since it was seen: nothing new below the bound, something above it?
+
+    Otherwise rows were committed late, a clock jumped back, a backup was restored or the table was
+    filled anew.
+    """
+    import sqlalchemy as sa
+
+    if since.get("bound") is None or since["whole_on"] != str(today()):
+        return False
+    below = _count_below(connection, changed, since["bound"])
+    return below <= int(since["below"]) and below < connection.scalar(
+        sa.select(sa.func.count(changed))
+    )

@@ -1,8 +1,9 @@
 """A whole configured project in a temporary folder, and rows to put into it."""
 
 import json
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,17 @@ def no_network(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
     """The package index is the one thing we ask of the outside; tests ask nobody."""
     if "test_dependencies" not in request.node.nodeid:
         monkeypatch.setattr(dependencies, "ask_all", lambda names: dict.fromkeys(names))
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Take the handlers down that a script's main() put up: their stderr ends with the test."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in [handler for handler in root.handlers if handler not in before]:
+        root.removeHandler(handler)
+        handler.close()
 
 
 @pytest.fixture

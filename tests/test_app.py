@@ -24,7 +24,7 @@ import pytest
 from conftest import ROOT, make_rows, run_whole, write_config
 
 import app as api
-from attrition import access, bodies, disk, history, releases
+from attrition import access, answers, bodies, disk, history, releases
 from attrition import config as configuration
 from attrition.config import Api, Config
 from attrition.errors import AttritionError, ConfigError
@@ -435,7 +435,7 @@ def test_bug_is_500_with_an_id_that_the_log_has_too(client, monkeypatch, caplog)
     def fail(*_):
         raise RuntimeError("SELECT secret FROM /var/lib")
 
-    monkeypatch.setattr(api, "scoring", fail)
+    monkeypatch.setattr(answers, "scoring", fail)
     answer = client.get("/scoring")
     assert answer.status_code == 500
     assert answer.json["code"] == "internal_error"
@@ -550,7 +550,7 @@ def test_contact_list_is_an_attachment_that_no_spreadsheet_runs(odd_client, odd_
 @pytest.mark.parametrize("cell", ["=1", "+1", "-1", "@a", "\tx", "\rx", " =1", "＝1", "\ufeff=1"])
 def test_cell_that_a_spreadsheet_would_run_is_defused(cell):
     (_, row) = csv.reader(
-        io.StringIO(api.defuse([{"client": cell, "n": "-1"}], ["client"]).decode(), newline="")
+        io.StringIO(answers.defuse([{"client": cell, "n": "-1"}], ["client"]).decode(), newline="")
     )
     assert row == [f"'{cell}", "-1"]
 

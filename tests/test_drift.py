@@ -1,0 +1,243 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from attrition import drift, metrics
+
+REFERENCE = 10_000
+
+
+def table(n, seed, *, shift=0.0, missing=0.0, levels=(0.5, 0.3, 0.2)):
+    """Six columns of different kinds, one law; `shift` moves x by so many standard deviations."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(shift, 1, n)
+    return pd.DataFrame(
+        {
+            "x": np.where(rng.random(n) < missing, np.nan, x),
+            "count": rng.poisson(0.3, n).astype(float),
+            "value": np.where(rng.random(n) < 0.05, np.nan, rng.lognormal(8, 1, n)),
+            "level": rng.choice(["a", "b", ""], n, p=levels),
+            "many": rng.integers(0, 50, n).astype(str),
+            drift.SCORE: rng.beta(2, 5, n),
+        }
+    )
+
+
+def look(reference, batch):
+    return drift.compare(reference, batch, ["x", "count", "value"], ["level", "many"])
+
+
+def verdict(found, name):
+    return next(column for column in found.columns if column.column == name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [30, 100, 1000])
+def test_no_shift_is_no_alarm(n):
+    reference = table(REFERENCE, 10_000)
+    looks = [look(reference, table(n, seed)) for seed in range(200)]
+    alarmed = [any(c.verdict in ("act", "look") for c in found.columns) for found in looks]
+    assert np.mean(alarmed) <= 0.08
+
+
+@pytest.mark.slow
+def test_no_shift_is_no_alarm_against_a_small_reference():
+    pairs = [(table(200, 1000 + seed), table(200, seed)) for seed in range(200)]
+    assert np.mean([look(*pair).verdict == "moved" for pair in pairs]) <= 0.08
+
+
+def test_half_a_standard_deviation_is_found_in_a_hundred_rows():
+    reference = table(REFERENCE, 1)
+    found = [look(reference, table(100, seed, shift=0.5)) for seed in range(20)]
+    seen = [verdict(one, "x").verdict in ("act", "look") for one in found]
+    assert np.mean(seen) >= 0.8
+
+
+def test_the_column_that_moved_is_the_one_that_is_named():
+    found = look(table(REFERENCE, 1), table(1000, 2, shift=0.5))
+    assert found.verdict == "moved"
+    assert [c.column for c in found.columns if c.verdict != "stable"] == ["x"]
+    assert found.sentence == "input has moved: x (1,000 rows)"
+
+
+def test_values_that_go_missing_are_found():
+    found = look(table(REFERENCE, 1), table(1000, 2, missing=0.1))
+    assert verdict(found, "x").verdict in ("act", "look")
+    assert verdict(found, "x").missing_pct == pytest.approx(10, abs=3)
+    assert verdict(found, "x").reference_missing_pct == 0
+
+
+def test_significant_but_tiny_is_stable():
+    found = look(table(100_000, 1), table(100_000, 2, shift=0.03))
+    assert verdict(found, "x").q_value < 0.001
+    assert verdict(found, "x").verdict == "stable"
+
+
+def test_levels_that_change_their_shares_are_found():
+    found = look(table(REFERENCE, 1), table(500, 2, levels=(0.2, 0.6, 0.2)))
+    assert verdict(found, "level").verdict == "act"
+
+
+def test_levels_never_seen_before_are_found_and_their_share_told():
+    batch = table(300, 2)
+    batch.loc[:99, "level"] = "new"
+    found = verdict(look(table(REFERENCE, 1), batch), "level")
+    assert found.verdict == "act"
+    assert found.unseen_pct == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize("usual", [0.0, 5.0])
+@pytest.mark.parametrize("change", [-3.0, 3.0])
+def test_a_nearly_constant_column_that_moves_is_found_in_either_direction(usual, change):
+    reference, batch = table(REFERENCE, 1), table(300, 2)
+    reference["count"], batch["count"] = usual, usual + change
+    reference.loc[:99, "count"] = usual + 7
+    assert verdict(look(reference, batch), "count").verdict == "act"
+
+
+ODD = {
+    "constant": 3.0,
+    "all missing": np.nan,
+    "half infinite": np.r_[np.full(150, np.inf), np.arange(150.0)],
+    "all infinite": -np.inf,
+}
+
+
+@pytest.mark.parametrize("before", ODD)
+@pytest.mark.parametrize("now", ODD)
+def test_an_odd_numeric_column_neither_breaks_nor_gives_nan(before, now):
+    reference = table(300, 1).assign(x=ODD[before])
+    found = look(reference, table(300, 2).assign(x=ODD[now]))
+    assert_plain(found)
+
+
+@pytest.mark.parametrize("before", ["", "one"])
+@pytest.mark.parametrize("now", ["", "one", "other"])
+def test_an_odd_categorical_column_neither_breaks_nor_gives_nan(before, now):
+    found = look(table(300, 1).assign(level=before), table(300, 2).assign(level=now))
+    assert_plain(found)
+    assert verdict(found, "level").verdict == ("stable" if before == now else "act") or (
+        before == now and verdict(found, "level").verdict == "insufficient"
+    )
+
+
+def assert_plain(found):
+    for column in found.plain()["columns"]:
+        figures = [value for value in column.values() if isinstance(value, float)]
+        assert np.isfinite(figures).all()
+        assert column["verdict"] in ("stable", "look", "act", "insufficient")
+
+
+def test_a_column_without_a_value_on_either_side_has_no_verdict():
+    found = look(table(300, 1).assign(x=np.nan), table(300, 2).assign(x=np.nan))
+    assert verdict(found, "x").verdict == "insufficient"
+    assert verdict(found, "x").p_value is None
+
+
+@pytest.mark.parametrize("n", [0, 5, 29])
+def test_few_rows_are_no_verdict_but_say_what_they_could_show(n):
+    found = look(table(REFERENCE, 1), table(n, 2, shift=3))
+    assert (found.verdict, found.rows, found.columns) == ("insufficient", n, ())
+    assert ("too few to tell" in found.sentence) == (n > 0)
+
+
+def test_psi_of_no_shift_is_nought_on_average():
+    rng = np.random.default_rng(0)
+    expected = rng.multinomial(REFERENCE, np.full(10, 0.1))
+    drawn = [drift.psi(expected, rng.multinomial(100, np.full(10, 0.1))) for _ in range(500)]
+    assert np.median(drawn) < 0.02  # with its noise it would be 0.09
+
+
+def test_psi_of_a_large_shift_is_the_textbook_formula():
+    expected, found = np.array([500_000, 500_000]), np.array([800_000, 200_000])
+    textbook = (0.8 - 0.5) * np.log(0.8 / 0.5) + (0.2 - 0.5) * np.log(0.2 / 0.5)
+    assert drift.psi(expected, found) == pytest.approx(textbook, abs=1e-4)
+
+
+def test_psi_of_an_empty_cell_is_finite():
+    assert np.isfinite(drift.psi(np.array([100, 0]), np.array([0, 100])))
+
+
+def test_p_value_of_numbers_is_kolmogorov_smirnov():
+    a, b = table(500, 1)["x"], table(200, 2, shift=0.3)["x"]
+    p_value, _ = drift._numbers(a, b)
+    assert p_value == pytest.approx(stats.ks_2samp(a, b, method="asymp").pvalue)
+
+
+def test_p_value_of_levels_is_chi_squared():
+    a, b = table(500, 1)["level"], table(200, 2)["level"]
+    counts = [[int((x == level).sum()) for level in ("a", "b", "")] for x in (a, b)]
+    p_value, _, unseen = drift._levels(a, b)
+    assert p_value == pytest.approx(stats.chi2_contingency(counts, correction=False).pvalue)
+    assert unseen == 0
+
+
+def test_rare_levels_are_pooled_until_they_count():
+    a = pd.Series(["a"] * 80 + [f"r{i}" for i in range(20)])
+    b = pd.Series(["a"] * 40 + [f"s{i}" for i in range(60)])
+    p_value, _, unseen = drift._levels(a, b)
+    expected = stats.chi2_contingency([[80, 20], [40, 60]], correction=False).pvalue
+    assert p_value == pytest.approx(expected)
+    assert unseen == 60
+
+
+def test_q_values_are_those_of_benjamini_and_hochberg():
+    """By hand: sorted .01, .02, .04 times 3/1, 3/2, 3/3, made monotone from the right."""
+    found = drift._benjamini_hochberg([0.04, None, 0.01, 0.02])
+    assert found[1] is None
+    assert [found[0], *found[2:]] == pytest.approx([0.04, 0.03, 0.03])
+
+
+# ---- the truth
+
+
+def outcomes(n, seed, *, flipped=False, bend=1.0):
+    """Risks and outcomes drawn from them; `flipped`: who seemed safe leaves."""
+    rng = np.random.default_rng(seed)
+    risk = rng.beta(1.5, 4, n)
+    law = np.clip((1 - risk if flipped else risk) * bend, 0, 1)
+    return (rng.random(n) < law).astype(float), risk
+
+
+AT_DEPLOYMENT = metrics.roc_auc(*outcomes(2000, 99))
+
+
+def test_truth_is_fine_under_the_same_law():
+    verdicts = [drift.check_truth(*outcomes(500, s), AT_DEPLOYMENT).verdict for s in range(200)]
+    assert np.mean(np.array(verdicts) == "degraded") <= 0.03
+    assert set(verdicts) <= {"fine", "degraded"}
+
+
+@pytest.mark.parametrize("n", [150, 500])
+def test_truth_is_degraded_when_the_concept_flips(n):
+    found = drift.check_truth(*outcomes(n, 1, flipped=True), AT_DEPLOYMENT)
+    assert found.verdict == "degraded"
+    assert found.sentence.startswith("the model no longer tells the truth")
+
+
+def test_truth_is_degraded_when_half_as_many_leave_as_expected():
+    outcome, risk = outcomes(1000, 1, bend=0.5)
+    found = drift.check_truth(outcome, risk, AT_DEPLOYMENT)
+    assert found.verdict == "degraded"
+    assert found.observed == outcome.sum()
+    assert found.expected == pytest.approx(risk.sum())
+
+
+def test_truth_is_judged_by_the_count_alone_where_no_auc_is_known():
+    outcome, risk = outcomes(500, 1)
+    assert drift.check_truth(outcome, risk, metrics.UNKNOWN).verdict == "fine"
+    assert drift.check_truth(outcome, risk / 3, metrics.UNKNOWN).verdict == "degraded"
+
+
+@pytest.mark.parametrize(("n", "left"), [(0, 0), (99, 50), (200, 19), (200, 181)])
+def test_truth_is_not_judged_on_too_few_outcomes(n, left):
+    outcome = np.r_[np.ones(left), np.zeros(n - left)]
+    found = drift.check_truth(outcome, np.full(n, 0.01), AT_DEPLOYMENT)
+    assert found.verdict == "insufficient"
+    assert f"{n} new outcomes, {left} left: too few to tell" in found.sentence
+
+
+def test_truth_that_is_impossible_by_the_model_is_degraded_without_a_division_by_nought():
+    outcome = np.r_[np.ones(30), np.zeros(170)]
+    assert drift.check_truth(outcome, np.zeros(200), metrics.UNKNOWN).verdict == "degraded"

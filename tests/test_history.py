@@ -1,0 +1,123 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from attrition import history
+from attrition.errors import Damaged
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "made" / "history.sqlite"
+
+
+def save_runs(path, *names):
+    history.save(path, "runs", [{"run": name, "started_at": name} for name in names])
+
+
+def names(path, **options):
+    return [row["run"] for row in history.read_runs(path, **options)]
+
+
+def test_before_the_first_run_there_is_no_history_and_reading_makes_none(path):
+    assert history.read_runs(path) == []
+    assert not path.exists()
+
+
+def test_what_was_saved_is_read_oldest_first(path):
+    save_runs(path, "3", "1", "2")
+    assert names(path) == ["1", "2", "3"]
+
+
+def test_the_newest_rows_are_read_where_there_are_many(path):
+    save_runs(path, *"12345")
+    assert names(path, limit=2) == ["4", "5"]
+
+
+def test_rows_of_one_second_keep_the_order_of_their_saving(path):
+    rows = [{"run": name, "started_at": "same"} for name in "zyx"]
+    history.save(path, "runs", rows)
+    assert names(path) == ["z", "y", "x"]
+
+
+def test_a_row_saved_again_replaces_itself(path):
+    save_runs(path, "1")
+    history.save(path, "runs", [{"run": "1", "started_at": "1", "outcome": "done"}])
+    assert [row["outcome"] for row in history.read_runs(path)] == ["done"]
+
+
+def test_steps_are_read_by_name(path):
+    rows = [{"step": step, "made": "x", "elapsed_s": 1.5} for step in ("training", "scoring")]
+    history.save(path, "steps", rows)
+    found = history.read_steps(path, "training")
+    assert [(row["step"], row["elapsed_s"]) for row in found] == [("training", 1.5)]
+
+
+def test_a_deployed_model_is_marked_in_all_of_its_scores(path):
+    keys = [("new", "f1"), ("new", "brier"), ("old", "f1")]
+    rows = [{"scored_at": "1", "model": m, "set": "test", "metric": metric} for m, metric in keys]
+    history.save(path, "scores", rows)
+    history.mark_promoted(path, "new")
+    assert [row["promoted"] for row in history.read_scores(path)] == [1, 1, None]
+
+
+@pytest.mark.parametrize("read", [history.read_missing, history.read_drift, history.read_deployments])
+def test_each_table_is_empty_at_first(path, read):
+    save_runs(path, "1")
+    assert read(path) == []
+
+
+def test_columns_whose_names_are_words_of_sql_are_kept(path):
+    row = {"at": "1", "made": "m", "column": "select", "psi": 0.1, "p_value": None, "verdict": "act"}
+    history.save(path, "drift", [row])
+    assert history.read_drift(path) == [row]
+
+
+def test_all_rows_of_a_save_count_or_none(path):
+    save_runs(path, "old")
+    with pytest.raises(Damaged):
+        history.save(path, "runs", [{"run": "new"}, {"no_such_column": 1}])
+    assert names(path) == ["old"]
+
+
+@pytest.mark.parametrize("data", [b"not a database" * 100, b"SQLite format 3\x00" + bytes(5000)])
+def test_a_file_that_is_no_history_is_told_by_name(path, data):
+    path.parent.mkdir()
+    path.write_bytes(data)
+    for ask in (lambda: save_runs(path, "1"), lambda: history.read_runs(path)):
+        with pytest.raises(Damaged, match=r"history.sqlite: the history cannot be"):
+            ask()
+
+
+def test_the_history_is_not_for_everybody(path):
+    save_runs(path, "1")
+    assert path.stat().st_mode & 0o007 == 0
+
+
+def test_a_name_with_odd_characters_is_a_path_not_an_address(tmp_path):
+    path = tmp_path / "a?mode=memory#%20" / "history.sqlite"
+    save_runs(path, "1")
+    assert names(path) == ["1"]
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA cache_size=1")
+connection.execute("BEGIN")
+for i in range(2000):
+    connection.execute("INSERT INTO runs (run, reason) VALUES (?, ?)", [str(i), "x" * 500])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_write_that_was_killed_midway_is_undone_by_the_next_reader(path):
+    save_runs(path, "old")
+    killed = subprocess.run([sys.executable, "-c", KILLED, path], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert "history.sqlite-journal" in os.listdir(path.parent)
+    assert names(path) == ["old"]

@@ -1,0 +1,269 @@
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as peers
+
+import deployment
+import scoring
+import training
+from attrition import disk, history, models, releases, schema, sources
+from attrition import config as configuration
+from attrition.errors import NoModel
+from tests.conftest import make_rows, write_config
+
+
+def with_candidate(tmp_path, rows, test=None):
+    """A project with a trained candidate and, perhaps, test data."""
+    config = write_config(tmp_path, contact_capacity=20)
+    config.output_folder.mkdir()
+    rows.to_csv(config.final_data, index=False)
+    config.ingested_files.write_text("")
+    if test is not None:
+        test.to_csv(config.test_folder / "testdata.csv", index=False)
+    training.train_model(config)
+    return config
+
+
+def record(config):
+    return disk.read_record(config.score_record)
+
+
+def unseen(config):
+    rows = sources.read_rows(config.final_data, config.columns)
+    return rows[schema.held_out(rows["corporation"], config.held_out_share)]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two projects, made once: one scored, one whose champion has a challenger."""
+    first, second = (tmp_path_factory.mktemp(name) for name in ("scored", "challenged"))
+    config = with_candidate(first, make_rows(300), make_rows(200, seed=2, prefix="test"))
+    scoring.score_model(config)
+    shutil.copytree(first, second, dirs_exist_ok=True)
+    config = configuration.load(second / "config.json")
+    deployment.deploy_model(config)
+    make_rows(500).to_csv(config.final_data, index=False)
+    training.train_model(config)
+    scoring.score_model(config)
+    return first, second
+
+
+def copied(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "project", symlinks=True)
+    return configuration.load(tmp_path / "project" / "config.json")
+
+
+@pytest.fixture
+def scored(folders, tmp_path):
+    """A project whose first candidate was scored."""
+    return copied(folders[0], tmp_path)
+
+
+@pytest.fixture
+def challenged(folders, tmp_path):
+    """The candidate is in production, and a new one was trained on more rows and scored."""
+    return copied(folders[1], tmp_path)
+
+
+def test_latest_score_is_the_f1_of_scikit_learn_on_the_test_data(scored):
+    test = pd.read_csv(scored.test_folder / "testdata.csv")
+    model = models.loads(scored.candidate.read_bytes())
+    expected = peers.f1_score(test["exited"], model.predict_proba(test)[:, 1] >= 0.5)
+    assert float(scored.latest_score.read_text()) == pytest.approx(expected, abs=1e-12)
+
+
+def test_latest_score_is_one_number_and_nothing_else(scored):
+    assert scored.latest_score.read_text().count("\n") == 1
+    assert 0 < float(scored.latest_score.read_text()) < 1
+
+
+def test_the_held_out_clients_are_scored_beside_the_test_data(scored):
+    rows = unseen(scored)
+    found = record(scored)["sets"]["unseen"]
+    assert (found["rows"], found["left"]) == (len(rows), rows["exited"].sum())
+    model = models.loads(scored.candidate.read_bytes())
+    expected = peers.roc_auc_score(rows["exited"], models.predict(model, rows))
+    assert found["candidate"]["roc_auc"]["value"] == pytest.approx(expected)
+
+
+def test_the_second_call_does_nothing(scored):
+    before = scored.score_record.read_bytes()
+    assert scoring.score_model(scored).fresh
+    assert scored.score_record.read_bytes() == before
+
+
+def test_changed_test_data_is_scored_anew(scored):
+    make_rows(200, seed=3, prefix="t").to_csv(scored.test_folder / "more.csv", index=False)
+    assert not scoring.score_model(scored).fresh
+    assert record(scored)["sets"]["test"]["rows"] == 400
+
+
+def test_without_a_champion_there_is_nothing_to_compare_with(scored):
+    assert record(scored)["champion"] is None
+    assert record(scored)["comparison"] is None
+
+
+def test_champion_and_candidate_are_scored_on_the_same_rows(challenged):
+    found, release = record(challenged), releases.read_current(challenged.production_folder)
+    champion, candidate = releases.load_model(release), challenged.candidate.read_bytes()
+    assert found["champion"]["sha256"] == release.model_sha256 != found["candidate"]["sha256"]
+    rows = unseen(challenged)
+    for name, model in (("champion", champion), ("candidate", models.loads(candidate))):
+        expected = peers.roc_auc_score(rows["exited"], models.predict(model, rows))
+        assert found["sets"]["unseen"][name]["roc_auc"]["value"] == pytest.approx(expected)
+
+
+def test_the_comparison_is_over_all_rows_that_neither_has_seen(challenged):
+    found = record(challenged)
+    assert found["comparison"]["set"] == "all_unseen"
+    assert found["comparison"]["rows"] == sum(found["sets"][n]["rows"] for n in ("test", "unseen"))
+
+
+def test_the_same_model_is_known_as_the_champion(challenged):
+    shutil.rmtree(challenged.model_folder)
+    make_rows(300).to_csv(challenged.final_data, index=False)
+    training.train_model(challenged)
+    scoring.score_model(challenged)
+    found = record(challenged)
+    assert found["candidate"]["sha256"] == found["champion"]["sha256"]
+    assert deployment.deploy_model(challenged).rule == "same_model"
+
+
+def test_test_rows_that_are_training_rows_are_not_scored(tmp_path):
+    rows = make_rows(300)
+    test = pd.concat([rows.head(100), make_rows(50, seed=2, prefix="test")])
+    config = with_candidate(tmp_path, rows, test)
+    held_out = schema.held_out(rows["corporation"].head(100), config.held_out_share).sum()
+    found = scoring.score_model(config)
+    assert record(config)["sets"]["test"]["rows"] == 50 + held_out
+    assert f"{100 - held_out} test rows are also training rows; they are not scored" in found.warnings
+
+
+def test_rows_of_held_out_clients_that_are_also_test_rows_count_once(tmp_path):
+    rows = make_rows(300)
+    config = with_candidate(tmp_path, rows, rows)
+    scoring.score_model(config)
+    found = record(config)
+    assert found["curves"]["rows"] == found["sets"]["test"]["rows"] == len(unseen(config))
+    assert found["sets"]["unseen"] is None
+
+
+def test_rows_that_stand_twice_in_the_test_data_count_once(tmp_path):
+    test = make_rows(60, seed=2, prefix="test")
+    config = with_candidate(tmp_path, make_rows(300), pd.concat([test, test]))
+    test.to_csv(config.test_folder / "again.csv", index=False)
+    scoring.score_model(config)
+    assert record(config)["sets"]["test"]["rows"] == 60
+
+
+def test_test_rows_without_an_outcome_are_not_scored(tmp_path):
+    test = make_rows(60, seed=2, prefix="test").astype({"exited": object})
+    test.loc[:9, "exited"] = ""
+    config = with_candidate(tmp_path, make_rows(300), test)
+    scoring.score_model(config)
+    assert record(config)["sets"]["test"]["rows"] == 50
+
+
+def test_without_a_test_folder_a_warning_is_told_and_the_rest_is_scored(tmp_path):
+    config = with_candidate(tmp_path, make_rows(300))
+    config.test_folder.rmdir()
+    found = scoring.score_model(config)
+    assert "no test rows with an outcome: nothing could be scored on them" in found.warnings
+    assert config.latest_score.read_text() == "nan\n"
+    assert record(config)["sets"]["unseen"]["rows"] > 40
+
+
+def test_five_test_rows_are_scored_with_a_warning(tmp_path):
+    test = make_rows(5, seed=2, prefix="test").assign(exited=[0, 1, 0, 1, 0])
+    config = with_candidate(tmp_path, make_rows(300), test)
+    found = scoring.score_model(config)
+    assert found.f1 is not None
+    assert any(text.startswith("test: 5 rows with 2 who left show little") for text in found.warnings)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_test_rows_of_one_class_have_no_f1(tmp_path, label):
+    test = make_rows(30, seed=2, prefix="test").assign(exited=label)
+    config = with_candidate(tmp_path, make_rows(300), test)
+    assert scoring.score_model(config).f1 is None
+    assert config.latest_score.read_text() == "nan\n"
+
+
+def test_nothing_unseen_at_all_is_told_and_not_an_error(tmp_path):
+    rows = make_rows(60)
+    config = with_candidate(tmp_path, rows)
+    rows = rows[~schema.held_out(rows["corporation"], config.held_out_share)]
+    rows.to_csv(config.final_data, index=False)
+    found = scoring.score_model(config)
+    assert found.told == "no unseen rows with an outcome, so nothing could be scored"
+    assert record(config)["curves"] is None
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"corporation,exited\na,1\n", "no column lastmonth_activity"),
+        (b"\x00\x01\x02" * 50, "not used"),
+        (b"", "not used"),
+    ],
+)
+def test_a_test_file_that_cannot_be_used_is_told_by_name(scored, data, told):
+    (scored.test_folder / "bad.csv").write_bytes(data)
+    warnings = scoring.score_model(scored).warnings
+    assert any("bad.csv: not used" in text and told in text for text in warnings)
+    assert record(scored)["sets"]["test"]["rows"] == 200
+
+
+def test_refused_test_rows_are_counted_and_the_first_is_told(scored):
+    test = make_rows(10, seed=5, prefix="odd").assign(number_of_employees=-3)
+    test.to_csv(scored.test_folder / "odd.csv", index=False)
+    (warning,) = [text for text in scoring.score_model(scored).warnings if "odd.csv" in text]
+    assert "10 rows refused, first: line 2: number_of_employees is '-3'" in warning
+
+
+def test_a_candidate_that_was_changed_is_not_scored(scored):
+    scored.candidate.write_bytes(scored.candidate.read_bytes()[:-1])
+    with pytest.raises(NoModel, match=r"run training\.py first"):
+        scoring.score_model(scored)
+
+
+def test_without_a_candidate_it_says_what_to_run(empty_project):
+    with pytest.raises(NoModel, match=r"run training\.py first"):
+        scoring.score_model(empty_project)
+
+
+def test_scores_are_kept_in_the_history_once(scored):
+    scored.score_record.unlink()
+    scoring.score_model(scored)
+    rows = history.read_scores(scored.history)
+    keys = [(row["set"], row["metric"]) for row in rows]
+    assert len(keys) == len(set(keys)) == 2 * 7
+    f1 = next(row["value"] for row in rows if (row["set"], row["metric"]) == ("test", "f1"))
+    assert f1 == float(scored.latest_score.read_text())
+
+
+def test_after_a_change_of_the_truth_only_the_rows_since_then_are_compared(challenged):
+    rows = unseen(challenged)
+    arrays = {
+        name: schema.row_ids(rows.head(60), challenged.columns, with_outcome=name == "labelled")
+        for name in ("labelled", "inputs")
+    }
+    files = {challenged.settled_rows: disk.arrays_bytes(**arrays)}
+    disk.commit(challenged.monitoring_record, files, {"triggers": ["degraded"]})
+    scoring.score_model(challenged)
+    found = record(challenged)
+    assert found["comparison"]["set"] == "recent"
+    assert found["comparison"]["rows"] == found["sets"]["recent"]["rows"] == len(rows) - 60
+
+
+def test_curves_are_of_all_unseen_rows(scored):
+    curves = record(scored)["curves"]
+    assert sum(curves["confusion"].values()) == curves["rows"] == 200 + len(unseen(scored))
+    assert np.diff(curves["roc"]["true_positive_rate"]).min() >= 0
+
+
+def test_main_scores_and_prints_with_intervals(scored, capsys):
+    assert scoring.main(["--config", str(scored.file), "--quiet"]) == 0
+    assert "ROC AUC" in capsys.readouterr().out

@@ -1,0 +1,426 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import training
+from attrition import disk, models, releases, schema, sources
+from attrition.config import Columns, Numeric
+from attrition.errors import AttritionError, TooLittleData
+from tests.conftest import make_rows, write_config
+
+COLUMNS = Columns(client="client", outcome="left", numeric=(Numeric("a"),), categorical=("b",))
+
+
+def table(clients, a, b, left=None):
+    made = pd.DataFrame({"client": list(clients), "a": np.array(a, float), "b": list(b)})
+    return made.assign(left=0.0 if left is None else left)
+
+
+def with_data(tmp_path, rows, **settings):
+    """A project whose ingestion wrote these rows."""
+    config = write_config(tmp_path, **settings)
+    config.output_folder.mkdir(exist_ok=True)
+    rows.to_csv(config.final_data, index=False)
+    return config
+
+
+def record(config):
+    return disk.read_record(config.training_record)
+
+
+def is_held_out(config, rows):
+    return schema.held_out(rows["corporation"], config.held_out_share)
+
+
+@pytest.fixture
+def spied(monkeypatch):
+    """The positions of the rows that each model was fitted on."""
+    seen, real = [], models.fit
+
+    def fit(model, rows, outcome, weight):
+        seen.append(rows.index.to_numpy())
+        return real(model, rows, outcome, weight)
+
+    monkeypatch.setattr(models, "fit", fit)
+    return seen
+
+
+# ---- compute
+
+
+def test_rows_of_one_client_and_equal_rows_are_one_group():
+    rows = table("aabccd", [1, 2, 2, 3, 4, 5], "xxxxxx")
+    found = training.group_rows(rows, COLUMNS)
+    assert len(set(found[:3])) == 1  # a and b share a row
+    assert len(set(found)) == 3
+    assert found[3] == found[4] != found[5]
+
+
+def test_missing_values_are_equal_to_each_other():
+    found = training.group_rows(table("ab", [np.nan, np.nan], ["", ""]), COLUMNS)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_linked_rows_are_always_in_the_same_fold(seed):
+    rng = np.random.default_rng(seed)
+    rows = table(rng.integers(0, 80, 200).astype(str), rng.integers(0, 150, 200), ["x"] * 200)
+    outcome, groups = (rng.random(200) < 0.3).astype(float), training.group_rows(rows, COLUMNS)
+    folds = training._folds(rows, outcome, groups, 5)
+    assert len(folds) == 5
+    for train, test in folds:
+        for name in ("client", "a"):
+            assert not set(rows[name].iloc[train]) & set(rows[name].iloc[test])
+
+
+def test_features_that_say_nothing_are_left_out_with_a_reason():
+    rows = pd.DataFrame({"client": list("pqr"), "a": [3.0] * 3, "b": ["", "", ""], "c": [1.0, 1, 2]})
+    columns = Columns(client="client", numeric=(Numeric("a"), Numeric("c")), categorical=("b",))
+    kept, dropped = training.usable_features(rows, columns)
+    assert kept == ["c"]
+    assert dropped == {"a": "always 3", "b": "never has a value"}
+
+
+def test_a_constant_that_is_sometimes_missing_says_something():
+    kept, _ = training.usable_features(table("pqr", [3, 3, np.nan], ["x", "", "x"]), COLUMNS)
+    assert kept == ["a", "b"]
+
+
+def tried(name, *losses):
+    return training.Tried(name, training.ALL_ROWS, np.zeros(len(losses)), np.array(losses))
+
+
+def test_the_lowest_loss_is_chosen_when_it_is_clearly_the_lowest():
+    chosen, why = training.choose([tried("simple", 1, 1.1, 0.9), tried("best", 0.5, 0.6, 0.4)])
+    assert chosen.name == "best"
+    assert why == "cross-validated log loss 0.5000, the lowest of 2"
+
+
+def test_the_simplest_within_one_standard_error_is_chosen():
+    """By hand: differences .5, -.3, -.05 have the mean .05 and the standard error .24."""
+    chosen, why = training.choose([tried("simple", 1, 0.2, 0.45), tried("best", 0.5, 0.5, 0.5)])
+    assert chosen.name == "simple"
+    assert "within one standard error of the lowest (best 0.5000)" in why
+
+
+@pytest.mark.parametrize(
+    ("rows", "left", "told"),
+    [
+        (49, 20, "too few to learn from"),
+        (200, 9, "too few to learn from"),
+        (200, 195, "too few to learn from"),
+        (399, 150, "are few"),
+        (1000, 99, "are few"),
+    ],
+)
+def test_little_data_is_told(rows, left, told):
+    (warning,) = training.warn_of_little(rows, left)
+    assert told in warning
+    assert f"{rows} rows with {left} who left" in warning
+
+
+def test_enough_data_is_no_warning():
+    assert training.warn_of_little(400, 100) == []
+
+
+def changed_law(n=600):
+    """The first two thirds by one law, the rest by its opposite."""
+    old, new = make_rows(2 * n // 3, seed=1), make_rows(n // 3, seed=2, prefix="d")
+    return pd.concat([old, new.assign(exited=1 - new["exited"])], ignore_index=True)
+
+
+@pytest.mark.slow
+def test_where_the_truth_moved_the_older_rows_may_count_less():
+    rows = changed_law()
+    age = np.where(np.arange(len(rows)) < 400, training.OLDER, training.RECENT)
+    outcome = rows["exited"].to_numpy(float)
+    numeric = ["lastmonth_activity", "lastyear_activity"]
+    found = training.try_candidates(
+        rows, outcome, np.arange(len(rows)), age, numeric=numeric, categorical=[]
+    )
+    assert training.choose(found)[0].window == "only the rows since the change"
+    assert all(len(candidate.loss) == 200 for candidate in found)
+
+
+@pytest.mark.parametrize(
+    ("ages", "count"),
+    [
+        ([training.RECENT], 1),
+        ([training.OLDER, training.RECENT], 3),
+        ([training.ANCIENT, training.OLDER, training.RECENT], 4),
+    ],
+)
+def test_ways_to_count_older_rows_are_tried_only_where_they_differ(ages, count):
+    found = training.windows(np.array(ages))
+    assert len(found) == count
+    assert found[0] == training.ALL_ROWS
+
+
+def test_where_nothing_moved_there_is_one_window():
+    rows = make_rows(120)
+    found = training.try_candidates(
+        rows,
+        rows["exited"].to_numpy(float),
+        np.arange(120),
+        np.full(120, training.RECENT),
+        numeric=["lastmonth_activity"],
+        categorical=[],
+    )
+    assert {candidate.title for candidate in found} == set(models.candidates(120, 30))
+
+
+def test_risks_of_the_folds_are_those_of_models_that_never_saw_the_row():
+    """A name as its own level: only a model that saw the client could know."""
+    rng = np.random.default_rng(0)
+    rows = table([f"c{i // 4}" for i in range(200)], rng.normal(size=200), ["x"] * 200)
+    rows["b"] = rows["client"]
+    outcome = (rng.random(50) < 0.5).astype(float).repeat(4)
+    groups = training.group_rows(rows, COLUMNS)
+    found = training.try_candidates(
+        rows,
+        outcome,
+        groups,
+        np.full(200, training.RECENT),
+        numeric=["a"],
+        categorical=["b"],
+    )
+    assert training.choose(found)[0].name == models.BASE_RATE
+
+
+# ---- the step
+
+
+def test_a_candidate_is_trained_and_its_files_are_written(tmp_path):
+    config = with_data(tmp_path, make_rows())
+    found = training.train_model(config)
+    assert found.kind in models.SIMPLEST_FIRST[1:]
+    assert not found.fresh
+    assert sorted(path.name for path in config.model_folder.iterdir()) == sorted(
+        path.name
+        for path in (config.candidate, config.reference, config.known_rows, config.training_record)
+    )
+
+
+def test_the_second_call_does_nothing(tmp_path, spied):
+    config = with_data(tmp_path, make_rows(100))
+    first = training.train_model(config)
+    fitted, times = len(spied), config.candidate.stat().st_mtime_ns
+    second = training.train_model(config)
+    assert second.fresh
+    assert second.made == first.made
+    assert (len(spied), config.candidate.stat().st_mtime_ns) == (fitted, times)
+
+
+@pytest.mark.parametrize("name", ["candidate", "reference", "known_rows", "training_record"])
+def test_a_damaged_file_is_made_again(tmp_path, name):
+    config = with_data(tmp_path, make_rows(100))
+    training.train_model(config)
+    before = getattr(config, name).read_bytes()
+    getattr(config, name).write_bytes(before[:-9])
+    assert not training.train_model(config).fresh
+    assert training.train_model(config).fresh
+
+
+def test_the_same_rows_give_the_same_files(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    made = [with_data(tmp_path / folder, make_rows(100)) for folder in ("one", "two")]
+    outputs = []
+    for config in made:
+        training.train_model(config)
+        outputs.append(record(config)["outputs"])
+    assert outputs[0] == outputs[1]
+
+
+def test_held_out_clients_are_never_trained_on(tmp_path, spied):
+    rows = make_rows(300)
+    rows["corporation"] = [f"c{i // 2}" for i in range(300)]
+    config = with_data(tmp_path, rows)
+    training.train_model(config)
+    held_out = np.flatnonzero(is_held_out(config, rows))
+    assert 30 < len(held_out) < 90
+    assert not np.isin(np.concatenate(spied), held_out).any()
+    assert record(config)["held_out_rows"] == len(held_out)
+
+
+def test_what_is_known_only_of_held_out_clients_is_not_learned(tmp_path):
+    rows = make_rows(600)
+    config = with_data(tmp_path, rows)
+    held_out = is_held_out(config, rows)
+    rng = np.random.default_rng(0)
+    rows["exited"] = (rng.random(600) < 0.3).astype(int)
+    rows.loc[held_out, "exited"] = (rows.loc[held_out, "lastmonth_activity"] < 40).astype(int)
+    rows.to_csv(config.final_data, index=False)
+    assert training.train_model(config).kind == models.BASE_RATE
+
+
+def test_open_rows_are_not_learned_from(tmp_path, spied):
+    rows = pd.concat([make_rows(100), make_rows(50, seed=1, prefix="now").assign(exited="")])
+    config = with_data(tmp_path, rows)
+    found = training.train_model(config)
+    assert found.rows + record(config)["held_out_rows"] == 100
+    assert record(config)["labelled"] == 100
+
+
+def test_a_constant_column_is_left_out_and_told(tmp_path):
+    config = with_data(tmp_path, make_rows(100).assign(number_of_employees=7))
+    found = training.train_model(config)
+    assert "number_of_employees is left out: always 7" in found.warnings
+    assert "number_of_employees" not in record(config)["features"]["numeric"]
+
+
+def test_a_column_that_is_nearly_always_missing_is_no_trouble(tmp_path):
+    rows = make_rows(300)
+    rows["number_of_employees"] = rows["number_of_employees"].where(rows.index < 2)
+    config = with_data(tmp_path, rows)
+    found = training.train_model(config)
+    assert found.kind in models.SIMPLEST_FIRST
+    assert record(config)["missing_seen"] == ["number_of_employees"]
+
+
+@pytest.mark.parametrize(("label", "word"), [(0, "stayed"), (1, "left")])
+def test_one_class_is_too_little_and_says_what_is_needed(tmp_path, label, word):
+    config = with_data(tmp_path, make_rows(100).assign(exited=label))
+    with pytest.raises(TooLittleData, match=f"clients to learn from {word}; training needs"):
+        training.train_model(config)
+    assert not config.candidate.exists()
+
+
+def test_no_outcome_at_all_says_what_to_add(tmp_path):
+    config = with_data(tmp_path, make_rows(20).assign(exited=""))
+    with pytest.raises(TooLittleData, match="add rows of clients who left and of clients who stay"):
+        training.train_model(config)
+
+
+def test_no_data_says_what_to_run(empty_project):
+    with pytest.raises(AttritionError, match=r"run ingestion\.py first"):
+        training.train_model(empty_project)
+
+
+def test_clients_that_are_all_alike_are_nothing_to_learn_from(tmp_path):
+    rows = make_rows(100)
+    rows[["lastmonth_activity", "lastyear_activity", "number_of_employees"]] = 5
+    with pytest.raises(TooLittleData, match="no feature differs"):
+        training.train_model(with_data(tmp_path, rows))
+
+
+@pytest.mark.parametrize("n", [26, 60])
+def test_few_rows_are_trained_with_a_warning(tmp_path, n):
+    config = with_data(tmp_path, make_rows(n))
+    found = training.train_model(config)
+    assert found.rows <= n
+    assert any("until there are" in warning for warning in found.warnings)
+    assert "note: " in found.summary()
+
+
+def test_one_who_left_is_the_least_that_can_be_learned_from(tmp_path):
+    rows = make_rows(40).assign(exited=0)
+    config = with_data(tmp_path, rows)
+    rows.loc[int(np.flatnonzero(~is_held_out(config, rows))[0]), "exited"] = 1
+    rows.to_csv(config.final_data, index=False)
+    found = training.train_model(config)
+    assert (found.kind, found.left) == (models.BASE_RATE, 1)
+
+
+def test_the_record_tells_every_candidate_and_the_chosen_one(tmp_path):
+    config = with_data(tmp_path, make_rows(400))
+    found = training.train_model(config)
+    told = record(config)["candidates"]
+    assert [one["name"] for one in told] == models.candidates(found.rows, found.left)
+    assert [one["name"] for one in told if one["chosen"]] == [found.kind]
+    assert all(one["log_loss"] > 0 and one["standard_error"] > 0 for one in told)
+
+
+def test_the_reference_holds_the_rows_and_the_risks_of_models_that_never_saw_them(tmp_path):
+    rows = make_rows(400)
+    config = with_data(tmp_path, rows)
+    found = training.train_model(config)
+    reference = pd.read_csv(config.reference)
+    assert len(reference) == found.rows
+    assert reference["predicted risk"].between(0, 1).all()
+    assert reference["predicted risk"].corr(reference["lastmonth_activity"] < 40) > 0.3
+
+
+def test_every_labelled_row_is_known_from_now_on(tmp_path):
+    config = with_data(tmp_path, make_rows(100))
+    training.train_model(config)
+    known = disk.read_arrays(config.known_rows)
+    rows = sources.read_rows(config.final_data, config.columns)
+    ids = schema.row_ids(rows, config.columns, with_outcome=True)
+    assert np.isin(ids, known["labelled"]).all()
+    assert len(known["inputs"]) == 100
+
+
+def write_verdict(config, settled, *triggers, before_change=()):
+    """Let monitoring have judged a champion, with these rows from before the truth moved."""
+    typed = schema.typed(settled.astype(str), config.columns)
+    ids = [schema.row_ids(typed, config.columns, with_outcome=label) for label in (True, False)]
+    known = {"labelled": ids[0], "inputs": ids[1]}
+    earlier = ids[0][list(before_change)]
+    record = disk.encode(disk.sealed({}))
+    files = dict.fromkeys((releases.TRAINING, releases.SCORE), record) | {releases.MODEL: b""}
+    files[releases.KNOWN_ROWS] = disk.arrays_bytes(**known, before_change=earlier)
+    manifest = {"deployed_at": disk.utc_now()}
+    release_id = releases.create(config.production_folder, files, manifest)
+    releases.activate(config.production_folder, release_id)
+    disk.commit(
+        config.monitoring_record,
+        {config.settled_rows: disk.arrays_bytes(**known)},
+        {"triggers": list(triggers)},
+    )
+
+
+def test_a_truth_that_moved_is_learned_from_the_rows_since_then(tmp_path):
+    rows = changed_law(900)
+    config = with_data(tmp_path, rows)
+    write_verdict(config, rows.head(600), "degraded")
+    training.train_model(config)
+    made = record(config)
+    assert made["window"] == "only the rows since the change"
+    assert (made["recent"], made["triggers"]) == (300, ["degraded"])
+    assert len(disk.read_arrays(config.known_rows)["before_change"]) == 600
+
+
+def test_rows_are_older_by_the_changes_that_came_after_them(tmp_path):
+    rows = make_rows(100)
+    config = with_data(tmp_path, rows)
+    write_verdict(config, rows.head(60), "degraded", before_change=range(20))
+    labelled = sources.read_rows(config.final_data, config.columns)
+    expected = [training.ANCIENT] * 20 + [training.OLDER] * 40 + [training.RECENT] * 40
+    assert training.find_age(config, labelled).tolist() == expected
+
+
+def test_a_change_of_the_truth_is_remembered_by_the_champion_that_was_trained_after_it(tmp_path):
+    rows = make_rows(100)
+    config = with_data(tmp_path, rows)
+    write_verdict(config, rows, "more_rows", before_change=range(20))
+    labelled = sources.read_rows(config.final_data, config.columns)
+    expected = [training.OLDER] * 20 + [training.RECENT] * 80
+    assert training.find_age(config, labelled).tolist() == expected
+
+
+def test_another_verdict_of_monitoring_is_another_training(tmp_path):
+    rows = make_rows(100)
+    config = with_data(tmp_path, rows)
+    training.train_model(config)
+    write_verdict(config, rows, "input_moved")
+    assert not training.train_model(config).fresh
+    assert record(config)["window"] == training.ALL_ROWS
+
+
+@pytest.mark.parametrize("since", [0, 10])
+def test_too_little_since_the_change_does_not_stop_training(tmp_path, since):
+    rows = make_rows(200)
+    rows.loc[190:, "exited"] = 1
+    config = with_data(tmp_path, rows)
+    write_verdict(config, rows.head(200 - since), "degraded")
+    assert training.train_model(config).rows > 100
+
+
+def test_main_trains_and_prints_why(tmp_path, capsys):
+    config = with_data(tmp_path, make_rows(100))
+    assert training.main(["--config", str(config.file), "--quiet"]) == 0
+    assert "log loss" in capsys.readouterr().out
+    assert json.loads(config.training_record.read_text())["rows"] > 50

@@ -21,13 +21,13 @@ from urllib.parse import quote
 
 import pandas as pd
 import pytest
-from conftest import ROOT, make_rows, run_whole, write_config
 
 import app as api
 from attrition import access, answers, bodies, disk, history, releases
 from attrition import config as configuration
 from attrition.config import Api, Config
 from attrition.errors import AttritionError, ConfigError
+from tests.conftest import ROOT, make_rows, run_whole, write_config
 
 GOOD = {"lastmonth_activity": 12, "lastyear_activity": 150, "number_of_employees": 40}
 ODD_NAMES = ("A/B & C", "Über Söhne 東京", "/lead", "=1+1", "<b>bold</b>", "50% off?", "a#b;c")

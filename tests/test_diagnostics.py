@@ -159,8 +159,8 @@ def test_the_trend_of_durations_is_told_in_words(seconds, told):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """Each package that the index was asked for; it answers as `asked.answer` says."""
+def asked(project, monkeypatch):
+    """What the index was asked, which nobody did before; it answers as `asked.answer` says."""
 
     class Asked(list):
         answer = ""
@@ -173,6 +173,7 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr("attrition.dependencies.ask_all", ask_all)
+    project.dependencies.unlink(missing_ok=True)
     return found
 
 

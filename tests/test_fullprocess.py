@@ -16,7 +16,7 @@ import deployment
 import fullprocess
 from attrition import config as configuration
 from attrition import disk, history, releases
-from tests.conftest import ROOT, make_rows, run_whole, write_config
+from tests.conftest import ROOT, count_as_asked, make_rows, run_whole, write_config
 
 SCRIPT = [sys.executable, str(ROOT / "fullprocess.py")]
 
@@ -31,6 +31,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def run(config, *more, **settings):
+    count_as_asked(config)
     return subprocess.run(
         [*SCRIPT, "--config", str(config.file), *more],
         capture_output=True,
@@ -293,6 +294,7 @@ def test_run_that_was_killed_is_finished_by_the_next(small_project, tmp_path):
         folder = tmp_path / f"died{i}"
         shutil.copytree(small_project.file.parent, folder, ignore=ignore_own(folder))
         config = configuration.load(folder / "config.json")
+        count_as_asked(config)
         if i:
             process = subprocess.Popen([*SCRIPT, "--config", str(config.file), "--quiet"])
             try:

@@ -8,8 +8,8 @@ from sklearn import metrics as peers
 import deployment
 import scoring
 import training
-from attrition import disk, history, models, releases, schema, sources
 from attrition import config as configuration
+from attrition import disk, history, models, releases, schema, sources
 from attrition.errors import NoModel
 from tests.conftest import make_rows, write_config
 

@@ -1,0 +1,215 @@
+"""The arrows of the house, read from the source: who may import whom, and that importing does nothing."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attrition.config import Config
+from tests.conftest import ROOT, write_config
+
+STEPS = (
+    *("ingestion", "training", "scoring", "deployment"),
+    *("assessment", "diagnostics", "reporting"),
+)
+SCRIPTS = (*STEPS, "app", "apicalls", "fullprocess")
+ROOMS = sorted(path.stem for path in (ROOT / "attrition").glob("*.py") if path.stem != "__init__")
+PURE = ("schema", "models", "metrics", "drift", "gate", "contacts", "charts")
+# What a pure room may know of this project: other pure rooms, the errors, and of the config only
+# the records that say what a column means.
+PURE_MAY_IMPORT = {*(f"attrition.{room}" for room in PURE), "attrition.errors"}
+RECORDS_OF_CONFIG = {"attrition.config.Columns", "attrition.config.Numeric"}
+EDGES_OF_APICALLS = {f"attrition.{room}" for room in ("access", "cli", "config", "disk", "errors")}
+HEAVY = ("pandas", "numpy", "scipy", "sklearn", "skops", "matplotlib", "reportlab", "flask")
+MODULES = [*(f"{name}.py" for name in SCRIPTS), *(f"attrition/{room}.py" for room in ROOMS)]
+
+
+def tree(file):
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"))
+
+
+def imports(file):
+    """Every name that a file imports, inside functions too: "attrition.disk", "attrition.config.Columns"."""
+    found = set()
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def rooms(names):
+    """Of imported names, the rooms of attrition: "attrition.config.Columns" is attrition.config."""
+    return {".".join(name.split(".")[:2]) for name in names if name.startswith("attrition.")}
+
+
+def run(folder, *arguments, **options):
+    """Run Python in another folder, warnings being errors."""
+    command = [sys.executable, "-W", "error", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, **options
+    )
+
+
+# ---- who may import whom
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_imports_no_other_script(step):
+    assert not {name.split(".")[0] for name in imports(f"{step}.py")} & set(SCRIPTS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_no_script(room):
+    assert not {name.split(".")[0] for name in imports(f"attrition/{room}.py")} & set(SCRIPTS)
+
+
+@pytest.mark.parametrize("room", PURE)
+def test_a_pure_room_imports_no_edge(room):
+    names = imports(f"attrition/{room}.py") - RECORDS_OF_CONFIG
+    assert rooms(names) <= PURE_MAY_IMPORT
+
+
+@pytest.mark.parametrize("room", PURE)
+def test_a_pure_room_opens_no_file_and_logs_nothing(room):
+    names = {name.split(".")[0] for name in imports(f"attrition/{room}.py")}
+    assert not names & {"os", "shutil", "sqlite3", "logging", "subprocess", "tempfile", "requests"}
+    called = {node.func for node in ast.walk(tree(f"attrition/{room}.py")) if is_call(node)}
+    assert not {func.id for func in called if isinstance(func, ast.Name)} & {"open", "print"}
+
+
+def is_call(node):
+    return isinstance(node, ast.Call)
+
+
+def test_apicalls_imports_edges_and_requests_only():
+    names = imports("apicalls.py")
+    assert rooms(names) <= EDGES_OF_APICALLS
+    others = {name.split(".")[0] for name in names} - {"attrition", "requests"}
+    assert others <= sys.stdlib_module_names
+
+
+def test_no_two_rooms_import_each_other():
+    arrows = {room: {name[10:] for name in rooms(imports(f"attrition/{room}.py"))} for room in ROOMS}
+    while leaves := [room for room, reached in arrows.items() if not reached & arrows.keys()]:
+        for room in leaves:
+            del arrows[room]
+    assert not arrows
+
+
+# ---- importing does nothing
+
+
+LOOK = """
+import importlib, logging, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+assert not logging.getLogger().handlers, logging.getLogger().handlers
+ours = [name for name in logging.root.manager.loggerDict if name.startswith("attrition")]
+assert not any(logging.getLogger(name).handlers for name in ours)
+assert logging.getLogger().level == logging.WARNING
+"""
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_importing_a_script_does_nothing(tmp_path, name):
+    done = run(tmp_path, "-c", LOOK, name)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not os.listdir(tmp_path)
+
+
+def test_importing_the_rooms_does_nothing(tmp_path):
+    done = run(tmp_path, "-c", LOOK, *(f"attrition.{room}" for room in ROOMS))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not os.listdir(tmp_path)
+
+
+def test_fullprocess_is_imported_without_any_of_the_heavy_libraries(tmp_path):
+    code = f"import sys, fullprocess; print(sorted({set(HEAVY)!r} & sys.modules.keys()))"
+    assert run(tmp_path, "-c", code).stdout == "[]\n"
+
+
+# ---- the command line
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_help_of_a_script_is_its_docstring(tmp_path, name):
+    done = run(tmp_path, ROOT / f"{name}.py", "--help")
+    assert done.returncode == 0, done.stderr
+    assert ast.get_docstring(tree(f"{name}.py")) in done.stdout
+    assert "--config PATH" in done.stdout
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_docstring_says_what_is_read_and_written_and_how_to_run_it(name):
+    text = ast.get_docstring(tree(f"{name}.py"))
+    first, second = text.split("\n", 1)
+    assert first.endswith((".", "?"))
+    for heading in ("Reads:  ", "Writes: ", f"Run:    python {name}.py [--config PATH]"):
+        assert heading in second
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_run_from_another_folder_wants_the_config_that_it_was_given(tmp_path, name):
+    done = run(tmp_path, ROOT / f"{name}.py", "--config", tmp_path / "nowhere.json")
+    assert done.returncode == 2
+    assert "nowhere.json: cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_file_says_in_its_docstring_what_it_is_for(name):
+    assert ast.get_docstring(tree(name))
+
+
+# ---- one place spells the names of our files
+
+
+def our_names(folder):
+    """The name of every file that the config knows of, but for config.json."""
+    config = write_config(folder)
+    known = [name for name, value in vars(Config).items() if isinstance(value, property)]
+    paths = {value for name in known if isinstance(value := getattr(config, name), Path)}
+    return {path.name for path in paths if path.suffix or path.name.startswith(".")}
+
+
+def spelled(file):
+    """The string constants of a file that are no docstrings."""
+    found = tree(file)
+    bodies = [node.body for node in ast.walk(found) if isinstance(getattr(node, "body", 0), list)]
+    docstrings = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
+    constants = [node for node in ast.walk(found) if isinstance(node, ast.Constant)]
+    return [c.value for c in constants if isinstance(c.value, str) and id(c) not in docstrings]
+
+
+@pytest.mark.parametrize("file", MODULES)
+def test_no_file_of_ours_is_spelled_outside_the_config(tmp_path, file):
+    """Sentences for people and addresses of the API may name a file; code may not."""
+    if file in ("attrition/config.py", "attrition/releases.py", "attrition/disk.py"):
+        pytest.skip("these are the agreement on names, and the release that travels by them")
+    names = our_names(tmp_path)
+    assert "finaldata.csv" in names
+    assert not [text for text in spelled(file) if text.rpartition("/")[2] in names and text[0] != "/"]
+
+
+def test_names_that_travel_in_a_release_are_those_of_the_config(tmp_path):
+    from attrition import releases
+
+    names = {releases.MODEL, releases.TRAINING, releases.SCORE, releases.DECISION}
+    names |= {releases.REFERENCE, releases.KNOWN_ROWS, *releases.LINKS}
+    assert names <= our_names(tmp_path)
+    assert write_config(tmp_path).current.name == releases.CURRENT
+
+
+@pytest.mark.parametrize("file", MODULES)
+def test_no_path_of_one_machine_is_spelled(file):
+    texts = spelled(file)
+    assert not [text for text in texts if text.startswith(("/home/", "/root/", "/work/", "/Users/"))]

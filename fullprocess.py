@@ -14,14 +14,17 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attrition import cli, disk, history, log
 from attrition.config import Config
 from attrition.errors import AttritionError, Damaged, SourceError, TooLittleData
 
 logger = logging.getLogger("attrition.fullprocess")
+
+R = TypeVar("R", bound=cli.Result)
 
 
 # ---- is there anything to do?
@@ -85,10 +88,20 @@ def nothing_new(config: Config) -> bool:
 # ---- the run
 
 
-def process(config: Config) -> tuple[list[str], bool]:
-    """Run what is not fresh; return what to tell a person, and whether a source is still owed.
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did: a text a step, whether any had work, sources not read, and if some wait."""
 
-    Raises: AttritionError when a step cannot do its work; what worked stays.
+    told: tuple[str, ...]
+    worked: bool
+    held: tuple[str, ...]
+    waiting: bool
+
+
+def process(config: Config) -> Outcome:
+    """Run what is not fresh; a step that cannot do its work leaves what worked before it.
+
+    Raises: AttritionError.
     """
     import assessment
     import deployment
@@ -98,41 +111,40 @@ def process(config: Config) -> tuple[list[str], bool]:
     import scoring
     import training
 
+    done: list[tuple[str, cli.Result]] = []
+
+    def perform(name: str, step: Callable[[Config], R]) -> R:
+        result = cli.perform(config, name, step)
+        done.append((name, result))
+        return result
+
+    ingested = perform("ingestion", ingestion.ingest_new_data)
+    if ingested.rows == 0:
+        raise AttritionError(
+            f"{config.input_folder}: no usable row so far; put files there whose header names "
+            f"{', '.join(config.columns.delivered)} (refused rows: {config.rejected})"
+        )
     with ThreadPoolExecutor(1) as aside:
-        ingested = cli.perform(config, "ingestion", ingestion.ingest_new_data)
-        if ingested.rows == 0:
-            raise AttritionError(
-                f"{config.input_folder}: no usable row so far; put files there whose header names "
-                f"{', '.join(config.columns.delivered)} (refused rows: {config.rejected})"
-            )
-        names = diagnostics.needs_asking(config)
-        asking = aside.submit(ask_latest, names)
-        told = [f"ingestion: {ingested.summary()}"]
-        monitoring = cli.perform(config, "monitoring", diagnostics.monitor_model)
-        decision = deployment.answered(config)
-        if monitoring.retrain and decision is None:
-            told.append(f"monitoring: {monitoring.reason}")
+        asking = aside.submit(ask_latest, diagnostics.needs_asking(config))
+        monitoring = perform("monitoring", diagnostics.monitor_model)
+        if monitoring.retrain and deployment.answered(config) is None:
             try:
-                trained = cli.perform(config, "training", training.train_model)
-                scores = cli.perform(config, "scoring", scoring.score_model)
-                decision = cli.perform(config, "deployment", deployment.deploy_model)
-                told += [f"training: {trained.summary()}", f"scoring: {scores.summary()}"]
+                perform("training", training.train_model)
+                perform("scoring", scoring.score_model)
+                perform("deployment", deployment.deploy_model)
             except TooLittleData as error:
                 if "no_model" in monitoring.triggers:
                     raise
-                decision = deployment.refuse(config, str(error))
-            told.append(f"deployment: {decision.reason}")
-        elif not monitoring.retrain:
-            told.append(f"monitoring: {monitoring.summary()}")
-        assessed = cli.perform(config, "assessment", assessment.assess_clients)
-        diagnosed = cli.perform(
-            config, "diagnostics", lambda c: diagnostics.run_diagnostics(c, asking.result)
-        )
-    written = cli.perform(config, "reporting", reporting.write_report)
-    call_running_api(config)
-    told += [f"assessment: {assessed.summary()}", f"diagnostics: {diagnosed.summary()}"]
-    told.append(f"report: {written.summary()}")
-    return told, bool(ingested.held or ingested.deferred)
+                why = str(error)
+                perform("deployment", lambda c: deployment.refuse(c, why))
+        perform("assessment", assessment.assess_clients)
+        perform("diagnostics", lambda c: diagnostics.run_diagnostics(c, asking.result))
+    perform("reporting", reporting.write_report)
+    worked = any(not result.fresh for _, result in done)
+    if worked:
+        call_running_api(config)
+    told = [f"{name}: {result.summary()}" for name, result in done]
+    return Outcome(tuple(told), worked, tuple(ingested.held), ingested.deferred > 0)
 
 
 def ask_latest(names: list[str]) -> dict[str, str | None]:
@@ -154,7 +166,6 @@ def call_running_api(config: Config) -> None:
 
 def plan(config: Config) -> list[str]:
     """Say what a run would do, without doing it."""
-    import diagnostics  # noqa: F401  the import alone tells whether the set-up is whole
     import ingestion
     from attrition import sources
 
@@ -185,45 +196,45 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """Decide whether there is work, do it, and keep the record of the run."""
     with disk.run_lock(config.lock):
         if nothing_new(config):
-            if not options.quiet:
-                print("nothing new")
-            return 0
+            return say_nothing_new(options)
         if options.dry_run:
             print("\n".join(plan(config)))
             return 0
         disk.make_folder(config.reports_folder)
         log.set_up(quiet=options.quiet, file=config.diary)
         started_at, start = disk.utc_now(), time.monotonic()
-        told: list[str] = []
-        outcome, reason, owed = "failed", "", True
         try:
-            told, owed = process(config)
-            outcome, reason = "done", told[0]
-        except AttritionError as error:
-            reason = str(error)
+            outcome = process(config)
+        except BaseException as error:
+            reason = str(error) or type(error).__name__
+            keep_run(config, started_at, time.monotonic() - start, "failed", reason)
             raise
-        finally:
-            elapsed_s = round(time.monotonic() - start, 3)
-            keep_run(config, started_at, elapsed_s, outcome, reason)
-        record = {"complete": not owed, "ended_at": disk.utc_now(), "state": find_state(config)}
+        elapsed_s = time.monotonic() - start
+        if outcome.worked or outcome.held:
+            keep_run(config, started_at, elapsed_s, "done", outcome.told[0])
+        complete = not outcome.held and not outcome.waiting
+        record = {"complete": complete, "ended_at": disk.utc_now(), "state": find_state(config)}
         disk.write_bytes(config.last_run, disk.encode(disk.sealed(record)))
-        return tell(config, options, told, elapsed_s)
+    if not outcome.worked and not outcome.held:
+        return say_nothing_new(options)
+    if not options.quiet:
+        print("\n".join(outcome.told))
+        print(f"done in {elapsed_s:.0f} s. Whom to call: {config.contact_list}")
+        print(f"the report: {config.report}; the dashboard: python app.py")
+    return 1 if outcome.held else 0
+
+
+def say_nothing_new(options: argparse.Namespace) -> int:
+    if not options.quiet:
+        print("nothing new")
+    return 0
 
 
 def keep_run(config: Config, started_at: str, elapsed_s: float, outcome: str, reason: str) -> None:
+    """Keep a run in the history."""
     row: dict[str, Any] = {"run": f"{started_at} {time.time_ns()}", "started_at": started_at}
-    row |= {"ended_at": disk.utc_now(), "elapsed_s": elapsed_s, "outcome": outcome}
+    row |= {"ended_at": disk.utc_now(), "elapsed_s": round(elapsed_s, 3), "outcome": outcome}
     history.save(config.history, "runs", [row | {"reason": reason}])
-
-
-def tell(config: Config, options: argparse.Namespace, told: list[str], elapsed_s: float) -> int:
-    """Print what happened and where to look; 1 when a source could not be read."""
-    held = [line for text in told for line in text.splitlines() if "cannot be read now" in line]
-    if not options.quiet:
-        print("\n".join(told))
-        print(f"done in {elapsed_s:.0f} s. Whom to call: {config.contact_list}")
-        print(f"the report: {config.report}; the dashboard: python app.py")
-    return 1 if held else 0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -231,8 +242,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__)
     parser.add_argument("--dry-run", action="store_true", help="tell what would be done")
     options = parser.parse_args(argv)
-    work: Callable[[Config], int] = lambda config: run(config, options)  # noqa: E731
-    return cli.guard(options, work)
+    return cli.guard(options, lambda config: run(config, options))
 
 
 if __name__ == "__main__":

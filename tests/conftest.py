@@ -67,7 +67,7 @@ def run_whole(config: Config, *more: str) -> int:
 def no_network(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """The package index is the one thing we ask of the outside; tests ask nobody."""
     if "test_dependencies" not in request.node.nodeid:
-        monkeypatch.setattr(dependencies, "ask_all", lambda names: dict.fromkeys(names))
+        monkeypatch.setattr(dependencies, "ask_all", dict.fromkeys)
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,7 @@ def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     current.to_csv(config.input_folder / "current.csv", index=False)
     make_rows(300, seed=2, prefix="test").to_csv(config.test_folder / "testdata.csv", index=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dependencies, "ask_all", lambda names: dict.fromkeys(names))
+        patch.setattr(dependencies, "ask_all", dict.fromkeys)
         assert run_whole(config) == 0
     return folder
 

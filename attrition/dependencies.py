@@ -1,7 +1,8 @@
 """Which of our dependencies are outdated: required, installed, and the latest there is.
 
-The latest version is asked of the package index, package by package: an index that cannot be reached
-answers nothing, and nothing is then called current. Slow; never asked in a request.
+The latest version is asked of the package index, package by package. Where the index cannot be reached
+a cache beside it may still answer, with what it happens to hold; so a package that only the index has is
+asked for first, and without it nothing is called current. Slow; never asked in a request.
 """
 
 import importlib.metadata
@@ -12,9 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 AT_ONCE = 2
 TIMEOUT_S = 30
 UNKNOWN = "unknown"
+CANARY = "sampleproject"
 
 
 def read_required(requirements: Path) -> dict[str, str]:
@@ -49,15 +53,11 @@ def ask_latest(name: str) -> str | None:
 
 
 def ask_all(names: list[str]) -> dict[str, str | None]:
-    """Ask for all packages, or stop after the first ones when the index does not answer."""
-    latest: dict[str, str | None] = {}
+    """Ask for all packages, or for none when the index itself does not answer."""
+    if ask_latest(CANARY) is None:
+        return dict.fromkeys(names)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for start in range(0, len(names), AT_ONCE):
-            some = names[start : start + AT_ONCE]
-            latest |= dict(zip(some, pool.map(ask_latest, some), strict=True))
-            if not any(latest.values()):
-                break
-    return latest
+        return dict(zip(names, pool.map(ask_latest, names), strict=True))
 
 
 def table(required: dict[str, str], latest: dict[str, str | None]) -> list[dict[str, Any]]:
@@ -65,6 +65,8 @@ def table(required: dict[str, str], latest: dict[str, str | None]) -> list[dict[
     lines = []
     for name in sorted(required, key=str.lower):
         installed, newest = find_installed(name), latest.get(name)
+        if newest and installed and Version(newest) < Version(installed):
+            newest = None  # who has not heard of what is installed cannot tell what is latest
         lines.append(
             {
                 "name": name,

@@ -156,7 +156,8 @@ def is_worth_training(
     """Say whether training now could answer anything that the last training could not.
 
     Without new labelled rows a model would come out the same; with a tenth more of those that count
-    (all, or those from after the change) it may not.
+    (all, or those from after the change) it may not. Where more rows are the only reason, they have to
+    have doubled since.
     """
     if not triggers:
         waiting = f"; not trained on {recent:,} new outcomes" if recent else ""
@@ -167,14 +168,13 @@ def is_worth_training(
     reasons = ", ".join(trigger.replace("_", " ") for trigger in triggers)
     if last is None or "no_model" in triggers:
         return True, f"training: {reasons}"
-    counted, before = (recent, last.recent) if "degraded" in triggers else (labelled, last.labelled)
     if "degraded" in triggers and "degraded" not in last.triggers:
         return True, f"training: {reasons}"
-    if "more_rows" in triggers and labelled >= GROWTH * last.labelled:
+    counted, before = (recent, last.recent) if "degraded" in triggers else (labelled, last.labelled)
+    growth = GROWTH if tuple(triggers) == ("more_rows",) else 1 + NEWS_SHARE
+    wanted = max(before + 1, math.ceil(growth * before)) - counted
+    if wanted <= 0:
         return True, f"training: {reasons}"
-    if counted > before and counted >= (1 + NEWS_SHARE) * before:
-        return True, f"training: {reasons}"
-    wanted = max(before + 1, math.ceil((1 + NEWS_SHARE) * before)) - counted
     return False, (
         f"not training ({reasons}): the last training knew nearly all that is known now; "
         f"at least {wanted:,} more outcomes are needed"

@@ -60,10 +60,15 @@ def test_the_index_is_asked_for_each_package_when_it_answers(monkeypatch):
     assert dependencies.ask_all(["a", "b", "c"]) == dict.fromkeys("abc", "2.5.0")
 
 
-def test_an_index_that_does_not_answer_is_given_up_on_soon(monkeypatch):
+def test_an_index_that_does_not_answer_is_asked_once_and_nothing_is_known(monkeypatch):
     asked = answering(monkeypatch, code=1)
-    assert dependencies.ask_all(list("abcdefgh")) == {"a": None, "b": None}
-    assert len(asked) == dependencies.AT_ONCE
+    assert dependencies.ask_all(["a", "b", "c"]) == dict.fromkeys("abc")
+    assert [command[5] for command in asked] == [dependencies.CANARY]
+
+
+def test_a_cache_that_is_behind_what_is_installed_does_not_tell_the_latest():
+    (line,) = dependencies.table({"numpy": "2.4.6"}, {"numpy": "1.0"})
+    assert (line["latest"], line["outdated"]) == ("unknown", None)
 
 
 def test_without_an_answer_every_latest_version_is_unknown_and_nothing_is_called_current():

@@ -203,7 +203,7 @@ class State:
         line = judged.line
         self.deferred += line.verdict == DEFERRED
         old = self.ledger.get((line.source, line.sha256))
-        if old and line.verdict in (old.verdict, DEFERRED):
+        if old and old.verdict == line.verdict:
             return
         counted = line.accepted + line.rejected + line.duplicates
         assert counted == line.records, f"{line.source}: {counted} of {line.records} accounted for"

@@ -13,7 +13,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from PIL import Image
 
 from attrition.drift import ACT_PSI, LOOK_PSI
+from attrition.words import decimal, finite, is_known, percent, shorten, with_interval
 
 Row = Mapping[str, Any]
 Style = dict[str, Any]
@@ -58,49 +59,7 @@ ACTIONS = {"promoted": ("deployed", "▼", "v"), "rolled back": ("rolled back", 
 LINE_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 
-# ---- words
-
-
-def percent(share: Any) -> str:
-    """Say a share as a percentage without false precision.
-
-    >>> percent(0.314), percent(0.0421), percent(0.0004), percent(0.9996), percent(None)
-    ('31\\xa0%', '4.2\\xa0%', '<\\xa00.1\\xa0%', '>\\xa099.9\\xa0%', 'unknown')
-    """
-    number = finite(share)
-    if math.isnan(number):
-        return "unknown"
-    if 0 < number < 0.001:
-        return "<\xa00.1\xa0%"
-    if 0.999 < number < 1:
-        return ">\xa099.9\xa0%"
-    digits = 1 if 0 < abs(number) < 0.0995 or 0.9905 < abs(number) < 1 else 0
-    return f"{100 * number:.{digits}f}\xa0%"
-
-
-def finite(value: Any) -> float:
-    """Return a number, or NaN for whatever is none: None, text, infinity.
-
-    >>> finite("0.5"), finite(None), finite(float("inf"))
-    (0.5, nan, nan)
-    """
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-    return number if math.isfinite(number) else math.nan
-
-
-def shorten(text: str, width: int = 28) -> str:
-    """Cut the middle out of a long name: names of one kind often differ at the end.
-
-    >>> shorten("number_of_employees_in_the_last_month", 20)
-    'number_of_…ast_month'
-    """
-    if len(text) <= width:
-        return text
-    end = (width - 1) // 2
-    return text[: width - 1 - end] + "…" + text[-end:]
+# ---- text
 
 
 def drawable(text: Any) -> str:
@@ -303,12 +262,10 @@ def roc(curve: Row | None, area: Row | None) -> Figure:
 
 
 def _ranked(area: Row | None) -> str:
-    value, low, high = (finite((area or {}).get(key)) for key in ("value", "low", "high"))
-    if math.isnan(value):
+    if not is_known(area):
         return "ROC AUC unknown: too few outcomes."
-    interval = "" if math.isnan(low + high) else f" ({low:.2f} to {high:.2f})"
     return (
-        f"ROC AUC {value:.2f}{interval}: in {percent(value)} of pairs "
+        f"ROC AUC {with_interval(area, partial(decimal, digits=2))}: in {percent(area)} of pairs "
         "the client who left had the higher risk."
     )
 
@@ -499,7 +456,7 @@ def drift(columns: Iterable[Row] | None) -> Figure:
     """
     title = "Drift"
     found = sorted(columns or (), key=lambda row: str(row.get("column")))
-    measured = [row for row in found if not math.isnan(finite(row.get("psi")))]
+    measured = [row for row in found if is_known(row.get("psi"))]
     if not measured:
         return _words(title, "No column has enough rows yet to say whether it has moved.", WIDE)
     measured.sort(key=lambda row: -finite(row.get("psi")))
@@ -550,7 +507,7 @@ def risk_distribution(
     says = f"{likely:,.0f} of {counts.sum():,.0f} are more likely to leave than to stay."
     figure, axes = _plot(title, says, LOW)
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=LIGHT, edgecolor="white")
-    if cut is not None and called and not math.isnan(finite(cut)):
+    if cut is not None and called and is_known(cut):
         inside = np.clip(edges, cut, None)
         axes.bar(inside[:-1], counts, np.diff(inside), align="edge", color=ACCENT)
         axes.axvline(cut, color=INK, linewidth=1)

@@ -104,7 +104,9 @@ def test_a_new_client_has_no_previous_rank(project):
     assert listed.loc["new0", "previous_rank"] == listed.loc["new0", "risk_change"] == ""
 
 
-@pytest.mark.parametrize("text", ["", "garbled", "client;risk;rank\nc1;0,5;1\n", "client,rank,risk\na,x,y"])
+@pytest.mark.parametrize(
+    "text", ["", "garbled", "client;risk;rank\nc1;0,5;1\n", "client,rank,risk\na,x,y"]
+)
 def test_a_risk_file_that_a_person_changed_is_made_again(project, text, caplog):
     before = project.risk_scores.read_bytes()
     project.risk_scores.write_text(text)
@@ -199,9 +201,9 @@ def test_a_table_without_a_client_column_has_rows_for_clients(tmp_path):
     columns = {"client": None, "numeric": ["lastmonth_activity", "lastyear_activity"]}
     config = write_config(tmp_path, columns=columns)
     rows = make_rows(300).drop(columns=["corporation", "number_of_employees"])
-    rows.astype({"exited": object}).assign(exited=rows["exited"].where(rows.index < 200, "")).to_csv(
-        config.input_folder / "a.csv", index=False
-    )
+    rows.astype({"exited": object}).assign(
+        exited=rows["exited"].where(rows.index < 200, "")
+    ).to_csv(config.input_folder / "a.csv", index=False)
     assert run_whole(config) == 0
     found = read(config.risk_scores)["client"]
     assert found.str.fullmatch("[0-9a-f]{16}").all()

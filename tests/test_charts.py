@@ -101,21 +101,6 @@ def test_undrawable_characters_become_squares():
     assert charts.drawable("Søn\u00a0Ω שלום") == "Søn Ω שלום"
 
 
-@pytest.mark.parametrize(
-    ("share", "said"),
-    [
-        (0, "0 %"),
-        (1, "100 %"),
-        (0.0994, "9.9 %"),
-        (0.0996, "10 %"),
-        (0.994, "99.4 %"),
-        (math.nan, "unknown"),
-    ],
-)
-def test_percent_has_no_false_precision(share, said):
-    assert charts.percent(share).replace("\xa0", " ") == said
-
-
 # ---- how well the model predicts
 
 

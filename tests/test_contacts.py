@@ -71,7 +71,9 @@ def in_words(contribution, row, usual):
 
 
 def test_reasons_are_told_with_the_value_and_the_usual_one():
-    text = in_words({"lastmonth_activity": 1.2}, {"lastmonth_activity": 3.0}, {"lastmonth_activity": 78.5})
+    text = in_words(
+        {"lastmonth_activity": 1.2}, {"lastmonth_activity": 3.0}, {"lastmonth_activity": 78.5}
+    )
     assert text == "lastmonth activity 3, typical 78.5"
 
 

@@ -1,4 +1,3 @@
-import os
 import shutil
 
 import pytest
@@ -61,7 +60,7 @@ def test_the_first_model_is_deployed(scored):
 
 def test_a_release_holds_all_that_is_known_of_its_model(deployed):
     folder = releases.read_current(deployed.production_folder).folder
-    assert sorted(os.listdir(folder)) == [
+    assert sorted(path.name for path in folder.iterdir()) == [
         *("decision.json", "ingestedfiles.txt", "known_rows.npz", "latestscore.txt"),
         *("manifest.json", "reference.csv", "score.json", "trainedmodel.skops", "training.json"),
     ]
@@ -164,10 +163,13 @@ def test_the_gate_is_asked_with_what_scoring_wrote(deployed, degraded):
     scoring.score_model(deployed)
     score = disk.read_record(deployed.score_record)
     decision = deployment.judge(score, degraded)
-    assert decision.rule in {
-        False: ("proven_better", "not_proven_better"),
-        True: ("champion_degraded", "degraded_not_better"),
-    }[degraded]
+    assert (
+        decision.rule
+        in {
+            False: ("proven_better", "not_proven_better"),
+            True: ("champion_degraded", "degraded_not_better"),
+        }[degraded]
+    )
     assert f"on {score['comparison']['rows']:,} unseen rows" in decision.reason
 
 

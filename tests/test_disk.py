@@ -61,7 +61,9 @@ def crash(*_):
 def test_every_write_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
     synced, counted = [], []
     real_fsync, real_rename = os.fsync, os.rename
-    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_ino), real_fsync(fd)))
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_ino), real_fsync(fd))
+    )
     monkeypatch.setattr(
         os, "rename", lambda a, b: (counted.append(list(synced)), real_rename(a, b))
     )

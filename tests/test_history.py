@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -65,14 +64,23 @@ def test_a_deployed_model_is_marked_in_all_of_its_scores(path):
     assert [row["promoted"] for row in history.read_scores(path)] == [1, 1, None]
 
 
-@pytest.mark.parametrize("read", [history.read_missing, history.read_drift, history.read_deployments])
+@pytest.mark.parametrize(
+    "read", [history.read_missing, history.read_drift, history.read_deployments]
+)
 def test_each_table_is_empty_at_first(path, read):
     save_runs(path, "1")
     assert read(path) == []
 
 
 def test_columns_whose_names_are_words_of_sql_are_kept(path):
-    row = {"at": "1", "made": "m", "column": "select", "psi": 0.1, "p_value": None, "verdict": "act"}
+    row = {
+        "at": "1",
+        "made": "m",
+        "column": "select",
+        "psi": 0.1,
+        "p_value": None,
+        "verdict": "act",
+    }
     history.save(path, "drift", [row])
     assert history.read_drift(path) == [row]
 
@@ -119,5 +127,5 @@ def test_a_write_that_was_killed_midway_is_undone_by_the_next_reader(path):
     save_runs(path, "old")
     killed = subprocess.run([sys.executable, "-c", KILLED, path], cwd=ROOT, check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert "history.sqlite-journal" in os.listdir(path.parent)
+    assert path.with_name("history.sqlite-journal").exists()
     assert names(path) == ["old"]

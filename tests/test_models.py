@@ -233,7 +233,9 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x05\x06" + bytes(18), np.random.default_rng(0).bytes(999)])
+@pytest.mark.parametrize(
+    "data", [b"", b"PK\x05\x06" + bytes(18), np.random.default_rng(0).bytes(999)]
+)
 def test_bytes_that_are_no_model_are_refused(data):
     with pytest.raises(Damaged):
         models.loads(data)

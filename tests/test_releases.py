@@ -74,7 +74,7 @@ def test_a_release_that_was_never_finished_is_no_release(tmp_path, monkeypatch):
 @pytest.mark.parametrize("place", range(6))
 def test_one_flipped_bit_in_any_file_is_noticed(deployed, place):
     folder = releases.read_current(deployed).folder
-    names = sorted(os.listdir(folder))
+    names = sorted(path.name for path in folder.iterdir())
     assert len(names) == 6
     flip_a_byte(folder / names[place])
     with pytest.raises(Damaged):
@@ -166,7 +166,7 @@ def test_what_a_crash_left_of_a_release_is_collected(deployed):
 
 def test_a_model_of_columns_that_are_gone_is_no_model_for_today(deployed):
     assert releases.read_for(deployed, COLUMNS).id == releases.current_id(deployed)
-    with pytest.raises(NoModel, match="needs b, which config.json no longer names"):
+    with pytest.raises(NoModel, match=r"needs b, which config\.json no longer names"):
         releases.read_for(deployed, Columns(numeric=(Numeric("a"), Numeric("c"))))
 
 

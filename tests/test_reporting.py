@@ -14,7 +14,7 @@ from reportlab.pdfbase.pdfmetrics import stringWidth
 
 import reporting
 from attrition import config as configuration
-from attrition import disk, history, releases
+from attrition import disk, history, pages, releases
 from attrition.errors import Damaged
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -407,7 +407,7 @@ def poor_project(folder):
     return write_project(folder, poor_records(), poor_contacts())
 
 
-def pages(config):
+def read_pages(config):
     """What each page says, every run of white space a blank."""
     found = pypdf.PdfReader(config.report).pages
     return [" ".join(page.extract_text().split()) for page in found]
@@ -423,7 +423,7 @@ def squeezed(text):
 def test_first_page_tells_the_four_numbers_with_their_intervals(tmp_path):
     config = rich_project(tmp_path)
     reporting.write_report(config)
-    first = pages(config)[0]
+    first = read_pages(config)[0]
     for said in (
         "As of 23 November 2026, 18:34 UTC",
         "10,000",
@@ -455,7 +455,7 @@ def first_page(folder, records):
     folder.mkdir()
     config = write_project(folder, records)
     reporting.write_report(config)
-    return pages(config)[0]
+    return read_pages(config)[0]
 
 
 def test_moved_clients_are_a_caveat_on_page_one(tmp_path):
@@ -467,7 +467,7 @@ def test_moved_clients_are_a_caveat_on_page_one(tmp_path):
 def test_hostile_client_names_stand_on_the_page_as_they_are(tmp_path):
     config = rich_project(tmp_path, HOSTILE)
     reporting.write_report(config)
-    first = squeezed(pages(config)[0])
+    first = squeezed(read_pages(config)[0])
     for name in HOSTILE:
         assert squeezed(name) in first
 
@@ -475,7 +475,7 @@ def test_hostile_client_names_stand_on_the_page_as_they_are(tmp_path):
 def test_names_that_the_font_lacks_are_squares_and_right_to_left_ones_are_turned(tmp_path):
     config = rich_project(tmp_path, ("emoji 🦄 end", "שלום עולם", "日本", "\u202eevil", "a\x00b"))
     reporting.write_report(config)
-    first = pages(config)[0]
+    first = read_pages(config)[0]
     for said in ("emoji □ end", "שלום עולם", "□□", "□evil", "a□b"):
         assert said in first
     assert "□ stands for a character that this report cannot show" in first
@@ -488,25 +488,25 @@ def test_nothing_is_set_outside_the_margins(tmp_path):
 
     def keep(text, matrix, text_matrix, font, size):
         x, y = matrix[4] + text_matrix[4], matrix[5] + text_matrix[5]
-        spans.append((x, x + stringWidth(text.strip(), reporting.FONT, size), y))
+        spans.append((x, x + stringWidth(text.strip(), pages.FONT, size), y))
 
     for page in pypdf.PdfReader(config.report).pages:
         page.extract_text(visitor_text=keep)
-    assert all(left >= 0 and right <= reporting.A4[0] and y >= 0 for left, right, y in spans)
+    assert all(left >= 0 and right <= pages.A4[0] and y >= 0 for left, right, y in spans)
 
 
 @pytest.mark.parametrize("names", [(), HOSTILE, ["W" * 120] * 12])
 def test_contact_table_fits_into_its_room(names):
-    reporting.register_fonts()
+    pages.register_fonts()
     facts = reporting.Facts(contacts=rich_contacts(100, names))
-    made = reporting.contact_table(facts, 300)
-    assert 40 < reporting.height(made) <= 300
+    made = reporting.contact_list(facts, 300)
+    assert 40 < pages.height(made) <= 300
 
 
 def test_contact_table_of_long_names_stays_on_page_one(tmp_path):
     config = rich_project(tmp_path, ["W" * 119 + str(i % 10) for i in range(12)])
     reporting.write_report(config)
-    found = pages(config)
+    found = read_pages(config)
     assert squeezed(found[0]).count("W" * 119) >= 5
     assert "Whom to contact first" in found[0]
     assert "W" * 10 not in found[1]
@@ -518,7 +518,7 @@ def test_contact_table_of_long_names_stays_on_page_one(tmp_path):
 def test_report_tells_what_the_other_steps_found(tmp_path):
     config = rich_project(tmp_path)
     reporting.write_report(config)
-    text = " ".join(pages(config))
+    text = " ".join(read_pages(config))
     for said in (
         "on 9,604 rows of 8,011 clients, of which 1,402 left",
         "Columns not used: fax_number: the same value in every row.",
@@ -548,7 +548,7 @@ def test_tables_repeat_their_header_on_every_page(tmp_path):
     records["diagnostics"]["columns"] = many
     config = write_project(tmp_path, records)
     reporting.write_report(config)
-    with_rows = [page for page in pages(config) if "column 0" in page or "column 1" in page]
+    with_rows = [page for page in read_pages(config) if "column 0" in page or "column 1" in page]
     assert len(with_rows) >= 2
     assert all("column missing mean std min" in page for page in with_rows)
 
@@ -558,7 +558,7 @@ def test_no_page_ends_with_a_heading(tmp_path):
         (tmp_path / name).mkdir()
         config = make(tmp_path / name)
         reporting.write_report(config)
-        for page in pages(config):
+        for page in read_pages(config):
             said = page.rsplit(" Page ", 1)[0]
             assert not said.endswith(("The model", "The data", "Operations", "newest first"))
 
@@ -569,7 +569,7 @@ def test_no_page_ends_with_a_heading(tmp_path):
 def test_report_before_anything_ran_says_so(tmp_path):
     config = write_project(tmp_path)
     report = reporting.write_report(config)
-    text = " ".join(pages(config))
+    text = " ".join(read_pages(config))
     assert report.figures == 8
     for said in (
         "Nothing was run yet; no model in production yet",
@@ -587,7 +587,7 @@ def test_report_before_anything_ran_says_so(tmp_path):
 def test_report_of_a_small_company_promises_nothing(tmp_path):
     config = poor_project(tmp_path)
     reporting.write_report(config)
-    text = " ".join(pages(config))
+    text = " ".join(read_pages(config))
     for said in (
         "Only as an average: every client has the same risk",
         "config.json names no column with the value of a client",

@@ -138,7 +138,9 @@ def test_test_rows_that_are_training_rows_are_not_scored(tmp_path):
     held_out = schema.held_out(rows["corporation"].head(100), config.held_out_share).sum()
     found = scoring.score_model(config)
     assert record(config)["sets"]["test"]["rows"] == 50 + held_out
-    assert f"{100 - held_out} test rows are also training rows; they are not scored" in found.warnings
+    assert (
+        f"{100 - held_out} test rows are also training rows; they are not scored" in found.warnings
+    )
 
 
 def test_rows_of_held_out_clients_that_are_also_test_rows_count_once(tmp_path):
@@ -180,7 +182,9 @@ def test_five_test_rows_are_scored_with_a_warning(tmp_path):
     config = with_candidate(tmp_path, make_rows(300), test)
     found = scoring.score_model(config)
     assert found.f1 is not None
-    assert any(text.startswith("test: 5 rows with 2 who left show little") for text in found.warnings)
+    assert any(
+        text.startswith("test: 5 rows with 2 who left show little") for text in found.warnings
+    )
 
 
 @pytest.mark.parametrize("label", [0, 1])

@@ -311,6 +311,8 @@ def test_write_ahead_log_of_a_source_is_read_and_is_no_news_by_itself(crm):
     assert ingest_new_data(crm).rows == 1
     assert ingest_new_data(crm).fresh
     connection.close()
+    ingest_new_data(crm)
+    assert ingest_new_data(crm).fresh
 
 
 def test_path_of_a_database_may_hold_any_character(tmp_path):

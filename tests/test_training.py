@@ -76,7 +76,9 @@ def test_linked_rows_are_always_in_the_same_fold(seed):
 
 
 def test_features_that_say_nothing_are_left_out_with_a_reason():
-    rows = pd.DataFrame({"client": list("pqr"), "a": [3.0] * 3, "b": ["", "", ""], "c": [1.0, 1, 2]})
+    rows = pd.DataFrame(
+        {"client": list("pqr"), "a": [3.0] * 3, "b": ["", "", ""], "c": [1.0, 1, 2]}
+    )
     columns = Columns(client="client", numeric=(Numeric("a"), Numeric("c")), categorical=("b",))
     kept, dropped = training.usable_features(rows, columns)
     assert kept == ["c"]

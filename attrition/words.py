@@ -1,0 +1,305 @@
+"""Numbers, times and findings in words for people: one wording for report, figures and dashboard.
+
+A number may come with its interval, {"value", "low", "high"}: it is then its value. Whatever is no
+number (None, text, infinity, an interval without a value) is said to be unknown, never an error.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+Row = Mapping[str, Any]
+Say = Callable[[Any], str]
+
+UNKNOWN, DASH = "unknown", "–"
+SIZES = ((1e9, " billion", "\xa0bn"), (1e6, " million", "\xa0M"))
+
+
+def finite(value: Any) -> float:
+    """Return a number, or NaN for whatever is none.
+
+    >>> finite("0.5"), finite({"value": 3, "low": 1, "high": 5}), finite(None), finite("inf")
+    (0.5, 3.0, nan, nan)
+    """
+    value = value.get("value") if isinstance(value, Mapping) else value
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def is_known(value: Any) -> bool:
+    return not math.isnan(finite(value))
+
+
+# ---- numbers
+
+
+def count(value: Any) -> str:
+    """Say how many.
+
+    >>> count(12345.6), count(None)
+    ('12,346', 'unknown')
+    """
+    return f"{finite(value):,.0f}" if is_known(value) else UNKNOWN
+
+
+def plural(number: Any, noun: str) -> str:
+    """Say how many of a thing.
+
+    >>> plural(1, "client"), plural(1200, "client")
+    ('1 client', '1,200 clients')
+    """
+    return f"{count(number)} {noun}{'s' * (finite(number) != 1)}"
+
+
+def amount(value: Any, *, short: bool = False) -> str:
+    """Say money to three digits: no estimate knows more; `short` is for tight places.
+
+    >>> amount(4251234.5), amount(12345), amount(987.6), amount(12.34), amount(None)
+    ('4.25 million', '12,300', '988', '12.3', 'unknown')
+    >>> amount(4251234.5, short=True)
+    '4.25\\xa0M'
+    """
+    if not is_known(value):
+        return UNKNOWN
+    number = float(f"{finite(value):.3g}")
+    for size, word, symbol in SIZES:
+        if abs(number) >= size:
+            return f"{float(f'{number / size:.3g}'):,g}{symbol if short else word}"
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:g}"
+
+
+def percent(share: Any) -> str:
+    """Say a share as a percentage without false precision.
+
+    >>> percent(0.314), percent(0.0421), percent(0.0004), percent(0.9996), percent(None)
+    ('31\\xa0%', '4.2\\xa0%', '<\\xa00.1\\xa0%', '>\\xa099.9\\xa0%', 'unknown')
+    """
+    number = finite(share)
+    if math.isnan(number):
+        return UNKNOWN
+    if 0 < number < 0.001:
+        return "<\xa00.1\xa0%"
+    if 0.999 < number < 1:
+        return ">\xa099.9\xa0%"
+    digits = 1 if 0 < abs(number) < 0.0995 or 0.9905 < abs(number) < 1 else 0
+    return f"{100 * number:.{digits}f}\xa0%"
+
+
+def decimal(value: Any, *, digits: int = 3, sign: bool = False) -> str:
+    """Say a score.
+
+    >>> decimal(0.8123), decimal(0.8123, digits=2), decimal(0.0123, sign=True), decimal(None)
+    ('0.812', '0.81', '+0.012', 'unknown')
+    """
+    return f"{finite(value):{'+' if sign else ''}.{digits}f}" if is_known(value) else UNKNOWN
+
+
+def plain(value: Any) -> str:
+    """Say a statistic of a column to four digits, whatever its size; a dash where there is none.
+
+    >>> plain(1234567.8), plain(0.123456), plain(12.0), plain(None)
+    ('1,235,000', '0.1235', '12', '–')
+    """
+    if not is_known(value):
+        return DASH
+    number = float(f"{finite(value):.4g}")
+    return f"{number:,.0f}" if number == int(number) and abs(number) < 1e15 else f"{number:,.4g}"
+
+
+def chance(p_value: Any) -> str:
+    """Say how probable something is by chance alone; a dash where that was not tested.
+
+    >>> chance(0.0421), chance(1e-9), chance(None)
+    ('0.042', '< 0.001', '–')
+    """
+    number = finite(p_value)
+    return DASH if math.isnan(number) else "< 0.001" if number < 0.001 else f"{number:.3f}"
+
+
+def between(interval: Any, say: Say, to: str = " to ") -> str:
+    """Say the 95 % interval, "" where there is none or it could not be computed.
+
+    >>> between({"value": 5, "low": 3, "high": 9}, count), between(5, count)
+    ('3 to 9', '')
+    """
+    ends = interval if isinstance(interval, Mapping) else {}
+    low, high = ends.get("low"), ends.get("high")
+    return f"{say(low)}{to}{say(high)}" if is_known(low) and is_known(high) else ""
+
+
+def with_interval(interval: Any, say: Say, to: str = " to ") -> str:
+    """Say a number and, in brackets, its 95 % interval.
+
+    >>> with_interval({"value": 0.8123, "low": 0.79, "high": 0.834}, percent, "–")
+    '81\\xa0% (79\\xa0%–83\\xa0%)'
+    """
+    inside = between(interval, say, to)
+    return f"{say(interval)} ({inside})" if inside else say(interval)
+
+
+# ---- times
+
+
+def moment(time: Any) -> str:
+    """Say a UTC ISO time in a sentence.
+
+    >>> moment("2026-11-23T18:30:00Z"), moment(None)
+    ('23 November 2026, 18:30 UTC', 'unknown')
+    """
+    try:
+        at = datetime.fromisoformat(str(time))
+    except ValueError:
+        return UNKNOWN
+    return f"{at.day} {at:%B %Y, %H:%M} UTC"
+
+
+def minute(time: Any) -> str:
+    """Say a UTC ISO time in a table.
+
+    >>> minute("2026-11-23T18:30:00Z"), minute(None)
+    ('2026-11-23 18:30', 'unknown')
+    """
+    return str(time)[:16].replace("T", " ") if time else UNKNOWN
+
+
+def seconds(value: Any) -> str:
+    """Say a duration.
+
+    >>> seconds(0.42), seconds(0.01), seconds(75), seconds(None)
+    ('0.4 s', '< 0.1 s', '1 min 15 s', 'unknown')
+    """
+    if not is_known(value):
+        return UNKNOWN
+    minutes, rest = divmod(round(finite(value)), 60)
+    if minutes:
+        return f"{minutes} min {rest} s"
+    return f"{finite(value):.1f} s" if finite(value) >= 0.05 else "< 0.1 s"
+
+
+# ---- text
+
+
+def finished(sentence: Any) -> str:
+    """Let a sentence begin and end like one.
+
+    >>> finished("no column has moved"), finished(None)
+    ('No column has moved.', '')
+    """
+    text = str(sentence or "").strip()
+    return text[:1].upper() + text[1:] + ("" if not text or text.endswith((".", "!", "?")) else ".")
+
+
+def shorten(text: str, width: int = 28) -> str:
+    """Cut the middle out of a long name: names of one kind often differ at the end.
+
+    >>> shorten("number_of_employees_in_the_last_month", 20)
+    'number_of_…ast_month'
+    """
+    if len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return text[: width - 1 - end] + "…" + text[-end:]
+
+
+# ---- what the steps found
+
+
+def training(record: Row) -> list[str]:
+    """Say from what the model learned, why it was chosen, and what it does not use."""
+    held_out, others = record["held_out_rows"], record["held_out_clients"]
+    aside = f"{plural(held_out, 'row')} of {plural(others, 'other client')} were kept aside"
+    said = [
+        f"{record['kind'].capitalize()}, trained {moment(record['trained_at'])} on "
+        f"{plural(record['rows'], 'row')} of {plural(record['clients'], 'client')}, of which "
+        f"{count(record['left'])} left ({record['window']}). "
+        f"{aside if held_out else 'No row was kept aside'} to judge it.",
+        finished(record["why"]),
+    ]
+    if dropped := record["dropped"]:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in dropped.items())
+        said.append(f"Columns not used: {reasons}.")
+    return said
+
+
+def proof(sets: Mapping[str, Row]) -> str:
+    """Say how the model did on the first set of outcomes, named in words, that could tell."""
+    for name, found in sets.items():
+        area = (found["candidate"] or {}).get("roc_auc")
+        if is_known(area):
+            inside = between(area, percent)
+            sure = f" (95 % interval {inside})" if inside else ""
+            return (
+                f"Before it was deployed, on {count(found['rows'])} rows of {name}, none of "
+                "them learned from, the client who left had a higher risk than the one who stayed "
+                f"in {percent(area)} of pairs{sure}."
+            )
+    return "No outcome was left over to test it on before it was deployed."
+
+
+def decision(record: Row) -> str:
+    """Say what the gate decided, and when.
+
+    >>> decision({"reason": "kept: not better", "decided_at": "2026-11-23T18:30:00Z"})
+    'Kept: not better. (23 November 2026, 18:30 UTC)'
+    """
+    if not record:
+        return "No candidate was judged yet."
+    return f"{finished(record['reason'])} ({moment(record['decided_at'])})"
+
+
+def contact_list(record: Row, currency: str) -> str:
+    """Say how the clients on the list of an assessment compare with all."""
+    listed = record["list"]
+    at_risk = f" and {currency} {amount(listed['value_at_risk'])} are at risk"
+    return (
+        f"The contact list holds {plural(listed['clients'], 'client')} with a mean risk of "
+        f"{percent(listed['mean_risk'])}; of all current clients it is "
+        f"{percent(record['mean_risk'])}. "
+        f"Of those listed, {count(listed['expected_to_leave'])} are expected to leave"
+        f"{at_risk if is_known(listed['value_at_risk']) else ''}."
+    )
+
+
+def share_listed(record: Row) -> str:
+    """Say which share of what is at stake the contact list of an assessment holds, "" if unknown.
+
+    >>> share_listed({"list": {"expected_to_leave": 9}, "expected_to_leave": {"value": 36}})
+    'they hold 25\\xa0% of those likely to leave'
+    """
+    stakes = {
+        "value_at_risk": "of the value at risk",
+        "expected_to_leave": "of those likely to leave",
+    }
+    for key, of_all in stakes.items():
+        part, whole = finite(record["list"].get(key)), finite(record.get(key))
+        if part >= 0 and whole > 0:
+            return f"they hold {percent(min(1.0, part / whole))} {of_all}"
+    return ""
+
+
+def rows_read(record: Row) -> str:
+    """Say how much data there is, and what of it could not be used."""
+    return (
+        f"{plural(record['rows'], 'row')} of {plural(record['clients'], 'client')} from "
+        f"{plural(record['sources'], 'source')}: {count(record['labelled'])} with an outcome "
+        f"({count(record['left'])} left), {count(record['open'])} without one yet. "
+        f"{count(record['rejected'])} were refused, with the reason in rejected.csv, and "
+        f"{count(record['duplicates'])} were repeats."
+    )
+
+
+def levels(row: Row, shown: int, width: int = 40) -> str:
+    """Say the most frequent levels of a column, and which share of the rows each is.
+
+    >>> levels({"count": 8, "levels": [["retail", 4], ["health", 3], ["energy", 1]]}, 2)
+    'retail 50\\xa0%, health 38\\xa0%, …'
+    """
+    said = [
+        f"{shorten(str(level), width)} {percent(rows / row['count'])}"
+        for level, rows in row["levels"][:shown]
+    ]
+    return ", ".join([*said, *(["…"] if len(row["levels"]) > shown else [])]) or DASH

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attrition import disk
-from attrition.errors import Damaged
+from attrition.errors import AttritionError, Damaged
 
 Rows = list[dict[str, Any]]
 
@@ -44,31 +44,38 @@ ORDER = {
 
 @contextmanager
 def _open(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open for one transaction.
+
+    Raises: Damaged when the file is not a database of ours, AttritionError when it cannot be written
+    now (locked, disk full): then nothing is wrong with it.
+    """
     disk.make_folder(path.parent)
-    with closing(sqlite3.connect(path, timeout=30)) as connection:
-        connection.execute("PRAGMA journal_mode=DELETE")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.executescript(SCHEMA)
-        with connection:
-            yield connection
-    path.chmod(disk.FILE_MODE)
+    try:
+        with closing(sqlite3.connect(path, timeout=30)) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.executescript(SCHEMA)
+            with connection:
+                yield connection
+        path.chmod(disk.FILE_MODE)
+    except sqlite3.OperationalError as error:
+        raise AttritionError(f"{path}: the history cannot be written now ({error})") from error
+    except sqlite3.DatabaseError as error:
+        raise Damaged(f"{path}: the history cannot be read ({error}); move it away") from error
 
 
 def save(path: Path, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows in one transaction; a row with the key of an older one replaces it.
 
-    Raises: Damaged when the file is not a database of ours.
+    Raises: Damaged, AttritionError.
     """
     assert table in ORDER, table
-    try:
-        with _open(path) as connection:
-            for row in rows:
-                names = ", ".join(f'"{name}"' for name in row)
-                marks = ", ".join("?" * len(row))
-                sql = f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})"
-                connection.execute(sql, list(row.values()))
-    except sqlite3.DatabaseError as error:
-        raise Damaged(f"{path}: the history cannot be written ({error}); move it away") from error
+    with _open(path) as connection:
+        for row in rows:
+            names = ", ".join(f'"{name}"' for name in row)
+            marks = ", ".join("?" * len(row))
+            sql = f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})"
+            connection.execute(sql, list(row.values()))
 
 
 def mark_promoted(path: Path, model: str) -> None:

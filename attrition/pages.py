@@ -193,6 +193,12 @@ def picture(png: bytes, width: float = WIDTH) -> Image:
     return image
 
 
+def gallery(pictures: Iterable[tuple[bytes, str]]) -> Story:
+    """Set pictures with their captions, two side by side."""
+    cells: list[Story] = [[picture(png, HALF), note(says)] for png, says in pictures]
+    return [side_by_side(*cells[i : i + 2]) for i in range(0, len(cells), 2)]
+
+
 def height(flowable: Flowable) -> float:
     spaces = flowable.getSpaceBefore() + flowable.getSpaceAfter()
     return float(flowable.wrap(WIDTH, HEIGHT)[1] + spaces)
@@ -254,6 +260,7 @@ def manager_table(contacts: Iterable[Row], currency: str) -> Story:
 
 
 def candidate_table(candidates: Iterable[Row]) -> Flowable:
+    """Set the kinds of model that were tried, the best first."""
     rows = [
         [
             row["name"],
@@ -306,10 +313,11 @@ def duel_table(duel: Row) -> Story:
 
 
 def number_table(columns: Mapping[str, Row]) -> Flowable:
+    """Set the summary statistics of numeric columns, by their names."""
     rows = [
         [
             words.shorten(name, NAME_WIDTH),
-            missing(row["missing_pct"]),
+            _percentage(row["missing_pct"]),
             *(words.plain({**row, **row["quantiles"]}.get(key)) for key in STATISTICS),
         ]
         for name, row in columns.items()
@@ -319,10 +327,11 @@ def number_table(columns: Mapping[str, Row]) -> Flowable:
 
 
 def category_table(columns: Mapping[str, Row]) -> Flowable:
+    """Set the levels of categorical columns, by their names."""
     rows = [
         [
             words.shorten(name, NAME_WIDTH),
-            missing(row["missing_pct"]),
+            _percentage(row["missing_pct"]),
             words.count(row["distinct"]),
             words.levels(row, LEVELS_SHOWN),
         ]
@@ -332,21 +341,21 @@ def category_table(columns: Mapping[str, Row]) -> Flowable:
     return table(titles, rows, numbers=(1, 2))
 
 
-def missing(percentage: Any) -> str:
-    return words.percent(words.finite(percentage) / 100)
+def _percentage(of_100: Any) -> str:
+    return words.percent(words.finite(of_100) / 100)
 
 
 def drift_table(columns: Iterable[Row]) -> Flowable:
+    """Set how far each column has moved, the furthest first."""
+    names = {"score": "predicted risk"}
     rows = [
         [
-            "predicted risk"
-            if row["kind"] == "score"
-            else words.shorten(row["column"], NAME_WIDTH),
+            names.get(row["kind"]) or words.shorten(row["column"], NAME_WIDTH),
             words.decimal(row["psi"]) if words.is_known(row["psi"]) else words.DASH,
             words.chance(row["q_value"]),
-            missing(row["reference_missing_pct"]),
-            missing(row["missing_pct"]),
-            missing(row["unseen_pct"]) if row["unseen_pct"] else words.DASH,
+            _percentage(row["reference_missing_pct"]),
+            _percentage(row["missing_pct"]),
+            _percentage(row["unseen_pct"]) if row["unseen_pct"] else words.DASH,
             row["verdict"].replace("insufficient", "too few rows"),
         ]
         for row in sorted(columns, key=lambda row: -(row["psi"] or 0.0))
@@ -378,6 +387,28 @@ def package_table(packages: Iterable[Row]) -> Flowable:
     ]
     columns = {"package": 50, "required": 34, "installed": 34, "latest": 34, "": 22}
     return table(columns, rows)
+
+
+def deployment_table(deployments: Iterable[Row]) -> Flowable:
+    rows = [
+        [words.minute(row["at"]), row["action"], row["release"], row["reason"]]
+        for row in deployments
+    ]
+    columns = {"when (UTC)": 27, "what": 20, "release": 48, "why": 79}
+    return table(columns, rows, empty="Nothing was deployed yet.")
+
+
+def run_table(runs: Iterable[Row]) -> Flowable:
+    rows = [
+        [
+            words.minute(row["started_at"]),
+            words.seconds(row["elapsed_s"]),
+            ": ".join(filter(None, (row["outcome"] or "not ended", row["reason"]))),
+        ]
+        for row in runs
+    ]
+    columns = {"started (UTC)": 27, "took": 20, "outcome": 127}
+    return table(columns, rows, numbers=(1,), empty="No run was recorded yet.")
 
 
 # ---- the whole

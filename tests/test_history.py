@@ -1,11 +1,13 @@
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
 from attrition import history
-from attrition.errors import Damaged
+from attrition.errors import AttritionError, Damaged
 from tests.conftest import ROOT
 
 
@@ -87,7 +89,7 @@ def test_columns_whose_names_are_words_of_sql_are_kept(path):
 
 def test_all_rows_of_a_save_count_or_none(path):
     save_runs(path, "old")
-    with pytest.raises(Damaged):
+    with pytest.raises(AttritionError):
         history.save(path, "runs", [{"run": "new"}, {"no_such_column": 1}])
     assert names(path) == ["old"]
 
@@ -129,3 +131,15 @@ def test_a_write_that_was_killed_midway_is_undone_by_the_next_reader(path):
     assert killed.returncode == -signal.SIGKILL
     assert path.with_name("history.sqlite-journal").exists()
     assert names(path) == ["old"]
+
+
+def test_a_locked_history_is_not_called_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "history.sqlite"
+    history.save(path, "runs", [{"run": "1", "started_at": "2026-01-01T00:00:00Z"}])
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: real(*a, **(k | {"timeout": 0})))
+    with closing(real(path)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(AttritionError, match="cannot be written now") as error:
+            history.mark_promoted(path, "model")
+    assert not isinstance(error.value, Damaged)

@@ -59,6 +59,8 @@ class Monitoring:
     made: str
 
     def summary(self) -> str:
+        if "no_model" in self.triggers:
+            return self.reason
         return "\n".join([self.reason, self.truth, self.input])
 
 

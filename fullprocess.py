@@ -220,7 +220,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     if not options.quiet:
         print("\n".join(outcome.told))
         print(f"done in {elapsed_s:.0f} s. Whom to call: {config.contact_list}")
-        print(f"the report: {config.report}; the dashboard: python app.py")
+        print(f"the report: {config.report}; the dashboard: make serve")
     return 1 if outcome.held else 0
 
 

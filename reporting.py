@@ -268,12 +268,9 @@ def duel(facts: Facts) -> Story:
 def model_figures(curves: Row, png: Pictures) -> Flowable:
     on = f"On {words.plural(curves['rows'], 'row')} of test data and unseen clients together, "
     on += f"{words.count(curves['left'])} of which left."
-    cells: list[Story] = [
-        [pages.picture(png[name], pages.HALF), pages.note(says)] for name, says in CAPTIONS.items()
-    ]
-    grid = [pages.side_by_side(*cells[:2]), pages.side_by_side(*cells[2:])]
     heading = pages.heading("What the model is worth, in pictures")
-    return KeepTogether([heading, pages.note(on), *grid])
+    pictures = pages.gallery((png[name], says) for name, says in CAPTIONS.items())
+    return KeepTogether([heading, pages.note(on), *pictures])
 
 
 def data_section(facts: Facts, png: Pictures) -> Story:
@@ -315,29 +312,16 @@ def drift_section(facts: Facts, png: Pictures) -> Story:
 
 def operations_section(facts: Facts, png: Pictures) -> Story:
     """Set what the engineer looks at: scores over time, durations, dependencies, history."""
-    changes = [
-        [words.minute(row["at"]), row["action"], row["release"], row["reason"]]
-        for row in facts.deployments[: -HISTORY_SHOWN - 1 : -1]
-    ]
-    columns = {"when (UTC)": 27, "what": 20, "release": 48, "why": 79}
-    deployed = pages.table(columns, changes, empty="Nothing was deployed yet.")
-    runs = [
-        [
-            words.minute(row["started_at"]),
-            words.seconds(row["elapsed_s"]),
-            ": ".join(filter(None, (row["outcome"] or "not ended", row["reason"]))),
-        ]
-        for row in facts.runs[: -HISTORY_SHOWN - 1 : -1]
-    ]
-    columns = {"started (UTC)": 27, "took": 20, "outcome": 127}
-    ran = pages.table(columns, runs, numbers=(1,), empty="No run was recorded yet.")
+    newest = slice(None, -HISTORY_SHOWN - 1, -1)
     durations = pages.duration_table(facts.diagnostics.get("timings") or {})
+    packages = dependencies(facts.diagnostics.get("dependencies") or {})
+    deployments, runs = facts.deployments[newest], facts.runs[newest]
     return [
         KeepTogether([pages.section("Operations"), pages.picture(png["score_over_time"])]),
         *pages.titled("How long the steps take", durations),
-        *pages.titled("Dependencies", *dependencies(facts.diagnostics.get("dependencies") or {})),
-        *pages.titled("Deployments, newest first", deployed),
-        *pages.titled("Runs, newest first", ran),
+        *pages.titled("Dependencies", *packages),
+        *pages.titled("Deployments, newest first", pages.deployment_table(deployments)),
+        *pages.titled("Runs, newest first", pages.run_table(runs)),
     ]
 
 

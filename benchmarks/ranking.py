@@ -1,0 +1,53 @@
+"""Hold the contact list of the sample company against the best list there is: its true risks are known.
+
+Run: python -m benchmarks.ranking [--seeds 3]
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from attrition import schema, simulation, sources
+from attrition.config import Config
+from benchmarks.project import ROOT, make_project
+
+
+def judge(config: Config) -> tuple[float, float]:
+    """Return the mean true risk of the list, and that of the best list of its length."""
+    columns = config.columns
+    rows = schema.current_clients(sources.read_rows(config.final_data, columns), columns)
+    names = list(columns.categorical)
+    observed = rows.assign(**{name: rows[name].replace("", None) for name in names})
+    truth = pd.Series(simulation.true_risk(observed), index=rows[columns.client_name])
+    listed = pd.read_csv(config.contact_list, keep_default_na=False)["client"]
+    return float(truth[listed].mean()), float(np.sort(truth)[-len(listed) :].mean())
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args(argv)
+    ratios = []
+    for seed in range(simulation.DEFAULT_SEED, simulation.DEFAULT_SEED + options.seeds):
+        with tempfile.TemporaryDirectory() as place:
+            config = make_project(Path(place) / "company")
+            simulation.write_sample(config.file.parent, seed)
+            script = [sys.executable, str(ROOT / "fullprocess.py"), "--quiet"]
+            subprocess.run([*script, "--config", str(config.file)], check=True)
+            ours, best = judge(config)
+            ratios.append(ours / best)
+            print(
+                f"seed {seed}: mean true risk {ours:.3f}, best list {best:.3f}, {ours / best:.1%}"
+            )
+    return int(min(ratios) < 0.95)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

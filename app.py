@@ -30,7 +30,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
-from attrition import access, answers, bodies, cli, dashboard, history
+from attrition import access, answers, bodies, cli, dashboard, history, words
 from attrition import config as configuration
 from attrition.bodies import ApiError
 from attrition.config import Config
@@ -391,7 +391,7 @@ def show_dashboard() -> str:
     return render_template(
         "dashboard.html",
         headline=dashboard.headline(score, truth, run, now),
-        problems=[dashboard.finished(problem) for problem in dict.fromkeys(problems)],
+        problems=[words.finished(problem) for problem in dict.fromkeys(problems)],
         release=release_id,
         numbers=dashboard.numbers(assessment, config.currency),
         assessed=f"as of {dashboard.ago(assessment['assessed_at'], now)}" if assessment else "",
@@ -519,7 +519,7 @@ def create_app(config: Config | Path | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters["client"] = ClientName
     app.jinja_env.filters |= {
-        name: getattr(dashboard, name) for name in ("amount", "count", "finished", "percent")
+        name: getattr(words, name) for name in ("count", "finished", "percent")
     }
     app.extensions["attrition"] = State(
         config, Shelf(), Production(config.production_folder), access.read_token(config)

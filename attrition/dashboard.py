@@ -1,19 +1,20 @@
 """What the dashboard says, made from the records of the steps: sentences, numbers, rows, figures.
 
 Every part copes with a record that is missing (None): on the first day there is only a model, and a
-number that cannot be computed is a dash.
+number that cannot be computed is said to be unknown.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
+
+from attrition import words
 
 Row = Mapping[str, Any]
 
 BASE_RATE = "base rate"
-DASH = "–"
 NBSP = "\u00a0"
-UNITS = ((1e9, 1e9, "bn"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 VERDICTS = {
     "fine": ("good", "The model is still right"),
     "degraded": ("bad", "The model is no longer right"),
@@ -58,61 +59,7 @@ class Figure(NamedTuple):
     size: str
 
 
-# ---- words
-
-
-def count(value: Any) -> str:
-    """Say a whole number.
-
-    >>> count(10000), count(61.7), count(None)
-    ('10,000', '62', '–')
-    """
-    return DASH if value is None else f"{value:,.0f}"
-
-
-def amount(value: Any) -> str:
-    """Say a large number as short as an estimate deserves.
-
-    >>> amount(4123456), amount(61200), amount(950), amount(None)
-    ('4.12\\xa0M', '61.2\\xa0k', '950', '–')
-    """
-    for least, size, unit in UNITS:
-        if value is not None and abs(value) >= least:
-            return f"{float(f'{value / size:.3g}'):g}{NBSP}{unit}"
-    return count(value)
-
-
-def percent(share: Any) -> str:
-    """Say a share.
-
-    >>> percent(0.7345), percent(0.0421), percent(None)
-    ('73\\xa0%', '4.2\\xa0%', '–')
-    """
-    if share is None:
-        return DASH
-    return f"{share:.0%}"[:-1] + f"{NBSP}%" if share >= 0.1 else f"{100 * share:.2g}{NBSP}%"
-
-
-def score(value: Any) -> str:
-    """Say a score with its interval.
-
-    >>> score({"value": 0.8123, "low": 0.79, "high": 0.834})
-    '0.81 (0.79 to 0.83)'
-    """
-    if not value or value["value"] is None:
-        return DASH
-    return f"{value['value']:.2f}{_between(value, '{:.2f}'.format, ' ({} to {})')}"
-
-
-def _between(value: Any, say: Any, words: str) -> str:
-    if not isinstance(value, Mapping) or value["low"] is None or value["high"] is None:
-        return ""
-    return words.format(say(value["low"]), say(value["high"]))
-
-
-def point(value: Any) -> Any:
-    """Return the number itself, of a number with its interval or of a plain one."""
-    return value["value"] if isinstance(value, Mapping) else value
+# ---- times
 
 
 def ago(at: str | None, now: datetime) -> str:
@@ -162,7 +109,7 @@ def headline(
     tone, title = "calm", "A model is in production"
     if truth is not None and truth["verdict"] in VERDICTS:
         tone, title = VERDICTS[truth["verdict"]]
-        sentences.append(finished(truth["sentence"]))
+        sentences.append(words.finished(truth["sentence"]))
     return Headline(tone, title, " ".join(sentences))
 
 
@@ -174,53 +121,49 @@ def truth_of(monitoring: Row | None, release: str | None) -> Row | None:
     return truth
 
 
-def finished(sentence: str) -> str:
-    """Let a sentence begin and end like one.
-
-    >>> finished("no column has moved")
-    'No column has moved.'
-    """
-    sentence = sentence.strip()
-    return sentence[:1].upper() + sentence[1:] + ("" if sentence.endswith((".", "!")) else ".")
-
-
 def _quality(score_record: Row) -> str:
     kind = score_record["candidate"]["kind"]
     if kind == BASE_RATE:
         return "So far nothing in the data tells clients apart: all have the same risk."
-    for name, words in SETS.items():
+    for name, seen in SETS.items():
         of = score_record["sets"].get(name)
-        if of and point(of["candidate"]["roc_auc"]) is not None:
-            scored = f"ROC AUC {score(of['candidate']['roc_auc'])} on {count(of['rows'])} {words}"
-            return finished(f"{kind}, {scored}")
-    return finished(f"{kind}, too few rows to score it")
+        auc = of["candidate"]["roc_auc"] if of else None
+        if words.is_known(auc):
+            scored = words.with_interval(auc, partial(words.decimal, digits=2))
+            rows = f"{words.count(of['rows'])} {seen}"
+            return words.finished(f"{kind}, ROC AUC {scored} on {rows}")
+    return words.finished(f"{kind}, too few rows to score it")
 
 
 def numbers(assessment: Row | None, currency: str) -> list[Number]:
     """Return the four big numbers of an assessment."""
     if assessment is None:
-        labels = ("Current clients", "Expected to leave", "Value at risk", "On the contact list")
-        return [Number(label, DASH, "not assessed yet") for label in labels]
+        labels = ("Current clients", "Likely to leave", "Value at risk", "On the contact list")
+        return [Number(label, words.DASH, "not assessed yet") for label in labels]
     leaving, worth, listed = (
         assessment[key] for key in ("expected_to_leave", "value_at_risk", "list")
     )
-    if point(worth) is None:
-        third = Number("Average risk", percent(assessment["mean_risk"]), "of the current clients")
+    short = partial(words.amount, short=True)
+    if words.is_known(worth):
+        between = words.between(worth, short)
+        under = f"of {short(assessment['value'])} under contract"
+        note = f"{between}, {under}" if between else under
+        third = Number(f"Value at risk, {currency}", short(worth), note)
     else:
-        between = _between(worth, amount, "{} to {}, ")
-        note = f"{between}of {amount(assessment['value'])} under contract"
-        third = Number(f"Value at risk, {currency}", amount(point(worth)), note)
-    likely = point(listed["expected_to_leave"])
+        risk = words.percent(assessment["mean_risk"])
+        third = Number("Average risk", risk, "of the current clients")
+    between = words.between(leaving, words.count)
+    likely = words.count(listed["expected_to_leave"])
     return [
-        Number("Current clients", count(assessment["clients"]), "each with its risk"),
+        Number("Current clients", words.count(assessment["clients"]), "each with its risk"),
         Number(
-            "Expected to leave",
-            count(point(leaving)),
-            _between(leaving, count, f"{{}} to {{}} (95{NBSP}% interval)") or "an estimate",
+            "Likely to leave",
+            words.count(leaving),
+            f"{between} (95{NBSP}% interval)" if between else "an estimate",
         ),
         third,
         Number(
-            "On the contact list", count(listed["clients"]), f"about {count(likely)} would leave"
+            "On the contact list", words.count(listed["clients"]), f"about {likely} would leave"
         ),
     ]
 
@@ -256,11 +199,11 @@ def _moved(row: Mapping[str, str]) -> str:
     if not row["previous_rank"]:
         return "new"
     rank, before = int(float(row["rank"])), int(float(row["previous_rank"]))
-    words = [f"{'up' if rank < before else 'down'} from {before}"] if rank != before else []
+    told = [f"{'up' if rank < before else 'down'} from {before}"] if rank != before else []
     change = 100 * (_number(row["risk_change"]) or 0)
     if abs(change) >= 0.1:
-        words.append(f"risk {'+' if change > 0 else '−'}{abs(change):.1f} points")
-    return ", ".join(words) or "as before"
+        told.append(f"risk {'+' if change > 0 else '−'}{abs(change):.1f} points")
+    return ", ".join(told) or "as before"
 
 
 def moved_columns(drift: Row | None) -> list[Row]:

@@ -105,9 +105,7 @@ def assess_clients(config: Config) -> Assessment:
         "release": release.id,
         "settings": config.fingerprint("columns", "contact_capacity", "contact_order"),
     }
-    if disk.is_fresh(config.assessment_record, inputs):
-        record = disk.read_record(config.assessment_record)
-        assert record is not None
+    if (record := disk.read_fresh(config.assessment_record, inputs)) is not None:
         return _result(record, fresh=True)
     columns = config.columns
     rows = sources.read_rows(config.final_data, columns)

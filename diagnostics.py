@@ -159,9 +159,7 @@ def monitor_model(config: Config) -> Monitoring:
         "finaldata": disk.sha256_file(config.final_data),
         "settings": config.fingerprint("columns", "held_out_share"),
     }
-    if disk.is_fresh(config.monitoring_record, inputs):
-        record = disk.read_record(config.monitoring_record)
-        assert record is not None
+    if (record := disk.read_fresh(config.monitoring_record, inputs)) is not None:
         return _monitoring(record, fresh=True)
     columns = config.columns
     rows = sources.read_rows(config.final_data, columns)
@@ -315,9 +313,7 @@ def run_diagnostics(
         "monitoring": disk.sha256_file(config.monitoring_record),
         "settings": config.fingerprint("columns"),
     }
-    if disk.is_fresh(config.diagnostics_record, inputs):
-        record = disk.read_record(config.diagnostics_record)
-        assert record is not None
+    if (record := disk.read_fresh(config.diagnostics_record, inputs)) is not None:
         return _diagnosis(record, fresh=True)
     columns = config.columns
     rows = sources.read_rows(config.final_data, columns)

@@ -395,8 +395,8 @@ def write_report(config: Config) -> Report:
         "settings": config.fingerprint("currency", "contact_capacity", "contact_order"),
         **{path.name: disk.sha256_file(path) for path in read},
     }
-    if disk.is_fresh(config.report_record, inputs):
-        return _report(disk.read_record(config.report_record) or {}, fresh=True)
+    if (record := disk.read_fresh(config.report_record, inputs)) is not None:
+        return _report(record, fresh=True)
     png = {name: charts.png(figure) for name, figure in draw_figures(facts).items()}
     pdf, n_pages = build_pdf(facts, png)
     files: dict[Path, disk.Content] = {config.figure(name): data for name, data in png.items()}

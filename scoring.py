@@ -100,9 +100,7 @@ def score_model(config: Config) -> Scores:
         "monitoring": disk.sha256_file(config.monitoring_record),
         **hash_test_data(config),
     }
-    if disk.is_fresh(config.score_record, inputs):
-        record = disk.read_record(config.score_record)
-        assert record is not None
+    if (record := disk.read_fresh(config.score_record, inputs)) is not None:
         return _result(record, fresh=True)
     candidate = models.loads(config.candidate.read_bytes())
     sets, warnings = _unseen_sets(config)

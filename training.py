@@ -230,9 +230,7 @@ def train_model(config: Config) -> Training:
         "monitoring": disk.sha256_file(config.monitoring_record),
         "settings": config.fingerprint("columns", "held_out_share"),
     }
-    if disk.is_fresh(config.training_record, inputs):
-        record = disk.read_record(config.training_record)
-        assert record is not None
+    if (record := disk.read_fresh(config.training_record, inputs)) is not None:
         return _result(record, fresh=True)
     start = time.monotonic()
     columns = config.columns

@@ -168,16 +168,19 @@ def read_record(path: Path) -> Record | None:
     return dict(record)
 
 
-def is_fresh(record_path: Path, inputs: Mapping[str, str]) -> bool:
-    """Were the present inputs already worked on, and are the outputs still what was written?"""
+def read_fresh(record_path: Path, inputs: Mapping[str, str]) -> Record | None:
+    """Read the record of work on just these inputs whose outputs are still what was written.
+
+    None where there is no such record; a damaged one is said, and the work is done again.
+    """
     try:
         record = read_record(record_path)
     except Damaged as error:
         logger.warning("%s; it is made again", error)
-        return False
+        return None
     if record is None or record.get("inputs") != dict(inputs):
-        return False
-    return not damaged_outputs(record_path.parent, record)
+        return None
+    return None if damaged_outputs(record_path.parent, record) else record
 
 
 def damaged_outputs(folder: Path, record: Record) -> list[str]:

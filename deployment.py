@@ -192,7 +192,7 @@ def roll_back(config: Config, release_id: str | None) -> str:
     if release_id is None:
         older = [found for found in ids if current is None or found < current]
         if not older:
-            raise NoModel(f"{config.releases}: no release before {current}; see --list")
+            raise NoModel(f"{config.releases}: no older release to go back to; see --list")
         release_id = older[-1]
     releases.activate(config.production_folder, release_id)
     now = disk.utc_now()

@@ -219,8 +219,9 @@ class State:
         )
         if line.verdict in (ACCEPTED, QUARANTINED):
             level = logging.WARNING if line.verdict == QUARANTINED else logging.INFO
-            text = "%s %s: %d records, %d accepted, %d refused, %d duplicates %s"
-            logger.log(level, text, line.source, line.verdict, *line[3:7], line.reason)
+            text = "%s %s: %d records, %d accepted, %d refused, %d duplicates%s"
+            noted = f" ({line.reason})" if line.reason else ""
+            logger.log(level, text, line.source, line.verdict, *line[3:7], noted)
 
 
 def read_state(config: Config) -> State:

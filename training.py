@@ -193,6 +193,8 @@ def choose(tried: Sequence[Tried]) -> tuple[Tried, str]:
         if float(difference.mean()) <= error:
             break
     told = f"cross-validated log loss {candidate.loss.mean():.4f}"
+    if candidate.window != ALL_ROWS:
+        told = f"{candidate.window}, {told}"
     if candidate is best:
         return candidate, f"{told}, the lowest of {len(tried)}"
     return (

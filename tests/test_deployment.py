@@ -194,7 +194,7 @@ def test_rolling_back_to_a_named_release_also_goes_forward(deployed, monkeypatch
 
 
 def test_there_is_nothing_before_the_first_release(deployed):
-    with pytest.raises(NoModel, match="no release before"):
+    with pytest.raises(NoModel, match="no older release"):
         deployment.roll_back(deployed, None)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from attrition import config as configuration
 from attrition.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
+# Public tables that are not ours to ship; tests that use them skip where they are not.
+TABLES = Path(os.environ.get("ATTRITION_TABLES", ROOT.parent / "shared" / "data"))
 PLAIN_KEYS = {
     "input_folder_path": "sourcedata",
     "output_folder_path": "ingesteddata",

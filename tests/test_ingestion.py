@@ -21,10 +21,9 @@ from attrition.errors import AttritionError, Damaged, SourceError
 from ingestion import Line, ingest_new_data, merge
 from tests import catalogue
 from tests.catalogue import GOOD, HEADER, ROWS, lines
-from tests.conftest import PLAIN_KEYS, ROOT, make_rows, write_config
+from tests.conftest import PLAIN_KEYS, ROOT, TABLES, make_rows, write_config
 
-COURSE = Path(__file__).resolve().parents[2] / "shared" / "data" / "course"
-COURSE = Path(os.environ.get("ATTRITION_COURSE_DATA", COURSE))
+COURSE = TABLES / "course"
 
 
 def put(config, name, text, *, fresh=False):
@@ -441,7 +440,7 @@ def test_gzip_and_parquet_give_the_same_rows_as_csv(tmp_path):
 @pytest.mark.parametrize(("practice", "source", "rows"), [(1, 0, 26), (0, 1, 26), (1, 1, 52)])
 def test_course_files(empty_project, practice, source, rows):
     if not COURSE.is_dir():
-        pytest.skip("the course's files are not here; ATTRITION_COURSE_DATA names their folder")
+        pytest.skip(f"{COURSE} is not there; name the folder of the tables with ATTRITION_TABLES")
     folders = ["practicedata"] * practice + ["sourcedata"] * source
     for path in [path for folder in folders for path in (COURSE / folder).glob("*.csv")]:
         put(empty_project, path.name, path.read_bytes())

@@ -30,21 +30,25 @@ R = TypeVar("R", bound=cli.Result)
 # ---- is there anything to do?
 
 
-def find_state(config: Config) -> dict[str, str]:
-    """Hash everything a run depends on or makes: config, sources, test data, records, production.
+def find_sources(config: Config) -> dict[str, str]:
+    """Hash what a run takes in: config, source and test files, SQLite databases.
 
-    Standard library only, so that a tick with nothing new costs next to nothing.
+    Standard library only, here and below, so that a tick with nothing new costs next to nothing.
     """
-    folders = [config.input_folder, config.test_folder, config.output_folder, config.model_folder]
     files = [config.file, Path(__file__).resolve().parent / "requirements.txt"]
-    files += [path for folder in folders for path in _files(folder)]
+    files += [*_files(config.input_folder), *_files(config.test_folder)]
     files += [path for database in config.databases for path in _sqlite_files(database.url)]
+    return {_shown(path): _hash(path) for path in files}
+
+
+def find_products(config: Config) -> dict[str, str]:
+    """Hash what a run makes, the release in production included."""
+    files = [*_files(config.output_folder), *_files(config.model_folder)]
     files += [config.monitoring_record, config.settled_rows]
     files += _files(config.releases / _pointer(config))
-    made = (config.risk_scores, config.contact_list, config.assessment_record)
-    files += [*made, config.diagnostics_record, config.report, config.report_record]
-    state = {_shown(path): _hash(path) for path in files}
-    return state | {"current": _pointer(config)}
+    files += [config.risk_scores, config.contact_list, config.assessment_record]
+    files += [config.diagnostics_record, config.report, config.report_record]
+    return {_shown(path): _hash(path) for path in files} | {"current": _pointer(config)}
 
 
 def _shown(path: Path) -> str:
@@ -82,7 +86,9 @@ def nothing_new(config: Config) -> bool:
     except Damaged as error:
         logger.warning("%s; every step is looked at again", error)
         return False
-    return last is not None and last["complete"] and last["state"] == find_state(config)
+    if last is None or not last["complete"]:
+        return False
+    return last["state"] == find_sources(config) | find_products(config)
 
 
 # ---- the run
@@ -203,6 +209,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
         disk.make_folder(config.reports_folder)
         log.set_up(quiet=options.quiet, file=config.diary)
         started_at, start = disk.utc_now(), time.monotonic()
+        taken = find_sources(config)  # before they are read: what arrives meanwhile is still news
         try:
             outcome = process(config)
         except BaseException as error:
@@ -213,7 +220,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
         if outcome.worked or outcome.held:
             keep_run(config, started_at, elapsed_s, "done", outcome.told[0])
         complete = not outcome.held and not outcome.waiting
-        record = {"complete": complete, "ended_at": disk.utc_now(), "state": find_state(config)}
+        state = taken | find_products(config)
+        record = {"complete": complete, "ended_at": disk.utc_now(), "state": state}
         disk.write_bytes(config.last_run, disk.encode(disk.sealed(record)))
     if not outcome.worked and not outcome.held:
         return say_nothing_new(options)

@@ -46,5 +46,4 @@ def set_up(*, quiet: bool = False, file: Path | None = None) -> None:
         handler.setFormatter(formatter)
         root.addHandler(handler)
     root.setLevel(logging.WARNING)
-    for ours in ("attrition", "fullprocess"):
-        logging.getLogger(ours).setLevel(logging.INFO)
+    logging.getLogger("attrition").setLevel(logging.INFO)

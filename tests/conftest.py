@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 import fullprocess
-from attrition import cli, dependencies, disk
 from attrition import config as configuration
+from attrition import dependencies, disk
 from attrition.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -122,9 +122,3 @@ def project(finished_folder: Path, tmp_path: Path) -> Config:
     folder = tmp_path / "project"
     shutil.copytree(finished_folder, folder, symlinks=True)
     return configuration.load(folder / "config.json")
-
-
-@pytest.fixture
-def perform() -> Callable[..., Any]:
-    """Run a step as fullprocess does, with its duration kept."""
-    return cli.perform

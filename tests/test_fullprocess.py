@@ -14,6 +14,7 @@ import pytest
 
 import deployment
 import fullprocess
+import reporting
 from attrition import config as configuration
 from attrition import disk, history, releases
 from tests.conftest import ROOT, count_as_asked, make_rows, run_whole, write_config
@@ -92,6 +93,21 @@ def test_outcomes_that_contradict_the_model_end_in_a_new_one(project):
     assert decision["rule"] == "champion_degraded"
     assert run_whole(project) == 0
     assert releases.current_id(project.production_folder) == after.id
+
+
+def test_file_that_arrives_during_a_run_is_taken_by_the_next(project, monkeypatch):
+    real = reporting.write_report
+
+    def deliver(config):
+        make_rows(40, seed=5, prefix="late").to_csv(config.input_folder / "late.csv", index=False)
+        return real(config)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reporting, "write_report", deliver)
+        assert run_whole(project) == 0
+    assert "late.csv" not in project.ingested_files.read_text()
+    assert run_whole(project) == 0
+    assert "late.csv" in project.ingested_files.read_text()
 
 
 def test_decision_not_to_deploy_is_not_asked_again(project):

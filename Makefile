@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 LOCK := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/python -m uv pip compile --quiet --no-config \
-	--universal --python-version 3.11 --generate-hashes
+	--universal --python-version 3.11 --generate-hashes --no-strip-extras
 
 GENERATED := ingesteddata practicemodels production_deployment reports
 CACHES := .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache htmlcov

@@ -21,6 +21,7 @@ FOLDER_KEYS = (
     "prod_deployment_path",
 )
 CONTACT_ORDERS = ("risk", "value_at_risk")
+ON_DELETE = ("keep_outcomes", "remove")
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,22 @@ class Columns:
 
 @dataclass(frozen=True)
 class Database:
-    """A table to read beside the files; `${NAME}` in the URL is taken from the environment."""
+    """A table to read beside the files; `${NAME}` in the URL is taken from the environment.
+
+    With `changed_column` only what changed is read, `overlap_hours` back from the newest change, and
+    all of it every `reconcile_hours`. What is then gone from the table goes from our rows too; of rows
+    with an outcome only where `on_delete` is "remove". A table that shrank by more than `max_shrink`
+    is held.
+    """
 
     name: str
     url: str
     table: str
     changed_column: str | None = None
+    overlap_hours: float = 24.0
+    reconcile_hours: float = 24.0
+    on_delete: str = "keep_outcomes"
+    max_shrink: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,11 @@ class Config:
     contact_order: str = "risk"
     held_out_share: float = 0.2
     settle_seconds: float = 30.0
+    max_source_mb: float = 2048.0
+    max_source_seconds: float = 600.0
+    sources_may_vanish: bool = False
+    run_limit_minutes: float = 60.0
+    overdue_minutes: float = 60.0
     currency: str = "EUR"
     api: Api = field(default_factory=Api)
 
@@ -303,6 +319,13 @@ class _Reader:
             self.problems.append("contact_order is 'value_at_risk', but columns.value names none")
         held_out = self._number(self.raw, "held_out_share", "", 0.2, low=0.05, high=0.5)
         settle = self._number(self.raw, "settle_seconds", "", 30.0, low=0)
+        limits = {
+            "max_source_mb": self._number(self.raw, "max_source_mb", "", 2048.0, low=0.001),
+            "max_source_seconds": self._number(self.raw, "max_source_seconds", "", 600.0, low=1),
+            "run_limit_minutes": self._number(self.raw, "run_limit_minutes", "", 60.0, low=0.01),
+            "overdue_minutes": self._number(self.raw, "overdue_minutes", "", 60.0, low=1),
+        }
+        may_vanish = self._flag(self.raw, "sources_may_vanish", "")
         currency = self._text(self.raw, "currency", "", "EUR")
         api = self._api(self._object(self.raw, "api", ""))
         if self.problems:
@@ -317,6 +340,8 @@ class _Reader:
             contact_order=str(order),
             held_out_share=held_out,
             settle_seconds=settle,
+            **limits,
+            sources_may_vanish=may_vanish,
             currency=str(currency),
             api=api,
         )
@@ -437,7 +462,23 @@ class _Reader:
             if name in {database.name for database in found}:
                 self.problems.append(f"{where}name {name!r} stands twice")
             changed = self._text(entry, "changed_column", where, None)
-            found.append(Database(name, self._beside_config(url), table, changed))
+            on_delete = self._text(entry, "on_delete", where, "keep_outcomes") or "keep_outcomes"
+            if on_delete not in ON_DELETE:
+                self.problems.append(
+                    f"{where}on_delete is {on_delete!r}, expected one of {ON_DELETE}"
+                )
+            found.append(
+                Database(
+                    name,
+                    self._beside_config(url),
+                    table,
+                    changed,
+                    overlap_hours=self._number(entry, "overlap_hours", where, 24.0, low=0),
+                    reconcile_hours=self._number(entry, "reconcile_hours", where, 24.0, low=0),
+                    on_delete=on_delete,
+                    max_shrink=self._number(entry, "max_shrink", where, 0.5, low=0, high=1),
+                )
+            )
         return tuple(found)
 
     def _beside_config(self, url: str) -> str:

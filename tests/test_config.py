@@ -30,6 +30,9 @@ def test_every_wrong_key_is_told_at_once(tmp_path):
     assert "output_model_path is missing" in told
 
 
+TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -43,6 +46,11 @@ def test_every_wrong_key_is_told_at_once(tmp_path):
         ({"contact_order": "luck"}, "expected one of"),
         ({"databases": [{"name": "crm"}]}, "databases[0].url is missing"),
         ({"databases": {}}, "expected a list"),
+        ({"databases": [TABLE | {"on_delete": "no"}]}, "on_delete is 'no', expected one of"),
+        ({"databases": [TABLE | {"max_shrink": 2}]}, "databases[0].max_shrink"),
+        ({"max_source_mb": 0}, "max_source_mb"),
+        ({"run_limit_minutes": "long"}, "run_limit_minutes"),
+        ({"sources_may_vanish": 1}, "sources_may_vanish"),
         ({"api": {"port": 99999}}, "api.port"),
         ({"test_data_path": "sourcedata"}, "name the same folder"),
     ],

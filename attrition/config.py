@@ -319,7 +319,7 @@ class _Reader:
             self.problems.append("contact_order is 'value_at_risk', but columns.value names none")
         held_out = self._number(self.raw, "held_out_share", "", 0.2, low=0.05, high=0.5)
         settle = self._number(self.raw, "settle_seconds", "", 30.0, low=0)
-        limits = {
+        limits: dict[str, Any] = {
             "max_source_mb": self._number(self.raw, "max_source_mb", "", 2048.0, low=0.001),
             "max_source_seconds": self._number(self.raw, "max_source_seconds", "", 600.0, low=1),
             "run_limit_minutes": self._number(self.raw, "run_limit_minutes", "", 60.0, low=0.01),

@@ -66,6 +66,17 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
+class Chunk(NamedTuple):
+    """A run of rows as delivered: an arrow array of text a column, and the line each row began at.
+
+    Each column is a `pa.Array` of `pa.string()` without nulls ("" is missing), all of one length;
+    `lines` is as long.
+    """
+
+    columns: tuple[Any, ...]
+    lines: Sequence[int]
+
+
 @dataclass(frozen=True)
 class Checked:
     """Good rows in canonical text, with their lines; the rows refused; what was mended, by code."""

@@ -346,7 +346,7 @@ class _Reader:
             api=api,
         )
 
-    def _folders(self) -> dict[str, Path]:
+    def _folders(self) -> dict[str, Any]:
         names = {
             "input_folder": "input_folder_path",
             "output_folder": "output_folder_path",
@@ -355,7 +355,7 @@ class _Reader:
             "production_folder": "prod_deployment_path",
             "reports_folder": "reports_path",
         }
-        folders = {}
+        folders: dict[str, Any] = {}
         for attribute, key in names.items():
             default = "reports" if key == "reports_path" else None
             text = self._text(self.raw, key, "", default)

@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ingestion
 from attrition import config as configuration
 from attrition import disk, sources
+from attrition import ledger as ledger_room
 from attrition.config import Columns
 from attrition.errors import AttritionError, Damaged, SourceError
-from ingestion import Line, ingest_new_data, merge
+from attrition.ledger import Line
+from attrition.verdicts import merge
+from ingestion import ingest_new_data
 from tests import catalogue
 from tests.catalogue import GOOD, HEADER, ROWS, lines
 from tests.conftest import PLAIN_KEYS, ROOT, TABLES, make_rows, write_config
@@ -185,7 +187,7 @@ LEFT, STAYED, OPEN = "1", "0", ""
 )
 def test_merge_of_a_row_with_the_row_known(known, arrives, verdict):
     key = ("acme", "1")
-    assert merge({} if known is None else {key: known}, [(key, arrives)]) == [verdict]
+    assert merge({} if known is None else {key: known}, [key], [arrives]) == [verdict]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_merge_of_a_row_with_the_row_known(known, arrives, verdict):
     ],
 )
 def test_merge_of_rows_of_one_source(outcomes, verdicts):
-    assert merge({}, [(("acme", "1"), outcome) for outcome in outcomes]) == verdicts
+    assert merge({}, ["acme"] * len(outcomes), outcomes) == verdicts
 
 
 def test_row_in_two_files_counts_once(empty_project):
@@ -610,7 +612,7 @@ def test_nothing_of_a_clients_row_is_logged(empty_project, caplog):
 def test_line_reads_back_as_it_was_written(empty_project):
     put(empty_project, "a,\"'b.csv", GOOD)
     result = ingest_new_data(empty_project)
-    [found] = ingestion.read_state(empty_project).ledger.values()
+    [found] = ledger_room.read(empty_project).lines.values()
     assert (found,) == result.lines
     assert isinstance(found, Line)
 

@@ -4,7 +4,8 @@ Reads:  sourcedata/*.csv, *.csv.gz, *.parquet; the database tables that config.j
 Writes: ingesteddata/finaldata.csv (the rows), ingestedfiles.txt (one line per version of a source
         ever judged), rejected.csv (every row refused, and why), withdrawn.csv (open rows that their
         table no longer holds), table_rows.npz (what each table held), ingestion.json (the record)
-Run:    python ingestion.py [--config PATH] [--check FILE | --explain] [--reconcile] [--accept-loss]
+Run:    python ingestion.py [--config PATH] [--check FILE | --explain | --reconcile]
+        [--accept-loss] [--adopt]
 """
 
 import argparse
@@ -63,17 +64,22 @@ class Ingestion:
 
 
 def ingest_new_data(
-    config: Config, *, reconcile: bool = False, accept_loss: bool = False
+    config: Config,
+    *,
+    reconcile: bool = False,
+    accept_loss: bool = False,
+    adopt: bool = False,
 ) -> Ingestion:
     """Judge every source that is new by content, add its rows, and write all of it as one.
 
     A source that cannot be read now is held, said and tried again; the others go on. `reconcile` reads
-    every table whole; `accept_loss` takes it that a folder is empty or a table has shrunk.
+    every table whole; `accept_loss` takes it that a folder is empty or a table has shrunk; `adopt` goes
+    on from what a backup brought back.
 
     Raises: AttritionError when the folder is missing or our own files are damaged.
     """
     now = disk.utc_now()
-    with closing(open_ledger(config)) as known:
+    with closing(open_ledger(config, adopt=adopt)) as known:
         names = list_folder(config)
         with holding(known):
             check_folder(config, known, names, accept_loss=accept_loss)
@@ -101,12 +107,12 @@ def holding(known: Ledger) -> Iterator[None]:
         logger.error("%s; the other sources go on", error)
 
 
-def open_ledger(config: Config) -> Ledger:
+def open_ledger(config: Config, *, adopt: bool) -> Ledger:
     """Read the ledger; begin a new one where the columns got another meaning.
 
     Raises: Damaged, AttritionError.
     """
-    known = ledger.read(config)
+    known = ledger.read(config, adopt=adopt)
     if known.record is None or known.record["inputs"].get("contract") == ledger.contract(config):
         return known
     check_nothing_left(config, known)
@@ -397,6 +403,8 @@ def main(argv: list[str] | None = None) -> int:
     asked.add_argument("--reconcile", action="store_true", help=told)
     told = "take it that a folder is empty or a table has shrunk"
     parser.add_argument("--accept-loss", action="store_true", help=told)
+    told = "go on from an older state, as a backup brings it back"
+    parser.add_argument("--adopt", action="store_true", help=told)
     options = parser.parse_args(argv)
     if options.check or options.explain:
         return cli.guard(options, lambda config: tell(config, options))
@@ -404,7 +412,10 @@ def main(argv: list[str] | None = None) -> int:
 
     def ingest(config: Config) -> Ingestion:
         result = ingest_new_data(
-            config, reconcile=options.reconcile, accept_loss=options.accept_loss
+            config,
+            reconcile=options.reconcile,
+            accept_loss=options.accept_loss,
+            adopt=options.adopt,
         )
         held.extend(result.held)
         return result

@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from attrition import disk, sources
+from attrition import disk, history, sources
 from attrition.config import Config
 from attrition.errors import Damaged, Unaccounted
 
@@ -85,6 +85,7 @@ class Ledger:
         self.held: list[str] = []
         self.deferred = 0
         self.starts_anew = record is None
+        self.is_adopted = False
         self._spools = ExitStack()
         self._gone: Counter[Digest] = Counter()
         self._withdrawn: dict[Digest, tuple[str, str]] = {}
@@ -188,7 +189,9 @@ class Ledger:
     def has_news(self) -> bool:
         """Would writing change anything?"""
         old = self.record
-        return old is None or bool(self.new_lines) or old["marks"] != self.marks
+        if old is None or self.new_lines or self.is_adopted:
+            return True
+        return bool(old["marks"] != self.marks)
 
     def write(self, now: str) -> disk.Record:
         """Commit all that is known, and the record that names it, as one.
@@ -223,7 +226,10 @@ class Ledger:
             "totals": totals,
             "sources": len(lines),
         }
-        return disk.commit(self.config.ingestion_record, files, record)
+        record = disk.commit(self.config.ingestion_record, files, record)
+        known = {"generation": record["generation"], "seal": record["seal"], "at": now}
+        history.save(self.config.history, "generations", [known])
+        return record
 
     def _check_rows(self, count: int, who: str) -> None:
         if count != len(self.rows):
@@ -286,22 +292,31 @@ class Ledger:
 # ---- the state on disk
 
 
+def _newest_generation(config: Config) -> tuple[int, str]:
+    """Return the newest record that was ever written, by its number and seal; (0, "") before that."""
+    found = history.read_generations(config.history, 1)
+    return (int(found[-1]["generation"]), str(found[-1]["seal"])) if found else (0, "")
+
+
 def contract(config: Config) -> str:
     """Hash what decides how a row reads: under another contract everything is read again."""
     return config.fingerprint("columns", "missing_markers")
 
 
-def read(config: Config, *, tidy: bool = True) -> Ledger:
+def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
     """Read what was ingested so far, verified; `tidy` finishes what a crash left.
 
-    Raises: Damaged when a file is not what the record says; nothing is ever started from scratch
-    in silence.
+    `adopt` takes over what a backup brought back, and goes on from there.
+
+    Raises: Damaged when a file is not what the record says, or all of it is older than what was last
+    written; nothing is ever started from scratch, or again, in silence.
     """
     folder = config.output_folder
     if tidy:
         disk.make_folder(folder)
         disk.finish_commit(folder)
-    mend = f"put the copy from a backup back, or move {folder} away to ingest every source again"
+    mend = "put the copy from a backup back, or have python fullprocess.py --repair mend it"
+    newest, seal = _newest_generation(config)
     try:
         record = disk.read_record(config.ingestion_record)
     except Damaged as error:
@@ -311,10 +326,26 @@ def read(config: Config, *, tidy: bool = True) -> Ledger:
         if there := [path.name for path in ours if path.exists()]:
             name = config.ingestion_record.name
             raise Damaged(f"{folder}: {', '.join(there)} without the record {name}; {mend}")
-        return Ledger(config)
+        found = Ledger(config)
+        found.generation = newest
+        if newest and not adopt:
+            raise Damaged(
+                f"{folder}: is empty, but {newest} generations of it were written; put the copy from a "
+                "backup back, or run python ingestion.py --adopt to ingest every source again"
+            )
+        return found
     if wrong := disk.damaged_outputs(folder, record):
         raise Damaged(f"{folder}: {', '.join(sorted(wrong))} not as written; {mend}")
     found = Ledger(config, record)
+    own = found.generation
+    if newest > own or (newest == own and seal != found.previous):
+        found.generation, found.is_adopted = max(own, newest), True
+        if not adopt:
+            raise Damaged(
+                f"{folder}: is generation {own} of {record['ingested_at']}, but another one, {newest}, "
+                "was the last to be written. If a backup was put back: python ingestion.py --adopt goes "
+                "on from it, and reads again what it does not know"
+            )
     for row in sources.read_cells(config.ingested_files):
         found.enter(Line(*row[:3], *map(int, row[3:7]), *row[7:]))  # type: ignore[arg-type]
     return found

@@ -19,7 +19,6 @@ from attrition import ledger as ledger_room
 from attrition.config import Columns
 from attrition.errors import AttritionError, Damaged, SourceError
 from attrition.ledger import Line
-from attrition.verdicts import merge
 from ingestion import ingest_new_data
 from tests import catalogue
 from tests.catalogue import GOOD, HEADER, ROWS, lines
@@ -165,43 +164,6 @@ def mutated_gzip(text, data):
 
 
 # ---- repeats, updates, conflicts
-
-LEFT, STAYED, OPEN = "1", "0", ""
-
-
-@pytest.mark.parametrize(
-    ("known", "arrives", "verdict"),
-    [
-        (None, OPEN, "accepted"),
-        (None, LEFT, "accepted"),
-        (OPEN, OPEN, "duplicate"),
-        (OPEN, STAYED, "accepted"),
-        (OPEN, LEFT, "accepted"),
-        (STAYED, OPEN, "duplicate"),
-        (STAYED, STAYED, "duplicate"),
-        (STAYED, LEFT, "accepted"),
-        (LEFT, OPEN, "duplicate"),
-        (LEFT, STAYED, "conflict"),
-        (LEFT, LEFT, "duplicate"),
-    ],
-)
-def test_merge_of_a_row_with_the_row_known(known, arrives, verdict):
-    key = ("acme", "1")
-    assert merge({} if known is None else {key: known}, [key], [arrives]) == [verdict]
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "verdicts"),
-    [
-        ([LEFT, LEFT], ["accepted", "duplicate"]),
-        ([OPEN, LEFT], ["duplicate", "accepted"]),
-        ([STAYED, OPEN], ["accepted", "duplicate"]),
-        ([LEFT, STAYED], ["conflict", "conflict"]),
-        ([LEFT, OPEN, STAYED], ["conflict", "accepted", "conflict"]),
-    ],
-)
-def test_merge_of_rows_of_one_source(outcomes, verdicts):
-    assert merge({}, ["acme"] * len(outcomes), outcomes) == verdicts
 
 
 def test_row_in_two_files_counts_once(empty_project):
@@ -552,7 +514,7 @@ def test_damaged_file_of_ours_stops_the_run(empty_project, name, harm):
             {"emptied": b"", "halved": data[: len(data) // 2], "flipped": flipped}[harm]
         )
     before = folder_bytes(empty_project)
-    with pytest.raises(Damaged, match=r"put the copy from a backup back, or move .* away"):
+    with pytest.raises(Damaged, match=r"put the copy from a backup back, or .* --repair"):
         ingest_new_data(empty_project)
     assert folder_bytes(empty_project) == before
 

@@ -217,6 +217,9 @@ def judge_file(config: Config, known: Ledger, path: Path, line: Line, stack: Exi
     except Refused as refused:
         verdict = DEFERRED if refused.unfinished and not settled else QUARANTINED
         return Judged(line._replace(verdict=verdict, reason=f"{refused.code}: {refused.reason}"))
+    except MemoryError as error:
+        told = "needs more memory than there is; lower max_source_mb, or take the file away"
+        raise SourceError(f"{line.source}: {told}") from error
     if judged.unfinished and not settled:
         reason = f"{judged.unfinished}: still being written"
         return Judged(line._replace(verdict=DEFERRED, reason=reason))

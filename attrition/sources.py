@@ -282,6 +282,8 @@ def _parquet_chunks(opened: Any) -> Iterator[Chunk]:
 def _parquet_errors() -> Iterator[None]:
     try:
         yield
+    except MemoryError:  # arrow's is an ArrowException too, but no fault of the file
+        raise
     except (pa.ArrowException, ValueError, OverflowError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Refused("BAD_PARQUET", f"not readable ({reason})", unfinished=True) from error

@@ -533,6 +533,23 @@ def test_inner_folder_that_cannot_be_listed_stops_nothing(empty_project, monkeyp
     assert [line["source"] for line in ledger(empty_project)] == ["a.csv", "private"]
 
 
+def test_file_that_needs_too_much_memory_is_held_and_the_others_go_on(empty_project, monkeypatch):
+    def fail(text, **_):
+        if text.read(1) == b"x":
+            raise MemoryError
+        return real(text)
+
+    real = sources.read_csv
+    monkeypatch.setattr(sources, "read_csv", fail)
+    put(empty_project, "a.csv", "x" * 99)
+    put(empty_project, "b.csv", GOOD)
+    result = ingest_new_data(empty_project)
+    assert result.held == (
+        "a.csv: needs more memory than there is; lower max_source_mb, or take the file away",
+    )
+    assert result.rows == 4
+
+
 def test_folder_that_is_not_there_is_told(empty_project):
     empty_project.input_folder.rmdir()
     with pytest.raises(AttritionError, match="cannot be listed"):

@@ -10,7 +10,7 @@ from attrition.errors import SourceError
 
 SQLITE_URL = "sqlite:///"
 BUSY_SECONDS = 5
-# A longer value is cut: the contract refuses it by then (`schema.MAX_TEXT`, `schema.MAX_DIGITS`).
+# A longer value is cut: the contract refuses it by then (`cells.MAX_TEXT`, `cells.MAX_DIGITS`).
 MAX_VALUE = 8192
 UNPRINTABLE = "\x01"  # before the hex digits of binary values, so that the contract refuses them
 

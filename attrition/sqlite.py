@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from attrition.config import Database
 from attrition.errors import SourceError
-from attrition.schema import number_text
+from attrition.cells import number_text
 from attrition.snapshots import (
     BUSY_SECONDS,
     MAX_VALUE,

@@ -17,7 +17,8 @@ from attrition import postgres, sqlite
 from attrition.config import Database
 from attrition.errors import SourceError
 from attrition.schema import Chunk
-from attrition.snapshots import Snapshot, sqlite_file
+from attrition.snapshots import Snapshot
+from attrition.snapshots import sqlite_file as sqlite_file  # part of what this room offers
 
 ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
 MAX_XIDS = 1 << 31  # how far apart PostgreSQL can compare transactions

@@ -9,7 +9,8 @@ speed:    a million rows from PostgreSQL beside an ADBC driver, both into arrow
 At the end the writers stop, every table is read whole once, and what was ingested has to be what SELECT
 tells: no row missed, none too many.
 
-Run: python -m benchmarks.databases [restarts | locks | speed] [--restarts 200] [--minutes 10] [--seed 0]
+Run: python -m benchmarks.databases [restarts] [locks] [speed] [--restarts 200] [--minutes 10]
+     [--rows 1000000] [--rounds 7] [--seed 0]
 """
 
 import argparse
@@ -35,13 +36,13 @@ import psycopg
 from attrition import config as configuration
 from attrition import databases
 from attrition.config import Config, Database
-from benchmarks.project import ROOT
 from tests.postgres import READER, Server, running
 
 ROWS = 30_000
 TABLE = """CREATE TABLE clients (corporation TEXT, lastmonth_activity INTEGER,
     lastyear_activity INTEGER, number_of_employees INTEGER, exited INTEGER, updated_at {time})"""
 INSERT = "INSERT INTO clients VALUES (?, ?, ?, ?, ?, ?)"
+MOST_TIMES_ADBC = 1.5
 COLUMNS = "corporation, lastmonth_activity, lastyear_activity, number_of_employees, exited"
 
 Change = tuple[str, str, list[Any]]
@@ -180,7 +181,9 @@ def write_postgres(server: Server, stop: threading.Event, seed: int, session: st
     return write(execute, stop.is_set, seed=seed, session=session, longest_s=0.1)
 
 
-def cut_off(server: Server, stop: threading.Event, seed: int, count: int, hits: Counter[str]) -> None:
+def cut_off(
+    server: Server, stop: threading.Event, seed: int, count: int, hits: Counter[str]
+) -> None:
     """Restart the server or end the reader's session, each time while it reads."""
     rng = random.Random(seed)
     reading = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND query LIKE 'COPY%%'"
@@ -330,23 +333,59 @@ def read_adbc(url: str, query: str) -> int:
         return sum(batch.num_rows for batch in cursor.fetch_record_batch())
 
 
-def timed(read: Callable[[], int], rows: int) -> float:
-    began = time.perf_counter()
-    assert read() == rows
-    return time.perf_counter() - began
-
-
 def readers(url: str) -> Iterator[tuple[str, Callable[[], int]]]:
     unordered = Database("crm", url, "clients")
     ordered = Database("crm", url, "clients", changed_column="updated_at")
+    query = "SELECT * FROM clients"
     yield "ours", lambda: read_ours(unordered)
+    yield "ADBC", lambda: read_adbc(url, query)
     yield "ours, in the order of the changes", lambda: read_ours(ordered)
-    if importlib.util.find_spec("adbc_driver_postgresql"):
-        query = "SELECT * FROM clients"
-        yield "ADBC", lambda: read_adbc(url, query)
-        ordered_query = f"{query} ORDER BY updated_at"
-        yield "ADBC, in the order of the changes", lambda: read_adbc(url, ordered_query)
-    yield "a look for news", lambda: bool(databases.probe(ordered, seconds=600)) * options_rows
+    yield (
+        "ADBC, in the order of the changes",
+        lambda: read_adbc(url, f"{query} ORDER BY updated_at"),
+    )
 
 
-options_rows = 1_000_000
+def speed(options: argparse.Namespace) -> int:
+    """Return 0 when ours takes at most 1.5 times as long, by the medians of rounds in turn."""
+    if not importlib.util.find_spec("adbc_driver_postgresql"):
+        print("nothing to compare with: pip install adbc-driver-postgresql", file=sys.stderr)
+        return 2
+    seconds: dict[str, list[float]] = {}
+    with running() as server:
+        server.execute(MILLION.format(rows=options.rows))
+        for _ in range(options.rounds + 1):  # the first warms the caches
+            for name, read in readers(server.url()):
+                began = time.perf_counter()
+                assert read() == options.rows, name
+                seconds.setdefault(name, []).append(time.perf_counter() - began)
+    medians = {name: statistics.median(found[1:]) for name, found in seconds.items()}
+    for name, median in medians.items():
+        spread = f"{min(seconds[name][1:]):.2f} to {max(seconds[name][1:]):.2f}"
+        print(f"{name}: {median:.2f} s for {options.rows:,} rows ({spread})")
+    ratios = [
+        medians[f"ours{how}"] / medians[f"ADBC{how}"]
+        for how in ("", ", in the order of the changes")
+    ]
+    print(f"ours takes {ratios[0]:.2f} times as long; in order {ratios[1]:.2f} times")
+    return int(max(ratios) > MOST_TIMES_ADBC)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Return 0 when all that was asked for held."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    modes = {"restarts": restarts, "locks": locks, "speed": speed}
+    parser.add_argument("modes", nargs="*", metavar="|".join(modes), default=list(modes))
+    parser.add_argument("--restarts", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    return max(modes[mode](options) for mode in options.modes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -585,6 +585,17 @@ def test_late_commit_with_an_old_time_and_number_is_read(postgres_crm):
         assert postgres_crm.mark(changed_column=name) != marks[name]
 
 
+def test_delete_made_up_for_by_an_insert_has_the_table_read_whole(postgres_crm):
+    """The server tells of it once the session that deleted is over."""
+    postgres_crm.insert(*(client(f"old{i}", i) for i in range(10)))
+    seen = postgres_crm.read()[2]
+    postgres_crm.execute("DELETE FROM clients WHERE corporation = 'old9'")
+    postgres_crm.insert(client("new", 9), client("newer", 10))
+    give_up = time.monotonic() + 10
+    while not postgres_crm.read(seen)[0]:
+        assert time.monotonic() < give_up
+
+
 def test_long_transaction_hides_nothing_of_its_own_or_of_others(postgres_crm):
     postgres_crm.insert(*(client(f"old{i}", i) for i in range(10)))
     with postgres_crm.table.connect() as slow:

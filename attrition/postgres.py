@@ -73,15 +73,13 @@ def _connect(database: Database, seconds: float) -> Any:
         "TimeZone": "UTC",
         "extra_float_digits": 1,
     }
-    given: dict[str, Any] = {"host": url.host, "port": url.port, "dbname": url.database}
+    given: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": limit_ms}
+    given |= {"host": url.host, "port": url.port, "dbname": url.database}
     given |= {"user": url.username, "password": url.password, **url.query}
     ours = (f"-c {name}={value}" for name, value in settings.items())
-    given["options"] = " ".join([given.get("options") or "", *ours])
+    given |= {"options": " ".join([given.get("options") or "", *ours]), "client_encoding": "UTF8"}
     connection = psycopg.connect(
         **{name: value for name, value in given.items() if value is not None},
-        client_encoding="UTF8",
-        connect_timeout=CONNECT_SECONDS,
-        tcp_user_timeout=limit_ms,
         cursor_factory=psycopg.ClientCursor,
     )
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ

@@ -324,6 +324,13 @@ def test_mark_ahead_of_the_data_has_the_table_read_whole(ten):
     assert ten.read(seen)[0]
 
 
+def test_newest_row_that_is_gone_has_the_table_read_whole(ten):
+    seen = ten.read()[2]
+    ten.execute("DELETE FROM clients WHERE corporation = 'old9'")
+    ten.insert(client("in between", 8))
+    assert ten.read(seen)[0]
+
+
 def test_table_is_read_whole_once_the_hours_of_the_config_have_passed(ten, clock):
     seen = ten.read()[2]
     clock(100, hours=23)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from attrition import cli, databases, disk, ledger, schema, sources, verdicts
+from attrition import cli, databases, disk, ledger, schema, snapshots, sources, verdicts
 from attrition.config import Config, Database
 from attrition.delimited import NotPlain
 from attrition.errors import AttritionError, SourceError
@@ -143,7 +143,7 @@ def check_nothing_left(config: Config, known: Ledger) -> None:
 
 def list_folder(config: Config) -> list[str]:
     """List the folder, one level deep for what is not taken, without the databases' own files."""
-    found = [databases.sqlite_file(database) for database in config.databases]
+    found = [snapshots.sqlite_file(database) for database in config.databases]
     ours = {path.name for path in found if path and path.parent == config.input_folder}
     ours |= {name + ending for name in ours for ending in ("-wal", "-shm", "-journal")}
     names = []

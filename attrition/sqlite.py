@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from attrition.cells import number_text
 from attrition.config import Database
 from attrition.errors import SourceError
-from attrition.cells import number_text
 from attrition.snapshots import (
     BUSY_SECONDS,
     MAX_VALUE,

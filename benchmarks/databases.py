@@ -19,7 +19,6 @@ import json
 import multiprocessing
 import random
 import sqlite3
-import statistics
 import sys
 import tempfile
 import threading
@@ -35,7 +34,6 @@ import psycopg
 from attrition import config as configuration
 from attrition import databases
 from attrition.config import Config, Database
-from benchmarks.project import ROOT
 from tests.postgres import READER, Server, running
 
 ROWS = 30_000
@@ -180,7 +178,9 @@ def write_postgres(server: Server, stop: threading.Event, seed: int, session: st
     return write(execute, stop.is_set, seed=seed, session=session, longest_s=0.1)
 
 
-def cut_off(server: Server, stop: threading.Event, seed: int, count: int, hits: Counter[str]) -> None:
+def cut_off(
+    server: Server, stop: threading.Event, seed: int, count: int, hits: Counter[str]
+) -> None:
     """Restart the server or end the reader's session, each time while it reads."""
     rng = random.Random(seed)
     reading = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND query LIKE 'COPY%%'"

@@ -224,8 +224,8 @@ def read_arrays(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def run_lock(path: Path) -> Iterator[None]:
-    """Hold the one lock of this installation for as long as the block lasts.
+def run_lock(path: Path) -> Iterator[int]:
+    """Hold the one lock of this installation for as long as the block lasts; yield its descriptor.
 
     The kernel frees it when the process dies, however it dies.
 
@@ -238,7 +238,7 @@ def run_lock(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy("another run is at work; nothing to do here") from error
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -29,11 +29,12 @@ Record = dict[str, Any]
 STAGING, COMMITTED = ".staging", ".committed"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 CHUNK = 1 << 20
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def utc_now() -> str:
     """Return the time as UTC ISO 8601, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return time.strftime(TIME, time.gmtime())
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -30,12 +30,11 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
-from attrition import access, answers, bodies, cli, dashboard, history, words
+from attrition import access, answers, bodies, cli, dashboard, health, words
 from attrition import config as configuration
 from attrition.bodies import ApiError
 from attrition.config import Config
 from attrition.disk import Record
-from attrition.errors import Damaged
 from attrition.shelf import NotReady, Production, Shelf
 
 if TYPE_CHECKING:
@@ -297,56 +296,29 @@ def figure_names() -> list[str]:
     return sorted(name[:-4] for name in record["outputs"] if name.endswith(".png"))
 
 
-@views.get("/health")
-def health() -> tuple[Record, int]:
+@views.get("/health", endpoint="health")
+def show_health() -> tuple[Record, int]:
     """Say whether requests can be answered, from what, and what a person should look at."""
-    config, shelf, production = state().config, state().shelf, state().production
-    status, code, release = "ok", 200, None
-    warnings: list[str] = []
-    try:
-        release = production.get()[0].id
-        warnings += filter(None, [production.problem])
-    except NotReady as error:
-        is_starting = error.code == "no_model"
-        status, code = ("starting", 200) if is_starting else ("degraded", 503)
-        warnings.append(str(error))
-    for path, script in (
-        (config.monitoring_record, "fullprocess.py"),
-        (config.assessment_record, "assessment.py"),
-        (config.diagnostics_record, "diagnostics.py"),
-        (config.report_record, "reporting.py"),
-    ):
-        try:
-            record = shelf.record(path, script)
-        except NotReady as error:
-            warnings += [str(error)] if error.code == "damaged" else []
-        else:
-            truth = dashboard.truth_of(record, release) if "truth" in record else None
-            if truth and truth["verdict"] == "degraded":
-                warnings.append("the model in production is no longer right")
-    try:
-        run = last_run(config)
-    except Damaged:
-        run = None
-        warnings.append("the history cannot be read")
-    if run and run["outcome"] == "failed":
-        warnings.append("the last run failed; its log says why")
-    if warnings and status == "ok":
-        status = "degraded"
-    ended_at = run and run["ended_at"]
     now = datetime.now(UTC)
+    found = health.look(state().config, state().shelf, state().production, now)
+    last, good_at = found.runs.last, found.runs.good_at
+    ended_at = last["ended_at"] if last else None
     return {
-        "status": status,
-        "release": release,
+        "status": found.status,
+        "release": found.release,
         "last_run_ended_at": ended_at,
-        "last_run_age_s": round(dashboard.seconds_since(ended_at, now)) if ended_at else None,
-        "warnings": warnings,
-    }, code
+        "last_run_age_s": age_s(ended_at, now),
+        "last_good_run_at": good_at,
+        "last_good_run_age_s": age_s(good_at, now),
+        "runs_of_last_day": dict(found.runs.counts),
+        "complaints": sorted({complaint.code for complaint in found.complaints}),
+        "warnings": [complaint.sentence for complaint in found.complaints],
+    }, 200 if found.answers else 503
 
 
-def last_run(config: Config) -> Record | None:
-    runs = history.read_runs(config.history, limit=1)
-    return runs[0] if runs else None
+def age_s(at: str | None, now: datetime) -> int | None:
+    """Return how long ago something was; 0 where the clock says that it is to come."""
+    return max(0, round(dashboard.seconds_since(at, now))) if at else None
 
 
 def optional(read: Callable[..., T], *args: Any) -> T | None:
@@ -366,8 +338,6 @@ def show_dashboard() -> str:
     def tell(read: Callable[..., T], *args: Any) -> T | None:
         try:
             return read(*args)
-        except Damaged:
-            problems.append("the history cannot be read")
         except NotReady as error:
             if error.code == "damaged":
                 problems.append(str(error))
@@ -387,10 +357,12 @@ def show_dashboard() -> str:
     is_cut = not manager and request.args.get("show") != "all"
     score, release_id = (release.score, release.id) if release else (None, None)
     truth = dashboard.truth_of(monitoring, release_id)
-    run = tell(last_run, config)
+    runs = health.of_runs(config, shelf, now)
+    problems += [complaint.sentence for complaint in runs.complaints]
     return render_template(
         "dashboard.html",
-        headline=dashboard.headline(score, truth, run, now),
+        headline=dashboard.headline(score, truth, runs.last, now),
+        runs=dashboard.runs(runs.good_at, runs.counts, now),
         problems=[words.finished(problem) for problem in dict.fromkeys(problems)],
         release=release_id,
         numbers=dashboard.numbers(assessment, config.currency),

@@ -3,7 +3,7 @@
 Reads:  production_deployment/current, ingesteddata/finaldata.csv, testdata/, the history
 Writes: production_deployment/monitoring.json, settled_rows.npz (the verdict that asks for training);
         reports/diagnostics.json, dependencies.json
-Run:    python diagnostics.py [--config PATH]
+Run:    python diagnostics.py [--config PATH] [--verify]
 """
 
 import logging
@@ -19,6 +19,7 @@ import pandas as pd
 
 from attrition import (
     cli,
+    damage,
     dependencies,
     disk,
     drift,
@@ -31,7 +32,7 @@ from attrition import (
     sources,
 )
 from attrition.config import Columns, Config
-from attrition.errors import Damaged, NoModel
+from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.metrics import Interval
 from attrition.releases import Release
 
@@ -428,9 +429,36 @@ def _diagnosis(record: disk.Record, *, fresh: bool) -> Diagnosis:
     )
 
 
+def verify(config: Config) -> int:
+    """Print a line for each thing that was verified; exit code 1 where something is wrong."""
+    with cli.marked(config, "verify"):
+        wrong = {each.path: each.problem for each in damage.find_all(config)}
+        for release_id in releases.list_ids(config.production_folder):
+            folder = config.releases / release_id
+            try:
+                releases.load_model(releases.read(config.production_folder, release_id))
+            except AttritionError as error:
+                wrong.setdefault(folder, str(error).removeprefix(f"{folder}: "))
+        there = damage.list_all(config)
+    for path in sorted({*there, *wrong}):
+        print(f"damaged  {path}: {wrong[path]}" if path in wrong else f"ok       {path}")
+    if not wrong:
+        return 0
+    print(
+        f"{len(wrong)} of {len({*there, *wrong})} damaged; python fullprocess.py --repair mends it"
+    )
+    return 1
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Look at the model, then describe everything, by hand."""
-    options = cli.parser(__doc__).parse_args(argv)
+    """Look at the model, then describe everything, by hand; or verify all that was ever written."""
+    parser = cli.parser(__doc__)
+    parser.add_argument(
+        "--verify", action="store_true", help="verify every release, record, output and the history"
+    )
+    options = parser.parse_args(argv)
+    if options.verify:
+        return cli.guard(options, verify)
     code = cli.run(options, "monitoring", monitor_model)
     return code or cli.run(options, "diagnostics", run_diagnostics)
 

@@ -150,7 +150,7 @@ def process(config: Config) -> Outcome:
                 perform("deployment", lambda c: deployment.refuse(c, why))
         perform("assessment", assessment.assess_clients)
         perform("diagnostics", lambda c: diagnostics.run_diagnostics(c, asking.result))
-    perform("reporting", reporting.write_report)
+    perform("reporting", lambda c: reporting.write_report(c, ingested.held))
     worked = any(not result.fresh for _, result in done)
     if worked:
         call_running_api(config)
@@ -273,7 +273,7 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mar
     elapsed_s = time.monotonic() - start
     with watch.undisturbed():
         ended = "held" if outcome.held else "done"
-        if outcome.worked or outcome.held or options.repair:
+        if outcome.worked or outcome.held or died or options.repair:
             reason = "\n".join([*lost, *outcome.held, outcome.told[0]][:3])
             keep_run(config, run_id, started_at, elapsed_s, ended, reason)
         keep_state(config, outcome, taken)

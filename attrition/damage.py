@@ -80,14 +80,12 @@ def find(config: Config) -> list[Damage]:
 
     Call it under the run lock.
     """
-    found = list(find_in_the_way(config))
-    if found:
-        return found
-    for folder in folders(config):
-        disk.finish_commit(folder)
-    found += find_in_unit(ingested(config), is_expected=_has_outputs(config))
-    found += find_in_history(config)
-    found += find_in_pointer(config)
+    in_the_way = list(find_in_the_way(config))
+    if not in_the_way:
+        for folder in folders(config):
+            disk.finish_commit(folder)
+    found = [*find_in_unit(ingested(config), is_expected=_has_outputs(config))]
+    found += [*find_in_history(config), *find_in_pointer(config)]
     is_deployed = os.path.lexists(config.current)
     for unit in candidate_units(config):
         found += find_in_unit(unit, is_expected=is_deployed)
@@ -95,7 +93,16 @@ def find(config: Config) -> list[Damage]:
         found += find_in_unit(unit, is_expected=False)
     for path in (config.last_run, config.dependencies):
         found += find_in_record(path)
-    return found
+    known = {each.path for each in in_the_way}
+    return [*in_the_way, *(each for each in found if each.path not in known)]
+
+
+def list_all(config: Config) -> list[Path]:
+    """Return every file, release and pointer that is there, in the order of the folders."""
+    paths = [*our_files(config), config.current]
+    paths += [config.production_folder / name for name in releases.LINKS]
+    paths += [config.releases / name for name in releases.list_ids(config.production_folder)]
+    return sorted(path for path in paths if os.path.lexists(path))
 
 
 def find_all(config: Config) -> list[Damage]:
@@ -157,7 +164,7 @@ def find_in_unit(unit: Unit, *, is_expected: bool) -> Iterator[Damage]:
         return
     for name, digest in record.get("outputs", {}).items():
         path = unit.record.with_name(name)
-        if not path.exists():
+        if not path.is_file():
             yield Damage(path, GONE, unit.follows)
         elif disk.sha256_file(path) != digest:
             yield Damage(path, CHANGED, unit.follows)

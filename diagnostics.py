@@ -431,7 +431,7 @@ def _diagnosis(record: disk.Record, *, fresh: bool) -> Diagnosis:
 
 def verify(config: Config) -> int:
     """Print a line for each thing that was verified; exit code 1 where something is wrong."""
-    with cli.marked(config, "verify"):
+    with disk.run_lock(config.lock):
         wrong = {each.path: each.problem for each in damage.find_all(config)}
         for release_id in releases.list_ids(config.production_folder):
             folder = config.releases / release_id

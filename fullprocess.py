@@ -47,10 +47,10 @@ def find_sources(config: Config) -> dict[str, str]:
 
 
 def find_products(config: Config) -> dict[str, str]:
-    """Hash what a run makes, the release in production included."""
+    """Hash what a run makes, all releases and the history included."""
     files = [*_files(config.output_folder), *_files(config.model_folder)]
-    files += [config.monitoring_record, config.settled_rows]
-    files += _files(config.releases / _pointer(config))
+    files += [config.monitoring_record, config.settled_rows, config.history]
+    files += _files(config.releases)
     files += [config.risk_scores, config.contact_list, config.assessment_record]
     files += [config.diagnostics_record, config.report, config.report_record]
     return {_shown(path): _hash(path) for path in files} | {"current": _pointer(config)}

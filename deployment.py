@@ -8,6 +8,7 @@ Run:    python deployment.py [--config PATH] [--list | --rollback [RELEASE]]
 
 import logging
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def _find_decision(config: Config, **inputs: str) -> Deployment | None:
     record = disk.read_record(current.folder / releases.DECISION)
     if record is None or not inputs.items() <= record["inputs"].items():
         return None
+    releases.collect(config.production_folder)
     return _result(config, _keep(config, {**record, "release": current.id}), fresh=True)
 
 
@@ -196,7 +198,8 @@ def roll_back(config: Config, release_id: str | None) -> str:
         release_id = older[-1]
     releases.activate(config.production_folder, release_id)
     now = disk.utc_now()
-    row: dict[str, Any] = {"at": now, "made": f"{now} {release_id}", "action": "rolled back"}
+    made = f"{now} {time.time_ns()} {release_id}"
+    row: dict[str, Any] = {"at": now, "made": made, "action": "rolled back"}
     row |= {"release": release_id, "reason": f"by hand, from {current}"}
     history.save(config.history, "deployments", [row])
     return release_id
@@ -242,7 +245,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.list:
             print(list_releases(config))
             return 0
-        with disk.run_lock(config.lock):
+        with cli.marked(config, "rollback"):
             print(f"in production: {roll_back(config, options.rollback or None)}")
         return 0
 

@@ -11,6 +11,7 @@ import csv
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from matplotlib.figure import Figure
 from reportlab.lib.units import mm
 from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, Spacer
 
-from attrition import charts, cli, disk, history, pages, releases, words
+from attrition import charts, cli, disk, health, history, pages, releases, watch, words
 from attrition.config import Config
-from attrition.errors import NoModel
+from attrition.errors import Damaged, NoModel
 from attrition.pages import Story
 
 Row = Mapping[str, Any]
@@ -63,6 +64,9 @@ class Facts:
     missing: Sequence[Row] = ()
     deployments: Sequence[Row] = ()
     runs: Sequence[Row] = ()
+    held: Sequence[str] = ()
+    good_at: str | None = None
+    overdue_minutes: float = 60
     currency: str = "EUR"
     capacity: int = 100
     order: str = "risk"
@@ -81,8 +85,21 @@ class Facts:
 
     @property
     def warnings(self) -> list[str]:
-        found = (*self.training.get("warnings", ()), *self.score.get("warnings", ()))
+        found = [f"could not be read: {source}" for source in self.held]
+        found += [complaint.sentence for complaint in filter(None, [self.overdue])]
+        found += [*self.training.get("warnings", ()), *self.score.get("warnings", ())]
         return list(dict.fromkeys(words.finished(warning) for warning in found))
+
+    @property
+    def overdue(self) -> health.Complaint | None:
+        """Complain when the good run before this report was too long before it."""
+        if not self.good_at or not self.as_of:
+            return None
+        return health.check_overdue(self.good_at, self.overdue_minutes, self.now)
+
+    @property
+    def now(self) -> datetime:
+        return datetime.fromisoformat(self.as_of)
 
     @property
     def sets(self) -> dict[str, Row]:
@@ -321,8 +338,16 @@ def operations_section(facts: Facts, png: Pictures) -> Story:
         *pages.titled("How long the steps take", durations),
         *pages.titled("Dependencies", *packages),
         *pages.titled("Deployments, newest first", pages.deployment_table(deployments)),
-        *pages.titled("Runs, newest first", pages.run_table(runs)),
+        *pages.titled("Runs, newest first", pages.small(runs_lately(facts)), pages.run_table(runs)),
     ]
+
+
+def runs_lately(facts: Facts) -> str:
+    """Say when the last good run before this one was, and what became of the others of its day."""
+    good_at = words.moment(facts.good_at) if facts.good_at else "none that is known"
+    lately = words.runs(health.tally(facts.runs, facts.now)) if facts.as_of else ""
+    lately = lately or "every run went as it should"
+    return f"The last good run before this report: {good_at}. In the day before it: {lately}."
 
 
 def dependencies(found: Row) -> Story:
@@ -376,10 +401,13 @@ def build_pdf(facts: Facts, png: Pictures) -> tuple[bytes, int]:
 # ---- the step
 
 
-def write_report(config: Config) -> Report:
-    """Draw the figures and write the PDF, unless both stand already for the same inputs."""
+def write_report(config: Config, held: Sequence[str] | None = None) -> Report:
+    """Draw the figures and write the PDF, unless both stand already for the same inputs.
+
+    held: the sources that cannot be read now; None for those of the last run.
+    """
     disk.finish_commit(config.reports_folder)
-    facts = read_facts(config)
+    facts = read_facts(config, held)
     # Not the runs: each run would ask for a new report of itself.
     shown = {name: list(getattr(facts, name)) for name in ("scores", "missing", "deployments")}
     read = (
@@ -391,6 +419,7 @@ def write_report(config: Config) -> Report:
     )
     inputs = {
         "release": facts.release or "",
+        "held": disk.sha256_bytes("\n".join(facts.held).encode()) if facts.held else "",
         "history": disk.sha256_bytes(disk.encode(shown)),
         "settings": config.fingerprint("currency", "contact_capacity", "contact_order"),
         **{path.name: disk.sha256_file(path) for path in read},
@@ -411,7 +440,7 @@ def _report(record: Row, *, fresh: bool) -> Report:
     return Report(pages, figures, listed, fresh, str(record["seal"]))
 
 
-def read_facts(config: Config) -> Facts:
+def read_facts(config: Config, held: Sequence[str] | None = None) -> Facts:
     """Read all that the other steps wrote.
 
     Raises: Damaged when a record or the release in production is not what was written.
@@ -432,11 +461,23 @@ def read_facts(config: Config) -> Facts:
         scores=history.read_scores(config.history),
         missing=history.read_missing(config.history),
         deployments=history.read_deployments(config.history),
-        runs=history.read_runs(config.history, HISTORY_SHOWN),
+        runs=history.read_runs(config.history, health.RUNS_READ),
+        held=tuple(last_held(config) if held is None else held),
+        good_at=watch.last_good_at(config),
+        overdue_minutes=config.overdue_minutes,
         currency=config.currency,
         capacity=config.contact_capacity,
         order=config.contact_order,
     )
+
+
+def last_held(config: Config) -> list[str]:
+    """Return the sources that the last run could not read."""
+    try:
+        record = disk.read_record(config.last_run)
+    except Damaged:
+        return []  # said by every run, and made again
+    return list(record.get("held", [])) if record else []
 
 
 def read_contacts(path: Path) -> list[dict[str, str]]:

@@ -29,11 +29,12 @@ Record = dict[str, Any]
 STAGING, COMMITTED = ".staging", ".committed"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 CHUNK = 1 << 20
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def utc_now() -> str:
     """Return the time as UTC ISO 8601, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return time.strftime(TIME, time.gmtime())
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -224,8 +225,8 @@ def read_arrays(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def run_lock(path: Path) -> Iterator[None]:
-    """Hold the one lock of this installation for as long as the block lasts.
+def run_lock(path: Path) -> Iterator[int]:
+    """Hold the one lock of this installation for as long as the block lasts; yield its descriptor.
 
     The kernel frees it when the process dies, however it dies.
 
@@ -238,7 +239,7 @@ def run_lock(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy("another run is at work; nothing to do here") from error
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

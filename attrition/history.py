@@ -137,8 +137,8 @@ def _explained(path: Path) -> Iterator[None]:
         raise Damaged(f"{path}: the history cannot be read ({error}); {MEND}") from error
 
 
-def _begin(path: Path) -> None:
-    """Make an empty history, whole or not at all: an empty file is damage."""
+def begin(path: Path) -> None:
+    """Make a history without a row, whole or not at all: an empty file is damage."""
     disk.make_folder(path.parent)
     made = path.with_name(f".{path.name}.new")
     made.unlink(missing_ok=True)
@@ -159,7 +159,7 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
     """
     with _explained(path):
         if not os.path.lexists(path):
-            _begin(path)
+            begin(path)
         _check_file(path)
         uri = f"{path.absolute().as_uri()}?mode=rw"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as connection:
@@ -286,7 +286,7 @@ def check(path: Path) -> None:
 
 def salvage(damaged: Path, path: Path) -> int:
     """Save the rows of a damaged history that are still as they were saved; return how many."""
-    _begin(path)
+    begin(path)
     saved = 0
     for table in TABLES:
         rows = list(_readable(damaged, table))

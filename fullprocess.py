@@ -109,8 +109,10 @@ class Outcome:
     waiting: bool
 
 
-def process(config: Config) -> Outcome:
+def process(config: Config, *, adopt: bool = False) -> Outcome:
     """Run what is not fresh; a step that cannot do its work leaves what worked before it.
+
+    `adopt` goes on from ingested rows that were put back from a backup, or set aside.
 
     Raises: AttritionError.
     """
@@ -129,7 +131,7 @@ def process(config: Config) -> Outcome:
         done.append((name, result))
         return result
 
-    ingested = perform("ingestion", ingestion.ingest_new_data)
+    ingested = perform("ingestion", lambda c: ingestion.ingest_new_data(c, adopt=adopt))
     if ingested.rows == 0:
         raise AttritionError(
             f"{config.input_folder}: no usable row so far; put files there whose header names "
@@ -264,7 +266,7 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mar
                 cli.keep_death(config, died)
             taken = find_sources(config)  # before they are read: what arrives meanwhile is news
             check_state(config)
-            outcome = process(config)
+            outcome = process(config, adopt=options.repair)
             lost += repair.finish(config) if options.repair else []
             check_made(config)
     except BaseException as error:

@@ -85,6 +85,7 @@ def _mend_history(config: Config, mended: Mended) -> None:
 def _mend_ingested(config: Config, mended: Mended) -> None:
     unit = damage.ingested(config)
     there = [config.final_data, config.ingested_files, config.rejected]
+    there += [config.withdrawn, config.table_rows]
     is_expected = any(path.exists() for path in there)
     found = list(damage.find_in_unit(unit, is_expected=is_expected))
     if not found:

@@ -17,7 +17,8 @@ from attrition import postgres, sqlite
 from attrition.config import Database
 from attrition.errors import SourceError
 from attrition.schema import Chunk
-from attrition.snapshots import Snapshot, sqlite_file
+from attrition.snapshots import Snapshot
+from attrition.snapshots import sqlite_file as sqlite_file  # part of what this room offers
 
 ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
 MAX_XIDS = 1 << 31  # how far apart PostgreSQL can compare transactions
@@ -54,15 +55,16 @@ def probe(database: Database, *, seconds: float) -> str:
     """Return a mark that changes when a table has news, at the cost of one pass over it.
 
     Of SQLite it hashes the file. Of a PostgreSQL table it adds up the transactions that wrote its
-    rows, of a view the hashes of its rows: an update that keeps the number of rows and the newest time
-    is seen as well.
+    rows, of a view the hashes of its rows: a change that leaves the number of rows and the newest time
+    alone is seen as well. A file or a server that takes too long is an error, not a table without news.
 
     Raises: SourceError.
     """
     mark = identity(database)
     if sqlite_file(database) is not None:
         with _told(database):
-            return " ".join([mark, *sqlite.hash_files(sqlite.existing_file(database))])
+            file = sqlite.existing_file(database)
+            return f"{mark} {sqlite.hash_files(file, seconds=seconds)}"
     import sqlalchemy as sa
 
     with _opened(database, seconds) as found, _told(database):
@@ -148,13 +150,13 @@ def _look(found: Snapshot, database: Database, moment: datetime) -> Seen:
     query = sa.select(count, sa.func.count(changed), found.newest).select_from(found.table)
     seen["rows"], timed, newest = found.ask(query)
     kind = found.kind or ("number" if isinstance(newest, int | float) else "text")
-    bound, until = find_bound(newest, kind, timedelta(hours=database.overlap_hours), moment)
+    bound, until = find_bound(newest, kind, database.overlap_hours, moment)
     if bound is not None:
         seen["below"], seen["digest"] = _below(found, bound)
     return seen | {"nulls": seen["rows"] - timed, "bound": bound, "until": until}
 
 
-def find_bound(newest: Any, kind: str, overlap: timedelta, moment: datetime) -> tuple[Any, Any]:
+def find_bound(newest: Any, kind: str, overlap_hours: float, moment: datetime) -> tuple[Any, Any]:
     """Return from where to read the next time, and up to where all has been seen; None to read all.
 
     Of a time it is the overlap before the newest, and never in the future, which would hide all that
@@ -162,11 +164,11 @@ def find_bound(newest: Any, kind: str, overlap: timedelta, moment: datetime) -> 
     on from the newest itself.
 
     >>> april = datetime(2026, 4, 1, tzinfo=UTC)
-    >>> find_bound("2026-03-01 12:00:00+00:00", "time", timedelta(hours=1), april)
+    >>> find_bound("2026-03-01 12:00:00+00:00", "time", 1, april)
     ('2026-03-01 11:00:00+00:00', '2026-03-01 12:00:00+00:00')
-    >>> find_bound("2026-03-01T12:00Z", "text", timedelta(hours=1), april)
+    >>> find_bound("2026-03-01T12:00Z", "text", 1, april)
     ('2026-02-28', '2026-03-01T12:00Z')
-    >>> find_bound(7, "number", timedelta(hours=1), april)
+    >>> find_bound(7, "number", 1, april)
     (7, 7)
     """
     if newest is None or str(newest).lstrip("-").lower() in ("nan", "inf", "infinity"):
@@ -174,6 +176,7 @@ def find_bound(newest: Any, kind: str, overlap: timedelta, moment: datetime) -> 
     if kind == "number":
         return newest, newest
     try:
+        overlap = timedelta(hours=overlap_hours)
         if kind == "time":
             return _time_bound(str(newest), overlap, moment)
         day = date.fromisoformat(str(newest)[:10])
@@ -193,10 +196,14 @@ def _time_bound(newest: str, overlap: timedelta, moment: datetime) -> tuple[str,
 
 
 def _below(found: Snapshot, bound: Any) -> tuple[int, str]:
-    """Count and digest the rows below a bound, which the next look does not mean to read."""
+    """Count the rows below a bound, which the next look does not mean to read; and digest them.
+
+    There is no need of a digest where the server itself tells which rows are fresh.
+    """
     import sqlalchemy as sa
 
-    query = sa.select(sa.func.count(), *found.digest).select_from(found.table)
+    sums = found.digest if found.xid is None else []
+    query = sa.select(sa.func.count(), *sums).select_from(found.table)
     count, *digest = found.ask(query.where(found.table.c[found.changes] < _literal(bound)))
     return count, _hash(digest)
 

@@ -73,15 +73,13 @@ def _connect(database: Database, seconds: float) -> Any:
         "TimeZone": "UTC",
         "extra_float_digits": 1,
     }
-    given: dict[str, Any] = {"host": url.host, "port": url.port, "dbname": url.database}
+    given: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": limit_ms}
+    given |= {"host": url.host, "port": url.port, "dbname": url.database}
     given |= {"user": url.username, "password": url.password, **url.query}
     ours = (f"-c {name}={value}" for name, value in settings.items())
-    given["options"] = " ".join([given.get("options") or "", *ours])
+    given |= {"options": " ".join([given.get("options") or "", *ours]), "client_encoding": "UTF8"}
     connection = psycopg.connect(
         **{name: value for name, value in given.items() if value is not None},
-        client_encoding="UTF8",
-        connect_timeout=CONNECT_SECONDS,
-        tcp_user_timeout=limit_ms,
         cursor_factory=psycopg.ClientCursor,
     )
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -89,11 +87,12 @@ def _connect(database: Database, seconds: float) -> Any:
     return connection
 
 
-# Which table of which server this is, and the oldest transaction that is not over.
+# Which table of which server this is, how many rows it ever lost, and the oldest transaction that is not
+# over. Deletes are counted when their session gets to it, and from nought after a crash: a hint.
 PLACE = """SELECT relkind, system_identifier || '/' || timeline_id, oid || '/' ||
-    coalesce(pg_relation_filenode(oid), 0), pg_snapshot_xmin(pg_current_snapshot())::text
+    coalesce(pg_relation_filenode(oid), 0), pg_stat_get_tuples_deleted(oid),
+    pg_snapshot_xmin(pg_current_snapshot())::text
     FROM pg_class, pg_control_system(), pg_control_checkpoint() WHERE oid = to_regclass(%s)"""
-
 XMIN_NUMBER = "t.xmin::text::bigint"
 ROW_HASH = "hashtextextended(t.*::text, 0)"
 
@@ -124,7 +123,7 @@ def open_table(database: Database, seconds: float, stack: ExitStack) -> Snapshot
     types = {column.name: column.type_code for column in cursor.description or ()}
     table = named_table(database, tuple(types))
     name = dialect.identifier_preparer.format_table(table.element).replace("%%", "%")
-    kind, server, relation, xid = cursor.execute(PLACE, [name]).fetchone()
+    kind, server, relation, deleted, xid = cursor.execute(PLACE, [name]).fetchone()
     by_xmin = kind in KEEPS_XMIN
     changes = kind_of(types[database.changed_column]) if database.changed_column else ""
     changed = table.c[database.changed_column] if changes else None
@@ -149,7 +148,7 @@ def open_table(database: Database, seconds: float, stack: ExitStack) -> Snapshot
         ask=ask,
         batches=lambda query: _parsed(_copied(connection.pgconn, written(query), end)),
         digest=[sa.func.sum(sa.literal_column(XMIN_NUMBER if by_xmin else ROW_HASH))],
-        place={"server": server, "relation": relation},
+        place={"server": server, "relation": relation, "deleted": deleted},
         xid=int(xid) if by_xmin else None,
     )
 

@@ -22,6 +22,7 @@ from attrition.snapshots import (
 )
 
 FETCH_ROWS = 25_000
+HASHED_BYTES = 4 << 20
 MAX_ROW_BYTES = 64 << 20
 STEPS_BETWEEN_LOOKS = 20_000  # at the clock; of SQLite's machine
 
@@ -33,17 +34,24 @@ def existing_file(database: Database) -> Path:
     return file
 
 
-def hash_files(file: Path) -> list[str]:
+def hash_files(file: Path, *, seconds: float) -> str:
     """Hash a database with its write-ahead log and journal.
 
     Never while a connection is open: closing any descriptor of the file frees its locks.
+
+    Raises: OSError, also when it takes longer than it may.
     """
-    hashes = []
+    end = time.monotonic() + seconds
+    digest = hashlib.sha256()
     for path in (Path(f"{file}{ending}") for ending in ("", "-wal", "-journal")):
         if path.is_file() and path.stat().st_size:
+            digest.update(path.name.encode())
             with path.open("rb") as opened:
-                hashes.append(hashlib.file_digest(opened, "sha256").hexdigest())
-    return hashes
+                while chunk := opened.read(HASHED_BYTES):
+                    digest.update(chunk)
+                    if time.monotonic() > end:
+                        raise TimeoutError(f"{path} cannot be hashed in {seconds:g} seconds")
+    return digest.hexdigest()
 
 
 def open_table(database: Database, seconds: float, stack: ExitStack) -> Snapshot:
@@ -134,10 +142,7 @@ def _cut(column: Any) -> Any:
 
 
 def text_array(values: Sequence[Any]) -> Any:
-    """Write a column of SQLite's values as the text that a CSV would hold: a `pa.string()` array.
-
-    Raises: sqlite3.DataError where a text is not Unicode.
-    """
+    """Write a column of SQLite's values as the text that a CSV would hold: a `pa.string()` array."""
     import pyarrow as pa
 
     kinds = set(map(type, values)) - {type(None)}

@@ -9,7 +9,8 @@ speed:    a million rows from PostgreSQL beside an ADBC driver, both into arrow
 At the end the writers stop, every table is read whole once, and what was ingested has to be what SELECT
 tells: no row missed, none too many.
 
-Run: python -m benchmarks.databases [restarts | locks | speed] [--restarts 200] [--minutes 10] [--seed 0]
+Run: python -m benchmarks.databases [restarts] [locks] [speed] [--restarts 200] [--minutes 10]
+     [--rows 1000000] [--rounds 7] [--seed 0]
 """
 
 import argparse
@@ -19,6 +20,7 @@ import json
 import multiprocessing
 import random
 import sqlite3
+import statistics
 import sys
 import tempfile
 import threading
@@ -38,9 +40,12 @@ from tests.postgres import READER, Server, running
 
 ROWS = 30_000
 TABLE = """CREATE TABLE clients (corporation TEXT, lastmonth_activity INTEGER,
-    lastyear_activity INTEGER, number_of_employees INTEGER, exited INTEGER, updated_at {time})"""
-INSERT = "INSERT INTO clients VALUES (?, ?, ?, ?, ?, ?)"
-COLUMNS = "corporation, lastmonth_activity, lastyear_activity, number_of_employees, exited"
+    lastyear_activity INTEGER, number_of_employees INTEGER, exited INTEGER, updated_at {time},
+    filler TEXT DEFAULT '{filler}')"""
+FILLER = "x" * 500  # more than the buffers between a server and its reader hold: it has to wait
+NAMED = "corporation, lastmonth_activity, lastyear_activity, number_of_employees, exited"
+INSERT = f"INSERT INTO clients ({NAMED}, updated_at) VALUES (?, ?, ?, ?, ?, ?)"
+MOST_TIMES_ADBC = 1.5
 
 Change = tuple[str, str, list[Any]]
 
@@ -123,17 +128,25 @@ def make_config(folder: Path, url: str) -> Config:
     table |= {"on_delete": "remove", "overlap_hours": 0.01}
     folders = ("input_folder", "output_folder", "test_data", "output_model", "prod_deployment")
     settings: dict[str, Any] = {f"{name}_path": name for name in folders}
+    settings |= {"columns": {"numeric": NAMED.split(", ")[1:4], "ignore": ["filler"]}}
     (folder / "input_folder").mkdir()
     (folder / "config.json").write_text(json.dumps(settings | {"databases": [table]}))
     return configuration.load(folder / "config.json")
 
 
-def ingest(config: Config, *more: str) -> int:
-    """Run the step once, quietly; return its exit code, 1 where the table could not be read."""
-    import ingestion
+def ingest(config: Config, *, reconcile: bool = False) -> str:
+    """Run the step once; return why the table could not be read, "" where it could."""
+    from ingestion import ingest_new_data
 
-    with contextlib.redirect_stdout(sys.stderr):
-        return ingestion.main(["--config", str(config.file), *more])
+    return " ".join(ingest_new_data(config, reconcile=reconcile).held)
+
+
+def outcome(held: str) -> str:
+    """Say what became of a run: a reader that was connected was cut off."""
+    if not held:
+        return "succeeded"
+    is_cut = "closed the connection" in held or "terminating connection" in held
+    return "cut off" if is_cut and "connection failed" not in held else "not let in"
 
 
 def compare(config: Config, wanted: set[tuple[str, ...]]) -> tuple[int, int]:
@@ -147,18 +160,17 @@ def compare(config: Config, wanted: set[tuple[str, ...]]) -> tuple[int, int]:
 
 def finish(config: Config, wanted: set[tuple[str, ...]]) -> int:
     """Ingest once plainly and once whole, now that all is quiet; say what was missed."""
-    codes = [ingest(config)]
+    held = ingest(config)
     plain = compare(config, wanted)
-    codes.append(ingest(config, "--reconcile"))
+    held += ingest(config, reconcile=True)
     missed, extra = compare(config, wanted)
     print(f"the next plain run: {plain[0]} rows missed, {plain[1]} too many, of {len(wanted):,}")
-    print(f"after a whole reading: {missed} missed, {extra} too many")
-    return int(any(codes) or missed > 0 or extra > 0)
+    print(f"after a whole reading: {missed} missed, {extra} too many {held}")
+    return int(bool(held) or plain[0] > 0 or missed > 0 or extra > 0)
 
 
-def told(runs: Counter[int], done: Counter[str]) -> None:
-    print(f"{runs[0]} ingestions succeeded, {runs[1]} were held")
-    print("rows: " + ", ".join(f"{count:,} {name}" for name, count in sorted(done.items())))
+def told(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
 
 
 # ---- PostgreSQL
@@ -178,31 +190,29 @@ def write_postgres(server: Server, stop: threading.Event, seed: int, session: st
     return write(execute, stop.is_set, seed=seed, session=session, longest_s=0.1)
 
 
-def cut_off(
-    server: Server, stop: threading.Event, seed: int, count: int, hits: Counter[str]
-) -> None:
+def cut_off(server: Server, stop: threading.Event, seed: int, done: Counter[str]) -> None:
     """Restart the server or end the reader's session, each time while it reads."""
     rng = random.Random(seed)
-    reading = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND query LIKE 'COPY%%'"
-    while sum(hits.values()) < count and not stop.is_set():
+    reading = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND state = 'active' "
+    reading += "AND query LIKE 'COPY%%'"
+    while not stop.is_set():
         with server.connect(autocommit=True) as connection:
             while connection.execute(reading, [READER]).fetchone() == (0,) and not stop.is_set():
                 time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.02))
         if rng.random() < 0.5:
             server.restart()
-            hits["restarts"] += 1
+            done["restarts"] += 1
         else:
-            hits["terminated"] += server.terminate()
-        stop.wait(rng.uniform(0, 1.5))
+            done["sessions ended"] += server.terminate()
+        stop.wait(rng.uniform(0, 2))
 
 
 def restarts(options: argparse.Namespace) -> int:
     """Return 0 when nothing was missed."""
-    done, runs, hits, stop = Counter[str](), Counter[int](), Counter[str](), threading.Event()
+    done, runs, cuts, stop = Counter[str](), Counter[str](), Counter[str](), threading.Event()
     end = time.monotonic() + options.minutes * 60
     with running() as server, tempfile.TemporaryDirectory() as folder:
-        server.execute(TABLE.format(time="TIMESTAMPTZ"))
+        server.execute(TABLE.format(time="TIMESTAMPTZ", filler=FILLER))
         with server.connect() as connection, connection.cursor() as cursor:
             cursor.executemany(INSERT.replace("?", "%s"), first_rows(options.seed))
         config = make_config(Path(folder), server.url())
@@ -212,20 +222,20 @@ def restarts(options: argparse.Namespace) -> int:
             done.update(write_postgres(server, stop, options.seed, session))
 
         threads = [threading.Thread(target=writer, args=[n]) for n in ("writer", "late1", "late2")]
-        cutter = threading.Thread(
-            target=cut_off, args=[server, stop, options.seed, options.restarts, hits]
-        )
-        for thread in (*threads, cutter):
+        threads.append(threading.Thread(target=cut_off, args=[server, stop, options.seed, cuts]))
+        for thread in threads:
             thread.start()
-        while time.monotonic() < end or cutter.is_alive():
-            runs[ingest(config)] += 1
+        began = time.monotonic()
+        while time.monotonic() < end or runs["cut off"] < options.restarts:
+            runs[outcome(ingest(config))] += 1
+        minutes = (time.monotonic() - began) / 60
         stop.set()
-        for thread in (*threads, cutter):
+        for thread in threads:
             thread.join()
-        print(f"PostgreSQL: {dict(hits)} in mid-read, in {options.minutes:g} minutes or more")
-        told(runs, done)
+        print(f"PostgreSQL, {minutes:.1f} minutes: {told(cuts)}; ingestions: {told(runs)}")
+        print(f"rows: {told(done)}")
         with server.connect() as connection:
-            rows = connection.execute(f"SELECT {COLUMNS} FROM clients".encode()).fetchall()
+            rows = connection.execute(f"SELECT {NAMED} FROM clients".encode()).fetchall()
         return finish(config, as_text(rows))
 
 
@@ -275,11 +285,11 @@ def hold_locks(path: Path, stop: Any, seed: int, answer: Any) -> None:
 def locks(options: argparse.Namespace) -> int:
     """Return 0 when nothing was missed."""
     context = multiprocessing.get_context("spawn")
-    runs, done = Counter[int](), Counter[str]()
+    runs, done = Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "crm.sqlite")
         connection = connect_sqlite(path)
-        connection.execute(TABLE.format(time="TEXT"))
+        connection.execute(TABLE.format(time="TEXT", filler=""))
         connection.execute("BEGIN")
         connection.executemany(INSERT, first_rows(options.seed))
         connection.execute("COMMIT")
@@ -294,16 +304,17 @@ def locks(options: argparse.Namespace) -> int:
             other.start()
         end = time.monotonic() + options.minutes * 60
         while time.monotonic() < end:
-            runs[ingest(config)] += 1
+            runs[outcome(ingest(config))] += 1
         stop.set()
         for _ in others:
             done.update(answer.get())
         for other in others:
             other.join()
-        print(f"SQLite: {done.pop('locks held', 0)} locks held, in {options.minutes:g} minutes")
-        told(runs, done)
+        locked = f"{done.pop('locks held', 0)} locks held"
+        print(f"SQLite, {options.minutes:g} minutes: {locked}; ingestions: {told(runs)}")
+        print(f"rows: {told(done)}")
         connection = connect_sqlite(path)
-        rows = connection.execute(f"SELECT {COLUMNS} FROM clients").fetchall()
+        rows = connection.execute(f"SELECT {NAMED} FROM clients").fetchall()
         connection.close()
         return finish(config, as_text(rows))
 
@@ -330,23 +341,59 @@ def read_adbc(url: str, query: str) -> int:
         return sum(batch.num_rows for batch in cursor.fetch_record_batch())
 
 
-def timed(read: Callable[[], int], rows: int) -> float:
-    began = time.perf_counter()
-    assert read() == rows
-    return time.perf_counter() - began
-
-
 def readers(url: str) -> Iterator[tuple[str, Callable[[], int]]]:
     unordered = Database("crm", url, "clients")
     ordered = Database("crm", url, "clients", changed_column="updated_at")
+    query = "SELECT * FROM clients"
     yield "ours", lambda: read_ours(unordered)
+    yield "ADBC", lambda: read_adbc(url, query)
     yield "ours, in the order of the changes", lambda: read_ours(ordered)
-    if importlib.util.find_spec("adbc_driver_postgresql"):
-        query = "SELECT * FROM clients"
-        yield "ADBC", lambda: read_adbc(url, query)
-        ordered_query = f"{query} ORDER BY updated_at"
-        yield "ADBC, in the order of the changes", lambda: read_adbc(url, ordered_query)
-    yield "a look for news", lambda: bool(databases.probe(ordered, seconds=600)) * options_rows
+    yield (
+        "ADBC, in the order of the changes",
+        lambda: read_adbc(url, f"{query} ORDER BY updated_at"),
+    )
 
 
-options_rows = 1_000_000
+def speed(options: argparse.Namespace) -> int:
+    """Return 0 when ours takes at most 1.5 times as long, by the medians of rounds in turn."""
+    if not importlib.util.find_spec("adbc_driver_postgresql"):
+        print("nothing to compare with: pip install adbc-driver-postgresql", file=sys.stderr)
+        return 2
+    seconds: dict[str, list[float]] = {}
+    with running() as server:
+        server.execute(MILLION.format(rows=options.rows))
+        for _ in range(options.rounds + 1):  # the first warms the caches
+            for name, read in readers(server.url()):
+                began = time.perf_counter()
+                assert read() == options.rows, name
+                seconds.setdefault(name, []).append(time.perf_counter() - began)
+    medians = {name: statistics.median(found[1:]) for name, found in seconds.items()}
+    for name, median in medians.items():
+        spread = f"{min(seconds[name][1:]):.2f} to {max(seconds[name][1:]):.2f}"
+        print(f"{name}: {median:.2f} s for {options.rows:,} rows ({spread})")
+    ratios = [
+        medians[f"ours{how}"] / medians[f"ADBC{how}"]
+        for how in ("", ", in the order of the changes")
+    ]
+    print(f"ours takes {ratios[0]:.2f} times as long; in order {ratios[1]:.2f} times")
+    return int(max(ratios) > MOST_TIMES_ADBC)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Return 0 when all that was asked for held."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    modes = {"restarts": restarts, "locks": locks, "speed": speed}
+    parser.add_argument("modes", nargs="*", metavar="|".join(modes), default=list(modes))
+    parser.add_argument("--restarts", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    return max(modes[mode](options) for mode in options.modes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

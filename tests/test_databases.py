@@ -9,11 +9,14 @@ import sqlite3
 import threading
 import time
 import traceback
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
+import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
 from attrition import databases, postgres, sqlite
 from attrition.config import Database
@@ -414,7 +417,8 @@ def test_number_beyond_all_numbers_hides_nothing(postgres_crm, newest):
 
 
 def test_bound_that_no_date_can_hold_has_the_table_read_whole():
-    assert find_bound("0001-01-01", "text", timedelta(hours=24), START) == (None, None)
+    assert find_bound("0001-01-01", "text", 24, START) == (None, None)
+    assert find_bound(day(1), "text", 1e300, START) == (None, None)
 
 
 # ---- types and names
@@ -522,6 +526,18 @@ def test_name_of_a_table_and_a_column_may_be_anything(crm, name):
     assert crm.read()[1] == []
 
 
+def test_url_may_say_how_to_connect(postgres_crm):
+    postgres_crm.insert(client("acme"))
+    more = "?connect_timeout=3&sslmode=prefer&client_encoding=latin1"
+    more += "&options=-c%20work_mem%3D8MB%20-c%20default_transaction_read_only%3Doff"
+    database = postgres_crm.database(url=postgres_crm.table.url + more)
+    assert [row[0] for row in all_rows(database)] == ["acme"]
+    with databases._opened(database, 60) as found:
+        assert found.ask(sa.text("SHOW work_mem")) == ("8MB",)
+        assert found.ask(sa.text("SHOW default_transaction_read_only")) == ("on",)
+        assert found.ask(sa.text("SHOW transaction_isolation")) == ("repeatable read",)
+
+
 def test_table_of_a_schema_is_read(postgres_crm):
     postgres_crm.execute("CREATE SCHEMA sales")
     postgres_crm.execute("CREATE TABLE sales.clients AS SELECT 7 AS n")
@@ -583,6 +599,17 @@ def test_late_commit_with_an_old_time_and_number_is_read(postgres_crm):
         whole, names, _ = postgres_crm.read(seen[name], changed_column=name)
         assert (whole, "late" in names) == (False, True)
         assert postgres_crm.mark(changed_column=name) != marks[name]
+
+
+def test_delete_made_up_for_by_an_insert_has_the_table_read_whole(postgres_crm):
+    """The server tells of it once the session that deleted is over."""
+    postgres_crm.insert(*(client(f"old{i}", i) for i in range(10)))
+    seen = postgres_crm.read()[2]
+    postgres_crm.execute("DELETE FROM clients WHERE corporation = 'old9'")
+    postgres_crm.insert(client("new", 9), client("newer", 10))
+    give_up = time.monotonic() + 10
+    while not postgres_crm.read(seen)[0]:
+        assert time.monotonic() < give_up
 
 
 def test_long_transaction_hides_nothing_of_its_own_or_of_others(postgres_crm):
@@ -925,6 +952,16 @@ def test_any_flipped_byte_is_told_or_does_no_harm(sqlite_crm):
     assert 20 < told < 200
 
 
+def test_text_that_is_not_unicode_is_told(sqlite_crm):
+    sqlite_crm.execute("INSERT INTO clients (corporation) VALUES (CAST(x'ff' AS TEXT))")
+    assert "Could not decode to UTF-8" in held(sqlite_crm.database())
+
+
+def test_file_that_takes_too_long_to_hash_is_told(sqlite_crm):
+    with pytest.raises(SourceError, match="cannot be hashed in 0 seconds"):
+        probe(sqlite_crm.database(), seconds=0)
+
+
 def test_hostile_view_ends_with_its_time(sqlite_crm):
     sqlite_crm.execute(
         "CREATE VIEW hostile AS SELECT a.name || b.name || c.name || d.name AS x FROM "
@@ -954,6 +991,18 @@ def test_path_of_a_file_may_hold_any_character(sqlite_crm, tmp_path):
     sqlite_crm.insert(client("acme"))
     sqlite_crm.table.path.rename(path)
     assert sqlite_crm.read(url=f"sqlite:///{path}")[1] == ["acme"]
+
+
+def test_memory_does_not_grow_with_the_table(big):
+    """60 MB of rows, of which a piece and its text are held at a time."""
+    tracemalloc.start()
+    try:
+        with reading(big, None, seconds=60) as read:
+            most = max(pa.total_allocated_bytes() for _ in read.chunks)
+        assert most < 30e6
+        assert tracemalloc.get_traced_memory()[1] < 30e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("n", [0, 1, 49_999, 60_001])

@@ -129,9 +129,6 @@ def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int
     named = [name for name in folded if name]
     if len(header) > MAX_COLUMNS:
         raise BadHeader("TOO_MANY_COLUMNS", f"{len(header)} columns, at most {MAX_COLUMNS}")
-    if len(set(named)) < len(named):
-        twice = sorted(name for name, count in Counter(named).items() if count > 1)
-        raise BadHeader("DUP_HEADER", f"column {shorten(twice[0])!r} stands twice")
     places = {}
     missing = []
     for name in columns.delivered:
@@ -141,9 +138,12 @@ def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int
             places[name] = folded.index(name.casefold())
         else:
             missing.append(name)
+    if not places and any(NUMBER.fullmatch(name[:40]) for name in named):
+        raise BadHeader("NO_HEADER", "the first line holds values, expected column names")
+    if len(set(named)) < len(named):
+        twice = sorted(name for name, count in Counter(named).items() if count > 1)
+        raise BadHeader("DUP_HEADER", f"column {shorten(twice[0])!r} stands twice")
     if missing:
-        if not places and any(NUMBER.fullmatch(name[:40]) for name in named):
-            raise BadHeader("NO_HEADER", "the first line holds values, expected column names")
         raise BadHeader("HEADER_MISMATCH", f"no column {', '.join(missing)}")
     notes = [] if all(header[i] == name for name, i in places.items()) else ["HEADER_FOLDED"]
     if list(places.values()) != sorted(places.values()):

@@ -128,6 +128,7 @@ def test_columns_are_found_by_name(header, notes):
         ("id,x,left", "HEADER_MISMATCH", "no column seen, n, kind, worth, owner"),
         ("id,seen,x,n,kind,worth,owner,left,X", "DUP_HEADER", "'x' stands twice"),
         ("a,1,2,b,c,d,e,0", "NO_HEADER", "the first line holds values"),
+        ("a,no,no,b,c,d,e,0", "NO_HEADER", "the first line holds values"),
     ],
 )
 def test_header_that_is_not_the_contract_is_told(header, code, told):

@@ -1,17 +1,12 @@
 import csv
-import gzip
 import json
 import os
 import re
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from attrition import config as configuration
 from attrition import disk, sources
@@ -20,7 +15,6 @@ from attrition.config import Columns
 from attrition.errors import AttritionError, Damaged, SourceError
 from attrition.ledger import Line
 from ingestion import ingest_new_data
-from tests import catalogue
 from tests.catalogue import GOOD, HEADER, ROWS, lines
 from tests.conftest import PLAIN_KEYS, ROOT, TABLES, make_rows, write_config
 
@@ -63,104 +57,10 @@ def reconfigure(config, **settings):
     return configuration.load(config.file)
 
 
-# ---- the catalogue
-
-VERDICTS = {
-    catalogue.ACCEPT: "accepted",
-    catalogue.ROWS_OUT: "accepted",
-    catalogue.FILE_OUT: "quarantined",
-    catalogue.SKIP: "skipped",
-}
-
-
-def name_of(case):
-    return f"{'second-' if case in catalogue.SECOND_TICK else ''}{case.name[:24]}"
-
-
-@pytest.mark.parametrize("case", catalogue.FILES + catalogue.SECOND_TICK, ids=name_of)
-def test_catalogue(empty_project, case):
-    folder = empty_project.input_folder
-    for earlier in case.after:
-        earlier.write(folder / earlier.name)
-        settle(folder / earlier.name)
-        ingest_new_data(empty_project)
-    known = len(ledger(empty_project)) if case.after else 0
-    rows_before = len(final_rows(empty_project)) if case.after else 0
-    case.write(folder / case.name)
-    settle(folder / case.name)
-
-    ingest_new_data(empty_project)
-
-    news = [line for line in ledger(empty_project)[known:] if "target" not in line["source"]]
-    if case in catalogue.SECOND_TICK and case.outcome == catalogue.SKIP and not case.code:
-        assert news == []
-        return
-    [line] = news
-    refused = [row for row in rejected(empty_project) if row["source"] == line["source"]]
-    half_bad = case.outcome == catalogue.ROWS_OUT and case.counts[0] == 0
-    assert line["verdict"] == ("quarantined" if half_bad else VERDICTS[case.outcome])
-    assert case.code in line["reason"]
-    assert line["reason"] or case.outcome != catalogue.FILE_OUT
-    assert counts(line) == case.counts
-    assert int(line["records"]) == sum(case.counts)
-    if case.outcome == catalogue.ACCEPT and not case.code:
-        assert line["reason"] == ""
-    if case.outcome == catalogue.ROWS_OUT:
-        assert len(refused) == case.counts[1]
-        assert all(row["reason"].startswith(f"{case.code}: ") for row in refused)
-    assert len(final_rows(empty_project)) == rows_before + case.counts[0]
-    assert line["source"].isprintable()
-
-
-def test_plain_cell_values_reach_the_final_rows(empty_project):
-    put(empty_project, "e.csv", lines("NA,+12,1.50,-0,No", "007,NA,5e-324,,yes"))
-    ingest_new_data(empty_project)
-    assert final_rows(empty_project) == [
-        ["NA", "12", "1.5", "0", "0"],
-        ["007", "", "5e-324", "", "1"],
-    ]
-
-
 def test_name_that_is_not_utf8_is_shown_with_its_bytes(empty_project):
     put(empty_project, os.fsdecode(b"\xff\n.csv"), GOOD)
     ingest_new_data(empty_project)
     assert ledger(empty_project)[0]["source"] == r"\xff\n.csv"
-
-
-@settings(max_examples=300, derandomize=True, database=None, deadline=None)
-@given(st.data())
-def test_mutated_file_is_never_a_crash_and_never_a_loss(data):
-    text = bytearray((GOOD + '"echo, Inc.",1.5,,7,\nCafé,NA,2,3,yes\n').encode())
-    for _ in range(data.draw(st.integers(1, 4), label="mutations")):
-        at = data.draw(st.integers(0, len(text)), label="at")
-        end = data.draw(st.integers(at, min(len(text), at + 40)), label="end")
-        kind = data.draw(st.sampled_from(["cut", "flip", "splice", "repeat"]), label="kind")
-        if kind == "cut":
-            del text[at:end]
-        elif kind == "flip":
-            text[at : at + 1] = data.draw(st.binary(min_size=1, max_size=1))
-        elif kind == "splice":
-            text[at:at] = data.draw(st.binary(max_size=8) | st.text('",;\n\r\t 0-.', max_size=8)
-                                    .map(str.encode))  # fmt: skip
-        else:
-            text[at:at] = text[at:end]
-    ending = data.draw(st.sampled_from([".csv", ".csv.gz"]), label="ending")
-    content = bytes(text) if ending == ".csv" else mutated_gzip(bytes(text), data)
-    with tempfile.TemporaryDirectory() as folder:
-        config = write_config(Path(folder))
-        put(config, f"m{ending}", content)
-        ingest_new_data(config)
-        [line] = ledger(config)
-        assert int(line["records"]) == sum(counts(line))
-        assert len(rejected(config)) == int(line["rejected"])
-        assert len(final_rows(config)) == int(line["accepted"])
-
-
-def mutated_gzip(text, data):
-    packed = bytearray(gzip.compress(text, mtime=0))
-    if data.draw(st.booleans(), label="harm the gzip too"):
-        packed[data.draw(st.integers(0, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
-    return bytes(packed)
 
 
 # ---- repeats, updates, conflicts

@@ -34,7 +34,7 @@ PLAIN_LABELS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Form:
     """Columns, four good rows in them, and what config.json says of them.
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attrition import disk
+from benchmarks import lanes
 from ingestion import ingest_new_data
 from tests import catalogue
 from tests.catalogue import ACCEPT, FILE_OUT, GOOD, MAX_SOURCE_MB, ROWS_OUT, SKIP
@@ -188,6 +189,13 @@ def test_mutated_file_is_never_a_crash_and_never_a_loss(data):
         put(config, f"m{ending}", content)
         ingest_new_data(config)
         check_conserved(config)
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_both_lanes_agree_on_mutated_files(seed):
+    found = lanes.judge_batch(seed, 500)
+    assert found.wrong == []
+    assert min(found.files["fast lane"], found.files["accepted"]) > 100
 
 
 def mutated_gzip(text, data):

@@ -285,8 +285,8 @@ def _parquet_errors() -> Iterator[None]:
     except MemoryError:  # arrow's is an ArrowException too, but no fault of the file
         raise
     except (pa.ArrowException, ValueError, OverflowError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk; arrow's has no number
-            raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # it is the disk's: arrow's own has no number
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Refused("BAD_PARQUET", f"not readable ({reason})", unfinished=True) from error
 

@@ -199,7 +199,8 @@ class Ledger:
         old = self.record
         if old is None or self.new_lines or self.is_adopted:
             return True
-        return bool(old["marks"] != self.marks)
+        # Whether there were files is remembered: an empty folder is an alarm, until it is accepted.
+        return bool(old["marks"] != self.marks) or bool(old["files"]) != bool(self.files)
 
     def write(self, now: str) -> disk.Record:
         """Commit all that is known, and the record that names it, as one.

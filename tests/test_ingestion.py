@@ -2,8 +2,10 @@ import csv
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pandas as pd
 import pytest
@@ -645,6 +647,66 @@ def test_explain_of_a_table_without_clients_or_markers(tmp_path, capsys):
     told = " ".join(capsys.readouterr().out.split())
     assert "x: a whole number <= 9" in told
     assert "Missing is empty; a row names its client by its content" in told
+
+
+# ---- a folder that has vanished
+
+
+def test_folder_that_had_files_and_has_none_is_an_alarm(empty_project, capsys):
+    paths = [put(empty_project, f"{i}.csv", lines(row)) for i, row in enumerate(ROWS)]
+    ingest_new_data(empty_project)
+    for path in paths:
+        path.unlink()
+    before = folder_bytes(empty_project)
+    for _ in range(2):
+        assert main(["--config", str(empty_project.file), "--quiet"]) == 1
+        told = capsys.readouterr().out
+        assert "no file is there, where 4 were before. Mount it or put them back" in told
+        assert folder_bytes(empty_project) == before
+    put(empty_project, "0.csv", lines(ROWS[0]))
+    assert main(["--config", str(empty_project.file), "--quiet"]) == 0
+
+
+def test_loss_of_a_folder_is_accepted_once_and_for_all(empty_project, capsys):
+    path = put(empty_project, "a.csv", GOOD)
+    ingest_new_data(empty_project)
+    path.unlink()
+    assert main(["--config", str(empty_project.file), "--quiet", "--accept-loss"]) == 0
+    assert main(["--config", str(empty_project.file), "--quiet"]) == 0
+    assert "no file is there" not in capsys.readouterr().out
+    assert len(final_rows(empty_project)) == 4
+
+
+def test_folder_of_files_that_are_no_inputs_has_vanished_too(empty_project):
+    path = put(empty_project, "a.csv", GOOD)
+    ingest_new_data(empty_project)
+    path.rename(path.with_suffix(".csv.done"))
+    assert "no file is there, where 1 were before" in ingest_new_data(empty_project).held[0]
+
+
+def test_folder_that_may_be_empty_by_config_is_no_alarm(empty_project):
+    path = put(empty_project, "a.csv", GOOD)
+    ingest_new_data(empty_project)
+    path.unlink()
+    config = reconfigure(empty_project, sources_may_vanish=True)
+    assert ingest_new_data(config).held == ()
+
+
+def test_other_sources_go_on_where_the_folder_has_vanished(empty_project):
+    path = put(empty_project, "a.csv", GOOD)
+    ingest_new_data(empty_project)
+    path.unlink()
+    with closing(sqlite3.connect(empty_project.file.parent / "crm.sqlite")) as connection:
+        connection.execute(f"CREATE TABLE clients ({HEADER})")
+        connection.execute("INSERT INTO clients VALUES ('zed', 1, 2, 3, 0)")
+        connection.commit()
+    database = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
+    result = ingest_new_data(reconfigure(empty_project, databases=[database]))
+    assert (len(result.held), result.rows) == (1, 5)
+
+
+def test_folder_that_was_always_empty_is_no_alarm(empty_project):
+    assert ingest_new_data(empty_project).held == ()
 
 
 def test_nothing_of_a_clients_row_is_logged(empty_project, caplog):

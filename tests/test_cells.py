@@ -1,12 +1,16 @@
+import ast
 import math
+import re
+import timeit
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attrition import cells
+from attrition import cells, delimited, schema
 from attrition.config import MISSING_MARKERS, Columns, Numeric
 from tests.test_schema import WIDE
 
@@ -108,3 +112,66 @@ def test_where_config_names_the_outcomes_no_other_is_one(text):
     cell = cells.read_outcome(text, NAMED, MARKERS)
     assert (cell.value, cell.code) == ("", "BAD_LABEL")
     assert cell.problem == f"status is {text!r}, expected 'Gone' or 'Here'"
+
+
+# ---- what hostile text costs
+
+UNITS = (
+    "0",
+    "9",
+    "+",
+    "-",
+    ".",
+    ",",
+    "'",
+    "e",
+    " ",
+    "\t",
+    "[",
+    "{",
+    "<",
+    '"',
+    "s",
+    "T",
+    ":",
+    "\u0301",
+)
+UNITS += ("1.", "1,", ",000", ".000", "1e", "[ ", " [", "<!", "é", "ab", "0 ", "-0", "2026-01-01T")
+
+
+def patterns():
+    """Every regular expression that a cell or a text of unknown origin meets."""
+    for room in (cells, delimited, schema):
+        for node in ast.walk(ast.parse(Path(room.__file__).read_text())):
+            is_call = isinstance(node, ast.Call) and ast.unparse(node.func).startswith("re.")
+            if is_call and isinstance(node.args[0], ast.Constant):
+                yield re.compile(node.args[0].value, re.IGNORECASE)
+
+
+def cost(work, text):
+    """Seconds of one call, at best: another process may have taken the rest."""
+    return min(timeit.repeat(lambda: work(text), number=1, repeat=5))
+
+
+def check_linear(work, unit):
+    """Ten times the text takes about ten times as long; a hundred times, were it quadratic."""
+    for end in ("", "x"):
+        short, long = (unit * (length // len(unit)) + end for length in (10_000, 100_000))
+        assert cost(work, long) < 40 * cost(work, short) + 1e-4, (work, unit, end)
+
+
+def test_there_are_patterns_to_look_at():
+    assert len(list(patterns())) >= 6
+
+
+@pytest.mark.parametrize("pattern", [*patterns()], ids=lambda pattern: pattern.pattern[:20])
+def test_pattern_is_linear_in_what_it_reads(pattern):
+    for unit in UNITS:
+        check_linear(pattern.match, unit)
+        check_linear(pattern.fullmatch, unit)
+
+
+@pytest.mark.parametrize("name", WIDE.delivered)
+def test_judging_a_cell_is_linear_in_its_length(name):
+    for unit in UNITS:
+        check_linear(cells.readers(WIDE, MARKERS)[name], unit)

@@ -53,7 +53,11 @@ def find_products(config: Config) -> dict[str, str]:
     files += _files(config.releases)
     files += [config.risk_scores, config.contact_list, config.assessment_record]
     files += [config.diagnostics_record, config.report, config.report_record]
-    return {_shown(path): _hash(path) for path in files} | {"current": _pointer(config)}
+    files += config.find_figures()
+    links = [config.current, *(config.production_folder / name for name in releases.LINKS)]
+    return {_shown(path): _hash(path) for path in files} | {
+        _shown(link): str(link.readlink()) if link.is_symlink() else "not a link" for link in links
+    }
 
 
 def _shown(path: Path) -> str:
@@ -311,7 +315,8 @@ def check_made(config: Config) -> None:
 
     Raises: Damaged.
     """
-    if found := damage.find_all(config):
+    found = [each for each in damage.find_all(config) if each.path != config.last_run]
+    if found:  # the record of the last run is written last
         raise damaged(found)
 
 

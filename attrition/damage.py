@@ -143,7 +143,8 @@ def our_files(config: Config) -> list[Path]:
     known = [name for name, value in vars(Config).items() if isinstance(value, property)]
     paths = [getattr(config, name) for name in known]
     not_files = (config.releases, config.current)
-    return [path for path in paths if isinstance(path, Path) and path not in not_files]
+    ours = [path for path in paths if isinstance(path, Path) and path not in not_files]
+    return [*ours, *config.find_figures()]
 
 
 def _has_outputs(config: Config) -> bool:
@@ -239,7 +240,9 @@ def find_older(config: Config) -> Iterator[Damage]:
     if decision is not None and decided and decided[-1]["action"] != "repaired":
         of = f"{decision['candidate']} {decision['champion']} {decision['inputs']['monitoring']}"
         if of != decided[-1]["made"]:
-            yield Damage(config.decision_record, OLDER, follows=True)
+            known = any(row["made"] == of for row in decided)
+            unknown = f"or {config.history.name} is older than the other"
+            yield Damage(config.decision_record, OLDER if known else unknown, follows=True)
 
 
 def _said(error: Exception, path: Path) -> str:

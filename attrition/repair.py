@@ -58,6 +58,8 @@ def mend(config: Config) -> Mended:
     _mend_ingested(config, mended)
     _mend_releases(config, mended)
     _mend_candidate(config, mended)
+    for found in list(damage.find_in_record(config.dependencies)):
+        _aside(mended, found.path, found.problem)
     return mended
 
 

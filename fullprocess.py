@@ -182,18 +182,19 @@ def call_running_api(config: Config) -> None:
 def plan(config: Config) -> list[str]:
     """Say what a run would do, without doing it."""
     import ingestion
-    from attrition import sources
+    from attrition import databases, ledger, sources
 
-    state = ingestion.read_state(config)
+    known = ledger.read(config, tidy=False)
     names = [name for name in ingestion.list_folder(config) if not sources.not_an_input(name)]
     hashes = {name: sources.hash_file(config.input_folder / name) for name in names}
     new = [
-        name for name, digest in hashes.items() if not state.is_known(ingestion.shown(name), digest)
+        name for name, digest in hashes.items() if not known.is_known(ingestion.shown(name), digest)
     ]
     lines = [f"would read {ingestion.shown(name)}" for name in new]
     for database in config.databases:
         try:
-            changed = sources.probe(database) != state.marks.get(database.name)
+            mark = databases.probe(database, seconds=config.max_source_seconds)
+            changed = mark != known.marks.get(database.name)
         except SourceError as error:
             lines.append(f"cannot read {error}")
             continue

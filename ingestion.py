@@ -2,56 +2,35 @@
 
 Reads:  sourcedata/*.csv, *.csv.gz, *.parquet; the database tables that config.json names
 Writes: ingesteddata/finaldata.csv (the rows), ingestedfiles.txt (one line per version of a source
-        ever judged), rejected.csv (every row refused, and why), ingestion.json (the record)
-Run:    python ingestion.py [--config PATH]
+        ever judged), rejected.csv (every row refused, and why), withdrawn.csv (open rows that their
+        table no longer holds), table_rows.npz (what each table held), ingestion.json (the record)
+Run:    python ingestion.py [--config PATH] [--check FILE | --explain | --reconcile]
+        [--accept-loss] [--adopt]
 """
 
+import argparse
 import logging
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from attrition import cli, disk, schema, sources
-from attrition.config import Columns, Config, Database
-from attrition.errors import AttritionError, Damaged, SourceError
+from attrition import cli, databases, disk, ledger, schema, sources, verdicts
+from attrition.config import Config, Database
+from attrition.delimited import NotPlain
+from attrition.errors import AttritionError, SourceError
+from attrition.ledger import ACCEPTED, COUNTS, DEFERRED, QUARANTINED, Digest, Ledger, Line
+from attrition.schema import Refused
+from attrition.verdicts import Judged
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-ACCEPTED, QUARANTINED, SKIPPED, DEFERRED = "accepted", "quarantined", "skipped", "deferred"
-COUNTS = ("records", "accepted", "rejected", "duplicates")
-REJECTED_HEADER = ("ingested_at", "source", "line", "reason", "raw")
-HELD_SHARE = 0.5
-
-Key = tuple[str, ...]
-Row = tuple[Key, str]
-
-
-class Line(NamedTuple):
-    """One line of ingestedfiles.txt: what became of one version of a source."""
-
-    ingested_at: str
-    source: str
-    sha256: str
-    records: int = 0
-    accepted: int = 0
-    rejected: int = 0
-    duplicates: int = 0
-    verdict: str = SKIPPED
-    reason: str = ""
-
-
-class Judged(NamedTuple):
-    """One source, judged: its line, the rows it adds or updates, the rows it may not."""
-
-    line: Line
-    rows: Sequence[Row] = ()
-    refused: Sequence[schema.Refusal] = ()
+SHOWN_REFUSALS = 10
 
 
 @dataclass(frozen=True)
@@ -81,198 +60,76 @@ class Ingestion:
         return "\n".join([text, *told, *(f"cannot be read now: {why}" for why in self.held)])
 
 
-# ---- compute: rows and verdicts, no path
+# ---- the step
 
 
-def merge(known: dict[Key, str], rows: Iterable[Row]) -> list[str]:
-    """Say what each row is beside the rows known: "accepted", "duplicate" or "conflict".
+def ingest_new_data(
+    config: Config,
+    *,
+    reconcile: bool = False,
+    accept_loss: bool = False,
+    adopt: bool = False,
+) -> Ingestion:
+    """Judge every source that is new by content, add its rows, and write all of it as one.
 
-    A row is known by all of its columns but the outcome. An outcome may arrive later (open -> stayed
-    or left, stayed -> left); one that would take back that a client left is a conflict, and so are
-    both outcomes for one row in one source. A row that one source brings open and with its outcome
-    counts with its outcome. `known` is not changed.
+    A source that cannot be read now is held, said and tried again; the others go on. `reconcile` reads
+    every table whole; `accept_loss` takes it that a folder is empty or a table has shrunk; `adopt` goes
+    on from what a backup brought back.
+
+    Raises: AttritionError when the folder is missing or our own files are damaged.
     """
-    rows = list(rows)
-    told: dict[Key, str] = {}
-    both = {key for key, outcome in rows if outcome and told.setdefault(key, outcome) != outcome}
-    seen: dict[Key, str] = {}
-    verdicts = []
-    for key, outcome in rows:
-        old = seen.get(key, known.get(key))
-        if outcome and key in both:
-            verdict = "conflict"
-        elif not outcome and key in told and key not in both:
-            verdict = "duplicate"
-        elif old is None or (outcome and old not in (outcome, "1")):
-            verdict = "accepted"
-            seen[key] = outcome
-        elif outcome in ("", old):
-            verdict = "duplicate"
-        else:
-            verdict = "conflict"
-        verdicts.append(verdict)
-    return verdicts
+    now = disk.utc_now()
+    with closing(open_ledger(config, adopt=adopt)) as known:
+        names = list_folder(config)
+        with holding(known):
+            check_folder(config, known, names, accept_loss=accept_loss)
+        for name in tqdm(names, desc="ingesting", unit="file", leave=False, disable=None):
+            with holding(known):
+                take_file(config, known, name, now)
+        for database in config.databases:
+            with holding(known):
+                take_table(config, known, database, now, reconcile, accept_loss)
+        record = known.record
+        fresh = record is not None and not known.has_news
+        if record is None or not fresh:
+            record = known.write(now)
+    lines, held = tuple(known.new_lines), tuple(known.held)
+    return Ingestion(lines, record["rows"], held, known.deferred, fresh, str(record["seal"]))
 
 
-def judge(
-    table: schema.Table, config: Config, columns: Columns, known: dict[Key, str], line: Line
-) -> Judged:
-    """Check a table and merge it with the rows known; hold it back where most of it is bad.
-
-    `line` is the line of the source, without its counts.
-    """
+@contextmanager
+def holding(known: Ledger) -> Iterator[None]:
+    """Hold a source that cannot be read now: it is said, and tried again by the next run."""
     try:
-        checked = schema.check(table, columns, config.missing_markers)
-    except schema.BadHeader as error:
-        return Judged(line._replace(verdict=QUARANTINED, reason=f"{error.code}: {error.reason}"))
-    rows = [(row[:-1], row[-1]) for row in checked.rows.itertuples(index=False, name=None)]
-    verdicts = merge(known, rows)
-    refused = [*checked.refused]
-    for (_, outcome), verdict, at in zip(rows, verdicts, checked.lines, strict=True):
-        if verdict == "conflict":
-            reason = f"{columns.outcome} is {outcome} here and the other elsewhere; row refused"
-            refused.append(schema.Refusal(at, "CONFLICT", reason, schema.raw_at(table, at)))
-    codes = Counter(refusal.code for refusal in sorted(refused))
-    notes = [*checked.notes, *(f"{code}: {count}" for code, count in codes.items())]
-    line = line._replace(records=len(table.rows))
-    if len(refused) > HELD_SHARE * line.records:
-        why = f"{len(refused)} of {line.records} rows are bad, so none is used"
-        refused += held_rows(table, refused, why)
-        reason = "; ".join([*notes, why])
-        line = line._replace(rejected=line.records, verdict=QUARANTINED, reason=reason)
-        return Judged(line, refused=sorted(refused))
-    kept = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict == "accepted"]
-    duplicates = verdicts.count("duplicate")
-    notes += [f"DUP_ROWS: {duplicates}"] if duplicates else []
-    line = line._replace(accepted=len(kept), rejected=len(refused), duplicates=duplicates)
-    return Judged(line._replace(verdict=ACCEPTED, reason="; ".join(notes)), kept, sorted(refused))
+        yield
+    except SourceError as error:
+        known.held.append(str(error))
+        logger.error("%s; the other sources go on", error)
 
 
-def held_rows(
-    table: schema.Table, refused: Iterable[schema.Refusal], why: str
-) -> list[schema.Refusal]:
-    """Refuse the rest of a table as well, so that each of its records can be found again."""
-    bad = {refusal.line for refusal in refused}
-    rest = zip(table.lines, table.rows, strict=True)
-    reason = f"nothing wrong with this row, but {why}"
-    return [
-        schema.Refusal(at, "HELD", reason, schema.raw_text(row))
-        for at, row in rest
-        if at not in bad
-    ]
+def open_ledger(config: Config, *, adopt: bool) -> Ledger:
+    """Read the ledger; begin a new one where the columns got another meaning.
 
-
-def find_unfinished(table: schema.Table) -> str | None:
-    """Say what makes the end of a file look as if more were to come."""
-    if table.rows and len(table.rows[-1]) < len(table.header):
-        return "RAGGED_SHORT"
-    return "NO_FINAL_EOL" if "NO_FINAL_EOL" in table.notes else None
-
-
-# ---- the state on disk
-
-
-class State:
-    """All that ingestion knows: the rows, the ledger by (source, version), how far each table came."""
-
-    def __init__(self, record: disk.Record | None = None) -> None:
-        self.record = record
-        self.rows: dict[Key, str] = {}
-        self.ledger: dict[tuple[str, str], Line] = {}
-        self.rejected = bytearray(sources.csv_bytes([REJECTED_HEADER]))
-        self.marks: dict[str, str] = dict(record["marks"]) if record else {}
-        self.watermarks: dict[str, Any] = dict(record["watermarks"]) if record else {}
-        self.used: dict[str, str] = {}
-        self.lines: list[Line] = []
-        self.held: list[str] = []
-        self.deferred = 0
-
-    def is_known(self, source: str, sha256: str) -> bool:
-        """Was this version of a source judged for good?"""
-        line = self.ledger.get((source, sha256))
-        return line is not None and line.verdict != DEFERRED
-
-    def enter(self, line: Line) -> None:
-        """Put a line into the ledger; of a source that was used, the content is remembered."""
-        self.ledger[line.source, line.sha256] = line
-        if line.verdict == ACCEPTED:
-            self.used[line.sha256] = line.source
-
-    def keep(self, judged: Judged) -> None:
-        """Add what was judged, unless it says no more than the ledger does already."""
-        line = judged.line
-        self.deferred += line.verdict == DEFERRED
-        old = self.ledger.get((line.source, line.sha256))
-        if old and old.verdict == line.verdict:
-            return
-        counted = line.accepted + line.rejected + line.duplicates
-        assert counted == line.records, f"{line.source}: {counted} of {line.records} accounted for"
-        assert len(judged.rows) == line.accepted, f"{line.source}: rows are not those accepted"
-        for key, outcome in judged.rows:
-            self.rows.pop(key, None)  # an updated row moves to the end, as news
-            self.rows[key] = outcome
-        self.enter(line)
-        self.lines.append(line)
-        self.rejected += sources.csv_bytes(
-            (line.ingested_at, line.source, row.line, f"{row.code}: {row.reason}", row.raw)
-            for row in judged.refused
-        )
-        if line.verdict in (ACCEPTED, QUARANTINED):
-            level = logging.WARNING if line.verdict == QUARANTINED else logging.INFO
-            text = "%s %s: %d records, %d accepted, %d refused, %d duplicates%s"
-            noted = f" ({line.reason})" if line.reason else ""
-            logger.log(level, text, line.source, line.verdict, *line[3:7], noted)
-
-
-def read_state(config: Config) -> State:
-    """Read what was ingested so far.
-
-    Raises: Damaged when a file is not what the record says; nothing is ever started from scratch
-    in silence.
+    Raises: Damaged, AttritionError.
     """
-    folder = config.output_folder
-    disk.make_folder(folder)
-    disk.finish_commit(folder)
-    mend = f"put the copy from a backup back, or move {folder} away to ingest every source again"
-    try:
-        record = disk.read_record(config.ingestion_record)
-    except Damaged as error:
-        raise Damaged(f"{error}; {mend}") from error
-    if record is None:
-        ours = (config.final_data, config.ingested_files, config.rejected)
-        if there := [path.name for path in ours if path.exists()]:
-            name = config.ingestion_record.name
-            raise Damaged(f"{folder}: {', '.join(there)} without the record {name}; {mend}")
-        return State()
-    if wrong := disk.damaged_outputs(folder, record):
-        raise Damaged(f"{folder}: {', '.join(sorted(wrong))} not as written; {mend}")
-    state = State(record)
-    for row in sources.read_cells(config.ingested_files):
-        state.enter(Line(*row[:3], *map(int, row[3:7]), *row[7:]))  # type: ignore[arg-type]
-    if record["inputs"].get("contract") != contract(config):
-        check_nothing_left(config, state)
-        logger.warning("the meaning of the columns changed: every source is read again")
-        return State()
-    state.rows = {tuple(row[:-1]): row[-1] for row in sources.read_cells(config.final_data)}
-    state.rejected = bytearray(config.rejected.read_bytes())
-    return state
+    known = ledger.read(config, adopt=adopt)
+    if known.record is None or known.record["inputs"].get("contract") == ledger.contract(config):
+        return known
+    check_nothing_left(config, known)
+    logger.warning("the meaning of the columns changed: every source is read again")
+    return known.begin_anew()
 
 
-def contract(config: Config) -> str:
-    """Hash what decides how a row reads: under another contract everything is read again."""
-    return config.fingerprint("columns", "missing_markers")
-
-
-def check_nothing_left(config: Config, state: State) -> None:
+def check_nothing_left(config: Config, known: Ledger) -> None:
     """Before everything is read again: can it be, all of it?
 
     Raises: AttritionError.
     """
     there = {sources.hash_file(config.input_folder / name) for name in list_folder(config)}
-    gone = {source for digest, source in state.used.items() if digest not in there}
+    gone = {source for digest, source in known.used.items() if digest not in there}
     for database in config.databases:
         try:
-            sources.probe(database)
+            databases.probe(database, seconds=config.max_source_seconds)
             gone.discard(database.name)
         except SourceError as error:
             logger.error("%s", error)
@@ -284,59 +141,9 @@ def check_nothing_left(config: Config, state: State) -> None:
         )
 
 
-# ---- the step
-
-
-def ingest_new_data(config: Config) -> Ingestion:
-    """Judge every source that is new by content, add its rows, and write all of it as one.
-
-    A source that cannot be read now is held, said and tried again; the others go on.
-
-    Raises: AttritionError when the folder is missing or our own files are damaged.
-    """
-    state = read_state(config)
-    now = disk.utc_now()
-    names = list_folder(config)
-    for name in tqdm(names, desc="ingesting", unit="file", leave=False, disable=None):
-        if judged := judge_file(config, state, name, now):
-            state.keep(judged)
-    for database in config.databases:
-        try:
-            judge_table(config, state, database, now)
-        except SourceError as error:
-            state.held.append(str(error))
-            logger.error("%s; the other sources go on", error)
-    record = state.record
-    fresh = record is not None and not state.lines and record["marks"] == state.marks
-    if record is None or not fresh:
-        record = write_state(config, state, now)
-    lines, held = tuple(state.lines), tuple(state.held)
-    return Ingestion(lines, len(state.rows), held, state.deferred, fresh, str(record["seal"]))
-
-
-def write_state(config: Config, state: State, now: str) -> disk.Record:
-    lines = state.ledger.values()
-    rows = ((*key, outcome) for key, outcome in state.rows.items())
-    files: dict[Path, disk.Content] = {
-        config.final_data: sources.csv_bytes([config.columns.table, *rows]),
-        config.rejected: bytes(state.rejected),
-        config.ingested_files: sources.csv_bytes([Line._fields, *lines]),
-    }
-    record = {
-        "ingested_at": now,
-        "inputs": {"contract": contract(config)},
-        "marks": state.marks,
-        "watermarks": state.watermarks,
-        "rows": len(state.rows),
-        "totals": {name: sum(getattr(line, name) for line in lines) for name in COUNTS},
-        "sources": len(lines),
-    }
-    return disk.commit(config.ingestion_record, files, record)
-
-
 def list_folder(config: Config) -> list[str]:
     """List the folder, one level deep for what is not taken, without the databases' own files."""
-    found = [sources.sqlite_file(database) for database in config.databases]
+    found = [databases.sqlite_file(database) for database in config.databases]
     ours = {path.name for path in found if path and path.parent == config.input_folder}
     ours |= {name + ending for name in ours for ending in ("-wal", "-shm", "-journal")}
     names = []
@@ -352,78 +159,279 @@ def list_folder(config: Config) -> list[str]:
     return names
 
 
+def check_folder(config: Config, known: Ledger, names: Iterable[str], *, accept_loss: bool) -> None:
+    """Tell a folder that is not mounted from one that has nothing new.
+
+    Raises: SourceError where files were and none is.
+    """
+    count = sum("/" not in name and not sources.not_an_input(name) for name in names)
+    if count or accept_loss or config.sources_may_vanish or not known.files:
+        known.files = count
+        return
+    raise SourceError(
+        f"{config.input_folder}: no file is there, where {known.files} were before. Mount it or put "
+        "them back; if that is as it should be: python ingestion.py --accept-loss, or for good "
+        '"sources_may_vanish": true in config.json'
+    )
+
+
 def shown(name: str) -> str:
     """Write a file name as one line of UTF-8, whatever bytes it is made of."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def judge_file(config: Config, state: State, name: str, now: str) -> Judged | None:
-    """Judge one file of the folder; None where this version of it was judged before."""
+def limits(config: Config) -> sources.Limits:
+    return sources.Limits(int(config.max_source_mb * 2**20), config.max_source_seconds)
+
+
+def take_file(config: Config, known: Ledger, name: str, now: str) -> None:
+    """Judge one file of the folder, unless this version of it was judged before, and add its rows.
+
+    Raises: SourceError when it takes too long.
+    """
     line = Line(now, shown(name), "-")
     if why := "NOT_TOP_LEVEL" if "/" in name else sources.not_an_input(name):
-        return Judged(line._replace(reason=why))
-    settled = True
+        known.add_line(line._replace(reason=why))
+        return
+    path = config.input_folder / name
+    if known.is_known(line.source, sources.hash_file(path, limits(config))):
+        return
+    with ExitStack() as stack:
+        add(known, judge_file(config, known, path, line, stack))
+
+
+def judge_file(config: Config, known: Ledger, path: Path, line: Line, stack: ExitStack) -> Judged:
+    """Judge what a file holds now; one that looks unfinished and was written to just now waits.
+
+    Raises: SourceError.
+    """
+    settled = False
     try:
-        file = sources.read_file(config.input_folder / name)
+        file = stack.enter_context(sources.reading(path, limits(config), spool_folder(config)))
         line = line._replace(sha256=file.sha256)
         settled = abs(file.changed_s_ago) >= config.settle_seconds
-        if state.is_known(line.source, file.sha256):
-            return None
-        if twin := state.used.get(file.sha256):
+        if (twin := known.used.get(file.sha256)) and twin != line.source:
             return Judged(line._replace(reason=f"SAME_CONTENT: as {twin}"))
-        table = sources.read_table(file)
-    except sources.Refused as refused:
+        judged = judge_lanes(config, known, file, line, stack)
+    except Refused as refused:
         verdict = DEFERRED if refused.unfinished and not settled else QUARANTINED
         return Judged(line._replace(verdict=verdict, reason=f"{refused.code}: {refused.reason}"))
-    if not settled and (why := find_unfinished(table)):
-        return Judged(line._replace(verdict=DEFERRED, reason=f"{why}: still being written"))
-    if line.source in state.used.values():
-        table = replace(table, notes=(*table.notes, "CHANGED"))
-    return judge(table, config, config.columns, state.rows, line)
+    except MemoryError as error:
+        told = "needs more memory than there is; lower max_source_mb, or take the file away"
+        raise SourceError(f"{line.source}: {told}") from error
+    if judged.unfinished and not settled:
+        reason = f"{judged.unfinished}: still being written"
+        return Judged(line._replace(verdict=DEFERRED, reason=reason))
+    return judged
 
 
-def judge_table(config: Config, state: State, database: Database, now: str) -> None:
+def judge_lanes(
+    config: Config, known: Ledger, file: sources.File, line: Line, stack: ExitStack
+) -> Judged:
+    """Judge a file in the fast lane, and in the strict one where that does not judge it.
+
+    Raises: Refused, SourceError.
+    """
+    changed = ("CHANGED",) if line.source in known.used_names else ()
+    for fast in (True, False):
+        try:
+            with sources.open_table(file, fast=fast) as table:
+                table = replace(table, notes=(*table.notes, *changed))
+                spool = stack.enter_context(sources.make_spool(file.spool_folder))
+                return verdicts.judge(table, config.columns, known, line, spool)
+        except NotPlain:
+            continue
+    raise AssertionError("the strict lane judges every file")
+
+
+def spool_folder(config: Config) -> Path | None:
+    return config.output_folder if config.output_folder.is_dir() else None
+
+
+def add(known: Ledger, judged: Judged) -> None:
+    """Add what was judged, unless it says no more than the ledger does already.
+
+    Raises: Unaccounted.
+    """
+    line = judged.line
+    if not known.add_line(line):
+        return
+    if line.verdict == ACCEPTED:
+        for part in judged.accepted():
+            known.add_rows(*part)
+    known.add_refusals(
+        (line.ingested_at, line.source, row.line, f"{row.code}: {row.reason}", row.raw)
+        for row in judged.refusals()
+    )
+    if line.verdict in (ACCEPTED, QUARANTINED):
+        level = logging.WARNING if line.verdict == QUARANTINED else logging.INFO
+        text = "%s %s: %d records, %d accepted, %d refused, %d duplicates%s"
+        noted = f" ({line.reason})" if line.reason else ""
+        logger.log(level, text, line.source, line.verdict, *line[3:7], noted)
+
+
+def take_table(
+    config: Config,
+    known: Ledger,
+    database: Database,
+    now: str,
+    reconcile: bool,
+    accept_loss: bool,
+) -> None:
     """Judge what changed in a table since it was last seen, and remember how far it was seen.
 
-    Raises: SourceError when it cannot be read, or lacks a column.
+    A whole reading also tells which rows the table no longer holds: those are withdrawn.
+
+    Raises: SourceError when it cannot be read, lacks a column, or lost more rows than it should.
     """
-    mark = sources.probe(database)
-    if state.marks.get(database.name) == mark:
+    seconds = config.max_source_seconds
+    mark = databases.probe(database, seconds=seconds)
+    place = databases.identity(database)
+    since = known.watermarks.get(place)
+    whole = reconcile or is_due(database, since)
+    if known.marks.get(database.name) == mark and not whole:
         return
-    place = sources.identity(database)
-    since = state.watermarks.get(place)
-    fetched = sources.fetch_table(database, since)
+    line = Line(now, database.name, "")
+    own = (*config.columns.ignore, *filter(None, [database.changed_column]))
+    columns = replace(config.columns, ignore=own)
+    with sources.make_spool(config.output_folder) as spool:
+        with databases.reading(database, since, seconds=seconds, whole=whole) as reading:
+            check_columns(config, database, reading.header)
+            if not accept_loss:
+                check_shrink(database, since, reading.seen["rows"])
+            table = schema.Table(reading.header, reading.chunks)
+            judged = verdicts.judge(table, columns, known, line, spool)
+        known.marks[database.name] = mark
+        if judged.line.verdict == QUARANTINED:
+            add(known, judged)
+            return
+        gone = find_withdrawn(database, known, place, judged) if reading.whole else set()
+        add_looked_at(known, judged, len(gone))
+    known.watermarks[place] = reading.seen
+    accepted = zip(judged.digests, judged.verdicts, strict=True)
+    owned = known.owned.setdefault(place, set())
+    owned |= {key for key, verdict in accepted if verdict == ACCEPTED}
+    if reading.whole:
+        known.withdraw(sorted(gone), database.name, now)
+        owned &= set(judged.digests)
+    if gone:
+        logger.warning("%s: %d rows are no longer there; withdrawn", database.name, len(gone))
+
+
+def add_looked_at(known: Ledger, judged: Judged, withdrawn: int) -> None:
+    """Add what a table brought; a look that brought nothing and took nothing leaves no line."""
+    line = judged.line
+    if withdrawn:
+        line = line._replace(
+            reason="; ".join(filter(None, [line.reason, f"WITHDRAWN: {withdrawn}"]))
+        )
+    if known.is_known(line.source, line.sha256):
+        if not line.accepted and not withdrawn:
+            return
+        version = f"{line.sha256} {len(known.lines)}"  # the same rows are back: another version
+        line = line._replace(sha256=disk.sha256_bytes(version.encode()))
+    add(known, replace(judged, line=line))
+
+
+def is_due(database: Database, since: databases.Seen | None) -> bool:
+    """Is it time to read a table whole again, for what slips through and for what was deleted?"""
+    if since is None:
+        return True
+    hours = (datetime.now(UTC) - datetime.fromisoformat(since["whole_at"])).total_seconds() / 3600
+    return not 0 <= hours < database.reconcile_hours
+
+
+def find_withdrawn(database: Database, known: Ledger, place: str, judged: Judged) -> set[Digest]:
+    """Of the rows a table no longer holds, return those that go: an outcome, once told, stays true."""
+    missing = known.owned.get(place, set()) - set(judged.digests)
+    missing &= known.rows.keys()
+    if database.on_delete == "remove":
+        return missing
+    return {key for key in missing if known.rows[key] == ledger.OPEN}
+
+
+def check_columns(config: Config, database: Database, header: Sequence[str]) -> None:
     try:
-        schema.match_header(fetched.table.header, config.columns)
+        schema.match_header(header, config.columns)
     except schema.BadHeader as error:
         raise SourceError(f"{database.name}: {error.reason} in {database.table}") from error
-    if since and fetched.seen["rows"] < since["rows"]:
-        gone = since["rows"] - fetched.seen["rows"]
-        logger.warning("%s: %d rows fewer than before; what was read stays", database.name, gone)
-    state.marks[database.name] = mark
-    if not state.is_known(database.name, fetched.sha256):
-        line = Line(now, database.name, fetched.sha256)
-        own = (*config.columns.ignore, *filter(None, [database.changed_column]))
-        columns = replace(config.columns, ignore=own)
-        judged = judge(fetched.table, config, columns, state.rows, line)
-        state.keep(judged)
-        if judged.line.verdict == QUARANTINED:
-            return
-    state.watermarks[place] = fetched.seen
+
+
+def check_shrink(database: Database, since: databases.Seen | None, rows: int) -> None:
+    """Hold a table that lost much at once: it may be half filled, or another one."""
+    if since and rows < (1 - database.max_shrink) * since["rows"]:
+        raise SourceError(
+            f"{database.name}: {rows} rows are in {database.table}, where {since['rows']} were before; "
+            "nothing is taken from it until they are back. If that is as it should be: "
+            "python ingestion.py --accept-loss"
+        )
+
+
+# ---- by hand
+
+
+def check_by_hand(config: Config, path: Path) -> str:
+    """Tell what would happen to a file, without taking anything of it."""
+    known = ledger.read(config, tidy=False)
+    if known.record and known.record["inputs"].get("contract") != ledger.contract(config):
+        known = known.begin_anew()
+    line = Line(disk.utc_now(), shown(path.name), "-")
+    if why := sources.not_an_input(path.name):
+        return f"{line.source}: would be passed over ({why}); inputs end in " + (
+            ", ".join(sources.INPUT_ENDINGS)
+        )
+    with ExitStack() as stack:
+        judged = judge_file(config, known, path, line, stack)
+        line = judged.line
+        counts = ", ".join(f"{getattr(line, name):,} {name}" for name in COUNTS)
+        told = [f"{line.source}: would be {line.verdict}: {counts}"]
+        told += [f"why: {line.reason}"] if line.reason else []
+        for count, row in enumerate(judged.refusals()):
+            if count == SHOWN_REFUSALS:
+                told.append(f"... and {line.rejected - count:,} more")
+                break
+            told.append(f"line {row.line}: {row.code}: {row.reason}")
+    return "\n".join(told)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Ingest once, by hand; exits 1 when a source could not be read."""
-    options = cli.parser(__doc__).parse_args(argv)
+    parser = cli.parser(__doc__)
+    asked = parser.add_mutually_exclusive_group()
+    told = "tell what would happen to a file, and take nothing"
+    asked.add_argument("--check", type=Path, metavar="FILE", help=told)
+    asked.add_argument("--explain", action="store_true", help="say in words what a good row is")
+    told = "read every table whole, and withdraw what it no longer holds"
+    asked.add_argument("--reconcile", action="store_true", help=told)
+    told = "take it that a folder is empty or a table has shrunk"
+    parser.add_argument("--accept-loss", action="store_true", help=told)
+    told = "go on from an older state, as a backup brings it back"
+    parser.add_argument("--adopt", action="store_true", help=told)
+    options = parser.parse_args(argv)
+    if options.check or options.explain:
+        return cli.guard(options, lambda config: tell(config, options))
     held: list[str] = []
 
     def ingest(config: Config) -> Ingestion:
-        result = ingest_new_data(config)
+        result = ingest_new_data(
+            config,
+            reconcile=options.reconcile,
+            accept_loss=options.accept_loss,
+            adopt=options.adopt,
+        )
         held.extend(result.held)
         return result
 
     return cli.run(options, "ingestion", ingest) or int(bool(held))
+
+
+def tell(config: Config, options: argparse.Namespace) -> int:
+    if options.explain:
+        print(schema.explain(config.columns, config.missing_markers))
+    else:
+        print(check_by_hand(config, options.check))
+    return 0
 
 
 if __name__ == "__main__":

@@ -173,16 +173,16 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
         path = config.test_folder / key.removeprefix("test/")
         shown = f"{config.test_folder.name}/{path.name}"
         try:
-            table = sources.read_table(sources.read_file(path))
+            table = sources.read_path(path)
             checked = schema.check(table, config.columns, config.missing_markers)
-        except (sources.Refused, schema.BadHeader) as error:
+        except (schema.Refused, schema.BadHeader) as error:
             warnings.append(f"{shown}: not used ({error})")
             continue
         if checked.refused:
             first = checked.refused[0]
             why = f"first: line {first.line}: {first.reason}"
             warnings.append(f"{shown}: {len(checked.refused)} rows refused, {why}")
-        frames.append(checked.rows)
+        frames.append(checked.frame())
     if not frames:
         rows = pd.DataFrame(columns=list(config.columns.table), dtype=object)
     else:

@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
-from attrition import cli, disk, drift, metrics, models, releases, schema, sources
+from attrition import cells, cli, disk, drift, metrics, models, releases, schema, sources
 from attrition.config import Columns, Config
 from attrition.errors import TooLittleData
 from attrition.metrics import Vector
@@ -105,7 +105,7 @@ def usable_features(rows: pd.DataFrame, columns: Columns) -> tuple[list[str], di
             dropped[name] = "never has a value"
         elif not missing.any() and values.nunique() == 1:
             value = values.iloc[0]
-            shown = value if isinstance(value, str) else schema.number_text(float(value))
+            shown = value if isinstance(value, str) else cells.number_text(float(value))
             dropped[name] = f"always {shown}"
     return [name for name in columns.features if name not in dropped], dropped
 

@@ -146,16 +146,15 @@ def read_datafile(config: Config, name: str) -> "pd.DataFrame":
             404, "unknown_datafile", "there is no such data file", datafiles=sorted(known)
         )
     try:
-        file = sources.read_file(known[name] / name)
-        table = sources.read_table(file)
-        if len(table.rows) > MAX_FILE_RECORDS:
+        table = sources.read_path(known[name] / name)
+        if (count := sum(chunk.records for chunk in table.chunks)) > MAX_FILE_RECORDS:
             raise ApiError(
                 413,
                 "too_many_records",
-                f"{name} holds {len(table.rows)} records, expected at most {MAX_FILE_RECORDS}",
+                f"{name} holds {count} records, expected at most {MAX_FILE_RECORDS}",
             )
         checked = schema.check(table, config.columns, config.missing_markers)
-    except (sources.Refused, schema.BadHeader) as error:
+    except (schema.Refused, schema.BadHeader) as error:
         raise ApiError(422, "invalid_datafile", f"{name}: {error}") from error
     if checked.refused:
         problems = [
@@ -168,6 +167,6 @@ def read_datafile(config: Config, name: str) -> "pd.DataFrame":
             f"{name} line {first.line}: {first.reason} ({len(problems)} such rows)",
             problems=problems[:MAX_PROBLEMS],
         )
-    if checked.rows.empty:
+    if not len(checked.lines):
         raise ApiError(422, "invalid_datafile", f"{name}: holds no rows")
-    return schema.typed(checked.rows, config.columns)
+    return schema.typed(checked.frame(), config.columns)

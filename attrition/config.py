@@ -147,6 +147,14 @@ class Config:
         return self.output_folder / "rejected.csv"
 
     @property
+    def withdrawn(self) -> Path:
+        return self.output_folder / "withdrawn.csv"
+
+    @property
+    def table_rows(self) -> Path:
+        return self.output_folder / "table_rows.npz"
+
+    @property
     def ingestion_record(self) -> Path:
         return self.output_folder / "ingestion.json"
 

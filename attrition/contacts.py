@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attrition.schema import number_text
+from attrition.cells import number_text
 
 REASONS = 3
 LEAST_CONTRIBUTION = 0.05

@@ -27,3 +27,7 @@ class Damaged(AttritionError):
 
 class SourceError(AttritionError):
     """One source cannot be read now; the others go on and the run's exit code tells it."""
+
+
+class Unaccounted(AttritionError):
+    """The count of rows and their account disagree: our own bug, and nothing of it is written."""

@@ -1,50 +1,38 @@
 """What a good row is: one contract for files, databases and API bodies.
 
-Rows arrive as text, cell by cell; each cell is either a canonical value or refused with a code and a
-reason. Each distinct value is judged once, so that a plain function per kind of cell is fast enough.
+Rows arrive in runs of text, a column at a time; `cells` judges each distinct value once, so that a
+plain function per kind of cell is fast enough. What is good comes out in canonical text.
 """
 
 import hashlib
 import math
-import re
-import unicodedata
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from attrition.cells import (
+    BLANKS,
+    MAX_NUMBER,
+    MAX_TEXT,
+    NUMBER,
+    Cell,
+    read_client,
+    read_number,
+    read_text,
+    readers,
+    shorten,
+)
 from attrition.config import Columns, Numeric
 
-MAX_TEXT = 200
-MAX_MARKS_IN_A_ROW = 4
-MAX_NUMBER = 1e15
-MAX_DIGITS = 6000
 MAX_COLUMNS = 2000
-
-NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
-LOCALE = re.compile(r"[+-]?[0-9]{1,3}(?:[.,' ][0-9]{3}){1,8}(?:[.,][0-9]+)?|[+-]?[0-9]+,[0-9]+")
-NOT_FINITE = frozenset({"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
-TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?"
-)
-LABELS = {"1": "1", "yes": "1", "true": "1", "y": "1", "1.0": "1"}
-LABELS |= {"0": "0", "no": "0", "false": "0", "n": "0", "0.0": "0"}
-BLANKS = " \t"
-
-
-class Cell(NamedTuple):
-    """A judged cell: its canonical text, or a code and what was wrong; a note on what was mended."""
-
-    value: str
-    code: str = ""
-    problem: str = ""
-    note: str = ""
+MAX_RAW = 2000
+REMEMBERED = 100_000
 
 
 class Refusal(NamedTuple):
@@ -56,35 +44,53 @@ class Refusal(NamedTuple):
     raw: str
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows as they were delivered: text cells, and the line each row began at."""
-
-    header: tuple[str, ...]
-    rows: list[list[str]]
-    lines: list[int]
-    notes: tuple[str, ...] = ()
-
-
 class Chunk(NamedTuple):
     """A run of rows as delivered: an arrow array of text a column, and the line each row began at.
 
     Each column is a `pa.Array` of `pa.string()` without nulls ("" is missing), all of one length;
-    `lines` is as long.
+    `lines` is as long. `odd` has the rows with another number of fields than the header, and their
+    lines.
     """
 
     columns: tuple[Any, ...]
     lines: Sequence[int]
+    odd: Sequence[tuple[int, Sequence[str]]] = ()
+
+    @property
+    def records(self) -> int:
+        return len(self.lines) + len(self.odd)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows on their way in: the header, runs of rows that can be read once, and what was mended."""
+
+    header: tuple[str, ...]
+    chunks: Iterable[Chunk]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Good rows in canonical text, with their lines; the rows refused; what was mended, by code."""
+    """Good rows in canonical text, a column of the contract each, with their lines; rows refused.
 
-    rows: pd.DataFrame
-    lines: list[int]
-    refused: list[Refusal] = field(default_factory=list)
+    `raw` is the good rows as they were delivered; `notes` says of a whole table what was mended.
+    """
+
+    columns: Mapping[str, Any]
+    lines: Sequence[int]
+    raw: Any
+    refused: list[Refusal]
     notes: tuple[str, ...] = ()
+
+    def frame(self) -> pd.DataFrame:
+        """Return the good rows as a DataFrame of text."""
+        found = {name: column.to_pylist() for name, column in self.columns.items()}
+        return pd.DataFrame(found, columns=list(self.columns), dtype=object)
+
+    def keys(self) -> Any:
+        """Return each good row as a line of CSV, its outcome aside: (n,) `pa.string()`."""
+        return csv_lines([*self.columns.values()][:-1])
 
 
 class BadHeader(Exception):
@@ -95,154 +101,20 @@ class BadHeader(Exception):
         self.code, self.reason = code, reason
 
 
+class Refused(Exception):
+    """Nothing of this source can be used; `unfinished` says that it may still be being written."""
+
+    def __init__(self, code: str, reason: str, *, unfinished: bool = False) -> None:
+        super().__init__(reason)
+        self.code, self.reason, self.unfinished = code, reason, unfinished
+
+
 class BadRecords(Exception):
     """API records that break the contract; `problems` names the record, the field and why."""
 
     def __init__(self, problems: list[dict[str, Any]]) -> None:
         super().__init__(f"{len(problems)} problems in the records")
         self.problems = problems
-
-
-# ---- one cell
-
-
-def read_number(text: str, column: Numeric, markers: Collection[str]) -> Cell:
-    """Judge a number: plain ASCII decimal or scientific notation, finite, in its range.
-
-    >>> read_number("007.0", Numeric("n", minimum=0), {"", "NA"})
-    Cell(value='7', code='', problem='', note='NORMALISED')
-    >>> read_number("-3", Numeric("n", minimum=0), {""}).code
-    'OUT_OF_RANGE'
-    """
-    stripped = text.strip(BLANKS)
-    if stripped in markers:
-        return Cell("")
-    shown = f"{column.name} is {shorten(text)!r}"
-    if stripped.lower() in NOT_FINITE:
-        return Cell("", "NOT_FINITE", f"{shown}, expected a finite number")
-    if len(stripped) > MAX_DIGITS or not NUMBER.fullmatch(stripped):
-        if len(stripped) <= MAX_DIGITS and LOCALE.fullmatch(stripped):
-            return Cell("", "LOCALE_NUMBER", f"{shown}, expected digits with '.' for the fraction")
-        return Cell("", "BAD_NUMBER", f"{shown}, expected a plain number")
-    value = float(stripped)
-    if not -MAX_NUMBER <= value <= MAX_NUMBER:
-        return Cell("", "OUT_OF_RANGE", f"{shown}, expected at most 1e15 either way")
-    if column.minimum is not None and value < column.minimum:
-        return Cell("", "OUT_OF_RANGE", f"{shown}, expected a number >= {column.minimum:g}")
-    if column.maximum is not None and value > column.maximum:
-        return Cell("", "OUT_OF_RANGE", f"{shown}, expected a number <= {column.maximum:g}")
-    if column.integer and not value.is_integer():
-        return Cell("", "NOT_INTEGER", f"{shown}, expected a whole number")
-    canonical = number_text(value)
-    return Cell(canonical, note="" if text == canonical else "NORMALISED")
-
-
-def number_text(value: float) -> str:
-    """Write a number the one way it is kept: whole numbers without a fraction, no minus zero.
-
-    >>> number_text(12.0), number_text(-0.0), number_text(0.1)
-    ('12', '0', '0.1')
-    """
-    return str(int(value)) if value.is_integer() else repr(value)
-
-
-def read_text(text: str, name: str, markers: Collection[str]) -> Cell:
-    """Judge a level of a categorical column: a missing marker is missing, not a level."""
-    stripped = text.strip(BLANKS)
-    return Cell("") if stripped in markers else _plain_text(stripped, name, "BAD_TEXT")
-
-
-def read_client(text: str, name: str) -> Cell:
-    """Judge a client's name: never a number, never missing, no character that cannot be seen.
-
-    >>> read_client("NA", "corporation").value, read_client("007", "corporation").value
-    ('NA', '007')
-    """
-    stripped = text.strip(BLANKS)
-    if not stripped:
-        return Cell("", "MISSING_VALUE", f"{name} is empty, expected the client's name")
-    cell = _plain_text(stripped, name, "BAD_ID")
-    return cell if cell.code or stripped == text else cell._replace(note="NORMALISED")
-
-
-def _plain_text(text: str, name: str, code: str) -> Cell:
-    if len(text) > MAX_TEXT:
-        return Cell("", code, f"{name} has {len(text)} characters, expected at most {MAX_TEXT}")
-    if text.isascii() and text.isprintable():
-        return Cell(text)
-    marks = 0
-    for character in text:
-        category = unicodedata.category(character)
-        if category in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-            what = f"U+{ord(character):04X}"
-            return Cell("", "CONTROL_CHAR", f"{name} holds the control character {what}")
-        marks = marks + 1 if category in ("Mn", "Me") else 0
-        if marks > MAX_MARKS_IN_A_ROW:
-            return Cell("", code, f"{name} stacks more than {MAX_MARKS_IN_A_ROW} marks on a letter")
-    composed = unicodedata.normalize("NFC", text)
-    return Cell(composed, note="" if composed == text else "NFC")
-
-
-def read_outcome(text: str, columns: Columns, markers: Collection[str]) -> Cell:
-    """Judge an outcome: 1 left, 0 stayed, empty not known yet."""
-    stripped = text.strip(BLANKS)
-    if columns.left is not None and columns.stayed is not None:
-        named = {columns.left.casefold(): "1", columns.stayed.casefold(): "0"}
-        expected = f"{columns.left!r} or {columns.stayed!r}"
-    else:
-        named, expected = LABELS, "1/0, yes/no, true/false or y/n"
-    label = named.get(stripped.casefold())
-    if label is not None:
-        return Cell(label, note="" if text in ("0", "1") or columns.left is not None else "LABEL")
-    if stripped in markers:
-        return Cell("")
-    return Cell("", "BAD_LABEL", f"{columns.outcome} is {shorten(text)!r}, expected {expected}")
-
-
-def read_time(text: str, name: str, markers: Collection[str]) -> Cell:
-    """Judge the time of an observation: ISO 8601, kept as a date or as UTC to the second.
-
-    >>> read_time("2026-03-01 12:30", "seen", {""}).value
-    '2026-03-01T12:30:00Z'
-    """
-    stripped = text.strip(BLANKS)
-    if stripped in markers:
-        return Cell("")
-    try:
-        if not TIME.fullmatch(stripped):
-            raise ValueError
-        time = datetime.fromisoformat(stripped)
-        if len(stripped) == len("2026-03-01"):
-            return Cell(stripped)
-        utc = time.astimezone(UTC) if time.tzinfo else time
-        return Cell(f"{utc.replace(tzinfo=None).isoformat(timespec='seconds')}Z")
-    except (ValueError, OverflowError):
-        problem = f"{name} is {shorten(text)!r}, expected an ISO 8601 date or time"
-        return Cell("", "BAD_TIME", problem)
-
-
-def shorten(text: str, width: int = 60) -> str:
-    """Cut a text that is only shown."""
-    return text if len(text) <= width else f"{text[: width - 3]}..."
-
-
-def readers(columns: Columns, markers: Collection[str]) -> dict[str, Callable[[str], Cell]]:
-    """Return how each delivered column is judged."""
-    kept = frozenset(markers)
-    found: dict[str, Callable[[str], Cell]] = {}
-    if columns.client:
-        found[columns.client] = lambda text: read_client(text, columns.client_name)
-    if columns.time:
-        found[columns.time] = lambda text: read_time(text, columns.time or "", kept)
-    for name in columns.categorical + ((columns.manager,) if columns.manager else ()):
-        found[name] = lambda text, name=name: read_text(text, name, kept)  # type: ignore[misc]
-    numeric = {column.name: column for column in columns.numeric}
-    if columns.value:
-        numeric.setdefault(columns.value, Numeric(columns.value, minimum=0))
-    for name, column in numeric.items():
-        found[name] = lambda text, column=column: read_number(text, column, kept)  # type: ignore[misc]
-    found[columns.outcome] = lambda text: read_outcome(text, columns, kept)
-    return {name: found[name] for name in columns.delivered}
 
 
 # ---- a table
@@ -279,105 +151,214 @@ def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int
     return places, notes
 
 
-def check(table: Table, columns: Columns, markers: Collection[str]) -> Checked:
-    """Judge every row of a table; nothing is dropped in silence.
+class Contract:
+    """The contract, held against one table a run of rows at a time; nothing is dropped in silence.
 
     Raises: BadHeader when the table cannot be used at all.
     """
-    places, notes = match_header(table.header, columns)
-    notes = [*table.notes, *notes, *_extra_columns(table, places, columns)]
-    width = len(table.header)
-    refused: dict[int, Refusal] = {}
-    whole = []
-    for i, row in enumerate(table.rows):
-        if len(row) == width and not _is_header(row, table.header):
-            whole.append(i)
-        else:
-            refused[i] = _bad_shape(row, table, i)
-    cells = {name: [table.rows[i][place] for i in whole] for name, place in places.items()}
-    good, problems, mended = check_cells(cells, columns, markers)
-    for position, (code, problem) in problems.items():
-        i = whole[position]
-        reason = f"{problem}; row refused"
-        refused[i] = Refusal(table.lines[i], code, reason, raw_text(table.rows[i]))
-    kept = [position for position in range(len(whole)) if position not in problems]
+
+    def __init__(self, header: Sequence[str], columns: Columns, markers: Collection[str]) -> None:
+        self.header, self.columns = tuple(header), columns
+        self.places, notes = match_header(header, columns)
+        self.readers = readers(columns, markers)
+        self._judged: dict[str, dict[str, Cell]] = {name: {} for name in self.readers}
+        self._mended = dict.fromkeys(notes)
+        self._extra = self._extra_columns()
+
+    def _extra_columns(self) -> dict[int, bool]:
+        """Return which columns nobody asked for, and whether any row has filled them so far."""
+        ignored = {name.casefold() for name in self.columns.ignore}
+        known = self.places.values()
+        return {
+            i: bool(name)
+            for i, name in enumerate(self.header)
+            if i not in known and name.strip(BLANKS).casefold() not in ignored
+        }
+
+    def notes(self) -> list[str]:
+        """Say what had to be mended so far, by code."""
+        extra = ["EXTRA_COLUMN" if filled else "EMPTY_COLUMN" for filled in self._extra.values()]
+        return list(dict.fromkeys([*extra, *self._mended]))
+
+    def check(self, chunk: Chunk) -> Checked:
+        """Judge a run of rows."""
+        refused = {line: _misshapen(line, row, self.header) for line, row in chunk.odd}
+        for i, filled in self._extra.items():
+            self._extra[i] = filled or bool(pc.any(pc.not_equal(chunk.columns[i], "")).as_py())
+        problems = self._repeated_headers(chunk)
+        found = {}
+        for name, read in self.readers.items():
+            found[name] = self._column(chunk.columns[self.places[name]], name, read, problems)
+        features = [found[name] for name in self.columns.features]
+        empty = np.logical_and.reduce([pc.equal(column, "").to_numpy(False) for column in features])
+        for i in np.flatnonzero(empty).tolist():
+            problems.setdefault(i, ("EMPTY_ROW", "no feature has a value"))
+        if not self.columns.client:
+            found[self.columns.client_name] = _row_names(features)
+        for i, (code, problem) in problems.items():
+            raw = raw_text([column[i].as_py() for column in chunk.columns])
+            line = int(chunk.lines[i])
+            refused[line] = Refusal(line, code, f"{problem}; row refused", raw)
+        is_good = np.ones(len(chunk.lines), dtype=bool)
+        is_good[list(problems)] = False
+        kept = pa.array(is_good)
+        return Checked(
+            columns={name: found[name].filter(kept) for name in self.columns.table},
+            lines=np.asarray(chunk.lines)[is_good].tolist(),
+            raw=csv_lines([column.filter(kept) for column in chunk.columns]),
+            refused=[refused[line] for line in sorted(refused)],
+        )
+
+    def _repeated_headers(self, chunk: Chunk) -> dict[int, tuple[str, str]]:
+        """Find the rows that are the header again, as files laid end to end have them."""
+        first = pa.array([self.header[0], f"\ufeff{self.header[0]}"])
+        alike = pc.is_in(chunk.columns[0], value_set=first).to_numpy(False)
+        return {
+            int(i): ("REPEATED_HEADER", "the header again")
+            for i in np.flatnonzero(alike)
+            if [column[int(i)].as_py() for column in chunk.columns[1:]] == list(self.header[1:])
+        }
+
+    def _column(
+        self, column: Any, name: str, read: Any, problems: dict[int, tuple[str, str]]
+    ) -> Any:
+        """Return a column in canonical text; add the rows whose first problem lies in it."""
+        encoded = column.dictionary_encode()
+        judged = self._judged[name]
+        if len(judged) > REMEMBERED:
+            judged.clear()
+        cells = []
+        for text in encoded.dictionary.to_pylist():
+            cell = judged.get(text)
+            if cell is None:
+                cell = judged[text] = read(text)
+            cells.append(cell)
+        places = encoded.indices.to_numpy()
+        is_bad = np.array([bool(cell.code) for cell in cells], dtype=bool)
+        told = np.array([bool(cell.note) for cell in cells], dtype=bool)
+        for cell in (cells[i] for i in np.flatnonzero(told)):
+            self._mended[cell.note] = None
+        if is_bad.any():
+            for i in np.flatnonzero(is_bad[places]).tolist():
+                cell = cells[places[i]]
+                problems.setdefault(i, (cell.code, cell.problem))
+        values = pa.array([cell.value for cell in cells], pa.string())
+        return values.take(encoded.indices)
+
+
+def check(table: Table, columns: Columns, markers: Collection[str]) -> Checked:
+    """Judge a whole table that fits into memory.
+
+    Raises: BadHeader.
+    """
+    contract = Contract(table.header, columns, markers)
+    parts = [contract.check(chunk) for chunk in table.chunks]
+    none = pa.array([], pa.string())
     return Checked(
-        rows=good.iloc[kept].reset_index(drop=True),
-        lines=[table.lines[whole[position]] for position in kept],
-        refused=[refused[i] for i in sorted(refused)],
-        notes=tuple(dict.fromkeys([*notes, *mended])),
+        columns={
+            name: pa.chunked_array([part.columns[name] for part in parts] or [none])
+            for name in columns.table
+        },
+        lines=[int(line) for part in parts for line in part.lines],
+        raw=pa.chunked_array([part.raw for part in parts] or [none]),
+        refused=[refusal for part in parts for refusal in part.refused],
+        notes=(*table.notes, *contract.notes()),
     )
 
 
-def _is_header(row: Sequence[str], header: Sequence[str]) -> bool:
-    return row[0].lstrip("\ufeff") == header[0] and list(row[1:]) == list(header[1:])
+def make_chunk(rows: Sequence[Sequence[str]], lines: Sequence[int], width: int) -> Chunk:
+    """Turn rows of text into a run of columns; a row of another width is set apart as odd."""
+    whole = [i for i, row in enumerate(rows) if len(row) == width]
+    odd = [(lines[i], row) for i, row in enumerate(rows) if len(row) != width]
+    columns = list(zip(*(rows[i] for i in whole), strict=True)) or [()] * width
+    arrays = tuple(pa.array(column, pa.string()) for column in columns)
+    return Chunk(arrays, [lines[i] for i in whole] if odd else lines, odd)
 
 
-def _bad_shape(row: list[str], table: Table, i: int) -> Refusal:
-    found, width = len(row), len(table.header)
-    if found == width:
-        code, reason = "REPEATED_HEADER", "the header again; row refused"
-    else:
-        code = "RAGGED_SHORT" if found < width else "RAGGED_LONG"
-        reason = f"{found} fields, expected {width}; row refused"
-    return Refusal(table.lines[i], code, reason, raw_text(row))
+def _misshapen(line: int, row: Sequence[str], header: Sequence[str]) -> Refusal:
+    code = "RAGGED_SHORT" if len(row) < len(header) else "RAGGED_LONG"
+    reason = f"{len(row)} fields, expected {len(header)}; row refused"
+    return Refusal(line, code, reason, raw_text(row))
 
 
-def _extra_columns(table: Table, places: Mapping[str, int], columns: Columns) -> list[str]:
-    ignored = {name.casefold() for name in columns.ignore}
-    notes = []
-    for i, name in enumerate(table.header):
-        if i in places.values() or name.strip(BLANKS).casefold() in ignored:
-            continue
-        empty = not name and not any(row[i] for row in table.rows if len(row) > i)
-        notes.append("EMPTY_COLUMN" if empty else "EXTRA_COLUMN")
-    return notes
+def _row_names(features: Sequence[Any]) -> Any:
+    """Name each client by a hash of its row, for a table without a client column."""
+    joined = pc.binary_join_element_wise(*features, "\x1f") if len(features) > 1 else features[0]
+    names = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in joined.to_pylist()]
+    return pa.array(names, pa.string())
 
 
-def check_cells(
-    cells: Mapping[str, Sequence[str]], columns: Columns, markers: Collection[str]
-) -> tuple[pd.DataFrame, dict[int, tuple[str, str]], list[str]]:
-    """Judge rows of the right shape: canonical rows, the first problem of each bad one, notes."""
-    judged: dict[str, list[str]] = {}
-    problems: dict[int, tuple[str, str]] = {}
-    notes: list[str] = []
-    for name, read in readers(columns, markers).items():
-        verdicts = {text: read(text) for text in dict.fromkeys(cells[name])}
-        judged[name] = [verdicts[text].value for text in cells[name]]
-        notes += [cell.note for cell in verdicts.values() if cell.note]
-        bad = {text for text, cell in verdicts.items() if cell.code}
-        if bad:
-            for i, text in enumerate(cells[name]):
-                if text in bad:
-                    problems.setdefault(i, (verdicts[text].code, verdicts[text].problem))
-    rows = pd.DataFrame(judged, dtype=object)
-    features = rows[list(columns.features)].to_numpy(dtype=object)
-    for position in np.flatnonzero((features == "").all(axis=1)):
-        problems.setdefault(int(position), ("EMPTY_ROW", "no feature has a value"))
-    if not columns.client:
-        names = [row_name(row) for row in rows[list(columns.features)].itertuples(index=False)]
-        rows.insert(0, columns.client_name, names)
-    return rows[list(columns.table)], problems, notes
+def csv_lines(columns: Sequence[Any]) -> Any:
+    """Join columns of text into lines of CSV, quoted where they must be: (n,) `pa.string()`.
+
+    >>> csv_lines([pa.array(["a", "b"]), pa.array(["1,5", ""])]).to_pylist()
+    ['a,"1,5"', 'b,']
+    """
+    quoted = [_quote(column) for column in columns]
+    return pc.binary_join_element_wise(*quoted, ",") if len(quoted) > 1 else quoted[0]
 
 
-def row_name(values: Sequence[str]) -> str:
-    """Name a client by a hash of its row, for a table without a client column."""
-    return hashlib.sha256("\x1f".join(values).encode()).hexdigest()[:16]
+def _quote(column: Any) -> Any:
+    risky = pc.match_substring_regex(column, '[",\r\n]')
+    if not pc.any(risky).as_py():
+        return column
+    doubled = pc.replace_substring(column, '"', '""')
+    return pc.if_else(risky, pc.binary_join_element_wise('"', doubled, '"', ""), column)
 
 
 def raw_text(fields: Sequence[str]) -> str:
-    """Write the fields of a refused row as one line, so that a person can mend it."""
+    """Write the fields of a refused row as one line of CSV, so that a person can mend it."""
     quoted = []
     for text in fields:
         text = text.encode("utf-8", "replace").decode()
         risky = any(mark in text for mark in ',"\n\r')
         quoted.append('"' + text.replace('"', '""') + '"' if risky else text)
-    return shorten(",".join(quoted), 2000)
+    return shorten(",".join(quoted), MAX_RAW)
 
 
-def raw_at(table: Table, line: int) -> str:
-    """Write the row that began at a line."""
-    return raw_text(table.rows[bisect_left(table.lines, line)])
+def explain(columns: Columns, markers: Collection[str]) -> str:
+    """Say in words what a good row is, for whoever prepares a file."""
+    shown = ", ".join(repr(marker) for marker in markers if marker)
+    told = [
+        "One row is one observation of one client. CSV in UTF-8, columns found by their names in the",
+        "first line, in any order; split by comma, semicolon, tab or |. Also .csv.gz and .parquet.",
+        "",
+    ]
+    numeric = {column.name: column for column in columns.numeric}
+    if columns.value:
+        numeric.setdefault(columns.value, Numeric(columns.value, minimum=0))
+    for name in columns.delivered:
+        told.append(f"  {name}: {_expected(name, columns, numeric)}")
+    left = f"{columns.left!r} left, {columns.stayed!r} stayed" if columns.left else (
+        "1, yes, true or y left; 0, no, false or n stayed"
+    )  # fmt: skip
+    return "\n".join(
+        [
+            *told,
+            "",
+            f"The outcome {columns.outcome}: {left}; empty: not known yet, a current client.",
+            f"Missing is empty or one of {shown}; a client is never missing, whatever the name.",
+            "Columns of other names are ignored. A row without any feature is refused, and a row whose",
+            "fields do not match the header. Refused rows stand in rejected.csv, each with its line and",
+            "the reason; where more than half of a file is bad, none of it is used.",
+        ]
+    )
+
+
+def _expected(name: str, columns: Columns, numeric: Mapping[str, Numeric]) -> str:
+    if name == columns.client:
+        return f"the client, text of at most {MAX_TEXT} characters, always given"
+    if name == columns.outcome:
+        return "the outcome, see below"
+    if name == columns.time:
+        return "when it was observed: 2026-03-01 or 2026-03-01T12:30:00Z (ISO 8601)"
+    if name in numeric:
+        column = numeric[name]
+        kind = "a whole number" if column.integer else "a number"
+        low = f" >= {column.minimum:g}" if column.minimum is not None else ""
+        high = f" <= {column.maximum:g}" if column.maximum is not None else ""
+        return f"{kind}{low}{high}, '.' for the fraction, no thousands separator"
+    return f"text of at most {MAX_TEXT} characters"
 
 
 # ---- typed rows

@@ -17,6 +17,8 @@ from attrition import config as configuration
 from attrition import dependencies, disk
 from attrition.config import Config
 
+pytest_plugins = ["tests.postgres"]
+
 ROOT = Path(__file__).resolve().parent.parent
 # Public tables that are not ours to ship; tests that use them skip where they are not.
 TABLES = Path(os.environ.get("ATTRITION_TABLES", ROOT.parent / "shared" / "data"))

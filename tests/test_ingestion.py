@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ingestion
 from attrition import config as configuration
 from attrition import disk, sources
+from attrition import ledger as ledger_room
 from attrition.config import Columns
 from attrition.errors import AttritionError, Damaged, SourceError
-from ingestion import Line, ingest_new_data, merge
+from attrition.ledger import Line
+from ingestion import ingest_new_data
 from tests import catalogue
 from tests.catalogue import GOOD, HEADER, ROWS, lines
 from tests.conftest import PLAIN_KEYS, ROOT, TABLES, make_rows, write_config
@@ -163,43 +164,6 @@ def mutated_gzip(text, data):
 
 
 # ---- repeats, updates, conflicts
-
-LEFT, STAYED, OPEN = "1", "0", ""
-
-
-@pytest.mark.parametrize(
-    ("known", "arrives", "verdict"),
-    [
-        (None, OPEN, "accepted"),
-        (None, LEFT, "accepted"),
-        (OPEN, OPEN, "duplicate"),
-        (OPEN, STAYED, "accepted"),
-        (OPEN, LEFT, "accepted"),
-        (STAYED, OPEN, "duplicate"),
-        (STAYED, STAYED, "duplicate"),
-        (STAYED, LEFT, "accepted"),
-        (LEFT, OPEN, "duplicate"),
-        (LEFT, STAYED, "conflict"),
-        (LEFT, LEFT, "duplicate"),
-    ],
-)
-def test_merge_of_a_row_with_the_row_known(known, arrives, verdict):
-    key = ("acme", "1")
-    assert merge({} if known is None else {key: known}, [(key, arrives)]) == [verdict]
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "verdicts"),
-    [
-        ([LEFT, LEFT], ["accepted", "duplicate"]),
-        ([OPEN, LEFT], ["duplicate", "accepted"]),
-        ([STAYED, OPEN], ["accepted", "duplicate"]),
-        ([LEFT, STAYED], ["conflict", "conflict"]),
-        ([LEFT, OPEN, STAYED], ["conflict", "accepted", "conflict"]),
-    ],
-)
-def test_merge_of_rows_of_one_source(outcomes, verdicts):
-    assert merge({}, [(("acme", "1"), outcome) for outcome in outcomes]) == verdicts
 
 
 def test_row_in_two_files_counts_once(empty_project):
@@ -550,7 +514,7 @@ def test_damaged_file_of_ours_stops_the_run(empty_project, name, harm):
             {"emptied": b"", "halved": data[: len(data) // 2], "flipped": flipped}[harm]
         )
     before = folder_bytes(empty_project)
-    with pytest.raises(Damaged, match=r"put the copy from a backup back, or move .* away"):
+    with pytest.raises(Damaged, match=r"put the copy from a backup back, or .* --repair"):
         ingest_new_data(empty_project)
     assert folder_bytes(empty_project) == before
 
@@ -567,6 +531,23 @@ def test_inner_folder_that_cannot_be_listed_stops_nothing(empty_project, monkeyp
     put(empty_project, "a.csv", GOOD)
     assert ingest_new_data(empty_project).rows == 4
     assert [line["source"] for line in ledger(empty_project)] == ["a.csv", "private"]
+
+
+def test_file_that_needs_too_much_memory_is_held_and_the_others_go_on(empty_project, monkeypatch):
+    def fail(text, **_):
+        if text.read(1) == b"x":
+            raise MemoryError
+        return real(text)
+
+    real = sources.read_csv
+    monkeypatch.setattr(sources, "read_csv", fail)
+    put(empty_project, "a.csv", "x" * 99)
+    put(empty_project, "b.csv", GOOD)
+    result = ingest_new_data(empty_project)
+    assert result.held == (
+        "a.csv: needs more memory than there is; lower max_source_mb, or take the file away",
+    )
+    assert result.rows == 4
 
 
 def test_folder_that_is_not_there_is_told(empty_project):
@@ -610,7 +591,7 @@ def test_nothing_of_a_clients_row_is_logged(empty_project, caplog):
 def test_line_reads_back_as_it_was_written(empty_project):
     put(empty_project, "a,\"'b.csv", GOOD)
     result = ingest_new_data(empty_project)
-    [found] = ingestion.read_state(empty_project).ledger.values()
+    [found] = ledger_room.read(empty_project).lines.values()
     assert (found,) == result.lines
     assert isinstance(found, Line)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attrition import schema
+from attrition import cells, schema
 from attrition.config import MISSING_MARKERS, Columns, Numeric
 from attrition.schema import BadHeader, BadRecords, Table, check, check_records
 
@@ -28,9 +28,9 @@ X = Numeric("x")
 
 
 def table(header, *rows):
-    return Table(
-        tuple(header.split(",")), [row.split(",") for row in rows], list(range(2, 2 + len(rows)))
-    )
+    names = tuple(header.split(","))
+    cells = [row.split(",") for row in rows]
+    return Table(names, [schema.make_chunk(cells, range(2, 2 + len(rows)), len(names))])
 
 
 def plain_rows(*rows, columns=PLAIN):
@@ -45,15 +45,15 @@ def plain_rows(*rows, columns=PLAIN):
 @settings(max_examples=300, derandomize=True, database=None)
 @given(st.floats(-1e15, 1e15, allow_nan=False))
 def test_number_written_out_reads_back_as_itself(value):
-    cell = schema.read_number(repr(value), X, MARKERS)
+    cell = cells.read_number(repr(value), X, MARKERS)
     assert float(cell.value) == value
-    assert schema.read_number(cell.value, X, MARKERS) == (cell.value, "", "", "")
+    assert cells.read_number(cell.value, X, MARKERS) == (cell.value, "", "", "")
 
 
 @settings(max_examples=500, derandomize=True, database=None)
 @given(st.text("0123456789.,eE+-_' \u0660\uff11\u2212x", max_size=12))
 def test_text_is_a_number_only_where_it_is_plain_decimal(text):
-    cell = schema.read_number(text, X, MARKERS)
+    cell = cells.read_number(text, X, MARKERS)
     if cell.value:
         assert math.isclose(float(cell.value), float(Fraction(text.strip())), rel_tol=1e-15)
         assert text.isascii()
@@ -65,7 +65,7 @@ def test_text_is_a_number_only_where_it_is_plain_decimal(text):
 @settings(max_examples=300, derandomize=True, database=None)
 @given(st.text(max_size=30))
 def test_cells_are_judged_the_same_twice(text):
-    for read in schema.readers(WIDE, MARKERS).values():
+    for read in cells.readers(WIDE, MARKERS).values():
         cell = read(text)
         assert cell.code == "" or (cell.value == "" and cell.problem)
         again = read(cell.value)
@@ -83,21 +83,21 @@ def test_cells_are_judged_the_same_twice(text):
     ],
 )
 def test_time_is_kept_as_a_date_or_as_utc(text, kept):
-    assert schema.read_time(text, "seen", MARKERS).value == kept
+    assert cells.read_time(text, "seen", MARKERS).value == kept
 
 
 @pytest.mark.parametrize(
     "text", ["2026-02-30", "20260301", "2026-W01-1", "01/03/2026", "0001-01-01T00:00+02:00", "now"]
 )
 def test_time_that_is_none_is_refused(text):
-    assert schema.read_time(text, "seen", MARKERS).code == "BAD_TIME"
+    assert cells.read_time(text, "seen", MARKERS).code == "BAD_TIME"
 
 
 @settings(max_examples=200, derandomize=True, database=None)
 @given(st.datetimes(), st.integers(-14 * 60, 14 * 60))
 def test_time_is_the_same_instant_whatever_its_zone(time, minutes):
     time = time.replace(microsecond=0, tzinfo=timezone(timedelta(minutes=minutes)))
-    cell = schema.read_time(time.isoformat(), "seen", MARKERS)
+    cell = cells.read_time(time.isoformat(), "seen", MARKERS)
     if cell.code:
         assert time.year in (1, 9999)
     else:
@@ -139,8 +139,17 @@ def test_header_that_is_not_the_contract_is_told(header, code, told):
 def test_good_rows_come_back_in_the_order_of_the_contract():
     rows = table("left,id,x,n,kind,seen,worth,owner,note", "yes,a,1.50,2,gold,2026-03-01,9,Ann,?")
     checked = check(rows, WIDE, MARKERS)
-    assert list(checked.rows.columns) == ["id", "seen", "x", "n", "kind", "worth", "owner", "left"]
-    assert checked.rows.iloc[0].tolist() == ["a", "2026-03-01", "1.5", "2", "gold", "9", "Ann", "1"]
+    assert list(checked.columns) == ["id", "seen", "x", "n", "kind", "worth", "owner", "left"]
+    assert checked.frame().iloc[0].tolist() == [
+        "a",
+        "2026-03-01",
+        "1.5",
+        "2",
+        "gold",
+        "9",
+        "Ann",
+        "1",
+    ]
     assert checked.notes == ("REORDERED", "NORMALISED", "LABEL")
 
 
@@ -156,25 +165,25 @@ def test_first_problem_of_a_row_is_told_with_its_line_and_text():
     checked = check(rows, PLAIN, MARKERS)
     [refused] = checked.refused
     assert (refused.line, refused.code, refused.raw) == (3, "BAD_NUMBER", "b,x,y,3,9")
-    assert (len(checked.rows), checked.lines) == (1, [2])
+    assert (len(checked.frame()), checked.lines) == (1, [2])
 
 
 def test_row_without_any_feature_is_refused_and_with_one_is_not():
     rows = table("id,seen,x,n,kind,worth,owner,left", "a,2026-03-01,,,,5,Ann,0", "b,,,,k,,,0")
     checked = check(rows, WIDE, MARKERS)
     assert [refused.code for refused in checked.refused] == ["EMPTY_ROW"]
-    assert checked.rows["id"].tolist() == ["b"]
+    assert checked.frame()["id"].tolist() == ["b"]
 
 
 def test_table_without_rows_is_good():
     rows = table("id,seen,x,n,kind,worth,owner,left")
-    assert check(rows, WIDE, MARKERS).rows.shape == (0, 8)
+    assert check(rows, WIDE, MARKERS).frame().shape == (0, 8)
 
 
 def test_rows_without_a_client_column_are_named_by_their_features():
     columns = Columns(client=None, outcome="left", numeric=(X,), categorical=("kind",))
     checked = check(table("x,kind,left", "1,a,0", "1.0,a,1", "1,b,0"), columns, MARKERS)
-    first, same, other = checked.rows["client"]
+    first, same, other = checked.frame()["client"]
     assert first == same != other
 
 
@@ -360,7 +369,9 @@ def test_null_is_taken_where_the_model_has_seen_it_missing():
 
 
 def test_record_and_file_give_the_same_row():
-    row = check(table("id,seen,x,n,kind,worth,owner,left", "a,,1.5,3,gold,,,"), WIDE, MARKERS).rows
+    row = check(
+        table("id,seen,x,n,kind,worth,owner,left", "a,,1.5,3,gold,,,"), WIDE, MARKERS
+    ).frame()
     from_file = schema.typed(row, WIDE)
     from_body = check_records(WIDE, [GOOD | {"id": "a"}])
     for name in ("id", *WIDE.features):

@@ -113,8 +113,10 @@ class Outcome:
     waiting: bool
 
 
-def process(config: Config) -> Outcome:
+def process(config: Config, *, adopt: bool = False) -> Outcome:
     """Run what is not fresh; a step that cannot do its work leaves what worked before it.
+
+    `adopt` takes it that the rows ingested so far were set aside, and begins anew.
 
     Raises: AttritionError.
     """
@@ -133,7 +135,7 @@ def process(config: Config) -> Outcome:
         done.append((name, result))
         return result
 
-    ingested = perform("ingestion", ingestion.ingest_new_data)
+    ingested = perform("ingestion", lambda c: ingestion.ingest_new_data(c, adopt=adopt))
     if ingested.rows == 0:
         raise AttritionError(
             f"{config.input_folder}: no usable row so far; put files there whose header names "
@@ -260,16 +262,17 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mar
     run_id, limit_s = f"{started_at} {time.time_ns()}", 60 * config.run_limit_minutes
     watch.leave_mark(lock, run_id, started_at, limit_s)
     lost: list[str] = []
+    anew = False
     try:
         with watch.time_limit(limit_s):
             if options.repair:
-                lost = mend(config, options)
+                anew = mend(config, options)
             if died is not None:
                 cli.keep_death(config, died)
             taken = find_sources(config)  # before they are read: what arrives meanwhile is news
             check_state(config)
-            outcome = process(config)
-            lost += repair.finish(config) if options.repair else []
+            outcome = process(config, adopt=anew)
+            lost += repair.find_lost(config) if anew else []
             check_made(config)
     except BaseException as error:
         with watch.undisturbed():
@@ -286,14 +289,14 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mar
     return report(config, options, outcome, lost, elapsed_s)
 
 
-def mend(config: Config, options: argparse.Namespace) -> list[str]:
-    """Set aside what is damaged, and say it; return what is lost."""
+def mend(config: Config, options: argparse.Namespace) -> bool:
+    """Set aside what is damaged, and say it; return whether everything is to be ingested again."""
     mended = repair.mend(config)
     for line in mended.told:
         logger.warning("%s", line)
     if not options.quiet:
         print("\n".join(mended.told) or "nothing is damaged")
-    return list(mended.lost)
+    return mended.is_ingested_anew
 
 
 def check_state(config: Config) -> None:

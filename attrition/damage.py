@@ -84,7 +84,7 @@ def find(config: Config) -> list[Damage]:
     if not in_the_way:
         for folder in folders(config):
             disk.finish_commit(folder)
-    found = [*find_in_unit(ingested(config), is_expected=_has_outputs(config))]
+    found = [*find_in_unit(ingested(config), is_expected=bool(ingested_files(config)))]
     found += [*find_in_history(config), *find_in_pointer(config)]
     is_deployed = os.path.lexists(config.current)
     for unit in candidate_units(config):
@@ -147,9 +147,11 @@ def our_files(config: Config) -> list[Path]:
     return [*ours, *config.find_figures()]
 
 
-def _has_outputs(config: Config) -> bool:
-    ours = (config.final_data, config.ingested_files, config.rejected)
-    return any(path.exists() for path in ours)
+def ingested_files(config: Config) -> list[Path]:
+    """Return the files of ingestion that are there, without their record."""
+    files = [config.final_data, config.ingested_files, config.rejected]
+    files += [config.withdrawn, config.table_rows]
+    return [path for path in files if os.path.lexists(path)]
 
 
 def find_in_unit(unit: Unit, *, is_expected: bool) -> Iterator[Damage]:

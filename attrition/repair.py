@@ -21,10 +21,10 @@ BEGUN = "is ingested again from all sources"
 
 @dataclass
 class Mended:
-    """What was done, a line each, and what is lost by it."""
+    """What was done, a line each, and whether everything is to be ingested again."""
 
     told: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
+    is_ingested_anew: bool = False
 
 
 def set_aside(path: Path) -> Path:
@@ -85,10 +85,8 @@ def _mend_history(config: Config, mended: Mended) -> None:
 
 
 def _mend_ingested(config: Config, mended: Mended) -> None:
-    unit = damage.ingested(config)
-    there = [config.final_data, config.ingested_files, config.rejected]
-    is_expected = any(path.exists() for path in there)
-    found = list(damage.find_in_unit(unit, is_expected=is_expected))
+    there = damage.ingested_files(config)
+    found = list(damage.find_in_unit(damage.ingested(config), is_expected=bool(there)))
     if not found:
         return
     for each in found:
@@ -96,6 +94,7 @@ def _mend_ingested(config: Config, mended: Mended) -> None:
     for path in (*there, config.ingestion_record):
         if os.path.lexists(path):
             _aside(mended, path, "belongs to what is damaged")
+    mended.is_ingested_anew = True
 
 
 def _mend_releases(config: Config, mended: Mended) -> None:
@@ -187,7 +186,7 @@ def _restore_candidate(config: Config) -> None:
     history.save(config.history, "deployments", [row])
 
 
-def finish(config: Config) -> list[str]:
+def find_lost(config: Config) -> list[str]:
     """Say which sources the record that was set aside names and that are not there any more."""
     name = config.ingested_files.name
     gone: set[str] = set()

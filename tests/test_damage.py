@@ -19,7 +19,7 @@ RELEASE = (
 )
 FILES = (
     *(f"ingesteddata/{name}" for name in ("finaldata.csv", "ingestedfiles.txt", "ingestion.json")),
-    "ingesteddata/rejected.csv",
+    *(f"ingesteddata/{name}" for name in ("rejected.csv", "withdrawn.csv", "table_rows.npz")),
     *(
         f"practicemodels/{name}"
         for name in RELEASE

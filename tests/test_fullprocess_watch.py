@@ -94,7 +94,7 @@ HOLD_THE_GIL = """
 import assessment, diagnostics, ingestion, itertools, reporting, training
 from attrition import watch
 watch.GRACE_S = 1
-ingestion.ingest_new_data = lambda config: 0 in itertools.count(1)
+ingestion.ingest_new_data = lambda config, **_: 0 in itertools.count(1)
 """
 
 

@@ -21,6 +21,8 @@ GONE, FOLDER, LINK, CHANGED = (
     "is not what was written",
 )
 OLDER = "is not the one that was written last"
+WITHDRAWN = "withdrawn"
+DEPLOYED = ("promoted", "rolled back", WITHDRAWN)
 DECIDED = ("promoted", "refused", "repaired")
 
 
@@ -207,12 +209,13 @@ def find_in_pointer(config: Config) -> Iterator[Damage]:
 
 
 def was_deployed(config: Config) -> bool:
-    """Does the history know of a deployment that finished?"""
+    """Does the history know of a deployment that finished, and was not taken back by a repair?"""
     try:
         rows = history.read_deployments(config.history)
     except AttritionError:
         return bool(releases.list_ids(config.production_folder))
-    return any(row["action"] in ("promoted", "rolled back") for row in rows)
+    acted = [row["action"] for row in rows if row["action"] in DEPLOYED]
+    return bool(acted) and acted[-1] != WITHDRAWN
 
 
 def find_in_release(config: Config, release_id: str, *, is_current: bool) -> Iterator[Damage]:

@@ -8,6 +8,7 @@ the newest release that verifies.
 import csv
 import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,13 +120,21 @@ def _mend_releases(config: Config, mended: Mended) -> None:
             mended.told.append(f"{release_id}: cannot be used ({error})")
             continue
         releases.activate(config.production_folder, release_id)
-        now = disk.utc_now()
-        row = {"at": now, "made": f"{now} {release_id} repaired", "action": "rolled back"}
-        row |= {"release": release_id, "reason": f"by --repair: {why}"}
-        history.save(config.history, "deployments", [row])
+        _note(config, "rolled back", release_id, why)
         mended.told.append(f"{config.current}: points at {release_id}, the newest that verifies")
         return
+    _note(config, damage.WITHDRAWN, None, why)
+    if os.path.lexists(config.monitoring_record):  # it says that the model needs no training
+        _aside(mended, config.monitoring_record, "is of a model that is gone")
     mended.told.append(f"{config.current}: no release verifies; a new model is trained")
+
+
+def _note(config: Config, action: str, release_id: str | None, why: str) -> None:
+    """Keep in the history what a repair did to what is deployed."""
+    now = disk.utc_now()
+    row: dict[str, str | None] = {"at": now, "action": action, "release": release_id}
+    row |= {"made": f"{now} {time.time_ns()} repaired", "reason": f"by --repair: {why}"}
+    history.save(config.history, "deployments", [row])
 
 
 def _unusable(config: Config) -> str | None:
@@ -180,10 +189,7 @@ def _restore_candidate(config: Config) -> None:
         history.save(
             config.history, "steps", [row for row in rows if row["made"] == restored["seal"]]
         )
-    now = disk.utc_now()
-    row = {"at": now, "made": f"{now} repaired", "action": "repaired", "release": release.id}
-    row["reason"] = "by --repair: the records of the candidate were damaged"
-    history.save(config.history, "deployments", [row])
+    _note(config, "repaired", release.id, "the records of the candidate were damaged")
 
 
 def find_lost(config: Config) -> list[str]:

@@ -120,6 +120,18 @@ def find_all(config: Config) -> list[Damage]:
     return [*found, *find_older(config)]
 
 
+def scrub(config: Config) -> dict[Path, str]:
+    """Read everything that was ever written; return what is wrong with each, "" where nothing is."""
+    wrong = {each.path: each.problem for each in find_all(config)}
+    for release_id in releases.list_ids(config.production_folder):
+        folder = config.releases / release_id
+        try:
+            releases.load_model(releases.read(config.production_folder, release_id))
+        except AttritionError as error:
+            wrong.setdefault(folder, _said(error, folder))
+    return {path: wrong.get(path, "") for path in sorted({*list_all(config), *wrong})}
+
+
 def find_in_the_way(config: Config) -> Iterator[Damage]:
     """Look for folders, links and pipes where a file of ours belongs: no run can replace them."""
     for path in our_files(config):

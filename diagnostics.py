@@ -32,7 +32,7 @@ from attrition import (
     sources,
 )
 from attrition.config import Columns, Config
-from attrition.errors import AttritionError, Damaged, NoModel
+from attrition.errors import Damaged, NoModel
 from attrition.metrics import Interval
 from attrition.releases import Release
 
@@ -432,22 +432,13 @@ def _diagnosis(record: disk.Record, *, fresh: bool) -> Diagnosis:
 def verify(config: Config) -> int:
     """Print a line for each thing that was verified; exit code 1 where something is wrong."""
     with disk.run_lock(config.lock):
-        wrong = {each.path: each.problem for each in damage.find_all(config)}
-        for release_id in releases.list_ids(config.production_folder):
-            folder = config.releases / release_id
-            try:
-                releases.load_model(releases.read(config.production_folder, release_id))
-            except AttritionError as error:
-                wrong.setdefault(folder, str(error).removeprefix(f"{folder}: "))
-        there = damage.list_all(config)
-    for path in sorted({*there, *wrong}):
-        print(f"damaged  {path}: {wrong[path]}" if path in wrong else f"ok       {path}")
-    if not wrong:
-        return 0
-    print(
-        f"{len(wrong)} of {len({*there, *wrong})} damaged; python fullprocess.py --repair mends it"
-    )
-    return 1
+        found = damage.scrub(config)
+    for path, problem in found.items():
+        print(f"damaged  {path}: {problem}" if problem else f"ok       {path}")
+    wrong = sum(map(bool, found.values()))
+    if wrong:
+        print(f"{wrong} of {len(found)} damaged; python fullprocess.py --repair mends it")
+    return 1 if wrong else 0
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -53,7 +53,11 @@ def find_products(config: Config) -> dict[str, str]:
     files += _files(config.releases)
     files += [config.risk_scores, config.contact_list, config.assessment_record]
     files += [config.diagnostics_record, config.report, config.report_record]
-    return {_shown(path): _hash(path) for path in files} | {"current": _pointer(config)}
+    files += config.find_figures()
+    links = [config.current, *(config.production_folder / name for name in releases.LINKS)]
+    return {_shown(path): _hash(path) for path in files} | {
+        _shown(link): str(link.readlink()) if link.is_symlink() else "not a link" for link in links
+    }
 
 
 def _shown(path: Path) -> str:
@@ -112,7 +116,7 @@ class Outcome:
 def process(config: Config, *, adopt: bool = False) -> Outcome:
     """Run what is not fresh; a step that cannot do its work leaves what worked before it.
 
-    `adopt` goes on from ingested rows that were put back from a backup, or set aside.
+    `adopt` takes it that the rows ingested so far were set aside, and begins anew.
 
     Raises: AttritionError.
     """
@@ -258,16 +262,17 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mar
     run_id, limit_s = f"{started_at} {time.time_ns()}", 60 * config.run_limit_minutes
     watch.leave_mark(lock, run_id, started_at, limit_s)
     lost: list[str] = []
+    anew = False
     try:
         with watch.time_limit(limit_s):
             if options.repair:
-                lost = mend(config, options)
+                anew = mend(config, options)
             if died is not None:
                 cli.keep_death(config, died)
             taken = find_sources(config)  # before they are read: what arrives meanwhile is news
             check_state(config)
-            outcome = process(config, adopt=options.repair)
-            lost += repair.finish(config) if options.repair else []
+            outcome = process(config, adopt=anew)
+            lost += repair.find_lost(config) if anew else []
             check_made(config)
     except BaseException as error:
         with watch.undisturbed():
@@ -284,14 +289,14 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mar
     return report(config, options, outcome, lost, elapsed_s)
 
 
-def mend(config: Config, options: argparse.Namespace) -> list[str]:
-    """Set aside what is damaged, and say it; return what is lost."""
+def mend(config: Config, options: argparse.Namespace) -> bool:
+    """Set aside what is damaged, and say it; return whether everything is to be ingested again."""
     mended = repair.mend(config)
     for line in mended.told:
         logger.warning("%s", line)
     if not options.quiet:
         print("\n".join(mended.told) or "nothing is damaged")
-    return list(mended.lost)
+    return mended.is_ingested_anew
 
 
 def check_state(config: Config) -> None:
@@ -314,7 +319,8 @@ def check_made(config: Config) -> None:
 
     Raises: Damaged.
     """
-    if found := damage.find_all(config):
+    found = [each for each in damage.find_all(config) if each.path != config.last_run]
+    if found:  # the record of the last run is written last
         raise damaged(found)
 
 

@@ -21,6 +21,8 @@ GONE, FOLDER, LINK, CHANGED = (
     "is not what was written",
 )
 OLDER = "is not the one that was written last"
+WITHDRAWN = "withdrawn"
+DEPLOYED = ("promoted", "rolled back", WITHDRAWN)
 DECIDED = ("promoted", "refused", "repaired")
 
 
@@ -84,7 +86,7 @@ def find(config: Config) -> list[Damage]:
     if not in_the_way:
         for folder in folders(config):
             disk.finish_commit(folder)
-    found = [*find_in_unit(ingested(config), is_expected=_has_outputs(config))]
+    found = [*find_in_unit(ingested(config), is_expected=bool(ingested_files(config)))]
     found += [*find_in_history(config), *find_in_pointer(config)]
     is_deployed = os.path.lexists(config.current)
     for unit in candidate_units(config):
@@ -118,6 +120,18 @@ def find_all(config: Config) -> list[Damage]:
     return [*found, *find_older(config)]
 
 
+def scrub(config: Config) -> dict[Path, str]:
+    """Read everything that was ever written; return what is wrong with each, "" where nothing is."""
+    wrong = {each.path: each.problem for each in find_all(config)}
+    for release_id in releases.list_ids(config.production_folder):
+        folder = config.releases / release_id
+        try:
+            releases.load_model(releases.read(config.production_folder, release_id))
+        except AttritionError as error:
+            wrong.setdefault(folder, _said(error, folder))
+    return {path: wrong.get(path, "") for path in sorted({*list_all(config), *wrong})}
+
+
 def find_in_the_way(config: Config) -> Iterator[Damage]:
     """Look for folders, links and pipes where a file of ours belongs: no run can replace them."""
     for path in our_files(config):
@@ -143,12 +157,15 @@ def our_files(config: Config) -> list[Path]:
     known = [name for name, value in vars(Config).items() if isinstance(value, property)]
     paths = [getattr(config, name) for name in known]
     not_files = (config.releases, config.current)
-    return [path for path in paths if isinstance(path, Path) and path not in not_files]
+    ours = [path for path in paths if isinstance(path, Path) and path not in not_files]
+    return [*ours, *config.find_figures()]
 
 
-def _has_outputs(config: Config) -> bool:
-    ours = (config.final_data, config.ingested_files, config.rejected)
-    return any(path.exists() for path in ours)
+def ingested_files(config: Config) -> list[Path]:
+    """Return the files of ingestion that are there, without their record."""
+    files = [config.final_data, config.ingested_files, config.rejected]
+    files += [config.withdrawn, config.table_rows]
+    return [path for path in files if os.path.lexists(path)]
 
 
 def find_in_unit(unit: Unit, *, is_expected: bool) -> Iterator[Damage]:
@@ -204,12 +221,13 @@ def find_in_pointer(config: Config) -> Iterator[Damage]:
 
 
 def was_deployed(config: Config) -> bool:
-    """Does the history know of a deployment that finished?"""
+    """Does the history know of a deployment that finished, and was not taken back by a repair?"""
     try:
         rows = history.read_deployments(config.history)
     except AttritionError:
         return bool(releases.list_ids(config.production_folder))
-    return any(row["action"] in ("promoted", "rolled back") for row in rows)
+    acted = [row["action"] for row in rows if row["action"] in DEPLOYED]
+    return bool(acted) and acted[-1] != WITHDRAWN
 
 
 def find_in_release(config: Config, release_id: str, *, is_current: bool) -> Iterator[Damage]:
@@ -239,7 +257,9 @@ def find_older(config: Config) -> Iterator[Damage]:
     if decision is not None and decided and decided[-1]["action"] != "repaired":
         of = f"{decision['candidate']} {decision['champion']} {decision['inputs']['monitoring']}"
         if of != decided[-1]["made"]:
-            yield Damage(config.decision_record, OLDER, follows=True)
+            known = any(row["made"] == of for row in decided)
+            unknown = f"or {config.history.name} is older than the other"
+            yield Damage(config.decision_record, OLDER if known else unknown, follows=True)
 
 
 def _said(error: Exception, path: Path) -> str:

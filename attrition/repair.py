@@ -8,6 +8,7 @@ the newest release that verifies.
 import csv
 import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +22,10 @@ BEGUN = "is ingested again from all sources"
 
 @dataclass
 class Mended:
-    """What was done, a line each, and what is lost by it."""
+    """What was done, a line each, and whether everything is to be ingested again."""
 
     told: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
+    is_ingested_anew: bool = False
 
 
 def set_aside(path: Path) -> Path:
@@ -58,6 +59,8 @@ def mend(config: Config) -> Mended:
     _mend_ingested(config, mended)
     _mend_releases(config, mended)
     _mend_candidate(config, mended)
+    for found in list(damage.find_in_record(config.dependencies)):
+        _aside(mended, found.path, found.problem)
     return mended
 
 
@@ -83,11 +86,8 @@ def _mend_history(config: Config, mended: Mended) -> None:
 
 
 def _mend_ingested(config: Config, mended: Mended) -> None:
-    unit = damage.ingested(config)
-    there = [config.final_data, config.ingested_files, config.rejected]
-    there += [config.withdrawn, config.table_rows]
-    is_expected = any(path.exists() for path in there)
-    found = list(damage.find_in_unit(unit, is_expected=is_expected))
+    there = damage.ingested_files(config)
+    found = list(damage.find_in_unit(damage.ingested(config), is_expected=bool(there)))
     if not found:
         return
     for each in found:
@@ -95,6 +95,7 @@ def _mend_ingested(config: Config, mended: Mended) -> None:
     for path in (*there, config.ingestion_record):
         if os.path.lexists(path):
             _aside(mended, path, "belongs to what is damaged")
+    mended.is_ingested_anew = True
 
 
 def _mend_releases(config: Config, mended: Mended) -> None:
@@ -119,13 +120,21 @@ def _mend_releases(config: Config, mended: Mended) -> None:
             mended.told.append(f"{release_id}: cannot be used ({error})")
             continue
         releases.activate(config.production_folder, release_id)
-        now = disk.utc_now()
-        row = {"at": now, "made": f"{now} {release_id} repaired", "action": "rolled back"}
-        row |= {"release": release_id, "reason": f"by --repair: {why}"}
-        history.save(config.history, "deployments", [row])
+        _note(config, "rolled back", release_id, why)
         mended.told.append(f"{config.current}: points at {release_id}, the newest that verifies")
         return
+    _note(config, damage.WITHDRAWN, None, why)
+    if os.path.lexists(config.monitoring_record):  # it says that the model needs no training
+        _aside(mended, config.monitoring_record, "is of a model that is gone")
     mended.told.append(f"{config.current}: no release verifies; a new model is trained")
+
+
+def _note(config: Config, action: str, release_id: str | None, why: str) -> None:
+    """Keep in the history what a repair did to what is deployed."""
+    now = disk.utc_now()
+    row: dict[str, str | None] = {"at": now, "action": action, "release": release_id}
+    row |= {"made": f"{now} {time.time_ns()} repaired", "reason": f"by --repair: {why}"}
+    history.save(config.history, "deployments", [row])
 
 
 def _unusable(config: Config) -> str | None:
@@ -180,13 +189,10 @@ def _restore_candidate(config: Config) -> None:
         history.save(
             config.history, "steps", [row for row in rows if row["made"] == restored["seal"]]
         )
-    now = disk.utc_now()
-    row = {"at": now, "made": f"{now} repaired", "action": "repaired", "release": release.id}
-    row["reason"] = "by --repair: the records of the candidate were damaged"
-    history.save(config.history, "deployments", [row])
+    _note(config, "repaired", release.id, "the records of the candidate were damaged")
 
 
-def finish(config: Config) -> list[str]:
+def find_lost(config: Config) -> list[str]:
     """Say which sources the record that was set aside names and that are not there any more."""
     name = config.ingested_files.name
     gone: set[str] = set()

@@ -1,5 +1,6 @@
 """Every file of ours, spoiled in every way: it is noticed, the model serves on, one command mends it."""
 
+import random
 import shutil
 
 import pytest
@@ -19,7 +20,7 @@ RELEASE = (
 )
 FILES = (
     *(f"ingesteddata/{name}" for name in ("finaldata.csv", "ingestedfiles.txt", "ingestion.json")),
-    "ingesteddata/rejected.csv",
+    *(f"ingesteddata/{name}" for name in ("rejected.csv", "withdrawn.csv", "table_rows.npz")),
     *(
         f"practicemodels/{name}"
         for name in RELEASE
@@ -165,3 +166,131 @@ def test_spoiled_file_is_noticed_and_mended(aged, name, way, capsys):
 def test_every_other_file_spoiled_is_noticed_and_mended(aged, name, way, capsys):
     expected, found = check_mended(aged, name, way, capsys)
     assert found[0] == expected[0]
+
+
+# ---- bit rot
+
+
+def noticed(config, path):
+    """Is a change of one file noticed by those who read it?"""
+    units = [damage.ingested(config), *damage.candidate_units(config), *damage.made_units(config)]
+    if path.parent.parent == config.releases:
+        release = path.parent.name
+        return bool([*damage.find_in_release(config, release, is_current=False)])
+    if path in (config.last_run, config.dependencies):
+        return bool([*damage.find_in_record(path)])
+    ours = [unit for unit in units if unit.record.parent == path.parent]
+    return any([*damage.find_in_unit(unit, is_expected=True)] for unit in ours)
+
+
+HASHED = [name for name in FILES if name.rpartition("/")[2] not in ("current", ".lock")]
+ROTTING = [name for name in HASHED if "sqlite" not in name and "deployment/trained" not in name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROTTING)
+def test_each_of_200_flipped_bits_is_noticed(aged, name):
+    path, _ = place(aged, name)
+    data, rng = path.read_bytes(), random.Random(name)
+    assert not noticed(aged, path)
+    for _ in range(200):
+        flipped = bytearray(data)
+        flipped[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(flipped)
+        assert noticed(aged, path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SAMPLE[:3], SAMPLE[5], "practicemodels/training.json"])
+def test_a_flipped_bit_is_mended_by_one_command(aged, name, capsys):
+    run_whole(aged)
+    expected = state_of(aged)
+    path, _ = place(aged, name)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 4
+    path.write_bytes(data)
+    check_served(aged)
+    code, told = run_whole(aged), capsys.readouterr().err
+    assert path.name in told or path.parent.name in told
+    if code:
+        assert run_whole(aged, "--repair") == 0
+    assert damage.find_all(aged) == []
+    assert state_of(aged)[0] == expected[0]
+
+
+# ---- what is mended, and how
+
+
+def aside(path):
+    return sorted(path.parent.glob(f"{path.name}.damaged-*"))
+
+
+def test_a_run_on_an_undamaged_state_needs_no_repair_and_a_repair_changes_nothing(aged, capsys):
+    run_whole(aged)
+    expected = state_of(aged)
+    capsys.readouterr()
+    assert run_whole(aged, "--repair") == 0
+    assert capsys.readouterr().err == ""
+    assert state_of(aged) == expected
+    assert not [*aged.file.parent.rglob("*.damaged-*")]
+
+
+def test_nothing_that_is_damaged_is_deleted(aged):
+    run_whole(aged)
+    spoiled = {}
+    release = aged.releases / releases.current_id(aged.production_folder)
+    for path in (aged.final_data, aged.history, aged.score_record, release / releases.MODEL):
+        path.write_bytes(path.read_bytes()[:-7] + b"damaged")
+        spoiled[path] = path.read_bytes()
+    assert run_whole(aged, "--repair") == 0
+    for path in (aged.final_data, aged.history, aged.score_record):
+        assert [found.read_bytes() for found in aside(path)] == [spoiled[path]]
+    (kept,) = aside(release)
+    assert (kept / releases.MODEL).read_bytes() == spoiled[release / releases.MODEL]
+
+
+def test_a_source_that_is_gone_is_named_when_all_is_ingested_again(aged, capsys):
+    run_whole(aged)
+    (aged.input_folder / "history.csv").unlink()
+    aged.final_data.write_bytes(b"damaged")
+    capsys.readouterr()
+    assert run_whole(aged, "--repair") == 1
+    told = capsys.readouterr().err
+    assert "rows of history.csv were there before and cannot be ingested again" in told
+    assert "history.csv" in history.read_runs(aged.history)[-1]["reason"]
+
+
+def test_a_history_that_can_still_be_read_in_part_goes_on(aged):
+    run_whole(aged)
+    rows = history.read_runs(aged.history)
+    data = aged.history.read_bytes()
+    aged.history.write_bytes(data[:-4096] + bytes(4096))
+    assert run_whole(aged, "--repair") == 0
+    found = history.read_runs(aged.history)
+    assert [row for row in found if row in rows] == rows[: len(found) - 1] or len(found) >= 1
+    assert [row["action"] for row in history.read_deployments(aged.history)]
+
+
+def test_without_a_release_that_verifies_a_new_model_is_trained(aged):
+    run_whole(aged)
+    for release_id in releases.list_ids(aged.production_folder):
+        (aged.releases / release_id / releases.MODEL).write_bytes(b"damaged")
+    assert run_whole(aged) == 1
+    assert run_whole(aged, "--repair") == 0
+    check_served(aged)
+    assert len(aside(aged.current)) == 1
+
+
+def test_verify_names_what_is_wrong_and_exits_1(aged, capsys):
+    run_whole(aged)
+    old = releases.list_ids(aged.production_folder)[0]
+    (aged.releases / old / releases.MODEL).write_bytes(b"damaged")
+    aged.contact_list.write_bytes(b"damaged")
+    capsys.readouterr()
+    assert diagnostics.main(["--config", str(aged.file), "--verify"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    wrong = [line for line in lines if line.startswith("damaged")]
+    assert any(f"{old}: trainedmodel.skops not as deployed" in line for line in wrong)
+    assert any(f"{aged.contact_list}: is not what was written" in line for line in wrong)
+    assert len(wrong) == 2
+    assert len([line for line in lines if line.startswith("ok ")]) > 30

@@ -263,3 +263,12 @@ def test_the_command_line_deploys_and_rolls_back(scored, monkeypatch, capsys):
 
 def test_the_command_line_refuses_an_unknown_release_with_1(deployed):
     assert run(deployed, "--rollback", "nonsense") == 1
+
+
+def test_rolling_back_twice_in_one_second_is_recorded_twice(deployed, monkeypatch):
+    first = releases.current_id(deployed.production_folder)
+    second = deploy_again(deployed, "2999-01-01T00:00:00Z", monkeypatch)
+    monkeypatch.setattr(disk, "utc_now", lambda: "2999-01-01T00:00:01Z")
+    for release_id in (first, second, first):
+        deployment.roll_back(deployed, release_id)
+    assert actions(deployed)[-3:] == ["rolled back"] * 3

@@ -80,3 +80,11 @@ def test_the_file_is_turned_over_before_it_fills_the_disk(tmp_path):
     handlers = logging.getLogger().handlers
     limits = [(h.maxBytes, h.backupCount) for h in handlers if hasattr(h, "maxBytes")]
     assert limits == [(log.LOG_BYTES, log.LOG_FILES)]
+
+
+def test_a_link_in_the_place_of_the_file_is_not_written_through(tmp_path):
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "x.log").symlink_to(tmp_path / "theirs")
+    log.set_up(quiet=True, file=tmp_path / "x.log")
+    OURS.info("3 rows")
+    assert (tmp_path / "theirs").read_text() == "theirs"

@@ -67,22 +67,29 @@ def answered(config: Config) -> Deployment | None:
 def _find_decision(config: Config, **inputs: str) -> Deployment | None:
     """Return a decision made on these inputs, be it in the record or in the release it deployed.
 
-    A release carries the decision that deployed it: where a run died between the pointer and the
-    record, the record is made up and the question is not asked again.
+    A release carries the decision that deployed it: where a run died between the release and the
+    record, the deployment is completed and the question is not asked again.
     """
     disk.finish_commit(config.model_folder)
     record = _read_whole(config.decision_record)
     if record is not None and inputs.items() <= record["inputs"].items():
         return _result(config, record, fresh=True)
+    for release_id in reversed(releases.list_ids(config.production_folder)):
+        record = _read_whole(config.releases / release_id / releases.DECISION)
+        if record is not None and inputs.items() <= record["inputs"].items():
+            return _complete(config, release_id, record)
+    return None
+
+
+def _complete(config: Config, release_id: str, record: disk.Record) -> Deployment | None:
+    """Do what is left to do once a release is written, all of it again where that is not known."""
     try:
-        current = releases.read_current(config.production_folder)
-    except (NoModel, Damaged):
-        return None
-    record = disk.read_record(current.folder / releases.DECISION)
-    if record is None or not inputs.items() <= record["inputs"].items():
+        releases.activate(config.production_folder, release_id)
+    except Damaged as error:
+        logger.warning("%s; the decision is made again", error)
         return None
     releases.collect(config.production_folder)
-    return _result(config, _keep(config, {**record, "release": current.id}), fresh=True)
+    return _result(config, _keep(config, {**record, "release": release_id}), fresh=True)
 
 
 def _read_whole(path: Path) -> disk.Record | None:

@@ -3,7 +3,8 @@
 Every row has a key made of what it describes, so that work done again after a crash replaces its own
 row and nothing is counted twice. Rows are kept in the order in which they were saved, whatever the
 clock said, the newest KEEP of each table; each carries a seal by which damage is known. Rollback
-journal and synchronous=FULL: SQLite before 3.51.3 can lose writes in WAL mode.
+journal, as SQLite before 3.51.3 can lose writes in WAL mode; and synchronous=EXTRA, as with FULL a
+power cut may bring a removed journal back, and with it undo a transaction that later records count on.
 """
 
 import hashlib
@@ -166,7 +167,7 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
             connection.isolation_level = None  # transactions begin and end where we say
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode=DELETE")
-            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA synchronous=EXTRA")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 _check_whole(connection, path)

@@ -22,6 +22,18 @@ class UtcFormatter(logging.Formatter):
         return text if record.exc_info else text.replace("\n", "\\n").replace("\r", "\\r")
 
 
+class Diary(RotatingFileHandler):
+    """The diary's file. Where it cannot be written, that is one line on stderr and the run goes on."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.failed and sys.stderr is not None:
+            self.failed = True
+            reason = sys.exc_info()[1]
+            print(f"{self.baseFilename}: the diary cannot be written ({reason})", file=sys.stderr)
+
+
 def set_up(*, quiet: bool = False, file: Path | None = None) -> None:
     """Send the diary to stderr (only warnings when quiet) and all of it to `file`, if given.
 
@@ -34,9 +46,7 @@ def set_up(*, quiet: bool = False, file: Path | None = None) -> None:
     handlers: list[logging.Handler] = [stderr]
     if file is not None and file.parent.is_dir() and not file.is_symlink():
         handlers.append(
-            RotatingFileHandler(
-                file, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", delay=True
-            )
+            Diary(file, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", delay=True)
         )
     root = logging.getLogger()
     for old in list(root.handlers):

@@ -9,7 +9,6 @@ import calendar
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -237,7 +236,7 @@ def create(production: Path, files: Mapping[str, bytes], manifest: dict[str, Any
         release_id = f"{_second_after(newest)}-{digest}"
     made = folder / f".{release_id}"
     if made.is_dir():
-        shutil.rmtree(made)
+        disk.remove_folder(made)
     disk.commit(made / MANIFEST, {made / name: data for name, data in files.items()}, manifest)
     if not (folder / release_id).is_dir():
         os.rename(made, folder / release_id)
@@ -295,8 +294,10 @@ def collect(production: Path, keep: int = KEEP) -> list[str]:
     """Delete all but the newest releases and the current one; return what was deleted."""
     ids = list_ids(production)
     removable = [i for i in ids[:-keep] if i != current_id(production)]
-    for release_id in removable:
-        shutil.rmtree(production / "releases" / release_id)
-    for left_over in (production / "releases").glob(".2*"):
-        shutil.rmtree(left_over)
+    folder = production / "releases"
+    for release_id in removable:  # a release is whole or none, also while it is being deleted
+        os.rename(folder / release_id, folder / f".{release_id}")
+    for left_over in folder.glob(".2*"):
+        disk.remove_folder(left_over)
+    disk.fsync_folder(folder)
     return removable

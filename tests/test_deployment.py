@@ -104,7 +104,7 @@ def test_a_decision_made_up_after_a_crash_is_in_the_history_once(deployed):
     assert actions(deployed) == ["promoted"]
 
 
-def test_a_run_that_died_before_the_pointer_moved_decides_again(scored, monkeypatch):
+def test_a_run_that_died_before_the_pointer_moved_is_completed(scored, monkeypatch):
     def crash(*_):
         raise KeyboardInterrupt
 
@@ -113,7 +113,10 @@ def test_a_run_that_died_before_the_pointer_moved_decides_again(scored, monkeypa
         with pytest.raises(KeyboardInterrupt):
             deployment.deploy_model(scored)
     assert not scored.current.exists()
-    assert deployment.deploy_model(scored).promoted
+    [written] = releases.list_ids(scored.production_folder)
+    found = deployment.deploy_model(scored)
+    assert (found.promoted, found.release) == (True, written)
+    assert releases.list_ids(scored.production_folder) == [written]
 
 
 def test_a_damaged_decision_record_is_made_up_from_the_release(deployed):

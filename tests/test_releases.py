@@ -157,6 +157,22 @@ def test_old_releases_are_collected_but_never_the_current(tmp_path):
     assert releases.list_ids(tmp_path) == [made[0], *made[3:]]
 
 
+def test_a_release_that_is_being_deleted_is_none_at_once(tmp_path, monkeypatch):
+    made = [create(tmp_path, second) for second in range(3)]
+    releases.activate(tmp_path, made[-1])
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "remove_folder", crash)
+        with pytest.raises(KeyboardInterrupt):
+            releases.collect(tmp_path, keep=2)
+    assert releases.list_ids(tmp_path) == made[1:]
+    releases.collect(tmp_path, keep=2)
+    assert sorted(os.listdir(tmp_path / "releases")) == made[1:]
+
+
 def test_what_a_crash_left_of_a_release_is_collected(deployed):
     left_over = deployed / "releases" / ".20260101T000009Z-00000000"
     left_over.mkdir()

@@ -16,7 +16,7 @@ BROKEN := $(shell test -d .venv && ! $(BIN)/python -c 'import pip' 2>/dev/null &
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run serve test coverage lint bench cron sample lock clean reset FORCE
+.PHONY: help run serve test coverage lint bench sweep cron sample lock clean reset FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ lint: .venv/.dev ## check style, format and types
 
 bench: .venv/.dev ## measure speed, scale and quality (minutes to hours)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+sweep: .venv/.dev ## break a run at every system call that writes (an hour or two; ARGS='--sample 60')
+	@$(BIN)/python -m benchmarks.sweep --double 500 $(ARGS)
 
 cron: ## print the crontab lines for this folder (install: (crontab -l; make -s cron) | crontab -)
 	@sed 's|^ATTRITION=.*|ATTRITION=$(CURDIR)|' cronjob.txt

@@ -6,10 +6,7 @@ Run:    python app.py [--config PATH] [--host HOST] [--port PORT] [--workers N]
 """
 
 import io
-import logging
-import math
 import sys
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,21 +18,17 @@ from flask import (
     Flask,
     Response,
     current_app,
-    jsonify,
     render_template,
     request,
     url_for,
 )
-from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
-from attrition import access, answers, bodies, cli, dashboard, history, words
+from attrition import access, answers, bodies, border, cli, dashboard, health, words
 from attrition import config as configuration
 from attrition.bodies import ApiError
 from attrition.config import Config
 from attrition.disk import Record
-from attrition.errors import Damaged
 from attrition.shelf import NotReady, Production, Shelf
 
 if TYPE_CHECKING:
@@ -43,37 +36,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-logger = logging.getLogger("attrition.app")
-
 WEB = Path(__file__).resolve().parent / "attrition" / "web"
-MAX_BODY_BYTES = 1 << 20
-THRESHOLD = 0.5
 DEFAULT_LIMIT, MAX_LIMIT = 50, 1_000
-RETRY_AFTER_S = 60
 WORKERS = 2
 
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-}
-API_POLICY = "default-src 'none'"
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'"
-)
-# What a person opens in a browser, which can show the token as a password only.
-FOR_BROWSERS = frozenset({"show_dashboard", "static", "figure", "report", "contact_list"})
-PARAMETERS = {
-    "list_clients": {"limit", "offset", "manager", "min_risk"},
-    "show_dashboard": {"manager", "show"},
-}
-SENTENCES = {
-    400: ("bad_request", "the request cannot be read"),
-    404: ("not_found", "there is nothing under this address"),
-    405: ("method_not_allowed", "this address does not know the method"),
-    413: ("too_large", f"the body is too large, expected at most {MAX_BODY_BYTES} bytes"),
-}
 LIST_TEXTS = ("client", "manager", "reasons")
 
 
@@ -107,7 +73,7 @@ class ClientName(BaseConverter):
 def prediction() -> Record:
     """Assess the records of the body, or those of a file that lies here: all of them or none."""
     config = state().config
-    key, value = bodies.check_body(read_body())
+    key, value = bodies.check_body(border.read_body())
     release, model = state().production.get()
     if key == "records":
         seen_missing = release.training["missing_seen"]
@@ -116,47 +82,6 @@ def prediction() -> Record:
         rows = bodies.read_datafile(config, value)
     predictions = answers.predict(release, model, rows, config.columns.client_name)
     return {"model": release.id, "predictions": predictions, "count": len(predictions)}
-
-
-def read_number(name: str, default: float, low: float, high: float, *, whole: bool) -> Any:
-    """Read a number of the query string.
-
-    Raises: ApiError 422.
-    """
-    text = request.args.get(name)
-    if text is None:
-        return default
-    try:
-        number = int(text) if whole and len(text) < 20 else float(text)
-    except ValueError:
-        number = math.nan
-    if not low <= number <= high or (whole and not isinstance(number, int)):
-        wanted = "a whole number" if whole else "a number"
-        raise ApiError(
-            422, "invalid_parameter", f"{name}: expected {wanted} from {low:g} to {high:g}"
-        )
-    return number
-
-
-def read_body() -> Any:
-    """Return the JSON of the request.
-
-    Raises: ApiError.
-    """
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
-    if request.mimetype != "application/json" or charset not in ("utf-8", "utf8"):
-        raise ApiError(415, "unsupported_type", "expected a body of type application/json, UTF-8")
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise ApiError(415, "unsupported_encoding", "expected a body without a content encoding")
-    try:
-        data = request.get_data(cache=False)
-    except ParseException as error:
-        raise ApiError(400, "bad_request", f"the body cannot be read: {error}") from error
-    if request.content_length is None and len(data) >= MAX_BODY_BYTES:
-        raise RequestEntityTooLarge  # sent in chunks, and cut where the limit lies
-    if len(data) < (request.content_length or 0):
-        raise ApiError(400, "bad_request", "the body ended before its Content-Length")
-    return bodies.read_json(data)
 
 
 @views.get("/scoring")
@@ -189,9 +114,9 @@ def diagnosed() -> Record:
 @views.get("/clients")
 def list_clients() -> Record:
     """List the current clients, the riskiest first, a page at a time."""
-    limit = read_number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT, whole=True)
-    offset = read_number("offset", 0, 0, 1e12, whole=True)
-    min_risk = read_number("min_risk", 0.0, 0, 1, whole=False)
+    limit = border.read_number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT, whole=True)
+    offset = border.read_number("offset", 0, 0, 1e12, whole=True)
+    min_risk = border.read_number("min_risk", 0.0, 0, 1, whole=False)
     manager = request.args.get("manager")
     record, table = assessed()
     if min_risk:
@@ -297,56 +222,29 @@ def figure_names() -> list[str]:
     return sorted(name[:-4] for name in record["outputs"] if name.endswith(".png"))
 
 
-@views.get("/health")
-def health() -> tuple[Record, int]:
+@views.get("/health", endpoint="health")
+def show_health() -> tuple[Record, int]:
     """Say whether requests can be answered, from what, and what a person should look at."""
-    config, shelf, production = state().config, state().shelf, state().production
-    status, code, release = "ok", 200, None
-    warnings: list[str] = []
-    try:
-        release = production.get()[0].id
-        warnings += filter(None, [production.problem])
-    except NotReady as error:
-        is_starting = error.code == "no_model"
-        status, code = ("starting", 200) if is_starting else ("degraded", 503)
-        warnings.append(str(error))
-    for path, script in (
-        (config.monitoring_record, "fullprocess.py"),
-        (config.assessment_record, "assessment.py"),
-        (config.diagnostics_record, "diagnostics.py"),
-        (config.report_record, "reporting.py"),
-    ):
-        try:
-            record = shelf.record(path, script)
-        except NotReady as error:
-            warnings += [str(error)] if error.code == "damaged" else []
-        else:
-            truth = dashboard.truth_of(record, release) if "truth" in record else None
-            if truth and truth["verdict"] == "degraded":
-                warnings.append("the model in production is no longer right")
-    try:
-        run = last_run(config)
-    except Damaged:
-        run = None
-        warnings.append("the history cannot be read")
-    if run and run["outcome"] == "failed":
-        warnings.append("the last run failed; its log says why")
-    if warnings and status == "ok":
-        status = "degraded"
-    ended_at = run and run["ended_at"]
     now = datetime.now(UTC)
+    found = health.look(state().config, state().shelf, state().production, now)
+    last, good_at = found.runs.last, found.runs.good_at
+    ended_at = last["ended_at"] if last else None
     return {
-        "status": status,
-        "release": release,
+        "status": found.status,
+        "release": found.release,
         "last_run_ended_at": ended_at,
-        "last_run_age_s": round(dashboard.seconds_since(ended_at, now)) if ended_at else None,
-        "warnings": warnings,
-    }, code
+        "last_run_age_s": age_s(ended_at, now),
+        "last_good_run_at": good_at,
+        "last_good_run_age_s": age_s(good_at, now),
+        "runs_of_last_day": dict(found.runs.counts),
+        "complaints": sorted({complaint.code for complaint in found.complaints}),
+        "warnings": [complaint.sentence for complaint in found.complaints],
+    }, 200 if found.answers else 503
 
 
-def last_run(config: Config) -> Record | None:
-    runs = history.read_runs(config.history, limit=1)
-    return runs[0] if runs else None
+def age_s(at: str | None, now: datetime) -> int | None:
+    """Return how long ago something was; 0 where the clock says that it is to come."""
+    return max(0, round(dashboard.seconds_since(at, now))) if at else None
 
 
 def optional(read: Callable[..., T], *args: Any) -> T | None:
@@ -366,8 +264,6 @@ def show_dashboard() -> str:
     def tell(read: Callable[..., T], *args: Any) -> T | None:
         try:
             return read(*args)
-        except Damaged:
-            problems.append("the history cannot be read")
         except NotReady as error:
             if error.code == "damaged":
                 problems.append(str(error))
@@ -387,10 +283,12 @@ def show_dashboard() -> str:
     is_cut = not manager and request.args.get("show") != "all"
     score, release_id = (release.score, release.id) if release else (None, None)
     truth = dashboard.truth_of(monitoring, release_id)
-    run = tell(last_run, config)
+    runs = health.of_runs(config, shelf, now)
+    problems += [complaint.sentence for complaint in runs.complaints]
     return render_template(
         "dashboard.html",
-        headline=dashboard.headline(score, truth, run, now),
+        headline=dashboard.headline(score, truth, runs.last, now),
+        runs=dashboard.runs(runs.good_at, runs.counts, now),
         problems=[words.finished(problem) for problem in dict.fromkeys(problems)],
         release=release_id,
         numbers=dashboard.numbers(assessment, config.currency),
@@ -415,94 +313,6 @@ def show_dashboard() -> str:
     )
 
 
-# ---- what holds for every endpoint
-
-
-def check_host() -> None:
-    """Answer on the loopback interface to its own names only; elsewhere we cannot know ours.
-
-    Raises: ApiError 421.
-    """
-    named = request.headers.get("Host")
-    if named and access.is_loopback(state().config.api.host) and not access.is_own_name(named):
-        raise ApiError(421, "wrong_host", "this is not the host that the request names")
-
-
-def check_token() -> None:
-    """Let nobody past who does not show the token, where there is one; /health tells no secret.
-
-    Raises: ApiError 401.
-    """
-    token, endpoint = state().token, name_of_view()
-    if token is None or endpoint == "health":
-        return
-    shown = request.authorization
-    is_browser = endpoint in FOR_BROWSERS
-    if shown is not None and shown.type == "bearer" and access.is_same(shown.token, token):
-        return
-    password = shown.password if shown is not None and shown.type == "basic" else None
-    if is_browser and access.is_same(password, token):
-        return
-    challenge = 'Basic realm="attrition", charset="UTF-8"' if is_browser else "Bearer"
-    raise ApiError(
-        401,
-        "no_token",
-        "expected the token in the header Authorization: Bearer",
-        {"WWW-Authenticate": challenge},
-    )
-
-
-def check_parameters() -> None:
-    """Refuse parameters that nobody reads: whoever sends them expects something else.
-
-    Raises: ApiError 400.
-    """
-    if request.routing_exception is None:
-        known = PARAMETERS.get(name_of_view(), set())
-        if unknown := set(request.args) - known:
-            name = min(unknown)[:60]
-            raise ApiError(400, "unknown_parameter", f"there is no parameter {name!r}")
-
-
-def name_of_view() -> str:
-    return (request.endpoint or "").rpartition(".")[2]
-
-
-def add_headers(response: Response) -> Response:
-    response.headers.update(HEADERS)
-    is_page = response.mimetype == "text/html"
-    response.headers["Content-Security-Policy"] = PAGE_POLICY if is_page else API_POLICY
-    return response
-
-
-def answer_error(error: ApiError) -> Response:
-    response = jsonify(error.body)
-    response.status_code = error.status
-    response.headers.update(error.headers)
-    return response
-
-
-def answer_not_ready(error: NotReady) -> Response:
-    retry = {"Retry-After": str(RETRY_AFTER_S)}
-    return answer_error(ApiError(503, error.code, str(error), retry))
-
-
-def answer_http_error(error: HTTPException) -> Response:
-    status = error.code or 500
-    code, sentence = SENTENCES.get(status, ("refused", f"{error.name.lower()}"))
-    allowed = error.valid_methods if isinstance(error, MethodNotAllowed) else None
-    headers = {"Allow": ", ".join(sorted(allowed))} if allowed else {}
-    return answer_error(ApiError(status, code, sentence, headers))
-
-
-def answer_bug(error: Exception) -> Response:
-    """Tell the caller nothing but an id, by which the log tells the rest."""
-    case = uuid.uuid4().hex[:12]
-    logger.error("case %s: %s %s", case, request.method, name_of_view(), exc_info=error)
-    sentence = f"something went wrong here; the log says more under {case}"
-    return answer_error(ApiError(500, "internal_error", sentence, id=case))
-
-
 # ---- the application
 
 
@@ -515,23 +325,15 @@ def create_app(config: Config | Path | None = None) -> Flask:
         config = configuration.load(config)
     app = Flask("attrition", root_path=str(WEB), static_url_path="/static")
     app.debug = False  # whatever FLASK_DEBUG says
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.merge_slashes = False
     app.url_map.converters["client"] = ClientName
     app.jinja_env.filters |= {
         name: getattr(words, name) for name in ("count", "finished", "percent")
     }
-    app.extensions["attrition"] = State(
-        config, Shelf(), Production(config.production_folder), access.read_token(config)
-    )
-    app.before_request(check_host)
-    app.before_request(check_token)
-    app.before_request(check_parameters)
-    app.after_request(add_headers)
-    app.register_error_handler(ApiError, answer_error)
-    app.register_error_handler(NotReady, answer_not_ready)
-    app.register_error_handler(HTTPException, answer_http_error)
-    app.register_error_handler(Exception, answer_bug)
+    production = Production(config.production_folder)
+    state_of = State(config, Shelf(), production, access.read_token(config))
+    app.extensions["attrition"] = state_of
+    border.put_up(app, config.api.host, state_of.token)
     app.register_blueprint(views)
     return app
 

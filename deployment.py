@@ -8,6 +8,7 @@ Run:    python deployment.py [--config PATH] [--list | --rollback [RELEASE]]
 
 import logging
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,21 +67,29 @@ def answered(config: Config) -> Deployment | None:
 def _find_decision(config: Config, **inputs: str) -> Deployment | None:
     """Return a decision made on these inputs, be it in the record or in the release it deployed.
 
-    A release carries the decision that deployed it: where a run died between the pointer and the
-    record, the record is made up and the question is not asked again.
+    A release carries the decision that deployed it: where a run died between the release and the
+    record, the deployment is completed and the question is not asked again.
     """
     disk.finish_commit(config.model_folder)
     record = _read_whole(config.decision_record)
     if record is not None and inputs.items() <= record["inputs"].items():
         return _result(config, record, fresh=True)
+    for release_id in reversed(releases.list_ids(config.production_folder)):
+        record = _read_whole(config.releases / release_id / releases.DECISION)
+        if record is not None and inputs.items() <= record["inputs"].items():
+            return _complete(config, release_id, record)
+    return None
+
+
+def _complete(config: Config, release_id: str, record: disk.Record) -> Deployment | None:
+    """Do what is left to do once a release is written, all of it again where that is not known."""
     try:
-        current = releases.read_current(config.production_folder)
-    except (NoModel, Damaged):
+        releases.activate(config.production_folder, release_id)
+    except Damaged as error:
+        logger.warning("%s; the decision is made again", error)
         return None
-    record = disk.read_record(current.folder / releases.DECISION)
-    if record is None or not inputs.items() <= record["inputs"].items():
-        return None
-    return _result(config, _keep(config, {**record, "release": current.id}), fresh=True)
+    releases.collect(config.production_folder)
+    return _result(config, _keep(config, {**record, "release": release_id}), fresh=True)
 
 
 def _read_whole(path: Path) -> disk.Record | None:
@@ -196,7 +205,8 @@ def roll_back(config: Config, release_id: str | None) -> str:
         release_id = older[-1]
     releases.activate(config.production_folder, release_id)
     now = disk.utc_now()
-    row: dict[str, Any] = {"at": now, "made": f"{now} {release_id}", "action": "rolled back"}
+    made = f"{now} {time.time_ns()} {release_id}"
+    row: dict[str, Any] = {"at": now, "made": made, "action": "rolled back"}
     row |= {"release": release_id, "reason": f"by hand, from {current}"}
     history.save(config.history, "deployments", [row])
     return release_id
@@ -242,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.list:
             print(list_releases(config))
             return 0
-        with disk.run_lock(config.lock):
+        with cli.marked(config, "rollback"):
             print(f"in production: {roll_back(config, options.rollback or None)}")
         return 0
 

@@ -3,7 +3,7 @@
 Reads:  production_deployment/current, ingesteddata/finaldata.csv, testdata/, the history
 Writes: production_deployment/monitoring.json, settled_rows.npz (the verdict that asks for training);
         reports/diagnostics.json, dependencies.json
-Run:    python diagnostics.py [--config PATH]
+Run:    python diagnostics.py [--config PATH] [--verify]
 """
 
 import logging
@@ -19,6 +19,7 @@ import pandas as pd
 
 from attrition import (
     cli,
+    damage,
     dependencies,
     disk,
     drift,
@@ -209,6 +210,8 @@ def _settled(config: Config, champion: Release) -> dict[str, np.ndarray]:
         before = disk.read_record(config.monitoring_record)
         if before is None or before["release"] != champion.id:
             return known
+        if disk.damaged_outputs(config.production_folder, before):
+            raise Damaged(f"{config.settled_rows}: is not what was written")
         return disk.read_arrays(config.settled_rows)
     except Damaged as error:
         logger.warning("%s; everything since the deployment is judged again", error)
@@ -234,7 +237,7 @@ def _look(
     if truth.verdict == "fine":
         settled["labelled"] = np.union1d(settled["labelled"], ids)
     ids = schema.row_ids(rows, columns, with_outcome=False)
-    look = compare_input(champion, model, rows[~np.isin(ids, settled["inputs"])], columns)
+    look = compare_input(champion, model, rows[~np.isin(ids, settled["inputs"])])
     if look.verdict == "stable" and look.rows >= POOL_ROWS:
         settled["inputs"] = np.union1d(settled["inputs"], ids)
     return truth, look, len(new)
@@ -249,22 +252,12 @@ def _reference_auc(champion: Release) -> Interval:
     return metrics.UNKNOWN
 
 
-def compare_input(
-    champion: Release, model: Any, batch: pd.DataFrame, columns: Columns
-) -> drift.Look:
+def compare_input(champion: Release, model: Any, batch: pd.DataFrame) -> drift.Look:
     """Hold rows against the reference that travels with the release, the model's own risk included."""
-    reference = _read_reference(champion, columns)
+    reference = releases.read_reference(champion)
     batch = batch.assign(**{drift.SCORE: models.predict(model, batch)})
     features = champion.training["features"]
     return drift.compare(reference, batch, features["numeric"], features["categorical"])
-
-
-def _read_reference(champion: Release, columns: Columns) -> pd.DataFrame:
-    path = champion.folder / releases.REFERENCE
-    text = pd.read_csv(path, dtype=object, na_filter=False, encoding="utf-8")
-    for name in (*champion.training["features"]["numeric"], drift.SCORE):
-        text[name] = pd.to_numeric(text[name].replace("", np.nan)).astype("float64")
-    return text
 
 
 def _last_attempt(config: Config, champion: Release | None) -> gate.Attempt | None:
@@ -320,7 +313,7 @@ def run_diagnostics(
     current = schema.current_clients(rows, columns)
     model = releases.load_model(release)
     summary = summarise(current, columns)
-    look = compare_input(release, model, current, columns).plain()
+    look = compare_input(release, model, current).plain()
     now = disk.utc_now()
     steps = {name: history.read_steps(config.history, name) for name in ("ingestion", "training")}
     record = {
@@ -436,9 +429,27 @@ def _diagnosis(record: disk.Record, *, fresh: bool) -> Diagnosis:
     )
 
 
+def verify(config: Config) -> int:
+    """Print a line for each thing that was verified; exit code 1 where something is wrong."""
+    with disk.run_lock(config.lock):
+        found = damage.scrub(config)
+    for path, problem in found.items():
+        print(f"damaged  {path}: {problem}" if problem else f"ok       {path}")
+    wrong = sum(map(bool, found.values()))
+    if wrong:
+        print(f"{wrong} of {len(found)} damaged; python fullprocess.py --repair mends it")
+    return 1 if wrong else 0
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Look at the model, then describe everything, by hand."""
-    options = cli.parser(__doc__).parse_args(argv)
+    """Look at the model, then describe everything, by hand; or verify all that was ever written."""
+    parser = cli.parser(__doc__)
+    parser.add_argument(
+        "--verify", action="store_true", help="verify every release, record, output and the history"
+    )
+    options = parser.parse_args(argv)
+    if options.verify:
+        return cli.guard(options, verify)
     code = cli.run(options, "monitoring", monitor_model)
     return code or cli.run(options, "diagnostics", run_diagnostics)
 

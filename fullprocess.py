@@ -1,15 +1,20 @@
 """The whole process, steps 1 to 7 in order, one decision at a time; what cron runs.
 
 Nothing new and nothing unfinished: it says so and ends. A run that was killed, at any instant, is
-finished by the next one. One run at a time; another one that starts meanwhile ends at once.
+finished by the next one. One run at a time; another one that starts meanwhile ends at once. A run that
+takes longer than config.json allows is ended. What is found damaged is said, and made again where it
+follows from other things; the rest waits for --repair, which sets it aside (nothing is ever deleted)
+and makes it anew.
 
 Reads:  what the steps read
-Writes: what the steps write; production_deployment/lastrun.json (the record), reports/fullprocess.log
-Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run]
+Writes: what the steps write; production_deployment/lastrun.json (the record; its time is that of the
+        last good run), reports/fullprocess.log
+Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair]
 """
 
 import argparse
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -18,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attrition import cli, disk, history, log
+from attrition import cli, damage, disk, history, log, ownership, releases, repair, watch
 from attrition.config import Config
-from attrition.errors import AttritionError, Damaged, SourceError, TooLittleData
+from attrition.errors import AttritionError, Busy, Damaged, SourceError, TooLittleData
 
 logger = logging.getLogger("attrition.fullprocess")
 
@@ -42,13 +47,17 @@ def find_sources(config: Config) -> dict[str, str]:
 
 
 def find_products(config: Config) -> dict[str, str]:
-    """Hash what a run makes, the release in production included."""
+    """Hash what a run makes, all releases and the history included."""
     files = [*_files(config.output_folder), *_files(config.model_folder)]
-    files += [config.monitoring_record, config.settled_rows]
-    files += _files(config.releases / _pointer(config))
+    files += [config.monitoring_record, config.settled_rows, config.history]
+    files += _files(config.releases)
     files += [config.risk_scores, config.contact_list, config.assessment_record]
     files += [config.diagnostics_record, config.report, config.report_record]
-    return {_shown(path): _hash(path) for path in files} | {"current": _pointer(config)}
+    files += config.find_figures()
+    links = [config.current, *(config.production_folder / name for name in releases.LINKS)]
+    return {_shown(path): _hash(path) for path in files} | {
+        _shown(link): str(link.readlink()) if link.is_symlink() else "not a link" for link in links
+    }
 
 
 def _shown(path: Path) -> str:
@@ -86,9 +95,9 @@ def nothing_new(config: Config) -> bool:
     except Damaged as error:
         logger.warning("%s; every step is looked at again", error)
         return False
-    if last is None or not last["complete"]:
+    if last is None or not last.get("complete"):
         return False
-    return last["state"] == find_sources(config) | find_products(config)
+    return last.get("state") == find_sources(config) | find_products(config)
 
 
 # ---- the run
@@ -104,8 +113,10 @@ class Outcome:
     waiting: bool
 
 
-def process(config: Config) -> Outcome:
+def process(config: Config, *, adopt: bool = False) -> Outcome:
     """Run what is not fresh; a step that cannot do its work leaves what worked before it.
+
+    `adopt` takes it that the rows ingested so far were set aside, and begins anew.
 
     Raises: AttritionError.
     """
@@ -124,7 +135,7 @@ def process(config: Config) -> Outcome:
         done.append((name, result))
         return result
 
-    ingested = perform("ingestion", ingestion.ingest_new_data)
+    ingested = perform("ingestion", lambda c: ingestion.ingest_new_data(c, adopt=adopt))
     if ingested.rows == 0:
         raise AttritionError(
             f"{config.input_folder}: no usable row so far; put files there whose header names "
@@ -145,7 +156,7 @@ def process(config: Config) -> Outcome:
                 perform("deployment", lambda c: deployment.refuse(c, why))
         perform("assessment", assessment.assess_clients)
         perform("diagnostics", lambda c: diagnostics.run_diagnostics(c, asking.result))
-    perform("reporting", reporting.write_report)
+    perform("reporting", lambda c: reporting.write_report(c, ingested.held))
     worked = any(not result.fresh for _, result in done)
     if worked:
         call_running_api(config)
@@ -200,37 +211,170 @@ def plan(config: Config) -> list[str]:
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    """Decide whether there is work, do it, and keep the record of the run."""
-    with disk.run_lock(config.lock):
-        if nothing_new(config):
-            return say_nothing_new(options)
-        if options.dry_run:
-            print("\n".join(plan(config)))
-            return 0
-        disk.make_folder(config.reports_folder)
-        log.set_up(quiet=options.quiet, file=config.diary)
-        started_at, start = disk.utc_now(), time.monotonic()
-        taken = find_sources(config)  # before they are read: what arrives meanwhile is still news
-        try:
-            outcome = process(config)
-        except BaseException as error:
-            reason = str(error) or type(error).__name__
-            keep_run(config, started_at, time.monotonic() - start, "failed", reason)
-            raise
-        elapsed_s = time.monotonic() - start
-        if outcome.worked or outcome.held:
-            keep_run(config, started_at, elapsed_s, "done", outcome.told[0])
-        complete = not outcome.held and not outcome.waiting
-        state = taken | find_products(config)
-        record = {"complete": complete, "ended_at": disk.utc_now(), "state": state}
-        disk.write_bytes(config.last_run, disk.encode(disk.sealed(record)))
-    if not outcome.worked and not outcome.held:
+    """Work under the lock; where another run holds it, say so and let it do the work."""
+    if options.repair:
+        repair.free_lock(config)
+    try:
+        with disk.run_lock(config.lock) as lock:
+            if options.dry_run:
+                return tell(config)
+            died = watch.read_mark(config.lock)
+            if died is None and not options.repair and nothing_new(config):
+                os.utime(config.last_run)  # the time of the last good run; no content changes
+                return say_nothing_new(options)
+            return work(config, options, lock, died)
+    except Busy as busy:
+        return skip(config, options, busy)
+
+
+def tell(config: Config) -> int:
+    """Say what a run would do, and do nothing."""
+    print("nothing new" if nothing_new(config) else "\n".join(plan(config)))
+    return 0
+
+
+def skip(config: Config, options: argparse.Namespace, busy: Busy) -> int:
+    """Leave the work to the run that holds the lock, and count that; complain when it hangs."""
+    mark = watch.read_mark(config.lock) or {}
+    by = f"process {mark['pid']}, since {mark['started_at']}" if "pid" in mark else "a process"
+    reason = f"{busy}: {by}"
+    if options.dry_run:
+        print(reason)
+        return 0
+    if config.history.is_file():
+        now = disk.utc_now()
+        keep_run(config, f"{now} {time.time_ns()}", now, 0.0, "skipped", reason)
+    if mark and watch.is_overdue(mark):
+        minutes = mark["limit_s"] / 60
+        logger.error("%s; its limit is %g minutes: look at it, and end it if it hangs", by, minutes)
+        return 1
+    if not options.quiet:
+        print(reason)
+    return 0
+
+
+def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mark | None) -> int:
+    """Do what there is to do, within the limits, and keep the record of the run."""
+    ownership.close_folders(config)
+    disk.make_folder(config.reports_folder)
+    log.set_up(quiet=options.quiet, file=config.diary)
+    started_at, start = disk.utc_now(), time.monotonic()
+    run_id, limit_s = f"{started_at} {time.time_ns()}", 60 * config.run_limit_minutes
+    watch.leave_mark(lock, run_id, started_at, limit_s)
+    lost: list[str] = []
+    anew = False
+    try:
+        with watch.time_limit(limit_s):
+            if options.repair:
+                anew = mend(config, options)
+            if died is not None:
+                cli.keep_death(config, died)
+            taken = find_sources(config)  # before they are read: what arrives meanwhile is news
+            check_state(config)
+            outcome = process(config, adopt=anew)
+            lost += repair.find_lost(config) if anew else []
+            check_made(config)
+    except BaseException as error:
+        with watch.undisturbed():
+            fail(config, lock, run_id, started_at, time.monotonic() - start, error)
+        raise
+    elapsed_s = time.monotonic() - start
+    with watch.undisturbed():
+        ended = "held" if outcome.held else "done"
+        if outcome.worked or outcome.held or died or options.repair:
+            reason = "\n".join([*lost, *outcome.held, outcome.told[0]][:3])
+            keep_run(config, run_id, started_at, elapsed_s, ended, reason)
+        keep_state(config, outcome, taken)
+        watch.clear_mark(lock)
+    return report(config, options, outcome, lost, elapsed_s)
+
+
+def mend(config: Config, options: argparse.Namespace) -> bool:
+    """Set aside what is damaged, and say it; return whether everything is to be ingested again."""
+    mended = repair.mend(config)
+    for line in mended.told:
+        logger.warning("%s", line)
+    if not options.quiet:
+        print("\n".join(mended.told) or "nothing is damaged")
+    return mended.is_ingested_anew
+
+
+def check_state(config: Config) -> None:
+    """Look at all that earlier runs left: warn of what is made again, refuse to go on without the rest.
+
+    Raises: Damaged.
+    """
+    found = damage.find(config)
+    for each in found:
+        if each.follows:
+            logger.warning("%s: %s; it is made again", each.path, each.problem)
+    if grave := [each for each in found if not each.follows]:
+        raise damaged(grave)
+    for link in releases.restore_links(config.production_folder):
+        logger.warning("%s: was not the link it was; made again", link)
+
+
+def check_made(config: Config) -> None:
+    """Look at all of it once more: is there anything that the run could not make again?
+
+    Raises: Damaged.
+    """
+    found = [each for each in damage.find_all(config) if each.path != config.last_run]
+    if found:  # the record of the last run is written last
+        raise damaged(found)
+
+
+def damaged(found: list[damage.Damage]) -> Damaged:
+    told = "; ".join(f"{each.path}: {each.problem}" for each in found)
+    return Damaged(f"{told}. python fullprocess.py --repair mends it, and deletes nothing")
+
+
+def fail(
+    config: Config, lock: int, run_id: str, started_at: str, elapsed_s: float, error: BaseException
+) -> None:
+    """Keep why a run failed; where even that cannot be kept, say it and let the first error stand."""
+    try:
+        keep_run(config, run_id, started_at, elapsed_s, "failed", cli.say(error))
+        watch.clear_mark(lock)
+    except (AttritionError, OSError) as other:
+        if str(other) != str(error):
+            logger.error("%s", cli.say(other))
+
+
+def keep_state(config: Config, outcome: Outcome, taken: dict[str, str]) -> None:
+    """Keep what the run took and made, by which the next one knows that nothing is new.
+
+    `good_at` is the time of the last good run before one that was not good.
+    """
+    is_good = not outcome.held
+    record = {
+        "complete": is_good and not outcome.waiting,
+        "ended_at": disk.utc_now(),
+        "good": is_good,
+        "good_at": disk.utc_now() if is_good else watch.last_good_at(config),
+        "held": list(outcome.held),
+        "state": taken | find_products(config),
+    }
+    disk.write_bytes(config.last_run, disk.encode(disk.sealed(record)))
+
+
+def report(
+    config: Config,
+    options: argparse.Namespace,
+    outcome: Outcome,
+    lost: list[str],
+    elapsed_s: float,
+) -> int:
+    """Say what was done; exit code 1 where something was held or lost."""
+    for line in lost:
+        logger.error("%s", line)
+    if not outcome.worked and not outcome.held and not options.repair:
         return say_nothing_new(options)
     if not options.quiet:
         print("\n".join(outcome.told))
         print(f"done in {elapsed_s:.0f} s. Whom to call: {config.contact_list}")
         print(f"the report: {config.report}; the dashboard: make serve")
-    return 1 if outcome.held else 0
+    return 1 if outcome.held or lost else 0
 
 
 def say_nothing_new(options: argparse.Namespace) -> int:
@@ -239,17 +383,25 @@ def say_nothing_new(options: argparse.Namespace) -> int:
     return 0
 
 
-def keep_run(config: Config, started_at: str, elapsed_s: float, outcome: str, reason: str) -> None:
+def keep_run(
+    config: Config, run_id: str, started_at: str, elapsed_s: float, outcome: str, reason: str
+) -> None:
     """Keep a run in the history."""
-    row: dict[str, Any] = {"run": f"{started_at} {time.time_ns()}", "started_at": started_at}
-    row |= {"ended_at": disk.utc_now(), "elapsed_s": round(elapsed_s, 3), "outcome": outcome}
-    history.save(config.history, "runs", [row | {"reason": reason}])
+    row: dict[str, Any] = {"run": run_id, "started_at": started_at, "ended_at": disk.utc_now()}
+    row |= {"elapsed_s": round(elapsed_s, 3), "outcome": outcome, "reason": reason}
+    if cli.is_history_gone(config):
+        return
+    history.save(config.history, "runs", [row])
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the whole process."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--dry-run", action="store_true", help="tell what would be done")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--dry-run", action="store_true", help="tell what would be done")
+    either.add_argument(
+        "--repair", action="store_true", help="set aside what is damaged, and make it anew"
+    )
     options = parser.parse_args(argv)
     return cli.guard(options, lambda config: run(config, options))
 

@@ -16,21 +16,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
 
-from attrition import cli, databases, disk, ledger, schema, sources, verdicts
+from attrition import cli, databases, disk, ledger, schema, snapshots, sources, verdicts
 from attrition.config import Config, Database
 from attrition.delimited import NotPlain
 from attrition.errors import AttritionError, SourceError
-from attrition.ledger import ACCEPTED, COUNTS, DEFERRED, QUARANTINED, Digest, Ledger, Line
+from attrition.ledger import ACCEPTED, COUNTS, DEFERRED, QUARANTINED, SKIPPED, Digest, Ledger, Line
 from attrition.schema import Refused
 from attrition.verdicts import Judged
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 SHOWN_REFUSALS = 10
+ENDINGS = ", ".join(sources.INPUT_ENDINGS)
+WOULD_BE = {
+    ACCEPTED: "would be taken",
+    QUARANTINED: "would be held back",
+    SKIPPED: "would be passed over",
+    DEFERRED: "would wait, as it may still be being written",
+}
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,10 @@ class Ingestion:
         if not new and not self.held:
             waiting = f"; {self.deferred} still being written" if self.deferred else ""
             return f"nothing new; finaldata.csv has {self.rows:,} rows{waiting}"
-        counts = {name: sum(getattr(line, name) for line in new) for name in COUNTS}
+        total = Line("", "", "", *(sum(getattr(line, name) for line in new) for name in COUNTS))
         text = (
-            f"{len(new)} new source{'s' * (len(new) != 1)}: {counts['records']:,} records, "
-            f"{counts['accepted']:,} accepted, {counts['rejected']:,} refused, "
-            f"{counts['duplicates']:,} duplicates; finaldata.csv has {self.rows:,} rows"
+            f"{len(new)} new source{'s' * (len(new) != 1)}: {total.counted}; "
+            f"finaldata.csv has {self.rows:,} rows"
         )
         quarantined = [line for line in new if line.verdict == QUARANTINED]
         told = [f"held back {line.source}: {line.reason}" for line in quarantined]
@@ -143,7 +150,7 @@ def check_nothing_left(config: Config, known: Ledger) -> None:
 
 def list_folder(config: Config) -> list[str]:
     """List the folder, one level deep for what is not taken, without the databases' own files."""
-    found = [databases.sqlite_file(database) for database in config.databases]
+    found = [snapshots.sqlite_file(database) for database in config.databases]
     ours = {path.name for path in found if path and path.parent == config.input_folder}
     ours |= {name + ending for name in ours for ending in ("-wal", "-shm", "-journal")}
     names = []
@@ -371,35 +378,39 @@ def check_shrink(database: Database, since: databases.Seen | None, rows: int) ->
 # ---- by hand
 
 
-def check_by_hand(config: Config, path: Path) -> str:
-    """Tell what would happen to a file, without taking anything of it."""
-    known = ledger.read(config, tidy=False)
-    if known.record and known.record["inputs"].get("contract") != ledger.contract(config):
-        known = known.begin_anew()
-    line = Line(disk.utc_now(), shown(path.name), "-")
+def check_by_hand(config: Config, path: Path) -> tuple[str, bool]:
+    """Tell what would happen to a file in the folder, and whether it is of use; take nothing of it.
+
+    Raises: AttritionError where there is no such file.
+    """
+    name, refusals = shown(path.name), []
+    if not os.path.lexists(path):
+        raise AttritionError(f"{shown(str(path))}: there is no such file")
     if why := sources.not_an_input(path.name):
-        return f"{line.source}: would be passed over ({why}); inputs end in " + (
-            ", ".join(sources.INPUT_ENDINGS)
-        )
-    with ExitStack() as stack:
-        judged = judge_file(config, known, path, line, stack)
+        return f"{name}: would be passed over ({why}); inputs end in {ENDINGS}", False
+    known = ledger.read_aside(config)
+    with closing(known), ExitStack() as stack:
+        judged = judge_file(config, known, path, Line(disk.utc_now(), name, "-"), stack)
         line = judged.line
-        counts = ", ".join(f"{getattr(line, name):,} {name}" for name in COUNTS)
-        told = [f"{line.source}: would be {line.verdict}: {counts}"]
-        told += [f"why: {line.reason}"] if line.reason else []
-        for count, row in enumerate(judged.refusals()):
-            if count == SHOWN_REFUSALS:
-                told.append(f"... and {line.rejected - count:,} more")
-                break
-            told.append(f"line {row.line}: {row.code}: {row.reason}")
-    return "\n".join(told)
+        if known.is_known(name, line.sha256):
+            line = known.lines[name, line.sha256]
+            told = f"{name}: no news, it was {line.verdict} at {line.ingested_at}"
+        else:
+            told = f"{name}: {WOULD_BE[line.verdict]}"
+            refusals = list(islice(judged.refusals(), SHOWN_REFUSALS))
+    lines = [f"{told}: {line.counted}" if line.records else told]
+    lines += [f"why: {line.reason}"] if line.reason else []
+    lines += [f"line {row.line}: {row.code}: {row.reason}" for row in refusals]
+    if refusals and line.rejected > len(refusals):
+        lines.append(f"... and {line.rejected - len(refusals):,} more")
+    return "\n".join(lines), line.verdict in (ACCEPTED, SKIPPED)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Ingest once, by hand; exits 1 when a source could not be read."""
     parser = cli.parser(__doc__)
     asked = parser.add_mutually_exclusive_group()
-    told = "tell what would happen to a file, and take nothing"
+    told = "tell what would happen to a file, and take nothing; exits 1 when it is of no use"
     asked.add_argument("--check", type=Path, metavar="FILE", help=told)
     asked.add_argument("--explain", action="store_true", help="say in words what a good row is")
     told = "read every table whole, and withdraw what it no longer holds"
@@ -429,9 +440,10 @@ def main(argv: list[str] | None = None) -> int:
 def tell(config: Config, options: argparse.Namespace) -> int:
     if options.explain:
         print(schema.explain(config.columns, config.missing_markers))
-    else:
-        print(check_by_hand(config, options.check))
-    return 0
+        return 0
+    told, is_of_use = check_by_hand(config, options.check)
+    print(told)
+    return int(not is_of_use)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ Writes: reports/*.png (the figures), reports/report.pdf, reports/report.json (th
 Run:    python reporting.py [--config PATH]
 """
 
-import csv
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from matplotlib.figure import Figure
 from reportlab.lib.units import mm
 from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, Spacer
 
-from attrition import charts, cli, disk, history, pages, releases, words
+from attrition import charts, cli, disk, health, pages, words
 from attrition.config import Config
-from attrition.errors import NoModel
+from attrition.facts import Facts, read_facts
 from attrition.pages import Story
 
 Row = Mapping[str, Any]
@@ -28,7 +27,6 @@ Pictures = Mapping[str, bytes]
 
 TITLE = "Client attrition report"
 LISTED, LISTED_AT_LEAST, WARNINGS_SHOWN, HISTORY_SHOWN = 12, 10, 4, 8
-STAMPS = "trained_at decided_at checked_at assessed_at diagnosed_at".split()
 TRUST = {
     "fine": "Yes.",
     "degraded": "No: it has become worse.",
@@ -45,61 +43,6 @@ CAPTIONS = {
     "confusionmatrix": "Right and wrong predictions. The contact list goes by the order of the "
     "risks, not by this cut.",
 }
-
-
-@dataclass(frozen=True)
-class Facts:
-    """All that the report tells, as the other steps wrote it; {} and () for what is not there."""
-
-    release: str | None = None
-    training: Row = field(default_factory=dict)
-    score: Row = field(default_factory=dict)
-    decision: Row = field(default_factory=dict)
-    monitoring: Row = field(default_factory=dict)
-    assessment: Row = field(default_factory=dict)
-    diagnostics: Row = field(default_factory=dict)
-    contacts: Sequence[Row] = ()
-    scores: Sequence[Row] = ()
-    missing: Sequence[Row] = ()
-    deployments: Sequence[Row] = ()
-    runs: Sequence[Row] = ()
-    currency: str = "EUR"
-    capacity: int = 100
-    order: str = "risk"
-
-    @property
-    def as_of(self) -> str:
-        """The time of the newest of the records: the report has no clock of its own."""
-        records = (self.training, self.decision, self.monitoring, self.assessment, self.diagnostics)
-        return max(str(record.get(stamp) or "") for record in records for stamp in STAMPS)
-
-    @property
-    def model(self) -> str:
-        if not self.release:
-            return "no model in production yet"
-        return f"model: {self.training.get('kind', words.UNKNOWN)}, release {self.release}"
-
-    @property
-    def warnings(self) -> list[str]:
-        found = (*self.training.get("warnings", ()), *self.score.get("warnings", ()))
-        return list(dict.fromkeys(words.finished(warning) for warning in found))
-
-    @property
-    def sets(self) -> dict[str, Row]:
-        """The sets of outcomes that the model was scored on, by their names in words."""
-        found = self.score.get("sets") or {}
-        return {said: found[name] for name, said in charts.SETS.items() if found.get(name)}
-
-    @property
-    def is_monitored(self) -> bool:
-        """Is the model that was last checked the one in production, not the one before it?"""
-        return self.release is not None and self.monitoring.get("release") == self.release
-
-    @property
-    def drift(self) -> Row:
-        """How the clients of today differ from those that the model learned from."""
-        checked = self.monitoring.get("input") if self.is_monitored else None
-        return self.diagnostics.get("drift") or checked or {}
 
 
 @dataclass(frozen=True)
@@ -321,8 +264,16 @@ def operations_section(facts: Facts, png: Pictures) -> Story:
         *pages.titled("How long the steps take", durations),
         *pages.titled("Dependencies", *packages),
         *pages.titled("Deployments, newest first", pages.deployment_table(deployments)),
-        *pages.titled("Runs, newest first", pages.run_table(runs)),
+        *pages.titled("Runs, newest first", pages.small(runs_lately(facts)), pages.run_table(runs)),
     ]
+
+
+def runs_lately(facts: Facts) -> str:
+    """Say when the last good run before this one was, and what became of the others of its day."""
+    good_at = words.moment(facts.good_at) if facts.good_at else "none that is known"
+    lately = words.runs(health.tally(facts.runs, facts.now)) if facts.as_of else ""
+    lately = lately or "every run went as it should"
+    return f"The last good run before this report: {good_at}. In the day before it: {lately}."
 
 
 def dependencies(found: Row) -> Story:
@@ -376,10 +327,13 @@ def build_pdf(facts: Facts, png: Pictures) -> tuple[bytes, int]:
 # ---- the step
 
 
-def write_report(config: Config) -> Report:
-    """Draw the figures and write the PDF, unless both stand already for the same inputs."""
+def write_report(config: Config, held: Sequence[str] | None = None) -> Report:
+    """Draw the figures and write the PDF, unless both stand already for the same inputs.
+
+    held: the sources that cannot be read now; None for those of the last run.
+    """
     disk.finish_commit(config.reports_folder)
-    facts = read_facts(config)
+    facts = read_facts(config, held)
     # Not the runs: each run would ask for a new report of itself.
     shown = {name: list(getattr(facts, name)) for name in ("scores", "missing", "deployments")}
     read = (
@@ -391,6 +345,7 @@ def write_report(config: Config) -> Report:
     )
     inputs = {
         "release": facts.release or "",
+        "held": disk.sha256_bytes("\n".join(facts.held).encode()) if facts.held else "",
         "history": disk.sha256_bytes(disk.encode(shown)),
         "settings": config.fingerprint("currency", "contact_capacity", "contact_order"),
         **{path.name: disk.sha256_file(path) for path in read},
@@ -409,42 +364,6 @@ def write_report(config: Config) -> Report:
 def _report(record: Row, *, fresh: bool) -> Report:
     pages, figures, listed = (int(record[name]) for name in ("pages", "figures", "listed"))
     return Report(pages, figures, listed, fresh, str(record["seal"]))
-
-
-def read_facts(config: Config) -> Facts:
-    """Read all that the other steps wrote.
-
-    Raises: Damaged when a record or the release in production is not what was written.
-    """
-    try:
-        release = releases.read_current(config.production_folder)
-    except NoModel:
-        release = None
-    return Facts(
-        release=release.id if release else None,
-        training=release.training if release else {},
-        score=release.score if release else {},
-        decision=disk.read_record(config.decision_record) or {},
-        monitoring=disk.read_record(config.monitoring_record) or {},
-        assessment=disk.read_record(config.assessment_record) or {},
-        diagnostics=disk.read_record(config.diagnostics_record) or {},
-        contacts=read_contacts(config.contact_list),
-        scores=history.read_scores(config.history),
-        missing=history.read_missing(config.history),
-        deployments=history.read_deployments(config.history),
-        runs=history.read_runs(config.history, HISTORY_SHOWN),
-        currency=config.currency,
-        capacity=config.contact_capacity,
-        order=config.contact_order,
-    )
-
-
-def read_contacts(path: Path) -> list[dict[str, str]]:
-    """Read the contact list as it stands; [] when there is none yet."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def main(argv: list[str] | None = None) -> int:

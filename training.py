@@ -31,6 +31,7 @@ logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 FOLDS = 5
 REFERENCE_ROWS = 10_000
+PROBE_ROWS = 200
 LEAST_ROWS, LEAST_LEFT = 50, 10
 FEW_ROWS, FEW_LEFT = 400, 100
 ALL_ROWS = "all rows"
@@ -325,10 +326,13 @@ def _learn(
         "warnings": warnings,
         "typical": models.typical(usable, numeric, categorical),
         "missing_seen": [name for name in features if missing[name].any()],
+        "versions": models.versions(),
     }
     reference = usable.loc[age == RECENT, [*features, columns.outcome]]
     reference = reference.assign(**{drift.SCORE: chosen.risk})
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
+    # Under other versions of the libraries the model has to give these risks again.
+    record["probe"] = models.predict(model, reference.iloc[:PROBE_ROWS]).tolist()
     table = io.StringIO()
     reference.to_csv(table, index=False, lineterminator="\n")
     return record, {config.candidate: data, config.reference: table.getvalue().encode()}

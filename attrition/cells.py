@@ -124,13 +124,14 @@ def read_outcome(text: str, columns: Columns, markers: Collection[str]) -> Cell:
     """Judge an outcome: 1 left, 0 stayed, empty not known yet."""
     stripped = text.strip(BLANKS)
     if columns.left is not None and columns.stayed is not None:
+        plain = (columns.left, columns.stayed)
         named = {columns.left.casefold(): "1", columns.stayed.casefold(): "0"}
         expected = f"{columns.left!r} or {columns.stayed!r}"
     else:
-        named, expected = LABELS, "1/0, yes/no, true/false or y/n"
+        plain, named, expected = ("1", "0"), LABELS, "1/0, yes/no, true/false or y/n"
     label = named.get(stripped.casefold())
     if label is not None:
-        return Cell(label, note="" if text in ("0", "1") or columns.left is not None else "LABEL")
+        return Cell(label, note="" if text in plain else "LABEL")
     if stripped in markers:
         return Cell("")
     return Cell("", "BAD_LABEL", f"{columns.outcome} is {shorten(text)!r}, expected {expected}")

@@ -257,6 +257,9 @@ class Config:
     def figure(self, name: str) -> Path:
         return self.reports_folder / f"{name}.png"
 
+    def find_figures(self) -> list[Path]:
+        return sorted(self.reports_folder.glob(self.figure("*").name))
+
     def fingerprint(self, *names: str) -> str:
         """Hash the named settings: a result made under other settings is not fresh."""
         settings = {name: _plain(getattr(self, name)) for name in names}

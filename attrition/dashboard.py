@@ -102,15 +102,29 @@ def headline(
     sentences = [_quality(score_record)]
     if last_run is not None:
         when = ago(last_run["ended_at"] or last_run["started_at"], now)
-        did_fail = last_run["outcome"] == "failed"
+        did_fail = last_run["outcome"] in ("failed", "died")
         sentences.append(
-            f"The last run failed, {when}." if did_fail else f"Last run with news: {when}."
+            f"The last run {last_run['outcome']}, {when}."
+            if did_fail
+            else f"Last run with news: {when}."
         )
     tone, title = "calm", "A model is in production"
     if truth is not None and truth["verdict"] in VERDICTS:
         tone, title = VERDICTS[truth["verdict"]]
         sentences.append(words.finished(truth["sentence"]))
     return Headline(tone, title, " ".join(sentences))
+
+
+def runs(good_at: str | None, counts: Mapping[str, int], now: datetime) -> str:
+    """Say when the last good run was, and what became of the others of the last day.
+
+    >>> runs(None, {"skipped": 2, "failed": 0, "died": 1, "held": 0}, datetime.now(UTC))
+    'Last good run: never. In the last day: 2 runs skipped, 1 run died.'
+    """
+    lately = words.runs(counts)
+    return f"Last good run: {ago(good_at, now)}." + (
+        f" In the last day: {lately}." if lately else ""
+    )
 
 
 def truth_of(monitoring: Row | None, release: str | None) -> Row | None:

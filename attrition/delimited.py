@@ -66,9 +66,11 @@ def read_csv(text: IO[bytes], *, fast: bool = True) -> Table:
     scan = _scan(text)
     with _as_text(text, scan.encoding) as reader:
         beginning = _begin(reader)
-        header = tuple(next(beginning.records)[1])
+        _, fields = next(beginning.records, (0, None))
+        if fields is None:
+            raise Refused("NO_HEADER", "only blank lines, expected column names", unfinished=True)
         skipped = beginning.lines.count
-    notes = [*scan.notes, *beginning.notes]
+    header, notes = tuple(fields), [*scan.notes, *beginning.notes]
     if beginning.delimiter != "," and len(header) > 1:
         notes.append("DELIMITER")
     if not scan.ends_whole:

@@ -8,11 +8,13 @@ Standard library only: a tick of cron that finds nothing new imports nothing els
 """
 
 import fcntl
+import glob
 import hashlib
 import json
 import logging
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,11 +31,12 @@ Record = dict[str, Any]
 STAGING, COMMITTED = ".staging", ".committed"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 CHUNK = 1 << 20
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def utc_now() -> str:
     """Return the time as UTC ISO 8601, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return time.strftime(TIME, time.gmtime())
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -53,42 +56,57 @@ def sha256_file(path: Path) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder of ours, not readable by others, with its parents."""
+    """Create a folder of ours, not readable by others, with its parents, each of them durable."""
     if not folder.is_dir():
-        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        make_folder(folder.parent)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         fsync_folder(folder.parent)
 
 
 def fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    with _named(folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let a call on a descriptor that fails say which file it was."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace one file atomically: readers see the old content or the new, never a part."""
+    """Replace one file atomically: readers see the old content or the new, never a part.
+
+    What a write that failed or died has left beside it is collected by the next one.
+    """
     make_folder(path.parent)
-    temporary = path.with_name(f".{os.getpid()}.tmp")
-    try:
-        _write_new(temporary, data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        left_over.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _write_new(temporary, data)
+    os.replace(temporary, path)
     fsync_folder(path.parent)
 
 
 def _write_new(path: Path, content: Content) -> None:
     """Create a file that did not exist, and have it on the disk before returning."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        if isinstance(content, bytes):
-            file.write(content)
-        else:
-            content(path)
-        file.flush()
-        os.fsync(file.fileno())
+    with _named(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        with os.fdopen(descriptor, "wb") as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(path)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 # ---- several files as one
@@ -121,15 +139,38 @@ def commit(record_path: Path, files: Mapping[Path, Content], record: Record) -> 
 def finish_commit(folder: Path) -> None:
     """Complete a commit that a crash interrupted; throw away one that never counted."""
     committed = folder / COMMITTED
-    if committed.is_dir():
+    if _was_left(committed):
         for staged in sorted(committed.iterdir(), key=lambda path: (path.suffix == ".json", path)):
             os.replace(staged, folder / staged.name)
         fsync_folder(folder)
         fsync_folder(committed)
         committed.rmdir()
         fsync_folder(folder)
-    if (folder / STAGING).is_dir():
-        shutil.rmtree(folder / STAGING)
+    if _was_left(folder / STAGING):
+        remove_folder(folder / STAGING)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of ours with all that is in it; a failure names it."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        error.filename = str(folder)  # of what lies inside it is only told by its bare name
+        raise
+
+
+def _was_left(folder: Path) -> bool:
+    """Did a run that died leave this folder of ours?
+
+    Raises: Damaged when something else stands in its place, such as a link that leads elsewhere.
+    """
+    try:
+        mode = folder.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if not stat.S_ISDIR(mode):
+        raise Damaged(f"{folder}: is not the folder of an interrupted run; remove it")
+    return True
 
 
 # ---- records
@@ -224,8 +265,8 @@ def read_arrays(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def run_lock(path: Path) -> Iterator[None]:
-    """Hold the one lock of this installation for as long as the block lasts.
+def run_lock(path: Path) -> Iterator[int]:
+    """Hold the one lock of this installation for as long as the block lasts; yield its descriptor.
 
     The kernel frees it when the process dies, however it dies.
 
@@ -238,7 +279,7 @@ def run_lock(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy("another run is at work; nothing to do here") from error
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

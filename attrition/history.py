@@ -3,7 +3,8 @@
 Every row has a key made of what it describes, so that work done again after a crash replaces its own
 row and nothing is counted twice. Rows are kept in the order in which they were saved, whatever the
 clock said, the newest KEEP of each table; each carries a seal by which damage is known. Rollback
-journal and synchronous=FULL: SQLite before 3.51.3 can lose writes in WAL mode.
+journal, as SQLite before 3.51.3 can lose writes in WAL mode; and synchronous=EXTRA, as with FULL a
+power cut may bring a removed journal back, and with it undo a transaction that later records count on.
 """
 
 import hashlib
@@ -137,8 +138,8 @@ def _explained(path: Path) -> Iterator[None]:
         raise Damaged(f"{path}: the history cannot be read ({error}); {MEND}") from error
 
 
-def _begin(path: Path) -> None:
-    """Make an empty history, whole or not at all: an empty file is damage."""
+def begin(path: Path) -> None:
+    """Make a history without a row, whole or not at all: an empty file is damage."""
     disk.make_folder(path.parent)
     made = path.with_name(f".{path.name}.new")
     made.unlink(missing_ok=True)
@@ -159,14 +160,14 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
     """
     with _explained(path):
         if not os.path.lexists(path):
-            _begin(path)
+            begin(path)
         _check_file(path)
         uri = f"{path.absolute().as_uri()}?mode=rw"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as connection:
             connection.isolation_level = None  # transactions begin and end where we say
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode=DELETE")
-            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA synchronous=EXTRA")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 _check_whole(connection, path)
@@ -286,7 +287,7 @@ def check(path: Path) -> None:
 
 def salvage(damaged: Path, path: Path) -> int:
     """Save the rows of a damaged history that are still as they were saved; return how many."""
-    _begin(path)
+    begin(path)
     saved = 0
     for table in TABLES:
         rows = list(_readable(damaged, table))

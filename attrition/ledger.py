@@ -20,7 +20,7 @@ import numpy as np
 
 from attrition import disk, history, sources
 from attrition.config import Config
-from attrition.errors import Damaged, Unaccounted
+from attrition.errors import AttritionError, Damaged, Unaccounted
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,14 @@ class Line(NamedTuple):
     duplicates: int = 0
     verdict: str = SKIPPED
     reason: str = ""
+
+    @property
+    def counted(self) -> str:
+        """What became of the records, in words."""
+        return (
+            f"{self.records:,} record{'s' * (self.records != 1)}, {self.accepted:,} accepted, "
+            f"{self.rejected:,} refused, {self.duplicates:,} duplicate{'s' * (self.duplicates != 1)}"
+        )
 
 
 def digest(key: bytes) -> Digest:
@@ -191,7 +199,8 @@ class Ledger:
         old = self.record
         if old is None or self.new_lines or self.is_adopted:
             return True
-        return bool(old["marks"] != self.marks)
+        # Whether there were files is remembered: an empty folder is an alarm, until it is accepted.
+        return bool(old["marks"] != self.marks) or bool(old["files"]) != bool(self.files)
 
     def write(self, now: str) -> disk.Record:
         """Commit all that is known, and the record that names it, as one.
@@ -349,3 +358,21 @@ def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
     for row in sources.read_cells(config.ingested_files):
         found.enter(Line(*row[:3], *map(int, row[3:7]), *row[7:]))  # type: ignore[arg-type]
     return found
+
+
+def read_aside(config: Config) -> Ledger:
+    """Read what was ingested so far and touch nothing, also while a run is at work.
+
+    Raises: AttritionError.
+    """
+    try:
+        known = read(config, tidy=False)
+    except Damaged as error:
+        if (config.output_folder / disk.COMMITTED).is_dir():
+            raise AttritionError(
+                f"{config.output_folder}: a run is writing it, or was interrupted; ask again when it is "
+                "done, or let python ingestion.py finish it"
+            ) from error
+        known = read(config, tidy=False)  # a run may have ended between two looks
+    is_same = known.record is None or known.record["inputs"].get("contract") == contract(config)
+    return known if is_same else known.begin_anew()

@@ -22,21 +22,31 @@ class UtcFormatter(logging.Formatter):
         return text if record.exc_info else text.replace("\n", "\\n").replace("\r", "\\r")
 
 
+class Diary(RotatingFileHandler):
+    """The diary's file. Where it cannot be written, that is one line on stderr and the run goes on."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.failed and sys.stderr is not None:
+            self.failed = True
+            reason = sys.exc_info()[1]
+            print(f"{self.baseFilename}: the diary cannot be written ({reason})", file=sys.stderr)
+
+
 def set_up(*, quiet: bool = False, file: Path | None = None) -> None:
     """Send the diary to stderr (only warnings when quiet) and all of it to `file`, if given.
 
     The file is opened with the first line written to it, so that a tick with nothing to do leaves
-    no trace.
+    no trace. A link in its place is left alone: it leads to a file of somebody else.
     """
     formatter = UtcFormatter(FORMAT)
     stderr = logging.StreamHandler(sys.stderr)
     stderr.setLevel(logging.WARNING if quiet else logging.INFO)
     handlers: list[logging.Handler] = [stderr]
-    if file is not None and file.parent.is_dir():
+    if file is not None and file.parent.is_dir() and not file.is_symlink():
         handlers.append(
-            RotatingFileHandler(
-                file, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", delay=True
-            )
+            Diary(file, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", delay=True)
         )
     root = logging.getLogger()
     for old in list(root.handlers):

@@ -6,6 +6,7 @@ Models are files of skops, never pickles: loading runs no code that is not in TR
 import io
 import math
 import re
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import sklearn
+import skops
 import skops.io
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
@@ -39,6 +42,7 @@ LEAST_ROWS_TO_BOOST = 200
 LEAST_LEFT_TO_BOOST = 30
 MAX_LEVELS = 60
 
+PART = re.compile(r"schema\.json|\d+\.\w+")
 SCHEMA = "schema.json"  # skops' own name for the description of a model, in its file
 TRUSTED = (
     "numpy.dtype",
@@ -210,9 +214,37 @@ def dumps(model: Pipeline) -> bytes:
 def loads(data: bytes) -> Pipeline:
     """Load a model whose every type is known.
 
-    Raises: Damaged, having run no code of the file.
+    Raises: Damaged, having run no code of the file and unpacked no more than it holds.
     """
     try:
+        _check_parts(data)
         return skops.io.loads(data, trusted=list(TRUSTED))
     except Exception as error:  # a hostile file can raise anything; none of it may pass
         raise Damaged(f"the model file cannot be trusted: {error}") from error
+
+
+def _check_parts(data: bytes) -> None:
+    """Let only pass what `dumps` makes: parts by number, each once, stored as they are.
+
+    Nothing packed means that no small file can become a large one.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        parts = file.infolist()
+    names = [part.filename for part in parts]
+    if bad := [name for name in names if not PART.fullmatch(name)]:
+        raise ValueError(f"it holds {bad[0]!r}, which no model has")
+    if len(set(names)) < len(names):
+        raise ValueError("it holds a part twice")
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if packed or sum(part.file_size for part in parts) > len(data):
+        raise ValueError("its parts are packed, expected them as they are")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions on which the risks of a model may depend."""
+    return {
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+        "skops": skops.__version__,
+    }

@@ -5,21 +5,26 @@ of each file. `current` is a symlink replaced by rename, so that a reader sees o
 other. A reader resolves it once, and keeps what it holds while a new one does not verify.
 """
 
+import calendar
+import logging
 import os
 import re
-import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrition import disk
+from attrition import disk, ownership
 from attrition.config import Columns, Config
 from attrition.errors import AttritionError, Damaged, NoModel
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 MODEL, TRAINING, SCORE, DECISION = (
     "trainedmodel.skops",
@@ -32,7 +37,10 @@ BEFORE_CHANGE = "before_change"
 MANIFEST, CURRENT = "manifest.json", "current"
 LINKS = (MODEL, "latestscore.txt", "ingestedfiles.txt")
 ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+STAMP = "%Y%m%dT%H%M%SZ"
 KEEP = 10
+# Another version of a library may compute in another order, but to no other result.
+MAX_DIFFERENCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -53,22 +61,33 @@ class Release:
 def read(production: Path, release_id: str) -> Release:
     """Read one release and verify every file of it.
 
-    Raises: NoModel when there is no such release, Damaged when a file is not what was deployed.
+    Raises: NoModel when there is no such release, Damaged when a file is not what was deployed, or
+    could have been written by others.
     """
     folder = production / "releases" / release_id
     if not ID.fullmatch(release_id) or not folder.is_dir():
         raise NoModel(f"{production}: there is no release {release_id!r}")
+    ownership.check_private(folder)
     manifest = disk.read_record(folder / MANIFEST)
     if manifest is None:
         raise Damaged(f"{folder}: has no {MANIFEST}; roll back with deployment.py --rollback")
-    if wrong := disk.damaged_outputs(folder, manifest):
-        files = ", ".join(sorted(wrong))
-        raise Damaged(f"{folder}: {files} not as deployed; roll back with deployment.py --rollback")
+    outputs = manifest.get("outputs", {})
+    files = {name: _bytes(folder / name) for name in outputs}
+    if wrong := [name for name in files if disk.sha256_bytes(files[name]) != outputs[name]]:
+        told = ", ".join(sorted(wrong))
+        raise Damaged(f"{folder}: {told} not as deployed; roll back with deployment.py --rollback")
+    if _digest(files) != release_id.rpartition("-")[2]:
+        raise Damaged(f"{folder}: holds another release; roll back with deployment.py --rollback")
     training = disk.read_record(folder / TRAINING)
     score = disk.read_record(folder / SCORE)
-    if training is None or score is None or MODEL not in manifest["outputs"]:
+    if training is None or score is None or MODEL not in outputs:
         raise Damaged(f"{folder}: is not complete; roll back with deployment.py --rollback")
     return Release(release_id, folder, manifest, training, score)
+
+
+def _bytes(path: Path) -> bytes:
+    """Read a file of a release; b"" where there is none, or something else in its place."""
+    return path.read_bytes() if path.is_file() else b""
 
 
 def current_id(production: Path) -> str:
@@ -116,10 +135,64 @@ def read_for(production: Path, columns: Columns) -> Release:
 
 
 def load_model(release: Release) -> Any:
-    """Load the model of a verified release; skops runs no code that is not on our list."""
+    """Load the model of a verified release; skops runs no code that is not on our list.
+
+    Where the libraries are of other versions than those it was trained with, it has to give the risks
+    that it gave then.
+
+    Raises: Damaged.
+    """
     from attrition import models
 
-    return models.loads((release.folder / MODEL).read_bytes())
+    model = models.loads((release.folder / MODEL).read_bytes())
+    trained_with = release.training.get("versions")
+    if trained_with is None:
+        logger.warning("%s: does not say with which versions it was trained", release.folder)
+    elif trained_with != models.versions():
+        _probe(release, model)
+    return model
+
+
+def read_reference(release: Release) -> "pd.DataFrame":
+    """Read the rows that travel with a release, each with the cross-validated risk it had."""
+    import numpy as np
+    import pandas as pd
+
+    from attrition import drift
+
+    path = release.folder / REFERENCE
+    rows = pd.read_csv(path, dtype=object, na_filter=False, encoding="utf-8")
+    for name in (*release.training["features"]["numeric"], drift.SCORE):
+        rows[name] = rows[name].replace("", np.nan).astype("float64")
+    return rows
+
+
+def _probe(release: Release, model: Any) -> None:
+    """Compare the risks of the first reference rows with those that the model gave when trained.
+
+    Raises: Damaged.
+    """
+    import numpy as np
+
+    from attrition import models
+
+    then = release.training["versions"]
+    changed = [
+        f"{name} {then.get(name)} -> {version}"
+        for name, version in models.versions().items()
+        if then.get(name) != version
+    ]
+    rows = read_reference(release)
+    expected = np.asarray(release.training["probe"], dtype="float64")
+    found = models.predict(model, rows.iloc[: len(expected)])
+    same = len(expected) > 0 and found.shape == expected.shape
+    difference = float(np.max(np.abs(found - expected))) if same else float("nan")
+    if not difference <= MAX_DIFFERENCE:
+        raise Damaged(
+            f"{release.folder}: gives other risks under {', '.join(changed)} (by up to "
+            f"{difference:.2g}); install the versions of before, or run fullprocess.py --repair"
+        )
+    logger.info("release %s gives the same risks under %s", release.id, ", ".join(changed))
 
 
 def rows_before_change(config: Config) -> "list[NDArray[np.uint64]]":
@@ -148,15 +221,22 @@ def list_ids(production: Path) -> list[str]:
 
 
 def create(production: Path, files: Mapping[str, bytes], manifest: dict[str, Any]) -> str:
-    """Write a new release, complete or not at all; return its id. It is not in production yet."""
+    """Write a new release, complete or not at all; return its id. It is not in production yet.
+
+    Ids sort in the order of deployment: where the clock went back, the time in an id is that of the
+    newest release and a second. The manifest holds the time that the clock said.
+    """
     folder = production / "releases"
     disk.make_folder(folder)
-    digest = disk.sha256_bytes(b"".join(name.encode() + files[name] for name in sorted(files)))
+    digest = _digest(files)
     stamp = re.sub(r"[-:]", "", manifest["deployed_at"])
-    release_id = f"{stamp}-{digest[:8]}"
+    release_id = f"{stamp}-{digest}"
+    newest = max(list_ids(production), default="")
+    if release_id < newest and not (folder / release_id).is_dir():
+        release_id = f"{_second_after(newest)}-{digest}"
     made = folder / f".{release_id}"
     if made.is_dir():
-        shutil.rmtree(made)
+        disk.remove_folder(made)
     disk.commit(made / MANIFEST, {made / name: data for name, data in files.items()}, manifest)
     if not (folder / release_id).is_dir():
         os.rename(made, folder / release_id)
@@ -164,13 +244,38 @@ def create(production: Path, files: Mapping[str, bytes], manifest: dict[str, Any
     return release_id
 
 
+def _digest(files: Mapping[str, bytes]) -> str:
+    return disk.sha256_bytes(b"".join(name.encode() + files[name] for name in sorted(files)))[:8]
+
+
+def _second_after(release_id: str) -> str:
+    """Return the stamp that follows that of a release.
+
+    >>> _second_after("20251231T235959Z-00000000")
+    '20260101T000000Z'
+    """
+    at = calendar.timegm(time.strptime(release_id.partition("-")[0], STAMP))
+    return time.strftime(STAMP, time.gmtime(at + 1))
+
+
 def activate(production: Path, release_id: str) -> None:
     """Point production at a release, by one rename."""
     read(production, release_id)
     replace_link(production / CURRENT, f"releases/{release_id}")
+    restore_links(production)
+
+
+def restore_links(production: Path) -> list[Path]:
+    """Make the links at the root that are not what they were; return them."""
+    if not (production / CURRENT).is_symlink():
+        return []
+    made = []
     for name in LINKS:
-        if not (production / name).is_symlink():
-            replace_link(production / name, f"{CURRENT}/{name}")
+        link, target = production / name, f"{CURRENT}/{name}"
+        if not link.is_symlink() or os.readlink(link) != target:
+            replace_link(link, target)
+            made.append(link)
+    return made
 
 
 def replace_link(link: Path, target: str) -> None:
@@ -189,8 +294,10 @@ def collect(production: Path, keep: int = KEEP) -> list[str]:
     """Delete all but the newest releases and the current one; return what was deleted."""
     ids = list_ids(production)
     removable = [i for i in ids[:-keep] if i != current_id(production)]
-    for release_id in removable:
-        shutil.rmtree(production / "releases" / release_id)
-    for left_over in (production / "releases").glob(".2*"):
-        shutil.rmtree(left_over)
+    folder = production / "releases"
+    for release_id in removable:  # a release is whole or none, also while it is being deleted
+        os.rename(folder / release_id, folder / f".{release_id}")
+    for left_over in folder.glob(".2*"):
+        disk.remove_folder(left_over)
+    disk.fsync_folder(folder)
     return removable

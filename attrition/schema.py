@@ -6,6 +6,7 @@ plain function per kind of cell is fast enough. What is good comes out in canoni
 
 import hashlib
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,9 +130,6 @@ def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int
     named = [name for name in folded if name]
     if len(header) > MAX_COLUMNS:
         raise BadHeader("TOO_MANY_COLUMNS", f"{len(header)} columns, at most {MAX_COLUMNS}")
-    if len(set(named)) < len(named):
-        twice = sorted(name for name, count in Counter(named).items() if count > 1)
-        raise BadHeader("DUP_HEADER", f"column {shorten(twice[0])!r} stands twice")
     places = {}
     missing = []
     for name in columns.delivered:
@@ -141,9 +139,12 @@ def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int
             places[name] = folded.index(name.casefold())
         else:
             missing.append(name)
+    if not places and any(NUMBER.fullmatch(name[:40]) for name in named):
+        raise BadHeader("NO_HEADER", "the first line holds values, expected column names")
+    if len(set(named)) < len(named):
+        twice = sorted(name for name, count in Counter(named).items() if count > 1)
+        raise BadHeader("DUP_HEADER", f"column {shorten(twice[0])!r} stands twice")
     if missing:
-        if not places and any(NUMBER.fullmatch(name[:40]) for name in named):
-            raise BadHeader("NO_HEADER", "the first line holds values, expected column names")
         raise BadHeader("HEADER_MISMATCH", f"no column {', '.join(missing)}")
     notes = [] if all(header[i] == name for name, i in places.items()) else ["HEADER_FOLDED"]
     if list(places.values()) != sorted(places.values()):
@@ -318,31 +319,30 @@ def raw_text(fields: Sequence[str]) -> str:
 
 def explain(columns: Columns, markers: Collection[str]) -> str:
     """Say in words what a good row is, for whoever prepares a file."""
-    shown = ", ".join(repr(marker) for marker in markers if marker)
-    told = [
-        "One row is one observation of one client. CSV in UTF-8, columns found by their names in the",
-        "first line, in any order; split by comma, semicolon, tab or |. Also .csv.gz and .parquet.",
-        "",
-    ]
     numeric = {column.name: column for column in columns.numeric}
     if columns.value:
         numeric.setdefault(columns.value, Numeric(columns.value, minimum=0))
-    for name in columns.delivered:
-        told.append(f"  {name}: {_expected(name, columns, numeric)}")
+    columns_told = [f"  {name}: {_expected(name, columns, numeric)}" for name in columns.delivered]
+    shown = " or ".join(["empty", *(repr(marker) for marker in markers if marker)])
     left = f"{columns.left!r} left, {columns.stayed!r} stayed" if columns.left else (
         "1, yes, true or y left; 0, no, false or n stayed"
     )  # fmt: skip
-    return "\n".join(
-        [
-            *told,
-            "",
-            f"The outcome {columns.outcome}: {left}; empty: not known yet, a current client.",
-            f"Missing is empty or one of {shown}; a client is never missing, whatever the name.",
-            "Columns of other names are ignored. A row without any feature is refused, and a row whose",
-            "fields do not match the header. Refused rows stand in rejected.csv, each with its line and",
-            "the reason; where more than half of a file is bad, none of it is used.",
-        ]
+    client = (
+        "a client is never missing, whatever the name"
+        if columns.client
+        else "a row names its client by its content, as there is no column for it"
     )
+    paragraphs = [
+        "One row is one observation of one client. CSV in UTF-8, columns found by their names in the "
+        "first line, in any order; split by comma, semicolon, tab or |. Also .csv.gz and .parquet.",
+        f"The outcome {columns.outcome}: {left}; empty: not known yet, a current client. "
+        f"Missing is {shown}; {client}.",
+        "Columns of other names are ignored. A row without any feature is refused, and a row whose "
+        "fields do not match the header. Refused rows stand in rejected.csv, each with its line and "
+        "the reason; where more than half of a file is bad, none of it is used.",
+    ]
+    first, *others = [textwrap.fill(text, 100) for text in paragraphs]
+    return "\n\n".join([first, "\n".join(columns_told), *others])
 
 
 def _expected(name: str, columns: Columns, numeric: Mapping[str, Numeric]) -> str:

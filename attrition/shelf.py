@@ -114,25 +114,39 @@ class Production:
         self._lock = Lock()
 
     def get(self) -> tuple[Release, Any]:
-        """Return the release that `current` names now; while it does not verify, the one held.
+        """Return the release that `current` names now.
+
+        While that does not verify: the one held, else the newest that does.
 
         Raises: NotReady when there is none that can be used.
         """
-        try:
-            wanted = releases.current_id(self.folder)
-            with self._lock:
+        with self._lock:
+            try:
+                wanted = releases.current_id(self.folder)
                 if self._held is None or self._held[0].id != wanted:
                     self._held = self._load(wanted)
                 self.problem = None
-                return self._held
-        except NoModel as error:
-            sentence = "no model is in production yet; run fullprocess.py"
-            raise NotReady(sentence, "no_model") from error
-        except (AttritionError, OSError) as error:
-            self._complain(error)
-        if self._held is None:
-            raise NotReady(f"{self.problem}; roll back with deployment.py --rollback", "damaged")
-        return self._held
+            except (AttritionError, OSError) as error:
+                if self._held is None:
+                    self._held = self._newest()
+                if self._held is None and isinstance(error, NoModel):
+                    sentence = "no model is in production yet; run fullprocess.py"
+                    raise NotReady(sentence, "no_model") from error
+                self._complain(error)
+            if self._held is None:
+                raise NotReady(
+                    f"{self.problem}; roll back with deployment.py --rollback", "damaged"
+                )
+            return self._held
+
+    def _newest(self) -> tuple[Release, Any] | None:
+        """Load the newest release that verifies: a model of before is better than none."""
+        for release_id in reversed(releases.list_ids(self.folder)):
+            try:
+                return self._load(release_id)
+            except (AttritionError, OSError):
+                continue  # each request comes here; what is wrong is said once, by _complain
+        return None
 
     def _load(self, release_id: str) -> tuple[Release, Any]:
         try:

@@ -6,6 +6,7 @@ quote takes a fast lane of the same verdicts. Nothing is guessed that could turn
 """
 
 import csv
+import errno
 import gzip
 import hashlib
 import io
@@ -94,7 +95,7 @@ def _opened(path: Path, limits: Limits) -> Iterator[tuple[int, os.stat_result]]:
     except OSError as error:
         if path.is_symlink():
             raise Refused("SYMLINK", "a symbolic link, expected a regular file") from error
-        raise Refused("UNREADABLE", f"cannot be read ({error.strerror})") from error
+        raise _unreadable(error) from error
     try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
@@ -115,7 +116,13 @@ def _pieces(descriptor: int) -> Iterator[bytes]:
         while piece := os.read(descriptor, PIECE):
             yield piece
     except OSError as error:
-        raise Refused("UNREADABLE", f"cannot be read ({error.strerror})") from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> Refused:
+    """Say why a file cannot be read; one that went away just now may be back the next time."""
+    is_gone = error.errno in (errno.ENOENT, errno.ESTALE)
+    return Refused("UNREADABLE", f"cannot be read ({error.strerror})", unfinished=is_gone)
 
 
 def hash_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> str:
@@ -284,7 +291,9 @@ def _parquet_errors() -> Iterator[None]:
         yield
     except MemoryError:  # arrow's is an ArrowException too, but no fault of the file
         raise
-    except (pa.ArrowException, ValueError, OverflowError) as error:
+    except (pa.ArrowException, ValueError, OverflowError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # it is the disk's: arrow's own has no number
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Refused("BAD_PARQUET", f"not readable ({reason})", unfinished=True) from error
 

@@ -102,18 +102,19 @@ class Judged:
         is_held = self.line.verdict == QUARANTINED
         why = f"nothing wrong with this row, but {self.line.reason.rpartition('; ')[2]}"
         for batch, _, verdicts in self.batches():
-            of_good = iter(verdicts)
-            for record in batch.to_pylist():
+            is_good = pc.equal(batch["code"], "").to_numpy(False)
+            is_conflict = np.zeros(len(batch), dtype=bool)
+            is_conflict[is_good] = verdicts == CONFLICT
+            is_told = ~is_good | is_conflict | is_held
+            records = batch.filter(pa.array(is_told)).to_pylist()
+            for record, conflicts in zip(records, is_conflict[is_told], strict=True):
                 code, reason = record["code"], record["reason"]
-                if not code:
-                    if next(of_good) == CONFLICT:
-                        code = "CONFLICT"
-                        outcome = f"{self.outcome_name} is {record['outcome']}"
-                        reason = f"{outcome} here and the other elsewhere; row refused"
-                    elif is_held:
-                        code, reason = "HELD", why
-                    else:
-                        continue
+                if conflicts:
+                    code = "CONFLICT"
+                    outcome = f"{self.outcome_name} is {record['outcome']}"
+                    reason = f"{outcome} here and the other elsewhere; row refused"
+                elif not code:
+                    code, reason = "HELD", why
                 yield schema.Refusal(record["line"], code, reason, record["raw"])
 
 

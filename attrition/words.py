@@ -303,3 +303,13 @@ def levels(row: Row, shown: int, width: int = 40) -> str:
         for level, rows in row["levels"][:shown]
     ]
     return ", ".join([*said, *(["…"] if len(row["levels"]) > shown else [])]) or DASH
+
+
+def runs(counts: Mapping[str, int]) -> str:
+    """Say how many runs did not go as they should, "" where all did.
+
+    >>> runs({"skipped": 2, "failed": 0, "died": 1, "held": 0})
+    '2 runs skipped, 1 run died'
+    """
+    said = {"held": "could not read every source"}
+    return ", ".join(f"{plural(n, 'run')} {said.get(of, of)}" for of, n in counts.items() if n)

@@ -658,6 +658,25 @@ def test_health_and_the_page_stand_without_a_readable_history(client, project):
     assert "The history cannot be read" in client.get("/").text
 
 
+def test_api_that_starts_beside_a_damaged_release_serves_the_one_before(project):
+    old = releases.current_id(project.production_folder)
+    new = deploy_again(project)
+    damage(project.releases / new / releases.MODEL)
+    client = api.create_app(project).test_client()
+    answer = client.post("/prediction", json={"records": [GOOD]})
+    assert (answer.status_code, answer.json["model"]) == (200, old)
+    assert client.get("/health").json["complaints"] == ["release"]
+
+
+def test_api_serves_on_when_the_pointer_is_gone(client, project):
+    old = client.get("/health").json["release"]
+    project.current.unlink()
+    for each in (client, api.create_app(project).test_client()):
+        answer = each.post("/prediction", json={"records": [GOOD]})
+        assert (answer.status_code, answer.json["model"]) == (200, old)
+        assert each.get("/health").json["status"] == "degraded"
+
+
 # ---- before there is anything
 
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from attrition import cli, disk, history
+from attrition import cli, disk, history, watch
 from attrition.errors import Busy, ConfigError, Damaged, TooLittleData
+from attrition.watch import Ended
 
 
 @dataclass(frozen=True)
@@ -127,3 +128,27 @@ def test_a_step_repeated_after_a_crash_counts_once(empty_project):
     for _ in range(2):
         cli.perform(empty_project, "training", lambda config: Made())
     assert len(history.read_steps(empty_project.history, "training")) == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), Ended("ended by SIGTERM", 143)])
+def test_no_memory_and_a_signal_are_one_line(empty_project, caplog, error):
+    code = cli.guard(options(empty_project), raising(error))
+    assert code == (143 if isinstance(error, Ended) else 1)
+    assert caplog.text.count("\n") == 1
+
+
+def test_a_step_by_hand_that_was_killed_is_recorded_by_the_next(empty_project):
+    with disk.run_lock(empty_project.lock) as lock:
+        watch.leave_mark(lock, "killed", "2026-01-01T00:00:00Z", None)
+    assert cli.run(options(empty_project), "training", lambda config: Made()) == 0
+    (row,) = history.read_runs(empty_project.history)
+    assert (row["run"], row["outcome"]) == ("killed", "died")
+    assert watch.read_mark(empty_project.lock) is None
+
+
+def test_a_step_by_hand_does_not_begin_a_history_that_is_gone_anew(empty_project, caplog):
+    disk.make_folder(empty_project.production_folder)
+    empty_project.current.symlink_to("releases/x")
+    assert cli.run(options(empty_project), "training", raising(AssertionError("ran"))) == 1
+    assert "history.sqlite: is missing" in caplog.text
+    assert not empty_project.history.exists()

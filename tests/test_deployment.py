@@ -104,7 +104,7 @@ def test_a_decision_made_up_after_a_crash_is_in_the_history_once(deployed):
     assert actions(deployed) == ["promoted"]
 
 
-def test_a_run_that_died_before_the_pointer_moved_decides_again(scored, monkeypatch):
+def test_a_run_that_died_before_the_pointer_moved_is_completed(scored, monkeypatch):
     def crash(*_):
         raise KeyboardInterrupt
 
@@ -113,7 +113,10 @@ def test_a_run_that_died_before_the_pointer_moved_decides_again(scored, monkeypa
         with pytest.raises(KeyboardInterrupt):
             deployment.deploy_model(scored)
     assert not scored.current.exists()
-    assert deployment.deploy_model(scored).promoted
+    [written] = releases.list_ids(scored.production_folder)
+    found = deployment.deploy_model(scored)
+    assert (found.promoted, found.release) == (True, written)
+    assert releases.list_ids(scored.production_folder) == [written]
 
 
 def test_a_damaged_decision_record_is_made_up_from_the_release(deployed):
@@ -263,3 +266,12 @@ def test_the_command_line_deploys_and_rolls_back(scored, monkeypatch, capsys):
 
 def test_the_command_line_refuses_an_unknown_release_with_1(deployed):
     assert run(deployed, "--rollback", "nonsense") == 1
+
+
+def test_rolling_back_twice_in_one_second_is_recorded_twice(deployed, monkeypatch):
+    first = releases.current_id(deployed.production_folder)
+    second = deploy_again(deployed, "2999-01-01T00:00:00Z", monkeypatch)
+    monkeypatch.setattr(disk, "utc_now", lambda: "2999-01-01T00:00:01Z")
+    for release_id in (first, second, first):
+        deployment.roll_back(deployed, release_id)
+    assert actions(deployed)[-3:] == ["rolled back"] * 3

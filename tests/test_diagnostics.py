@@ -384,6 +384,6 @@ def test_the_input_of_a_model_with_levels_and_missing_values_is_compared(tmp_pat
     assert run_whole(config) == 0
     champion = releases.read_current(config.production_folder)
     final = sources.read_rows(config.final_data, config.columns)
-    look = diagnostics.compare_input(champion, releases.load_model(champion), final, config.columns)
+    look = diagnostics.compare_input(champion, releases.load_model(champion), final)
     assert look.verdict == "stable"
     assert {column.column for column in look.columns} >= {"lastmonth_activity", "size", "trade"}

@@ -140,6 +140,66 @@ def test_folders_and_files_are_not_for_everybody(tmp_path):
     assert (tmp_path / "made" / "x").stat().st_mode & 0o007 == 0
 
 
+def test_every_folder_above_is_durable_before_what_lies_in_it(tmp_path, monkeypatch):
+    synced, real = [], disk.fsync_folder
+    monkeypatch.setattr(disk, "fsync_folder", lambda path: (synced.append(path), real(path)))
+    disk.make_folder(tmp_path / "a" / "b" / "c")
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+
+
+def test_what_a_killed_write_left_is_collected_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", crash)
+        disk.write_bytes(tmp_path / "x", b"1")
+    assert os.listdir(tmp_path) == [".x.1.tmp"]
+    monkeypatch.setattr(os, "getpid", lambda: 2)
+    disk.write_bytes(tmp_path / "x", b"2")
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_link_planted_where_a_temporary_file_comes_is_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"theirs")
+    (tmp_path / f".x.{os.getpid()}.tmp").symlink_to(victim)
+    disk.write_bytes(tmp_path / "x", b"ours")
+    assert victim.read_bytes() == b"theirs"
+    assert not (tmp_path / "x").is_symlink()
+
+
+@pytest.mark.parametrize("name", [disk.STAGING, disk.COMMITTED])
+def test_link_planted_where_a_commit_is_staged_is_refused(tmp_path, name):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "a.csv").write_bytes(b"theirs")
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    (ours / name).symlink_to(theirs)
+    with pytest.raises(Damaged, match=f"{name}: is not the folder of an interrupted run"):
+        write_two(ours)
+    assert os.listdir(theirs) == ["a.csv"]
+    assert os.listdir(ours) == [name]
+
+
+def test_failed_call_on_a_descriptor_names_the_file(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device") as failed:
+        write_two(tmp_path)
+    assert failed.value.filename == str(tmp_path / disk.STAGING / "a.csv")
+    with pytest.raises(OSError, match="No space") as failed:
+        disk.fsync_folder(tmp_path)
+    assert failed.value.filename == str(tmp_path)
+
+
+def test_folder_that_cannot_be_removed_is_named_in_full(tmp_path):
+    with pytest.raises(OSError, match="No such file") as failed:
+        disk.remove_folder(tmp_path / "gone")
+    assert failed.value.filename == str(tmp_path / "gone")
+
+
 def test_records_of_equal_content_have_equal_bytes():
     assert disk.encode({"b": 1, "a": [2]}) == disk.encode({"a": [2], "b": 1})
     assert json.loads(disk.encode({"b": 1})) == {"b": 1}

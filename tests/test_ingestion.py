@@ -1,17 +1,14 @@
 import csv
-import gzip
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
+from contextlib import closing
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from attrition import config as configuration
 from attrition import disk, sources
@@ -19,9 +16,8 @@ from attrition import ledger as ledger_room
 from attrition.config import Columns
 from attrition.errors import AttritionError, Damaged, SourceError
 from attrition.ledger import Line
-from ingestion import ingest_new_data
-from tests import catalogue
-from tests.catalogue import GOOD, HEADER, ROWS, lines
+from ingestion import ingest_new_data, main
+from tests.catalogue import GOOD, HEADER, ROWS, TELCO, lines
 from tests.conftest import PLAIN_KEYS, ROOT, TABLES, make_rows, write_config
 
 COURSE = TABLES / "course"
@@ -63,104 +59,10 @@ def reconfigure(config, **settings):
     return configuration.load(config.file)
 
 
-# ---- the catalogue
-
-VERDICTS = {
-    catalogue.ACCEPT: "accepted",
-    catalogue.ROWS_OUT: "accepted",
-    catalogue.FILE_OUT: "quarantined",
-    catalogue.SKIP: "skipped",
-}
-
-
-def name_of(case):
-    return f"{'second-' if case in catalogue.SECOND_TICK else ''}{case.name[:24]}"
-
-
-@pytest.mark.parametrize("case", catalogue.FILES + catalogue.SECOND_TICK, ids=name_of)
-def test_catalogue(empty_project, case):
-    folder = empty_project.input_folder
-    for earlier in case.after:
-        earlier.write(folder / earlier.name)
-        settle(folder / earlier.name)
-        ingest_new_data(empty_project)
-    known = len(ledger(empty_project)) if case.after else 0
-    rows_before = len(final_rows(empty_project)) if case.after else 0
-    case.write(folder / case.name)
-    settle(folder / case.name)
-
-    ingest_new_data(empty_project)
-
-    news = [line for line in ledger(empty_project)[known:] if "target" not in line["source"]]
-    if case in catalogue.SECOND_TICK and case.outcome == catalogue.SKIP and not case.code:
-        assert news == []
-        return
-    [line] = news
-    refused = [row for row in rejected(empty_project) if row["source"] == line["source"]]
-    half_bad = case.outcome == catalogue.ROWS_OUT and case.counts[0] == 0
-    assert line["verdict"] == ("quarantined" if half_bad else VERDICTS[case.outcome])
-    assert case.code in line["reason"]
-    assert line["reason"] or case.outcome != catalogue.FILE_OUT
-    assert counts(line) == case.counts
-    assert int(line["records"]) == sum(case.counts)
-    if case.outcome == catalogue.ACCEPT and not case.code:
-        assert line["reason"] == ""
-    if case.outcome == catalogue.ROWS_OUT:
-        assert len(refused) == case.counts[1]
-        assert all(row["reason"].startswith(f"{case.code}: ") for row in refused)
-    assert len(final_rows(empty_project)) == rows_before + case.counts[0]
-    assert line["source"].isprintable()
-
-
-def test_plain_cell_values_reach_the_final_rows(empty_project):
-    put(empty_project, "e.csv", lines("NA,+12,1.50,-0,No", "007,NA,5e-324,,yes"))
-    ingest_new_data(empty_project)
-    assert final_rows(empty_project) == [
-        ["NA", "12", "1.5", "0", "0"],
-        ["007", "", "5e-324", "", "1"],
-    ]
-
-
 def test_name_that_is_not_utf8_is_shown_with_its_bytes(empty_project):
     put(empty_project, os.fsdecode(b"\xff\n.csv"), GOOD)
     ingest_new_data(empty_project)
     assert ledger(empty_project)[0]["source"] == r"\xff\n.csv"
-
-
-@settings(max_examples=300, derandomize=True, database=None, deadline=None)
-@given(st.data())
-def test_mutated_file_is_never_a_crash_and_never_a_loss(data):
-    text = bytearray((GOOD + '"echo, Inc.",1.5,,7,\nCafé,NA,2,3,yes\n').encode())
-    for _ in range(data.draw(st.integers(1, 4), label="mutations")):
-        at = data.draw(st.integers(0, len(text)), label="at")
-        end = data.draw(st.integers(at, min(len(text), at + 40)), label="end")
-        kind = data.draw(st.sampled_from(["cut", "flip", "splice", "repeat"]), label="kind")
-        if kind == "cut":
-            del text[at:end]
-        elif kind == "flip":
-            text[at : at + 1] = data.draw(st.binary(min_size=1, max_size=1))
-        elif kind == "splice":
-            text[at:at] = data.draw(st.binary(max_size=8) | st.text('",;\n\r\t 0-.', max_size=8)
-                                    .map(str.encode))  # fmt: skip
-        else:
-            text[at:at] = text[at:end]
-    ending = data.draw(st.sampled_from([".csv", ".csv.gz"]), label="ending")
-    content = bytes(text) if ending == ".csv" else mutated_gzip(bytes(text), data)
-    with tempfile.TemporaryDirectory() as folder:
-        config = write_config(Path(folder))
-        put(config, f"m{ending}", content)
-        ingest_new_data(config)
-        [line] = ledger(config)
-        assert int(line["records"]) == sum(counts(line))
-        assert len(rejected(config)) == int(line["rejected"])
-        assert len(final_rows(config)) == int(line["accepted"])
-
-
-def mutated_gzip(text, data):
-    packed = bytearray(gzip.compress(text, mtime=0))
-    if data.draw(st.booleans(), label="harm the gzip too"):
-        packed[data.draw(st.integers(0, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
-    return bytes(packed)
 
 
 # ---- repeats, updates, conflicts
@@ -559,9 +461,9 @@ def test_folder_that_is_not_there_is_told(empty_project):
 # ---- by hand
 
 
-def run_script(config):
-    command = [sys.executable, str(ROOT / "ingestion.py"), "--config", str(config.file)]
-    return subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+def run_script(config, *more, cwd="/"):
+    command = [sys.executable, str(ROOT / "ingestion.py"), "--config", str(config.file), *more]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_script_runs_from_a_foreign_folder(empty_project):
@@ -579,6 +481,232 @@ def test_script_says_which_source_could_not_be_read_and_exits_1(empty_project):
     assert done.returncode == 1
     assert "cannot be read now: crm: there is no SQLite file" in done.stdout
     assert len(final_rows(config)) == 4
+
+
+# ---- a file that is only checked
+
+
+def tree_of(config):
+    """Every path of a project with what it is and holds."""
+    paths = sorted(config.file.parent.rglob("*"))
+    return {path: (path.lstat().st_mode, path.is_file() and path.read_bytes()) for path in paths}
+
+
+def check(config, path, capsys):
+    """What --check prints, and its exit code; nothing may be written."""
+    before = tree_of(config)
+    code = main(["--config", str(config.file), "--check", str(path)])
+    assert tree_of(config) == before
+    told = capsys.readouterr()
+    return code, told.out or told.err.partition(": ")[2]
+
+
+def test_check_tells_that_a_good_file_would_be_taken(empty_project, capsys):
+    path = put(empty_project, "a.csv", lines(*ROWS, ROWS[0]))
+    told = (
+        "a.csv: would be taken: 5 records, 4 accepted, 0 refused, 1 duplicate\nwhy: DUP_ROWS: 1\n"
+    )
+    assert check(empty_project, path, capsys) == (0, told)
+
+
+def test_check_tells_the_first_rows_refused_with_line_and_reason(empty_project, capsys):
+    path = put(empty_project, "a.csv", lines(*ROWS * 4, *["echo,x,2,3,0"] * 12))
+    code, told = check(empty_project, path, capsys)
+    assert (code, len(told.splitlines())) == (0, 2 + 10 + 1)
+    reason = "lastmonth_activity is 'x', expected a plain number; row refused"
+    assert told.splitlines()[2] == f"line 18: BAD_NUMBER: {reason}"
+    assert told.endswith("\n... and 2 more\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "\nwhy: EMPTY_FILE: 0 bytes\n"),
+        ("company\nacme\n", "\nwhy: HEADER_MISMATCH: no column corporation, "),
+        (lines("a,x,1,1,0"), ": 1 record, 0 accepted, 1 refused, 0 duplicates\nwhy: BAD_NUMBER: 1; "),
+    ],
+)  # fmt: skip
+def test_check_of_a_file_of_no_use_exits_1(empty_project, capsys, text, told):
+    code, found = check(empty_project, put(empty_project, "a.csv", text), capsys)
+    assert code == 1
+    assert found.startswith(f"a.csv: would be held back{told}")
+
+
+def test_check_of_a_file_that_may_still_be_written_says_so(empty_project, capsys):
+    code, told = check(empty_project, put(empty_project, "a.csv", "", fresh=True), capsys)
+    assert code == 1
+    assert told.startswith("a.csv: would wait, as it may still be being written\nwhy: EMPTY_FILE")
+
+
+def test_check_of_no_file_is_one_clear_line(empty_project, capsys):
+    path = empty_project.input_folder / "nowhere\n.csv"
+    code, told = check(empty_project, path, capsys)
+    assert (code, told) == (1, f"{path.parent}/nowhere\\n.csv: there is no such file\n")
+
+
+def test_check_of_another_kind_of_name_says_which_are_read(empty_project, capsys):
+    code, told = check(empty_project, put(empty_project, "a.xlsx", GOOD), capsys)
+    expected = (
+        "a.xlsx: would be passed over (NOT_AN_INPUT_NAME); inputs end in .csv, .csv.gz, .parquet\n"
+    )
+    assert (code, told) == (1, expected)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_check_of_what_is_no_file_waits_for_nothing(empty_project, capsys, kind):
+    path = empty_project.input_folder / "a.csv"
+    {
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "link": lambda: path.symlink_to("/dev/zero"),
+    }[kind]()
+    code, told = check(empty_project, path, capsys)
+    assert code == 1
+    assert told.startswith("a.csv: would be held back\nwhy: ")
+
+
+def test_check_of_a_file_larger_than_config_allows_does_not_read_it(empty_project, capsys):
+    path = empty_project.input_folder / "a.csv"
+    with path.open("wb") as file:
+        file.truncate(3 << 30)
+    code = main(["--config", str(empty_project.file), "--check", str(path)])
+    told = capsys.readouterr().out
+    assert (code, told) == (
+        1,
+        "a.csv: would be held back\nwhy: TOO_LARGE: 3221225472 bytes, at most 2147483648\n",
+    )
+
+
+def test_check_knows_what_was_ingested(empty_project, capsys):
+    path = put(empty_project, "a.csv", GOOD)
+    ingest_new_data(empty_project)
+    at = ledger(empty_project)[0]["ingested_at"]
+    counted = "4 records, 4 accepted, 0 refused, 0 duplicates"
+    told = f"a.csv: no news, it was accepted at {at}: {counted}\n"
+    assert check(empty_project, path, capsys) == (0, told)
+    code, told = check(empty_project, put(empty_project, "b.csv", GOOD), capsys)
+    assert (code, told) == (0, "b.csv: would be passed over\nwhy: SAME_CONTENT: as a.csv\n")
+    code, told = check(empty_project, put(empty_project, "b.csv", GOOD + "a,1,1,1,0\n"), capsys)
+    assert told.startswith("b.csv: would be taken: 5 records, 1 accepted, 0 refused, 4 duplicates")
+
+
+def test_check_while_another_run_is_at_work(empty_project, capsys):
+    path = put(empty_project, "a.csv", GOOD)
+    with disk.run_lock(empty_project.lock):
+        assert check(empty_project, path, capsys)[0] == 0
+
+
+def test_check_where_a_run_was_interrupted_touches_nothing(empty_project, capsys, monkeypatch):
+    path = put(empty_project, "a.csv", GOOD)
+    ingest_new_data(empty_project)
+    put(empty_project, "b.csv", lines("a,1,1,1,0"))
+    real = os.replace
+
+    def die_at_the_second(source, target):
+        if target == empty_project.ingested_files:
+            pytest.fail("killed")
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", die_at_the_second)
+        with pytest.raises(pytest.fail.Exception):
+            ingest_new_data(empty_project)
+    code, told = check(empty_project, path, capsys)
+    assert code == 1
+    assert "a run is writing it, or was interrupted; ask again when it is done" in told
+    ingest_new_data(empty_project)
+    assert check(empty_project, path, capsys)[0] == 0
+
+
+def test_check_and_explain_from_a_foreign_folder(empty_project):
+    put(empty_project, "a.csv", GOOD)
+    before = tree_of(empty_project)
+    done = run_script(empty_project, "--check", "a.csv", cwd=empty_project.input_folder)
+    told = "a.csv: would be taken: 4 records, 4 accepted, 0 refused, 0 duplicates\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, told, "")
+    done = run_script(empty_project, "--explain")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tree_of(empty_project) == before
+
+
+def test_explain_names_every_column_and_what_it_may_hold(tmp_path, capsys):
+    config = write_config(tmp_path, **TELCO.settings)
+    assert main(["--config", str(config.file), "--explain"]) == 0
+    told = capsys.readouterr().out
+    for name in TELCO.columns:
+        assert f"\n  {name}: " in told
+    assert "\n  tenure: a number >= 0, '.' for the fraction, no thousands separator\n" in told
+    assert "The outcome Churn: 'Yes' left, 'No' stayed; empty: not known yet" in told
+    assert max(map(len, told.splitlines())) <= 100
+
+
+def test_explain_of_a_table_without_clients_or_markers(tmp_path, capsys):
+    columns = {"client": None, "outcome": "left", "numeric": {"x": {"integer": True, "maximum": 9}}}
+    config = write_config(tmp_path, columns=columns, missing_markers=[""])
+    assert main(["--config", str(config.file), "--explain"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "x: a whole number <= 9" in told
+    assert "Missing is empty; a row names its client by its content" in told
+
+
+# ---- a folder that has vanished
+
+
+def test_folder_that_had_files_and_has_none_is_an_alarm(empty_project, capsys):
+    paths = [put(empty_project, f"{i}.csv", lines(row)) for i, row in enumerate(ROWS)]
+    ingest_new_data(empty_project)
+    for path in paths:
+        path.unlink()
+    before = folder_bytes(empty_project)
+    for _ in range(2):
+        assert main(["--config", str(empty_project.file), "--quiet"]) == 1
+        told = capsys.readouterr().out
+        assert "no file is there, where 4 were before. Mount it or put them back" in told
+        assert folder_bytes(empty_project) == before
+    put(empty_project, "0.csv", lines(ROWS[0]))
+    assert main(["--config", str(empty_project.file), "--quiet"]) == 0
+
+
+def test_loss_of_a_folder_is_accepted_once_and_for_all(empty_project, capsys):
+    path = put(empty_project, "a.csv", GOOD)
+    ingest_new_data(empty_project)
+    path.unlink()
+    assert main(["--config", str(empty_project.file), "--quiet", "--accept-loss"]) == 0
+    assert main(["--config", str(empty_project.file), "--quiet"]) == 0
+    assert "no file is there" not in capsys.readouterr().out
+    assert len(final_rows(empty_project)) == 4
+
+
+def test_folder_of_files_that_are_no_inputs_has_vanished_too(empty_project):
+    path = put(empty_project, "a.csv", GOOD)
+    ingest_new_data(empty_project)
+    path.rename(path.with_suffix(".csv.done"))
+    assert "no file is there, where 1 were before" in ingest_new_data(empty_project).held[0]
+
+
+def test_folder_that_may_be_empty_by_config_is_no_alarm(empty_project):
+    path = put(empty_project, "a.csv", GOOD)
+    ingest_new_data(empty_project)
+    path.unlink()
+    config = reconfigure(empty_project, sources_may_vanish=True)
+    assert ingest_new_data(config).held == ()
+
+
+def test_other_sources_go_on_where_the_folder_has_vanished(empty_project):
+    path = put(empty_project, "a.csv", GOOD)
+    ingest_new_data(empty_project)
+    path.unlink()
+    with closing(sqlite3.connect(empty_project.file.parent / "crm.sqlite")) as connection:
+        connection.execute(f"CREATE TABLE clients ({HEADER})")
+        connection.execute("INSERT INTO clients VALUES ('zed', 1, 2, 3, 0)")
+        connection.commit()
+    database = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
+    result = ingest_new_data(reconfigure(empty_project, databases=[database]))
+    assert (len(result.held), result.rows) == (1, 5)
+
+
+def test_folder_that_was_always_empty_is_no_alarm(empty_project):
+    assert ingest_new_data(empty_project).held == ()
 
 
 def test_nothing_of_a_clients_row_is_logged(empty_project, caplog):

@@ -80,3 +80,20 @@ def test_the_file_is_turned_over_before_it_fills_the_disk(tmp_path):
     handlers = logging.getLogger().handlers
     limits = [(h.maxBytes, h.backupCount) for h in handlers if hasattr(h, "maxBytes")]
     assert limits == [(log.LOG_BYTES, log.LOG_FILES)]
+
+
+def test_a_link_in_the_place_of_the_file_is_not_written_through(tmp_path):
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "x.log").symlink_to(tmp_path / "theirs")
+    log.set_up(quiet=True, file=tmp_path / "x.log")
+    OURS.info("3 rows")
+    assert (tmp_path / "theirs").read_text() == "theirs"
+
+
+def test_a_diary_that_cannot_be_written_is_one_line_and_the_run_goes_on(tmp_path, capsys):
+    (tmp_path / "diary").mkdir()
+    log.set_up(quiet=True, file=tmp_path / "diary")
+    for _ in range(2):
+        OURS.info("%d rows", 3)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{tmp_path}/diary: the diary cannot be written")

@@ -157,6 +157,22 @@ def test_old_releases_are_collected_but_never_the_current(tmp_path):
     assert releases.list_ids(tmp_path) == [made[0], *made[3:]]
 
 
+def test_a_release_that_is_being_deleted_is_none_at_once(tmp_path, monkeypatch):
+    made = [create(tmp_path, second) for second in range(3)]
+    releases.activate(tmp_path, made[-1])
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "remove_folder", crash)
+        with pytest.raises(KeyboardInterrupt):
+            releases.collect(tmp_path, keep=2)
+    assert releases.list_ids(tmp_path) == made[1:]
+    releases.collect(tmp_path, keep=2)
+    assert sorted(os.listdir(tmp_path / "releases")) == made[1:]
+
+
 def test_what_a_crash_left_of_a_release_is_collected(deployed):
     left_over = deployed / "releases" / ".20260101T000009Z-00000000"
     left_over.mkdir()
@@ -178,3 +194,35 @@ def test_a_feature_that_changed_its_kind_is_gone(deployed):
 def test_a_release_that_holds_no_model_is_damaged_when_it_is_loaded(deployed):
     with pytest.raises(Damaged, match="cannot be trusted"):
         releases.load_model(releases.read_current(deployed))
+
+
+def test_a_release_made_after_the_clock_went_back_is_the_newest(tmp_path):
+    made = [create(tmp_path, second, model=bytes([second])) for second in (30, 5, 1, 40)]
+    assert releases.list_ids(tmp_path) == made
+    assert [release_id[:16] for release_id in made] == [
+        *("20260101T000030Z", "20260101T000031Z", "20260101T000032Z", "20260101T000040Z"),
+    ]
+    manifest = disk.read_record(tmp_path / "releases" / made[1] / releases.MANIFEST)
+    assert manifest["deployed_at"] == "2026-01-01T00:00:05Z"
+
+
+def test_releases_of_one_second_keep_their_order(tmp_path):
+    made = [create(tmp_path, model=bytes([i])) for i in range(6)]
+    assert releases.list_ids(tmp_path) == made
+
+
+@pytest.mark.parametrize("spoil", ["missing", "file", "elsewhere"])
+def test_a_link_at_the_root_that_is_not_what_it_was_is_made_again(deployed, spoil):
+    link = deployed / releases.MODEL
+    link.unlink()
+    if spoil == "file":
+        link.write_bytes(b"other")
+    elif spoil == "elsewhere":
+        link.symlink_to("/etc/hostname")
+    assert releases.restore_links(deployed) == [link]
+    assert link.read_bytes() == b"model"
+    assert releases.restore_links(deployed) == []
+
+
+def test_before_the_first_deployment_there_are_no_links_to_make(tmp_path):
+    assert releases.restore_links(tmp_path) == []

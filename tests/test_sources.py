@@ -86,6 +86,24 @@ def test_cut_parquet_and_gzip_look_unfinished(kept):
         assert error.value.unfinished
 
 
+def test_parquet_with_a_harmed_footer_is_refused():
+    data = bytearray(parquet_bytes(n=list(range(99))))
+    data[-8 - int.from_bytes(data[-8:-4], "little")] ^= 0xFF
+    with pytest.raises(Refused) as error:
+        read_table(opened("a.parquet", bytes(data)))
+    assert (error.value.code, "\n" in error.value.reason) == ("BAD_PARQUET", False)
+
+
+def test_disk_that_fails_under_a_parquet_file_is_not_its_fault():
+    class Failing(io.BytesIO):
+        def read(self, *_):
+            raise OSError(5, "Input/output error")
+
+    file = File("a.parquet", "", Failing(parquet_bytes(n=[1])), 0)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_table(file)
+
+
 def test_harmed_gzip_is_refused():
     data = bytearray(gzip.compress(b"a,b\n1,2\n" * 99, mtime=0))
     data[12] ^= 0xFF

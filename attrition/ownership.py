@@ -1,0 +1,77 @@
+"""Who may touch our state: folders closed to others, and nothing taken that another user could make.
+
+Whoever can write a model decides what everybody is told, so a release is only loaded when none but we
+or root could have changed it. Standard library only.
+"""
+
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrition.config import Config
+from attrition.errors import AttritionError, Damaged
+
+logger = logging.getLogger(__name__)
+
+UMASK = 0o027
+OTHERS = 0o007
+WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """Let all that is created in the block be closed to other users, whatever the umask was."""
+    before = os.umask(UMASK)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def close_folders(config: Config) -> None:
+    """Take from our folders what others could do in them.
+
+    Raises: AttritionError when a folder belongs to another user; root is only warned.
+    """
+    for folder in (
+        config.output_folder,
+        config.model_folder,
+        config.production_folder,
+        config.releases,
+        config.reports_folder,
+    ):
+        if not folder.is_dir():
+            continue
+        about = folder.stat()
+        if about.st_uid not in (os.geteuid(), 0):
+            text = f"{folder}: belongs to user {about.st_uid}, we are user {os.geteuid()}"
+            if os.geteuid() != 0:
+                raise AttritionError(f"{text}; run this as its owner, or give it to us (chown -R)")
+            logger.warning("%s; what is made now belongs to root", text)
+        if about.st_mode & OTHERS and about.st_uid == os.geteuid():
+            folder.chmod(stat.S_IMODE(about.st_mode) & ~OTHERS)
+            logger.info("%s: closed to other users", folder)
+
+
+def check_private(folder: Path) -> None:
+    """Refuse a folder, or a file in it, that another user could have made or changed.
+
+    Raises: Damaged.
+    """
+    for path in (folder, *sorted(folder.iterdir())):
+        about = path.lstat()
+        if stat.S_ISLNK(about.st_mode):
+            raise Damaged(f"{path}: is a link, expected the file itself; it is not used")
+        if about.st_uid not in (os.geteuid(), 0):
+            raise Damaged(
+                f"{path}: belongs to user {about.st_uid}, expected {os.geteuid()} or root; it is not "
+                "used until it does (chown)"
+            )
+        if about.st_mode & WRITABLE:
+            raise Damaged(
+                f"{path}: others may write to it (mode {stat.S_IMODE(about.st_mode):o}); it is not "
+                f"used until they may not (chmod -R go-w {folder})"
+            )

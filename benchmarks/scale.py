@@ -1,0 +1,171 @@
+"""Ingest five million rows, as one file of each kind and as ten thousand small ones.
+
+Each run is a process of its own: its seconds and its peak memory are the kernel's figures. Beside them
+what pandas takes to read the same file and drop its duplicates, without judging a row of it.
+
+Run: python -m benchmarks.scale [--rows 5000000] [--files 10000] [--only NAME]
+"""
+
+import argparse
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from attrition import disk
+from attrition.config import Config
+from benchmarks.project import ROOT, make_project
+
+MAX_SECONDS, MAX_MB = 600, 2048
+FEATURES = ("lastmonth_activity", "lastyear_activity", "number_of_employees")
+SETTINGS = {"databases": [], "columns": {"numeric": {name: {"minimum": 0} for name in FEATURES}}}
+PEER = {
+    "csv": "import sys, pandas as pd; print(len(pd.read_csv(sys.argv[1]).drop_duplicates()))",
+    "parquet": "import sys, pandas as pd; print(len(pd.read_parquet(sys.argv[1]).drop_duplicates()))",
+}
+
+
+class Cost(NamedTuple):
+    """What a process took: on the clock, of the processor, and of memory at its highest."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+def make_rows(count: int) -> pa.Table:
+    """Rows of the plain form, all of them different; one in five is open."""
+    rng = np.random.default_rng(0)
+    clients = pa.array(np.arange(count)).cast(pa.string())
+    outcome = pa.array(rng.choice(np.array(["0", "1", ""]), count, p=(0.6, 0.2, 0.2)))
+    found = {"corporation": pa.compute.binary_join_element_wise("client", clients, "")}
+    found |= {name: pa.array(rng.integers(0, 10**5, count)) for name in FEATURES}
+    return pa.table({**found, "exited": outcome.cast(pa.string())})
+
+
+def write_csv(rows: pa.Table, path: Path, *, quoted: bool = False) -> None:
+    style = "all_valid" if quoted else "none"
+    texts = pa.table({name: rows[name].cast(pa.string()) for name in rows.column_names})
+    options = pyarrow.csv.WriteOptions(quoting_style=style, include_header=False)
+    with path.open("wb") as file:
+        file.write(",".join(rows.column_names).encode() + b"\n")
+        pyarrow.csv.write_csv(texts, file, options)
+
+
+def write_gzip(rows: pa.Table, path: Path) -> None:
+    plain = path.with_suffix("")
+    write_csv(rows, plain)
+    with plain.open("rb") as file, gzip.open(path, "wb", compresslevel=1) as packed:
+        shutil.copyfileobj(file, packed, 1 << 20)
+    plain.unlink()
+
+
+def write_many(rows: pa.Table, folder: Path, files: int) -> None:
+    each = -(-len(rows) // files)
+    for i in range(files):
+        write_csv(rows[i * each : (i + 1) * each], folder / f"part{i:05}.csv")
+
+
+def measure(command: list[str]) -> Cost:
+    """Run a command to its end.
+
+    Raises: CalledProcessError.
+    """
+    began = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    return Cost(time.monotonic() - began, cpu_seconds, usage.ru_maxrss / 1024)
+
+
+def ingest(config: Config) -> Cost:
+    script = [sys.executable, str(ROOT / "ingestion.py"), "--quiet"]
+    return measure([*script, "--config", str(config.file)])
+
+
+def tell(name: str, cost: Cost, peer: Cost | None = None) -> bool:
+    shown = f"{cost.seconds:6.1f} s {cost.cpu_seconds:6.1f} s cpu {cost.peak_mb:6,.0f} MB"
+    if peer:
+        ratio = cost.cpu_seconds / peer.cpu_seconds
+        shown += f"   pandas {peer.cpu_seconds:5.1f} s cpu {peer.peak_mb:6,.0f} MB: {ratio:.1f} x"
+    print(f"{name:26} {shown}", flush=True)
+    return cost.seconds <= MAX_SECONDS and cost.peak_mb <= MAX_MB
+
+
+def one_file(place: Path, name: str, ending: str, write: Callable[[Path], None], rows: int) -> bool:
+    """Ingest one large file, and then a small one beside the rows known."""
+    config = make_project(place, **SETTINGS)
+    path = config.input_folder / f"a{ending}"
+    write(path)
+    kind = "parquet" if ending == ".parquet" else "csv"
+    held = tell(name, ingest(config), measure([sys.executable, "-c", PEER[kind], str(path)]))
+    record = disk.read_record(config.ingestion_record)
+    assert record is not None
+    assert record["rows"] == record["totals"]["accepted"] == rows, record
+    if name == "csv":
+        write_csv(make_rows(100), config.input_folder / "b.csv")
+        held &= tell("  100 known rows beside it", ingest(config))
+    shutil.rmtree(place)
+    return held
+
+
+def many_files(place: Path, rows: pa.Table, files: int) -> bool:
+    """Ingest many small files; then look at them again, and again with one more."""
+    config = make_project(place, **SETTINGS)
+    write_many(rows, config.input_folder, files)
+    held = tell(f"{files:,} csv files", ingest(config))
+    record = disk.read_record(config.ingestion_record)
+    assert record is not None
+    assert (record["rows"], record["sources"]) == (len(rows), files), record
+    held &= tell("  nothing new", ingest(config))
+    write_csv(make_rows(100), config.input_folder / "z.csv")
+    held &= tell("  one file more", ingest(config))
+    shutil.rmtree(place)
+    return held
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Return 0 when every run kept its limits."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--files", type=int, default=10_000)
+    names = ("csv", "quoted", "gzip", "parquet", "many")
+    parser.add_argument("--only", choices=names)
+    options = parser.parse_args(argv)
+    rows = make_rows(options.rows)
+    kinds: dict[str, tuple[str, Callable[[Path], None]]] = {
+        "csv": (".csv", lambda path: write_csv(rows, path)),
+        "quoted": (".csv", lambda path: write_csv(rows, path, quoted=True)),
+        "gzip": (".csv.gz", lambda path: write_gzip(rows, path)),
+        "parquet": (".parquet", lambda path: pq.write_table(rows, path)),
+    }
+    held = True
+    with tempfile.TemporaryDirectory() as folder:
+        for name in [options.only] if options.only else names:
+            place = Path(folder, name)
+            if name == "many":
+                held &= many_files(place, rows, options.files)
+            else:
+                held &= one_file(place, name, *kinds[name], options.rows)
+    print(f"limits: {MAX_SECONDS} s, {MAX_MB:,} MB: {'held' if held else 'NOT HELD'}")
+    return int(not held)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

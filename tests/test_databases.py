@@ -424,6 +424,14 @@ def test_number_beyond_all_numbers_hides_nothing(postgres_crm, newest):
     assert "next" in postgres_crm.read(seen, changed_column="version")[1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "bound"), [("time", "2026-02-28 23:00:00+00:00"), ("text", "2026-02-28")]
+)
+def test_bound_is_never_in_the_future(kind, bound):
+    found, until = find_bound("2999-01-01 00:00:00+00:00", kind, 1, START)
+    assert (found, until[:10]) == (bound, "2026-03-01")
+
+
 def test_bound_that_no_date_can_hold_has_the_table_read_whole():
     assert find_bound("0001-01-01", "text", 24, START) == (None, None)
     assert find_bound(day(1), "text", 1e300, START) == (None, None)
@@ -937,6 +945,16 @@ def test_file_changed_in_the_middle_without_a_lock_is_told(sqlite_crm):
         next(read.chunks)
         sqlite_crm.table.path.write_bytes(sqlite_crm.table.path.read_bytes())
         list(read.chunks)
+
+
+def test_damage_in_another_table_is_told(sqlite_crm):
+    """Who wrote over one page may have written over others."""
+    sqlite_crm.insert(client("acme"))
+    sqlite_crm.execute("CREATE TABLE other (x)")
+    sqlite_crm.execute("INSERT INTO other VALUES (?)", [["x" * 3000]] * 4)
+    data = sqlite_crm.table.path.read_bytes()
+    sqlite_crm.table.path.write_bytes(data[:-4096] + b"\x05" * 4096)
+    assert f"{sqlite_crm.table.path} is damaged: " in held(sqlite_crm.database())
 
 
 def test_any_flipped_byte_is_told_or_does_no_harm(sqlite_crm):

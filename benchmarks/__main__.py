@@ -5,13 +5,14 @@ Run: python -m benchmarks
 
 import sys
 
-from benchmarks import crowd, kills, ranking, shift, week
+from benchmarks import crowd, databases, kills, ranking, shift, week
 
 
 def main() -> int:
     """Return 0 when all of them held."""
     codes = [shift.main(["--shift", name]) for name in ("none", "harmless", "harmful")]
     codes += [ranking.main([]), kills.main([]), crowd.main([]), week.main([])]
+    codes.append(databases.main([]))
     return max(codes)
 
 

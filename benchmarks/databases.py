@@ -355,7 +355,10 @@ def readers(url: str) -> Iterator[tuple[str, Callable[[], int]]]:
 
 
 def speed(options: argparse.Namespace) -> int:
-    """Return 0 when ours takes at most 1.5 times as long, by the medians of rounds in turn."""
+    """Return 0 when ours takes at most 1.5 times as long, by the medians of rounds in turn.
+
+    Where ADBC is not installed there is nothing to compare with: 2.
+    """
     if not importlib.util.find_spec("adbc_driver_postgresql"):
         print("nothing to compare with: pip install adbc-driver-postgresql", file=sys.stderr)
         return 2

@@ -309,9 +309,10 @@ def test_table_filled_anew_is_read_whole(ten, days):
     assert set(names) == {f"new{i}" for i in days}
 
 
-def test_table_that_lost_rows_is_read_whole(ten):
+@pytest.mark.parametrize("lost", ["old1", "old8", "old9"])
+def test_table_that_lost_a_row_is_read_whole(ten, lost):
     seen = ten.read()[2]
-    ten.execute("DELETE FROM clients WHERE corporation = 'old1'")
+    ten.execute(f"DELETE FROM clients WHERE corporation = '{lost}'")
     assert ten.read(seen)[0]
 
 
@@ -321,6 +322,13 @@ def test_mark_ahead_of_the_data_has_the_table_read_whole(ten):
     seen = ten.read()[2]
     ten.execute("DELETE FROM clients WHERE corporation = 'lost'")
     ten.insert(client("found", 20))
+    assert ten.read(seen)[0]
+
+
+def test_newest_row_that_is_gone_has_the_table_read_whole(ten):
+    seen = ten.read()[2]
+    ten.execute("DELETE FROM clients WHERE corporation = 'old9'")
+    ten.insert(client("in between", 8))
     assert ten.read(seen)[0]
 
 

@@ -305,12 +305,19 @@ def _text_column(column: Any) -> Any:
     """
     if pa.types.is_nested(column.type):
         return pa.array([cell_text(value) for value in column.to_pylist()], pa.string())
+    if pa.types.is_integer(column.type):
+        return pc.fill_null(column.cast(pa.string()), "")
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    texts = [cell_text(value) for value in column.dictionary.to_pylist()]
-    if max(map(len, texts), default=0) > MAX_PARQUET_TEXT:
+    values = column.dictionary
+    if _is_text(values.type):
+        values.validate(full=True)  # arrow takes over whatever bytes a file calls text
+        texts = values.cast(pa.string())
+    else:
+        texts = pa.array([cell_text(value) for value in values.to_pylist()], pa.string())
+    if (pc.max(pc.utf8_length(texts)).as_py() or 0) > MAX_PARQUET_TEXT:
         raise Refused("FIELD_TOO_LONG", f"a text of more than {MAX_PARQUET_TEXT} characters")
-    return pc.fill_null(pa.array(texts, pa.string()).take(column.indices), "")
+    return pc.fill_null(texts.take(column.indices), "")
 
 
 def cell_text(value: Any) -> str:

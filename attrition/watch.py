@@ -92,12 +92,27 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let what ends a run wait until the block is done."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*ENDING, signal.SIGALRM))
+    """Let a signal that ends a run wait until the block is done.
+
+    Blocking it in this thread would not do: another thread takes it then, and Python runs the handler
+    here all the same.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, wait) for number in ENDING}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, was in before.items():
+            signal.signal(number, was if was is not None else signal.SIG_DFL)
+    if came:
+        signal.raise_signal(came[0])
 
 
 # ---- the mark

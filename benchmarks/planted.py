@@ -29,7 +29,91 @@ class Bug(NamedTuple):
     tests: tuple[str, ...]
 
 
-BUGS: tuple[Bug, ...] = ()
+BUGS = (
+    Bug(
+        "no fsync",
+        "attrition/disk.py",
+        "            file.flush()\n            os.fsync(file.fileno())\n",
+        "            file.flush()\n",
+        ("tests/test_disk.py",),
+    ),
+    Bug(
+        "pointer before data",
+        "attrition/releases.py",
+        "    disk.commit(made / MANIFEST,",
+        '    replace_link(production / CURRENT, f"releases/{release_id}")\n'
+        "    disk.commit(made / MANIFEST,",
+        ("tests/test_releases.py",),
+    ),
+    Bug(
+        "watermark before rows",
+        "ingestion.py",
+        "    with sources.make_spool(config.output_folder) as spool:\n        with databases.reading(",
+        "    known.marks[database.name] = mark\n"
+        "    with sources.make_spool(config.output_folder) as spool:\n        with databases.reading(",
+        (
+            "tests/test_ingested_tables.py::"
+            "test_reading_cut_off_in_the_middle_leaves_everything_as_it_was",
+        ),
+    ),
+    Bug(
+        "write in place",
+        "attrition/disk.py",
+        "    _write_new(temporary, data)\n    os.replace(temporary, path)\n",
+        "    path.write_bytes(data)\n",
+        ("tests/test_disk.py",),
+    ),
+    Bug(
+        "> for >=",
+        "attrition/databases.py",
+        'changed >= _literal(since["bound"])',
+        'changed > _literal(since["bound"])',
+        ("tests/test_databases.py", "-k", "sqlite or tie or shares or late"),
+    ),
+    Bug(
+        "PID-file lock",
+        "attrition/disk.py",
+        "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "        except BlockingIOError as error:",
+        '            os.open(path.with_name(".pid"), os.O_CREAT | os.O_EXCL)\n'
+        "        except FileExistsError as error:",
+        ("tests/test_disk.py",),
+    ),
+    Bug(
+        "read_csv defaults",
+        "attrition/delimited.py",
+        "    scan = _scan(text)\n    with _as_text(text, scan.encoding) as reader:\n        beginning",
+        "    import pandas\n\n"
+        '    table = pandas.read_csv(text).astype(str).replace("nan", "")\n'
+        "    rows = table.values.tolist()\n"
+        "    chunk = schema.make_chunk(rows, range(2, 2 + len(rows)), len(table.columns))\n"
+        "    return Table(tuple(table.columns), [chunk])\n"
+        "    scan = _scan(text)\n    with _as_text(text, scan.encoding) as reader:\n        beginning",
+        ("tests/test_catalogue.py", "-m", "not slow"),
+    ),
+    Bug(
+        "joblib fallback",
+        "attrition/models.py",
+        '        raise Damaged(f"the model file cannot be trusted: {error}") from error\n',
+        "        import joblib\n\n        return joblib.load(io.BytesIO(data))\n",
+        ("tests/test_models.py",),
+    ),
+    Bug(
+        "missing conservation check",
+        "attrition/ledger.py",
+        "    if counted != line.records:\n",
+        "    if counted < 0:\n",
+        ("tests/test_ledger.py",),
+    ),
+    Bug(
+        "record before data",
+        "attrition/disk.py",
+        "    for path, content in files.items():\n        assert path.parent == folder",
+        "    _write_new(folder / record_path.name, encode(sealed(record)))\n"
+        "    for path, content in files.items():\n        assert path.parent == folder",
+        ("tests/test_disk.py",),
+    ),
+)
 
 
 def copy_project(folder: Path) -> None:
@@ -52,7 +136,7 @@ def plant(folder: Path, bug: Bug) -> None:
 
 def run_tests(folder: Path, tests: tuple[str, ...]) -> tuple[int, list[str]]:
     """Run tests in a copy; return how many passed, and the names of those that fell."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rf", *tests]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rf", *tests]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     fallen = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
     passed = re.search(r"(\d+) passed", done.stdout)

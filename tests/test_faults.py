@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -186,22 +188,21 @@ def broken(results):
     ]
 
 
-def work(tmp_path_factory, jobs):
-    """Let a worker a job work at the same time; return the results of each, by its place."""
-    base = harness.work_folder() or tmp_path_factory.getbasetemp()
-    folders = [tmp_path_factory.mktemp("worker") for _ in jobs]
-    processes = [worker.start(folder, job) for folder, job in zip(folders, jobs, strict=True)]
-    assert base
-    return [read_results(process) for process in processes]
+def work(*jobs):
+    """Let a worker a job work at the same time, in memory; return the results of each in order."""
+    with tempfile.TemporaryDirectory(dir=harness.work_folder()) as place:
+        folders = [Path(place) / str(i) for i in range(len(jobs))]
+        processes = [worker.start(folder, job) for folder, job in zip(folders, jobs, strict=True)]
+        return [read_results(process) for process in processes]
 
 
 @pytest.fixture(scope="module")
-def crashes(tmp_path_factory):
+def crashes():
     jobs = [
         {"scenario": name, "actions": recording.CRASHES, "sample": 32, "seed": 1}
         for name in ("first", "news")
     ]
-    return work(tmp_path_factory, jobs)
+    return work(*jobs)
 
 
 def test_run_that_died_at_any_call_is_finished_by_the_next(crashes):
@@ -218,12 +219,12 @@ def test_sample_reaches_all_kinds_of_calls_not_only_the_database(crashes):
 
 
 @pytest.fixture(scope="module")
-def failures(tmp_path_factory):
+def failures():
     jobs = [
         {"scenario": name, "actions": list(worker.FAILURES), "sample": 10, "seed": 2, "double": 4}
         for name in ("first", "news")
     ]
-    return work(tmp_path_factory, jobs)
+    return work(*jobs)
 
 
 def test_failing_call_is_told_and_made_good_by_the_next_run(failures):
@@ -234,9 +235,9 @@ def test_failing_call_is_told_and_made_good_by_the_next_run(failures):
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory):
+def odd():
     job = {"scenario": "news", "actions": [], "sample": 1, "conditions": [*conditions.CONDITIONS]}
-    [(_, results)] = work(tmp_path_factory, [job])
+    [(_, results)] = work(job)
     return {result["action"]: result["broken"] for result in results}
 
 
@@ -260,10 +261,10 @@ PLANTED = {
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory):
+def planted():
     job = {"scenario": "news", "sample": 60, "seed": 3, "until_broken": True}
     jobs = [job | {"plant": name, "actions": actions} for name, actions in PLANTED.items()]
-    results = [*work(tmp_path_factory, jobs[:3]), *work(tmp_path_factory, jobs[3:])]
+    results = [*work(*jobs[:3]), *work(*jobs[3:])]
     return dict(zip(PLANTED, (found for _, found in results), strict=True))
 
 

@@ -67,6 +67,37 @@ def test_parquet_types_become_text():
     assert rows_of(table) == [(1, ["1", "2026-03-01 00:00:00+00:00", "a"]), (2, ["", "", "b"])]
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([1, -(2**63), None, 2**63 - 1]),
+        pa.array([0, 255, None], pa.uint8()),
+        pa.array(["a", "", None, "é", "a"]),
+        pa.array(["a", None], pa.large_string()),
+        pa.array(["a", None, "b", "a"]).dictionary_encode(),
+        pa.array([2, None, 1]).dictionary_encode(),
+        pa.array([0.1, -0.0, None, 1e300, float("inf"), 12.0]),
+        pa.array([True, None, False]),
+        pa.array([Decimal("12.50"), None]),
+        pa.array([b"a", None]),
+        pa.nulls(2),
+        pa.array([], pa.string()),
+    ],
+    ids=lambda column: str(column.type)[:20],
+)
+def test_parquet_column_of_any_type_is_the_text_of_its_values(column):
+    table = read_table(opened("a.parquet", parquet_bytes(x=column)))
+    texts = [["" if value is None else cell_text(value)] for value in column.to_pylist()]
+    assert [row for _, row in rows_of(table)] == texts
+
+
+def test_parquet_text_that_is_not_utf8_is_refused():
+    text = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    with pytest.raises(Refused) as error:
+        read_table(opened("a.parquet", parquet_bytes(x=text)))
+    assert error.value.code == "BAD_PARQUET"
+
+
 def test_parquet_date_that_python_cannot_hold_is_refused():
     days = pa.array([2**31 - 1], pa.int32()).cast(pa.date32())
     with pytest.raises(Refused) as error:

@@ -151,8 +151,8 @@ def _look(found: Snapshot, database: Database, moment: datetime) -> Seen:
     seen["rows"], timed, newest = found.ask(query)
     kind = found.kind or ("number" if isinstance(newest, int | float) else "text")
     bound, until = find_bound(newest, kind, database.overlap_hours, moment)
-    if bound is not None:
-        seen["below"], seen["digest"] = _below(found, bound)
+    if bound is not None and found.xid is None:
+        seen["below"] = _below(found, bound)
     return seen | {"nulls": seen["rows"] - timed, "bound": bound, "until": until}
 
 
@@ -195,17 +195,12 @@ def _time_bound(newest: str, overlap: timedelta, moment: datetime) -> tuple[str,
     return (until - overlap).isoformat(sep=" "), until.isoformat(sep=" ")
 
 
-def _below(found: Snapshot, bound: Any) -> tuple[int, str]:
-    """Count the rows below a bound, which the next look does not mean to read; and digest them.
-
-    There is no need of a digest where the server itself tells which rows are fresh.
-    """
+def _below(found: Snapshot, bound: Any) -> str:
+    """Digest the rows below a bound, which the next look does not mean to read."""
     import sqlalchemy as sa
 
-    sums = found.digest if found.xid is None else []
-    query = sa.select(sa.func.count(), *sums).select_from(found.table)
-    count, *digest = found.ask(query.where(found.table.c[found.changes] < _literal(bound)))
-    return count, _hash(digest)
+    query = sa.select(sa.func.count(), *found.digest).select_from(found.table)
+    return _hash(found.ask(query.where(found.table.c[found.changes] < _literal(bound))))
 
 
 def _goes_on(
@@ -214,8 +209,8 @@ def _goes_on(
     """Can what is there now be told from what was seen by additions and changes alone?
 
     Not where rows are gone, nothing is left of the newest change (a backup was restored, a table filled
-    anew), or the table, the server or the clock is another one. Where the server knows which rows are
-    fresh, fewer rows below the bound are explained by as many changes; else none may be missing there.
+    anew), or the table, the server or the clock is another one. Where the server does not know which
+    rows are fresh, those below the bound have to be what they were.
     """
     import sqlalchemy as sa
 
@@ -226,14 +221,13 @@ def _goes_on(
     hours_ago = (moment - datetime.fromisoformat(since["whole_at"])) / timedelta(hours=1)
     if not 0 <= hours_ago < database.reconcile_hours:
         return False
-    changed, count = found.table.c[found.changes], sa.func.count()
-    until = _literal(since["until"])
-    asked = sa.select(count.filter(changed >= until), count.filter(changed > until))
-    reached, news = found.ask(asked.select_from(found.table))
-    below, digest = _below(found, since["bound"])
+    newest = sa.select(sa.func.count()).select_from(found.table)
+    reached = found.table.c[found.changes] >= _literal(since["until"])
+    if found.ask(newest.where(reached))[0] == 0:
+        return False
     if found.xid is None:
-        return reached > 0 and (below, digest) == (since["below"], since["digest"])
-    return reached > 0 and since["below"] - below <= news and _fresh(found, since) is not None
+        return bool(_below(found, since["bound"]) == since["below"])
+    return _fresh(found, since) is not None
 
 
 def _hash(values: Iterable[object]) -> str:

@@ -406,7 +406,7 @@ class _Reader:
         )
         if (columns.left is None) != (columns.stayed is None):
             self.problems.append("columns.left and columns.stayed go together: name both values")
-        elif columns.left is not None and columns.left == columns.stayed:
+        elif columns.left is not None and columns.left.casefold() == str(columns.stayed).casefold():
             self.problems.append(f"columns.left and columns.stayed are both {columns.left!r}")
         self._one_meaning(columns)
         return columns

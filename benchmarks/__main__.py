@@ -5,14 +5,14 @@ Run: python -m benchmarks
 
 import sys
 
-from benchmarks import crowd, databases, kills, ranking, shift, week
+from benchmarks import crowd, databases, kills, lanes, planted, ranking, scale, shift, week
 
 
 def main() -> int:
     """Return 0 when all of them held."""
     codes = [shift.main(["--shift", name]) for name in ("none", "harmless", "harmful")]
-    codes += [ranking.main([]), kills.main([]), crowd.main([]), week.main([])]
-    codes.append(databases.main([]))
+    for benchmark in (ranking, kills, lanes, scale, crowd, week, databases, planted):
+        codes.append(benchmark.main([]))
     return max(codes)
 
 

@@ -40,6 +40,7 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
         ({"columns": {"client": "x"}}, "neither numeric nor categorical"),
         ({"columns": {"numeric": ["a"], "left": "Yes"}}, "go together"),
         ({"columns": {"numeric": ["a"], "left": "Y", "stayed": "Y"}}, "are both 'Y'"),
+        ({"columns": {"numeric": ["a"], "left": "Y", "stayed": "y"}}, "are both 'Y'"),
         ({"columns": {"numeric": {"a": {"minimum": 2, "maximum": 1}}}}, "is above maximum"),
         ({"columns": {"numeric": ["a"], "value": "exited"}}, "two meanings"),
         ({"contact_order": "value_at_risk"}, "columns.value names none"),

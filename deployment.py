@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attrition import cli, disk, gate, history, releases
+from attrition import cli, damage, disk, gate, history, releases
 from attrition.config import Config
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.gate import Comparison, Decision
@@ -157,7 +157,7 @@ def _keep(config: Config, record: disk.Record) -> disk.Record:
     """Keep a decision in the history and, last, as the record."""
     row = {
         "at": record["decided_at"],
-        "made": f"{record['candidate']} {record['champion']} {record['inputs']['monitoring']}",
+        "made": damage.made_by(record),
         "action": "promoted" if record["promoted"] else "refused",
         "release": record["release"] or record["champion"],
         "reason": record["reason"],

@@ -271,8 +271,11 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mar
                 cli.keep_death(config, died)
             taken = find_sources(config)  # before they are read: what arrives meanwhile is news
             check_state(config)
+            is_recovery = died is not None or did_fail(config)
             outcome = process(config, adopt=anew)
             lost += repair.find_lost(config) if anew else []
+            if is_recovery:
+                repair.accept_decision(config)
             check_made(config)
     except BaseException as error:
         with watch.undisturbed():
@@ -287,6 +290,12 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mar
         keep_state(config, outcome, taken)
         watch.clear_mark(lock)
     return report(config, options, outcome, lost, elapsed_s)
+
+
+def did_fail(config: Config) -> bool:
+    """Did the last run that worked end before its time?"""
+    runs = [row["outcome"] for row in history.read_runs(config.history)]
+    return next((of for of in reversed(runs) if of != "skipped"), "done") in ("failed", "died")
 
 
 def mend(config: Config, options: argparse.Namespace) -> bool:

@@ -255,11 +255,16 @@ def find_older(config: Config) -> Iterator[Damage]:
         return  # what cannot be read is found elsewhere
     decided = [row for row in rows if row["action"] in DECIDED]
     if decision is not None and decided and decided[-1]["action"] != "repaired":
-        of = f"{decision['candidate']} {decision['champion']} {decision['inputs']['monitoring']}"
+        of = made_by(decision)
         if of != decided[-1]["made"]:
             known = any(row["made"] == of for row in decided)
             unknown = f"or {config.history.name} is older than the other"
             yield Damage(config.decision_record, OLDER if known else unknown, follows=True)
+
+
+def made_by(decision: disk.Record) -> str:
+    """Return by what a decision is known in the history."""
+    return f"{decision['candidate']} {decision['champion']} {decision['inputs']['monitoring']}"
 
 
 def _said(error: Exception, path: Path) -> str:

@@ -192,6 +192,21 @@ def _restore_candidate(config: Config) -> None:
     _note(config, "repaired", release.id, "the records of the candidate were damaged")
 
 
+def accept_decision(config: Config) -> None:
+    """Let the decision that stands be the last one, after a run that ended before it wrote its own.
+
+    The history learns of a decision first. Where the question came to be answered otherwise meanwhile,
+    say by new rows, the older decision is the one in force.
+    """
+    decision = disk.read_record(config.decision_record)
+    rows = history.read_deployments(config.history)
+    decided = [row for row in rows if row["action"] in damage.DECIDED]
+    if decision is None or not decided or decided[-1]["made"] == damage.made_by(decision):
+        return
+    known = [row for row in decided if row["made"] == damage.made_by(decision)]
+    history.save(config.history, "deployments", known)
+
+
 def find_lost(config: Config) -> list[str]:
     """Say which sources the record that was set aside names and that are not there any more."""
     name = config.ingested_files.name

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 import app as api
+import deployment
 import fullprocess
 import reporting
 import training
@@ -377,4 +378,25 @@ def test_an_old_lastrun_record_of_other_keys_is_looked_at_as_none(project):
     disk.write_bytes(project.last_run, disk.encode(disk.sealed({"what": "else"})))
     assert not fullprocess.nothing_new(project)
     shutil.rmtree(project.reports_folder)
+    assert run_whole(project) == 0
+
+
+def test_a_decision_that_was_never_written_is_no_damage_once_new_rows_answer_otherwise(
+    project, monkeypatch
+):
+    run_whole(project)
+
+    def die(config, record):
+        row = {"at": record["decided_at"], "made": "the one that died", "action": "refused"}
+        history.save(project.history, "deployments", [row])
+        raise KeyboardInterrupt
+
+    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
+    rows.to_csv(project.input_folder / "new.csv", index=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(deployment, "_keep", die)
+        run_whole(project)
+    rows = make_rows(4000, seed=8, prefix="fine")
+    rows.to_csv(project.input_folder / "new.csv", index=False)
+    assert run_whole(project) == 0
     assert run_whole(project) == 0

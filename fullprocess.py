@@ -190,9 +190,9 @@ def plan(config: Config) -> list[str]:
     names = [name for name in ingestion.list_folder(config) if not sources.not_an_input(name)]
     hashes = {name: sources.hash_file(config.input_folder / name) for name in names}
     new = [
-        name for name, digest in hashes.items() if not known.is_known(ingestion.shown(name), digest)
+        name for name, digest in hashes.items() if not known.is_known(sources.shown(name), digest)
     ]
-    lines = [f"would read {ingestion.shown(name)}" for name in new]
+    lines = [f"would read {sources.shown(name)}" for name in new]
     for database in config.databases:
         try:
             mark = databases.probe(database, seconds=config.max_source_seconds)

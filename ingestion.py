@@ -12,6 +12,7 @@ import argparse
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from attrition.verdicts import Judged
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 SHOWN_REFUSALS = 10
+UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 ENDINGS = ", ".join(sources.INPUT_ENDINGS)
 WOULD_BE = {
     ACCEPTED: "would be taken",
@@ -182,12 +184,6 @@ def check_folder(config: Config, known: Ledger, names: Iterable[str], *, accept_
     )
 
 
-def shown(name: str) -> str:
-    """Write a file name as one line of UTF-8, whatever bytes it is made of."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def limits(config: Config) -> sources.Limits:
     return sources.Limits(int(config.max_source_mb * 2**20), config.max_source_seconds)
 
@@ -197,7 +193,7 @@ def take_file(config: Config, known: Ledger, name: str, now: str) -> None:
 
     Raises: SourceError when it takes too long.
     """
-    line = Line(now, shown(name), "-")
+    line = Line(now, sources.shown(name), "-")
     if why := "NOT_TOP_LEVEL" if "/" in name else sources.not_an_input(name):
         known.add_line(line._replace(reason=why))
         return
@@ -227,6 +223,12 @@ def judge_file(config: Config, known: Ledger, path: Path, line: Line, stack: Exi
     except MemoryError as error:
         told = "needs more memory than there is; lower max_source_mb, or take the file away"
         raise SourceError(f"{line.source}: {told}") from error
+    except UNFORESEEN as error:
+        # A library stumbled where nobody foresaw it: no file may stop all the others. Not the message,
+        # which may hold a client's row, but the place is told.
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        told = f"cannot be judged ({type(error).__name__} in {Path(at.filename).name}:{at.lineno})"
+        raise SourceError(f"{line.source}: {told}; report this, or take the file away") from error
     if judged.unfinished and not settled:
         reason = f"{judged.unfinished}: still being written"
         return Judged(line._replace(verdict=DEFERRED, reason=reason))
@@ -344,7 +346,7 @@ def add_looked_at(known: Ledger, judged: Judged, withdrawn: int) -> None:
 def is_due(database: Database, since: databases.Seen | None) -> bool:
     """Is it time to read a table whole again, for what slips through and for what was deleted?"""
     if since is None:
-        return True
+        return False  # never read, or held back when it was: it is read whole when it has news
     hours = (datetime.now(UTC) - datetime.fromisoformat(since["whole_at"])).total_seconds() / 3600
     return not 0 <= hours < database.reconcile_hours
 
@@ -383,9 +385,9 @@ def check_by_hand(config: Config, path: Path) -> tuple[str, bool]:
 
     Raises: AttritionError where there is no such file.
     """
-    name, refusals = shown(path.name), []
+    name, refusals = sources.shown(path.name), []
     if not os.path.lexists(path):
-        raise AttritionError(f"{shown(str(path))}: there is no such file")
+        raise AttritionError(f"{sources.shown(str(path))}: there is no such file")
     if why := sources.not_an_input(path.name):
         return f"{name}: would be passed over ({why}); inputs end in {ENDINGS}", False
     known = ledger.read_aside(config)

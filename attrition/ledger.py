@@ -200,7 +200,9 @@ class Ledger:
         if old is None or self.new_lines or self.is_adopted:
             return True
         # Whether there were files is remembered: an empty folder is an alarm, until it is accepted.
-        return bool(old["marks"] != self.marks) or bool(old["files"]) != bool(self.files)
+        if bool(old["files"]) != bool(self.files):
+            return True
+        return (old["marks"], old["watermarks"]) != (self.marks, self.watermarks)
 
     def write(self, now: str) -> disk.Record:
         """Commit all that is known, and the record that names it, as one.

@@ -84,6 +84,12 @@ def not_an_input(name: str) -> str | None:
     return None if name.lower().endswith(INPUT_ENDINGS) else "NOT_AN_INPUT_NAME"
 
 
+def shown(name: str) -> str:
+    """Write a file name as one line of UTF-8, whatever bytes it is made of."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 @contextmanager
 def _opened(path: Path, limits: Limits) -> Iterator[tuple[int, os.stat_result]]:
     """Open a regular file without following a link or waiting for a pipe.

@@ -452,6 +452,22 @@ def test_file_that_needs_too_much_memory_is_held_and_the_others_go_on(empty_proj
     assert result.rows == 4
 
 
+def test_file_that_a_library_stumbles_over_is_held_and_the_others_go_on(empty_project, monkeypatch):
+    def stumble(text, **_):
+        if text.read(1) == b"x":
+            raise KeyError("the row of a client")
+        return real(text)
+
+    real = sources.read_csv
+    monkeypatch.setattr(sources, "read_csv", stumble)
+    put(empty_project, "a.csv", "x" * 99)
+    put(empty_project, "b.csv", GOOD)
+    [held] = ingest_new_data(empty_project).held
+    assert held.startswith("a.csv: cannot be judged (KeyError in test_ingestion.py:")
+    assert "client" not in held
+    assert len(final_rows(empty_project)) == 4
+
+
 def test_folder_that_is_not_there_is_told(empty_project):
     empty_project.input_folder.rmdir()
     with pytest.raises(AttritionError, match="cannot be listed"):

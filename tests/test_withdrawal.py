@@ -2,10 +2,12 @@
 
 import csv
 import sqlite3
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from attrition import disk
+import ingestion
+from attrition import databases, disk
 from ingestion import ingest_new_data, main
 from tests.catalogue import lines
 from tests.conftest import write_config
@@ -116,3 +118,30 @@ def test_table_that_is_not_there_withdraws_nothing(crm):
     (crm.file.parent / "crm.sqlite").rename(crm.file.parent / "away")
     assert len(ingest_new_data(crm).held) == 1
     assert len(names(crm)) == 4
+
+
+def test_whole_reading_that_is_due_is_done_once_though_nothing_is_new(crm, monkeypatch):
+    later = databases.utc_now() + timedelta(hours=25)
+    monkeypatch.setattr(databases, "utc_now", lambda: later)
+    monkeypatch.setattr(ingestion, "is_due", lambda database, since: since["whole_at"] < str(later))
+    assert not ingest_new_data(crm).fresh
+    record = disk.read_record(crm.ingestion_record)
+    assert record is not None
+    [seen] = record["watermarks"].values()
+    assert seen["whole_at"] == later.isoformat()
+    monkeypatch.setattr(ingestion, "is_due", lambda database, since: False)
+    assert ingest_new_data(crm).fresh
+
+
+def test_table_that_is_held_back_is_not_read_again_before_it_changes(crm, monkeypatch):
+    execute(crm, "UPDATE clients SET lastyear_activity = -1")
+    ingest_new_data(crm)
+    assert ledger(crm)[-1]["verdict"] == "quarantined"
+    monkeypatch.setattr(databases, "reading", lambda *_, **__: pytest.fail("it was read again"))
+    assert ingest_new_data(crm).fresh
+
+
+@pytest.mark.parametrize(("hours", "due"), [(1, False), (23.9, False), (24, True), (-1, True)])
+def test_whole_reading_is_due_by_the_hours_of_the_config(crm, hours, due):
+    since = {"whole_at": (datetime.now(UTC) - timedelta(hours=hours)).isoformat()}
+    assert ingestion.is_due(crm.databases[0], since) == due

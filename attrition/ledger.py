@@ -74,6 +74,23 @@ def check_line(line: Line) -> None:
         )
 
 
+NOTHING: disk.Record = {
+    **{"marks": {}, "watermarks": {}, "outputs": {}, "seal": ""},
+    **{"replaced": 0, "withdrawn": 0, "files": 0, "generation": 0},
+}
+
+
+def _today(record: disk.Record) -> disk.Record:
+    """Return a record in the form of today; before generations were counted, less was kept.
+
+    Without its watermark a table is read whole when it has news.
+    """
+    if "generation" in record:
+        return record
+    replaced = record["totals"]["accepted"] - record["rows"]
+    return {**NOTHING, **record, "watermarks": {}, "replaced": replaced}
+
+
 class Ledger:
     """What was ingested so far, and what this run adds to it; nothing counts before `write`."""
 
@@ -82,13 +99,13 @@ class Ledger:
         self.lines: dict[tuple[str, str], Line] = {}
         self.used: dict[str, str] = {}
         self.used_names: set[str] = set()
-        self.marks: dict[str, str] = dict(record["marks"]) if record else {}
-        self.watermarks: dict[str, Any] = dict(record["watermarks"]) if record else {}
-        self.replaced = int(record["replaced"]) if record else 0
-        self.withdrawn = int(record["withdrawn"]) if record else 0
-        self.files = int(record["files"]) if record else 0
-        self.generation = int(record["generation"]) if record else 0
-        self.previous = str(record["seal"]) if record else ""
+        told = _today(record) if record else NOTHING
+        self.marks: dict[str, str] = dict(told["marks"])
+        self.watermarks: dict[str, Any] = dict(told["watermarks"])
+        self.replaced, self.withdrawn = int(told["replaced"]), int(told["withdrawn"])
+        self.files, self.generation = int(told["files"]), int(told["generation"])
+        self.previous = str(told["seal"])
+        self.outputs: frozenset[str] = frozenset(told["outputs"])
         self.new_lines: list[Line] = []
         self.held: list[str] = []
         self.deferred = 0
@@ -121,7 +138,7 @@ class Ledger:
     @cached_property
     def owned(self) -> dict[str, set[Digest]]:
         """The rows that each table, by its place, brought and still held when it was last read."""
-        if self.starts_anew:
+        if self.config.table_rows.name not in self.outputs:
             return {}
         arrays = disk.read_arrays(self.config.table_rows)
         return {place: {row.tobytes() for row in rows} for place, rows in arrays.items()}
@@ -293,7 +310,7 @@ class Ledger:
 
     def _begin_file(self, file: IO[bytes], old: Path, header: bytes) -> None:
         """Begin with what the old file holds, or with the header of a new one."""
-        if self.starts_anew:
+        if old.name not in self.outputs:
             file.write(header)
         else:
             with old.open("rb") as before:
@@ -349,7 +366,7 @@ def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
         raise Damaged(f"{folder}: {', '.join(sorted(wrong))} not as written; {mend}")
     found = Ledger(config, record)
     own = found.generation
-    if newest > own or (newest == own and seal != found.previous):
+    if newest > own or (newest == own > 0 and seal != found.previous):
         found.generation, found.is_adopted = max(own, newest), True
         if not adopt:
             raise Damaged(

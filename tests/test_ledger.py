@@ -83,6 +83,28 @@ def test_state_ahead_of_the_history_is_a_run_that_died_between_the_two(empty_pro
     assert ingest_new_data(empty_project).fresh
 
 
+def test_state_of_before_generations_were_counted_goes_on(empty_project):
+    put(empty_project, "a.csv", lines("a,1,2,3,", *ROWS))
+    ingest_new_data(empty_project)
+    put(empty_project, "b.csv", lines("a,1,2,3,0"))
+    ingest_new_data(empty_project)
+    record = disk.read_record(empty_project.ingestion_record)
+    assert record is not None
+    kept = ("ingested_at", "inputs", "marks", "watermarks", "rows", "totals", "sources", "outputs")
+    old = {key: record[key] for key in kept}
+    for path in (empty_project.withdrawn, empty_project.table_rows):
+        path.unlink()
+        del old["outputs"][path.name]
+    disk.write_bytes(empty_project.ingestion_record, disk.encode(disk.sealed(old)))
+    empty_project.history.unlink()
+    assert ingest_new_data(empty_project).fresh
+    put(empty_project, "c.csv", lines("c,1,2,3,0"))
+    assert ingest_new_data(empty_project).rows == 6
+    record = disk.read_record(empty_project.ingestion_record)
+    assert record is not None
+    assert (record["generation"], record["replaced"]) == (1, 1)
+
+
 # ---- the account
 
 

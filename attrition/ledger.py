@@ -213,9 +213,9 @@ class Ledger:
     @property
     def has_news(self) -> bool:
         """Would writing change anything?"""
-        old = self.record
-        if old is None or self.new_lines or self.is_adopted:
+        if self.record is None or self.new_lines or self.is_adopted:
             return True
+        old = _today(self.record)
         # Whether there were files is remembered: an empty folder is an alarm, until it is accepted.
         if bool(old["files"]) != bool(self.files):
             return True

@@ -97,12 +97,13 @@ def test_state_of_before_generations_were_counted_goes_on(empty_project):
         del old["outputs"][path.name]
     disk.write_bytes(empty_project.ingestion_record, disk.encode(disk.sealed(old)))
     empty_project.history.unlink()
+    ingest_new_data(empty_project)
     assert ingest_new_data(empty_project).fresh
     put(empty_project, "c.csv", lines("c,1,2,3,0"))
     assert ingest_new_data(empty_project).rows == 6
     record = disk.read_record(empty_project.ingestion_record)
     assert record is not None
-    assert (record["generation"], record["replaced"]) == (1, 1)
+    assert (record["generation"], record["replaced"]) == (2, 1)
 
 
 # ---- the account

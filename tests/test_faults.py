@@ -207,21 +207,22 @@ def crashes():
 
 def test_run_that_died_at_any_call_is_finished_by_the_next(crashes):
     for head, results in crashes:
-        assert head["points"] == 32
-        assert len(results) == 32 * 5
+        assert head["points"] >= 32
+        assert len(results) == head["points"] * 5
         assert broken(results) == []
 
 
 def test_sample_reaches_all_kinds_of_calls_not_only_the_database(crashes):
     results = [result for _, results in crashes for result in results]
     assert sum("history.sqlite" in result["path"] for result in results) <= len(results) / 2
-    assert {"open", "write", "fsync", "rename"} <= {result["call"] for result in results}
+    kinds = {"open", "write", "fsync", "rename", "unlink", "mkdir", "rmdir", "symlink"}
+    assert kinds <= {result["call"] for result in results}
 
 
 @pytest.fixture(scope="module")
 def failures():
     jobs = [
-        {"scenario": name, "actions": list(worker.FAILURES), "sample": 10, "seed": 2, "double": 4}
+        {"scenario": name, "actions": list(worker.FAILURES), "sample": 6, "seed": 2, "double": 4}
         for name in ("first", "news")
     ]
     return work(*jobs)

@@ -22,7 +22,7 @@ NOBODY = 65534
 PROMPT_S = 20
 FEW_DESCRIPTORS = 24
 LITTLE_MEMORY = 30 << 20
-SMALL_DISK = "256k"
+PAGE, PAGES_FREE = resource.getpagesize(), 60
 
 
 def start(config: Config, prepare: Callable[[], object] = lambda: None, *more: str) -> Child:
@@ -64,6 +64,7 @@ def stopped_holder(config: Config) -> list[str]:
     code, told = harness.finish(start(config))
     broken = [] if code == 0 and "another run" in told else [f"I1 beside it: {code} {told}"]
     changed = recording.difference(before, recording.read_tree(config.file.parent))
+    changed = [path for path in changed if config.history.name not in path]  # a tick was skipped
     broken += [f"I1 the second run changed {changed}"] if changed else []
     os.kill(first.pid, signal.SIGCONT)
     code, told = harness.finish(first)
@@ -122,6 +123,7 @@ def read_only_for_others(config: Config) -> list[str]:
     if os.geteuid() != 0:
         return ["skipped: only root can become another user"]
     project = config.file.parent
+    tree = recording.read_tree(project)
     for path in [project, *project.rglob("*")]:
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -139,6 +141,7 @@ def read_only_for_others(config: Config) -> list[str]:
 
     broken = _clear_end(start(config, become_nobody))
     changed = recording.difference(before, recording.read_tree(project))
+    recording.write_tree(project, tree)
     return broken + ([f"I1 changed {changed}"] if changed else [])
 
 
@@ -146,7 +149,9 @@ def full_disk(config: Config) -> list[str]:
     """The project lies on a file system that becomes full; then there is room again."""
     project = config.file.parent
     tree = recording.read_tree(project)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "attrition", str(project)]
+    pages = sum(1 + len(content) // PAGE for _, _, content in tree.values())
+    size = f"size={PAGE * (pages + PAGES_FREE)}"
+    mount = ["mount", "-t", "tmpfs", "-o", size, "attrition", str(project)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         return ["skipped: not allowed to mount a tmpfs"]
     try:

@@ -70,10 +70,12 @@ def record_before_data() -> None:
 
 
 def _overwrite(path, content) -> None:
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        content(path)
+    if not isinstance(content, bytes):  # it may read the file that it replaces
+        aside = path.with_name(f".{path.name}.aside")
+        content(aside)
+        content = aside.read_bytes()
+        aside.unlink()
+    path.write_bytes(content)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -87,14 +89,13 @@ def pid_file_lock() -> None:
         disk.make_folder(path.parent)
         holder = path.with_name(".pid")
         try:
-            descriptor = os.open(holder, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            descriptor = os.open(holder, os.O_CREAT | os.O_EXCL | os.O_RDWR)
         except FileExistsError as error:
             raise Busy("another run is at work; nothing to do here") from error
-        os.write(descriptor, str(os.getpid()).encode())
-        os.close(descriptor)
         try:
-            yield
+            yield descriptor
         finally:
+            os.close(descriptor)
             holder.unlink()
 
     disk.run_lock = run_lock

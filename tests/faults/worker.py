@@ -105,7 +105,9 @@ def prepare(shim: Shim, folder: Path, name: str) -> Scene:
 
 
 def choose(calls: list[Call], job: dict[str, Any]) -> list[int]:
-    """Choose the calls to try: all, the one asked for, or a sample, half of it outside of SQLite.
+    """Choose the calls to try: all, the one asked for, or a sample.
+
+    Half of a sample is outside of SQLite, and a call of every kind that would be missing joins it.
 
     Several workers take turns by stretches: neighbours often leave the same state.
     """
@@ -117,12 +119,14 @@ def choose(calls: list[Call], job: dict[str, Any]) -> list[int]:
         database = [call.k for call in calls if "history.sqlite" in call.path]
         others = sorted(set(chosen) - set(database))
         half = job["sample"] // 2
-        chosen = sorted(
-            [
-                *_spread(rng, database, min(half, len(database))),
-                *_spread(rng, others, min(job["sample"] - half, len(others))),
-            ]
-        )
+        chosen = [
+            *_spread(rng, database, min(half, len(database))),
+            *_spread(rng, others, min(job["sample"] - half, len(others))),
+        ]
+        sampled = {call.name for call in calls if call.k in chosen}
+        for name in sorted({call.name for call in calls} - sampled):
+            chosen.append(rng.choice([call.k for call in calls if call.name == name]))
+        chosen.sort()
     part, parts = job.get("part", (0, 1))
     return [k for i, k in enumerate(chosen) if i // STRETCH % parts == part]
 

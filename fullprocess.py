@@ -260,7 +260,8 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mar
     log.set_up(quiet=options.quiet, file=config.diary)
     started_at, start = disk.utc_now(), time.monotonic()
     run_id, limit_s = f"{started_at} {time.time_ns()}", 60 * config.run_limit_minutes
-    watch.leave_mark(lock, run_id, started_at, limit_s)
+    with disk.named(config.lock):
+        watch.leave_mark(lock, run_id, started_at, limit_s)
     lost: list[str] = []
     anew = False
     try:
@@ -288,7 +289,8 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mar
             reason = "\n".join([*lost, *outcome.held, outcome.told[0]][:3])
             keep_run(config, run_id, started_at, elapsed_s, ended, reason)
         keep_state(config, outcome, taken)
-        watch.clear_mark(lock)
+        with disk.named(config.lock):
+            watch.clear_mark(lock)
     return report(config, options, outcome, lost, elapsed_s)
 
 
@@ -344,7 +346,8 @@ def fail(
     """Keep why a run failed; where even that cannot be kept, say it and let the first error stand."""
     try:
         keep_run(config, run_id, started_at, elapsed_s, "failed", cli.say(error))
-        watch.clear_mark(lock)
+        with disk.named(config.lock):
+            watch.clear_mark(lock)
     except (AttritionError, OSError) as other:
         if str(other) != str(error):
             logger.error("%s", cli.say(other))

@@ -133,11 +133,13 @@ def marked(config: Config, name: str) -> Iterator[None]:
         started_at = disk.utc_now()
         if (died := watch.read_mark(config.lock)) is not None:
             keep_death(config, died)
-        watch.leave_mark(lock, f"{started_at} {time.time_ns()} {name}", started_at, None)
+        with disk.named(config.lock):
+            watch.leave_mark(lock, f"{started_at} {time.time_ns()} {name}", started_at, None)
         try:
             yield
         finally:
-            watch.clear_mark(lock)
+            with disk.named(config.lock):
+                watch.clear_mark(lock)
 
 
 def is_history_gone(config: Config) -> bool:

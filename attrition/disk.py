@@ -64,7 +64,7 @@ def make_folder(folder: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    with _named(folder):
+    with named(folder):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
@@ -73,7 +73,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Let a call on a descriptor that fails say which file it was."""
     try:
         yield
@@ -98,7 +98,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def _write_new(path: Path, content: Content) -> None:
     """Create a file that did not exist, and have it on the disk before returning."""
-    with _named(path):
+    with named(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
         with os.fdopen(descriptor, "wb") as file:
             if isinstance(content, bytes):

@@ -281,7 +281,11 @@ def restore_links(production: Path) -> list[Path]:
 def replace_link(link: Path, target: str) -> None:
     temporary = link.with_name(f".{link.name}.tmp")
     temporary.unlink(missing_ok=True)
-    os.symlink(target, temporary)
+    try:
+        os.symlink(target, temporary)
+    except OSError as error:
+        error.filename = str(link)  # else its target is named
+        raise
     try:
         os.replace(temporary, link)
     except OSError as error:

@@ -131,6 +131,16 @@ def test_the_pointer_is_replaced_by_one_rename_and_never_missing(deployed, monke
     assert seen == [before, other]
 
 
+def test_a_pointer_that_cannot_be_made_is_named_not_its_target(deployed, monkeypatch):
+    def full(target, link):
+        raise OSError(28, "No space left on device", target, None, link)
+
+    monkeypatch.setattr(os, "symlink", full)
+    with pytest.raises(OSError, match="No space left") as failed:
+        releases.activate(deployed, releases.list_ids(deployed)[0])
+    assert failed.value.filename == str(deployed / "current")
+
+
 def test_the_links_at_the_root_follow_the_pointer(deployed):
     releases.activate(deployed, create(deployed, second=1, model=b"newer"))
     assert (deployed / releases.MODEL).read_bytes() == b"newer"

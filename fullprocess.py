@@ -296,8 +296,8 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mar
 
 def did_fail(config: Config) -> bool:
     """Did the last run that worked end before its time?"""
-    runs = [row["outcome"] for row in history.read_runs(config.history)]
-    return next((of for of in reversed(runs) if of != "skipped"), "done") in ("failed", "died")
+    last = history.read_worked_runs(config.history, 1)
+    return bool(last) and last[-1]["outcome"] in ("failed", "died")
 
 
 def mend(config: Config, options: argparse.Namespace) -> bool:

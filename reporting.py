@@ -258,7 +258,7 @@ def operations_section(facts: Facts, png: Pictures) -> Story:
     newest = slice(None, -HISTORY_SHOWN - 1, -1)
     durations = pages.duration_table(facts.diagnostics.get("timings") or {})
     packages = dependencies(facts.diagnostics.get("dependencies") or {})
-    deployments, runs = facts.deployments[newest], facts.runs[newest]
+    deployments, runs = facts.deployments[newest], facts.worked_runs[newest]
     return [
         KeepTogether([pages.section("Operations"), pages.picture(png["score_over_time"])]),
         *pages.titled("How long the steps take", durations),

@@ -191,7 +191,7 @@ def sealed(record: Record) -> Record:
 def read_record(path: Path) -> Record | None:
     """Read a record; None when there is none.
 
-    Raises: Damaged when it is not JSON or not what was sealed.
+    Raises: Damaged when it is not JSON, or not to the byte what was sealed.
     """
     try:
         raw = path.read_bytes()
@@ -201,7 +201,8 @@ def read_record(path: Path) -> Record | None:
         raise Damaged(f"{path}: cannot be read ({error.strerror})") from error
     try:
         record = json.loads(raw.decode("utf-8", "surrogateescape"))
-        intact = isinstance(record, dict) and sealed(record) == record
+        # To the byte: 1e-05 and 1E-05 are the same number, but only one of them was written.
+        intact = isinstance(record, dict) and encode(sealed(record)) == raw
     except (ValueError, RecursionError):
         intact = False
     if not intact:

@@ -32,6 +32,7 @@ class Facts:
     missing: Sequence[Row] = ()
     deployments: Sequence[Row] = ()
     runs: Sequence[Row] = ()
+    worked_runs: Sequence[Row] = ()
     held: Sequence[str] = ()
     good_at: str | None = None
     overdue_minutes: float = 60
@@ -109,6 +110,7 @@ def read_facts(config: Config, held: Sequence[str] | None = None) -> Facts:
         missing=history.read_missing(config.history),
         deployments=history.read_deployments(config.history),
         runs=history.read_runs(config.history, health.RUNS_READ),
+        worked_runs=history.read_worked_runs(config.history),
         held=tuple(last_held(config) if held is None else held),
         good_at=watch.last_good_at(config),
         overdue_minutes=config.overdue_minutes,

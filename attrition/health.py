@@ -92,10 +92,11 @@ def of_runs(config: Config, shelf: Shelf, now: datetime) -> Runs:
     complaints: list[Complaint] = []
     try:
         rows = history.read_runs(config.history, RUNS_READ)
+        worked = history.read_worked_runs(config.history, 1)
     except AttritionError:
-        rows = []
+        rows = worked = []
         complaints.append(Complaint("history", "the history cannot be read"))
-    last = next((row for row in reversed(rows) if row["outcome"] != "skipped"), None)
+    last = worked[-1] if worked else None
     if last and last["outcome"] in ("failed", "died"):
         complaints.append(Complaint("run", f"the last run {last['outcome']}; its log says why"))
     good_at = None

@@ -318,6 +318,11 @@ def read_runs(path: Path, limit: int = 50) -> Rows:
     return _read(path, "runs", limit)
 
 
+def read_worked_runs(path: Path, limit: int = 50) -> Rows:
+    """The same of the runs that worked: ticks that left the work to another run push none out."""
+    return _read(path, "runs", limit, "WHERE +outcome != ?", "skipped")
+
+
 def read_steps(path: Path, step: str, limit: int = 50) -> Rows:
     """step, made, started_at, elapsed_s, outcome of one step."""
     return _read(path, "steps", limit, "WHERE +step = ?", step)

@@ -97,6 +97,14 @@ def test_a_changed_figure_breaks_the_seal(tmp_path):
         disk.read_record(path)
 
 
+def test_a_flip_that_json_reads_as_the_same_number_breaks_it_too(tmp_path):
+    path = tmp_path / "record.json"
+    disk.commit(path, {}, {"rate": 1e-05})
+    path.write_text(path.read_text().replace("1e-05", "1E-05"))
+    with pytest.raises(Damaged):
+        disk.read_record(path)
+
+
 def test_record_keeps_names_that_are_not_utf8(tmp_path):
     disk.commit(tmp_path / "r.json", {}, {"inputs": {os.fsdecode(b"\xff.csv"): "1"}})
     found = disk.read_record(tmp_path / "r.json")

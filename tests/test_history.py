@@ -273,3 +273,11 @@ def test_nothing_can_be_saved_of_what_is_no_database(tmp_path):
     (tmp_path / "damaged").write_bytes(b"no database" * 1000)
     assert history.salvage(tmp_path / "damaged", tmp_path / "new.sqlite") == 0
     assert history.read_runs(tmp_path / "new.sqlite") == []
+
+
+def test_runs_that_worked_are_not_pushed_out_by_ticks_that_were_skipped(tmp_path):
+    path = tmp_path / "history.sqlite"
+    history.save(path, "runs", [{"run": "0", "outcome": "failed"}])
+    skipped = [{"run": str(i), "outcome": "skipped"} for i in range(1, 99)]
+    history.save(path, "runs", skipped)
+    assert [row["run"] for row in history.read_worked_runs(path, 1)] == ["0"]

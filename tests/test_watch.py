@@ -27,6 +27,7 @@ def test_a_signal_that_is_ignored_stays_so():
     try:
         with watch.ended_by_signals():
             os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 

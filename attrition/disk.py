@@ -56,10 +56,14 @@ def sha256_file(path: Path) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder of ours, not readable by others, with its parents, each of them durable."""
+    """Create a folder of ours, not readable by others, with its parents, each of them durable.
+
+    An empty folder may be that of a run that was killed before its name was on the disk.
+    """
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    if next(folder.iterdir(), None) is None:
         fsync_folder(folder.parent)
 
 

@@ -151,8 +151,18 @@ def test_folders_and_files_are_not_for_everybody(tmp_path):
 def test_every_folder_above_is_durable_before_what_lies_in_it(tmp_path, monkeypatch):
     synced, real = [], disk.fsync_folder
     monkeypatch.setattr(disk, "fsync_folder", lambda path: (synced.append(path), real(path)))
+    (tmp_path / "other").touch()
     disk.make_folder(tmp_path / "a" / "b" / "c")
     assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+
+
+def test_folder_of_a_run_killed_before_its_name_was_durable_is_made_durable(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    synced, real = [], disk.fsync_folder
+    monkeypatch.setattr(disk, "fsync_folder", lambda path: (synced.append(path), real(path)))
+    disk.write_bytes(tmp_path / "a" / "x", b"1")
+    assert synced[0] == tmp_path
+    assert tmp_path not in synced[1:]
 
 
 def test_what_a_killed_write_left_is_collected_by_the_next(tmp_path, monkeypatch):
@@ -193,6 +203,7 @@ def test_failed_call_on_a_descriptor_names_the_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
+    (tmp_path / "other").touch()
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left on device") as failed:
         write_two(tmp_path)

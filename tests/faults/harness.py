@@ -19,10 +19,11 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from attrition import disk
+from attrition import databases, disk
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = Path(__file__).with_name("shim.c")
@@ -34,6 +35,7 @@ LIMIT_S = 300
 MEMORY = Path("/dev/shm")
 SPACE_NEEDED = 1 << 30
 FROZEN_AT = "2026-01-01T00:00:00Z"
+READ_AT = datetime.now(UTC)  # of tables: by this a whole reading falls due, so it is of today
 
 
 def build_shim(folder: Path) -> Path:
@@ -140,6 +142,7 @@ def run_forked(
     def run() -> int:
         if frozen:
             disk.utc_now, time.monotonic = lambda: FROZEN_AT, lambda: 0.0
+            databases.utc_now = lambda: READ_AT
         return fullprocess.main(["--config", str(project / "config.json"), "--quiet"])
 
     shim.arm(project, fault, log)

@@ -41,7 +41,7 @@ lint: .venv/.dev ## check style, format and types
 bench: .venv/.dev ## measure speed, scale and quality (minutes to hours)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-sweep: .venv/.dev ## break a run at every system call that writes (an hour or two; ARGS='--sample 60')
+sweep: .venv/.dev ## break a run at every system call that writes (two hours; ARGS='--sample 60')
 	@$(BIN)/python -m benchmarks.sweep --double 500 $(ARGS)
 
 cron: ## print the crontab lines for this folder (install: (crontab -l; make -s cron) | crontab -)

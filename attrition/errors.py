@@ -21,6 +21,10 @@ class TooLittleData(AttritionError):
     """There is nothing to learn from yet; whatever is in production stays."""
 
 
+class Leakage(AttritionError):
+    """A column knows the outcome, and nobody said that it may; whatever is in production stays."""
+
+
 class Damaged(AttritionError):
     """A file of ours does not hash as its record says."""
 

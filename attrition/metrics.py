@@ -1,11 +1,12 @@
 """Scores of a risk against what happened, each with a 95 % interval that says how far to trust it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 Vector = NDArray[np.float64]
 
@@ -106,6 +107,17 @@ def _covariance(components: NDArray[np.float64]) -> NDArray[np.float64]:
 # ---- scores that are a mean over rows
 
 
+def log_odds(risk: Vector) -> Vector:
+    """Return log(p / (1 - p)), the risk kept a millionth away from 0 and 1."""
+    risk = np.clip(risk, SMALLEST_RISK, 1 - SMALLEST_RISK)
+    return np.asarray(np.log(risk) - np.log1p(-risk))
+
+
+def expit(log_odds: Vector) -> Vector:
+    """Return the risk of log-odds."""
+    return np.asarray(special.expit(log_odds))
+
+
 def row_log_loss(outcome: Vector, risk: Vector) -> Vector:
     """Return the log loss of each row: (n,) in nats."""
     risk = np.clip(risk, SMALLEST_RISK, 1 - SMALLEST_RISK)
@@ -125,6 +137,24 @@ def mean(per_row: Vector) -> Interval:
     value = float(np.mean(per_row))
     error = Z95 * float(np.std(per_row, ddof=1)) / np.sqrt(n) if n > 1 else np.nan
     return _finite(value, value - error, value + error)
+
+
+def simplest(losses: Mapping[str, Vector]) -> str:
+    """Name the first whose mean loss is within one standard error of the lowest.
+
+    `losses`: a name, simplest first, -> the loss of each row, the same rows for all: (n,). The error is
+    that of the paired difference, row by row.
+
+    Source: Breiman et al. 1984, the one standard error rule; Hastie, Tibshirani and Friedman 2009, 7.10.
+    """
+    best = min(losses.values(), key=lambda loss: float(loss.mean()))
+    for name, loss in losses.items():
+        difference = loss - best
+        n = len(difference)
+        error = float(np.std(difference, ddof=1)) / np.sqrt(n) if n > 1 else 0.0
+        if float(difference.mean()) <= error:
+            return name
+    raise AssertionError("the best is within no error of itself")
 
 
 # ---- scores of a decision
@@ -210,6 +240,27 @@ def precision_and_lift(outcome: Vector, risk: Vector, capacity: int) -> tuple[In
         return precision, UNKNOWN
     low, high = precision.low / base_rate, precision.high / base_rate
     return precision, Interval(precision.value / base_rate, low, high)
+
+
+def precision_difference(
+    outcome: Vector, challenger: Vector, champion: Vector, capacity: int
+) -> Interval:
+    """Share who left on the challenger's list less that on the champion's, as long as `capacity`.
+
+    Only the rows that are on one of the lists tell the two apart; the interval is that of their sum.
+
+    >>> outcome = np.array([1.0, 1, 0, 0])
+    >>> precision_difference(outcome, outcome, 1 - outcome, 2).value
+    1.0
+    """
+    k = min(capacity, len(outcome))
+    if k == 0:
+        return UNKNOWN
+    theirs, ours = set(top(champion, k).tolist()), set(top(challenger, k).tolist())
+    gained, lost = (outcome[sorted(rows)] for rows in (ours - theirs, theirs - ours))
+    value = float(gained.sum() - lost.sum()) / k
+    error = Z95 * float(np.sqrt(gained.sum() + lost.sum())) / k
+    return _finite(value, value - error, value + error)
 
 
 def score(outcome: Vector, risk: Vector, capacity: int) -> dict[str, Any]:

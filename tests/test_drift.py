@@ -68,6 +68,48 @@ def test_values_that_go_missing_are_found():
     assert verdict(found, "x").reference_missing_pct == 0
 
 
+# ---- all columns together
+
+
+def correlated(n, seed, correlation):
+    rng = np.random.default_rng(seed)
+    a, b, c = rng.normal(size=(3, n))
+    return pd.DataFrame({"a": a, "b": correlation * a + np.sqrt(1 - correlation**2) * b, "c": c})
+
+
+def jointly(n, seed, correlation):
+    return drift.compare_jointly(
+        correlated(5000, 99, 0.0), correlated(n, seed, correlation), "abc", []
+    )
+
+
+def test_columns_that_now_rise_together_are_found_and_named():
+    found = jointly(2000, 1, 0.6)
+    assert found.verdict == "moved"
+    assert {name for name, _ in found.columns[:2]} == {"a", "b"}
+
+
+def test_columns_that_are_as_they_were_are_stable_together():
+    found = [jointly(2000, seed, 0.0) for seed in range(5)]
+    assert {one.verdict for one in found} == {"stable"}
+
+
+def test_few_rows_are_not_looked_at_together():
+    found = jointly(99, 1, 0.6)
+    assert (found.verdict, found.roc_auc) == ("insufficient", None)
+    assert found.sentence == "99 rows are too few to look at all columns together (at least 100)"
+
+
+def test_odd_columns_are_no_trouble_together():
+    odd = table(300, 1).assign(x=np.r_[np.full(150, np.inf), np.full(150, np.nan)], count=3.0)
+    found = drift.compare_jointly(table(300, 2), odd, ["x", "count"], ["level", "many"])
+    assert found.verdict == "moved"
+    assert found.columns[0][0] in ("x", "count")
+
+
+# ---- one column
+
+
 def test_significant_but_tiny_is_stable():
     found = look(table(100_000, 1), table(100_000, 2, shift=0.03))
     assert verdict(found, "x").q_value < 0.001

@@ -21,6 +21,8 @@ from attrition.metrics import Interval
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+TOO_LITTLE_DATA, LEAKAGE = "too_little_data", "leakage"
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -40,19 +42,30 @@ class Deployment:
 # ---- compute
 
 
-def judge(score: disk.Record, degraded: bool) -> Decision:
+def judge(score: disk.Record, degraded: bool, looks: int) -> Decision:
     """Ask the gate, from what scoring wrote."""
     champion, found = score["champion"], score["comparison"]
     comparison = None
     if found is not None:
-        names = ("roc_auc_difference", "log_loss_difference", "brier_difference")
-        comparison = Comparison(**{**found, **{name: Interval(**found[name]) for name in names}})
+        intervals = {k: Interval(**v) for k, v in found.items() if k.endswith("_difference")}
+        comparison = Comparison(**{**found, **intervals})
     return gate.decide(
         comparison,
         first=champion is None,
         identical=champion is not None and champion["sha256"] == score["candidate"]["sha256"],
         degraded=degraded,
+        looks=looks,
     )
+
+
+def count_looks(deployments: history.Rows) -> int:
+    """Return the number of the next candidate against the present champion, from 1."""
+    looks = 1
+    for row in reversed(deployments):
+        if row["action"] != "refused":
+            break
+        looks += 1
+    return looks
 
 
 # ---- the step
@@ -61,7 +74,13 @@ def judge(score: disk.Record, degraded: bool) -> Decision:
 def answered(config: Config) -> Deployment | None:
     """Return the decision that answers the present monitoring verdict, if it was made already."""
     asked = disk.sha256_file(config.monitoring_record)
-    return _find_decision(config, monitoring=asked) if asked else None
+    if not asked:
+        return None
+    found = _find_decision(config, monitoring=asked)
+    if found is not None and found.rule == LEAKAGE:  # asked again once other columns are accepted
+        accepted = config.fingerprint("accept_leakage")
+        return _find_decision(config, monitoring=asked, accepted=accepted)
+    return found
 
 
 def _find_decision(config: Config, **inputs: str) -> Deployment | None:
@@ -121,7 +140,8 @@ def deploy_model(config: Config) -> Deployment:
         raise Damaged(f"{config.model_folder}: {', '.join(wrong)} not as trained; run training.py")
     monitoring = disk.read_record(config.monitoring_record)
     degraded = monitoring is not None and "degraded" in monitoring["triggers"]
-    decision = judge(score, degraded)
+    looks = count_looks(history.read_deployments(config.history))
+    decision = judge(score, degraded, looks)
     record: disk.Record = {
         "inputs": asked,
         "decided_at": disk.utc_now(),
@@ -131,6 +151,7 @@ def deploy_model(config: Config) -> Deployment:
         "candidate": score["candidate"]["sha256"],
         "champion": score["champion"]["release"] if score["champion"] else None,
         "comparison": score["comparison"],
+        "looks": looks,
         "release": None,
     }
     if decision.promoted:
@@ -175,13 +196,17 @@ def _result(config: Config, record: disk.Record, *, fresh: bool) -> Deployment:
     )
 
 
-def refuse(config: Config, reason: str) -> Deployment:
+def refuse(config: Config, rule: str, reason: str) -> Deployment:
     """Keep the champion where no candidate could be trained; the question counts as answered."""
     record: disk.Record = {
-        "inputs": {"monitoring": disk.sha256_file(config.monitoring_record), "score": ""},
+        "inputs": {
+            "monitoring": disk.sha256_file(config.monitoring_record),
+            "score": "",
+            "accepted": config.fingerprint("accept_leakage"),
+        },
         "decided_at": disk.utc_now(),
         "promoted": False,
-        "rule": "too_little_data",
+        "rule": rule,
         "reason": f"kept the champion: {reason}",
         "candidate": "",
         "champion": releases.current_id(config.production_folder),

@@ -15,7 +15,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attrition import cli, disk, gate, history, metrics, models, releases, schema, sources
+from attrition import (
+    cli,
+    disk,
+    gate,
+    history,
+    metrics,
+    modelfile,
+    models,
+    releases,
+    schema,
+    sources,
+)
 from attrition.config import Config
 from attrition.errors import NoModel
 from attrition.metrics import Vector
@@ -102,7 +113,7 @@ def score_model(config: Config) -> Scores:
     }
     if (record := disk.read_fresh(config.score_record, inputs)) is not None:
         return _result(record, fresh=True)
-    candidate = models.loads(config.candidate.read_bytes())
+    candidate = modelfile.loads(config.candidate.read_bytes())
     sets, warnings = _unseen_sets(config)
     outcome_name = config.columns.outcome
     risks: dict[str, tuple[Vector, Vector, Vector | None]] = {}
@@ -125,7 +136,7 @@ def score_model(config: Config) -> Scores:
         "capacity": capacity,
         "threshold": metrics.THRESHOLD,
         "sets": {name: scored.get(name) for name in ("test", "unseen", "recent")},
-        "comparison": _compare(risks) if champion else None,
+        "comparison": _compare(risks, capacity) if champion else None,
         "curves": draw_curves(*everything) if len(everything[0]) else None,
         "warnings": warnings,
     }
@@ -150,11 +161,15 @@ def _told(champion: Release | None) -> dict[str, str] | None:
     return {"release": champion.id, "kind": kind, "sha256": champion.model_sha256}
 
 
-def _compare(risks: dict[str, tuple[Vector, Vector, Vector | None]]) -> dict[str, Any]:
+def _compare(
+    risks: dict[str, tuple[Vector, Vector, Vector | None]], capacity: int
+) -> dict[str, Any]:
     """Compare on the rows from after the change where the truth moved, on all unseen rows else."""
     names = ["recent"] if "recent" in risks else ["test", "unseen"]
     joined = [np.concatenate([risks[name][i] for name in names]) for i in range(3)]
-    return gate.compare("recent" if names == ["recent"] else "all_unseen", *joined).plain()
+    name = "recent" if names == ["recent"] else "all_unseen"
+    outcome, candidate, champion = joined
+    return gate.compare(name, outcome, candidate, champion, capacity).plain()
 
 
 def hash_test_data(config: Config) -> dict[str, str]:

@@ -302,7 +302,9 @@ def duel_table(duel: Row) -> Story:
             ("roc_auc", f"ROC AUC ({p})", "above 0"),
             ("log_loss", "Log loss", "below 0"),
             ("brier", "Brier score", "below 0"),
+            ("precision", "Precision of the list", "above 0"),
         )
+        if f"{measure}_difference" in duel
     ]
     columns = {"challenger minus champion": 60, "difference (95 % interval)": 70, "better is": 44}
     said = (

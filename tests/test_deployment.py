@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -135,9 +136,17 @@ def test_a_verdict_of_monitoring_counts_as_answered_only_when_it_was(deployed):
 
 def test_where_nothing_could_be_trained_the_question_is_answered_too(deployed):
     disk.commit(deployed.monitoring_record, {}, {"triggers": ["degraded"]})
-    found = deployment.refuse(deployed, "all stayed")
+    found = deployment.refuse(deployed, deployment.TOO_LITTLE_DATA, "all stayed")
     assert (found.promoted, found.reason) == (False, "kept the champion: all stayed")
     assert deployment.answered(deployed).rule == "too_little_data"
+
+
+def test_refusal_for_leakage_is_answered_until_other_columns_are_accepted(deployed):
+    disk.commit(deployed.monitoring_record, {}, {"triggers": ["degraded"]})
+    deployment.refuse(deployed, deployment.LEAKAGE, "ended_at knows the outcome")
+    assert deployment.answered(deployed).rule == "leakage"
+    accepting = replace(deployed, accept_leakage=("lastmonth_activity",))
+    assert deployment.answered(accepting) is None
 
 
 def test_without_a_scored_candidate_it_says_what_to_run(empty_project):
@@ -165,7 +174,7 @@ def test_the_gate_is_asked_with_what_scoring_wrote(deployed, degraded):
     training.train_model(deployed)
     scoring.score_model(deployed)
     score = disk.read_record(deployed.score_record)
-    decision = deployment.judge(score, degraded)
+    decision = deployment.judge(score, degraded, looks=1)
     assert (
         decision.rule
         in {
@@ -176,9 +185,17 @@ def test_the_gate_is_asked_with_what_scoring_wrote(deployed, degraded):
     assert f"on {score['comparison']['rows']:,} unseen rows" in decision.reason
 
 
+@pytest.mark.parametrize(
+    ("actions", "looks"),
+    [("", 1), ("promoted", 1), ("promoted refused", 2), ("refused promoted refused refused", 3)],
+)
+def test_candidates_are_counted_since_the_champion_was_deployed(actions, looks):
+    assert deployment.count_looks([{"action": action} for action in actions.split()]) == looks
+
+
 def test_a_champion_that_was_not_compared_with_stays(deployed):
     score = disk.read_record(deployed.score_record) | {"champion": {"sha256": "other"}}
-    assert deployment.judge(score, degraded=False).rule == "too_few_rows"
+    assert deployment.judge(score, degraded=False, looks=1).rule == "too_few_rows"
 
 
 def test_rolling_back_goes_to_the_release_before(deployed, monkeypatch):

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from attrition import gate
 from attrition.gate import Attempt
+from attrition.metrics import Interval
 
 
 def scores(n, aucs, seed, *, correlation=0.9, rate=0.2):
@@ -33,6 +36,34 @@ def test_the_first_model_is_deployed():
 def test_the_same_model_is_refused_as_such():
     decision = decide(*scores(1000, (0.9, 0.7), 0), identical=True)
     assert (decision.promoted, decision.rule) == (False, "same_model")
+
+
+def test_a_model_held_against_itself_is_refused_as_such():
+    outcome, risk, _ = scores(1000, (0.8, 0.8), 0)
+    assert decide(outcome, risk, risk).rule == "same_model"
+
+
+def test_a_list_of_fewer_who_leave_is_worse_whatever_the_rest_says():
+    """Better on the whole, but the forty that are called are those who stay."""
+    outcome, candidate, champion = scores(2000, (0.86, 0.80), 0)
+    spoiled = candidate.copy()
+    spoiled[np.flatnonzero(outcome == 0)[:40]] = np.nextafter(candidate.max(), 1)
+    compared = gate.compare("unseen", outcome, spoiled, champion, 40)
+    assert compared.precision_difference.high < 0
+    alone = replace(compared, log_loss_difference=Interval(0.0), brier_difference=Interval(0.0))
+    better = replace(alone, precision_difference=Interval(0.0))
+    facts = {"first": False, "identical": False, "degraded": False}
+    assert gate.decide(better, **facts).promoted
+    assert not gate.decide(alone, **facts).promoted
+
+
+def test_each_candidate_after_the_first_has_to_prove_more():
+    outcome, candidate, champion = scores(300, (0.84, 0.80), 2)
+    compared = replace(gate.compare("unseen", outcome, candidate, champion), p_value=0.008)
+    facts = {"first": False, "identical": False, "degraded": False}
+    assert gate.decide(compared, **facts, looks=1).promoted
+    assert not gate.decide(compared, **facts, looks=3).promoted
+    assert sum(gate.alpha(look) for look in range(1, 31)) < 0.11
 
 
 def test_no_comparison_proves_nothing():

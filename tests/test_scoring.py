@@ -9,7 +9,7 @@ import deployment
 import scoring
 import training
 from attrition import config as configuration
-from attrition import disk, history, models, releases, schema, sources
+from attrition import disk, history, modelfile, models, releases, schema, sources
 from attrition.errors import NoModel
 from tests.conftest import make_rows, write_config
 
@@ -69,8 +69,8 @@ def challenged(folders, tmp_path):
 
 def test_latest_score_is_the_f1_of_scikit_learn_on_the_test_data(scored):
     test = pd.read_csv(scored.test_folder / "testdata.csv")
-    model = models.loads(scored.candidate.read_bytes())
-    expected = peers.f1_score(test["exited"], model.predict_proba(test)[:, 1] >= 0.5)
+    model = modelfile.loads(scored.candidate.read_bytes())
+    expected = peers.f1_score(test["exited"], models.predict(model, test) >= 0.5)
     assert float(scored.latest_score.read_text()) == pytest.approx(expected, abs=1e-12)
 
 
@@ -83,7 +83,7 @@ def test_the_held_out_clients_are_scored_beside_the_test_data(scored):
     rows = unseen(scored)
     found = record(scored)["sets"]["unseen"]
     assert (found["rows"], found["left"]) == (len(rows), rows["exited"].sum())
-    model = models.loads(scored.candidate.read_bytes())
+    model = modelfile.loads(scored.candidate.read_bytes())
     expected = peers.roc_auc_score(rows["exited"], models.predict(model, rows))
     assert found["candidate"]["roc_auc"]["value"] == pytest.approx(expected)
 
@@ -110,7 +110,7 @@ def test_champion_and_candidate_are_scored_on_the_same_rows(challenged):
     champion, candidate = releases.load_model(release), challenged.candidate.read_bytes()
     assert found["champion"]["sha256"] == release.model_sha256 != found["candidate"]["sha256"]
     rows = unseen(challenged)
-    for name, model in (("champion", champion), ("candidate", models.loads(candidate))):
+    for name, model in (("champion", champion), ("candidate", modelfile.loads(candidate))):
         expected = peers.roc_auc_score(rows["exited"], models.predict(model, rows))
         assert found["sets"]["unseen"][name]["roc_auc"]["value"] == pytest.approx(expected)
 

@@ -131,7 +131,7 @@ def list_clients() -> Record:
     return {
         "model": record["release"],
         "assessed_at": record["assessed_at"],
-        "clients": [answers.plain(row) for row in page.to_dict("records")],
+        "clients": [answers.client(row) for row in page.to_dict("records")],
         "count": len(page),
         "total": len(table),
         "next": following,
@@ -140,20 +140,17 @@ def list_clients() -> Record:
 
 @views.get("/clients/<client:name>")
 def show_client(name: str) -> Record:
-    """Tell all that is known of one current client, and why it is on the contact list if it is."""
+    """Tell all that is known of one current client, and what raises its risk."""
     record, table = assessed()
     found = table[table["client"] == name]
     if found.empty:
         raise ApiError(404, "unknown_client", "there is no such current client")
-    listed = next((row for row in contact_rows() if row["client"] == name), None)
-    reasons = listed["reasons"].split("; ") if listed and listed["reasons"] else None
     return {
         "model": record["release"],
         "assessed_at": record["assessed_at"],
-        **answers.plain(found.iloc[0].to_dict()),
+        **answers.client(found.iloc[0].to_dict()),
         "clients": len(table),
-        "on_contact_list": listed is not None,
-        "reasons": reasons,
+        "on_contact_list": any(row["client"] == name for row in contact_rows()),
         "features": latest_features(name),
     }
 

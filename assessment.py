@@ -1,14 +1,15 @@
 """Step 5: assess every current client with the model in production, and write the contact list.
 
 Reads:  production_deployment/current, the current clients in ingesteddata/finaldata.csv
-Writes: reports/riskscores.csv (every current client), contactlist.csv (the first contact_capacity of
-        them, with reasons), assessment.json (the record)
+Writes: reports/riskscores.csv (every current client, with reasons), contactlist.csv (the first
+        contact_capacity of them), assessment.json (the record)
 Run:    python assessment.py [--config PATH]
 """
 
 import io
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attrition import cli, contacts, disk, metrics, models, releases, schema, sources
+from attrition import cli, contacts, disk, metrics, models, reasons, releases, schema, sources
 from attrition.config import Columns, Config
 from attrition.errors import Damaged
+from attrition.models import Model
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
@@ -50,8 +52,19 @@ class Assessment:
 # ---- compute
 
 
-def assess(current: pd.DataFrame, risk: metrics.Vector, columns: Columns) -> pd.DataFrame:
-    """Return one line a client, ranked, with its value and its manager where they are known."""
+def explain(model: Model, current: pd.DataFrame, usual: Mapping[str, Any]) -> list[str]:
+    """Say in words what raises each client's risk the most."""
+    if len(current) == 0:
+        return []
+    added = reasons.contributions(model, current, usual)
+    strongest = reasons.strongest(model, current, added, usual, contacts.REASONS)
+    return contacts.reasons_in_words(strongest, current, usual)
+
+
+def assess(
+    current: pd.DataFrame, risk: metrics.Vector, said: Sequence[str], columns: Columns
+) -> pd.DataFrame:
+    """Return one line a client, ranked, with its reasons, and its value and manager where known."""
     value = current[columns.value].to_numpy() if columns.value else np.full(len(current), np.nan)
     found = pd.DataFrame(
         {
@@ -61,10 +74,11 @@ def assess(current: pd.DataFrame, risk: metrics.Vector, columns: Columns) -> pd.
             "value": value,
             "value_at_risk": risk * value,
             "manager": current[columns.manager].to_numpy() if columns.manager else "",
+            "reasons": said,
         }
     )
     return contacts.rank(found)[
-        ["client", "risk", "rank", "observed_at", "value", "value_at_risk", "manager"]
+        ["client", "risk", "rank", "observed_at", "value", "value_at_risk", "manager", "reasons"]
     ]
 
 
@@ -111,18 +125,10 @@ def assess_clients(config: Config) -> Assessment:
     rows = sources.read_rows(config.final_data, columns)
     current = schema.current_clients(rows, columns)
     model = releases.load_model(release)
-    ranked = assess(current, models.predict(model, current), columns)
+    said = explain(model, current, release.training["typical"])
+    ranked = assess(current, models.predict(model, current), said, columns)
     listed = contacts.choose(ranked, config.contact_capacity, config.contact_order)
-    listed = contacts.since_last_list(listed, _last_ranks(config))
-    usual = release.training["typical"]
-    by_client = current.set_index(columns.client_name, drop=False)
-    theirs = by_client.loc[listed["client"]].reset_index(drop=True)
-    if len(listed):
-        contributions = models.contributions(model, theirs, usual)
-        reasons = contacts.reasons_in_words(contributions, theirs, usual)
-    else:
-        reasons = []
-    listed = listed.assign(reasons=reasons)[list(LIST_COLUMNS)]
+    listed = contacts.since_last_list(listed, _last_ranks(config))[list(LIST_COLUMNS)]
     record = {
         "inputs": inputs,
         "assessed_at": disk.utc_now(),

@@ -10,6 +10,7 @@ Reads:  what the steps read
 Writes: what the steps write; production_deployment/lastrun.json (the record; its time is that of the
         last good run), reports/fullprocess.log
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair]
+                                [--accept-leakage]
 """
 
 import argparse
@@ -25,7 +26,7 @@ from typing import Any, TypeVar
 
 from attrition import cli, damage, disk, history, log, ownership, releases, repair, watch
 from attrition.config import Config
-from attrition.errors import AttritionError, Busy, Damaged, SourceError, TooLittleData
+from attrition.errors import AttritionError, Busy, Damaged, Leakage, SourceError, TooLittleData
 
 logger = logging.getLogger("attrition.fullprocess")
 
@@ -149,11 +150,13 @@ def process(config: Config, *, adopt: bool = False) -> Outcome:
                 perform("training", training.train_model)
                 perform("scoring", scoring.score_model)
                 perform("deployment", deployment.deploy_model)
-            except TooLittleData as error:
+            except (TooLittleData, Leakage) as error:
                 if "no_model" in monitoring.triggers:
                     raise
+                is_leakage = isinstance(error, Leakage)
+                rule = deployment.LEAKAGE if is_leakage else deployment.TOO_LITTLE_DATA
                 why = str(error)
-                perform("deployment", lambda c: deployment.refuse(c, why))
+                perform("deployment", lambda c: deployment.refuse(c, rule, why))
         perform("assessment", assessment.assess_clients)
         perform("diagnostics", lambda c: diagnostics.run_diagnostics(c, asking.result))
     perform("reporting", lambda c: reporting.write_report(c, ingested.held))
@@ -219,7 +222,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
             if options.dry_run:
                 return tell(config)
             died = watch.read_mark(config.lock)
-            if died is None and not options.repair and nothing_new(config):
+            asked = options.repair or options.accept_leakage
+            if died is None and not asked and nothing_new(config):
                 os.utime(config.last_run)  # the time of the last good run; no content changes
                 return say_nothing_new(options)
             return work(config, options, lock, died)
@@ -414,8 +418,9 @@ def main(argv: list[str] | None = None) -> int:
     either.add_argument(
         "--repair", action="store_true", help="set aside what is damaged, and make it anew"
     )
+    cli.add_accept_leakage(parser)
     options = parser.parse_args(argv)
-    return cli.guard(options, lambda config: run(config, options))
+    return cli.guard(options, lambda config: run(cli.accepting(config, options), options))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Reads:  ingesteddata/finaldata.csv; production_deployment/monitoring.json (has the truth moved?)
 Writes: practicemodels/trainedmodel.skops, training.json (the record), reference.csv (the rows that
         drift is held against), known_rows.npz (which rows were known)
-Run:    python training.py [--config PATH]
+Run:    python training.py [--config PATH] [--accept-leakage]
 """
 
 import io
@@ -17,47 +17,37 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold
-from tqdm import tqdm
 
-from attrition import cells, cli, disk, drift, metrics, models, releases, schema, sources
+from attrition import (
+    cells,
+    cli,
+    disk,
+    drift,
+    metrics,
+    modelfile,
+    models,
+    recipe,
+    releases,
+    schema,
+    signs,
+    sources,
+)
 from attrition.config import Columns, Config
-from attrition.errors import TooLittleData
+from attrition.errors import Leakage, TooLittleData
 from attrition.metrics import Vector
+from attrition.recipe import ANCIENT, OLDER, RECENT, Table, Tried
+from attrition.signs import Sign
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-FOLDS = 5
 REFERENCE_ROWS = 10_000
 PROBE_ROWS = 200
 LEAST_ROWS, LEAST_LEFT = 50, 10
+NO_SIGNAL = (
+    "no usable signal: nothing in these columns tells who leaves, so every client has the base rate as "
+    "its risk; rank by value, and look for columns that know more"
+)
 FEW_ROWS, FEW_LEFT = 400, 100
-ALL_ROWS = "all rows"
-# How much a row counts by its age: from before an earlier change of the truth, from before the last
-# one, and since then.
-WINDOWS = {
-    ALL_ROWS: (1.0, 1.0, 1.0),
-    "rows since the change before": (0.0, 1.0, 1.0),
-    "older rows counted a tenth": (0.1, 0.1, 1.0),
-    "only the rows since the change": (0.0, 0.0, 1.0),
-}
-ANCIENT, OLDER, RECENT = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A candidate, tried: its cross-validated risks of the judged rows and their log loss."""
-
-    name: str
-    window: str
-    risk: Vector
-    loss: Vector
-
-    @property
-    def title(self) -> str:
-        return self.name if self.window == ALL_ROWS else f"{self.name}, {self.window}"
 
 
 @dataclass(frozen=True)
@@ -80,21 +70,6 @@ class Training:
 # ---- compute
 
 
-def group_rows(rows: pd.DataFrame, columns: Columns) -> np.ndarray:
-    """Number the groups that must stay in one fold: all rows of a client, and all equal rows.
-
-    Returns: (n,) int, the same number for rows that are linked, directly or through others.
-    """
-    by_client, clients = pd.factorize(rows[columns.client_name])
-    by_content = rows.groupby(list(columns.features), dropna=False, sort=False).ngroup().to_numpy()
-    size = len(clients) + int(by_content.max(initial=-1)) + 1
-    links = coo_array(
-        (np.ones(len(rows)), (by_client, len(clients) + by_content)), shape=(size, size)
-    )
-    _, labels = connected_components(links, directed=False)
-    return np.asarray(labels[by_client])
-
-
 def usable_features(rows: pd.DataFrame, columns: Columns) -> tuple[list[str], dict[str, str]]:
     """Leave out the features that say nothing; return those kept, and why not the others."""
     dropped = {}
@@ -108,100 +83,6 @@ def usable_features(rows: pd.DataFrame, columns: Columns) -> tuple[list[str], di
             shown = value if isinstance(value, str) else cells.number_text(float(value))
             dropped[name] = f"always {shown}"
     return [name for name in columns.features if name not in dropped], dropped
-
-
-def try_candidates(
-    rows: pd.DataFrame,
-    outcome: Vector,
-    groups: np.ndarray,
-    age: np.ndarray,
-    *,
-    numeric: Sequence[str],
-    categorical: Sequence[str],
-) -> list[Tried]:
-    """Cross-validate every candidate, judged on the recent rows; simplest first.
-
-    With rows from before a change of the truth, each candidate is tried with the older rows counting
-    in full, in part, and not at all. `age`: (n,) of ANCIENT, OLDER, RECENT; all RECENT while nothing
-    changed.
-    """
-    recent = age == RECENT
-    left = int(outcome[recent].sum())
-    count = min(FOLDS, left, int(recent.sum()) - left, len(np.unique(groups[recent])))
-    names = models.candidates(int(recent.sum()), left) if count >= 2 else [models.BASE_RATE]
-    folds = _folds(rows, outcome, groups, count) if count >= 2 else []
-    tried = []
-    todo = [(window, name) for window in windows(age) for name in names]
-    for window, name in tqdm(todo, desc="training", unit="model", leave=False, disable=None):
-        weight = np.array(WINDOWS[window])[age]
-        risk = np.full(len(rows), np.average(outcome, weights=weight))
-        for train, test in folds:
-            fitted = _fit(name, rows, outcome, weight, train, numeric, categorical)
-            risk[test] = models.predict(fitted, rows.iloc[test])
-        loss = metrics.row_log_loss(outcome, risk)
-        tried.append(Tried(name, window, risk[recent], loss[recent]))
-    return tried
-
-
-def windows(age: np.ndarray) -> list[str]:
-    """Name the ways to count older rows that differ for rows of these ages."""
-    ages = sorted(set(age.tolist()))
-    found: dict[tuple[float, ...], str] = {}
-    for name, weights in WINDOWS.items():
-        found.setdefault(tuple(weights[a] for a in ages), name)
-    return list(found.values())
-
-
-def _folds(
-    rows: pd.DataFrame, outcome: Vector, groups: np.ndarray, count: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=0)
-    folds = list(splitter.split(rows, outcome, groups))
-    return [(train, test) for train, test in folds if 0 < outcome[train].sum() < len(train)]
-
-
-def _fit(
-    name: str,
-    rows: pd.DataFrame,
-    outcome: Vector,
-    weight: Vector,
-    train: np.ndarray,
-    numeric: Sequence[str],
-    categorical: Sequence[str],
-) -> Any:
-    counted = train[weight[train] > 0]
-    if not 0 < outcome[counted].sum() < len(counted):
-        counted, weight, name = train, np.ones(len(rows)), models.BASE_RATE
-    features = [*numeric, *categorical]
-    model = models.build(name, numeric, categorical, len(counted))
-    return models.fit(model, rows.iloc[counted][features], outcome[counted], weight[counted])
-
-
-def choose(tried: Sequence[Tried]) -> tuple[Tried, str]:
-    """Choose the simplest candidate whose log loss is within one standard error of the lowest.
-
-    The error is that of the paired difference, row by row. Source: Breiman et al. 1984, the one
-    standard error rule; Hastie, Tibshirani and Friedman 2009, 7.10.
-    """
-    best = min(tried, key=lambda candidate: float(candidate.loss.mean()))
-    for candidate in tried:
-        difference = candidate.loss - best.loss
-        error = (
-            float(np.std(difference, ddof=1)) / np.sqrt(len(difference))
-            if len(difference) > 1
-            else 0
-        )
-        if float(difference.mean()) <= error:
-            break
-    told = f"cross-validated log loss {candidate.loss.mean():.4f}"
-    if candidate.window != ALL_ROWS:
-        told = f"{candidate.window}, {told}"
-    if candidate is best:
-        return candidate, f"{told}, the lowest of {len(tried)}"
-    return (
-        candidate,
-        f"{told}, within one standard error of the lowest ({best.title} {best.loss.mean():.4f})",
-    )
 
 
 def warn_of_little(rows: int, left: int) -> list[str]:
@@ -219,19 +100,35 @@ def warn_of_little(rows: int, left: int) -> list[str]:
     return []
 
 
+def check_signs(config: Config, found: Sequence[Sign]) -> None:
+    """Refuse to learn from columns that know the outcome, unless they are accepted by name.
+
+    Raises: Leakage.
+    """
+    grave = [sign for sign in found if sign.grave and sign.column not in config.accept_leakage]
+    if grave:
+        told = "; ".join(sign.sentence for sign in grave)
+        names = ", ".join(f'"{sign.column}"' for sign in grave)
+        raise Leakage(
+            f"{config.final_data}: {told}. A model that learns from that is worth nothing for clients "
+            f"who have not left yet: name the column in columns.ignore; if it is known in time, run "
+            f"with --accept-leakage, or set accept_leakage to [{names}] in {config.file.name}"
+        )
+
+
 # ---- the step
 
 
 def train_model(config: Config) -> Training:
     """Choose and fit a candidate on all labelled rows but those of the held-out clients.
 
-    Raises: TooLittleData when nobody left or nobody stayed; AttritionError without data.
+    Raises: TooLittleData when nobody left or nobody stayed; Leakage; AttritionError without data.
     """
     disk.finish_commit(config.model_folder)
     inputs = {
         "finaldata": disk.sha256_file(config.final_data),
         "monitoring": disk.sha256_file(config.monitoring_record),
-        "settings": config.fingerprint("columns", "held_out_share"),
+        "settings": config.fingerprint("columns", "held_out_share", "accept_leakage"),
     }
     if (record := disk.read_fresh(config.training_record, inputs)) is not None:
         return _result(record, fresh=True)
@@ -300,17 +197,20 @@ def _learn(
         )
     if not 0 < outcome[age == RECENT].sum() < (age == RECENT).sum():
         age = np.full(len(usable), RECENT)  # one class since the change: nothing to judge by
-    numeric = [name for name in columns.numeric_names if name in features]
-    categorical = [name for name in columns.categorical if name in features]
-    groups = group_rows(usable, columns)
-    tried = try_candidates(usable, outcome, groups, age, numeric=numeric, categorical=categorical)
-    chosen, why = choose(tried)
-    weight = np.array(WINDOWS[chosen.window])[age]
-    model = _fit(chosen.name, usable, outcome, weight, np.arange(len(usable)), numeric, categorical)
-    data = models.dumps(model)
+    numeric = tuple(name for name in columns.numeric_names if name in features)
+    categorical = tuple(name for name in columns.categorical if name in features)
+    groups = recipe.group_rows(usable, columns.client_name, columns.features)
+    found = signs.find(usable, outcome, groups, numeric, categorical)
+    check_signs(config, found)
+    learned = recipe.learn(Table(usable, outcome, groups, age, numeric, categorical))
+    chosen, model = learned.chosen, learned.model
+    data = modelfile.dumps(model)
     left = int(outcome.sum())
     warnings = warn_of_little(len(usable), left)
     warnings += [f"{name} is left out: {reason}" for name, reason in dropped.items()]
+    warnings += [sign.sentence for sign in found]
+    if chosen.name == models.BASE_RATE and left >= FEW_LEFT:
+        warnings.append(NO_SIGNAL)
     missing = usable[features].isna() | (usable[features] == "")
     record = {
         "kind": chosen.name,
@@ -318,18 +218,21 @@ def _learn(
         "rows": len(usable),
         "left": left,
         "clients": int(usable[columns.client_name].nunique()),
-        "features": {"numeric": numeric, "categorical": categorical},
+        "features": {"numeric": list(numeric), "categorical": list(categorical)},
         "dropped": dropped,
-        "candidates": [_told(candidate, candidate is chosen) for candidate in tried],
-        "why": why,
+        "candidates": [_told(candidate, candidate is chosen) for candidate in learned.tried],
+        "why": learned.why,
+        "parts": dict(zip(chosen.parts or (chosen.name,), chosen.weights, strict=True)),
+        "calibration": {"kind": model.calibration.kind, "log_loss": learned.calibrations},
         "window": chosen.window,
         "warnings": warnings,
+        "signs": [sign.plain() for sign in found],
         "typical": models.typical(usable, numeric, categorical),
         "missing_seen": [name for name in features if missing[name].any()],
-        "versions": models.versions(),
+        "versions": modelfile.versions(),
     }
     reference = usable.loc[age == RECENT, [*features, columns.outcome]]
-    reference = reference.assign(**{drift.SCORE: chosen.risk})
+    reference = reference.assign(**{drift.SCORE: learned.risk})
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
     # Under other versions of the libraries the model has to give these risks again.
     record["probe"] = models.predict(model, reference.iloc[:PROBE_ROWS]).tolist()
@@ -363,8 +266,10 @@ def _result(record: disk.Record, *, fresh: bool) -> Training:
 
 def main(argv: list[str] | None = None) -> int:
     """Train once, by hand."""
-    options = cli.parser(__doc__).parse_args(argv)
-    return cli.run(options, "training", train_model)
+    parser = cli.parser(__doc__)
+    cli.add_accept_leakage(parser)
+    options = parser.parse_args(argv)
+    return cli.run(options, "training", lambda config: train_model(cli.accepting(config, options)))
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def parse_risks(data: bytes) -> "pd.DataFrame":
     """Read the risk of every current client, the riskiest first."""
     import pandas as pd
 
-    text = dict.fromkeys(("client", "observed_at", "manager"), str)
+    text = dict.fromkeys(("client", "observed_at", "manager", "reasons"), str)
     table = pd.read_csv(
         io.BytesIO(data),
         dtype=text,
@@ -107,6 +107,13 @@ def plain(row: Mapping[Any, Any]) -> Record:
         is_unknown = value == "" or (isinstance(value, float) and math.isnan(value))
         found[str(name)] = None if is_unknown else value
     return found
+
+
+def client(row: Mapping[Any, Any]) -> Record:
+    """Return a client's line of the risks with its reasons as a list."""
+    found = plain(row)
+    said = found.get("reasons")
+    return found | {"reasons": said.split("; ") if said else []}
 
 
 def defuse(table: list[dict[str, str]], columns: Collection[str]) -> bytes:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -41,6 +42,21 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     made.add_argument("--config", type=Path, metavar="PATH", help="default: config.json here")
     made.add_argument("--quiet", action="store_true", help="speak only of what needs a person")
     return made
+
+
+def add_accept_leakage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--accept-leakage",
+        action="store_true",
+        help="learn even from columns that look as if they were filled in after the outcome",
+    )
+
+
+def accepting(config: Config, options: argparse.Namespace) -> Config:
+    """Return the config as --accept-leakage changes it for this run."""
+    if not options.accept_leakage:
+        return config
+    return replace(config, accept_leakage=tuple(config.columns.features))
 
 
 def perform(config: Config, name: str, step: Callable[[Config], R]) -> R:

@@ -128,6 +128,7 @@ class Config:
     max_source_mb: float = 2048.0
     max_source_seconds: float = 600.0
     sources_may_vanish: bool = False
+    accept_leakage: tuple[str, ...] = ()
     run_limit_minutes: float = 60.0
     overdue_minutes: float = 60.0
     currency: str = "EUR"
@@ -337,6 +338,9 @@ class _Reader:
             "overdue_minutes": self._number(self.raw, "overdue_minutes", "", 60.0, low=1),
         }
         may_vanish = self._flag(self.raw, "sources_may_vanish", "")
+        accepted = self._names(self.raw, "accept_leakage", "", ())
+        for name in sorted(set(accepted) - set(columns.features)):
+            self.problems.append(f"accept_leakage names {name!r}, which is no feature")
         currency = self._text(self.raw, "currency", "", "EUR")
         api = self._api(self._object(self.raw, "api", ""))
         if self.problems:
@@ -353,6 +357,7 @@ class _Reader:
             settle_seconds=settle,
             **limits,
             sources_may_vanish=may_vanish,
+            accept_leakage=accepted,
             currency=str(currency),
             api=api,
         )

@@ -1,6 +1,6 @@
 """Who is on the list, in which order, why, and what moved since the last list."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ import pandas as pd
 from attrition.cells import number_text
 
 REASONS = 3
-LEAST_CONTRIBUTION = 0.05
 
 
 def rank(risks: pd.DataFrame) -> pd.DataFrame:
@@ -49,17 +48,13 @@ def since_last_list(chosen: pd.DataFrame, before: Mapping[str, tuple[int, float]
 
 
 def reasons_in_words(
-    contributions: pd.DataFrame, rows: pd.DataFrame, usual: Mapping[str, Any]
+    reasons: Sequence[Sequence[str]], rows: pd.DataFrame, usual: Mapping[str, Any]
 ) -> list[str]:
-    """Name what raises each client's risk the most, beside what is ordinary: one text a client."""
-    texts = []
-    for contribution, row in zip(
-        contributions.to_dict("records"), rows.to_dict("records"), strict=True
-    ):
-        highest = sorted(contribution, key=lambda name: (-contribution[name], str(name)))[:REASONS]
-        kept = [str(name) for name in highest if contribution[name] >= LEAST_CONTRIBUTION]
-        texts.append("; ".join(_in_words(name, row[name], usual[name]) for name in kept))
-    return texts
+    """Say each client's reasons with its value of each, beside what is ordinary: one text a client."""
+    return [
+        "; ".join(_in_words(name, row[name], usual[name]) for name in names)
+        for names, row in zip(reasons, rows.to_dict("records"), strict=True)
+    ]
 
 
 def _in_words(name: str, value: Any, ordinary: Any) -> str:

@@ -1,53 +1,64 @@
-"""Candidate models: how each is built, fitted, kept and asked; whatever ends up in a model file.
+"""Candidate models: how each is built, fitted and asked.
 
-Models are files of skops, never pickles: loading runs no code that is not in TRUSTED.
+A model is one fitted part or a weighted sum of several; each part gives log-odds, and a calibration
+turns their sum into the risk.
 """
 
-import io
 import math
-import re
-import sys
-import zipfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import sklearn
-import skops
-import skops.io
 from numpy.typing import NDArray
+from scipy import optimize
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, QuantileTransformer
+from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, QuantileTransformer
 from threadpoolctl import threadpool_limits
 
-from attrition.errors import Damaged
-from attrition.metrics import SMALLEST_RISK
-
-Vector = NDArray[np.float64]
+from attrition import metrics
+from attrition.calibration import AS_IT_IS, Calibration
+from attrition.metrics import Vector
 
 BASE_RATE = "base rate"
 CAUTIOUS = "logistic regression, strongly regularised"
 LOGISTIC = "logistic regression"
+SCORECARD = "scorecard"
+SHALLOW = "shallow gradient boosting"
 BOOSTING = "gradient boosting"
-SIMPLEST_FIRST = (BASE_RATE, CAUTIOUS, LOGISTIC, BOOSTING)
+DEEP = "deep gradient boosting"
+SIMPLEST_FIRST = (BASE_RATE, CAUTIOUS, LOGISTIC, SCORECARD, SHALLOW, BOOSTING, DEEP)
+BLEND = "blend"
 
-LEAST_ROWS_TO_BOOST = 200
-LEAST_LEFT_TO_BOOST = 30
+# rows, and those of the rarer outcome, below which a candidate is not tried
+LEAST = {SCORECARD: (200, 30), SHALLOW: (200, 30), BOOSTING: (500, 50), DEEP: (2000, 100)}
+STRENGTH = {CAUTIOUS: 0.03, LOGISTIC: 1.0, SCORECARD: 0.3}
+LEAVES = {SHALLOW: 4, BOOSTING: 12, DEEP: 31}
+ROUNDS = {SHALLOW: 300, BOOSTING: 200, DEEP: 300}
 MAX_LEVELS = 60
+BINS = 8
+EVEN = 1e-3  # draws the weights of a blend to even ones, so that near-equal parts share
+LEAST_WEIGHT = 0.05
 
-PART = re.compile(r"schema\.json|\d+\.\w+")
-SCHEMA = "schema.json"  # skops' own name for the description of a model, in its file
-TRUSTED = (
-    "numpy.dtype",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-)
+
+@dataclass(frozen=True)
+class Model:
+    """Fitted parts, the weight of each, and how their sum becomes a risk."""
+
+    parts: tuple[Pipeline, ...]
+    weights: tuple[float, ...] = (1.0,)
+    calibration: Calibration = AS_IT_IS
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return tuple(str(name) for name in self.parts[0].feature_names_in_)
 
 
 def build(name: str, numeric: Sequence[str], categorical: Sequence[str], rows: int) -> Pipeline:
@@ -56,49 +67,50 @@ def build(name: str, numeric: Sequence[str], categorical: Sequence[str], rows: i
     Missing numbers are flagged (logistic) or split on (boosting); a missing level is a level; rare
     levels are pooled and unseen ones join them.
     """
-    if name == BASE_RATE:
-        encode, model = _for_boosting(numeric, categorical, rows), DummyClassifier(strategy="prior")
-    elif name == BOOSTING:
-        encode = _for_boosting(numeric, categorical, rows)
+    if name in LEAVES:
+        encode = _as_they_are(numeric, categorical, rows)
         model = HistGradientBoostingClassifier(
             learning_rate=0.05,
-            max_iter=200,
-            max_leaf_nodes=12,
+            max_iter=ROUNDS[name],
+            max_leaf_nodes=LEAVES[name],
             min_samples_leaf=20,
             l2_regularization=1.0,
             categorical_features=None,
             early_stopping=False,
             random_state=0,
         )
+    elif name in STRENGTH:
+        encode = _scaled(numeric, categorical, rows, binned=name == SCORECARD)
+        model = LogisticRegression(C=STRENGTH[name], max_iter=2000)
     else:
-        encode = _for_logistic(numeric, categorical, rows)
-        model = LogisticRegression(C=0.03 if name == CAUTIOUS else 1.0, max_iter=2000)
+        encode, model = _as_they_are(numeric, categorical, rows), DummyClassifier(strategy="prior")
     return Pipeline([("encode", encode), ("model", model)])
 
 
-def _for_logistic(
-    numeric: Sequence[str], categorical: Sequence[str], rows: int
+def _scaled(
+    numeric: Sequence[str], categorical: Sequence[str], rows: int, *, binned: bool
 ) -> ColumnTransformer:
-    """Numbers to normal scores, which no heavy tail upsets, then median and missing flag."""
-    numbers = Pipeline(
-        [
-            (
-                "scale",
-                QuantileTransformer(
-                    n_quantiles=max(2, min(100, rows // 2)),
-                    output_distribution="normal",
-                    random_state=0,
-                ),
-            ),
-            ("fill", SimpleImputer(strategy="median", add_indicator=True)),
-        ]
+    """Numbers to normal scores, which no heavy tail upsets, then the median for missing ones, and a
+    flag; for a scorecard the bin that each falls into, too."""
+    scale = QuantileTransformer(
+        n_quantiles=max(2, min(100, rows // 2)), output_distribution="normal", random_state=0
     )
-    return ColumnTransformer(
-        [("numbers", numbers, [*numeric]), ("levels", _levels(rows), [*categorical])]
-    )
+    fill = SimpleImputer(strategy="median", add_indicator=True)
+    blocks = [("numbers", Pipeline([("scale", scale), ("fill", fill)]), [*numeric])]
+    if binned:
+        cut = KBinsDiscretizer(
+            BINS,
+            encode="onehot-dense",
+            strategy="quantile",
+            quantile_method="averaged_inverted_cdf",
+            subsample=None,
+        )
+        into_bins = Pipeline([("fill", SimpleImputer(strategy="median")), ("cut", cut)])
+        blocks.append(("bins", into_bins, [*numeric]))
+    return ColumnTransformer([*blocks, ("levels", _levels(rows), [*categorical])])
 
 
-def _for_boosting(
+def _as_they_are(
     numeric: Sequence[str], categorical: Sequence[str], rows: int
 ) -> ColumnTransformer:
     """Numbers as they are, levels one-hot: native categorical splits need types we do not trust."""
@@ -117,34 +129,92 @@ def _levels(rows: int) -> OneHotEncoder:
     )
 
 
+def encoded_features(part: Pipeline) -> list[str]:
+    """Name the feature that each column of the encoded table comes from."""
+    found: list[str] = []
+    for block, fitted, names in part[0].transformers_:
+        if len(names) == 0 or block == "remainder":
+            continue
+        found += names if block == "numbers" else []
+        if block == "numbers" and isinstance(fitted, Pipeline):
+            found += [names[i] for i in fitted[-1].indicator_.features_]
+        elif block == "bins":
+            found += np.repeat(names, fitted[-1].n_bins_).tolist()
+        elif block == "levels":
+            rare = [0 if some is None else len(some) - 1 for some in fitted.infrequent_categories_]
+            width = [len(all_) - n for all_, n in zip(fitted.categories_, rare, strict=True)]
+            found += np.repeat(names, width).tolist()
+    return found
+
+
 def candidates(rows: int, left: int) -> list[str]:
     """Name the candidates worth trying on so much data, the simplest first."""
-    enough = rows >= LEAST_ROWS_TO_BOOST and min(left, rows - left) >= LEAST_LEFT_TO_BOOST
-    return [name for name in SIMPLEST_FIRST if enough or name != BOOSTING]
+    rarer = min(left, rows - left)
+    enough = {name: rows >= n and rarer >= least for name, (n, least) in LEAST.items()}
+    return [name for name in SIMPLEST_FIRST if enough.get(name, True)]
 
 
-def fit(model: Pipeline, rows: pd.DataFrame, outcome: Vector, weight: Vector) -> Pipeline:
+def fit(part: Pipeline, rows: pd.DataFrame, outcome: Vector, weight: Vector) -> Pipeline:
     """Fit a candidate; one thread, which is the faster for tables of this size.
 
-    A column without any value counts as constant: scikit-learn cannot cut it into bins.
+    A column without any value counts as constant: scikit-learn cannot cut it into bins. That others
+    fill fewer bins than asked for is no news.
     """
     empty = [name for name in rows.columns if rows[name].isna().all()]
     rows = rows.assign(**dict.fromkeys(empty, 0.0))
-    with threadpool_limits(1):
-        return model.fit(rows, outcome, model__sample_weight=weight)
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Bins whose width are too small|Feature . is constant")
+        return part.fit(rows, outcome, model__sample_weight=weight)
 
 
-def predict(model: Pipeline, rows: pd.DataFrame) -> Vector:
-    """Return the risk of each row: (n,) float in [0, 1]; rows may have more columns."""
+def score_part(part: Pipeline, rows: pd.DataFrame) -> Vector:
+    """Return the log-odds that one part gives: (n,); rows may have more columns."""
     if len(rows) == 0:
         return np.empty(0)
+    rows = rows[list(part.feature_names_in_)]
     with threadpool_limits(1):
-        return np.asarray(model.predict_proba(rows[list(model.feature_names_in_)])[:, 1])
+        if hasattr(part, "decision_function"):
+            return np.asarray(part.decision_function(rows), dtype="float64")
+        return metrics.log_odds(part.predict_proba(rows)[:, 1])
 
 
-def unseen_levels(model: Pipeline, rows: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
+def score(model: Model, rows: pd.DataFrame) -> Vector:
+    """Return the sum of the parts, before calibration: (n,)."""
+    parts = zip(model.parts, model.weights, strict=True)
+    return np.asarray(sum(weight * score_part(part, rows) for part, weight in parts))
+
+
+def predict(model: Model, rows: pd.DataFrame) -> Vector:
+    """Return the risk of each row: (n,) float in [0, 1]; rows may have more columns."""
+    return metrics.expit(model.calibration.apply(score(model, rows)))
+
+
+def blend_weights(scores: NDArray[np.float64], outcome: Vector) -> Vector:
+    """Return the weights, none below nought, whose sum of log-odds has the lowest log loss.
+
+    scores: (n, k) log-odds of rows out of fold. A weight below 0.05 does not pay and is nought; parts
+    that are nearly equal share theirs.
+
+    Source: Wolpert 1992; Breiman 1996, "Stacked regressions", for weights that cannot be negative.
+    """
+    k = scores.shape[1]
+
+    def loss(weights: Vector) -> tuple[float, Vector]:
+        z = scores @ weights
+        error = metrics.expit(z) - outcome
+        even = weights - 1 / k
+        value = float(np.mean(np.logaddexp(0, z) - outcome * z) + EVEN * np.sum(even**2))
+        return value, scores.T @ error / len(outcome) + 2 * EVEN * even
+
+    start = np.full(k, 1 / k)
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * k)
+    weights = np.where(found.x < LEAST_WEIGHT, 0.0, found.x)
+    return np.asarray(weights if weights.any() else start)
+
+
+def unseen_levels(model: Model, rows: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     """Say for each categorical feature which rows hold a level the model never met."""
-    encoder = model.named_steps["encode"].named_transformers_.get("levels")
+    encoder = model.parts[0].named_steps["encode"].named_transformers_.get("levels")
     if not hasattr(encoder, "categories_"):
         return {}
     known = zip(encoder.feature_names_in_, encoder.categories_, strict=True)
@@ -162,89 +232,3 @@ def typical(
     for name in categorical:
         found[name] = str(rows[name].mode().sort_values().iloc[0])
     return found
-
-
-def log_odds(risk: Vector) -> Vector:
-    risk = np.clip(risk, SMALLEST_RISK, 1 - SMALLEST_RISK)
-    return np.asarray(np.log(risk / (1 - risk)))
-
-
-def contributions(model: Pipeline, rows: pd.DataFrame, usual: Mapping[str, Any]) -> pd.DataFrame:
-    """Return how much each feature adds to the log-odds, one column a feature, one row a client.
-
-    The method is occlusion: what the risk would be if this one feature were that of an ordinary
-    client. Positive raises the risk. Contributions need not add up to the risk.
-    """
-    base = log_odds(predict(model, rows))
-    found = {}
-    for name in model.feature_names_in_:
-        ordinary = rows.copy()
-        ordinary[name] = math.nan if usual[name] is None else usual[name]
-        found[name] = base - log_odds(predict(model, ordinary))
-    return pd.DataFrame(found, index=rows.index)
-
-
-# ---- the model file
-
-
-def dumps(model: Pipeline) -> bytes:
-    """Return a fitted model as the bytes of a skops file: same model, same bytes.
-
-    skops names the parts of a model by where they lay in memory; here they are numbered.
-    """
-    numbers: dict[str, str] = {}
-
-    def number(match: re.Match[str]) -> str:
-        return match[1] + numbers.setdefault(match[2], str(len(numbers)))
-
-    made = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(skops.io.dumps(model))) as old,
-        zipfile.ZipFile(made, "w") as new,
-    ):
-        schema = re.sub(r'("__id__": |"file": ")([\w-]+)', number, old.read(SCHEMA).decode())
-        new.writestr(zipfile.ZipInfo(SCHEMA), schema)
-        parts = {Path(name): name for name in old.namelist() if name != SCHEMA}
-        for path in sorted(parts, key=lambda path: int(numbers[path.stem])):
-            named = zipfile.ZipInfo(numbers[path.stem] + path.suffix)
-            new.writestr(named, old.read(parts[path]))
-    return made.getvalue()
-
-
-def loads(data: bytes) -> Pipeline:
-    """Load a model whose every type is known.
-
-    Raises: Damaged, having run no code of the file and unpacked no more than it holds.
-    """
-    try:
-        _check_parts(data)
-        return skops.io.loads(data, trusted=list(TRUSTED))
-    except Exception as error:  # a hostile file can raise anything; none of it may pass
-        raise Damaged(f"the model file cannot be trusted: {error}") from error
-
-
-def _check_parts(data: bytes) -> None:
-    """Let only pass what `dumps` makes: parts by number, each once, stored as they are.
-
-    Nothing packed means that no small file can become a large one.
-    """
-    with zipfile.ZipFile(io.BytesIO(data)) as file:
-        parts = file.infolist()
-    names = [part.filename for part in parts]
-    if bad := [name for name in names if not PART.fullmatch(name)]:
-        raise ValueError(f"it holds {bad[0]!r}, which no model has")
-    if len(set(names)) < len(names):
-        raise ValueError("it holds a part twice")
-    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
-    if packed or sum(part.file_size for part in parts) > len(data):
-        raise ValueError("its parts are packed, expected them as they are")
-
-
-def versions() -> dict[str, str]:
-    """Return the versions on which the risks of a model may depend."""
-    return {
-        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "numpy": np.__version__,
-        "scikit-learn": sklearn.__version__,
-        "skops": skops.__version__,
-    }

@@ -142,13 +142,13 @@ def load_model(release: Release) -> Any:
 
     Raises: Damaged.
     """
-    from attrition import models
+    from attrition import modelfile
 
-    model = models.loads((release.folder / MODEL).read_bytes())
+    model = modelfile.loads((release.folder / MODEL).read_bytes())
     trained_with = release.training.get("versions")
     if trained_with is None:
         logger.warning("%s: does not say with which versions it was trained", release.folder)
-    elif trained_with != models.versions():
+    elif trained_with != modelfile.versions():
         _probe(release, model)
     return model
 
@@ -174,12 +174,12 @@ def _probe(release: Release, model: Any) -> None:
     """
     import numpy as np
 
-    from attrition import models
+    from attrition import modelfile, models
 
     then = release.training["versions"]
     changed = [
         f"{name} {then.get(name)} -> {version}"
-        for name, version in models.versions().items()
+        for name, version in modelfile.versions().items()
         if then.get(name) != version
     ]
     rows = read_reference(release)

@@ -218,11 +218,28 @@ def training(record: Row) -> list[str]:
         f"{count(record['left'])} left ({record['window']}). "
         f"{aside if held_out else 'No row was kept aside'} to judge it.",
         finished(record["why"]),
+        *([made_of(record)] if "calibration" in record else []),
     ]
     if dropped := record["dropped"]:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in dropped.items())
         said.append(f"Columns not used: {reasons}.")
     return said
+
+
+def made_of(record: Row) -> str:
+    """Say the parts of a blend, and how its scores become risks.
+
+    >>> made_of({"parts": {"scorecard": 0.6, "boosting": 0.2}, "calibration": {"kind": "sigmoid"}})
+    'A blend of scorecard (75\xa0%) and boosting (25\xa0%). Its scores are calibrated: sigmoid.'
+    >>> made_of({"parts": {"scorecard": 1.0}, "calibration": {"kind": "none"}})
+    'Its scores need no calibration.'
+    """
+    parts, kind = record["parts"], record["calibration"]["kind"]
+    total = sum(parts.values())
+    shares = [f"{name} ({percent(weight / total)})" for name, weight in parts.items()]
+    blend = f"A blend of {', '.join(shares[:-1])} and {shares[-1]}. " if len(shares) > 1 else ""
+    need = "need no calibration." if kind == "none" else f"are calibrated: {kind}."
+    return f"{blend}Its scores {need}"
 
 
 def proof(sets: Mapping[str, Row]) -> str:

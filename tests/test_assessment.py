@@ -49,7 +49,7 @@ def test_clients_are_ranked_by_risk(project):
 
 def test_clients_of_equal_risk_are_ranked_by_name():
     rows = pd.DataFrame({"corporation": ["b", "a", "c"], "lastmonth_activity": 1.0})
-    found = assessment.assess(rows, np.array([0.5, 0.5, 0.9]), Columns())
+    found = assessment.assess(rows, np.array([0.5, 0.5, 0.9]), ["x", "y", "z"], Columns())
     assert found["client"].tolist() == ["c", "a", "b"]
 
 
@@ -58,6 +58,13 @@ def test_the_contact_list_is_the_head_of_the_ranking(project):
     assert len(listed) == project.contact_capacity == 20
     assert listed["client"].tolist() == ranked["client"].head(20).tolist()
     assert list(listed.columns) == list(assessment.LIST_COLUMNS)
+
+
+def test_every_client_has_its_reasons(project):
+    scores, listed = read(project.risk_scores), read(project.contact_list)
+    assert scores["reasons"].str.contains("activity").sum() >= len(listed)
+    both = listed.merge(scores, on="client")
+    assert (both["reasons_x"] == both["reasons_y"]).all()
 
 
 def test_reasons_are_told_in_words(project):
@@ -170,13 +177,15 @@ def valued(n=3):
 
 
 def test_value_at_risk_is_risk_times_value():
-    found = assessment.assess(valued(), np.array([0.9, 0.8, 0.1]), VALUED).set_index("client")
+    found = assessment.assess(valued(), np.array([0.9, 0.8, 0.1]), [""] * 3, VALUED).set_index(
+        "client"
+    )
     assert found["value_at_risk"].tolist() == pytest.approx([9.0, np.nan, 100.0], nan_ok=True)
     assert found["manager"].tolist() == ["Kim"] * 3
 
 
 def test_the_portfolio_counts_a_missing_value_as_nothing():
-    ranked = assessment.assess(valued(), np.array([0.9, 0.8, 0.1]), VALUED)
+    ranked = assessment.assess(valued(), np.array([0.9, 0.8, 0.1]), [""] * 3, VALUED)
     found = assessment.sum_up(ranked, ranked.head(1), VALUED)
     assert found["value"] == 1010
     assert found["value_at_risk"]["value"] == pytest.approx(109)

@@ -52,6 +52,7 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
         ({"max_source_mb": 0}, "max_source_mb"),
         ({"run_limit_minutes": "long"}, "run_limit_minutes"),
         ({"sources_may_vanish": 1}, "sources_may_vanish"),
+        ({"accept_leakage": ["exited"]}, "accept_leakage names 'exited', which is no feature"),
         ({"api": {"port": 99999}}, "api.port"),
         ({"test_data_path": "sourcedata"}, "name the same folder"),
     ],

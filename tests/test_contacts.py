@@ -65,32 +65,11 @@ def test_an_empty_list_moves_nowhere():
     assert list(found["previous_rank"]) == list(found["risk_change"]) == []
 
 
-def in_words(contribution, row, usual):
-    frames = [pd.DataFrame([row]) for row in (contribution, row)]
-    return contacts.reasons_in_words(*frames, usual)[0]
-
-
 def test_reasons_are_told_with_the_value_and_the_usual_one():
-    text = in_words(
-        {"lastmonth_activity": 1.2}, {"lastmonth_activity": 3.0}, {"lastmonth_activity": 78.5}
-    )
-    assert text == "lastmonth activity 3, typical 78.5"
-
-
-def test_only_what_raises_the_risk_is_a_reason():
-    contribution = {"a": 0.5, "b": -2.0, "c": 0.049, "d": 0.05}
-    text = in_words(contribution, dict.fromkeys("abcd", 1.0), dict.fromkeys("abcd", 2.0))
-    assert text == "a 1, typical 2; d 1, typical 2"
-
-
-def test_no_more_than_three_reasons_the_strongest_first_ties_by_name():
-    contribution = {"d": 0.5, "c": 0.5, "b": 0.5, "a": 0.9}
-    text = in_words(contribution, dict.fromkeys("abcd", 1.0), dict.fromkeys("abcd", 2.0))
-    assert [reason[0] for reason in text.split("; ")] == ["a", "b", "c"]
-
-
-def test_a_client_without_a_reason_has_an_empty_text():
-    assert in_words({"a": -1.0}, {"a": 1.0}, {"a": 2.0}) == ""
+    rows = pd.DataFrame({"lastmonth_activity": [3.0, 90.0], "trade": ["retail", "bank"]})
+    usual = {"lastmonth_activity": 78.5, "trade": "bank"}
+    told = contacts.reasons_in_words([["trade", "lastmonth_activity"], []], rows, usual)
+    assert told == ["trade retail, typical bank; lastmonth activity 3, typical 78.5", ""]
 
 
 @pytest.mark.parametrize(

@@ -134,12 +134,17 @@ def test_timings_come_from_the_history_and_nothing_is_run_again(project, monkeyp
 
     monkeypatch.setattr(training, "train_model", run)
     monkeypatch.setattr(ingestion, "ingest_new_data", run)
-    step = {"step": "training", "made": "x", "started_at": "2999-01-01T00:00:00Z", "elapsed_s": 7.5}
+    step = {
+        "step": "training",
+        "made": "x",
+        "started_at": "2999-01-01T00:00:00Z",
+        "elapsed_s": 7500.0,
+    }
     history.save(project.history, "steps", [step])
     found = diagnose_again(project)["timings"]
-    assert found["training"][-1] == {"at": "2999-01-01T00:00:00Z", "elapsed_s": 7.5}
+    assert found["training"][-1] == {"at": "2999-01-01T00:00:00Z", "elapsed_s": 7500.0}
     assert len(found["ingestion"]) == 1
-    assert found["trend"]["training"].startswith("7.5 s, +")
+    assert found["trend"]["training"].startswith("7500.0 s, +")
 
 
 @pytest.mark.parametrize(

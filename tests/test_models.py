@@ -1,18 +1,9 @@
-import io
-import json
-import pickle
-import zipfile
-
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer
 
-from attrition import models
-from attrition.errors import Damaged
+from attrition import metrics, models
+from attrition.models import Model
 
 NUMERIC, CATEGORICAL = ["activity", "size"], ["industry"]
 KINDS = models.SIMPLEST_FIRST
@@ -35,24 +26,13 @@ def table(n=400, seed=0):
 def fitted(kind, rows=None, outcome=None):
     if rows is None:
         rows, outcome = table()
-    model = models.build(kind, NUMERIC, CATEGORICAL, len(rows))
-    return models.fit(model, rows, outcome, np.ones(len(rows)))
+    part = models.build(kind, NUMERIC, CATEGORICAL, len(rows))
+    return Model((models.fit(part, rows, outcome, np.ones(len(rows))),))
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def model(request):
     return fitted(request.param)
-
-
-def test_a_model_comes_back_from_its_file_with_equal_predictions(model):
-    rows, _ = table(100, seed=1)
-    loaded = models.loads(models.dumps(model))
-    np.testing.assert_array_equal(models.predict(loaded, rows), models.predict(model, rows))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_same_rows_give_the_same_file(kind):
-    assert models.dumps(fitted(kind)) == models.dumps(fitted(kind))
 
 
 def test_risks_lie_between_nought_and_one(model):
@@ -110,12 +90,13 @@ def test_a_column_of_one_value_in_a_fold_is_no_trouble(kind):
 def test_tables_of_one_kind_of_column_are_no_trouble(kind):
     rows, outcome = table(100)
     for numeric, categorical in ([["activity"], []], [[], ["industry"]]):
-        model = models.build(kind, numeric, categorical, len(rows))
-        models.fit(model, rows[numeric + categorical], outcome, np.ones(len(rows)))
-        assert np.isfinite(models.predict(model, rows)).all()
+        part = models.build(kind, numeric, categorical, len(rows))
+        models.fit(part, rows[numeric + categorical], outcome, np.ones(len(rows)))
+        assert np.isfinite(models.predict(Model((part,)), rows)).all()
+        assert len(models.encoded_features(part)) == part[:-1].transform(rows).shape[1]
 
 
-@pytest.mark.parametrize("kind", [models.CAUTIOUS, models.LOGISTIC, models.BOOSTING])
+@pytest.mark.parametrize("kind", models.SIMPLEST_FIRST[1:])
 def test_a_planted_effect_is_learned(kind):
     rows, outcome = table(2000)
     model = fitted(kind, rows, outcome)
@@ -133,19 +114,52 @@ def test_the_base_rate_is_the_share_who_left_whatever_the_features():
 def test_weights_of_nought_do_not_count():
     rows, outcome = table()
     weight = np.r_[np.ones(200), np.zeros(200)]
-    model = models.build(models.BASE_RATE, NUMERIC, CATEGORICAL, len(rows))
-    models.fit(model, rows, outcome, weight)
-    assert models.predict(model, rows)[0] == pytest.approx(outcome[:200].mean())
+    part = models.build(models.BASE_RATE, NUMERIC, CATEGORICAL, len(rows))
+    models.fit(part, rows, outcome, weight)
+    assert models.predict(Model((part,)), rows)[0] == pytest.approx(outcome[:200].mean())
 
 
 @pytest.mark.parametrize(
-    ("rows", "left", "boosts"),
-    [(26, 10, False), (199, 90, False), (200, 29, False), (200, 30, True), (200, 171, False)],
+    ("rows", "left", "names"),
+    [
+        (26, 10, models.SIMPLEST_FIRST[:3]),
+        (200, 29, models.SIMPLEST_FIRST[:3]),
+        (200, 171, models.SIMPLEST_FIRST[:3]),
+        (200, 30, models.SIMPLEST_FIRST[:5]),
+        (500, 50, models.SIMPLEST_FIRST[:6]),
+        (2000, 100, models.SIMPLEST_FIRST),
+    ],
 )
-def test_boosting_is_tried_only_with_enough_rows(rows, left, boosts):
-    names = models.candidates(rows, left)
-    assert names[0] == models.BASE_RATE
-    assert (models.BOOSTING in names) == boosts
+def test_what_many_rows_can_teach_is_tried_only_with_so_many(rows, left, names):
+    assert models.candidates(rows, left) == list(names)
+
+
+def test_every_encoded_column_is_known_by_its_feature():
+    rows, outcome = table(600)
+    rows.loc[:0, "industry"] = "rare"
+    part = fitted(models.SCORECARD, rows, outcome).parts[0]
+    found = models.encoded_features(part)
+    encoded = part[:-1].transform(rows)
+    for name, value in (("activity", 1e3), ("size", np.nan), ("industry", "bank")):
+        moved = part[:-1].transform(rows.assign(**{name: value})) != encoded
+        assert {found[i] for i in np.flatnonzero(moved.any(axis=0))} == {name}
+
+
+# ---- blends
+
+
+def test_the_weights_of_a_blend_are_those_that_make_the_outcomes_likeliest():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, 2, (5000, 3))
+    outcome = (rng.random(5000) < metrics.expit(scores @ [0.8, 0.4, 0.0])).astype(float)
+    assert models.blend_weights(scores, outcome) == pytest.approx([0.8, 0.4, 0.0], abs=0.06)
+
+
+def test_no_weight_is_below_nought():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, 2, (5000, 2))
+    outcome = (rng.random(5000) < metrics.expit(scores @ [1.0, -1.0])).astype(float)
+    assert models.blend_weights(scores, outcome)[1] == 0
 
 
 def test_unseen_levels_are_told_by_row():
@@ -156,110 +170,11 @@ def test_unseen_levels_are_told_by_row():
 
 def test_a_model_without_levels_has_none_unseen():
     rows, outcome = table(100)
-    model = models.build(models.LOGISTIC, NUMERIC, [], len(rows))
-    models.fit(model, rows[NUMERIC], outcome, np.ones(len(rows)))
-    assert models.unseen_levels(model, rows) == {}
+    part = models.build(models.LOGISTIC, NUMERIC, [], len(rows))
+    models.fit(part, rows[NUMERIC], outcome, np.ones(len(rows)))
+    assert models.unseen_levels(Model((part,)), rows) == {}
 
 
 def test_typical_is_the_median_and_the_commonest_level():
     rows = pd.DataFrame({"a": [1.0, 2, np.nan, 9], "b": np.nan, "c": ["x", "y", "y", ""]})
     assert models.typical(rows, ["a", "b"], ["c"]) == {"a": 2.0, "b": None, "c": "y"}
-
-
-# ---- reasons
-
-
-@pytest.mark.parametrize("kind", [models.CAUTIOUS, models.LOGISTIC, models.BOOSTING])
-def test_contributions_have_the_sign_of_the_planted_effect(kind):
-    rows, outcome = table(2000)
-    model = fitted(kind, rows, outcome)
-    some = table(2, seed=1)[0].assign(activity=[1.0, 200.0])
-    found = models.contributions(model, some, models.typical(rows, NUMERIC, CATEGORICAL))
-    assert found["activity"].iloc[0] > 1
-    assert found["activity"].iloc[1] < -1
-
-
-def test_an_ordinary_value_contributes_nothing():
-    rows, outcome = table()
-    usual = models.typical(rows, NUMERIC, CATEGORICAL)
-    ordinary = rows.head(1).assign(**usual)
-    found = models.contributions(fitted(models.LOGISTIC, rows, outcome), ordinary, usual)
-    assert found.to_numpy() == pytest.approx(np.zeros((1, 3)))
-
-
-def test_contributions_of_a_base_rate_are_nothing():
-    rows, outcome = table()
-    usual = models.typical(rows, NUMERIC, CATEGORICAL)
-    found = models.contributions(fitted(models.BASE_RATE, rows, outcome), rows, usual)
-    assert not found.to_numpy().any()
-
-
-def test_a_column_without_a_typical_value_is_compared_with_missing():
-    rows, outcome = table()
-    found = models.contributions(
-        fitted(models.LOGISTIC, rows, outcome),
-        rows.head(3),
-        {"activity": 20.0, "size": None, "industry": ""},
-    )
-    assert np.isfinite(found.to_numpy()).all()
-
-
-# ---- hostile files
-
-
-class Opens:
-    """Would make a file when unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-def rewritten(data, change):
-    """Change the schema of a skops file."""
-    found = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(found, "w") as new:
-        for name in old.namelist():
-            text = old.read(name)
-            new.writestr(name, change(text.decode()) if name == "schema.json" else text)
-    return found.getvalue()
-
-
-def test_a_pickle_is_refused_and_not_run(tmp_path):
-    with pytest.raises(Damaged):
-        models.loads(pickle.dumps(Opens(tmp_path / "made")))
-    assert not (tmp_path / "made").exists()
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"PK\x05\x06" + bytes(18), np.random.default_rng(0).bytes(999)]
-)
-def test_bytes_that_are_no_model_are_refused(data):
-    with pytest.raises(Damaged):
-        models.loads(data)
-
-
-def test_a_type_that_we_do_not_know_is_refused():
-    hostile = Pipeline([("run", FunctionTransformer(np.save)), ("model", LogisticRegression())])
-    with pytest.raises(Damaged, match="cannot be trusted"):
-        models.loads(skops.io.dumps(hostile))
-
-
-@pytest.mark.parametrize("name", ["system", "no_such_function"])
-def test_a_model_file_changed_to_call_something_else_is_refused(name):
-    def change(text):
-        schema = json.loads(text)
-        schema["__module__"], schema["__class__"] = "os", name
-        return json.dumps(schema)
-
-    with pytest.raises(Damaged):
-        models.loads(rewritten(models.dumps(fitted(models.LOGISTIC)), change))
-
-
-@pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
-def test_a_torn_model_file_is_refused(kept):
-    data = models.dumps(fitted(models.LOGISTIC))
-    with pytest.raises(Damaged):
-        models.loads(data[: int(len(data) * kept)])

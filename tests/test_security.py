@@ -16,7 +16,7 @@ import pytest
 import app as api
 import deployment
 import fullprocess
-from attrition import disk, models, ownership, releases, watch
+from attrition import disk, modelfile, ownership, releases, watch
 from attrition.errors import AttritionError, Damaged
 from tests.conftest import ROOT, count_as_asked, make_rows, run_whole, write_config
 from tests.test_fullprocess import SCRIPT, run
@@ -227,7 +227,7 @@ def test_a_hostile_model_file_is_refused(project, kind, tmp_path, monkeypatch):
     before = sorted(tmp_path.rglob("*"))
     data = HOSTILE[kind](project.candidate.read_bytes())
     with pytest.raises(Damaged, match="cannot be trusted"):
-        models.loads(data)
+        modelfile.loads(data)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -235,7 +235,7 @@ def test_a_hostile_model_file_is_refused(project, kind, tmp_path, monkeypatch):
 def test_a_part_that_stands_twice_is_refused(project):
     parts = parts_of(project.candidate.read_bytes())
     with pytest.raises(Damaged, match="holds a part twice"):
-        models.loads(packed([*parts, parts[0]]))
+        modelfile.loads(packed([*parts, parts[0]]))
 
 
 def deploy_by_hand(config, change):
@@ -316,7 +316,7 @@ def test_other_risks_under_other_versions_are_mended_by_going_back(project):
 
 def test_every_model_says_with_which_versions_it_was_trained(project):
     release = releases.read_current(project.production_folder)
-    assert release.training["versions"] == models.versions()
+    assert release.training["versions"] == modelfile.versions()
 
 
 # ---- code from the folders we work on

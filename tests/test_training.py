@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 import training
-from attrition import disk, models, releases, schema, sources
+from attrition import disk, models, recipe, releases, schema, sources
 from attrition.config import Columns, Numeric
-from attrition.errors import AttritionError, TooLittleData
+from attrition.errors import AttritionError, Leakage, TooLittleData
 from tests.conftest import make_rows, write_config
 
 COLUMNS = Columns(client="client", outcome="left", numeric=(Numeric("a"),), categorical=("b",))
@@ -50,31 +50,6 @@ def spied(monkeypatch):
 # ---- compute
 
 
-def test_rows_of_one_client_and_equal_rows_are_one_group():
-    rows = table("aabccd", [1, 2, 2, 3, 4, 5], "xxxxxx")
-    found = training.group_rows(rows, COLUMNS)
-    assert len(set(found[:3])) == 1  # a and b share a row
-    assert len(set(found)) == 3
-    assert found[3] == found[4] != found[5]
-
-
-def test_missing_values_are_equal_to_each_other():
-    found = training.group_rows(table("ab", [np.nan, np.nan], ["", ""]), COLUMNS)
-    assert found[0] == found[1]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_linked_rows_are_always_in_the_same_fold(seed):
-    rng = np.random.default_rng(seed)
-    rows = table(rng.integers(0, 80, 200).astype(str), rng.integers(0, 150, 200), ["x"] * 200)
-    outcome, groups = (rng.random(200) < 0.3).astype(float), training.group_rows(rows, COLUMNS)
-    folds = training._folds(rows, outcome, groups, 5)
-    assert len(folds) == 5
-    for train, test in folds:
-        for name in ("client", "a"):
-            assert not set(rows[name].iloc[train]) & set(rows[name].iloc[test])
-
-
 def test_features_that_say_nothing_are_left_out_with_a_reason():
     rows = pd.DataFrame(
         {"client": list("pqr"), "a": [3.0] * 3, "b": ["", "", ""], "c": [1.0, 1, 2]}
@@ -88,23 +63,6 @@ def test_features_that_say_nothing_are_left_out_with_a_reason():
 def test_a_constant_that_is_sometimes_missing_says_something():
     kept, _ = training.usable_features(table("pqr", [3, 3, np.nan], ["x", "", "x"]), COLUMNS)
     assert kept == ["a", "b"]
-
-
-def tried(name, *losses):
-    return training.Tried(name, training.ALL_ROWS, np.zeros(len(losses)), np.array(losses))
-
-
-def test_the_lowest_loss_is_chosen_when_it_is_clearly_the_lowest():
-    chosen, why = training.choose([tried("simple", 1, 1.1, 0.9), tried("best", 0.5, 0.6, 0.4)])
-    assert chosen.name == "best"
-    assert why == "cross-validated log loss 0.5000, the lowest of 2"
-
-
-def test_the_simplest_within_one_standard_error_is_chosen():
-    """By hand: differences .5, -.3, -.05 have the mean .05 and the standard error .24."""
-    chosen, why = training.choose([tried("simple", 1, 0.2, 0.45), tried("best", 0.5, 0.5, 0.5)])
-    assert chosen.name == "simple"
-    assert "within one standard error of the lowest (best 0.5000)" in why
 
 
 @pytest.mark.parametrize(
@@ -131,64 +89,6 @@ def changed_law(n=600):
     """The first two thirds by one law, the rest by its opposite."""
     old, new = make_rows(2 * n // 3, seed=1), make_rows(n // 3, seed=2, prefix="d")
     return pd.concat([old, new.assign(exited=1 - new["exited"])], ignore_index=True)
-
-
-@pytest.mark.slow
-def test_where_the_truth_moved_the_older_rows_may_count_less():
-    rows = changed_law()
-    age = np.where(np.arange(len(rows)) < 400, training.OLDER, training.RECENT)
-    outcome = rows["exited"].to_numpy(float)
-    numeric = ["lastmonth_activity", "lastyear_activity"]
-    found = training.try_candidates(
-        rows, outcome, np.arange(len(rows)), age, numeric=numeric, categorical=[]
-    )
-    assert training.choose(found)[0].window == "only the rows since the change"
-    assert all(len(candidate.loss) == 200 for candidate in found)
-
-
-@pytest.mark.parametrize(
-    ("ages", "count"),
-    [
-        ([training.RECENT], 1),
-        ([training.OLDER, training.RECENT], 3),
-        ([training.ANCIENT, training.OLDER, training.RECENT], 4),
-    ],
-)
-def test_ways_to_count_older_rows_are_tried_only_where_they_differ(ages, count):
-    found = training.windows(np.array(ages))
-    assert len(found) == count
-    assert found[0] == training.ALL_ROWS
-
-
-def test_where_nothing_moved_there_is_one_window():
-    rows = make_rows(120)
-    found = training.try_candidates(
-        rows,
-        rows["exited"].to_numpy(float),
-        np.arange(120),
-        np.full(120, training.RECENT),
-        numeric=["lastmonth_activity"],
-        categorical=[],
-    )
-    assert {candidate.title for candidate in found} == set(models.candidates(120, 30))
-
-
-def test_risks_of_the_folds_are_those_of_models_that_never_saw_the_row():
-    """A name as its own level: only a model that saw the client could know."""
-    rng = np.random.default_rng(0)
-    rows = table([f"c{i // 4}" for i in range(200)], rng.normal(size=200), ["x"] * 200)
-    rows["b"] = rows["client"]
-    outcome = (rng.random(50) < 0.5).astype(float).repeat(4)
-    groups = training.group_rows(rows, COLUMNS)
-    found = training.try_candidates(
-        rows,
-        outcome,
-        groups,
-        np.full(200, training.RECENT),
-        numeric=["a"],
-        categorical=["b"],
-    )
-    assert training.choose(found)[0].name == models.BASE_RATE
 
 
 # ---- the step
@@ -308,6 +208,43 @@ def test_clients_that_are_all_alike_are_nothing_to_learn_from(tmp_path):
         training.train_model(with_data(tmp_path, rows))
 
 
+def leaking(tmp_path, **settings):
+    """A project whose number of employees was set to nought when a client left."""
+    rows = make_rows(300)
+    rows["number_of_employees"] = rows["number_of_employees"].where(rows["exited"] == 0, 0)
+    return with_data(tmp_path, rows, **settings)
+
+
+def test_a_column_that_knows_the_outcome_is_named_and_refused(tmp_path):
+    config = leaking(tmp_path)
+    with pytest.raises(Leakage, match="number_of_employees alone tells who left") as refused:
+        training.train_model(config)
+    assert "columns.ignore" in str(refused.value)
+    assert "--accept-leakage" in str(refused.value)
+    assert not config.candidate.exists()
+
+
+def test_a_column_that_knows_the_outcome_may_be_accepted_by_name(tmp_path):
+    config = leaking(tmp_path, accept_leakage=["number_of_employees"])
+    assert any("alone tells" in warning for warning in training.train_model(config).warnings)
+    assert [sign["column"] for sign in record(config)["signs"]] == ["number_of_employees"]
+
+
+def test_the_flag_accepts_what_looks_like_leakage(tmp_path, capsys):
+    config = leaking(tmp_path)
+    assert training.main(["--config", str(config.file)]) == 1
+    assert "number_of_employees alone tells who left" in capsys.readouterr().err
+    assert training.main(["--config", str(config.file), "--accept-leakage"]) == 0
+
+
+def test_where_nothing_tells_who_leaves_it_says_so(tmp_path):
+    rows = make_rows(700)
+    rows["exited"] = (np.random.default_rng(3).random(700) < 0.3).astype(int)
+    found = training.train_model(with_data(tmp_path, rows))
+    assert found.kind == models.BASE_RATE
+    assert any(warning.startswith("no usable signal") for warning in found.warnings)
+
+
 @pytest.mark.parametrize("n", [26, 60])
 def test_few_rows_are_trained_with_a_warning(tmp_path, n):
     config = with_data(tmp_path, make_rows(n))
@@ -390,7 +327,7 @@ def test_rows_are_older_by_the_changes_that_came_after_them(tmp_path):
     config = with_data(tmp_path, rows)
     write_verdict(config, rows.head(60), "degraded", before_change=range(20))
     labelled = sources.read_rows(config.final_data, config.columns)
-    expected = [training.ANCIENT] * 20 + [training.OLDER] * 40 + [training.RECENT] * 40
+    expected = [recipe.ANCIENT] * 20 + [recipe.OLDER] * 40 + [recipe.RECENT] * 40
     assert training.find_age(config, labelled).tolist() == expected
 
 
@@ -399,7 +336,7 @@ def test_a_change_of_the_truth_is_remembered_by_the_champion_that_was_trained_af
     config = with_data(tmp_path, rows)
     write_verdict(config, rows, "more_rows", before_change=range(20))
     labelled = sources.read_rows(config.final_data, config.columns)
-    expected = [training.OLDER] * 20 + [training.RECENT] * 80
+    expected = [recipe.OLDER] * 20 + [recipe.RECENT] * 80
     assert training.find_age(config, labelled).tolist() == expected
 
 
@@ -409,7 +346,7 @@ def test_another_verdict_of_monitoring_is_another_training(tmp_path):
     training.train_model(config)
     write_verdict(config, rows, "input_moved")
     assert not training.train_model(config).fresh
-    assert record(config)["window"] == training.ALL_ROWS
+    assert record(config)["window"] == recipe.ALL_ROWS
 
 
 @pytest.mark.parametrize("since", [0, 10])

@@ -1,0 +1,272 @@
+"""The recipe by which a model is made: candidates tried by cross-validation, one chosen, calibrated.
+
+Pure: rows in, model out. Everything that is chosen is chosen on rows that the part in question had not
+learned from, with all rows of a client, and all equal rows, in one fold.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold
+from tqdm import tqdm
+
+from attrition import calibration, metrics, models
+from attrition.calibration import Calibration, Folds
+from attrition.metrics import Vector
+from attrition.models import Model
+
+FOLDS = 5
+REPEATS = 3
+MANY_ROWS = 50_000  # above this one cross-validation says enough
+STILL_IN_THE_RACE = 3.0  # standard errors from the best after one cross-validation
+LEAST_ROWS_TO_BLEND, LEAST_LEFT_TO_BLEND = 500, 50
+
+ALL_ROWS = "all rows"
+# How much a row counts by its age: from before an earlier change of the truth, from before the last
+# one, and since then.
+WINDOWS = {
+    ALL_ROWS: (1.0, 1.0, 1.0),
+    "rows since the change before": (0.0, 1.0, 1.0),
+    "older rows counted a tenth": (0.1, 0.1, 1.0),
+    "only the rows since the change": (0.0, 0.0, 1.0),
+}
+ANCIENT, OLDER, RECENT = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate, tried: what it gives to the judged rows out of fold, and what that costs.
+
+    score: (n, repeats) log-odds; loss: (n,) log loss, the mean of the repeats. `parts` and `weights`
+    are those of a blend.
+    """
+
+    name: str
+    window: str
+    score: NDArray[np.float64]
+    loss: Vector
+    parts: tuple[str, ...] = ()
+    weights: tuple[float, ...] = (1.0,)
+
+    @property
+    def title(self) -> str:
+        return self.name if self.window == ALL_ROWS else f"{self.name}, {self.window}"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A model, and all that was weighed to come to it.
+
+    risk: (n,) cross-validated and calibrated risk of the judged rows.
+    """
+
+    model: Model
+    chosen: Tried
+    tried: tuple[Tried, ...]
+    why: str
+    calibrations: dict[str, float]
+    risk: Vector
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is learned from: rows, (n,) outcomes, groups and ages, and the names of the features."""
+
+    rows: pd.DataFrame
+    outcome: Vector
+    groups: NDArray[np.intp]
+    age: NDArray[np.intp]
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+
+    @property
+    def recent(self) -> NDArray[np.bool_]:
+        return self.age == RECENT
+
+
+def group_rows(rows: pd.DataFrame, client: str, features: Sequence[str]) -> NDArray[np.intp]:
+    """Number the groups that must stay in one fold: all rows of a client, and all equal rows.
+
+    Returns: (n,) int, the same number for rows that are linked, directly or through others.
+    """
+    by_client, clients = pd.factorize(rows[client])
+    by_content = rows.groupby(list(features), dropna=False, sort=False).ngroup().to_numpy()
+    size = len(clients) + int(by_content.max(initial=-1)) + 1
+    links = coo_array(
+        (np.ones(len(rows)), (by_client, len(clients) + by_content)), shape=(size, size)
+    )
+    _, labels = connected_components(links, directed=False)
+    return np.asarray(labels[by_client])
+
+
+def learn(table: Table) -> Learned:
+    """Try, choose, calibrate, and fit the chosen model on all rows."""
+    repeats = 1 if len(table.rows) > MANY_ROWS else REPEATS
+    folds = [split(table, repeat) for repeat in range(repeats)]
+    tried = try_candidates(table, folds)
+    tried = [*tried, *try_blends(table, tried, folds)]
+    chosen, why = choose(tried)
+    outcome = table.outcome[table.recent]
+    score = chosen.score.mean(axis=1)
+    judged = [_among_recent(table, repeat) for repeat in folds]
+    scale, losses = calibration.choose(score, outcome, judged[0])
+    model = fit_model(table, chosen, scale)
+    risk = metrics.expit(calibration.cross_calibrate(scale.kind, score, outcome, judged[0]))
+    return Learned(model, chosen, tuple(tried), why, losses, risk)
+
+
+def split(table: Table, repeat: int) -> Folds:
+    """Cut the rows into folds that keep groups whole and both outcomes in each; [] where none can."""
+    left = int(table.outcome[table.recent].sum())
+    judged = int(table.recent.sum())
+    count = min(FOLDS, left, judged - left, len(np.unique(table.groups[table.recent])))
+    if count < 2:
+        return []
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=repeat)
+    found = splitter.split(table.rows, table.outcome, table.groups)
+    return [(train, test) for train, test in found if 0 < table.outcome[train].sum() < len(train)]
+
+
+def windows(age: NDArray[np.intp]) -> list[str]:
+    """Name the ways to count older rows that differ for rows of these ages."""
+    ages = sorted(set(age.tolist()))
+    found: dict[tuple[float, ...], str] = {}
+    for name, weights in WINDOWS.items():
+        found.setdefault(tuple(weights[a] for a in ages), name)
+    return list(found.values())
+
+
+def try_candidates(table: Table, folds: Sequence[Folds]) -> list[Tried]:
+    """Cross-validate every candidate, judged on the recent rows; simplest first.
+
+    With rows from before a change of the truth, each is tried with the older rows counting in full, in
+    part, and not at all. Who is clearly beaten after one repeat is not tried in the others.
+    """
+    recent = table.outcome[table.recent]
+    names = models.candidates(len(recent), int(recent.sum())) if folds[0] else [models.BASE_RATE]
+    todo = [(window, name) for window in windows(table.age) for name in names]
+    first = [
+        _tried(table, name, window, [cross_validate(table, name, window, folds[0])])
+        for window, name in _shown(todo)
+    ]
+    best = min(first, key=lambda one: float(one.loss.mean()))
+    found = []
+    for one in _shown(first):
+        more = [] if _is_beaten(one, best) else folds[1:]
+        scores = [cross_validate(table, one.name, one.window, repeat) for repeat in more]
+        found.append(_tried(table, one.name, one.window, [*one.score.T, *scores]))
+    return found
+
+
+def _shown(todo: Sequence[Any]) -> Any:
+    return tqdm(todo, desc="training", unit="model", leave=False, disable=None)
+
+
+def _tried(table: Table, name: str, window: str, scores: Sequence[Vector]) -> Tried:
+    score = np.column_stack(scores)
+    return Tried(name, window, score, _loss(score, table.outcome[table.recent]))
+
+
+def _loss(score: NDArray[np.float64], outcome: Vector) -> Vector:
+    losses = [metrics.row_log_loss(outcome, metrics.expit(one)) for one in score.T]
+    return np.asarray(np.mean(losses, axis=0))
+
+
+def _is_beaten(one: Tried, best: Tried) -> bool:
+    difference = one.loss - best.loss
+    error = float(np.std(difference)) / np.sqrt(len(difference))
+    return float(difference.mean()) > STILL_IN_THE_RACE * error
+
+
+def cross_validate(table: Table, name: str, window: str, folds: Folds) -> Vector:
+    """Return the log-odds of each judged row from models that never saw it: (n_recent,)."""
+    weight = np.array(WINDOWS[window])[table.age]
+    base_rate = np.average(table.outcome, weights=weight)
+    score = metrics.log_odds(np.full(len(table.rows), base_rate))
+    for train, test in folds:
+        test = test[table.recent[test]]
+        part = fit_part(table, name, weight, train)
+        score[test] = models.score_part(part, table.rows.iloc[test])
+    return score[table.recent]
+
+
+def fit_part(table: Table, name: str, weight: Vector, train: NDArray[np.intp]) -> Any:
+    """Fit one candidate on some rows; where those that count have one outcome, the base rate of all."""
+    counted = train[weight[train] > 0]
+    if not 0 < table.outcome[counted].sum() < len(counted):
+        counted, weight, name = train, np.ones(len(table.rows)), models.BASE_RATE
+    features = [*table.numeric, *table.categorical]
+    part = models.build(name, table.numeric, table.categorical, len(counted))
+    rows = table.rows.iloc[counted][features]
+    return models.fit(part, rows, table.outcome[counted], weight[counted])
+
+
+def try_blends(table: Table, tried: Sequence[Tried], folds: Sequence[Folds]) -> list[Tried]:
+    """Blend the finalists of the best window; judged with weights that never saw the row."""
+    outcome = table.outcome[table.recent]
+    left = int(outcome.sum())
+    best = min(tried, key=lambda one: float(one.loss.mean()))
+    parts = [
+        one
+        for one in tried
+        if one.window == best.window and one.name != models.BASE_RATE and _ran_all(one, folds)
+    ]
+    few = len(outcome) < LEAST_ROWS_TO_BLEND or min(left, len(outcome) - left) < LEAST_LEFT_TO_BLEND
+    if few or len(parts) < 2:
+        return []
+    blended = np.empty((len(outcome), len(folds)))
+    for repeat, cut in enumerate(folds):
+        scores = np.column_stack([one.score[:, repeat] for one in parts])
+        for train, test in _among_recent(table, cut):
+            weights = models.blend_weights(scores[train], outcome[train])
+            blended[test, repeat] = scores[test] @ weights
+    mean = np.column_stack([one.score.mean(axis=1) for one in parts])
+    weights = models.blend_weights(mean, outcome)
+    kept = [(one.name, float(weight)) for one, weight in zip(parts, weights, strict=True) if weight]
+    if len(kept) < 2:
+        return []
+    names, shares = zip(*kept, strict=True)
+    loss = _loss(blended, outcome)
+    return [Tried(models.BLEND, best.window, blended, loss, tuple(names), tuple(shares))]
+
+
+def _ran_all(one: Tried, folds: Sequence[Folds]) -> bool:
+    return one.score.shape[1] == len(folds)
+
+
+def _among_recent(table: Table, folds: Folds) -> Folds:
+    """Return folds as positions among the judged rows."""
+    place = np.cumsum(table.recent) - 1
+    return [
+        (place[train[table.recent[train]]], place[test[table.recent[test]]])
+        for train, test in folds
+    ]
+
+
+def choose(tried: Sequence[Tried]) -> tuple[Tried, str]:
+    """Choose the simplest candidate within one standard error of the lowest log loss."""
+    by_title = {one.title: one for one in tried}
+    chosen = by_title[metrics.simplest({one.title: one.loss for one in tried})]
+    best = min(tried, key=lambda one: float(one.loss.mean()))
+    told = f"cross-validated log loss {chosen.loss.mean():.4f}"
+    if chosen.window != ALL_ROWS:
+        told = f"{chosen.window}, {told}"
+    if chosen is best:
+        return chosen, f"{told}, the lowest of {len(tried)}"
+    lowest = f"({best.title} {best.loss.mean():.4f})"
+    return chosen, f"{told}, within one standard error of the lowest {lowest}"
+
+
+def fit_model(table: Table, chosen: Tried, scale: Calibration) -> Model:
+    """Fit the chosen candidate, or all parts of a blend, on all rows."""
+    weight = np.array(WINDOWS[chosen.window])[table.age]
+    everything = np.arange(len(table.rows))
+    names = chosen.parts or (chosen.name,)
+    parts = tuple(fit_part(table, name, weight, everything) for name in names)
+    return Model(parts, chosen.weights, scale)

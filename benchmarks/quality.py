@@ -1,0 +1,143 @@
+"""Cross-validate the whole training recipe on tables, beside plain baselines.
+
+Each fold tries, chooses, calibrates and fits anew on the other folds; equal rows and all rows of a
+client are in one fold. A table is given by a config that names its columns and by its CSV file.
+
+Run: python -m benchmarks.quality --table examples/telco.json PATH/telco.csv [--table ...]
+     [--folds 5] [--repeats 3]
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+from tqdm import tqdm
+
+from attrition import config, metrics, models, recipe, schema, sources
+from attrition.metrics import Vector
+from attrition.recipe import RECENT, Table
+
+TOP = 0.1
+BINS = 10
+BASELINES = (models.LOGISTIC, models.BOOSTING)
+
+
+def read_table(config_path: Path, data: Path) -> Table:
+    """Read the labelled rows of a table by the contract of ingestion.
+
+    Raises: AttritionError.
+    """
+    settings = config.load(config_path)
+    columns = settings.columns
+    checked = schema.check(sources.read_path(data), columns, settings.missing_markers)
+    rows = schema.typed(checked.frame(), columns)
+    rows = rows[rows[columns.outcome].notna()].reset_index(drop=True)
+    return Table(
+        rows=rows,
+        outcome=rows[columns.outcome].to_numpy(dtype="float64"),
+        groups=recipe.group_rows(rows, columns.client_name, columns.features),
+        age=np.full(len(rows), RECENT),
+        numeric=tuple(columns.numeric_names),
+        categorical=tuple(columns.categorical),
+    )
+
+
+def part_of(table: Table, rows: np.ndarray) -> Table:
+    return Table(
+        table.rows.iloc[rows].reset_index(drop=True),
+        table.outcome[rows],
+        table.groups[rows],
+        table.age[rows],
+        table.numeric,
+        table.categorical,
+    )
+
+
+def cross_validate(
+    table: Table, fit: Callable[[Table], models.Model], folds: int, repeat: int, progress: tqdm
+) -> Vector:
+    """Return the risk of each row from a fit on the other folds."""
+    risk = np.empty(len(table.rows))
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=1000 + repeat)
+    for train, test in splitter.split(table.rows, table.outcome, table.groups):
+        risk[test] = models.predict(fit(part_of(table, train)), table.rows.iloc[test])
+        progress.update()
+    return risk
+
+
+def calibration_error(outcome: Vector, risk: Vector) -> float:
+    """Mean distance between risk and outcome over ten bins of equal size."""
+    order = np.argsort(risk, kind="stable")
+    gaps = [len(i) * abs(risk[i].mean() - outcome[i].mean()) for i in np.array_split(order, BINS)]
+    return float(sum(gaps) / len(outcome))
+
+
+def measure(outcome: Vector, risk: Vector) -> dict[str, float]:
+    _, lift = metrics.precision_and_lift(outcome, risk, int(TOP * len(outcome)))
+    return {
+        "AUC": float(metrics.roc_auc(outcome, risk).value or np.nan),
+        "log loss": float(metrics.row_log_loss(outcome, risk).mean()),
+        "Brier": float(metrics.row_brier(outcome, risk).mean()),
+        "lift@10 %": float(lift.value or np.nan),
+        "ECE": calibration_error(outcome, risk),
+    }
+
+
+def alone(name: str) -> Callable[[Table], models.Model]:
+    def fit(table: Table) -> models.Model:
+        everything = np.arange(len(table.rows))
+        return models.Model((recipe.fit_part(table, name, np.ones(len(everything)), everything),))
+
+    return fit
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--table", nargs=2, action="append", required=True, metavar=("CONFIG", "CSV"), type=Path
+    )
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args(argv)
+    lines, chosen = [], []
+
+    def whole(table: Table) -> models.Model:
+        learned = recipe.learn(table)
+        chosen.append(learned.chosen.title)
+        return learned.model
+
+    ways = {"the recipe": whole} | {name: alone(name) for name in BASELINES}
+    for config_path, data in options.table:
+        table = read_table(config_path, data)
+        for way, fit in ways.items():
+            start = time.process_time()
+            with tqdm(
+                total=options.repeats * options.folds, desc=f"{data.stem}, {way}", disable=None
+            ) as progress:
+                risks = [
+                    cross_validate(table, fit, options.folds, repeat, progress)
+                    for repeat in range(options.repeats)
+                ]
+            found = pd.DataFrame([measure(table.outcome, risk) for risk in risks])
+            seconds = (time.process_time() - start) / (options.repeats * options.folds)
+            lines.append(
+                {"table": data.stem, "rows": len(table.rows), "way": way}
+                | found.mean().to_dict()
+                | {"CPU s a fit": seconds}
+            )
+            print(lines[-1], file=sys.stderr)
+        print(f"{data.stem}: chosen {pd.Series(chosen).value_counts().to_dict()}", file=sys.stderr)
+        chosen.clear()
+    print(pd.DataFrame(lines).to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

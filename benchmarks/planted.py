@@ -93,10 +93,10 @@ BUGS = (
     ),
     Bug(
         "joblib fallback",
-        "attrition/models.py",
+        "attrition/modelfile.py",
         '        raise Damaged(f"the model file cannot be trusted: {error}") from error\n',
         "        import joblib\n\n        return joblib.load(io.BytesIO(data))\n",
-        ("tests/test_models.py",),
+        ("tests/test_modelfile.py",),
     ),
     Bug(
         "missing conservation check",

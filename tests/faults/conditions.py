@@ -71,10 +71,17 @@ def stopped_holder(config: Config) -> list[str]:
     return broken + ([] if code == 0 else [f"I4 the stopped run: {code} {told}"])
 
 
+def listen() -> None:
+    """Hear signals that whoever started the tests ignores, as `nohup` does."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _signalled(number: signal.Signals) -> Callable[[Config], list[str]]:
     def send(config: Config) -> list[str]:
         """A run that is told to end does so at once."""
-        child = start(config, lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+        child = start(config, listen)
         wait_until_held(config)
         time.sleep(random.Random(number).uniform(0, 0.6))
         began = time.monotonic()

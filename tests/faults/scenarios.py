@@ -27,13 +27,13 @@ def make_first(project: Path) -> Config:
     make_rows(100, signal=0.0).to_csv(config.input_folder / "history.csv", index=False)
     current = make_rows(30, seed=1, prefix="now").assign(exited="")
     current.to_csv(config.input_folder / "current.csv", index=False)
-    bad = make_rows(10, seed=3, prefix="bad").astype({"number_of_employees": object})
+    bad = make_rows(10, seed=3, prefix="bad", signal=0.0).astype({"number_of_employees": object})
     bad.loc[3, "number_of_employees"] = "-3"
     bad.to_csv(config.input_folder / "onebad.csv", index=False)
     make_rows(60, seed=2, prefix="test", signal=4.0).to_csv(
         config.test_folder / "testdata.csv", index=False
     )
-    write_table(config, make_rows(20, seed=4, prefix="crm"))
+    write_table(config, make_rows(20, seed=4, prefix="crm", signal=0.0))
     return config
 
 

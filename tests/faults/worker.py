@@ -63,6 +63,9 @@ def start(folder: Path, job: dict[str, Any]) -> subprocess.Popen[str]:
     )
 
 
+CURRENT = "production_deployment/current"
+
+
 # ---- the worker
 
 
@@ -98,8 +101,12 @@ def prepare(shim: Shim, folder: Path, name: str) -> Scene:
     replayed = copy.deepcopy(disk)
     for call in calls:
         replayed.apply(call)
-    unseen = recording.difference(replayed.tree(), recording.read_tree(project))
+    made = recording.read_tree(project)
+    unseen = recording.difference(replayed.tree(), made)
     assert not unseen, f"changed behind the shim's back: {unseen}"
+    assert made[CURRENT] != template.get(CURRENT), (
+        "no model was deployed: half of a run is not tried"
+    )
     expected = checker.read_facts(config)
     return Scene(name, project, template, disk, expected, calls, had_model=name == "news")
 

@@ -113,7 +113,7 @@ def learn(table: Table) -> Learned:
     tried = [*tried, *try_blends(table, tried, folds)]
     chosen, why = choose(tried)
     outcome = table.outcome[table.recent]
-    score = chosen.score.mean(axis=1)
+    score = chosen.score[:, 0]  # of one model each, as clients will have; means would spread less
     judged = [_among_recent(table, repeat) for repeat in folds]
     scale, losses = calibration.choose(score, outcome, judged[0])
     model = fit_model(table, chosen, scale)
@@ -226,8 +226,8 @@ def try_blends(table: Table, tried: Sequence[Tried], folds: Sequence[Folds]) -> 
         for train, test in _among_recent(table, cut):
             weights = models.blend_weights(scores[train], outcome[train])
             blended[test, repeat] = scores[test] @ weights
-    mean = np.column_stack([one.score.mean(axis=1) for one in parts])
-    weights = models.blend_weights(mean, outcome)
+    everything = np.column_stack([one.score.T.ravel() for one in parts])
+    weights = models.blend_weights(everything, np.tile(outcome, len(folds)))
     kept = [(one.name, float(weight)) for one, weight in zip(parts, weights, strict=True) if weight]
     if len(kept) < 2:
         return []

@@ -166,6 +166,14 @@ def test_the_risks_of_the_folds_are_calibrated():
     assert set(found.calibrations) == {"none", "sigmoid", "isotonic"}
 
 
+def test_the_risks_of_the_folds_are_of_one_model_each_as_those_of_new_rows_are():
+    """Drift is held against them: means over the repeats would be drawn to the middle."""
+    found = recipe.learn(learned_from(make_rows(600)))
+    assert found.model.calibration.kind == "none"
+    assert found.risk == pytest.approx(metrics.expit(found.chosen.score[:, 0]))
+    assert found.risk != pytest.approx(metrics.expit(found.chosen.score.mean(axis=1)))
+
+
 def test_the_same_rows_make_the_same_model():
     one, other = (recipe.learn(learned_from(make_rows(300))) for _ in range(2))
     rows = make_rows(50, seed=9)

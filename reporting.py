@@ -176,12 +176,24 @@ def model_section(facts: Facts, png: Pictures) -> Story:
     story: Story = [pages.section("The model"), *map(pages.paragraph, said)]
     if model.get("candidates"):
         story += pages.titled("Candidates", pages.candidate_table(model["candidates"]))
+    if any(model.get("importance", {}).values()):
+        story.append(importance(png))
     story += scores(facts) + duel(facts)
     if more := facts.warnings[WARNINGS_SHOWN:]:
         story += pages.titled("Further warnings", *(pages.small(text, lead="!") for text in more))
     if curves := facts.score.get("curves"):
         story.append(model_figures(curves, png))
     return story
+
+
+def importance(png: Pictures) -> Flowable:
+    """Set how much the model goes by each column."""
+    said = (
+        "What a column adds to the log-odds of a client or takes from them, whichever it does, as a "
+        "mean over clients that the model learned from. It is what the model goes by, not what makes "
+        "clients leave."
+    )
+    return KeepTogether([Spacer(0, 6), pages.picture(png["importance"]), pages.note(said)])
 
 
 def scores(facts: Facts) -> Story:
@@ -306,6 +318,7 @@ def draw_figures(facts: Facts) -> dict[str, Figure]:
         "roc": charts.roc(curves.get("roc"), area),
         "calibration": charts.calibration(curves.get("calibration")),
         "gain": charts.gain(curves.get("gain"), called=listed, clients=now.get("clients")),
+        "importance": charts.importance(facts.training.get("importance")),
         "score_over_time": charts.score_over_time(facts.scores, facts.deployments),
         "missing_over_time": charts.missing_over_time(facts.missing),
         "drift": charts.drift(facts.drift.get("columns")),

@@ -26,6 +26,7 @@ from attrition import (
     metrics,
     modelfile,
     models,
+    reasons,
     recipe,
     releases,
     schema,
@@ -41,6 +42,7 @@ from attrition.signs import Sign
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 REFERENCE_ROWS = 10_000
+IMPORTANCE_ROWS = 2_000
 PROBE_ROWS = 200
 LEAST_ROWS, LEAST_LEFT = 50, 10
 NO_SIGNAL = (
@@ -211,6 +213,7 @@ def _learn(
     warnings += [sign.sentence for sign in found]
     if chosen.name == models.BASE_RATE and left >= FEW_LEFT:
         warnings.append(NO_SIGNAL)
+    typical = models.typical(usable, numeric, categorical)
     missing = usable[features].isna() | (usable[features] == "")
     record = {
         "kind": chosen.name,
@@ -227,7 +230,7 @@ def _learn(
         "window": chosen.window,
         "warnings": warnings,
         "signs": [sign.plain() for sign in found],
-        "typical": models.typical(usable, numeric, categorical),
+        "typical": typical,
         "missing_seen": [name for name in features if missing[name].any()],
         "versions": modelfile.versions(),
     }
@@ -236,6 +239,8 @@ def _learn(
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
     # Under other versions of the libraries the model has to give these risks again.
     record["probe"] = models.predict(model, reference.iloc[:PROBE_ROWS]).tolist()
+    some = reference.sample(min(len(reference), IMPORTANCE_ROWS), random_state=0)
+    record["importance"] = reasons.importance(model, some, typical)
     table = io.StringIO()
     reference.to_csv(table, index=False, lineterminator="\n")
     return record, {config.candidate: data, config.reference: table.getvalue().encode()}

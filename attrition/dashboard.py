@@ -28,6 +28,7 @@ FIGURES = {
     "calibration": ("Share that left against the risk that was predicted", ""),
     "confusionmatrix": ("What was predicted, and what happened", ""),
     "roc": ("ROC curve: how well the model tells leavers from stayers", ""),
+    "importance": ("What the model goes by: the share of each column", "wide"),
     "score_over_time": ("The score of every candidate, and when one was deployed", "wide"),
     "drift": ("How far each column has moved since the model was trained", "wide"),
     "missing_over_time": ("Missing values of the current clients over time", "wide"),

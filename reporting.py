@@ -152,6 +152,8 @@ def list_note(facts: Facts) -> str:
     new = sum(not row.get("previous_rank") for row in facts.contacts)
     if new < len(facts.contacts):
         said += f" {new:,} of {len(facts.contacts):,} were not on the last list."
+    if doubted := sum(bool(row.get("low_confidence")) for row in facts.contacts):
+        said += f" {doubted:,} risks are to be read with care: see low_confidence there."
     if any("□" in charts.drawable(row.get("client", "")) for row in facts.contacts[:LISTED]):
         said += " □ stands for a character that this report cannot show."
     return said

@@ -21,6 +21,7 @@ import pandas as pd
 from attrition import (
     cells,
     cli,
+    confidence,
     disk,
     drift,
     metrics,
@@ -49,7 +50,6 @@ NO_SIGNAL = (
     "no usable signal: nothing in these columns tells who leaves, so every client has the base rate as "
     "its risk; rank by value, and look for columns that know more"
 )
-FEW_ROWS, FEW_LEFT = 400, 100
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,10 @@ def warn_of_little(rows: int, left: int) -> list[str]:
             f"{rows} rows with {left} who left are too few to learn from; the risks are little more "
             f"than the base rate until there are {LEAST_ROWS} rows and {LEAST_LEFT} of each kind"
         ]
-    if rows < FEW_ROWS or min(left, rows - left) < FEW_LEFT:
+    if confidence.is_few(rows, left):
         return [
             f"{rows} rows with {left} who left are few; the risks are rough until there are "
-            f"{FEW_ROWS} rows and {FEW_LEFT} of each kind"
+            f"{confidence.FEW_ROWS} rows and {confidence.FEW_LEFT} of each kind"
         ]
     return []
 
@@ -211,7 +211,7 @@ def _learn(
     warnings = warn_of_little(len(usable), left)
     warnings += [f"{name} is left out: {reason}" for name, reason in dropped.items()]
     warnings += [sign.sentence for sign in found]
-    if chosen.name == models.BASE_RATE and left >= FEW_LEFT:
+    if chosen.name == models.BASE_RATE and left >= confidence.FEW_LEFT:
         warnings.append(NO_SIGNAL)
     typical = models.typical(usable, numeric, categorical)
     missing = usable[features].isna() | (usable[features] == "")
@@ -231,6 +231,7 @@ def _learn(
         "warnings": warnings,
         "signs": [sign.plain() for sign in found],
         "typical": typical,
+        "ranges": confidence.ranges(usable, numeric),
         "missing_seen": [name for name in features if missing[name].any()],
         "versions": modelfile.versions(),
     }

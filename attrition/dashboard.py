@@ -186,6 +186,7 @@ def numbers(assessment: Row | None, currency: str) -> list[Number]:
 def contacts(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
     """Return the contact list ready to show; `moved` says what changed since the last list."""
     rows = list(rows)
+    doubted = doubts_of_all(rows)
     is_first = not any(row["previous_rank"] for row in rows)
     return [
         {
@@ -194,11 +195,30 @@ def contacts(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
             "risk": float(row["risk"]),
             "value_at_risk": _number(row["value_at_risk"]),
             "manager": row["manager"],
-            "reasons": [reason for reason in row["reasons"].split("; ") if reason],
+            "reasons": _parts(row["reasons"]),
+            "doubts": [said for said in _doubts(row) if said not in doubted],
             "moved": "" if is_first else _moved(row),
         }
         for row in rows
     ]
+
+
+def doubts_of_all(rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return why the risk of every client on the list is to be read with care.
+
+    >>> doubts_of_all([{"low_confidence": "no value of a; few"}, {"low_confidence": "few"}])
+    ['few']
+    """
+    first, *others = [_doubts(row) for row in rows] or [[]]
+    return [said for said in first if all(said in other for other in others)]
+
+
+def _doubts(row: Mapping[str, str]) -> list[str]:
+    return _parts(row.get("low_confidence", ""))  # lists of before do not tell
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in text.split("; ") if part]
 
 
 def _number(text: str) -> float | None:

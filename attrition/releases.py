@@ -39,6 +39,8 @@ LINKS = (MODEL, "latestscore.txt", "ingestedfiles.txt")
 ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 STAMP = "%Y%m%dT%H%M%SZ"
 KEEP = 10
+# What the training record of a release from before did not tell.
+UNTOLD: dict[str, Any] = {"importance": {}, "ranges": {}}
 # Another version of a library may compute in another order, but to no other result.
 MAX_DIFFERENCE = 1e-9
 
@@ -82,7 +84,7 @@ def read(production: Path, release_id: str) -> Release:
     score = disk.read_record(folder / SCORE)
     if training is None or score is None or MODEL not in outputs:
         raise Damaged(f"{folder}: is not complete; roll back with deployment.py --rollback")
-    return Release(release_id, folder, manifest, training, score)
+    return Release(release_id, folder, manifest, UNTOLD | training, score)
 
 
 def _bytes(path: Path) -> bytes:

@@ -142,6 +142,12 @@ def test_unknown_level_is_an_answer_with_a_flag(odd_client):
     assert 0 <= row["risk"] <= 1
 
 
+def test_number_that_training_never_saw_is_an_answer_with_a_flag(odd_client):
+    record = {**GOOD, "industry": "retail", "number_of_employees": 900}
+    (row,) = odd_client.post("/prediction", json={"records": [record]}).json["predictions"]
+    assert row["flags"] == ["number_of_employees 900, the model knows 1 to 498"]
+
+
 def test_null_is_allowed_where_training_saw_missing_values_and_nowhere_else(odd_client):
     record = {**GOOD, "industry": "retail"}
     allowed = {"records": [{**record, "number_of_employees": None}]}
@@ -531,6 +537,42 @@ def test_client_comes_with_reasons_on_the_list_or_not(client):
     assert first["reasons"]
     assert first["reasons"] == rows[0]["reasons"]
     assert last["reasons"] == rows[-1]["reasons"]
+
+
+def doubt(config, **said):
+    """Let the assessment say of clients, by name, why their risk is to be read with care."""
+    files = {}
+    for path in (config.risk_scores, config.contact_list):
+        table = pd.read_csv(path, dtype={"client": str}, keep_default_na=False)
+        table["low_confidence"] = table["client"].map(said).fillna("")
+        files[path] = table.to_csv(index=False).encode()
+    disk.commit(config.assessment_record, files, disk.read_record(config.assessment_record))
+
+
+def test_client_that_the_model_hardly_knows_is_told_apart(client, project):
+    name = client.get("/clients?limit=1").json["clients"][0]["client"]
+    doubt(project, **{name: "unknown level of <a>; few"})
+    assert client.get(f"/clients/{name}").json["low_confidence"] == ["unknown level of <a>", "few"]
+    assert client.get("/clients?limit=2").json["clients"][1]["low_confidence"] == []
+    page = client.get("/").text
+    assert page.count("Read with care: unknown level of &lt;a&gt;; few") == 1
+
+
+def test_what_holds_for_all_clients_is_said_once(client, project):
+    names = pd.read_csv(project.risk_scores)["client"]
+    doubt(project, **dict.fromkeys(names, "learned from few clients"))
+    page = client.get("/").text
+    assert page.count("learned from few clients") == 1
+    assert "All to be read with care: learned from few clients." in page
+
+
+def test_lists_of_before_confidence_was_told_are_still_served(client, project):
+    record, files = disk.read_record(project.assessment_record), {}
+    for path in (project.risk_scores, project.contact_list):
+        files[path] = pd.read_csv(path).drop(columns="low_confidence").to_csv(index=False).encode()
+    disk.commit(project.assessment_record, files, record)
+    assert client.get("/clients?limit=1").json["clients"][0]["low_confidence"] == []
+    assert client.get("/").status_code == client.get("/contactlist.csv").status_code == 200
 
 
 def test_contact_list_is_an_attachment_that_no_spreadsheet_runs(odd_client, odd_project):

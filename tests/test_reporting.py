@@ -517,6 +517,13 @@ def test_contact_table_of_long_names_stays_on_page_one(tmp_path):
 # ---- the pages that follow
 
 
+def test_clients_whose_risk_is_to_be_read_with_care_are_counted(tmp_path):
+    contacts = [row | {"low_confidence": "few" * (row["rank"] < 4)} for row in rich_contacts(20)]
+    config = write_project(tmp_path, rich_records(), contacts)
+    reporting.write_report(config)
+    assert "3 risks are to be read with care: see low_confidence there." in read_pages(config)[0]
+
+
 def test_report_tells_what_the_other_steps_found(tmp_path):
     config = rich_project(tmp_path)
     reporting.write_report(config)

@@ -200,6 +200,15 @@ def report() -> Response:
     return response
 
 
+@views.get("/modelcard.md")
+def model_card() -> Response:
+    """Hand out the model card of the release in production."""
+    release, _ = state().production.get()
+    if release.card is None:
+        raise ApiError(404, "no_model_card", "the model in production is older than model cards")
+    return Response(release.card, mimetype="text/markdown")
+
+
 @views.get("/figures/<name>.png")
 def figure(name: str) -> Response:
     """Hand out one of the figures that the report is made of."""

@@ -178,7 +178,7 @@ def model_section(facts: Facts, png: Pictures) -> Story:
     story: Story = [pages.section("The model"), *map(pages.paragraph, said)]
     if model.get("candidates"):
         story += pages.titled("Candidates", pages.candidate_table(model["candidates"]))
-    if any(model.get("importance", {}).values()):
+    if any((model.get("importance") or {}).values()):
         story.append(importance(png))
     story += scores(facts) + duel(facts)
     if more := facts.warnings[WARNINGS_SHOWN:]:
@@ -200,12 +200,7 @@ def importance(png: Pictures) -> Flowable:
 
 def scores(facts: Facts) -> Story:
     """Set the scores on every set of outcomes, and of the model before on the same rows."""
-    scored = {
-        f"{name}{whose}": (found, found[model])
-        for name, found in facts.sets.items()
-        for model, whose in (("candidate", ""), ("champion", ", the model before"))
-        if found[model]
-    }
+    scored = words.scored(facts.sets)
     if not scored:
         return pages.titled("Scores", pages.paragraph("The model was not scored on any outcome."))
     made = pages.score_table(scored, facts.capacity)

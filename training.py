@@ -240,6 +240,7 @@ def _learn(
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
     # Under other versions of the libraries the model has to give these risks again.
     record["probe"] = models.predict(model, reference.iloc[:PROBE_ROWS]).tolist()
+    record["reference_rows"] = len(reference)
     some = reference.sample(min(len(reference), IMPORTANCE_ROWS), random_state=0)
     record["importance"] = reasons.importance(model, some, typical)
     table = io.StringIO()

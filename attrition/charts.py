@@ -31,7 +31,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from PIL import Image
 
 from attrition.drift import ACT_PSI, LOOK_PSI
-from attrition.words import decimal, finite, is_known, percent, shorten, with_interval
+from attrition.words import SETS, decimal, finite, is_known, percent, shorten, with_interval
 
 Row = Mapping[str, Any]
 Style = dict[str, Any]
@@ -45,7 +45,6 @@ STEPS = (1, 2, 5, 10)
 GUIDE: Style = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (4, 3))}
 
 SCORES_SHOWN, LINES_NAMED, COLUMNS_SHOWN, SHARES_SHOWN = 60, 6, 40, 15
-SETS = {"unseen": "unseen clients", "test": "test data", "recent": "recent outcomes"}
 SERIES: tuple[Style, ...] = (
     {"color": ACCENT, "linestyle": "-", "marker": "o"},
     {"color": GREY, "linestyle": "--", "marker": "s"},

@@ -31,7 +31,10 @@ from tests.conftest import ROOT, make_rows, run_whole, write_config
 
 GOOD = {"lastmonth_activity": 12, "lastyear_activity": 150, "number_of_employees": 40}
 ODD_NAMES = ("A/B & C", "Über Söhne 東京", "/lead", "=1+1", "<b>bold</b>", "50% off?", "a#b;c")
-GETS = ("/scoring", "/summarystats", "/diagnostics", "/clients", "/contactlist.csv", "/report.pdf")
+GETS = (
+    *("/scoring", "/summarystats", "/diagnostics", "/clients"),
+    *("/contactlist.csv", "/report.pdf", "/modelcard.md"),
+)
 TOKEN = "correct-horse-battery-staple"
 
 
@@ -606,6 +609,24 @@ def test_report_and_figures_are_those_on_disk(client, project):
     assert (figure.mimetype, figure.data) == ("image/png", project.figure("roc").read_bytes())
 
 
+def test_model_card_is_that_of_the_release_in_production(client, project):
+    answer = client.get("/modelcard.md")
+    assert answer.mimetype == "text/markdown"
+    assert answer.data == (project.current / releases.CARD).read_bytes()
+
+
+def test_release_from_before_model_cards_has_none(client, project):
+    old = releases.read_current(project.production_folder)
+    names = [name for name in old.manifest["outputs"] if name != releases.CARD]
+    files = {name: (old.folder / name).read_bytes() for name in names}
+    manifest = {"deployed_at": "2031-01-01T00:00:00Z"}
+    release_id = releases.create(project.production_folder, files, manifest)
+    releases.activate(project.production_folder, release_id)
+    answer = client.get("/modelcard.md")
+    assert (answer.status_code, answer.json["code"]) == (404, "no_model_card")
+    assert client.get("/").status_code == 200
+
+
 def test_picture_that_is_not_of_the_report_is_not_handed_out(client, project):
     project.figure("private").write_bytes(b"x")
     assert client.get("/figures/private.png").status_code == 404
@@ -783,6 +804,7 @@ def test_browser_may_show_the_token_as_a_password(guarded):
         "/static/dashboard.css",
         "/figures/roc.png",
         "/report.pdf",
+        "/modelcard.md",
         "/contactlist.csv",
     ):
         refused = guarded.get(path, headers=basic("wrong"))

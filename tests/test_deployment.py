@@ -63,9 +63,32 @@ def test_a_release_holds_all_that_is_known_of_its_model(deployed):
     folder = releases.read_current(deployed.production_folder).folder
     assert sorted(path.name for path in folder.iterdir()) == [
         *("decision.json", "ingestedfiles.txt", "known_rows.npz", "latestscore.txt"),
-        *("manifest.json", "reference.csv", "score.json", "trainedmodel.skops", "training.json"),
+        *(
+            "manifest.json",
+            "modelcard.md",
+            "reference.csv",
+            "score.json",
+            "trainedmodel.skops",
+            "training.json",
+        ),
     ]
     assert (folder / "latestscore.txt").read_bytes() == deployed.latest_score.read_bytes()
+
+
+def test_the_card_of_a_release_is_of_its_model_and_verified_with_it(deployed):
+    found = releases.read_current(deployed.production_folder)
+    assert found.card.decode().startswith(f"# Model card: {found.training['kind']}\n")
+    assert f"sha256 of the model: {found.model_sha256}" in found.card.decode()
+    (found.folder / releases.CARD).write_text("a better model")
+    with pytest.raises(Damaged, match=releases.CARD):
+        releases.read_current(deployed.production_folder)
+
+
+def test_a_candidate_trained_before_the_card_asked_for_more_is_deployed(scored):
+    record = disk.read_record(scored.training_record)
+    older = {key: value for key, value in record.items() if key not in releases.UNTOLD}
+    disk.write_bytes(scored.training_record, disk.encode(disk.sealed(older)))
+    assert deployment.deploy_model(scored).promoted
 
 
 def test_the_second_call_does_nothing(deployed):

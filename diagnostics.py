@@ -257,7 +257,8 @@ def compare_input(champion: Release, model: Any, batch: pd.DataFrame) -> drift.L
     reference = releases.read_reference(champion)
     batch = batch.assign(**{drift.SCORE: models.predict(model, batch)})
     features = champion.training["features"]
-    return drift.compare(reference, batch, features["numeric"], features["categorical"])
+    uses = champion.training.get("importance")
+    return drift.examine(reference, batch, features["numeric"], features["categorical"], uses)
 
 
 def _last_attempt(config: Config, champion: Release | None) -> gate.Attempt | None:

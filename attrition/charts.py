@@ -45,7 +45,12 @@ STEPS = (1, 2, 5, 10)
 GUIDE: Style = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (4, 3))}
 
 SCORES_SHOWN, LINES_NAMED, COLUMNS_SHOWN = 60, 6, 40
-SETS = {"unseen": "unseen clients", "test": "test data", "recent": "recent outcomes"}
+SETS = {
+    "unseen": "unseen clients",
+    "test": "test data",
+    "recent": "recent outcomes",
+    "since": "outcomes since the model before (cross-validated)",
+}
 SERIES: tuple[Style, ...] = (
     {"color": ACCENT, "linestyle": "-", "marker": "o"},
     {"color": GREY, "linestyle": "--", "marker": "s"},

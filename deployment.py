@@ -11,6 +11,7 @@ import io
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,8 @@ class Deployment:
 # ---- compute
 
 
-def judge(score: disk.Record, degraded: bool, looks: int) -> Decision:
-    """Ask the gate, from what scoring wrote."""
+def judge(score: disk.Record, triggers: Sequence[str], looks: int) -> Decision:
+    """Ask the gate, from what scoring wrote and why the candidate was trained."""
     champion, found = score["champion"], score["comparison"]
     comparison = None
     if found is not None:
@@ -55,7 +56,8 @@ def judge(score: disk.Record, degraded: bool, looks: int) -> Decision:
         comparison,
         first=champion is None,
         identical=champion is not None and champion["sha256"] == score["candidate"]["sha256"],
-        degraded=degraded,
+        degraded="degraded" in triggers,
+        moved="input_moved" in triggers,
         looks=looks,
     )
 
@@ -141,9 +143,9 @@ def deploy_model(config: Config) -> Deployment:
     if wrong := disk.damaged_outputs(config.model_folder, training):
         raise Damaged(f"{config.model_folder}: {', '.join(wrong)} not as trained; run training.py")
     monitoring = disk.read_record(config.monitoring_record)
-    degraded = monitoring is not None and "degraded" in monitoring["triggers"]
+    triggers = monitoring["triggers"] if monitoring is not None else []
     looks = count_looks(history.read_deployments(config.history))
-    decision = judge(score, degraded, looks)
+    decision = judge(score, triggers, looks)
     record: disk.Record = {
         "inputs": asked,
         "decided_at": disk.utc_now(),

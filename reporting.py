@@ -306,7 +306,8 @@ def draw_figures(facts: Facts) -> dict[str, Figure]:
     listed = now.get("list", {}).get("clients")
     risks = [words.finite(row["risk"]) for row in facts.contacts] if facts.order == "risk" else []
     # The curve is mostly made of the largest set, whose area stands for it.
-    largest: Row = max(facts.sets.values(), key=lambda found: found["rows"], default={})
+    drawn = [found for name in ("test", "unseen") if (found := (score.get("sets") or {}).get(name))]
+    largest: Row = max(drawn, key=lambda found: found["rows"], default={})
     area = (largest.get("candidate") or {}).get("roc_auc")
     return {
         "confusionmatrix": charts.confusion_matrix(

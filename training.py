@@ -2,7 +2,7 @@
 
 Reads:  ingesteddata/finaldata.csv; production_deployment/monitoring.json (has the truth moved?)
 Writes: practicemodels/trainedmodel.skops, training.json (the record), reference.csv (the rows that
-        drift is held against), known_rows.npz (which rows were known)
+        drift is held against), known_rows.npz (which rows were known, and their cross-validated risks)
 Run:    python training.py [--config PATH] [--accept-leakage]
 """
 
@@ -153,7 +153,7 @@ def train_model(config: Config) -> Training:
             f"{config.final_data}: all {len(outcome)} clients to learn from {what}; training needs "
             "clients who left and clients who stayed"
         )
-    record, files = _learn(config, usable, outcome, age[~held_out])
+    record, files, judged = _learn(config, usable, outcome, age[~held_out])
     record |= {
         "inputs": inputs,
         "trained_at": disk.utc_now(),
@@ -169,6 +169,7 @@ def train_model(config: Config) -> Training:
         labelled=np.unique(ids),
         inputs=np.unique(schema.row_ids(labelled, columns, with_outcome=False)),
         before_change=np.unique(ids[age != RECENT]),
+        **judged,
     )
     return _result(disk.commit(config.training_record, files, record), fresh=False)
 
@@ -190,7 +191,7 @@ def find_age(config: Config, labelled: pd.DataFrame) -> np.ndarray:
 
 def _learn(
     config: Config, usable: pd.DataFrame, outcome: Vector, age: np.ndarray
-) -> tuple[disk.Record, dict[Path, disk.Content]]:
+) -> tuple[disk.Record, dict[Path, disk.Content], dict[str, np.ndarray]]:
     columns = config.columns
     features, dropped = usable_features(usable, columns)
     if not features:
@@ -245,7 +246,11 @@ def _learn(
     record["importance"] = reasons.importance(model, some, typical)
     table = io.StringIO()
     reference.to_csv(table, index=False, lineterminator="\n")
-    return record, {config.candidate: data, config.reference: table.getvalue().encode()}
+    judged = {
+        releases.JUDGED: schema.row_ids(usable[age == RECENT], columns, with_outcome=True),
+        releases.JUDGED_RISK: learned.risk,
+    }
+    return record, {config.candidate: data, config.reference: table.getvalue().encode()}, judged
 
 
 def _told(candidate: Tried, is_chosen: bool) -> dict[str, Any]:

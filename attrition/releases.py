@@ -34,7 +34,9 @@ MODEL, TRAINING, SCORE, DECISION = (
     "decision.json",
 )
 REFERENCE, KNOWN_ROWS = "reference.csv", "known_rows.npz"
-BEFORE_CHANGE = "before_change"
+# Arrays of the known rows: those from before the truth moved; those that the candidates were judged
+# by, and the risk that each had from models that had not learned from it.
+BEFORE_CHANGE, JUDGED, JUDGED_RISK = "before_change", "judged", "judged_risk"
 CARD = "modelcard.md"
 MANIFEST, CURRENT = "manifest.json", "current"
 LINKS = (MODEL, "latestscore.txt", "ingestedfiles.txt")

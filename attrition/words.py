@@ -208,7 +208,12 @@ def shorten(text: str, width: int = 28) -> str:
 
 # ---- what the steps found
 
-SETS = {"unseen": "unseen clients", "test": "test data", "recent": "recent outcomes"}
+SETS = {
+    "unseen": "unseen clients",
+    "test": "test data",
+    "recent": "recent outcomes",
+    "since": "outcomes since the model before (cross-validated)",
+}
 HUNDREDTHS = partial(decimal, digits=2)
 MEASURES: dict[str, tuple[str, Say]] = {
     "roc_auc": ("ROC AUC: order of the risks: 0.5 is chance, 1 is perfect", HUNDREDTHS),

@@ -207,8 +207,14 @@ def _numbers(reference: pd.Series, batch: pd.Series) -> dict[str, Any]:
 
 
 def _sorted_numbers(values: pd.Series) -> NDArray[np.float64]:
-    numbers = np.asarray(pd.to_numeric(values, errors="coerce"), dtype="float64")
-    return np.sort(np.clip(numbers[~np.isnan(numbers)], -LARGEST, LARGEST))
+    numbers = _as_numbers(values)
+    return np.sort(numbers[~np.isnan(numbers)])
+
+
+def _as_numbers(values: pd.Series) -> NDArray[np.float64]:
+    """Return numbers, what is none as NaN and infinite ones very large."""
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
+    return np.clip(numbers, -LARGEST, LARGEST)
 
 
 def _histograms(
@@ -235,7 +241,8 @@ def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
     spread = at[74] - at[24]
     if not 0 < spread < LARGEST:
         return None
-    distance = float(np.mean(np.abs(of_batch / spread - at / spread)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        distance = float(np.mean(np.abs(of_batch / spread - at / spread)))
     return distance if np.isfinite(distance) else None
 
 
@@ -275,8 +282,12 @@ def _levels(reference: pd.Series, batch: pd.Series) -> dict[str, Any]:
 def _texts(values: pd.Series) -> pd.Series:
     """Return levels as text, a missing one as ""."""
     if isinstance(values.dtype, pd.StringDtype) and not values.hasnans:
-        return values
-    return values.astype(object).where(values.notna(), "").astype(str)
+        return values.astype("str")
+    known = values.notna().to_numpy()
+    texts = ["" if not is_known else str(v) for v, is_known in zip(values, known, strict=True)]
+    return pd.Series(
+        [text.encode("utf-8", "backslashreplace").decode() for text in texts], dtype="str"
+    )
 
 
 def _gaps(hits: int, batch: pd.Series, hits_before: int, reference: pd.Series) -> dict[str, Any]:
@@ -373,7 +384,8 @@ def compare_jointly(
     """
     n = min(len(batch), JOINT_ROWS)
     m = min(len(reference), JOINT_ROWS)
-    if min(n, m) < LEAST_JOINT_ROWS:
+    names = [*numeric, *categorical]
+    if min(n, m) < LEAST_JOINT_ROWS or not names:
         sentence = f"{min(n, m)} rows are too few to look at all columns together"
         return Joint("insufficient", n, None, None, (), f"{sentence} (at least {LEAST_JOINT_ROWS})")
     rows = pd.concat(
@@ -397,7 +409,6 @@ def compare_jointly(
                 np.add.at(gain, split["feature_idx"], split["gain"])
     auc = float(metrics.roc_auc(is_new, risk).value or 0.5)
     z = (auc - 0.5) / (WIDER * float(np.sqrt((n + m + 1) / (12 * n * m))))
-    names = [*numeric, *categorical]
     shares = gain / (gain.sum() or 1.0)
     order = np.argsort(-shares, kind="stable")[:JOINT_NAMED]
     drivers = tuple((names[i], float(shares[i])) for i in order if shares[i] >= 1 / len(names))
@@ -412,15 +423,18 @@ def compare_jointly(
 def _encode(
     rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Numbers as they are, infinite ones very large; levels numbered by how frequent they are."""
-    numbers = rows[list(numeric)].to_numpy(dtype="float64")
-    found = [np.clip(numbers, -LARGEST, LARGEST)]
+    """Numbers as they are, a column without any as nought; levels numbered by how frequent they are."""
+    found = []
+    for name in numeric:
+        numbers = _as_numbers(rows[name])
+        found.append(np.zeros(len(rows)) if np.isnan(numbers).all() else numbers)
     for name in categorical:
-        counts = rows[name].astype(str).value_counts()
+        texts = _texts(rows[name])
+        counts = texts.value_counts()
         ordered = sorted(counts.index, key=lambda level: (-counts[level], level))
         place = {level: float(i) for i, level in enumerate(ordered)}
-        found.append(rows[name].astype(str).map(place).to_numpy(dtype="float64")[:, np.newaxis])
-    return np.hstack(found)
+        found.append(texts.map(place).to_numpy(dtype="float64"))
+    return np.column_stack(found)
 
 
 # ---- both

@@ -16,8 +16,9 @@ from sklearn.isotonic import IsotonicRegression
 from attrition import metrics
 from attrition.metrics import Vector
 
-NONE, SIGMOID, ISOTONIC = "none", "sigmoid", "isotonic"
-LEAST_ROWS_ISOTONIC, LEAST_LEFT_SIGMOID = 1000, 10
+NONE, SIGMOID, FLOORED, ISOTONIC = "none", "sigmoid", "sigmoid with a floor", "isotonic"
+LEAST_ROWS_BENT, LEAST_LEFT_SIGMOID = 1000, 10
+FLOORS = np.linspace(0, 0.9, 10)  # the shares of rows that may lie on the floor
 
 Folds = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
@@ -25,7 +26,7 @@ Folds = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
 @dataclass(frozen=True)
 class Calibration:
     """Calibrated log-odds at rising scores; between the knots a line, beyond them the last line goes on
-    (sigmoid, whose two knots are one line) or the last value stays (isotonic)."""
+    (sigmoid, whose two knots are one line) or the last value stays (isotonic, below a floor)."""
 
     kind: str
     scores: tuple[float, ...]
@@ -39,6 +40,8 @@ class Calibration:
         if self.kind == ISOTONIC:
             return np.asarray(np.interp(score, self.scores, self.log_odds))
         (a, b), (low, high) = self.scores, self.log_odds
+        if self.kind == FLOORED:
+            score = np.maximum(score, a)
         return np.asarray(low + (high - low) / (b - a) * (score - a))
 
 
@@ -71,23 +74,44 @@ def fit_sigmoid(score: Vector, outcome: Vector) -> Calibration:
     return Calibration(SIGMOID, (0.0, 1.0), (intercept, intercept + slope))
 
 
+def fit_floored(score: Vector, outcome: Vector) -> Calibration:
+    """Fit a sigmoid to scores of which the lowest count alike: those that score the lowest leave for
+    reasons no column tells, and a model that is surer of the one than of the other is mistaken.
+
+    Source: the lower asymptote of Birnbaum 1968, in Lord and Novick, "Statistical theories of mental
+    test scores"; here as a corner, which is one line to fit.
+    """
+    fits = []
+    for floor in np.unique(np.quantile(score, FLOORS)):
+        raised = np.maximum(score, floor)
+        line = fit_sigmoid(raised, outcome)
+        loss = metrics.row_log_loss(outcome, metrics.expit(line.apply(raised))).mean()
+        fits.append((float(loss), float(floor), line))
+    _, floor, line = min(fits, key=lambda fit: fit[0])
+    low, high = line.apply(np.array([floor, floor + 1])).tolist()
+    return Calibration(FLOORED, (floor, floor + 1), (low, high))
+
+
 def fit_isotonic(score: Vector, outcome: Vector) -> Calibration:
-    """Fit the best rising steps, joined by lines; no risk is 0 or 1 for sure.
+    """Fit the best rising steps, joined by lines.
+
+    A step on which nobody or everybody left has half a client of the other kind: no risk is 0 or 1.
 
     Source: Zadrozny and Elkan 2002.
     """
     model = IsotonicRegression(out_of_bounds="clip").fit(score, outcome)
-    smallest = 1 / (len(outcome) + 2)
-    risk = np.clip(model.y_thresholds_, smallest, 1 - smallest)
-    knots = model.X_thresholds_
-    if len(knots) < 2:
+    rate, count = np.unique(model.predict(score), return_counts=True)
+    if len(rate) < 2:
         return AS_IT_IS
-    return Calibration(ISOTONIC, tuple(knots.tolist()), tuple(metrics.log_odds(risk).tolist()))
+    risk = np.clip(model.y_thresholds_, 0.5 / (count[0] + 1), 1 - 0.5 / (count[-1] + 1))
+    log_odds = metrics.log_odds(risk)
+    return Calibration(ISOTONIC, tuple(model.X_thresholds_.tolist()), tuple(log_odds.tolist()))
 
 
 FITS: dict[str, Callable[[Vector, Vector], Calibration]] = {
     NONE: lambda score, outcome: AS_IT_IS,
     SIGMOID: fit_sigmoid,
+    FLOORED: fit_floored,
     ISOTONIC: fit_isotonic,
 }
 
@@ -96,13 +120,13 @@ def choose(score: Vector, outcome: Vector, folds: Folds) -> tuple[Calibration, d
     """Choose the simplest calibration within one standard error of the lowest log loss.
 
     `score` are those of rows out of fold; each way is fitted on all folds but one and judged on that
-    one. Isotonic needs 1,000 rows. Returns the choice and the log loss of each way that was tried.
+    one. What bends needs 1,000 rows. Returns the choice and the log loss of each way that was tried.
 
     Source: Niculescu-Mizil and Caruana 2005 for the rows that isotonic needs.
     """
     ways = [NONE]
     if min(outcome.sum(), len(outcome) - outcome.sum()) >= LEAST_LEFT_SIGMOID and len(folds) > 1:
-        ways += [SIGMOID, ISOTONIC] if len(outcome) >= LEAST_ROWS_ISOTONIC else [SIGMOID]
+        ways += [SIGMOID, *([FLOORED, ISOTONIC] if len(outcome) >= LEAST_ROWS_BENT else [])]
     losses = {}
     for way in ways:
         risk = metrics.expit(cross_calibrate(way, score, outcome, folds))

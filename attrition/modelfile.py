@@ -21,6 +21,7 @@ PART = re.compile(r"schema\.json|\d+\.\w+")
 SCHEMA = "schema.json"  # skops' own name for the description of a model, in its file
 TRUSTED = (
     "numpy.dtype",
+    "sklearn.model_selection._split.KFold",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 )
 

@@ -5,7 +5,7 @@ learned from, with all rows of a client, and all equal rows, in one fold.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,7 @@ def learn(table: Table) -> Learned:
     """Try, choose, calibrate, and fit the chosen model on all rows."""
     repeats = 1 if len(table.rows) > MANY_ROWS else REPEATS
     folds = [split(table, repeat) for repeat in range(repeats)]
-    tried = try_candidates(table, folds)
+    tried = try_candidates(_coded(table), folds)
     tried = [*tried, *try_blends(table, tried, folds)]
     chosen, why = choose(tried)
     outcome = table.outcome[table.recent]
@@ -133,6 +133,15 @@ def split(table: Table, repeat: int) -> Folds:
     return [(train, test) for train, test in found if 0 < table.outcome[train].sum() < len(train)]
 
 
+def _coded(table: Table) -> Table:
+    """Put a number for each level, in their order: encoders are many times faster on them."""
+    codes = {
+        name: pd.factorize(table.rows[name], sort=True)[0].astype("float64")
+        for name in table.categorical
+    }
+    return replace(table, rows=table.rows.assign(**codes))
+
+
 def windows(age: NDArray[np.intp]) -> list[str]:
     """Name the ways to count older rows that differ for rows of these ages."""
     ages = sorted(set(age.tolist()))
@@ -146,7 +155,8 @@ def try_candidates(table: Table, folds: Sequence[Folds]) -> list[Tried]:
     """Cross-validate every candidate, judged on the recent rows; simplest first.
 
     With rows from before a change of the truth, each is tried with the older rows counting in full, in
-    part, and not at all. Who is clearly beaten after one repeat is not tried in the others.
+    part, and not at all. Who is clearly beaten after one repeat, and adds nothing to a blend either, is
+    not tried in the others.
     """
     recent = table.outcome[table.recent]
     names = models.candidates(len(recent), int(recent.sum())) if folds[0] else [models.BASE_RATE]
@@ -156,9 +166,10 @@ def try_candidates(table: Table, folds: Sequence[Folds]) -> list[Tried]:
         for window, name in _shown(todo)
     ]
     best = min(first, key=lambda one: float(one.loss.mean()))
+    helpful = _helpful(table, [one for one in first if one.window == best.window])
     found = []
     for one in _shown(first):
-        more = [] if _is_beaten(one, best) else folds[1:]
+        more = [] if _is_beaten(one, best) and one.title not in helpful else folds[1:]
         scores = [cross_validate(table, one.name, one.window, repeat) for repeat in more]
         found.append(_tried(table, one.name, one.window, [*one.score.T, *scores]))
     return found
@@ -184,6 +195,21 @@ def _is_beaten(one: Tried, best: Tried) -> bool:
     return float(difference.mean()) > STILL_IN_THE_RACE * error
 
 
+def _helpful(table: Table, tried: Sequence[Tried]) -> set[str]:
+    """Name those that a blend by the first repeat would take in: the beaten may know something else."""
+    parts = [one for one in tried if one.name != models.BASE_RATE]
+    outcome = table.outcome[table.recent]
+    if not _is_enough_to_blend(outcome):
+        return set()
+    weights = models.blend_weights(np.column_stack([one.score[:, 0] for one in parts]), outcome)
+    return {one.title for one, weight in zip(parts, weights, strict=True) if weight}
+
+
+def _is_enough_to_blend(outcome: Vector) -> bool:
+    rarer = min(outcome.sum(), len(outcome) - outcome.sum())
+    return len(outcome) >= LEAST_ROWS_TO_BLEND and rarer >= LEAST_LEFT_TO_BLEND
+
+
 def cross_validate(table: Table, name: str, window: str, folds: Folds) -> Vector:
     """Return the log-odds of each judged row from models that never saw it: (n_recent,)."""
     weight = np.array(WINDOWS[window])[table.age]
@@ -202,23 +228,21 @@ def fit_part(table: Table, name: str, weight: Vector, train: NDArray[np.intp]) -
     if not 0 < table.outcome[counted].sum() < len(counted):
         counted, weight, name = train, np.ones(len(table.rows)), models.BASE_RATE
     features = [*table.numeric, *table.categorical]
-    part = models.build(name, table.numeric, table.categorical, len(counted))
     rows = table.rows.iloc[counted][features]
+    part = models.build(name, table.numeric, table.categorical, rows)
     return models.fit(part, rows, table.outcome[counted], weight[counted])
 
 
 def try_blends(table: Table, tried: Sequence[Tried], folds: Sequence[Folds]) -> list[Tried]:
     """Blend the finalists of the best window; judged with weights that never saw the row."""
     outcome = table.outcome[table.recent]
-    left = int(outcome.sum())
     best = min(tried, key=lambda one: float(one.loss.mean()))
     parts = [
         one
         for one in tried
         if one.window == best.window and one.name != models.BASE_RATE and _ran_all(one, folds)
     ]
-    few = len(outcome) < LEAST_ROWS_TO_BLEND or min(left, len(outcome) - left) < LEAST_LEFT_TO_BLEND
-    if few or len(parts) < 2:
+    if not _is_enough_to_blend(outcome) or len(parts) < 2:
         return []
     blended = np.empty((len(outcome), len(folds)))
     for repeat, cut in enumerate(folds):

@@ -45,6 +45,35 @@ def test_isotonic_never_turns_the_order_and_is_never_sure():
     assert 0 < risk.min() < risk.max() < 1
 
 
+def with_floor(n, floor=-1.0):
+    """Scores that tell nothing below a floor, where one in nine leaves."""
+    score, _ = drawn(n)
+    risk = metrics.expit(1.5 * np.maximum(score, floor) - 0.6)
+    return score, (np.random.default_rng(1).random(n) < risk).astype(float)
+
+
+def test_below_a_floor_all_count_alike():
+    found = calibration.fit_floored(*with_floor(20_000))
+    assert metrics.expit(found.apply(np.array([-9.0, -1]))) == pytest.approx([0.11] * 2, abs=0.01)
+    assert found.apply(np.array([0.0, 1])) == pytest.approx([-0.6, 0.9], abs=0.1)
+
+
+def test_a_floor_is_chosen_where_the_lowest_scores_tell_nothing():
+    assert calibration.choose(*with_floor(8000), cut(8000))[0].kind == "sigmoid with a floor"
+
+
+def test_where_every_score_tells_the_floor_lies_under_nearly_all():
+    score, outcome = drawn(4000)
+    found = calibration.fit_floored(score, outcome)
+    assert (score < found.scores[0]).mean() < 0.15
+
+
+def test_a_step_on_which_nobody_left_is_as_sure_as_it_is_long():
+    score = np.r_[np.zeros(49), np.ones(9)]
+    found = calibration.fit_isotonic(score, (score > 0).astype(float)).apply(np.array([0.0, 1]))
+    assert metrics.expit(found) == pytest.approx([0.01, 0.95], abs=2e-3)
+
+
 def test_isotonic_bends_where_the_truth_does():
     rng = np.random.default_rng(0)
     score = rng.normal(0, 2, 20_000)

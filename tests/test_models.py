@@ -26,7 +26,7 @@ def table(n=400, seed=0):
 def fitted(kind, rows=None, outcome=None):
     if rows is None:
         rows, outcome = table()
-    part = models.build(kind, NUMERIC, CATEGORICAL, len(rows))
+    part = models.build(kind, NUMERIC, CATEGORICAL, rows)
     return Model((models.fit(part, rows, outcome, np.ones(len(rows))),))
 
 
@@ -90,7 +90,7 @@ def test_a_column_of_one_value_in_a_fold_is_no_trouble(kind):
 def test_tables_of_one_kind_of_column_are_no_trouble(kind):
     rows, outcome = table(100)
     for numeric, categorical in ([["activity"], []], [[], ["industry"]]):
-        part = models.build(kind, numeric, categorical, len(rows))
+        part = models.build(kind, numeric, categorical, rows)
         models.fit(part, rows[numeric + categorical], outcome, np.ones(len(rows)))
         assert np.isfinite(models.predict(Model((part,)), rows)).all()
         assert len(models.encoded_features(part)) == part[:-1].transform(rows).shape[1]
@@ -114,7 +114,7 @@ def test_the_base_rate_is_the_share_who_left_whatever_the_features():
 def test_weights_of_nought_do_not_count():
     rows, outcome = table()
     weight = np.r_[np.ones(200), np.zeros(200)]
-    part = models.build(models.BASE_RATE, NUMERIC, CATEGORICAL, len(rows))
+    part = models.build(models.BASE_RATE, NUMERIC, CATEGORICAL, rows)
     models.fit(part, rows, outcome, weight)
     assert models.predict(Model((part,)), rows)[0] == pytest.approx(outcome[:200].mean())
 
@@ -145,6 +145,23 @@ def test_every_encoded_column_is_known_by_its_feature():
         assert {found[i] for i in np.flatnonzero(moved.any(axis=0))} == {name}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_column_a_feature_goes_into_trees_whatever_its_levels(kind):
+    rows, outcome = table(600)
+    rows = rows.assign(industry=[f"i{i % 50}" for i in range(600)])
+    part = fitted(kind, rows, outcome).parts[0]
+    width = part[:-1].transform(rows).shape[1]
+    assert width == 3 if kind in models.LEAVES else width > 40
+
+
+def test_a_level_that_every_row_has_for_itself_tells_trees_nothing():
+    rows, outcome = table(600)
+    rows = rows.assign(industry=[f"day {i}" for i in range(600)])
+    risk = models.predict(fitted(models.SHALLOW, rows, outcome), rows)
+    other = models.predict(fitted(models.SHALLOW, rows, outcome), rows.assign(industry="day 7"))
+    np.testing.assert_array_equal(risk, other)
+
+
 # ---- blends
 
 
@@ -170,7 +187,7 @@ def test_unseen_levels_are_told_by_row():
 
 def test_a_model_without_levels_has_none_unseen():
     rows, outcome = table(100)
-    part = models.build(models.LOGISTIC, NUMERIC, [], len(rows))
+    part = models.build(models.LOGISTIC, NUMERIC, [], rows)
     models.fit(part, rows[NUMERIC], outcome, np.ones(len(rows)))
     assert models.unseen_levels(Model((part,)), rows) == {}
 

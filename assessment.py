@@ -22,6 +22,8 @@ from attrition import (
     confidence,
     contacts,
     disk,
+    drift,
+    estimates,
     metrics,
     models,
     reasons,
@@ -31,7 +33,9 @@ from attrition import (
 )
 from attrition.config import Columns, Config
 from attrition.errors import Damaged
+from attrition.estimates import Estimate
 from attrition.models import Model
+from attrition.releases import Release
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
@@ -103,18 +107,32 @@ def assess(
     return contacts.rank(found)[list(SCORE_COLUMNS)]
 
 
-def sum_up(ranked: pd.DataFrame, listed: pd.DataFrame, columns: Columns) -> dict[str, Any]:
+def estimate(ranked: pd.DataFrame, release: Release, columns: Columns, capacity: int) -> Estimate:
+    """Estimate what will become of the clients, and how well the model does on them."""
+    reference = releases.read_reference(release)
+    return estimates.estimate(
+        ranked["risk"].to_numpy(),
+        reference_risk=reference[drift.SCORE].to_numpy(),
+        reference_outcome=reference[columns.outcome].to_numpy(dtype="float64"),
+        value=ranked["value"].to_numpy(dtype="float64") if columns.value else None,
+        capacity=capacity,
+    )
+
+
+def sum_up(
+    ranked: pd.DataFrame, listed: pd.DataFrame, estimated: Estimate, columns: Columns
+) -> dict[str, Any]:
     """Return the figures of the portfolio and of the list, with their intervals."""
     risk = ranked["risk"].to_numpy()
     value = ranked["value"].to_numpy(dtype="float64")
     counts, _ = np.histogram(risk, HISTOGRAM_EDGES)
-    at_risk = metrics.value_at_risk(risk, value).plain() if columns.value else None
     return {
         "clients": len(ranked),
         "mean_risk": float(risk.mean()) if len(risk) else None,
-        "expected_to_leave": metrics.expected_to_leave(risk).plain(),
+        "expected_to_leave": estimated.expected.plain(),
         "value": float(np.nansum(value)) if columns.value else None,
-        "value_at_risk": at_risk,
+        "value_at_risk": estimated.value_at_risk.plain() if columns.value else None,
+        "estimate": estimated.plain(),
         "list": {
             "clients": len(listed),
             "mean_risk": float(listed["risk"].mean()) if len(listed) else None,
@@ -149,13 +167,14 @@ def assess_clients(config: Config) -> Assessment:
     said = explain(model, current, release.training["typical"])
     doubts = confidence.doubts(model, current, release.training)
     ranked = assess(current, models.predict(model, current), said, doubts, columns)
+    estimated = estimate(ranked, release, columns, config.contact_capacity)
     listed = contacts.choose(ranked, config.contact_capacity, config.contact_order)
     listed = contacts.since_last_list(listed, _last_ranks(config))[list(LIST_COLUMNS)]
     record = {
         "inputs": inputs,
         "assessed_at": disk.utc_now(),
         "release": release.id,
-        **sum_up(ranked, listed, columns),
+        **sum_up(ranked, listed, estimated, columns),
     }
     files = {config.risk_scores: _csv(ranked), config.contact_list: _csv(listed)}
     return _result(disk.commit(config.assessment_record, files, record), fresh=False)

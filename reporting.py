@@ -256,7 +256,8 @@ def drift_section(facts: Facts, png: Pictures) -> Story:
     note = pages.note(
         "Look: the shift is real and may be worth a question. Act: it is large enough to change "
         "decisions. q: how often chance alone makes such a shift, corrected for the number of "
-        "columns looked at."
+        "columns looked at. Model goes by: the share of its reasons that come from a column; one that "
+        "it hardly goes by moves no decision."
     )
     story += [pages.picture(png["drift"]), Spacer(0, 6), CondPageBreak(45 * mm)]
     return [*story, pages.drift_table(found["columns"]), note]

@@ -237,7 +237,7 @@ def _learn(
         "versions": modelfile.versions(),
     }
     reference = usable.loc[age == RECENT, [*features, columns.outcome]]
-    reference = reference.assign(**{drift.SCORE: learned.risk})
+    reference = reference.assign(**{drift.SCORE: learned.usual})
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
     # Under other versions of the libraries the model has to give these risks again.
     record["probe"] = models.predict(model, reference.iloc[:PROBE_ROWS]).tolist()

@@ -22,7 +22,7 @@ from attrition.errors import AttritionError, Damaged
 Rows = list[dict[str, Any]]
 
 KEEP = 10_000
-VERSION = 1
+VERSION = 2
 BUSY_S = 30
 # What is wrong with the machine for now, not with the file.
 PASSING = ("BUSY", "LOCKED", "FULL", "IOERR", "READONLY", "CANTOPEN", "NOMEM", "PERM", "PROTOCOL")
@@ -63,9 +63,15 @@ TABLES = {
     "deployments": Table(
         'at TEXT, made TEXT, action TEXT, "release" TEXT, reason TEXT', "made", "at"
     ),
+    "estimates": Table(
+        'at TEXT, made TEXT, "release" TEXT, figure TEXT, "rows" INTEGER, estimated REAL, low REAL, '
+        "high REAL, realised REAL",
+        "made, figure",
+        "at",
+    ),
     "generations": Table("generation INTEGER, seal TEXT, at TEXT", "generation", "at"),
 }
-SEAL = "row_seal"
+SEAL, SEALED_SINCE = "row_seal", 1
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -171,8 +177,11 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 _check_whole(connection, path)
-                if _check_version(connection, path) < VERSION:
+                version = _check_version(connection, path)
+                if version < SEALED_SINCE:
                     _renew(connection)
+                elif version < VERSION:
+                    _create(connection)
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
@@ -341,6 +350,11 @@ def read_missing(path: Path, limit: int = 2000) -> Rows:
 def read_drift(path: Path, limit: int = 2000) -> Rows:
     """at, column, psi, p_value, verdict of the current clients."""
     return _read(path, "drift", limit)
+
+
+def read_estimates(path: Path, limit: int = 200) -> Rows:
+    """at, release, figure, rows, estimated, low, high, realised: what was estimated and what became."""
+    return _read(path, "estimates", limit)
 
 
 def read_deployments(path: Path, limit: int = 200) -> Rows:

@@ -336,18 +336,3 @@ def gain(outcome: Vector, risk: Vector, points: int = 101) -> dict[str, list[flo
     found = np.append(0, np.cumsum(outcome[np.argsort(-risk, kind="stable")])) / m
     kept = np.unique(np.linspace(0, n, points).round().astype(int))
     return {"share_contacted": (kept / n).tolist(), "share_found": found[kept].tolist()}
-
-
-def expected_to_leave(risk: Vector) -> Interval:
-    """Expected number who leave; the interval is that of the Poisson-binomial count."""
-    expected = float(risk.sum())
-    error = Z95 * float(np.sqrt(np.sum(risk * (1 - risk))))
-    return Interval(expected, max(0.0, expected - error), min(float(len(risk)), expected + error))
-
-
-def value_at_risk(risk: Vector, value: Vector) -> Interval:
-    """Expected value of those who leave, in the unit of `value`; a missing value counts nothing."""
-    value = np.nan_to_num(value)
-    expected = float(np.sum(risk * value))
-    error = Z95 * float(np.sqrt(np.sum(risk * (1 - risk) * value**2)))
-    return Interval(expected, max(0.0, expected - error), min(float(value.sum()), expected + error))

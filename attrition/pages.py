@@ -341,6 +341,7 @@ def drift_table(columns: Iterable[Row]) -> Flowable:
     rows = [
         [
             names.get(row["kind"]) or words.shorten(row["column"], NAME_WIDTH),
+            words.percent(row["weight"]) if words.is_known(row.get("weight")) else words.DASH,
             words.decimal(row["psi"]) if words.is_known(row["psi"]) else words.DASH,
             words.chance(row["q_value"]),
             _percentage(row["reference_missing_pct"]),
@@ -350,9 +351,9 @@ def drift_table(columns: Iterable[Row]) -> Flowable:
         ]
         for row in sorted(columns, key=lambda row: -(row["psi"] or 0.0))
     ]
-    titles = {"column": 56, "shift (PSI)": 19, "chance (q)": 19}
-    titles |= {"missing then": 20, "missing now": 20, "new levels": 18, "": 22}
-    return table(titles, rows, numbers=range(1, 6))
+    titles = {"column": 44, "model goes by": 21, "shift (PSI)": 19, "chance (q)": 17}
+    titles |= {"missing then": 19, "missing now": 19, "new levels": 17, "": 18}
+    return table(titles, rows, numbers=range(1, 7))
 
 
 def duration_table(timings: Mapping[str, Any]) -> Flowable:

@@ -63,7 +63,8 @@ class Tried:
 class Learned:
     """A model, and all that was weighed to come to it.
 
-    risk: (n,) cross-validated and calibrated risk of the judged rows.
+    risk: (n,) cross-validated risk of the judged rows, each by a calibration that never saw it; usual:
+    the same by the model's own, which is what its risks of other rows are like.
     """
 
     model: Model
@@ -72,6 +73,7 @@ class Learned:
     why: str
     calibrations: dict[str, float]
     risk: Vector
+    usual: Vector
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def learn(table: Table) -> Learned:
     scale, losses = calibration.choose(score, outcome, judged[0])
     model = fit_model(table, chosen, scale)
     risk = metrics.expit(calibration.cross_calibrate(scale.kind, score, outcome, judged[0]))
-    return Learned(model, chosen, tuple(tried), why, losses, risk)
+    usual = metrics.expit(scale.apply(score))
+    return Learned(model, chosen, tuple(tried), why, losses, risk, usual)
 
 
 def split(table: Table, repeat: int) -> Folds:

@@ -6,7 +6,7 @@ import pytest
 
 import assessment
 import ingestion
-from attrition import disk, models, releases, schema, sources
+from attrition import disk, estimates, models, releases, schema, sources
 from attrition.config import Columns, Numeric
 from attrition.errors import Damaged, NoModel
 from tests.conftest import make_rows, run_whole, write_config
@@ -200,7 +200,8 @@ def test_value_at_risk_is_risk_times_value():
 
 def test_the_portfolio_counts_a_missing_value_as_nothing():
     ranked = assessment.assess(valued(), np.array([0.9, 0.8, 0.1]), [""] * 3, [[]] * 3, VALUED)
-    found = assessment.sum_up(ranked, ranked.head(1), VALUED)
+    estimated = estimates.estimate(ranked["risk"].to_numpy(), value=ranked["value"].to_numpy())
+    found = assessment.sum_up(ranked, ranked.head(1), estimated, VALUED)
     assert found["value"] == 1010
     assert found["value_at_risk"]["value"] == pytest.approx(109)
     assert found["list"]["value_at_risk"] == pytest.approx(9)

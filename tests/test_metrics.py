@@ -219,20 +219,3 @@ def test_gain_of_a_perfect_order_finds_all_at_the_base_rate():
 @pytest.mark.parametrize("curve", [metrics.gain, metrics.roc_curve])
 def test_curves_are_empty_where_nobody_left(curve):
     assert not any(curve(np.zeros(3), np.linspace(0, 1, 3)).values())
-
-
-def test_expected_to_leave_is_the_sum_of_risks():
-    found = metrics.expected_to_leave(np.full(100, 0.2))
-    assert found.value == pytest.approx(20)
-    assert found.high - found.value == pytest.approx(metrics.Z95 * 4)
-
-
-def test_expected_to_leave_stays_within_nobody_and_everybody():
-    found = metrics.expected_to_leave(np.array([0.5]))
-    assert (found.low, found.high) == (0.0, 1.0)
-
-
-def test_value_at_risk_counts_a_missing_value_as_nothing():
-    found = metrics.value_at_risk(np.array([0.5, 0.5, 1.0]), np.array([100.0, np.nan, 10.0]))
-    assert found.value == 60
-    assert found.high <= 110

@@ -61,6 +61,7 @@ def drifted(columns):
                 "missing_pct": 2.0,
                 "reference_missing_pct": 1.5,
                 "unseen_pct": None,
+                "weight": None if i == 0 else 0.1,
                 "verdict": "act" if psi >= 0.1 else "look" if psi >= 0.02 else "stable",
             }
             for i, (name, psi) in enumerate(columns.items())
@@ -538,7 +539,7 @@ def test_report_tells_what_the_other_steps_found(tmp_path):
         "22,000 rows of 10,000 clients from 14 sources",
         "manufacturing 21 %",
         "No. Input has moved: open_tickets (10,000 rows).",
-        "open_tickets 0.140 0.310 1.5 % 2.0 % – act",
+        "open_tickets 10 % 0.140 0.310 1.5 % 2.0 % – act",
         "training 8 1 min 15 s 1 min 15 s 8 % longer than in October",
         "1 of 3 packages behind the latest",
         "flask 3.1.3 3.1.3 3.2.0 behind",

@@ -33,7 +33,7 @@ from attrition import (
 )
 from attrition.config import Columns, Config
 from attrition.errors import Damaged
-from attrition.estimates import Estimate
+from attrition.estimates import Estimate, SecondOpinion
 from attrition.models import Model
 from attrition.releases import Release
 
@@ -107,16 +107,21 @@ def assess(
     return contacts.rank(found)[list(SCORE_COLUMNS)]
 
 
-def estimate(ranked: pd.DataFrame, release: Release, columns: Columns, capacity: int) -> Estimate:
-    """Estimate what will become of the clients, and how well the model does on them."""
+def estimate(
+    current: pd.DataFrame, risk: metrics.Vector, release: Release, columns: Columns, capacity: int
+) -> tuple[Estimate, SecondOpinion]:
+    """Estimate what will become of the clients, and how well the model does on them; ask again on that
+    part of the rows the model was judged on that is like them."""
     reference = releases.read_reference(release)
-    return estimates.estimate(
-        ranked["risk"].to_numpy(),
-        reference_risk=reference[drift.SCORE].to_numpy(),
-        reference_outcome=reference[columns.outcome].to_numpy(dtype="float64"),
-        value=ranked["value"].to_numpy(dtype="float64") if columns.value else None,
-        capacity=capacity,
-    )
+    features = release.training["features"]
+    weighing = estimates.weigh(reference, current, features["numeric"], features["categorical"])
+    given: dict[str, Any] = {
+        "reference_risk": reference[drift.SCORE].to_numpy(),
+        "reference_outcome": reference[columns.outcome].to_numpy(dtype="float64"),
+        "value": current[columns.value].to_numpy(dtype="float64") if columns.value else None,
+        "capacity": capacity,
+    }
+    return estimates.estimate(risk, **given), estimates.second_opinion(risk, weighing, **given)
 
 
 def sum_up(
@@ -132,7 +137,6 @@ def sum_up(
         "expected_to_leave": estimated.expected.plain(),
         "value": float(np.nansum(value)) if columns.value else None,
         "value_at_risk": estimated.value_at_risk.plain() if columns.value else None,
-        "estimate": estimated.plain(),
         "list": {
             "clients": len(listed),
             "mean_risk": float(listed["risk"].mean()) if len(listed) else None,
@@ -166,8 +170,9 @@ def assess_clients(config: Config) -> Assessment:
     model = releases.load_model(release)
     said = explain(model, current, release.training["typical"])
     doubts = confidence.doubts(model, current, release.training)
-    ranked = assess(current, models.predict(model, current), said, doubts, columns)
-    estimated = estimate(ranked, release, columns, config.contact_capacity)
+    risk = models.predict(model, current)
+    estimated, again = estimate(current, risk, release, columns, config.contact_capacity)
+    ranked = assess(current, risk, said, doubts, columns)
     listed = contacts.choose(ranked, config.contact_capacity, config.contact_order)
     listed = contacts.since_last_list(listed, _last_ranks(config))[list(LIST_COLUMNS)]
     record = {
@@ -175,6 +180,8 @@ def assess_clients(config: Config) -> Assessment:
         "assessed_at": disk.utc_now(),
         "release": release.id,
         **sum_up(ranked, listed, estimated, columns),
+        "estimate": estimated.plain(),
+        "second_opinion": again.plain(),
     }
     files = {config.risk_scores: _csv(ranked), config.contact_list: _csv(listed)}
     return _result(disk.commit(config.assessment_record, files, record), fresh=False)

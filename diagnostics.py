@@ -9,7 +9,7 @@ Run:    python diagnostics.py [--config PATH] [--verify]
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from attrition import (
     dependencies,
     disk,
     drift,
+    estimates,
     gate,
     history,
     metrics,
@@ -33,7 +34,8 @@ from attrition import (
 )
 from attrition.config import Columns, Config
 from attrition.errors import Damaged, NoModel
-from attrition.metrics import Interval
+from attrition.estimates import Check
+from attrition.metrics import Interval, Vector
 from attrition.releases import Release
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
@@ -165,6 +167,7 @@ def monitor_model(config: Config) -> Monitoring:
     columns = config.columns
     rows = sources.read_rows(config.final_data, columns)
     labelled = rows[rows[columns.outcome].notna()]
+    checks: Sequence[Check] = ()
     try:
         champion = releases.read_for(config.production_folder, config.columns)
     except NoModel:
@@ -178,7 +181,7 @@ def monitor_model(config: Config) -> Monitoring:
         new_labelled = 0
     else:
         settled = _settled(config, champion)
-        truth, look, new_labelled = _look(config, champion, rows, settled)
+        truth, look, new_labelled, checks = _look(config, champion, rows, settled)
     last = _last_attempt(config, champion)
     triggers = gate.find_triggers(
         has_model=champion is not None,
@@ -197,7 +200,9 @@ def monitor_model(config: Config) -> Monitoring:
         "reason": reason,
         "truth": truth.plain(),
         "input": look.plain(),
+        "estimator": [check.plain() for check in checks],
     }
+    history.save(config.history, "estimates", _history_rows(record, len(checks) and truth.rows))
     files: dict[Path, disk.Content] = {config.settled_rows: disk.arrays_bytes(**settled)}
     return _monitoring(disk.commit(config.monitoring_record, files, record), fresh=False)
 
@@ -220,17 +225,24 @@ def _settled(config: Config, champion: Release) -> dict[str, np.ndarray]:
 
 def _look(
     config: Config, champion: Release, rows: pd.DataFrame, settled: dict[str, np.ndarray]
-) -> tuple[drift.Truth, drift.Look, int]:
-    """Judge the rows that are not settled; settle those found in order, in place."""
+) -> tuple[drift.Truth, drift.Look, int, Sequence[Check]]:
+    """Judge the rows that are not settled; settle those found in order, in place.
+
+    What would have been estimated of them without their outcomes is held against these, too.
+    """
     columns = config.columns
     model = releases.load_model(champion)
     labelled = rows[rows[columns.outcome].notna()]
     ids = schema.row_ids(labelled, columns, with_outcome=True)
     new = labelled[~np.isin(ids, settled["labelled"])]
     outcome = new[columns.outcome].to_numpy(dtype="float64")
+    risk = models.predict(model, new)
+    checks: Sequence[Check] = ()
+    if len(new) >= estimates.LEAST_ROWS:
+        checks = _check_estimate(config, champion, new, risk, outcome)
     truth = drift.check_truth(
         outcome,
-        models.predict(model, new),
+        risk,
         _reference_auc(champion),
         left_in_training=champion.training["left"],
     )
@@ -240,7 +252,33 @@ def _look(
     look = compare_input(champion, model, rows[~np.isin(ids, settled["inputs"])])
     if look.verdict == "stable" and look.rows >= POOL_ROWS:
         settled["inputs"] = np.union1d(settled["inputs"], ids)
-    return truth, look, len(new)
+    return truth, look, len(new), checks
+
+
+def _check_estimate(
+    config: Config, champion: Release, new: pd.DataFrame, risk: Vector, outcome: Vector
+) -> Sequence[Check]:
+    columns = config.columns
+    reference = releases.read_reference(champion)
+    value = new[columns.value].to_numpy(dtype="float64") if columns.value else None
+    estimated = estimates.estimate(
+        risk,
+        reference_risk=reference[drift.SCORE].to_numpy(),
+        reference_outcome=reference[columns.outcome].to_numpy(dtype="float64"),
+        value=value,
+        capacity=config.contact_capacity,
+    )
+    return estimates.check(estimated, outcome, risk, value)
+
+
+def _history_rows(record: disk.Record, rows: int) -> list[dict[str, Any]]:
+    made = disk.sha256_bytes(disk.encode(record["inputs"]))
+    kept = ("figure", "estimated", "low", "high", "realised")
+    return [
+        {"at": record["checked_at"], "made": made, "release": record["release"], "rows": rows}
+        | {key: check[key] for key in kept}
+        for check in record["estimator"]
+    ]
 
 
 def _reference_auc(champion: Release) -> Interval:

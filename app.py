@@ -100,9 +100,14 @@ def summarystats() -> Record:
 
 @views.get("/diagnostics")
 def diagnostics() -> Record:
-    """Say whether anything has moved, how long the steps take, and which packages are outdated."""
+    """Say whether anything has moved, what is estimated while outcomes are not known, how long the
+    steps take, and which packages are outdated."""
     left_out = {"columns", "inputs", "outputs", "seal"}
-    return {key: value for key, value in diagnosed().items() if key not in left_out}
+    found = {key: value for key, value in diagnosed().items() if key not in left_out}
+    assessed = (
+        optional(state().shelf.record, state().config.assessment_record, "assessment.py") or {}
+    )
+    return found | {key: assessed.get(key) for key in ("estimate", "second_opinion")}
 
 
 def diagnosed() -> Record:

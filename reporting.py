@@ -180,7 +180,7 @@ def model_section(facts: Facts, png: Pictures) -> Story:
         story += pages.titled("Candidates", pages.candidate_table(model["candidates"]))
     if any((model.get("importance") or {}).values()):
         story.append(importance(png))
-    story += scores(facts) + duel(facts)
+    story += scores(facts) + estimated(facts) + duel(facts)
     if more := facts.warnings[WARNINGS_SHOWN:]:
         story += pages.titled("Further warnings", *(pages.small(text, lead="!") for text in more))
     if curves := facts.score.get("curves"):
@@ -205,6 +205,26 @@ def scores(facts: Facts) -> Story:
         return pages.titled("Scores", pages.paragraph("The model was not scored on any outcome."))
     made = pages.score_table(scored, facts.capacity)
     return pages.titled("Scores on outcomes that it had not learned from", *made)
+
+
+def estimated(facts: Facts) -> Story:
+    """Set what is estimated of today's clients, and how right such estimates were once outcomes came."""
+    now = facts.assessment.get("estimate")
+    if not now:
+        return []
+    again = facts.assessment["second_opinion"]
+    opinion = f"A second opinion: {words.finished(again['reason'])}"
+    made: Story = [
+        pages.paragraph(words.finished(now["sentence"])),
+        pages.estimate_table(now, again["estimate"]),
+        pages.small(opinion),
+    ]
+    made += [pages.small(warning, lead="!") for warning in now["warnings"]]
+    if facts.estimates:
+        made += [Spacer(0, 4), pages.kept_table(facts.estimates)]
+    else:
+        made.append(pages.small("No estimate could be held against outcomes yet."))
+    return pages.titled("Estimated, while the outcomes are not known", *made)
 
 
 def duel(facts: Facts) -> Story:

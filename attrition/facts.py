@@ -30,6 +30,7 @@ class Facts:
     contacts: Sequence[Row] = ()
     scores: Sequence[Row] = ()
     missing: Sequence[Row] = ()
+    estimates: Sequence[Row] = ()
     deployments: Sequence[Row] = ()
     runs: Sequence[Row] = ()
     worked_runs: Sequence[Row] = ()
@@ -108,6 +109,7 @@ def read_facts(config: Config, held: Sequence[str] | None = None) -> Facts:
         contacts=read_contacts(config.contact_list),
         scores=history.read_scores(config.history),
         missing=history.read_missing(config.history),
+        estimates=history.read_estimates(config.history),
         deployments=history.read_deployments(config.history),
         runs=history.read_runs(config.history, health.RUNS_READ),
         worked_runs=history.read_worked_runs(config.history),

@@ -281,6 +281,45 @@ def score_table(scored: Mapping[str, tuple[Row, Row]], capacity: int) -> Story:
     return [table(columns, rows, numbers=range(1, len(columns))), note(said)]
 
 
+def estimate_table(estimate: Row, again: Row | None) -> Flowable:
+    """Set what is estimated of clients without an outcome, and the second opinion beside it."""
+    opinions = [estimate, *([again] if again else [])]
+    rows = [
+        [name, *(words.with_interval(one[figure], say, "–") for one in opinions)]
+        for figure, (name, say) in words.ESTIMATED.items()
+        if words.is_known(estimate[figure])
+    ]
+    titles = ["figure", "estimated", "second opinion"][: 1 + len(opinions)]
+    columns = {"figure": 60.0, **dict.fromkeys(titles[1:], 114 / len(opinions))}
+    return table(columns, rows, numbers=range(1, len(columns)))
+
+
+def kept_table(kept: Iterable[Row]) -> Flowable:
+    """Set how right earlier estimates were: a row a figure, of all batches whose outcomes have come."""
+    rows = []
+    for figure, (name, say) in words.ESTIMATED.items():
+        found = [row for row in kept if row["figure"] == figure]
+        if not found:
+            continue
+        errors = [abs(row["estimated"] - row["realised"]) for row in found]
+        inside = sum(row["low"] <= row["realised"] <= row["high"] for row in found)
+        last = found[-1]
+        ends = f"{say(last['low'])} – {say(last['high'])}"
+        rows.append(
+            [
+                name,
+                words.count(len(found)),
+                say(statistics.fmean(errors)),
+                f"{inside} of {len(found)}",
+                f"{say(last['estimated'])} [{ends}]",
+                say(last["realised"]),
+            ]
+        )
+    columns = {"estimate that met its outcomes": 48, "batches": 16, "mean error": 22}
+    columns |= {"inside the interval": 28, "last estimate": 40, "what became": 20}
+    return table(columns, rows, numbers=range(1, 6))
+
+
 def duel_table(duel: Row) -> Story:
     """Set by how much the challenger differs from the champion on the same rows."""
     p = f"p = {words.chance(duel['p_value'])}".replace("= <", "<")

@@ -215,6 +215,13 @@ SETS = {
     "since": "outcomes since the model before (cross-validated)",
 }
 HUNDREDTHS = partial(decimal, digits=2)
+ESTIMATED: dict[str, tuple[str, Say]] = {
+    "expected": ("clients who leave", count),
+    "rate": ("share who leave", percent),
+    "value_at_risk": ("value at risk", amount),
+    "roc_auc": ("ROC AUC", HUNDREDTHS),
+    "precision": ("share who leave among the first on the list", percent),
+}
 MEASURES: dict[str, tuple[str, Say]] = {
     "roc_auc": ("ROC AUC: order of the risks: 0.5 is chance, 1 is perfect", HUNDREDTHS),
     "pr_auc": ("PR AUC: precision, averaged over all cut-offs", HUNDREDTHS),

@@ -210,6 +210,16 @@ def rich_records():
             "value_at_risk": interval(4_251_234.0, 310_000.0),
             "list": {"clients": 100, "mean_risk": 0.71, "expected_to_leave": 71.2}
             | {"value_at_risk": 812_345.0},
+            "estimate": {
+                "sentence": "about 1,234 of 10,000 clients will leave; no outcome is known yet",
+                "warnings": [],
+                "expected": interval(1_234.4, 62.0),
+                "rate": interval(0.123, 0.006),
+                "value_at_risk": interval(4_251_234.0, 310_000.0),
+                "roc_auc": interval(0.81, 0.02),
+                "precision": interval(0.71, 0.08),
+            },
+            "second_opinion": {"estimate": None, "reason": "none needed: the clients are alike"},
             "risk_histogram": {
                 "edges": np.linspace(0, 1, 21).tolist(),
                 "counts": np.histogram(rng.beta(1.2, 7, 10_000), np.linspace(0, 1, 21))[0].tolist(),
@@ -284,7 +294,13 @@ def rich_history(months=11):
         | {"reason": "new rows"}
         for i, at in enumerate(stamps)
     ]
-    return {"scores": scores, "missing": missing, "deployments": deployments, "runs": runs}
+    kept = [
+        {"at": at, "made": f"e{i}", "release": "r", "figure": "roc_auc", "rows": 500}
+        | {"estimated": 0.8, "low": 0.77, "high": 0.83, "realised": 0.8 + 0.02 * (i % 3)}
+        for i, at in enumerate(stamps)
+    ]
+    found = {"scores": scores, "missing": missing, "deployments": deployments, "runs": runs}
+    return found | {"estimates": kept}
 
 
 def write_project(folder, records=None, contacts=(), past=None, **settings):
@@ -536,6 +552,9 @@ def test_report_tells_what_the_other_steps_found(tmp_path):
         "0.82 (0.79–0.84)",
         "+0.012 (+0.007 to +0.017)",
         "p < 0.001",
+        "About 1,234 of 10,000 clients will leave; no outcome is known yet.",
+        "A second opinion: None needed: the clients are alike.",
+        "ROC AUC 11 0.02 8 of 11 0.80 [0.77 – 0.83] 0.82",
         "22,000 rows of 10,000 clients from 14 sources",
         "manufacturing 21 %",
         "No. Input has moved: open_tickets (10,000 rows).",
@@ -725,4 +744,4 @@ def test_script_runs_from_a_foreign_folder(tmp_path):
     config = rich_project(tmp_path)
     command = [sys.executable, ROOT / "reporting.py", "--config", config.file]
     ran = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
-    assert ran.stdout == "report.pdf: 5 pages, 9 figures, 100 clients to contact\n"
+    assert ran.stdout == "report.pdf: 6 pages, 9 figures, 100 clients to contact\n"

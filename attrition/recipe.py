@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from attrition import calibration, metrics, models
@@ -108,7 +109,15 @@ def group_rows(rows: pd.DataFrame, client: str, features: Sequence[str]) -> NDAr
 
 
 def learn(table: Table) -> Learned:
-    """Try, choose, calibrate, and fit the chosen model on all rows."""
+    """Try, choose, calibrate, and fit the chosen model on all rows.
+
+    On one thread: for sums as short as these, more of them only wait for each other.
+    """
+    with threadpool_limits(1):
+        return _learn(table)
+
+
+def _learn(table: Table) -> Learned:
     repeats = 1 if len(table.rows) > MANY_ROWS else REPEATS
     folds = [split(table, repeat) for repeat in range(repeats)]
     tried = try_candidates(_coded(table), folds)

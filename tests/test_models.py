@@ -146,6 +146,32 @@ def test_every_encoded_column_is_known_by_its_feature():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scale", [1e-300, 1e-12, 1e12])
+def test_the_unit_of_a_number_is_no_trouble(kind, scale):
+    rows, outcome = table(100)
+    rows["size"] = np.random.default_rng(0).normal(size=100) * scale
+    assert np.isfinite(models.predict(fitted(kind, rows, outcome), rows)).all()
+
+
+def test_twelve_columns_that_are_constant_in_a_fold_are_no_trouble():
+    rows, outcome = table(100)
+    more = [f"k{i}" for i in range(12)]
+    rows = rows.assign(**dict.fromkeys(more, 3.0))
+    part = models.build(models.SCORECARD, [*NUMERIC, *more], CATEGORICAL, rows)
+    models.fit(part, rows, outcome, np.ones(100))
+    assert np.isfinite(models.predict(Model((part,)), rows)).all()
+
+
+def test_equal_weights_are_none():
+    rows, outcome = table()
+    once, thrice = (
+        models.fit(models.build(models.BOOSTING, NUMERIC, CATEGORICAL, rows), rows, outcome, weight)
+        for weight in (np.ones(400), np.full(400, 3.0))
+    )
+    np.testing.assert_array_equal(models.score_part(once, rows), models.score_part(thrice, rows))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_column_a_feature_goes_into_trees_whatever_its_levels(kind):
     rows, outcome = table(600)
     rows = rows.assign(industry=[f"i{i % 50}" for i in range(600)])

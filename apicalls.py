@@ -132,7 +132,7 @@ def _told(response: requests.Response) -> tuple[str, Any]:
         except requests.JSONDecodeError:
             return "not the JSON that it says", None
         return readable(value), value
-    if kind == "text/csv":
+    if kind in ("text/csv", "text/markdown"):
         return response.content.decode("utf-8", "replace"), None
     digest = disk.sha256_bytes(response.content)
     return f"{kind}, {len(response.content):,} bytes, sha256 {digest[:16]}", None
@@ -157,6 +157,7 @@ def call_all(ask: Caller, datafiles: list[str]) -> Iterator[Call]:
         yield ask.ask("/prediction", {"datafile": name})
     yield ask.ask("/contactlist.csv")
     yield ask.ask("/report.pdf")
+    yield ask.ask("/modelcard.md")
     unknown = ask.ask("/figures/-.png")
     for name in (unknown.value or {}).get("figures", []):
         yield ask.ask(f"/figures/{name}.png")

@@ -40,8 +40,6 @@ WEB = Path(__file__).resolve().parent / "attrition" / "web"
 DEFAULT_LIMIT, MAX_LIMIT = 50, 1_000
 WORKERS = 2
 
-LIST_TEXTS = ("client", "manager", "reasons")
-
 
 # ---- the endpoints
 
@@ -189,7 +187,7 @@ def latest_features(name: str) -> Record:
 @views.get("/contactlist.csv")
 def contact_list() -> Response:
     """Hand out the contact list for a spreadsheet."""
-    response = Response(answers.defuse(contact_rows(), LIST_TEXTS), mimetype="text/csv")
+    response = Response(answers.defuse(contact_rows(), answers.LIST_TEXTS), mimetype="text/csv")
     response.headers["Content-Disposition"] = "attachment; filename=contactlist.csv"
     return response
 
@@ -200,6 +198,15 @@ def report() -> Response:
     response = Response(reported(state().config.report), mimetype="application/pdf")
     response.headers["Content-Disposition"] = "attachment; filename=report.pdf"
     return response
+
+
+@views.get("/modelcard.md")
+def model_card() -> Response:
+    """Hand out the model card of the release in production."""
+    release, _ = state().production.get()
+    if release.card is None:
+        raise ApiError(404, "no_model_card", "the model in production is older than model cards")
+    return Response(release.card, mimetype="text/markdown")
 
 
 @views.get("/figures/<name>.png")
@@ -273,7 +280,8 @@ def show_dashboard() -> str:
     monitoring = tell(shelf.record, config.monitoring_record, "fullprocess.py")
     assessment = tell(shelf.record, config.assessment_record, "assessment.py")
     diagnosis = tell(shelf.record, config.diagnostics_record, "diagnostics.py") or {}
-    listed = dashboard.contacts(tell(contact_rows) or [])
+    rows = tell(contact_rows) or []
+    listed = dashboard.contacts(rows)
     names = tell(figure_names)
     manager = request.args.get("manager", "")
     chosen = [row for row in listed if manager in ("", row["manager"])]
@@ -291,10 +299,11 @@ def show_dashboard() -> str:
         numbers=dashboard.numbers(assessment, config.currency),
         assessed=f"as of {dashboard.ago(assessment['assessed_at'], now)}" if assessment else "",
         order=config.contact_order,
+        doubts=dashboard.doubts_of_all(rows),
         contacts=chosen[: dashboard.CONTACTS_SHOWN] if is_cut else chosen,
         listed=len(chosen),
         has_value=any(row["value_at_risk"] is not None for row in listed),
-        has_reasons=any(row["reasons"] for row in listed),
+        has_reasons=any(row["reasons"] or row["doubts"] for row in listed),
         has_moved=any(row["moved"] for row in listed),
         managers=sorted({row["manager"] for row in listed if row["manager"]}),
         manager=manager,

@@ -1,8 +1,8 @@
 """Step 5: assess every current client with the model in production, and write the contact list.
 
 Reads:  production_deployment/current, the current clients in ingesteddata/finaldata.csv
-Writes: reports/riskscores.csv (every current client, with reasons), contactlist.csv (the first
-        contact_capacity of them), assessment.json (the record)
+Writes: reports/riskscores.csv (every current client, with reasons, and why to read its risk with care),
+        contactlist.csv (the first contact_capacity of them), assessment.json (the record)
 Run:    python assessment.py [--config PATH]
 """
 
@@ -17,16 +17,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attrition import cli, contacts, disk, metrics, models, reasons, releases, schema, sources
+from attrition import (
+    cli,
+    confidence,
+    contacts,
+    disk,
+    metrics,
+    models,
+    reasons,
+    releases,
+    schema,
+    sources,
+)
 from attrition.config import Columns, Config
 from attrition.errors import Damaged
 from attrition.models import Model
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+SCORE_COLUMNS = (
+    *("client", "risk", "rank", "observed_at", "value", "value_at_risk", "manager"),
+    *("reasons", "low_confidence"),
+)
 LIST_COLUMNS = (
     *("rank", "client", "risk", "value", "value_at_risk", "manager"),
-    *("reasons", "previous_rank", "risk_change"),
+    *("reasons", "low_confidence", "previous_rank", "risk_change"),
 )
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
@@ -62,9 +77,16 @@ def explain(model: Model, current: pd.DataFrame, usual: Mapping[str, Any]) -> li
 
 
 def assess(
-    current: pd.DataFrame, risk: metrics.Vector, said: Sequence[str], columns: Columns
+    current: pd.DataFrame,
+    risk: metrics.Vector,
+    said: Sequence[str],
+    doubts: Sequence[Sequence[str]],
+    columns: Columns,
 ) -> pd.DataFrame:
-    """Return one line a client, ranked, with its reasons, and its value and manager where known."""
+    """Return one line a client, ranked, with its reasons, and its value and manager where known.
+
+    doubts: for each client why its risk is to be read with care
+    """
     value = current[columns.value].to_numpy() if columns.value else np.full(len(current), np.nan)
     found = pd.DataFrame(
         {
@@ -75,11 +97,10 @@ def assess(
             "value_at_risk": risk * value,
             "manager": current[columns.manager].to_numpy() if columns.manager else "",
             "reasons": said,
+            "low_confidence": ["; ".join(of_one) for of_one in doubts],
         }
     )
-    return contacts.rank(found)[
-        ["client", "risk", "rank", "observed_at", "value", "value_at_risk", "manager", "reasons"]
-    ]
+    return contacts.rank(found)[list(SCORE_COLUMNS)]
 
 
 def sum_up(ranked: pd.DataFrame, listed: pd.DataFrame, columns: Columns) -> dict[str, Any]:
@@ -126,7 +147,8 @@ def assess_clients(config: Config) -> Assessment:
     current = schema.current_clients(rows, columns)
     model = releases.load_model(release)
     said = explain(model, current, release.training["typical"])
-    ranked = assess(current, models.predict(model, current), said, columns)
+    doubts = confidence.doubts(model, current, release.training)
+    ranked = assess(current, models.predict(model, current), said, doubts, columns)
     listed = contacts.choose(ranked, config.contact_capacity, config.contact_order)
     listed = contacts.since_last_list(listed, _last_ranks(config))[list(LIST_COLUMNS)]
     record = {

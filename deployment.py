@@ -1,19 +1,22 @@
 """Step 4: deploy the candidate if the gate lets it through; list releases; roll back.
 
 Reads:  practicemodels/ (the candidate, its training.json and score.json)
-Writes: production_deployment/releases/<id>/, the pointer `current`, and the links that follow it;
-        practicemodels/decision.json (the record)
+Writes: production_deployment/releases/<id>/ with its modelcard.md, the pointer `current`, and the
+        links that follow it; practicemodels/decision.json (the record)
 Run:    python deployment.py [--config PATH] [--list | --rollback [RELEASE]]
 """
 
+import csv
+import io
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attrition import cli, damage, disk, gate, history, releases
+from attrition import card, cli, damage, disk, gate, history, releases
 from attrition.config import Config
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.gate import Comparison, Decision
@@ -42,8 +45,8 @@ class Deployment:
 # ---- compute
 
 
-def judge(score: disk.Record, degraded: bool, looks: int) -> Decision:
-    """Ask the gate, from what scoring wrote."""
+def judge(score: disk.Record, triggers: Sequence[str], looks: int) -> Decision:
+    """Ask the gate, from what scoring wrote and why the candidate was trained."""
     champion, found = score["champion"], score["comparison"]
     comparison = None
     if found is not None:
@@ -53,7 +56,8 @@ def judge(score: disk.Record, degraded: bool, looks: int) -> Decision:
         comparison,
         first=champion is None,
         identical=champion is not None and champion["sha256"] == score["candidate"]["sha256"],
-        degraded=degraded,
+        degraded="degraded" in triggers,
+        moved="input_moved" in triggers,
         looks=looks,
     )
 
@@ -139,9 +143,9 @@ def deploy_model(config: Config) -> Deployment:
     if wrong := disk.damaged_outputs(config.model_folder, training):
         raise Damaged(f"{config.model_folder}: {', '.join(wrong)} not as trained; run training.py")
     monitoring = disk.read_record(config.monitoring_record)
-    degraded = monitoring is not None and "degraded" in monitoring["triggers"]
+    triggers = monitoring["triggers"] if monitoring is not None else []
     looks = count_looks(history.read_deployments(config.history))
-    decision = judge(score, degraded, looks)
+    decision = judge(score, triggers, looks)
     record: disk.Record = {
         "inputs": asked,
         "decided_at": disk.utc_now(),
@@ -155,12 +159,14 @@ def deploy_model(config: Config) -> Deployment:
         "release": None,
     }
     if decision.promoted:
-        record["release"] = _release(config, training, record)
+        record["release"] = _release(config, training, score, record)
         releases.collect(config.production_folder)
     return _result(config, _keep(config, record), fresh=False)
 
 
-def _release(config: Config, training: disk.Record, decision: disk.Record) -> str:
+def _release(
+    config: Config, training: disk.Record, score: disk.Record, decision: disk.Record
+) -> str:
     """Write the release with all that is known of the model, then point production at it."""
     files = {
         name: (config.model_folder / name).read_bytes()
@@ -168,6 +174,9 @@ def _release(config: Config, training: disk.Record, decision: disk.Record) -> st
     }
     files |= {path.name: path.read_bytes() for path in (config.latest_score, config.ingested_files)}
     files[releases.DECISION] = disk.encode(disk.sealed(decision))
+    lines = list(csv.DictReader(io.StringIO(files[config.ingested_files.name].decode())))
+    told = card.write(releases.UNTOLD | training, score, decision, lines)
+    files[releases.CARD] = told.encode()
     manifest = {"deployed_at": decision["decided_at"], "model": decision["candidate"]}
     release_id = releases.create(config.production_folder, files, manifest)
     releases.activate(config.production_folder, release_id)

@@ -257,7 +257,14 @@ def compare_input(champion: Release, model: Any, batch: pd.DataFrame) -> drift.L
     reference = releases.read_reference(champion)
     batch = batch.assign(**{drift.SCORE: models.predict(model, batch)})
     features = champion.training["features"]
-    return drift.compare(reference, batch, features["numeric"], features["categorical"])
+    uses = champion.training["importance"] or {}
+    return drift.examine(
+        reference,
+        batch,
+        features["numeric"],
+        features["categorical"],
+        uses if any(uses.values()) else None,  # a base rate goes by nothing
+    )
 
 
 def _last_attempt(config: Config, champion: Release | None) -> gate.Attempt | None:

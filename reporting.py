@@ -152,6 +152,8 @@ def list_note(facts: Facts) -> str:
     new = sum(not row.get("previous_rank") for row in facts.contacts)
     if new < len(facts.contacts):
         said += f" {new:,} of {len(facts.contacts):,} were not on the last list."
+    if doubted := sum(bool(row.get("low_confidence")) for row in facts.contacts):
+        said += f" {doubted:,} risks are to be read with care: see low_confidence there."
     if any("□" in charts.drawable(row.get("client", "")) for row in facts.contacts[:LISTED]):
         said += " □ stands for a character that this report cannot show."
     return said
@@ -176,6 +178,8 @@ def model_section(facts: Facts, png: Pictures) -> Story:
     story: Story = [pages.section("The model"), *map(pages.paragraph, said)]
     if model.get("candidates"):
         story += pages.titled("Candidates", pages.candidate_table(model["candidates"]))
+    if any((model.get("importance") or {}).values()):
+        story.append(importance(png))
     story += scores(facts) + duel(facts)
     if more := facts.warnings[WARNINGS_SHOWN:]:
         story += pages.titled("Further warnings", *(pages.small(text, lead="!") for text in more))
@@ -184,14 +188,19 @@ def model_section(facts: Facts, png: Pictures) -> Story:
     return story
 
 
+def importance(png: Pictures) -> Flowable:
+    """Set how much the model goes by each column."""
+    said = (
+        "What a column adds to the log-odds of a client or takes from them, whichever it does, as a "
+        "mean over clients that the model learned from. It is what the model goes by, not what makes "
+        "clients leave."
+    )
+    return KeepTogether([Spacer(0, 6), pages.picture(png["importance"]), pages.note(said)])
+
+
 def scores(facts: Facts) -> Story:
     """Set the scores on every set of outcomes, and of the model before on the same rows."""
-    scored = {
-        f"{name}{whose}": (found, found[model])
-        for name, found in facts.sets.items()
-        for model, whose in (("candidate", ""), ("champion", ", the model before"))
-        if found[model]
-    }
+    scored = words.scored(facts.sets)
     if not scored:
         return pages.titled("Scores", pages.paragraph("The model was not scored on any outcome."))
     made = pages.score_table(scored, facts.capacity)
@@ -297,7 +306,8 @@ def draw_figures(facts: Facts) -> dict[str, Figure]:
     listed = now.get("list", {}).get("clients")
     risks = [words.finite(row["risk"]) for row in facts.contacts] if facts.order == "risk" else []
     # The curve is mostly made of the largest set, whose area stands for it.
-    largest: Row = max(facts.sets.values(), key=lambda found: found["rows"], default={})
+    drawn = [found for name in ("test", "unseen") if (found := (score.get("sets") or {}).get(name))]
+    largest: Row = max(drawn, key=lambda found: found["rows"], default={})
     area = (largest.get("candidate") or {}).get("roc_auc")
     return {
         "confusionmatrix": charts.confusion_matrix(
@@ -306,6 +316,7 @@ def draw_figures(facts: Facts) -> dict[str, Figure]:
         "roc": charts.roc(curves.get("roc"), area),
         "calibration": charts.calibration(curves.get("calibration")),
         "gain": charts.gain(curves.get("gain"), called=listed, clients=now.get("clients")),
+        "importance": charts.importance(facts.training.get("importance")),
         "score_over_time": charts.score_over_time(facts.scores, facts.deployments),
         "missing_over_time": charts.missing_over_time(facts.missing),
         "drift": charts.drift(facts.drift.get("columns")),

@@ -1,13 +1,14 @@
 """Step 3: score the candidate, and the champion beside it, on rows that neither has seen.
 
 Reads:  practicemodels/ (the candidate), production_deployment/current (the champion), testdata/*,
-        the rows of the held-out clients in ingesteddata/finaldata.csv
+        in ingesteddata/finaldata.csv the rows of the held-out clients and those newer than the champion
 Writes: practicemodels/latestscore.txt (F1 at threshold 0.5 on the test data), score.json (the record)
 Run:    python scoring.py [--config PATH]
 """
 
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,15 @@ from attrition import (
 from attrition.config import Config
 from attrition.errors import NoModel
 from attrition.metrics import Vector
+from attrition.models import Model
 from attrition.releases import Release
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 FEW_ROWS, FEW_LEFT = 100, 20
+
+# Outcomes, and the risks of candidate and champion: (n,) each.
+Risks = tuple[Vector, Vector, Vector | None]
 
 
 @dataclass(frozen=True)
@@ -114,14 +119,18 @@ def score_model(config: Config) -> Scores:
     if (record := disk.read_fresh(config.score_record, inputs)) is not None:
         return _result(record, fresh=True)
     candidate = modelfile.loads(config.candidate.read_bytes())
-    sets, warnings = _unseen_sets(config)
+    rows = sources.read_rows(config.final_data, config.columns)
+    labelled = rows[rows[config.columns.outcome].notna()]
+    sets, warnings = _unseen_sets(config, labelled)
     outcome_name = config.columns.outcome
-    risks: dict[str, tuple[Vector, Vector, Vector | None]] = {}
+    risks: dict[str, Risks] = {}
     model = releases.load_model(champion) if champion else None
-    for name, rows in sets.items():
-        outcome = rows[outcome_name].to_numpy(dtype="float64")
-        theirs = models.predict(model, rows) if model is not None else None
-        risks[name] = (outcome, models.predict(candidate, rows), theirs)
+    for name, unseen in sets.items():
+        outcome = unseen[outcome_name].to_numpy(dtype="float64")
+        theirs = models.predict(model, unseen) if model is not None else None
+        risks[name] = (outcome, models.predict(candidate, unseen), theirs)
+    if champion and model is not None and not _is_same_model(risks):
+        risks["since"] = _came_since(config, champion, model, labelled)
     capacity = config.contact_capacity
     scored = {name: score_set(*found, capacity) for name, found in risks.items() if len(found[0])}
     for name in ("test", "unseen"):
@@ -135,7 +144,7 @@ def score_model(config: Config) -> Scores:
         "champion": _told(champion),
         "capacity": capacity,
         "threshold": metrics.THRESHOLD,
-        "sets": {name: scored.get(name) for name in ("test", "unseen", "recent")},
+        "sets": {name: scored.get(name) for name in ("test", "unseen", "recent", "since")},
         "comparison": _compare(risks, capacity) if champion else None,
         "curves": draw_curves(*everything) if len(everything[0]) else None,
         "warnings": warnings,
@@ -161,15 +170,38 @@ def _told(champion: Release | None) -> dict[str, str] | None:
     return {"release": champion.id, "kind": kind, "sha256": champion.model_sha256}
 
 
-def _compare(
-    risks: dict[str, tuple[Vector, Vector, Vector | None]], capacity: int
-) -> dict[str, Any]:
+def _is_same_model(risks: Mapping[str, Risks]) -> bool:
+    return all(
+        champion is not None and np.array_equal(candidate, champion)
+        for _, candidate, champion in risks.values()
+    )
+
+
+def _came_since(config: Config, champion: Release, model: Model, labelled: pd.DataFrame) -> Risks:
+    """Return the rows that came since the champion was trained, as seen by neither model.
+
+    The candidate's risk is the cross-validated one: of models of its kind that had not learned from
+    the row, nor from another of its client. Where the truth moved, only rows from after that count.
+    """
+    known = disk.read_arrays(champion.folder / releases.KNOWN_ROWS)["labelled"]
+    arrays = disk.read_arrays(config.known_rows)
+    risk = pd.Series(arrays[releases.JUDGED_RISK], index=arrays[releases.JUDGED])
+    risk = risk[~np.isin(risk.index, np.concatenate([known, *releases.rows_before_change(config)]))]
+    ids = schema.row_ids(labelled, config.columns, with_outcome=True)
+    is_new = np.isin(ids, risk.index)
+    new = labelled[is_new]
+    outcome = new[config.columns.outcome].to_numpy(dtype="float64")
+    return outcome, risk[ids[is_new]].to_numpy(), models.predict(model, new)
+
+
+def _compare(risks: Mapping[str, Risks], capacity: int) -> dict[str, Any]:
     """Compare on the rows from after the change where the truth moved, on all unseen rows else."""
-    names = ["recent"] if "recent" in risks else ["test", "unseen"]
-    joined = [np.concatenate([risks[name][i] for name in names]) for i in range(3)]
-    name = "recent" if names == ["recent"] else "all_unseen"
+    names = ["recent", "since"] if "recent" in risks else ["test", "unseen", "since"]
+    joined = [np.concatenate([risks[name][i] for name in names if name in risks]) for i in range(3)]
     outcome, candidate, champion = joined
-    return gate.compare(name, outcome, candidate, champion, capacity).plain()
+    return gate.compare(
+        "recent" if "recent" in risks else "all_unseen", outcome, candidate, champion, capacity
+    ).plain()
 
 
 def hash_test_data(config: Config) -> dict[str, str]:
@@ -205,13 +237,13 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
     return schema.typed(rows, config.columns)
 
 
-def _unseen_sets(config: Config) -> tuple[dict[str, pd.DataFrame], list[str]]:
+def _unseen_sets(
+    config: Config, labelled: pd.DataFrame
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """Rows that neither model was trained on: the test data, the other rows of the held-out clients,
     and of all held-out ones, where the truth moved, those from after the change."""
     warnings: list[str] = []
     columns = config.columns
-    rows = sources.read_rows(config.final_data, columns)
-    labelled = rows[rows[columns.outcome].notna()]
     held_out = schema.held_out(labelled[columns.client_name], config.held_out_share)
     unseen = labelled[held_out]
     test = read_test_data(config, warnings)

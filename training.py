@@ -2,7 +2,7 @@
 
 Reads:  ingesteddata/finaldata.csv; production_deployment/monitoring.json (has the truth moved?)
 Writes: practicemodels/trainedmodel.skops, training.json (the record), reference.csv (the rows that
-        drift is held against), known_rows.npz (which rows were known)
+        drift is held against), known_rows.npz (which rows were known, and their cross-validated risks)
 Run:    python training.py [--config PATH] [--accept-leakage]
 """
 
@@ -21,11 +21,13 @@ import pandas as pd
 from attrition import (
     cells,
     cli,
+    confidence,
     disk,
     drift,
     metrics,
     modelfile,
     models,
+    reasons,
     recipe,
     releases,
     schema,
@@ -41,13 +43,13 @@ from attrition.signs import Sign
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 REFERENCE_ROWS = 10_000
+IMPORTANCE_ROWS = 2_000
 PROBE_ROWS = 200
 LEAST_ROWS, LEAST_LEFT = 50, 10
 NO_SIGNAL = (
     "no usable signal: nothing in these columns tells who leaves, so every client has the base rate as "
     "its risk; rank by value, and look for columns that know more"
 )
-FEW_ROWS, FEW_LEFT = 400, 100
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,10 @@ def warn_of_little(rows: int, left: int) -> list[str]:
             f"{rows} rows with {left} who left are too few to learn from; the risks are little more "
             f"than the base rate until there are {LEAST_ROWS} rows and {LEAST_LEFT} of each kind"
         ]
-    if rows < FEW_ROWS or min(left, rows - left) < FEW_LEFT:
+    if confidence.is_few(rows, left):
         return [
             f"{rows} rows with {left} who left are few; the risks are rough until there are "
-            f"{FEW_ROWS} rows and {FEW_LEFT} of each kind"
+            f"{confidence.FEW_ROWS} rows and {confidence.FEW_LEFT} of each kind"
         ]
     return []
 
@@ -151,7 +153,7 @@ def train_model(config: Config) -> Training:
             f"{config.final_data}: all {len(outcome)} clients to learn from {what}; training needs "
             "clients who left and clients who stayed"
         )
-    record, files = _learn(config, usable, outcome, age[~held_out])
+    record, files, judged = _learn(config, usable, outcome, age[~held_out])
     record |= {
         "inputs": inputs,
         "trained_at": disk.utc_now(),
@@ -167,6 +169,7 @@ def train_model(config: Config) -> Training:
         labelled=np.unique(ids),
         inputs=np.unique(schema.row_ids(labelled, columns, with_outcome=False)),
         before_change=np.unique(ids[age != RECENT]),
+        **judged,
     )
     return _result(disk.commit(config.training_record, files, record), fresh=False)
 
@@ -188,7 +191,7 @@ def find_age(config: Config, labelled: pd.DataFrame) -> np.ndarray:
 
 def _learn(
     config: Config, usable: pd.DataFrame, outcome: Vector, age: np.ndarray
-) -> tuple[disk.Record, dict[Path, disk.Content]]:
+) -> tuple[disk.Record, dict[Path, disk.Content], dict[str, np.ndarray]]:
     columns = config.columns
     features, dropped = usable_features(usable, columns)
     if not features:
@@ -209,8 +212,9 @@ def _learn(
     warnings = warn_of_little(len(usable), left)
     warnings += [f"{name} is left out: {reason}" for name, reason in dropped.items()]
     warnings += [sign.sentence for sign in found]
-    if chosen.name == models.BASE_RATE and left >= FEW_LEFT:
+    if chosen.name == models.BASE_RATE and left >= confidence.FEW_LEFT:
         warnings.append(NO_SIGNAL)
+    typical = models.typical(usable, numeric, categorical)
     missing = usable[features].isna() | (usable[features] == "")
     record = {
         "kind": chosen.name,
@@ -227,7 +231,8 @@ def _learn(
         "window": chosen.window,
         "warnings": warnings,
         "signs": [sign.plain() for sign in found],
-        "typical": models.typical(usable, numeric, categorical),
+        "typical": typical,
+        "ranges": confidence.ranges(usable, numeric),
         "missing_seen": [name for name in features if missing[name].any()],
         "versions": modelfile.versions(),
     }
@@ -236,9 +241,16 @@ def _learn(
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
     # Under other versions of the libraries the model has to give these risks again.
     record["probe"] = models.predict(model, reference.iloc[:PROBE_ROWS]).tolist()
+    record["reference_rows"] = len(reference)
+    some = reference.sample(min(len(reference), IMPORTANCE_ROWS), random_state=0)
+    record["importance"] = reasons.importance(model, some, typical)
     table = io.StringIO()
     reference.to_csv(table, index=False, lineterminator="\n")
-    return record, {config.candidate: data, config.reference: table.getvalue().encode()}
+    judged = {
+        releases.JUDGED: schema.row_ids(usable[age == RECENT], columns, with_outcome=True),
+        releases.JUDGED_RISK: learned.risk,
+    }
+    return record, {config.candidate: data, config.reference: table.getvalue().encode()}, judged
 
 
 def _told(candidate: Tried, is_chosen: bool) -> dict[str, Any]:

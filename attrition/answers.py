@@ -6,7 +6,7 @@ Pure: no path, no clock; whoever calls has read the files.
 import csv
 import io
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrition.metrics import THRESHOLD
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
+LIST_TEXTS = ("client", "manager", "reasons", "low_confidence")
+
 
 def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> list[Record]:
-    """Return the risk of each row, order kept, with what the model could not make sense of.
+    """Return the risk of each row, order kept, with why it is to be read with care.
 
     Raises: NotReady when the model was trained on other columns than config.json names now.
     """
-    from attrition import models
+    from attrition import confidence, models
 
     features = [name for names in release.training["features"].values() for name in names]
     if unnamed := [name for name in features if name not in rows]:
@@ -33,14 +35,7 @@ def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> 
             "names; run fullprocess.py",
             "other_columns",
         )
-    flags: list[list[str]] = [[] for _ in range(len(rows))]
-    missing = {name: (rows[name].isna() | (rows[name] == "")).to_numpy() for name in features}
-    unseen = models.unseen_levels(model, rows)
-    for name in features:
-        if name in unseen:
-            _flag(flags, unseen[name] & ~missing[name], f"unknown level of {name}")
-        if name not in release.training["missing_seen"]:
-            _flag(flags, missing[name], f"no value of {name}, which was never missing in training")
+    flags = confidence.doubts(model, rows, release.training)
     risks = models.predict(model, rows)
     return [
         {
@@ -51,12 +46,6 @@ def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> 
         }
         for i, (name, risk) in enumerate(zip(rows[client], risks, strict=True))
     ]
-
-
-def _flag(flags: list[list[str]], where: Iterable[bool], words: str) -> None:
-    for i, is_so in enumerate(where):
-        if is_so:
-            flags[i].append(words)
 
 
 def scoring(release: Release, decision: Record | None) -> Record:
@@ -85,7 +74,7 @@ def parse_risks(data: bytes) -> "pd.DataFrame":
     """Read the risk of every current client, the riskiest first."""
     import pandas as pd
 
-    text = dict.fromkeys(("client", "observed_at", "manager", "reasons"), str)
+    text = dict.fromkeys(LIST_TEXTS, str) | {"observed_at": str}
     table = pd.read_csv(
         io.BytesIO(data),
         dtype=text,
@@ -110,10 +99,10 @@ def plain(row: Mapping[Any, Any]) -> Record:
 
 
 def client(row: Mapping[Any, Any]) -> Record:
-    """Return a client's line of the risks with its reasons as a list."""
+    """Return a client's line of the risks with its reasons, and why to doubt them, as lists."""
     found = plain(row)
-    said = found.get("reasons")
-    return found | {"reasons": said.split("; ") if said else []}
+    said = {name: found.get(name) for name in ("reasons", "low_confidence")}
+    return found | {name: text.split("; ") if text else [] for name, text in said.items()}
 
 
 def defuse(table: list[dict[str, str]], columns: Collection[str]) -> bytes:

@@ -32,7 +32,9 @@ PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'"
 )
 # What a person opens in a browser, which can show the token as a password only.
-FOR_BROWSERS = frozenset({"show_dashboard", "static", "figure", "report", "contact_list"})
+FOR_BROWSERS = frozenset(
+    {"show_dashboard", "static", "figure", "report", "model_card", "contact_list"}
+)
 PARAMETERS = {
     "list_clients": {"limit", "offset", "manager", "min_risk"},
     "show_dashboard": {"manager", "show"},

@@ -31,7 +31,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from PIL import Image
 
 from attrition.drift import ACT_PSI, LOOK_PSI
-from attrition.words import decimal, finite, is_known, percent, shorten, with_interval
+from attrition.words import SETS, decimal, finite, is_known, percent, shorten, with_interval
 
 Row = Mapping[str, Any]
 Style = dict[str, Any]
@@ -44,8 +44,7 @@ SECONDS_A_DAY = 86_400
 STEPS = (1, 2, 5, 10)
 GUIDE: Style = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (4, 3))}
 
-SCORES_SHOWN, LINES_NAMED, COLUMNS_SHOWN = 60, 6, 40
-SETS = {"unseen": "unseen clients", "test": "test data", "recent": "recent outcomes"}
+SCORES_SHOWN, LINES_NAMED, COLUMNS_SHOWN, SHARES_SHOWN = 60, 6, 40, 15
 SERIES: tuple[Style, ...] = (
     {"color": ACCENT, "linestyle": "-", "marker": "o"},
     {"color": GREY, "linestyle": "--", "marker": "s"},
@@ -317,6 +316,36 @@ def gain(curve: Row | None, *, called: int | None = None, clients: int | None = 
         _write(axes, 0.97, 0.07, words, ha="right", va="bottom", linespacing=1.3)
     _shares(axes)
     _label(axes, "clients called, riskiest first", "of those who left, found")
+    return figure
+
+
+def importance(shares: Row | None) -> Figure:
+    """Draw how much each column moves the risks, the most on top; small ones are summed up.
+
+    shares: column -> its share of all that moves them
+    """
+    title = "What the model goes by"
+    if not shares:
+        return _words(title, "For this model it was not measured which columns it goes by.", WIDE)
+    ranked = sorted(shares.items(), key=lambda item: (-finite(item[1]), item[0]))
+    if not finite(ranked[0][1]) > 0:
+        return _words(title, "It goes by no column: every client has the same risk.", WIDE)
+    bars = [(shorten(drawable(name), 30), finite(share)) for name, share in ranked[:SHARES_SHOWN]]
+    if rest := ranked[SHARES_SHOWN:]:
+        bars.append((f"{len(rest)} others", sum(finite(share) for _, share in rest)))
+    says = (
+        "Share of each column in what sets the risk of a client apart from that of an ordinary one"
+    )
+    figure, axes = _plot(title, says, (WIDE[0], 0.7 + 0.21 * len(bars)))
+    for i, (_, share) in enumerate(bars):
+        style = BARS["" if i == SHARES_SHOWN else "act"]
+        axes.barh(i, share, height=0.62, linewidth=0.8, **style)
+        _write(axes, share, i, f" {percent(share)}", va="center", size=SMALL_SIZE)
+    widest = max(share for _, share in bars)
+    axes.set(xlim=(0, 1.08 * widest), ylim=(len(bars) - 0.4, -0.6), xticks=())
+    axes.set_yticks(range(len(bars)), [name for name, _ in bars], parse_math=False)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["bottom"].set_visible(False)
     return figure
 
 

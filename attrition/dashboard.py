@@ -28,6 +28,7 @@ FIGURES = {
     "calibration": ("Share that left against the risk that was predicted", ""),
     "confusionmatrix": ("What was predicted, and what happened", ""),
     "roc": ("ROC curve: how well the model tells leavers from stayers", ""),
+    "importance": ("What the model goes by: the share of each column", "wide"),
     "score_over_time": ("The score of every candidate, and when one was deployed", "wide"),
     "drift": ("How far each column has moved since the model was trained", "wide"),
     "missing_over_time": ("Missing values of the current clients over time", "wide"),
@@ -185,6 +186,7 @@ def numbers(assessment: Row | None, currency: str) -> list[Number]:
 def contacts(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
     """Return the contact list ready to show; `moved` says what changed since the last list."""
     rows = list(rows)
+    doubted = doubts_of_all(rows)
     is_first = not any(row["previous_rank"] for row in rows)
     return [
         {
@@ -193,11 +195,30 @@ def contacts(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
             "risk": float(row["risk"]),
             "value_at_risk": _number(row["value_at_risk"]),
             "manager": row["manager"],
-            "reasons": [reason for reason in row["reasons"].split("; ") if reason],
+            "reasons": _parts(row["reasons"]),
+            "doubts": [said for said in _doubts(row) if said not in doubted],
             "moved": "" if is_first else _moved(row),
         }
         for row in rows
     ]
+
+
+def doubts_of_all(rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return why the risk of every client on the list is to be read with care.
+
+    >>> doubts_of_all([{"low_confidence": "no value of a; few"}, {"low_confidence": "few"}])
+    ['few']
+    """
+    first, *others = [_doubts(row) for row in rows] or [[]]
+    return [said for said in first if all(said in other for other in others)]
+
+
+def _doubts(row: Mapping[str, str]) -> list[str]:
+    return _parts(row.get("low_confidence", ""))  # lists of before do not tell
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in text.split("; ") if part]
 
 
 def _number(text: str) -> float | None:

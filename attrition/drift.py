@@ -5,8 +5,8 @@ columns of the look) and the shift is large enough to matter. Constant threshold
 alarm on every small batch; a p-value alone alarms on every large one.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,19 @@ from attrition.metrics import Interval, Vector
 
 LEAST_ROWS = 30
 FALSE_DISCOVERY_RATE = 0.05
+# The least effects of what is worth a look, and of what is large enough to act on.
 LOOK_PSI, ACT_PSI = 0.02, 0.10
-LOOK_MISSING_POINTS, ACT_MISSING_POINTS = 2.0, 10.0
-BINS = 10
+LOOK_DISTANCE, ACT_DISTANCE = 0.075, 0.25  # a normal column moved by 0.1 and 0.34 SD
+LOOK_POINTS, ACT_POINTS = 2.0, 10.0
+ACT_SHARE = 0.1
+BINS, ROWS_PER_BIN = 10, 10
+PERCENTILES = np.linspace(0.005, 0.995, 100)
 LEAST_EXPECTED = 5
 SCORE = "predicted risk"
 
 JOINT_ROWS, LEAST_JOINT_ROWS, JOINT_NAMED = 2500, 100, 5
 JOINT_Z, LEAST_JOINT_AUC = 3.0, 0.53
+WIDER = 1.3  # a cross-validated AUC spreads so much wider than its formula says: measured under no shift
 LARGEST = 1e300
 
 LEAST_LABELLED, LEAST_LEFT = 100, 20
@@ -40,41 +45,57 @@ LEAST_RATE_RATIO = 1.15
 
 @dataclass(frozen=True)
 class Column:
-    """The verdict on one column: "stable", "look", "act" or "insufficient"."""
+    """The verdict on one column: "stable", "look", "act" or "insufficient".
+
+    `distance`: Wasserstein's between the distributions, in interquartile ranges of the reference.
+    `unseen_pct`: rows with a level that the reference lacks; `points`: by how many percentage points
+    missing values moved, or unseen ones exceed what is natural; `weight`: share of what the model uses.
+    """
 
     column: str
     kind: str
     p_value: float | None
     q_value: float | None
     psi: float | None
+    distance: float | None
     missing_pct: float
     reference_missing_pct: float
     unseen_pct: float | None
+    points: float
+    weight: float | None
     verdict: str
 
 
 @dataclass(frozen=True)
 class Look:
-    """The verdict on a batch: "stable", "moved" or "insufficient", and one sentence of it."""
+    """The verdict on a batch: "stable", "moved" or "insufficient", and one sentence of it.
+
+    `visible`: the mean shift of a column, in standard deviations, that would have been seen four times
+    in five; `joint`: what all columns together say, where that was asked.
+    """
 
     verdict: str
     rows: int
     sentence: str
     columns: tuple[Column, ...]
+    visible: float | None = None
+    joint: "Joint | None" = None
 
     def plain(self) -> dict[str, Any]:
         return {**asdict(self), "columns": [asdict(column) for column in self.columns]}
 
 
-def smallest_visible_shift(rows: int, reference_rows: int) -> float:
+def smallest_visible_shift(rows: int, reference_rows: int, columns: int = 1) -> float:
     """Mean shift in standard deviations that a batch would show four times in five.
 
-    Two-sided z-test at 5 %: 2.8 / sqrt(n), widened by the reference's own noise.
+    Two-sided z-test at 5 %, shared by so many columns: 2.8 / sqrt(n) for one of them, widened by the
+    reference's own noise.
 
-    >>> round(smallest_visible_shift(100, 10_000), 2)
-    0.28
+    >>> round(smallest_visible_shift(100, 10_000), 2), round(smallest_visible_shift(100, 10_000, 20), 2)
+    (0.28, 0.39)
     """
-    return 2.8 * float(np.sqrt(1 / rows + 1 / reference_rows))
+    z = stats.norm.isf(FALSE_DISCOVERY_RATE / 2 / columns) + stats.norm.ppf(0.8)
+    return float(z * np.sqrt(1 / rows + 1 / reference_rows))
 
 
 def psi(expected: NDArray[np.int64], found: NDArray[np.int64]) -> float:
@@ -95,27 +116,44 @@ def psi(expected: NDArray[np.int64], found: NDArray[np.int64]) -> float:
 
 
 def compare(
-    reference: pd.DataFrame, batch: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
+    reference: pd.DataFrame,
+    batch: pd.DataFrame,
+    numeric: Sequence[str],
+    categorical: Sequence[str],
+    weights: Mapping[str, float] | None = None,
 ) -> Look:
     """Hold a batch against the rows a model learned from, column by column.
 
-    Both hold the features and SCORE, the model's own output, which is tested like any column.
+    Both hold the features and SCORE, the model's own output, which is tested first and like any column.
+    The batch has moved when the score has, when columns have that make up a tenth of what the model
+    goes by (`weights`, adding up to 1; without them any column counts), or when a tenth of the rows
+    have a level that the model never met.
     """
     n, m = len(batch), len(reference)
     if n < LEAST_ROWS or m < LEAST_ROWS:
         return Look("insufficient", n, _too_few(n, m), ())
     kinds = [(SCORE, "score"), *((c, "numeric") for c in numeric)]
     kinds += [(name, "categorical") for name in categorical]
-    found = [_column(reference[name], batch[name], name, kind) for name, kind in kinds]
-    q_values = _benjamini_hochberg([column.p_value for column in found])
-    judged = tuple(_verdict(column, q) for column, q in zip(found, q_values, strict=True))
-    moved = [column.column for column in judged if column.verdict == "act"]
-    looked = [column.column for column in judged if column.verdict == "look"]
-    if moved:
-        return Look("moved", n, f"input has moved: {', '.join(moved)} ({n:,} rows)", judged)
-    beside = f"; worth a look: {', '.join(looked)}" if looked else ""
+    found = []
+    for name, kind in kinds:
+        weight = None if weights is None or kind == "score" else weights.get(name, 0.0)
+        figures = _levels if kind == "categorical" else _numbers
+        found.append(
+            {"column": name, "kind": kind, "weight": weight} | figures(reference[name], batch[name])
+        )
+    q_values = _benjamini_hochberg([figures["p_value"] for figures in found])
+    judged = tuple(
+        Column(**figures, q_value=q, verdict=_judge(figures, q))
+        for figures, q in zip(found, q_values, strict=True)
+    )
+    visible = smallest_visible_shift(n, m, len(judged))
+    verdict, sentence = _sum_up(judged)
     return Look(
-        "stable", n, f"no column has moved so far that it matters{beside} ({n:,} rows)", judged
+        verdict,
+        n,
+        f"{sentence} ({n:,} rows; a shift of {visible:.2f} SD or more would show)",
+        judged,
+        visible,
     )
 
 
@@ -126,61 +164,154 @@ def _too_few(n: int, m: int) -> str:
     return f"{n} rows are too few to tell: only a shift of {visible:.1f} SD or more would show"
 
 
-def _column(reference: pd.Series, batch: pd.Series, name: str, kind: str) -> Column:
-    if kind == "categorical":
-        missing, missing_before = batch == "", reference == ""
-        p_value, effect, unseen = _levels(reference, batch)
-    else:
-        missing, missing_before = batch.isna(), reference.isna()
-        p_value, effect = _numbers(reference[~missing_before], batch[~missing])
-        unseen = None
-    p_missing = _two_shares(
-        int(missing.sum()), len(batch), int(missing_before.sum()), len(reference)
-    )
-    p_values = [p for p in (p_value, p_missing) if p is not None]
-    smallest = min(1.0, min(p_values) * len(p_values)) if p_values else None
-    pct, pct_before = 100 * float(missing.mean()), 100 * float(missing_before.mean())
-    return Column(name, kind, smallest, None, effect, pct, pct_before, unseen, "stable")
+def _sum_up(judged: Sequence[Column]) -> tuple[str, str]:
+    acted = [column for column in judged if column.verdict == "act"]
+    looked = [column.column for column in judged if column.verdict == "look"]
+    beside = f"; worth a look: {', '.join(looked)}" if looked else ""
+    names = ", ".join(column.column for column in acted)
+    share = sum(column.weight for column in acted if column.weight is not None)
+    if any(_counts_alone(column) for column in acted) or share >= ACT_SHARE:
+        return "moved", f"input has moved: {names}{beside}"
+    if acted:
+        hardly = f"{names} moved, but the model hardly goes by it"
+        return "stable", f"no column has moved so far that it matters: {hardly}{beside}"
+    return "stable", f"no column has moved so far that it matters{beside}"
 
 
-def _numbers(reference: pd.Series, batch: pd.Series) -> tuple[float | None, float | None]:
-    """Kolmogorov-Smirnov, and PSI over the reference's deciles.
+def _counts_alone(column: Column) -> bool:
+    return column.weight is None or (column.unseen_pct or 0.0) >= ACT_POINTS
 
-    A value that fills several deciles is a bin of its own, so that a nearly constant column is seen
-    to fall as well as to rise.
+
+def _numbers(reference: pd.Series, batch: pd.Series) -> dict[str, Any]:
+    """Compare order (Mann-Whitney), shape (chi-squared over the reference's deciles) and gaps.
+
+    An infinite value counts as a very large one. The deciles are as many as hold ten rows of the batch
+    each. A value that fills several of them is a bin of its own, so that a nearly constant column is
+    seen to fall as well as to rise. Kolmogorov-Smirnov sees less of both.
     """
-    a = reference.to_numpy(dtype="float64")
-    b = batch.to_numpy(dtype="float64")
-    a, b = a[np.isfinite(a)], b[np.isfinite(b)]
-    if len(a) < LEAST_ROWS or len(b) < LEAST_ROWS:
-        return None, None
-    deciles = np.quantile(a, np.linspace(0, 1, BINS + 1)[1:-1])
-    repeated = deciles[1:][np.diff(deciles) == 0]
-    edges = np.unique(np.append(deciles, np.nextafter(repeated, -np.inf)))
-    expected = np.bincount(np.searchsorted(edges, a, side="left"), minlength=len(edges) + 1)
-    found = np.bincount(np.searchsorted(edges, b, side="left"), minlength=len(edges) + 1)
+    a, b = _sorted_numbers(reference), _sorted_numbers(batch)
+    gaps = _gaps(len(batch) - len(b), batch, len(reference) - len(a), reference)
+    tests, effect, distance = [gaps.pop("p_value")], None, None
+    if len(a) >= LEAST_ROWS and len(b) >= LEAST_ROWS:
+        expected, found = _histograms(a, b)
+        effect, distance = psi(expected, found), _distance(a, b)
+        tests.append(_chi_squared(expected, found))
+        if min(a[0], b[0]) < max(a[-1], b[-1]):
+            tests.append(float(stats.mannwhitneyu(a, b, method="asymptotic").pvalue))
+    return gaps | {
+        "p_value": _smallest(tests),
+        "psi": effect,
+        "distance": distance,
+        "unseen_pct": None,
+    }
+
+
+def _sorted_numbers(values: pd.Series) -> NDArray[np.float64]:
+    numbers = _as_numbers(values)
+    return np.sort(numbers[~np.isnan(numbers)])
+
+
+def _as_numbers(values: pd.Series) -> NDArray[np.float64]:
+    """Return numbers, what is none as NaN and infinite ones very large."""
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
+    return np.clip(numbers, -LARGEST, LARGEST)
+
+
+def _histograms(
+    a: NDArray[np.float64], b: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count both in bins that hold equal shares of `a`; both sorted."""
+    bins = min(BINS, min(len(a), len(b)) // ROWS_PER_BIN)
+    cuts = a[(np.arange(1, bins) * len(a)) // bins]
+    repeated = cuts[1:][np.diff(cuts) == 0]
+    edges = np.unique(np.append(cuts, np.nextafter(repeated, -np.inf)))
+    expected, found = (
+        np.diff(np.searchsorted(x, edges, side="right"), prepend=0, append=len(x)) for x in (a, b)
+    )
     filled = expected + found > 0
-    p_value = float(stats.ks_2samp(a, b, method="asymp").pvalue)
-    return p_value, psi(expected[filled], found[filled])
+    return expected[filled], found[filled]
 
 
-def _levels(reference: pd.Series, batch: pd.Series) -> tuple[float | None, float | None, float]:
-    """Chi-squared over levels frequent enough to count, the rest pooled; the share of unseen ones."""
+def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
+    """Wasserstein's distance in interquartile ranges of `a`, over their percentiles; both sorted.
+
+    None where the middle half of `a` is one value, or the distance no number that means anything.
+    """
+    at, of_batch = (x[(PERCENTILES * len(x)).astype(int)] for x in (a, b))
+    spread = at[74] - at[24]
+    if not 0 < spread < LARGEST:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        distance = float(np.mean(np.abs(of_batch / spread - at / spread)))
+    return distance if np.isfinite(distance) else None
+
+
+def _levels(reference: pd.Series, batch: pd.Series) -> dict[str, Any]:
+    """Compare the shares of levels, the missing one among them, and those of levels never met.
+
+    Levels too rare to count are pooled. A level is new by nature in a column of many: what is expected
+    is the share of rows whose level the reference holds once only.
+
+    Source: Good 1953, for the share of what was never met.
+    """
+    reference, batch = _texts(reference), _texts(batch)
+    n, m = len(batch), len(reference)
     before, now = reference.value_counts(), batch.value_counts()
-    unseen = 100 * float((~batch.isin(before.index)).mean())
-    share = len(batch) / (len(batch) + len(reference))
+    unseen = int(now[~now.index.isin(before.index)].sum())
+    once = int((before == 1).sum())
+    share = min(n, m) / (n + m)
     both = before.add(now, fill_value=0)
-    common = both[both * min(share, 1 - share) >= LEAST_EXPECTED].index
-    rest_before = before.drop(common, errors="ignore").sum()
-    rest_now = now.drop(common, errors="ignore").sum()
-    expected = [*before.reindex(common, fill_value=0), rest_before]
-    found = [*now.reindex(common, fill_value=0), rest_now]
-    counts = np.array([expected, found], dtype="int64")
-    counts = counts[:, counts.sum(axis=0) > 0]
-    if counts.shape[1] < 2:
-        return None, 0.0, unseen
-    p_value = float(stats.chi2_contingency(counts, correction=False).pvalue)
-    return p_value, psi(counts[0], counts[1]), unseen
+    common = both.index[both * share >= LEAST_EXPECTED]
+    counts = [side.reindex(common, fill_value=0).to_numpy(dtype="int64") for side in (before, now)]
+    expected, found = (
+        np.append(count, size - count.sum()) for count, size in zip(counts, (m, n), strict=True)
+    )
+    filled = expected + found > 0
+    expected, found = expected[filled], found[filled]
+    gaps = _gaps(int(now.get("", 0)), batch, int(before.get("", 0)), reference)
+    tests = [gaps.pop("p_value"), _chi_squared(expected, found), _two_shares(unseen, n, once, m)]
+    return gaps | {
+        "p_value": _smallest(tests),
+        "psi": psi(expected, found),
+        "distance": None,
+        "unseen_pct": 100 * unseen / n,
+        "points": max(gaps["points"], 100 * (unseen / n - once / m)),
+    }
+
+
+def _texts(values: pd.Series) -> pd.Series:
+    """Return levels as text, a missing one as ""."""
+    if isinstance(values.dtype, pd.StringDtype) and not values.hasnans:
+        return values.astype("str")
+    known = values.notna().to_numpy()
+    texts = ["" if not is_known else str(v) for v, is_known in zip(values, known, strict=True)]
+    return pd.Series(
+        [text.encode("utf-8", "backslashreplace").decode() for text in texts], dtype="str"
+    )
+
+
+def _gaps(hits: int, batch: pd.Series, hits_before: int, reference: pd.Series) -> dict[str, Any]:
+    """Compare the shares of missing values."""
+    pct, pct_before = 100 * hits / len(batch), 100 * hits_before / len(reference)
+    return {
+        "p_value": _two_shares(hits, len(batch), hits_before, len(reference)),
+        "missing_pct": pct,
+        "reference_missing_pct": pct_before,
+        "points": abs(pct - pct_before),
+    }
+
+
+def _smallest(p_values: Sequence[float | None]) -> float | None:
+    """Return the smallest of several p-values of one column, corrected for their number."""
+    known = [p for p in p_values if p is not None]
+    return min(1.0, min(known) * len(known)) if known else None
+
+
+def _chi_squared(expected: NDArray[np.int64], found: NDArray[np.int64]) -> float | None:
+    if len(expected) < 2:
+        return None
+    table = np.array([expected, found])
+    return float(stats.chi2_contingency(table, correction=False).pvalue)
 
 
 def _two_shares(hits: int, n: int, hits_before: int, m: int) -> float | None:
@@ -206,18 +337,19 @@ def _benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
     return found
 
 
-def _verdict(column: Column, q_value: float | None) -> Column:
-    points = abs(column.missing_pct - column.reference_missing_pct)
-    effect = column.psi or 0.0
-    if q_value is None or q_value > FALSE_DISCOVERY_RATE:
-        verdict = "stable" if q_value is not None else "insufficient"
-    elif effect >= ACT_PSI or points >= ACT_MISSING_POINTS:
-        verdict = "act"
-    elif effect >= LOOK_PSI or points >= LOOK_MISSING_POINTS:
-        verdict = "look"
-    else:
-        verdict = "stable"
-    return Column(**{**asdict(column), "q_value": q_value, "verdict": verdict})
+def _judge(found: Mapping[str, Any], q_value: float | None) -> str:
+    effects = (found["psi"] or 0.0, found["distance"] or 0.0, found["points"])
+    if q_value is None:
+        return "insufficient"
+    if q_value > FALSE_DISCOVERY_RATE:
+        return "stable"
+    if _reaches(effects, (ACT_PSI, ACT_DISTANCE, ACT_POINTS)):
+        return "act"
+    return "look" if _reaches(effects, (LOOK_PSI, LOOK_DISTANCE, LOOK_POINTS)) else "stable"
+
+
+def _reaches(effects: Sequence[float], limits: Sequence[float]) -> bool:
+    return any(effect >= limit for effect, limit in zip(effects, limits, strict=True))
 
 
 # ---- all columns together
@@ -226,7 +358,7 @@ def _verdict(column: Column, q_value: float | None) -> Column:
 @dataclass(frozen=True)
 class Joint:
     """Whether rows can be told from those of the reference by all columns together: "stable", "moved"
-    or "insufficient"; `columns`: those that tell, each with its share of that, the largest first."""
+    or "insufficient"; `columns`: those that tell more than an even share, each with its share of it."""
 
     verdict: str
     rows: int
@@ -252,7 +384,8 @@ def compare_jointly(
     """
     n = min(len(batch), JOINT_ROWS)
     m = min(len(reference), JOINT_ROWS)
-    if min(n, m) < LEAST_JOINT_ROWS:
+    names = [*numeric, *categorical]
+    if min(n, m) < LEAST_JOINT_ROWS or not names:
         sentence = f"{min(n, m)} rows are too few to look at all columns together"
         return Joint("insufficient", n, None, None, (), f"{sentence} (at least {LEAST_JOINT_ROWS})")
     rows = pd.concat(
@@ -275,11 +408,10 @@ def compare_jointly(
                 split = tree.nodes[tree.nodes["is_leaf"] == 0]
                 np.add.at(gain, split["feature_idx"], split["gain"])
     auc = float(metrics.roc_auc(is_new, risk).value or 0.5)
-    z = (auc - 0.5) / float(np.sqrt((n + m + 1) / (12 * n * m)))
-    names = [*numeric, *categorical]
+    z = (auc - 0.5) / (WIDER * float(np.sqrt((n + m + 1) / (12 * n * m))))
     shares = gain / (gain.sum() or 1.0)
     order = np.argsort(-shares, kind="stable")[:JOINT_NAMED]
-    drivers = tuple((names[i], float(shares[i])) for i in order if shares[i] > 0)
+    drivers = tuple((names[i], float(shares[i])) for i in order if shares[i] >= 1 / len(names))
     if z > JOINT_Z and auc >= LEAST_JOINT_AUC:
         told = ", ".join(name for name, _ in drivers)
         sentence = f"together, the columns tell the new rows apart (ROC AUC {auc:.2f}): most {told}"
@@ -291,15 +423,43 @@ def compare_jointly(
 def _encode(
     rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Numbers as they are, infinite ones very large; levels numbered by how frequent they are."""
-    numbers = rows[list(numeric)].to_numpy(dtype="float64")
-    found = [np.clip(numbers, -LARGEST, LARGEST)]
+    """Numbers as they are, a column without any as nought; levels numbered by how frequent they are."""
+    found = []
+    for name in numeric:
+        numbers = _as_numbers(rows[name])
+        found.append(np.zeros(len(rows)) if np.isnan(numbers).all() else numbers)
     for name in categorical:
-        counts = rows[name].astype(str).value_counts()
+        texts = _texts(rows[name])
+        counts = texts.value_counts()
         ordered = sorted(counts.index, key=lambda level: (-counts[level], level))
         place = {level: float(i) for i, level in enumerate(ordered)}
-        found.append(rows[name].astype(str).map(place).to_numpy(dtype="float64")[:, np.newaxis])
-    return np.hstack(found)
+        found.append(texts.map(place).to_numpy(dtype="float64"))
+    return np.column_stack(found)
+
+
+# ---- both
+
+
+def examine(
+    reference: pd.DataFrame,
+    batch: pd.DataFrame,
+    numeric: Sequence[str],
+    categorical: Sequence[str],
+    weights: Mapping[str, float] | None = None,
+) -> Look:
+    """Hold a batch against the reference column by column, then by all columns together.
+
+    What shows only in all together has moved the batch when the columns that tell most are among those
+    that the model goes by.
+    """
+    look = compare(reference, batch, numeric, categorical, weights)
+    joint = compare_jointly(reference, batch, numeric, categorical)
+    share = 1.0 if weights is None else sum(weights.get(name, 0.0) for name, _ in joint.columns)
+    if joint.verdict != "moved" or look.verdict == "insufficient" or share < ACT_SHARE:
+        return replace(look, joint=joint)
+    return replace(
+        look, verdict="moved", sentence=f"{look.sentence}; {joint.sentence}", joint=joint
+    )
 
 
 # ---- the truth

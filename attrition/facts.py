@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from attrition import charts, disk, health, history, releases, watch, words
+from attrition import disk, health, history, releases, watch, words
 from attrition.config import Config
 from attrition.errors import Damaged, NoModel
 
@@ -74,7 +74,7 @@ class Facts:
     def sets(self) -> dict[str, Row]:
         """The sets of outcomes that the model was scored on, by their names in words."""
         found = self.score.get("sets") or {}
-        return {said: found[name] for name, said in charts.SETS.items() if found.get(name)}
+        return {said: found[name] for name, said in words.SETS.items() if found.get(name)}
 
     @property
     def is_monitored(self) -> bool:

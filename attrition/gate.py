@@ -90,13 +90,15 @@ def decide(
     first: bool,
     identical: bool,
     degraded: bool,
+    moved: bool = False,
     looks: int = 1,
 ) -> Decision:
     """Judge a candidate, the `looks`-th against this champion.
 
     Better: paired one-sided DeLong p below `alpha(looks)` and AUC up by 0.005 at least, with log loss,
     Brier score and precision of the list not proven worse. Degraded champion: log loss proven better,
-    or AUC proven not worse by more than 0.005, while none of the others is worse.
+    or AUC proven not worse by more than 0.005, while none of the others is worse. Moved input, which
+    may cost the risks their level and the order nothing: log loss proven better, nothing else worse.
     """
     if first:
         return Decision(True, "first_model", "deployed: there was no model in production")
@@ -126,6 +128,10 @@ def decide(
             )
         return Decision(
             False, "degraded_not_better", f"kept the champion, although it degraded: {told}"
+        )
+    if moved and _above(0, loss.high) and not worse and not _above(0, gain.high):
+        return Decision(
+            True, "input_moved", f"deployed: the input has moved, and proven better on it, {told}"
         )
     proven = comparison.p_value is not None and comparison.p_value < alpha(looks)
     if proven and _above(gain.value, LEAST_GAIN) and not worse:

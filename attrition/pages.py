@@ -63,19 +63,7 @@ H1 = ParagraphStyle("h1", BODY, fontName=BOLD, fontSize=18, leading=23, spaceAft
 H2 = ParagraphStyle("h2", BODY, fontName=BOLD, fontSize=13, leading=17, spaceBefore=8)
 H3 = ParagraphStyle("h3", BODY, fontName=BOLD, fontSize=9.5, leading=13, spaceBefore=7)
 
-HUNDREDTHS, SIGNED = partial(words.decimal, digits=2), partial(words.decimal, sign=True)
-MEASURES: dict[str, tuple[str, words.Say]] = {
-    "roc_auc": ("ROC AUC: order of the risks: 0.5 is chance, 1 is perfect", HUNDREDTHS),
-    "pr_auc": ("PR AUC: precision, averaged over all cut-offs", HUNDREDTHS),
-    "f1": ("F1: hits against misses, at a risk of 50\xa0%", HUNDREDTHS),
-    "precision": ("Precision: share of the called who leave", words.percent),
-    "lift": (
-        "Lift: leavers among the called, against calling at random",
-        partial(words.decimal, digits=1),
-    ),
-    "brier": ("Brier score: error of the risks, less is better", words.decimal),
-    "log_loss": ("Log loss: error of the risks, less is better", words.decimal),
-}
+SIGNED = partial(words.decimal, sign=True)
 STATISTICS = ("mean", "std", "minimum", "0.05", "median", "0.95", "maximum")
 PACKAGE = ("name", "required", "installed", "latest")
 BEHIND = {True: "behind", False: "current"}
@@ -280,7 +268,7 @@ def score_table(scored: Mapping[str, tuple[Row, Row]], capacity: int) -> Story:
     """
     sizes = [f"{words.count(of['rows'])} ({words.count(of['left'])})" for of, _ in scored.values()]
     rows, unknown = [["rows (left)", *sizes]], []
-    for measure, (name, say) in MEASURES.items():
+    for measure, (name, say) in words.MEASURES.items():
         values = [scores.get(measure) for _, scores in scored.values()]
         if any(map(words.is_known, values)):
             rows.append([name, *(words.with_interval(value, say, "–") for value in values)])

@@ -1,8 +1,9 @@
 """What runs in production: immutable releases, one pointer, and links that follow it.
 
-releases/<utc>-<hash>/ holds a model and all that is known of it; its manifest.json names the sha256
-of each file. `current` is a symlink replaced by rename, so that a reader sees one release or the
-other. A reader resolves it once, and keeps what it holds while a new one does not verify.
+releases/<utc>-<hash>/ holds a model and all that is known of it, in records and, for people, in
+modelcard.md; its manifest.json names the sha256 of each file. `current` is a symlink replaced by
+rename, so that a reader sees one release or the other. A reader resolves it once, and keeps what it
+holds while a new one does not verify.
 """
 
 import calendar
@@ -33,25 +34,34 @@ MODEL, TRAINING, SCORE, DECISION = (
     "decision.json",
 )
 REFERENCE, KNOWN_ROWS = "reference.csv", "known_rows.npz"
-BEFORE_CHANGE = "before_change"
+# Arrays of the known rows: those from before the truth moved; those that the candidates were judged
+# by, and the risk that each had from models that had not learned from it.
+BEFORE_CHANGE, JUDGED, JUDGED_RISK = "before_change", "judged", "judged_risk"
+CARD = "modelcard.md"
 MANIFEST, CURRENT = "manifest.json", "current"
 LINKS = (MODEL, "latestscore.txt", "ingestedfiles.txt")
 ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 STAMP = "%Y%m%dT%H%M%SZ"
 KEEP = 10
+# What the training record of a release from before did not tell.
+UNTOLD: dict[str, Any] = {"importance": None, "ranges": {}, "reference_rows": None}
 # Another version of a library may compute in another order, but to no other result.
 MAX_DIFFERENCE = 1e-9
 
 
 @dataclass(frozen=True)
 class Release:
-    """A verified release; `training` and `score` are the records that travel with it."""
+    """A verified release; `training` and `score` are the records that travel with it.
+
+    A release from before there were model cards has none.
+    """
 
     id: str
     folder: Path
     manifest: dict[str, Any]
     training: dict[str, Any]
     score: dict[str, Any]
+    card: bytes | None
 
     @property
     def model_sha256(self) -> str:
@@ -82,7 +92,7 @@ def read(production: Path, release_id: str) -> Release:
     score = disk.read_record(folder / SCORE)
     if training is None or score is None or MODEL not in outputs:
         raise Damaged(f"{folder}: is not complete; roll back with deployment.py --rollback")
-    return Release(release_id, folder, manifest, training, score)
+    return Release(release_id, folder, manifest, UNTOLD | training, score, files.get(CARD))
 
 
 def _bytes(path: Path) -> bytes:

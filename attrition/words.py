@@ -7,6 +7,7 @@ number (None, text, infinity, an interval without a value) is said to be unknown
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -207,23 +208,53 @@ def shorten(text: str, width: int = 28) -> str:
 
 # ---- what the steps found
 
+SETS = {
+    "unseen": "unseen clients",
+    "test": "test data",
+    "recent": "recent outcomes",
+    "since": "outcomes since the model before (cross-validated)",
+}
+HUNDREDTHS = partial(decimal, digits=2)
+MEASURES: dict[str, tuple[str, Say]] = {
+    "roc_auc": ("ROC AUC: order of the risks: 0.5 is chance, 1 is perfect", HUNDREDTHS),
+    "pr_auc": ("PR AUC: precision, averaged over all cut-offs", HUNDREDTHS),
+    "f1": ("F1: hits against misses, at a risk of 50\xa0%", HUNDREDTHS),
+    "precision": ("Precision: share of the called who leave", percent),
+    "lift": (
+        "Lift: leavers among the called, against calling at random",
+        partial(decimal, digits=1),
+    ),
+    "brier": ("Brier score: error of the risks, less is better", decimal),
+    "log_loss": ("Log loss: error of the risks, less is better", decimal),
+}
 
-def training(record: Row) -> list[str]:
-    """Say from what the model learned, why it was chosen, and what it does not use."""
+
+def learned_from(record: Row) -> str:
+    """Say from how much a model learned, and what was kept aside."""
     held_out, others = record["held_out_rows"], record["held_out_clients"]
     aside = f"{plural(held_out, 'row')} of {plural(others, 'other client')} were kept aside"
-    said = [
+    return (
         f"{record['kind'].capitalize()}, trained {moment(record['trained_at'])} on "
         f"{plural(record['rows'], 'row')} of {plural(record['clients'], 'client')}, of which "
         f"{count(record['left'])} left ({record['window']}). "
-        f"{aside if held_out else 'No row was kept aside'} to judge it.",
-        finished(record["why"]),
-        *([made_of(record)] if "calibration" in record else []),
-    ]
-    if dropped := record["dropped"]:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in dropped.items())
-        said.append(f"Columns not used: {reasons}.")
-    return said
+        f"{aside if held_out else 'No row was kept aside'} to judge it."
+    )
+
+
+def dropped(record: Row) -> str:
+    """Say which columns a model does not use, and why.
+
+    >>> dropped({"dropped": {"fax": "always 0"}}), dropped({"dropped": {}})
+    ('Columns not used: fax: always 0.', '')
+    """
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in record["dropped"].items())
+    return f"Columns not used: {reasons}." if reasons else ""
+
+
+def training(record: Row) -> list[str]:
+    """Say from what the model learned, why it was chosen, and what it does not use."""
+    made = made_of(record) if "calibration" in record else ""
+    return [*filter(None, (learned_from(record), finished(record["why"]), made, dropped(record)))]
 
 
 def made_of(record: Row) -> str:
@@ -240,6 +271,16 @@ def made_of(record: Row) -> str:
     blend = f"A blend of {', '.join(shares[:-1])} and {shares[-1]}. " if len(shares) > 1 else ""
     need = "need no calibration." if kind == "none" else f"are calibrated: {kind}."
     return f"{blend}Its scores {need}"
+
+
+def scored(sets: Mapping[str, Row]) -> dict[str, tuple[Row, Row]]:
+    """Name the candidate, and the model before it, on each set of outcomes: the set and its scores."""
+    return {
+        f"{name}{whose}": (found, found[model])
+        for name, found in sets.items()
+        for model, whose in (("candidate", ""), ("champion", ", the model before"))
+        if found[model]
+    }
 
 
 def proof(sets: Mapping[str, Row]) -> str:

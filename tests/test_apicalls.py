@@ -68,6 +68,7 @@ def test_every_endpoint_is_called_and_every_answer_kept(running):
         "/diagnostics",
         "/figures/roc.png",
         "/health",
+        "/modelcard.md",
         "/prediction",
         "/report.pdf",
         "/scoring",

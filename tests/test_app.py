@@ -31,7 +31,10 @@ from tests.conftest import ROOT, make_rows, run_whole, write_config
 
 GOOD = {"lastmonth_activity": 12, "lastyear_activity": 150, "number_of_employees": 40}
 ODD_NAMES = ("A/B & C", "Über Söhne 東京", "/lead", "=1+1", "<b>bold</b>", "50% off?", "a#b;c")
-GETS = ("/scoring", "/summarystats", "/diagnostics", "/clients", "/contactlist.csv", "/report.pdf")
+GETS = (
+    *("/scoring", "/summarystats", "/diagnostics", "/clients"),
+    *("/contactlist.csv", "/report.pdf", "/modelcard.md"),
+)
 TOKEN = "correct-horse-battery-staple"
 
 
@@ -140,6 +143,12 @@ def test_unknown_level_is_an_answer_with_a_flag(odd_client):
     (row,) = odd_client.post("/prediction", json={"records": [record]}).json["predictions"]
     assert row["flags"] == ["unknown level of industry"]
     assert 0 <= row["risk"] <= 1
+
+
+def test_number_that_training_never_saw_is_an_answer_with_a_flag(odd_client):
+    record = {**GOOD, "industry": "retail", "number_of_employees": 900}
+    (row,) = odd_client.post("/prediction", json={"records": [record]}).json["predictions"]
+    assert row["flags"] == ["number_of_employees 900, the model knows 1 to 498"]
 
 
 def test_null_is_allowed_where_training_saw_missing_values_and_nowhere_else(odd_client):
@@ -533,6 +542,42 @@ def test_client_comes_with_reasons_on_the_list_or_not(client):
     assert last["reasons"] == rows[-1]["reasons"]
 
 
+def doubt(config, **said):
+    """Let the assessment say of clients, by name, why their risk is to be read with care."""
+    files = {}
+    for path in (config.risk_scores, config.contact_list):
+        table = pd.read_csv(path, dtype={"client": str}, keep_default_na=False)
+        table["low_confidence"] = table["client"].map(said).fillna("")
+        files[path] = table.to_csv(index=False).encode()
+    disk.commit(config.assessment_record, files, disk.read_record(config.assessment_record))
+
+
+def test_client_that_the_model_hardly_knows_is_told_apart(client, project):
+    name = client.get("/clients?limit=1").json["clients"][0]["client"]
+    doubt(project, **{name: "unknown level of <a>; few"})
+    assert client.get(f"/clients/{name}").json["low_confidence"] == ["unknown level of <a>", "few"]
+    assert client.get("/clients?limit=2").json["clients"][1]["low_confidence"] == []
+    page = client.get("/").text
+    assert page.count("Read with care: unknown level of &lt;a&gt;; few") == 1
+
+
+def test_what_holds_for_all_clients_is_said_once(client, project):
+    names = pd.read_csv(project.risk_scores)["client"]
+    doubt(project, **dict.fromkeys(names, "learned from few clients"))
+    page = client.get("/").text
+    assert page.count("learned from few clients") == 1
+    assert "All to be read with care: learned from few clients." in page
+
+
+def test_lists_of_before_confidence_was_told_are_still_served(client, project):
+    record, files = disk.read_record(project.assessment_record), {}
+    for path in (project.risk_scores, project.contact_list):
+        files[path] = pd.read_csv(path).drop(columns="low_confidence").to_csv(index=False).encode()
+    disk.commit(project.assessment_record, files, record)
+    assert client.get("/clients?limit=1").json["clients"][0]["low_confidence"] == []
+    assert client.get("/").status_code == client.get("/contactlist.csv").status_code == 200
+
+
 def test_contact_list_is_an_attachment_that_no_spreadsheet_runs(odd_client, odd_project):
     answer = odd_client.get("/contactlist.csv")
     assert answer.headers["Content-Disposition"] == "attachment; filename=contactlist.csv"
@@ -562,6 +607,24 @@ def test_report_and_figures_are_those_on_disk(client, project):
     assert report.data == project.report.read_bytes()
     figure = client.get("/figures/roc.png")
     assert (figure.mimetype, figure.data) == ("image/png", project.figure("roc").read_bytes())
+
+
+def test_model_card_is_that_of_the_release_in_production(client, project):
+    answer = client.get("/modelcard.md")
+    assert answer.mimetype == "text/markdown"
+    assert answer.data == (project.current / releases.CARD).read_bytes()
+
+
+def test_release_from_before_model_cards_has_none(client, project):
+    old = releases.read_current(project.production_folder)
+    names = [name for name in old.manifest["outputs"] if name != releases.CARD]
+    files = {name: (old.folder / name).read_bytes() for name in names}
+    manifest = {"deployed_at": "2031-01-01T00:00:00Z"}
+    release_id = releases.create(project.production_folder, files, manifest)
+    releases.activate(project.production_folder, release_id)
+    answer = client.get("/modelcard.md")
+    assert (answer.status_code, answer.json["code"]) == (404, "no_model_card")
+    assert client.get("/").status_code == 200
 
 
 def test_picture_that_is_not_of_the_report_is_not_handed_out(client, project):
@@ -741,6 +804,7 @@ def test_browser_may_show_the_token_as_a_password(guarded):
         "/static/dashboard.css",
         "/figures/roc.png",
         "/report.pdf",
+        "/modelcard.md",
         "/contactlist.csv",
     ):
         refused = guarded.get(path, headers=basic("wrong"))

@@ -49,7 +49,7 @@ def test_clients_are_ranked_by_risk(project):
 
 def test_clients_of_equal_risk_are_ranked_by_name():
     rows = pd.DataFrame({"corporation": ["b", "a", "c"], "lastmonth_activity": 1.0})
-    found = assessment.assess(rows, np.array([0.5, 0.5, 0.9]), ["x", "y", "z"], Columns())
+    found = assessment.assess(rows, np.array([0.5, 0.5, 0.9]), ["x", "y", "z"], [[]] * 3, Columns())
     assert found["client"].tolist() == ["c", "a", "b"]
 
 
@@ -71,6 +71,20 @@ def test_reasons_are_told_in_words(project):
     reasons = read(project.contact_list)["reasons"]
     assert reasons.str.contains("activity").all()
     assert reasons.str.fullmatch(r"([a-z ]+ [\d,.]+, typical [\d,.]+(; )?){1,3}").all()
+
+
+def test_a_client_beyond_what_the_model_knows_is_told_apart(project):
+    huge = make_rows(1, prefix="huge").assign(number_of_employees=90_000, exited="")
+    arrive(project, huge)
+    assessment.assess_clients(project)
+    said = read(project.risk_scores).set_index("client")["low_confidence"]
+    assert "number_of_employees 90000, the model knows" in said["huge0"]
+    assert not said.drop("huge0").str.contains("90000").any()
+
+
+def test_why_to_read_a_risk_with_care_is_on_the_list_too(project):
+    both = read(project.contact_list).merge(read(project.risk_scores), on="client")
+    assert (both["low_confidence_x"] == both["low_confidence_y"]).all()
 
 
 def test_without_value_and_manager_their_columns_are_empty(project):
@@ -177,15 +191,15 @@ def valued(n=3):
 
 
 def test_value_at_risk_is_risk_times_value():
-    found = assessment.assess(valued(), np.array([0.9, 0.8, 0.1]), [""] * 3, VALUED).set_index(
-        "client"
-    )
+    found = assessment.assess(
+        valued(), np.array([0.9, 0.8, 0.1]), [""] * 3, [[]] * 3, VALUED
+    ).set_index("client")
     assert found["value_at_risk"].tolist() == pytest.approx([9.0, np.nan, 100.0], nan_ok=True)
     assert found["manager"].tolist() == ["Kim"] * 3
 
 
 def test_the_portfolio_counts_a_missing_value_as_nothing():
-    ranked = assessment.assess(valued(), np.array([0.9, 0.8, 0.1]), [""] * 3, VALUED)
+    ranked = assessment.assess(valued(), np.array([0.9, 0.8, 0.1]), [""] * 3, [[]] * 3, VALUED)
     found = assessment.sum_up(ranked, ranked.head(1), VALUED)
     assert found["value"] == 1010
     assert found["value_at_risk"]["value"] == pytest.approx(109)

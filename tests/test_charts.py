@@ -50,6 +50,7 @@ def drifted(n, psi=0.01, verdict="stable"):
         (lambda nothing: charts.roc(nothing, None), "It takes clients who left"),
         (charts.calibration, "No outcomes to hold"),
         (charts.gain, "there is none to find"),
+        (charts.importance, "not measured"),
         (charts.score_over_time, "No model was scored yet"),
         (charts.missing_over_time, "not counted yet"),
         (charts.drift, "No column has enough rows"),
@@ -136,6 +137,28 @@ def test_gain_marks_what_the_team_can_call():
     assert "calling 100 of 1,000 finds 31 % of those who leave" in words(figure)
     assert "calling all 26 finds 100 %" in words(charts.gain(curve, called=100, clients=26))
     assert "calling" not in words(charts.gain(curve)).replace("calling the riskiest", "")
+
+
+def test_importance_puts_the_most_on_top_and_sums_up_the_small():
+    shares = {f"c{i:02d}": (i + 1) / 210 for i in range(20)}
+    axes = charts.importance(shares).axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [*(f"c{i:02d}" for i in range(19, 4, -1)), "5 others"]
+    assert axes.patches[-1].get_width() == pytest.approx(15 / 210)
+
+
+def test_importance_of_a_base_rate_says_that_it_goes_by_nothing():
+    said = words(charts.importance({"a": 0.0, "b": 0.0}))
+    assert "no column: every client has the same risk" in said
+
+
+@pytest.mark.parametrize("n", [1, 2, 30])
+def test_importance_of_hostile_names_is_drawn_and_none_overlap(n):
+    shares = dict.fromkeys([*HOSTILE, *(f"column {i} " + "x" * 60 for i in range(n))], 0.1)
+    figure = charts.importance(dict(list(shares.items())[:n]))
+    labels = figure.axes[0].get_yticklabels()
+    assert len(labels) == min(n, 16)
+    assert all(upper.y0 >= lower.y1 for upper, lower in pairwise(boxes(labels)))
 
 
 # ---- over time

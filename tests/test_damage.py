@@ -16,7 +16,7 @@ FOLDERS = ("ingesteddata", "practicemodels", "production_deployment", "reports")
 OLD, NEW = "{old}", "{new}"  # the release before, and the one in production
 RELEASE = (
     *("decision.json", "ingestedfiles.txt", "known_rows.npz", "latestscore.txt", "manifest.json"),
-    *("reference.csv", "score.json", "trainedmodel.skops", "training.json"),
+    *("modelcard.md", "reference.csv", "score.json", "trainedmodel.skops", "training.json"),
 )
 FILES = (
     *(f"ingesteddata/{name}" for name in ("finaldata.csv", "ingestedfiles.txt", "ingestion.json")),
@@ -24,10 +24,10 @@ FILES = (
     *(
         f"practicemodels/{name}"
         for name in RELEASE
-        if "manifest" not in name and "inge" not in name
+        if name not in ("manifest.json", "ingestedfiles.txt", "modelcard.md")
     ),
     *(f"production_deployment/releases/{NEW}/{name}" for name in RELEASE),
-    *(f"production_deployment/releases/{OLD}/{name}" for name in ("manifest.json", RELEASE[7])),
+    *(f"production_deployment/releases/{OLD}/{name}" for name in ("manifest.json", RELEASE[8])),
     *(f"production_deployment/{name}" for name in ("current", ".lock", "history.sqlite")),
     *(f"production_deployment/{name}" for name in ("lastrun.json", "monitoring.json")),
     *(f"production_deployment/{name}" for name in ("settled_rows.npz", "trainedmodel.skops")),

@@ -63,9 +63,32 @@ def test_a_release_holds_all_that_is_known_of_its_model(deployed):
     folder = releases.read_current(deployed.production_folder).folder
     assert sorted(path.name for path in folder.iterdir()) == [
         *("decision.json", "ingestedfiles.txt", "known_rows.npz", "latestscore.txt"),
-        *("manifest.json", "reference.csv", "score.json", "trainedmodel.skops", "training.json"),
+        *(
+            "manifest.json",
+            "modelcard.md",
+            "reference.csv",
+            "score.json",
+            "trainedmodel.skops",
+            "training.json",
+        ),
     ]
     assert (folder / "latestscore.txt").read_bytes() == deployed.latest_score.read_bytes()
+
+
+def test_the_card_of_a_release_is_of_its_model_and_verified_with_it(deployed):
+    found = releases.read_current(deployed.production_folder)
+    assert found.card.decode().startswith(f"# Model card: {found.training['kind']}\n")
+    assert f"sha256 of the model: {found.model_sha256}" in found.card.decode()
+    (found.folder / releases.CARD).write_text("a better model")
+    with pytest.raises(Damaged, match=releases.CARD):
+        releases.read_current(deployed.production_folder)
+
+
+def test_a_candidate_trained_before_the_card_asked_for_more_is_deployed(scored):
+    record = disk.read_record(scored.training_record)
+    older = {key: value for key, value in record.items() if key not in releases.UNTOLD}
+    disk.write_bytes(scored.training_record, disk.encode(disk.sealed(older)))
+    assert deployment.deploy_model(scored).promoted
 
 
 def test_the_second_call_does_nothing(deployed):
@@ -174,7 +197,7 @@ def test_the_gate_is_asked_with_what_scoring_wrote(deployed, degraded):
     training.train_model(deployed)
     scoring.score_model(deployed)
     score = disk.read_record(deployed.score_record)
-    decision = deployment.judge(score, degraded, looks=1)
+    decision = deployment.judge(score, ["degraded"] * degraded, looks=1)
     assert (
         decision.rule
         in {
@@ -195,7 +218,7 @@ def test_candidates_are_counted_since_the_champion_was_deployed(actions, looks):
 
 def test_a_champion_that_was_not_compared_with_stays(deployed):
     score = disk.read_record(deployed.score_record) | {"champion": {"sha256": "other"}}
-    assert deployment.judge(score, degraded=False, looks=1).rule == "too_few_rows"
+    assert deployment.judge(score, [], looks=1).rule == "too_few_rows"
 
 
 def test_rolling_back_goes_to_the_release_before(deployed, monkeypatch):

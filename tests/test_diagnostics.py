@@ -314,12 +314,21 @@ def test_contradictions_are_held_until_a_model_has_learned_from_them(watched):
 
 def test_input_that_moved_is_named(watched):
     rows = make_rows(300, seed=9, prefix="new").assign(exited="")
-    rows["number_of_employees"] += 400
+    rows["lastmonth_activity"] += 400
     arrive(watched, rows, "new.csv")
     found = diagnostics.monitor_model(watched)
     assert found.triggers == ("input_moved",)
-    assert "input has moved: number_of_employees" in found.input
+    assert "input has moved: predicted risk, lastmonth_activity" in found.input
     assert settled(watched)["inputs"] == 800
+
+
+def test_input_that_the_model_hardly_goes_by_is_named_and_no_reason_to_train(watched):
+    rows = make_rows(300, seed=9, prefix="new").assign(exited="")
+    rows["number_of_employees"] += 400
+    arrive(watched, rows, "new.csv")
+    found = diagnostics.monitor_model(watched)
+    assert (found.retrain, found.triggers) == (False, ())
+    assert "number_of_employees moved, but the model hardly goes by it" in found.input
 
 
 def test_twice_the_rows_are_a_reason_to_train(watched):

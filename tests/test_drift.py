@@ -58,7 +58,9 @@ def test_the_column_that_moved_is_the_one_that_is_named():
     found = look(table(REFERENCE, 1), table(1000, 2, shift=0.5))
     assert found.verdict == "moved"
     assert [c.column for c in found.columns if c.verdict != "stable"] == ["x"]
-    assert found.sentence == "input has moved: x (1,000 rows)"
+    assert found.sentence == (
+        "input has moved: x (1,000 rows; a shift of 0.12 SD or more would show)"
+    )
 
 
 def test_values_that_go_missing_are_found():
@@ -201,27 +203,79 @@ def test_psi_of_an_empty_cell_is_finite():
     assert np.isfinite(drift.psi(np.array([100, 0]), np.array([0, 100])))
 
 
-def test_p_value_of_numbers_is_kolmogorov_smirnov():
+def test_p_value_of_a_shift_is_that_of_mann_and_whitney_for_two_tests():
     a, b = table(500, 1)["x"], table(200, 2, shift=0.3)["x"]
-    p_value, _ = drift._numbers(a, b)
-    assert p_value == pytest.approx(stats.ks_2samp(a, b, method="asymp").pvalue)
+    expected = 2 * stats.mannwhitneyu(a, b, method="asymptotic").pvalue
+    assert drift._numbers(a, b)["p_value"] == pytest.approx(expected)
+
+
+def test_a_wider_spread_around_the_same_middle_is_found():
+    batch = table(1000, 2)
+    batch["x"] *= 1.5
+    found = verdict(look(table(REFERENCE, 1), batch), "x")
+    assert found.verdict in ("act", "look")
+
+
+def test_distance_is_in_interquartile_ranges():
+    a, b = table(REFERENCE, 1)["value"], table(REFERENCE, 1)["value"] + 700
+    spread = a.quantile(0.75) - a.quantile(0.25)
+    assert drift._numbers(a, b)["distance"] == pytest.approx(700 / spread, rel=0.02)
 
 
 def test_p_value_of_levels_is_chi_squared():
-    a, b = table(500, 1)["level"], table(200, 2)["level"]
-    counts = [[int((x == level).sum()) for level in ("a", "b", "")] for x in (a, b)]
-    p_value, _, unseen = drift._levels(a, b)
-    assert p_value == pytest.approx(stats.chi2_contingency(counts, correction=False).pvalue)
-    assert unseen == 0
+    a, b = (table(n, n)["level"].replace("", "c") for n in (500, 200))
+    counts = [[int((x == level).sum()) for level in "abc"] for x in (a, b)]
+    found = drift._levels(a, b)
+    expected = stats.chi2_contingency(counts, correction=False).pvalue
+    assert found["p_value"] == pytest.approx(expected)
+    assert found["unseen_pct"] == 0
 
 
 def test_rare_levels_are_pooled_until_they_count():
-    a = pd.Series(["a"] * 80 + [f"r{i}" for i in range(20)])
-    b = pd.Series(["a"] * 40 + [f"s{i}" for i in range(60)])
-    p_value, _, unseen = drift._levels(a, b)
-    expected = stats.chi2_contingency([[80, 20], [40, 60]], correction=False).pvalue
-    assert p_value == pytest.approx(expected)
-    assert unseen == 60
+    a = pd.Series(["a"] * 80 + [f"r{i // 2}" for i in range(20)])
+    b = pd.Series(["a"] * 60 + [f"r{i // 4}" for i in range(40)])
+    expected = stats.chi2_contingency([[80, 20], [60, 40]], correction=False).pvalue
+    assert drift._levels(a, b)["p_value"] == pytest.approx(expected)
+
+
+def test_new_levels_are_natural_in_a_column_of_very_many():
+    rng = np.random.default_rng(0)
+    a, b = (pd.Series(rng.integers(0, 50_000, n).astype(str)) for n in (5000, 1000))
+    found = drift._levels(a, b)
+    assert found["unseen_pct"] > 80
+    assert found["points"] < 5
+    assert found["p_value"] > 0.01
+
+
+def test_a_column_that_the_model_hardly_goes_by_does_not_move_the_batch():
+    reference, batch = table(REFERENCE, 1), table(1000, 2, shift=0.5)
+    uses = {"x": 0.05, "count": 0.95}
+    found = drift.compare(reference, batch, ["x", "count", "value"], ["level", "many"], uses)
+    assert verdict(found, "x").verdict == "act"
+    assert found.verdict == "stable"
+    assert "x moved, but the model hardly goes by it" in found.sentence
+    uses = {"x": 0.15, "count": 0.85}
+    found = drift.compare(reference, batch, ["x", "count", "value"], ["level", "many"], uses)
+    assert found.verdict == "moved"
+
+
+def test_levels_the_model_never_met_move_the_batch_whatever_it_goes_by():
+    batch = table(300, 2)
+    batch.loc[:99, "level"] = "new"
+    uses = {"x": 1.0}
+    found = drift.compare(table(REFERENCE, 1), batch, ["x"], ["level"], uses)
+    assert found.verdict == "moved"
+
+
+@pytest.mark.parametrize(("used", "expected"), [("a", "moved"), ("c", "stable")])
+def test_columns_that_rise_together_move_the_batch_where_the_model_goes_by_them(used, expected):
+    rng = np.random.default_rng(5)
+    reference, batch = (
+        correlated(n, n, r).assign(**{drift.SCORE: rng.beta(2, 5, n)})
+        for n, r in ((5000, 0.0), (2000, 0.6))
+    )
+    found = drift.examine(reference, batch, "abc", [], {used: 1.0})
+    assert (found.verdict, found.joint.verdict) == (expected, "moved")
 
 
 def test_q_values_are_those_of_benjamini_and_hochberg():

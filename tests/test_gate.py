@@ -123,6 +123,17 @@ def test_a_degraded_champion_gives_way_to_better_risks_of_the_same_ranking():
     assert decide(outcome, candidate, candidate / 4, degraded=True).rule == "champion_degraded"
 
 
+@pytest.mark.parametrize(("moved", "rule"), [(True, "input_moved"), (False, "not_proven_better")])
+def test_moved_input_makes_better_risks_of_the_same_ranking_enough(moved, rule):
+    outcome, candidate, _ = scores(2000, (0.80, 0.80), 1)
+    assert decide(outcome, candidate, candidate / 4, moved=moved).rule == rule
+
+
+def test_moved_input_alone_lets_no_candidate_in():
+    looks = [decide(*scores(1000, (0.80, 0.80), seed), moved=True) for seed in range(200)]
+    assert np.mean([decision.promoted for decision in looks]) <= 0.04
+
+
 def test_a_degraded_champion_stays_when_the_candidate_is_worse():
     decision = decide(*scores(2000, (0.74, 0.80), 1), degraded=True)
     assert (decision.promoted, decision.rule) == (False, "degraded_not_better")

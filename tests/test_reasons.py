@@ -103,6 +103,31 @@ def test_no_rows_have_no_reasons(model, usual):
     assert reasons.contributions(model, table(5)[0].iloc[:0], usual).shape == (0, 3)
 
 
+# ---- over a whole table
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_the_planted_effect_is_the_most_important(kind):
+    rows, outcome = table(2000)
+    usual = models.typical(rows, NUMERIC, CATEGORICAL)
+    shares = reasons.importance(fitted(kind, rows, outcome), rows, usual)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert list(shares) == FEATURES
+    assert max(shares, key=shares.get) == "activity"
+
+
+def test_importance_is_the_mean_size_of_what_is_added(model, usual):
+    rows = table(40, seed=6)[0]
+    sizes = reasons.contributions(model, rows, usual).abs().mean()
+    expected = sizes / sizes.sum() if sizes.any() else sizes
+    assert reasons.importance(model, rows, usual) == pytest.approx(expected.to_dict())
+
+
+def test_a_base_rate_goes_by_nothing(usual):
+    shares = reasons.importance(fitted(models.BASE_RATE), table(20)[0], usual)
+    assert shares == dict.fromkeys(FEATURES, 0.0)
+
+
 # ---- the strongest
 
 

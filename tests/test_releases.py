@@ -43,6 +43,11 @@ def test_a_release_is_read_as_it_was_created(deployed):
     assert found.id.startswith("20260101T000000Z-")
 
 
+def test_what_the_record_of_an_older_release_does_not_tell_is_empty(deployed):
+    found = releases.read_current(deployed).training
+    assert (found["importance"], found["ranges"]) == (None, {})
+
+
 def test_a_created_release_is_not_in_production_yet(tmp_path):
     create(tmp_path)
     with pytest.raises(NoModel, match="no model in production yet"):

@@ -144,6 +144,7 @@ def rich_records():
             ],
             "why": "cross-validated log loss 0.3512, the lowest of 3",
             "window": "all rows",
+            "importance": dict(zip(names[1:], (0.4, 0.1, 0.05, 0.2, 0.15, 0.1, 0.0), strict=True)),
             "warnings": [],
         },
         "score": {
@@ -337,6 +338,7 @@ def poor_records():
         "dropped": {},
         "candidates": [],
         "why": "26 rows are too few for a model that tells clients apart; 50 are needed.",
+        "importance": dict.fromkeys(records["training"]["importance"], 0.0),
         "warnings": ["26 rows with an outcome: 50 are needed for a model.", "9 clients left."],
     }
     records["score"] = {
@@ -515,6 +517,13 @@ def test_contact_table_of_long_names_stays_on_page_one(tmp_path):
 # ---- the pages that follow
 
 
+def test_clients_whose_risk_is_to_be_read_with_care_are_counted(tmp_path):
+    contacts = [row | {"low_confidence": "few" * (row["rank"] < 4)} for row in rich_contacts(20)]
+    config = write_project(tmp_path, rich_records(), contacts)
+    reporting.write_report(config)
+    assert "3 risks are to be read with care: see low_confidence there." in read_pages(config)[0]
+
+
 def test_report_tells_what_the_other_steps_found(tmp_path):
     config = rich_project(tmp_path)
     reporting.write_report(config)
@@ -539,6 +548,15 @@ def test_report_tells_what_the_other_steps_found(tmp_path):
         "Page 5",
     ):
         assert said in text, said
+
+
+def test_report_of_a_release_from_before_importance_was_measured_stands(tmp_path):
+    records = rich_records()
+    del records["training"]["importance"]
+    config = write_project(tmp_path, records, rich_contacts(5))
+    reporting.write_report(config)
+    assert "It is what the model goes by" not in " ".join(read_pages(config))
+    assert config.figure("importance").is_file()
 
 
 def test_tables_repeat_their_header_on_every_page(tmp_path):
@@ -570,7 +588,7 @@ def test_report_before_anything_ran_says_so(tmp_path):
     config = write_project(tmp_path)
     report = reporting.write_report(config)
     text = " ".join(read_pages(config))
-    assert report.figures == 8
+    assert report.figures == 9
     for said in (
         "Nothing was run yet; no model in production yet",
         "No candidate was judged yet.",
@@ -661,7 +679,7 @@ def test_second_run_does_nothing(tmp_path):
     assert (
         second.summary()
         == first.summary()
-        == (f"report.pdf: {first.pages} pages, 8 figures, 100 clients to contact")
+        == (f"report.pdf: {first.pages} pages, 9 figures, 100 clients to contact")
     )
     assert config.report.stat().st_mtime_ns == written
 
@@ -687,7 +705,7 @@ def test_every_figure_is_written_and_named_in_the_record(tmp_path):
     config = rich_project(tmp_path)
     reporting.write_report(config)
     names = ["confusionmatrix", "roc", "calibration", "gain", "score_over_time"]
-    names += ["missing_over_time", "drift", "risk_distribution"]
+    names += ["missing_over_time", "drift", "risk_distribution", "importance"]
     expected = {f"{name}.png" for name in names} | {"report.pdf"}
     assert set(disk.read_record(config.report_record)["outputs"]) == expected
     assert all(config.figure(name).read_bytes().startswith(b"\x89PNG") for name in names)
@@ -706,4 +724,4 @@ def test_script_runs_from_a_foreign_folder(tmp_path):
     config = rich_project(tmp_path)
     command = [sys.executable, ROOT / "reporting.py", "--config", config.file]
     ran = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
-    assert ran.stdout == "report.pdf: 5 pages, 8 figures, 100 clients to contact\n"
+    assert ran.stdout == "report.pdf: 5 pages, 9 figures, 100 clients to contact\n"

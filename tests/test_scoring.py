@@ -9,7 +9,7 @@ import deployment
 import scoring
 import training
 from attrition import config as configuration
-from attrition import disk, history, modelfile, models, releases, schema, sources
+from attrition import disk, history, metrics, modelfile, models, releases, schema, sources
 from attrition.errors import NoModel
 from tests.conftest import make_rows, write_config
 
@@ -118,7 +118,21 @@ def test_champion_and_candidate_are_scored_on_the_same_rows(challenged):
 def test_the_comparison_is_over_all_rows_that_neither_has_seen(challenged):
     found = record(challenged)
     assert found["comparison"]["set"] == "all_unseen"
-    assert found["comparison"]["rows"] == sum(found["sets"][n]["rows"] for n in ("test", "unseen"))
+    names = ("test", "unseen", "since")
+    assert found["comparison"]["rows"] == sum(found["sets"][name]["rows"] for name in names)
+
+
+def test_what_came_since_the_champion_is_compared_by_cross_validated_risks(challenged):
+    """The champion knew none of the rows that the candidate learned from."""
+    rows = sources.read_rows(challenged.final_data, challenged.columns)
+    learned_from = rows[~schema.held_out(rows["corporation"], challenged.held_out_share)]
+    since = record(challenged)["sets"]["since"]
+    assert (since["rows"], since["left"]) == (len(learned_from), learned_from["exited"].sum())
+    candidate = modelfile.loads(challenged.candidate.read_bytes())
+    optimistic = metrics.row_log_loss(
+        learned_from["exited"].to_numpy(), models.predict(candidate, learned_from)
+    )
+    assert since["candidate"]["log_loss"]["value"] > optimistic.mean()
 
 
 def test_the_same_model_is_known_as_the_champion(challenged):
@@ -259,7 +273,9 @@ def test_after_a_change_of_the_truth_only_the_rows_since_then_are_compared(chall
     scoring.score_model(challenged)
     found = record(challenged)
     assert found["comparison"]["set"] == "recent"
-    assert found["comparison"]["rows"] == found["sets"]["recent"]["rows"] == len(rows) - 60
+    assert found["sets"]["recent"]["rows"] == len(rows) - 60
+    both = sum(found["sets"][name]["rows"] for name in ("recent", "since"))
+    assert found["comparison"]["rows"] == both
 
 
 def test_curves_are_of_all_unseen_rows(scored):

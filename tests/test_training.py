@@ -182,6 +182,25 @@ def test_a_column_that_is_nearly_always_missing_is_no_trouble(tmp_path):
     assert record(config)["missing_seen"] == ["number_of_employees"]
 
 
+def test_the_record_tells_the_range_of_every_number(tmp_path):
+    rows = make_rows(300)
+    rows["number_of_employees"] = rows["number_of_employees"].where(rows.index % 3 > 0)
+    config = with_data(tmp_path, rows)
+    training.train_model(config)
+    learned = rows[~schema.held_out(rows["corporation"], config.held_out_share)]
+    for name, (low, high) in record(config)["ranges"].items():
+        assert (low, high) == (learned[name].min(), learned[name].max())
+
+
+def test_the_record_tells_how_much_the_model_goes_by_each_column(tmp_path):
+    config = with_data(tmp_path, make_rows(600))
+    training.train_model(config)
+    shares = record(config)["importance"]
+    assert set(shares) == set(record(config)["features"]["numeric"])
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["number_of_employees"] < 0.2
+
+
 @pytest.mark.parametrize(("label", "word"), [(0, "stayed"), (1, "left")])
 def test_one_class_is_too_little_and_says_what_is_needed(tmp_path, label, word):
     config = with_data(tmp_path, make_rows(100).assign(exited=label))

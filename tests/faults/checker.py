@@ -55,7 +55,7 @@ def read_facts(config: Config) -> Facts:
         "contacts": config.contact_list.read_bytes(),
         "assessed": assessment["release"] == release.id,
         "diagnostics": _some(_record(config.diagnostics_record), "columns", "predictions"),
-        "report": _some(_record(config.report_record), "pages", "figures", "listed"),
+        "report": _some(_record(config.report_record), "figures", "listed"),
         "history": read_history(config.history),
         "paths": list_paths(config),
     }

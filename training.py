@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from attrition import (
+    backtest,
     cells,
     cli,
     disk,
@@ -32,6 +33,7 @@ from attrition import (
     signs,
     sources,
 )
+from attrition.backtest import Backtest
 from attrition.config import Columns, Config
 from attrition.errors import Leakage, TooLittleData
 from attrition.metrics import Vector
@@ -202,7 +204,11 @@ def _learn(
     groups = recipe.group_rows(usable, columns.client_name, columns.features)
     found = signs.find(usable, outcome, groups, numeric, categorical)
     check_signs(config, found)
-    learned = recipe.learn(Table(usable, outcome, groups, age, numeric, categorical))
+    table = Table(usable, outcome, groups, age, numeric, categorical)
+    learned = recipe.learn(table)
+    past: Backtest | str = "no column of times"
+    if columns.time:
+        past = backtest.run(table, learned, usable[columns.time].tolist())
     chosen, model = learned.chosen, learned.model
     data = modelfile.dumps(model)
     left = int(outcome.sum())
@@ -211,6 +217,8 @@ def _learn(
     warnings += [sign.sentence for sign in found]
     if chosen.name == models.BASE_RATE and left >= FEW_LEFT:
         warnings.append(NO_SIGNAL)
+    if isinstance(past, Backtest) and past.is_harder:
+        warnings.append(past.sentence)
     missing = usable[features].isna() | (usable[features] == "")
     record = {
         "kind": chosen.name,
@@ -225,6 +233,7 @@ def _learn(
         "parts": dict(zip(chosen.parts or (chosen.name,), chosen.weights, strict=True)),
         "calibration": {"kind": model.calibration.kind, "log_loss": learned.calibrations},
         "window": chosen.window,
+        "temporal": past.plain() if isinstance(past, Backtest) else _not_validated(past),
         "warnings": warnings,
         "signs": [sign.plain() for sign in found],
         "typical": models.typical(usable, numeric, categorical),
@@ -236,9 +245,13 @@ def _learn(
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
     # Under other versions of the libraries the model has to give these risks again.
     record["probe"] = models.predict(model, reference.iloc[:PROBE_ROWS]).tolist()
-    table = io.StringIO()
-    reference.to_csv(table, index=False, lineterminator="\n")
-    return record, {config.candidate: data, config.reference: table.getvalue().encode()}
+    text = io.StringIO()
+    reference.to_csv(text, index=False, lineterminator="\n")
+    return record, {config.candidate: data, config.reference: text.getvalue().encode()}
+
+
+def _not_validated(reason: str) -> dict[str, Any]:
+    return {"validated": False, "reason": f"not temporally validated: {reason}"}
 
 
 def _told(candidate: Tried, is_chosen: bool) -> dict[str, Any]:

@@ -20,7 +20,7 @@ SCRIPTS = (*STEPS, "app", "apicalls", "fullprocess")
 ROOMS = sorted(path.stem for path in (ROOT / "attrition").glob("*.py") if path.stem != "__init__")
 PURE = (
     *("cells", "delimited", "schema", "models", "calibration", "recipe", "reasons", "metrics"),
-    *("drift", "gate", "contacts", "charts", "words"),
+    *("backtest", "drift", "gate", "contacts", "charts", "words"),
 )
 # What a pure room may know of this project: other pure rooms, the errors, and of the config only
 # the records that say what a column means.

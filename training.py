@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from attrition import (
+    backtest,
     cells,
     cli,
     confidence,
@@ -34,6 +35,7 @@ from attrition import (
     signs,
     sources,
 )
+from attrition.backtest import Backtest
 from attrition.config import Columns, Config
 from attrition.errors import Leakage, TooLittleData
 from attrition.metrics import Vector
@@ -205,7 +207,11 @@ def _learn(
     groups = recipe.group_rows(usable, columns.client_name, columns.features)
     found = signs.find(usable, outcome, groups, numeric, categorical)
     check_signs(config, found)
-    learned = recipe.learn(Table(usable, outcome, groups, age, numeric, categorical))
+    table = Table(usable, outcome, groups, age, numeric, categorical)
+    learned = recipe.learn(table)
+    past: Backtest | str = "no column of times"
+    if columns.time:
+        past = backtest.run(table, learned, usable[columns.time].tolist())
     chosen, model = learned.chosen, learned.model
     data = modelfile.dumps(model)
     left = int(outcome.sum())
@@ -214,6 +220,8 @@ def _learn(
     warnings += [sign.sentence for sign in found]
     if chosen.name == models.BASE_RATE and left >= confidence.FEW_LEFT:
         warnings.append(NO_SIGNAL)
+    if isinstance(past, Backtest) and past.is_harder:
+        warnings.append(past.sentence)
     typical = models.typical(usable, numeric, categorical)
     missing = usable[features].isna() | (usable[features] == "")
     record = {
@@ -229,6 +237,7 @@ def _learn(
         "parts": dict(zip(chosen.parts or (chosen.name,), chosen.weights, strict=True)),
         "calibration": {"kind": model.calibration.kind, "log_loss": learned.calibrations},
         "window": chosen.window,
+        "temporal": past.plain() if isinstance(past, Backtest) else _not_validated(past),
         "warnings": warnings,
         "signs": [sign.plain() for sign in found],
         "typical": typical,
@@ -244,13 +253,17 @@ def _learn(
     record["reference_rows"] = len(reference)
     some = reference.sample(min(len(reference), IMPORTANCE_ROWS), random_state=0)
     record["importance"] = reasons.importance(model, some, typical)
-    table = io.StringIO()
-    reference.to_csv(table, index=False, lineterminator="\n")
+    text = io.StringIO()
+    reference.to_csv(text, index=False, lineterminator="\n")
     judged = {
         releases.JUDGED: schema.row_ids(usable[age == RECENT], columns, with_outcome=True),
         releases.JUDGED_RISK: learned.risk,
     }
-    return record, {config.candidate: data, config.reference: table.getvalue().encode()}, judged
+    return record, {config.candidate: data, config.reference: text.getvalue().encode()}, judged
+
+
+def _not_validated(reason: str) -> dict[str, Any]:
+    return {"validated": False, "reason": f"not temporally validated: {reason}"}
 
 
 def _told(candidate: Tried, is_chosen: bool) -> dict[str, Any]:

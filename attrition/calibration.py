@@ -103,7 +103,9 @@ def fit_isotonic(score: Vector, outcome: Vector) -> Calibration:
     rate, count = np.unique(model.predict(score), return_counts=True)
     if len(rate) < 2:
         return AS_IT_IS
-    risk = np.clip(model.y_thresholds_, 0.5 / (count[0] + 1), 1 - 0.5 / (count[-1] + 1))
+    low = min(0.5 / (count[0] + 1), rate[1])
+    high = max(1 - 0.5 / (count[-1] + 1), rate[-2])
+    risk = np.clip(model.y_thresholds_, low, high)
     log_odds = metrics.log_odds(risk)
     return Calibration(ISOTONIC, tuple(model.X_thresholds_.tolist()), tuple(log_odds.tolist()))
 

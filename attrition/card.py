@@ -8,6 +8,7 @@ Source: Mitchell et al. 2019, "Model cards for model reporting".
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from attrition import words
@@ -25,7 +26,7 @@ It supports the decision of a person and takes none.
 It does not say whom a call would keep: it has learned from what happened, not from trials, and makes no
 claim of uplift. It says nothing of what makes clients leave, and is not made for decisions on prices,
 credit or service, nor for people who are no clients of this company."""
-IN_TIME = (
+NOT_IN_TIME = (
     "Not validated in time: the rows that it was scored on are of other clients, not of a later time "
     "than those that it learned from."
 )
@@ -56,7 +57,7 @@ def write(training: Row, score: Row, decision: Row, sources: Sequence[Row]) -> s
         ),
         "Calibration": _calibration(score["curves"]),
         "Warnings": [_list([*training["warnings"], *score["warnings"]]) or "None."],
-        "Limits": [_list([IN_TIME, KNOWN, CONTACTED])],
+        "Limits": [_list([_in_time(training), KNOWN, CONTACTED])],
         "Provenance": _provenance(training),
     }
     lines = []
@@ -206,6 +207,19 @@ def _calibration(curves: Row | None) -> list[str]:
     ]
     said = "Groups of like risk, on all rows scored: what was predicted, and the share that left."
     return [said, _table(("predicted", "left", "95 % interval", "rows"), rows, words_in=0)]
+
+
+def _in_time(training: Row) -> str:
+    found = training.get("temporal") or {"validated": False}
+    if not found["validated"]:
+        return NOT_IN_TIME
+    random, late = found["random_roc_auc"], found["roc_auc"]
+    lost = words.with_interval(found["difference"]["interval"], partial(words.decimal, sign=True))
+    return (
+        f"Learned from rows until {found['trained_until']} only, it has ROC AUC "
+        f"{words.decimal(late)} on the {words.count(found['rows'])} rows since {found['cut']}, where "
+        f"cross-validation has {words.decimal(random)} (random less temporal: {lost})."
+    )
 
 
 def _provenance(training: Row) -> list[str]:

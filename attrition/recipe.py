@@ -299,10 +299,12 @@ def choose(tried: Sequence[Tried]) -> tuple[Tried, str]:
     return chosen, f"{told}, within one standard error of the lowest {lowest}"
 
 
-def fit_model(table: Table, chosen: Tried, scale: Calibration) -> Model:
-    """Fit the chosen candidate, or all parts of a blend, on all rows."""
+def fit_model(
+    table: Table, chosen: Tried, scale: Calibration, train: NDArray[np.intp] | None = None
+) -> Model:
+    """Fit the chosen candidate, or all parts of a blend, on all rows or on some."""
     weight = np.array(WINDOWS[chosen.window])[table.age]
-    everything = np.arange(len(table.rows))
+    train = np.arange(len(table.rows)) if train is None else train
     names = chosen.parts or (chosen.name,)
-    parts = tuple(fit_part(table, name, weight, everything) for name in names)
+    parts = tuple(fit_part(table, name, weight, train) for name in names)
     return Model(parts, chosen.weights, scale)

@@ -19,8 +19,8 @@ STEPS = (
 SCRIPTS = (*STEPS, "app", "apicalls", "fullprocess")
 ROOMS = sorted(path.stem for path in (ROOT / "attrition").glob("*.py") if path.stem != "__init__")
 PURE = (
-    *("cells", "delimited", "schema", "models", "calibration", "recipe", "reasons", "metrics"),
-    *("card", "confidence", "drift", "estimates", "gate", "contacts", "charts", "words"),
+    *("cells", "delimited", "schema", "models", "calibration", "recipe", "backtest", "reasons"),
+    *("metrics", "card", "confidence", "drift", "estimates", "gate", "contacts", "charts", "words"),
 )
 # What a pure room may know of this project: other pure rooms, the errors, and of the config only
 # the records that say what a column means.

@@ -74,6 +74,14 @@ def test_a_step_on_which_nobody_left_is_as_sure_as_it_is_long():
     assert metrics.expit(found) == pytest.approx([0.01, 0.95], abs=2e-3)
 
 
+def test_a_short_step_at_the_end_lowers_no_other():
+    """One alone at the top left, and ninety of a hundred just below."""
+    score = np.r_[np.zeros(100), np.ones(100), 2]
+    outcome = np.r_[np.zeros(90), np.ones(10), np.zeros(10), np.ones(91)]
+    found = metrics.expit(calibration.fit_isotonic(score, outcome).apply(np.array([0.0, 1, 2])))
+    assert found == pytest.approx([0.1, 0.9, 0.9])
+
+
 def test_isotonic_bends_where_the_truth_does():
     rng = np.random.default_rng(0)
     score = rng.normal(0, 2, 20_000)

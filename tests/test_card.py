@@ -68,6 +68,18 @@ def test_a_card_tells_what_a_reviewer_asks(made):
     ]
 
 
+def test_a_card_tells_how_much_harder_the_future_was(records):
+    records[0]["temporal"] = {"validated": True, "trained_until": "2025-08", "cut": "2025-10"} | {
+        "rows": 900,
+        "roc_auc": {"value": 0.8, "low": 0.77, "high": 0.83},
+        "random_roc_auc": {"value": 0.83, "low": 0.8, "high": 0.86},
+        "difference": {"interval": {"value": 0.03, "low": 0.01, "high": 0.05}, "p_value": 0.002},
+    }
+    text = " ".join(card.write(*records).split())
+    assert "rows until 2025-08 only, it has ROC AUC 0.800 on the 900 rows since 2025-10" in text
+    assert "(random less temporal: +0.030 (+0.010 to +0.050))" in text
+
+
 def test_columns_are_told_with_share_and_range_the_most_used_first(made):
     training, text = made[0], made[-1]
     rows = rows_under(text, "What it goes by")

@@ -377,6 +377,35 @@ def test_too_little_since_the_change_does_not_stop_training(tmp_path, since):
     assert training.train_model(config).rows > 100
 
 
+TIMED = {
+    "client": "corporation",
+    "outcome": "exited",
+    "numeric": ["lastmonth_activity", "lastyear_activity", "number_of_employees"],
+    "time": "observed_on",
+}
+
+
+def test_with_times_the_future_is_held_against_the_past(tmp_path):
+    rows = make_rows(1000)
+    rows["observed_on"] = [f"2026-{1 + i // 100:02}-01" for i in range(1000)]
+    rows.loc[800:, "exited"] = (rows.loc[800:, "number_of_employees"] < 200).astype(int)
+    config = with_data(tmp_path, rows, columns=TIMED)
+    found = training.train_model(config)
+    told = record(config)["temporal"]
+    assert (told["validated"], told["harder"], told["cut"]) == (True, True, "2026-09-01")
+    assert any(warning.startswith("the future is harder") for warning in found.warnings)
+
+
+def test_without_times_it_says_that_the_future_was_not_tried(tmp_path):
+    config = with_data(tmp_path, make_rows(100))
+    found = training.train_model(config)
+    assert record(config)["temporal"] == {
+        "validated": False,
+        "reason": "not temporally validated: no column of times",
+    }
+    assert not any("temporal" in warning for warning in found.warnings)
+
+
 def test_main_trains_and_prints_why(tmp_path, capsys):
     config = with_data(tmp_path, make_rows(100))
     assert training.main(["--config", str(config.file), "--quiet"]) == 0

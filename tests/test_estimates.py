@@ -155,6 +155,7 @@ def test_without_enough_of_both_outcomes_the_risks_are_taken_as_they_are():
     found = estimates.estimate(risk, reference_risk=risk, reference_outcome=outcome)
     assert found.expected.value == pytest.approx(risk.sum())
     assert found.reference_roc_auc == metrics.UNKNOWN
+    assert found.verdict == "insufficient"
     assert any("reference" in warning for warning in found.warnings)
 
 

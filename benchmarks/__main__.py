@@ -1,16 +1,30 @@
-"""Run every benchmark in turn, but for the sweep of all faults (make sweep), which takes hours.
+"""Run every benchmark that needs no table, but for the sweep of all faults (make sweep): hours.
 
 Run: python -m benchmarks
 """
 
 import sys
 
-from benchmarks import crowd, databases, kills, lanes, planted, ranking, scale, shift, week
+from benchmarks import (
+    crowd,
+    databases,
+    estimates,
+    kills,
+    lanes,
+    planted,
+    ranking,
+    scale,
+    shift,
+    statistics,
+    week,
+)
 
 
 def main() -> int:
     """Return 0 when all of them held."""
     codes = [shift.main(["--shift", name]) for name in ("none", "harmless", "harmful")]
+    codes += [statistics.main([section]) for section in statistics.RUNS]
+    codes.append(estimates.main(["value"]))
     for benchmark in (ranking, kills, lanes, scale, crowd, week, databases, planted):
         codes.append(benchmark.main([]))
     return max(codes)

@@ -148,7 +148,8 @@ def late(options: argparse.Namespace) -> int:
     both = found[found["has second"]]
     print(f"{data.stem}: {options.splits} splits x {each} draws of {options.rows:,} clients")
     _print("first opinion, every draw", first, keys)
-    _print("where there is a second opinion, both", both, [*keys, "opinion"])
+    if len(both):
+        _print("where there is a second opinion, both", both, [*keys, "opinion"])
     return 0
 
 

@@ -391,7 +391,7 @@ def compare_jointly(
     rows = pd.concat(
         [reference.sample(m, random_state=0), batch.sample(n, random_state=0)], ignore_index=True
     )
-    X = _encode(rows, numeric, categorical)
+    X = encode(rows, numeric, categorical)
     is_new = np.r_[np.zeros(m), np.ones(n)]
     risk, gain = np.empty(m + n), np.zeros(X.shape[1])
     with threadpool_limits(1):
@@ -420,7 +420,7 @@ def compare_jointly(
     return Joint("stable", n, auc, z, drivers, sentence)
 
 
-def _encode(
+def encode(
     rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
 ) -> NDArray[np.float64]:
     """Numbers as they are, a column without any as nought; levels numbered by how frequent they are."""

@@ -340,7 +340,7 @@ def weigh(
     m, n = len(reference), len(batch)
     if min(m, n) < LEAST_ROWS:
         return Weighing(np.ones(m), 0.5, 0.0, float(m))
-    X = drift._encode(
+    X = drift.encode(
         pd.concat([reference, batch], ignore_index=True)[[*numeric, *categorical]],
         numeric,
         categorical,

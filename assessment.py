@@ -22,7 +22,6 @@ from attrition import (
     confidence,
     contacts,
     disk,
-    drift,
     estimates,
     metrics,
     models,
@@ -116,8 +115,7 @@ def estimate(
     features = release.training["features"]
     weighing = estimates.weigh(reference, current, features["numeric"], features["categorical"])
     given: dict[str, Any] = {
-        "reference_risk": reference[drift.SCORE].to_numpy(),
-        "reference_outcome": reference[columns.outcome].to_numpy(dtype="float64"),
+        **estimates.judged_on(reference, columns.outcome),
         "value": current[columns.value].to_numpy(dtype="float64") if columns.value else None,
         "capacity": capacity,
     }

@@ -202,7 +202,7 @@ def monitor_model(config: Config) -> Monitoring:
         "input": look.plain(),
         "estimator": [check.plain() for check in checks],
     }
-    history.save(config.history, "estimates", _history_rows(record, len(checks) and truth.rows))
+    history.save(config.history, "estimates", _history_rows(record))
     files: dict[Path, disk.Content] = {config.settled_rows: disk.arrays_bytes(**settled)}
     return _monitoring(disk.commit(config.monitoring_record, files, record), fresh=False)
 
@@ -263,15 +263,15 @@ def _check_estimate(
     value = new[columns.value].to_numpy(dtype="float64") if columns.value else None
     estimated = estimates.estimate(
         risk,
-        reference_risk=reference[drift.SCORE].to_numpy(),
-        reference_outcome=reference[columns.outcome].to_numpy(dtype="float64"),
+        **estimates.judged_on(reference, columns.outcome),
         value=value,
         capacity=config.contact_capacity,
     )
     return estimates.check(estimated, outcome, risk, value)
 
 
-def _history_rows(record: disk.Record, rows: int) -> list[dict[str, Any]]:
+def _history_rows(record: disk.Record) -> list[dict[str, Any]]:
+    rows = record["truth"]["rows"]
     made = disk.sha256_bytes(disk.encode(record["inputs"]))
     kept = ("figure", "estimated", "low", "high", "realised")
     return [

@@ -391,23 +391,9 @@ def compare_jointly(
     rows = pd.concat(
         [reference.sample(m, random_state=0), batch.sample(n, random_state=0)], ignore_index=True
     )
-    X = encode(rows, numeric, categorical)
     is_new = np.r_[np.zeros(m), np.ones(n)]
-    risk, gain = np.empty(m + n), np.zeros(X.shape[1])
-    with threadpool_limits(1):
-        for train, test in StratifiedKFold(3, shuffle=True, random_state=0).split(X, is_new):
-            model = HistGradientBoostingClassifier(
-                learning_rate=0.1,
-                max_iter=60,
-                max_leaf_nodes=6,
-                early_stopping=False,
-                random_state=0,
-            ).fit(X[train], is_new[train])
-            risk[test] = model.predict_proba(X[test])[:, 1]
-            for (tree,) in model._predictors:  # its only way to the trees
-                split = tree.nodes[tree.nodes["is_leaf"] == 0]
-                np.add.at(gain, split["feature_idx"], split["gain"])
-    auc = float(metrics.roc_auc(is_new, risk).value or 0.5)
+    likely, gain = tell_apart(rows, is_new, numeric, categorical)
+    auc = float(metrics.roc_auc(is_new, likely).value or 0.5)
     z = (auc - 0.5) / (WIDER * float(np.sqrt((n + m + 1) / (12 * n * m))))
     shares = gain / (gain.sum() or 1.0)
     order = np.argsort(-shares, kind="stable")[:JOINT_NAMED]
@@ -420,7 +406,32 @@ def compare_jointly(
     return Joint("stable", n, auc, z, drivers, sentence)
 
 
-def encode(
+def tell_apart(
+    rows: pd.DataFrame, is_new: Vector, numeric: Sequence[str], categorical: Sequence[str]
+) -> tuple[Vector, Vector]:
+    """Learn to tell new rows from the others, in three folds.
+
+    Returns: (n,) probability out of fold that a row is new; (n_columns,) what each column adds to that.
+    """
+    X = _encode(rows, numeric, categorical)
+    likely, gain = np.empty(len(X)), np.zeros(X.shape[1])
+    with threadpool_limits(1):
+        for train, test in StratifiedKFold(3, shuffle=True, random_state=0).split(X, is_new):
+            model = HistGradientBoostingClassifier(
+                learning_rate=0.1,
+                max_iter=60,
+                max_leaf_nodes=6,
+                early_stopping=False,
+                random_state=0,
+            ).fit(X[train], is_new[train])
+            likely[test] = model.predict_proba(X[test])[:, 1]
+            for (tree,) in model._predictors:  # its only way to the trees
+                split = tree.nodes[tree.nodes["is_leaf"] == 0]
+                np.add.at(gain, split["feature_idx"], split["gain"])
+    return likely, gain
+
+
+def _encode(
     rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
 ) -> NDArray[np.float64]:
     """Numbers as they are, a column without any as nought; levels numbered by how frequent they are."""

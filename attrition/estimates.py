@@ -25,8 +25,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from attrition import drift, metrics
@@ -327,6 +325,14 @@ class SecondOpinion:
         return asdict(self)
 
 
+def judged_on(reference: pd.DataFrame, outcome: str) -> dict[str, Vector]:
+    """Return risks and outcomes of the reference of a release, as `estimate` takes them."""
+    return {
+        "reference_risk": reference[drift.SCORE].to_numpy(dtype="float64"),
+        "reference_outcome": reference[outcome].to_numpy(dtype="float64"),
+    }
+
+
 def weigh(
     reference: pd.DataFrame, batch: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
 ) -> Weighing:
@@ -340,23 +346,9 @@ def weigh(
     m, n = len(reference), len(batch)
     if min(m, n) < LEAST_ROWS:
         return Weighing(np.ones(m), 0.5, 0.0, float(m))
-    X = drift.encode(
-        pd.concat([reference, batch], ignore_index=True)[[*numeric, *categorical]],
-        numeric,
-        categorical,
-    )
+    rows = pd.concat([reference, batch], ignore_index=True)
     is_new = np.r_[np.zeros(m), np.ones(n)]
-    likely = np.empty(m + n)
-    with threadpool_limits(1):
-        for train, test in StratifiedKFold(3, shuffle=True, random_state=0).split(X, is_new):
-            model = HistGradientBoostingClassifier(
-                learning_rate=0.1,
-                max_iter=60,
-                max_leaf_nodes=6,
-                early_stopping=False,
-                random_state=0,
-            ).fit(X[train], is_new[train])
-            likely[test] = model.predict_proba(X[test])[:, 1]
+    likely, _ = drift.tell_apart(rows, is_new, numeric, categorical)
     auc = float(metrics.roc_auc(is_new, likely).value or 0.5)
     z = (auc - 0.5) / float(np.sqrt((n + m + 1) / (12 * n * m)))
     odds = np.exp(metrics.log_odds(likely[:m]))

@@ -33,7 +33,8 @@ from reportlab.platypus import (
     Table,
 )
 
-from attrition import charts, words
+from attrition import charts, estimates, words
+from attrition.estimates import Check
 
 Row = Mapping[str, Any]
 Story = list[Flowable]
@@ -294,25 +295,23 @@ def estimate_table(estimate: Row, again: Row | None) -> Flowable:
     return table(columns, rows, numbers=range(1, len(columns)))
 
 
-def kept_table(kept: Iterable[Row]) -> Flowable:
+def kept_table(kept: Sequence[Row]) -> Flowable:
     """Set how right earlier estimates were: a row a figure, of all batches whose outcomes have come."""
+    names = ("figure", "estimated", "low", "high", "realised")
+    checks = [Check(*(row[name] for name in names)) for row in kept]
+    last = {check.figure: check for check in checks}
     rows = []
-    for figure, (name, say) in words.ESTIMATED.items():
-        found = [row for row in kept if row["figure"] == figure]
-        if not found:
-            continue
-        errors = [abs(row["estimated"] - row["realised"]) for row in found]
-        inside = sum(row["low"] <= row["realised"] <= row["high"] for row in found)
-        last = found[-1]
-        ends = f"{say(last['low'])} – {say(last['high'])}"
+    for record in estimates.sum_up(checks):
+        (name, say), newest = words.ESTIMATED[record.figure], last[record.figure]
+        inside = round((record.coverage.value or 0.0) * record.estimates)
         rows.append(
             [
                 name,
-                words.count(len(found)),
-                say(statistics.fmean(errors)),
-                f"{inside} of {len(found)}",
-                f"{say(last['estimated'])} [{ends}]",
-                say(last["realised"]),
+                words.count(record.estimates),
+                say(record.mean_absolute_error),
+                f"{inside} of {record.estimates}",
+                f"{say(newest.estimated)} [{say(newest.low)} – {say(newest.high)}]",
+                say(newest.realised),
             ]
         )
     columns = {"estimate that met its outcomes": 48, "batches": 16, "mean error": 22}

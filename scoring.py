@@ -196,12 +196,12 @@ def _came_since(config: Config, champion: Release, model: Model, labelled: pd.Da
 
 def _compare(risks: Mapping[str, Risks], capacity: int) -> dict[str, Any]:
     """Compare on the rows from after the change where the truth moved, on all unseen rows else."""
-    names = ["recent", "since"] if "recent" in risks else ["test", "unseen", "since"]
-    joined = [np.concatenate([risks[name][i] for name in names if name in risks]) for i in range(3)]
+    name, sets = "all_unseen", ["test", "unseen", "since"]
+    if "recent" in risks:
+        name, sets = "recent", ["recent", "since"]
+    joined = [np.concatenate([risks[each][i] for each in sets if each in risks]) for i in range(3)]
     outcome, candidate, champion = joined
-    return gate.compare(
-        "recent" if "recent" in risks else "all_unseen", outcome, candidate, champion, capacity
-    ).plain()
+    return gate.compare(name, outcome, candidate, champion, capacity).plain()
 
 
 def hash_test_data(config: Config) -> dict[str, str]:

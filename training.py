@@ -39,7 +39,8 @@ from attrition.backtest import Backtest
 from attrition.config import Columns, Config
 from attrition.errors import Leakage, TooLittleData
 from attrition.metrics import Vector
-from attrition.recipe import ANCIENT, OLDER, RECENT, Table, Tried
+from attrition.models import Model
+from attrition.recipe import ANCIENT, OLDER, RECENT, Learned, Table, Tried
 from attrition.signs import Sign
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
@@ -209,9 +210,7 @@ def _learn(
     check_signs(config, found)
     table = Table(usable, outcome, groups, age, numeric, categorical)
     learned = recipe.learn(table)
-    past: Backtest | str = "no column of times"
-    if columns.time:
-        past = backtest.run(table, learned, usable[columns.time].tolist())
+    past = _look_back(table, learned, columns)
     chosen, model = learned.chosen, learned.model
     data = modelfile.dumps(model)
     left = int(outcome.sum())
@@ -248,11 +247,7 @@ def _learn(
     reference = usable.loc[age == RECENT, [*features, columns.outcome]]
     reference = reference.assign(**{drift.SCORE: learned.usual})
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
-    # Under other versions of the libraries the model has to give these risks again.
-    record["probe"] = models.predict(model, reference.iloc[:PROBE_ROWS]).tolist()
-    record["reference_rows"] = len(reference)
-    some = reference.sample(min(len(reference), IMPORTANCE_ROWS), random_state=0)
-    record["importance"] = reasons.importance(model, some, typical)
+    record |= _try_out(model, reference, typical)
     text = io.StringIO()
     reference.to_csv(text, index=False, lineterminator="\n")
     judged = {
@@ -262,8 +257,28 @@ def _learn(
     return record, {config.candidate: data, config.reference: text.getvalue().encode()}, judged
 
 
+def _look_back(table: Table, learned: Learned, columns: Columns) -> Backtest | str:
+    """Hold the future against the past, or say why that cannot be done."""
+    if not columns.time:
+        return "no column of times"
+    return backtest.run(table, learned, table.rows[columns.time].tolist())
+
+
 def _not_validated(reason: str) -> dict[str, Any]:
     return {"validated": False, "reason": f"not temporally validated: {reason}"}
+
+
+def _try_out(model: Model, reference: pd.DataFrame, typical: dict[str, Any]) -> dict[str, Any]:
+    """Return what the model makes of the reference.
+
+    `probe`: under other versions of the libraries the model has to give these risks again.
+    """
+    some = reference.sample(min(len(reference), IMPORTANCE_ROWS), random_state=0)
+    return {
+        "probe": models.predict(model, reference.iloc[:PROBE_ROWS]).tolist(),
+        "reference_rows": len(reference),
+        "importance": reasons.importance(model, some, typical),
+    }
 
 
 def _told(candidate: Tried, is_chosen: bool) -> dict[str, Any]:

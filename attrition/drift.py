@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
@@ -29,7 +29,7 @@ LOOK_POINTS, ACT_POINTS = 2.0, 10.0
 ACT_SHARE = 0.1
 BINS, ROWS_PER_BIN = 10, 10
 PERCENTILES = np.linspace(0.005, 0.995, 100)
-LEAST_EXPECTED = 5
+LEAST_EXPECTED, LEAST_EXPECTED_INEXACT = 5, 20
 SCORE = "predicted risk"
 
 JOINT_ROWS, LEAST_JOINT_ROWS, JOINT_NAMED = 2500, 100, 5
@@ -196,8 +196,7 @@ def _numbers(reference: pd.Series, batch: pd.Series) -> dict[str, Any]:
         expected, found = _histograms(a, b)
         effect, distance = psi(expected, found), _distance(a, b)
         tests.append(_chi_squared(expected, found))
-        if min(a[0], b[0]) < max(a[-1], b[-1]):
-            tests.append(float(stats.mannwhitneyu(a, b, method="asymptotic").pvalue))
+        tests.append(_mann_whitney(a, b))
     return gaps | {
         "p_value": _smallest(tests),
         "psi": effect,
@@ -254,21 +253,16 @@ def _levels(reference: pd.Series, batch: pd.Series) -> dict[str, Any]:
 
     Source: Good 1953, for the share of what was never met.
     """
-    reference, batch = _texts(reference), _texts(batch)
     n, m = len(batch), len(reference)
-    before, now = reference.value_counts(), batch.value_counts()
-    unseen = int(now[~now.index.isin(before.index)].sum())
-    once = int((before == 1).sum())
-    share = min(n, m) / (n + m)
-    both = before.add(now, fill_value=0)
-    common = both.index[both * share >= LEAST_EXPECTED]
-    counts = [side.reindex(common, fill_value=0).to_numpy(dtype="int64") for side in (before, now)]
-    expected, found = (
-        np.append(count, size - count.sum()) for count, size in zip(counts, (m, n), strict=True)
-    )
-    filled = expected + found > 0
-    expected, found = expected[filled], found[filled]
-    gaps = _gaps(int(now.get("", 0)), batch, int(before.get("", 0)), reference)
+    before, now = _count_levels(reference), _count_levels(batch)
+    levels = sorted(before | now)
+    counts = np.array([[side.get(level, 0) for level in levels] for side in (before, now)])
+    unseen, once = int(counts[1, counts[0] == 0].sum()), int((counts[0] == 1).sum())
+    is_common = counts.sum(axis=0) * min(n, m) / (n + m) >= LEAST_EXPECTED
+    rare = counts[:, ~is_common].sum(axis=1, keepdims=True)
+    pooled = np.hstack([counts[:, is_common], rare])
+    expected, found = pooled[:, pooled.any(axis=0)]
+    gaps = _gaps(now.get("", 0), batch, before.get("", 0), reference)
     tests = [gaps.pop("p_value"), _chi_squared(expected, found), _two_shares(unseen, n, once, m)]
     return gaps | {
         "p_value": _smallest(tests),
@@ -279,15 +273,20 @@ def _levels(reference: pd.Series, batch: pd.Series) -> dict[str, Any]:
     }
 
 
-def _texts(values: pd.Series) -> pd.Series:
-    """Return levels as text, a missing one as ""."""
-    if isinstance(values.dtype, pd.StringDtype) and not values.hasnans:
-        return values.astype("str")
-    known = values.notna().to_numpy()
-    texts = ["" if not is_known else str(v) for v, is_known in zip(values, known, strict=True)]
-    return pd.Series(
-        [text.encode("utf-8", "backslashreplace").decode() for text in texts], dtype="str"
-    )
+def _count_levels(values: pd.Series) -> dict[str, int]:
+    number, levels = _number_levels(values)
+    return dict(zip(levels, np.bincount(number, minlength=len(levels)).tolist(), strict=True))
+
+
+def _number_levels(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
+    """Return the number of each row's level, and the levels as text, a missing one as ""."""
+    try:
+        number, levels = pd.factorize(values)
+    except TypeError:  # a level that has no hash, such as a list
+        number, levels = pd.factorize(values.map(str, na_action="ignore"))
+    texts = np.array([*map(str, levels), ""], dtype=object)  # "": number -1, what is missing
+    of_text, distinct = pd.factorize(texts)
+    return of_text[number], list(distinct)
 
 
 def _gaps(hits: int, batch: pd.Series, hits_before: int, reference: pd.Series) -> dict[str, Any]:
@@ -307,19 +306,43 @@ def _smallest(p_values: Sequence[float | None]) -> float | None:
     return min(1.0, min(known) * len(known)) if known else None
 
 
-def _chi_squared(expected: NDArray[np.int64], found: NDArray[np.int64]) -> float | None:
+def _chi_squared(
+    expected: NDArray[np.int64], found: NDArray[np.int64], correction: float = 0.0
+) -> float | None:
+    """Pearson's test of two rows of counts; `correction`: Yates', half a count in a table of four."""
     if len(expected) < 2:
         return None
-    table = np.array([expected, found])
-    return float(stats.chi2_contingency(table, correction=False).pvalue)
+    table = np.array([expected, found], dtype="float64")
+    fitted = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
+    off = np.maximum(np.abs(table - fitted) - correction, 0.0)
+    return float(special.chdtrc(len(expected) - 1, np.sum(off**2 / fitted)))
+
+
+def _mann_whitney(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
+    """Mann and Whitney's two-sided test by its normal approximation; both sorted. None if all are equal.
+
+    As scipy.stats.mannwhitneyu, at a tenth of the cost on sorted values.
+    """
+    n, m = len(a), len(b)
+    both = np.sort(np.concatenate([a, b]), kind="stable")
+    ends = np.flatnonzero(np.diff(both, append=np.inf))
+    tied = np.diff(ends, prepend=-1).astype("float64")
+    below = np.searchsorted(a, b, side="left") + np.searchsorted(a, b, side="right")
+    variance = n * m / 12 * (n + m + 1 - np.sum(tied**3 - tied) / ((n + m) * (n + m - 1)))
+    if variance <= 0:
+        return None
+    off = np.abs(below.sum() / 2 - n * m / 2) - 0.5
+    return float(min(1.0, 2 * special.ndtr(-off / np.sqrt(variance))))
 
 
 def _two_shares(hits: int, n: int, hits_before: int, m: int) -> float | None:
-    """Two-proportion test; None where neither side has any, or all, of them."""
+    """Two-proportion test, exact where counts are small; None where neither side has any, or all."""
     if hits + hits_before in (0, n + m):
         return None
-    table = [[hits, n - hits], [hits_before, m - hits_before]]
-    return float(stats.fisher_exact(table).pvalue)
+    table = np.array([[hits_before, m - hits_before], [hits, n - hits]])
+    if table.sum(axis=0).min() * min(n, m) / (n + m) < LEAST_EXPECTED_INEXACT:
+        return float(stats.fisher_exact(table).pvalue)
+    return _chi_squared(table[0], table[1], correction=0.5)
 
 
 def _benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
@@ -440,11 +463,10 @@ def _encode(
         numbers = _as_numbers(rows[name])
         found.append(np.zeros(len(rows)) if np.isnan(numbers).all() else numbers)
     for name in categorical:
-        texts = _texts(rows[name])
-        counts = texts.value_counts()
-        ordered = sorted(counts.index, key=lambda level: (-counts[level], level))
-        place = {level: float(i) for i, level in enumerate(ordered)}
-        found.append(texts.map(place).to_numpy(dtype="float64"))
+        number, levels = _number_levels(rows[name])
+        counts = np.bincount(number, minlength=len(levels))
+        order = sorted(range(len(levels)), key=lambda i: (-counts[i], levels[i]))
+        found.append(np.argsort(order)[number].astype("float64"))
     return np.column_stack(found)
 
 

@@ -209,6 +209,32 @@ def test_p_value_of_a_shift_is_that_of_mann_and_whitney_for_two_tests():
     assert drift._numbers(a, b)["p_value"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("step", [0.001, 0.5, 3])
+def test_mann_and_whitneys_test_is_that_of_scipy_whatever_the_ties(step):
+    rng = np.random.default_rng(0)
+    a, b = (np.sort(np.round(rng.normal(size=n) / step)) for n in (500, 200))
+    expected = stats.mannwhitneyu(a, b, method="asymptotic").pvalue
+    assert drift._mann_whitney(a, b) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("hits", [90, 120, 200])
+def test_two_shares_of_many_rows_are_compared_by_chi_squared_with_yates_correction(hits):
+    table = [[hits, 1000 - hits], [1000, 9000]]
+    expected = stats.chi2_contingency(table).pvalue
+    assert drift._two_shares(hits, 1000, 1000, 10_000) == pytest.approx(expected)
+    assert expected == pytest.approx(stats.fisher_exact(table).pvalue, rel=0.2)
+
+
+def test_two_shares_of_few_rows_are_compared_exactly():
+    expected = stats.fisher_exact([[9, 41], [1000, 9000]]).pvalue
+    assert drift._two_shares(9, 50, 1000, 10_000) == pytest.approx(expected)
+
+
+def test_levels_are_compared_as_text_even_if_they_have_no_hash():
+    a = pd.Series([["x", 1], ("x", 1), None, 1, 1.0, "1"] * 50, dtype=object)
+    assert drift._count_levels(a) == {"['x', 1]": 50, "('x', 1)": 50, "": 50, "1": 100, "1.0": 50}
+
+
 def test_a_wider_spread_around_the_same_middle_is_found():
     batch = table(1000, 2)
     batch["x"] *= 1.5

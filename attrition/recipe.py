@@ -28,6 +28,9 @@ MANY_ROWS = 50_000  # above this one cross-validation says enough
 STILL_IN_THE_RACE = 3.0  # standard errors from the best after one cross-validation
 LEAST_ROWS_TO_BLEND, LEAST_LEFT_TO_BLEND = 500, 50
 
+CELL = 0.005  # of the middle half of a column, within which numbers are nearly the same
+MOST_GLUED = 0.05  # of the rows in one group because of near-copies
+
 ALL_ROWS = "all rows"
 # How much a row counts by its age: from before an earlier change of the truth, from before the last
 # one, and since then.
@@ -94,18 +97,46 @@ class Table:
 
 
 def group_rows(rows: pd.DataFrame, client: str, features: Sequence[str]) -> NDArray[np.intp]:
-    """Number the groups that must stay in one fold: all rows of a client, and all equal rows.
+    """Number the groups that must stay in one fold: all rows of a client, all copies and near-copies.
+
+    Near-copies have equal levels, and numbers that fall into one cell of a grid, or of the same grid
+    moved by half a cell. Where that would glue much of a coarse table together, copies are equal rows.
 
     Returns: (n,) int, the same number for rows that are linked, directly or through others.
     """
-    by_client, clients = pd.factorize(rows[client])
-    by_content = rows.groupby(list(features), dropna=False, sort=False).ngroup().to_numpy()
-    size = len(clients) + int(by_content.max(initial=-1)) + 1
-    links = coo_array(
-        (np.ones(len(rows)), (by_client, len(clients) + by_content)), shape=(size, size)
-    )
+    table = rows[list(features)]
+    by_client, by_content = pd.factorize(rows[client])[0], _number(table)
+    exact = _link(by_client, by_content)
+    near = _link(by_client, by_content, *(_number(_on_grid(table, moved)) for moved in (0.0, 0.5)))
+    glued = np.bincount(near).max(initial=0)
+    is_fine = glued <= max(np.bincount(exact).max(initial=0), MOST_GLUED * len(rows))
+    return near if is_fine else exact
+
+
+def _number(table: pd.DataFrame) -> NDArray[np.intp]:
+    """Number the rows by their content: equal rows have one number."""
+    number = table.groupby(list(table.columns), dropna=False, sort=False).ngroup()
+    return np.asarray(number, dtype=np.intp)
+
+
+def _on_grid(table: pd.DataFrame, moved: float) -> pd.DataFrame:
+    """Put for each number its cell, as wide as a share of the middle half of its column."""
+    cells: dict[str, pd.Series] = {}
+    for name in map(str, table.select_dtypes("number")):
+        low, high = table[name].quantile([0.25, 0.75])
+        if 0 < high - low < np.inf:
+            cells[name] = np.floor(table[name] / (CELL * (high - low)) + moved)
+    return table.assign(**cells)
+
+
+def _link(*numbers: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Number the rows that share a number in any of the ways of numbering, or are linked by others."""
+    starts = np.cumsum([len(numbers[0]), *(int(one.max(initial=-1)) + 1 for one in numbers)])
+    row = np.tile(np.arange(len(numbers[0])), len(numbers))
+    shared = np.concatenate([one + start for one, start in zip(numbers, starts, strict=False)])
+    links = coo_array((np.ones(len(row)), (row, shared)), shape=(starts[-1], starts[-1]))
     _, labels = connected_components(links, directed=False)
-    return np.asarray(labels[by_client])
+    return np.unique(labels[: len(numbers[0])], return_inverse=True)[1]
 
 
 def learn(table: Table) -> Learned:

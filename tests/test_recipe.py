@@ -174,6 +174,38 @@ def test_one_that_is_beaten_is_tried_again_where_a_blend_would_take_it_in():
     assert recipe._helpful(made, both) == {models.LOGISTIC, models.DEEP}
 
 
+def ugly(n=240):
+    """Tables that want to break a fit, by name: columns, outcomes and clients."""
+    rng = np.random.default_rng(0)
+    a, left = rng.normal(size=n), rng.random(n) < 0.3
+    one, names = np.arange(n) == 7, [f"c{i}" for i in range(n)]
+    return {
+        "a level for every row": ({"a": a, "b": [f"day {i}" for i in range(n)]}, left, names),
+        "numbers too large": ({"a": a * 1e300, "b": "x"}, left, names),
+        "numbers too small": ({"a": a * 1e-300, "b": "x"}, left, names),
+        "heavy tails": ({"a": np.exp(20 * a), "b": "x"}, left, names),
+        "nothing known": ({"a": np.nan, "b": ""}, left, names),
+        "one value known": ({"a": np.where(one, 1.0, np.nan), "b": ""}, left, names),
+        "rows all alike": ({"a": 1.0, "b": "x"}, left, names),
+        "one who left": ({"a": a, "b": "x"}, one, names),
+        "one who stayed": ({"a": a, "b": "x"}, ~one, names),
+        "one client with nearly all": ({"a": a, "b": "x"}, left, ["big"] * (n - 9) + names[:9]),
+        "a perfect column": ({"a": left * 1.0, "b": "x"}, left, names),
+    }
+
+
+@pytest.mark.parametrize("name", ugly())
+def test_an_ugly_table_still_makes_a_model(name):
+    columns, left, clients = ugly()[name]
+    rows = pd.DataFrame({"client": clients}).assign(**columns)
+    everything = np.full(len(rows), RECENT)
+    made = Table(rows, left.astype(float), group(rows), everything, ("a",), ("b",))
+    model = recipe.learn(made).model
+    new = pd.DataFrame({"a": [np.nan, 1e300, -1e300, 0], "b": ["", "never seen", "x", "x" * 200]})
+    risk = models.predict(model, new)
+    assert ((risk >= 0) & (risk <= 1)).all()
+
+
 # ---- blends
 
 

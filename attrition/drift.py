@@ -32,7 +32,7 @@ PERCENTILES = np.linspace(0.005, 0.995, 100)
 LEAST_EXPECTED, LEAST_EXPECTED_INEXACT = 5, 20
 SCORE = "predicted risk"
 
-JOINT_ROWS, LEAST_JOINT_ROWS, JOINT_NAMED = 2500, 100, 5
+JOINT_ROWS, JOINT_REFERENCE_ROWS, LEAST_JOINT_ROWS, JOINT_NAMED = 2500, 10_000, 100, 5
 JOINT_Z, LEAST_JOINT_AUC = 3.0, 0.53
 WIDER = 1.3  # a cross-validated AUC spreads so much wider than its formula says: measured under no shift
 LARGEST = 1e300
@@ -401,12 +401,13 @@ def compare_jointly(
 
     This finds what no column shows alone, such as two that now rise together. Moved when the ROC AUC
     of rows out of fold lies three of its standard errors under no shift above 0.5, and is 0.53 at
-    least. At most 2,500 rows of each are used, so that no shift too small to matter is significant.
+    least. At most 2,500 rows of the batch are used, so that no shift too small to matter is significant,
+    and 10,000 of the reference, whose own noise is the same for batch after batch.
 
     Source: Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests".
     """
     n = min(len(batch), JOINT_ROWS)
-    m = min(len(reference), JOINT_ROWS)
+    m = min(len(reference), JOINT_REFERENCE_ROWS)
     names = [*numeric, *categorical]
     if min(n, m) < LEAST_JOINT_ROWS or not names:
         sentence = f"{min(n, m)} rows are too few to look at all columns together"

@@ -206,7 +206,7 @@ def measure_joint_power(runs: int, seed: int) -> list[Row]:
     return rows
 
 
-PEERS_RUNS = 30
+PEERS_RUNS = 100
 PEERS_CASES = (
     *((n, NONE) for n in SIZES),
     *((n, change) for n, _, change in SHIFTS),

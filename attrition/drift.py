@@ -418,7 +418,7 @@ def compare_jointly(
     is_new = np.r_[np.zeros(m), np.ones(n)]
     likely, gain = tell_apart(rows, is_new, numeric, categorical)
     auc = float(metrics.roc_auc(is_new, likely).value or 0.5)
-    z = (auc - 0.5) / (WIDER * float(np.sqrt((n + m + 1) / (12 * n * m))))
+    z = z_of_auc(auc, m, n)
     shares = gain / (gain.sum() or 1.0)
     order = np.argsort(-shares, kind="stable")[:JOINT_NAMED]
     drivers = tuple((names[i], float(shares[i])) for i in order if shares[i] >= 1 / len(names))
@@ -428,6 +428,11 @@ def compare_jointly(
         return Joint("moved", n, auc, z, drivers, sentence)
     sentence = f"together, the columns do not tell the new rows apart (ROC AUC {auc:.2f})"
     return Joint("stable", n, auc, z, drivers, sentence)
+
+
+def z_of_auc(auc: float, m: int, n: int) -> float:
+    """Return how many standard errors under no shift an AUC of m rows against n lies above 0.5."""
+    return (auc - 0.5) / (WIDER * float(np.sqrt((n + m + 1) / (12 * n * m))))
 
 
 def tell_apart(
@@ -553,16 +558,8 @@ def check_truth(
 
 
 def _auc_dropped(now: Interval, then: Interval) -> bool:
-    values = (now.value, now.low, now.high, then.value, then.low, then.high)
-    if any(value is None for value in values):
+    if now.value is None or then.value is None:
         return False
-    assert now.value is not None and then.value is not None
-    errors = [_standard_error(now), _standard_error(then)]
     drop = then.value - now.value
-    limit = stats.norm.isf(TRUTH_ALPHA) * float(np.sqrt(np.sum(np.square(errors))))
+    limit = stats.norm.isf(TRUTH_ALPHA) * np.hypot(now.standard_error, then.standard_error)
     return bool(drop >= LEAST_AUC_DROP and drop > limit)
-
-
-def _standard_error(interval: Interval) -> float:
-    assert interval.low is not None and interval.high is not None
-    return (interval.high - interval.low) / (2 * metrics.Z95)

@@ -38,6 +38,8 @@ DRAWS_IN_ALL = 20_000_000  # many clients need fewer replicates, and would take 
 DRAWS_AT_ONCE = 1_000_000
 NEWTON_STEPS = 50
 AS_IT_IS, SLOPES = np.array([1.0, 1.0, 0.0]), np.array([1.0, 1.0, 0.0])
+# By how much a calibration that holds on the reference is off among other clients: slope, log-odds.
+TURN, MOVE = 0.04, 0.03
 LARGEST = 1e290  # a million values of this size still have a sum
 
 LEAST_ROWS_SECOND, LEAST_EFFECTIVE_ROWS = 1000, 200
@@ -190,10 +192,13 @@ def _figures(
     of_each = np.column_stack([np.ones(n), stats.rankdata(risk), np.arange(n) >= n - called, worth])
     lines = _recalibrations(reference, int(np.clip(DRAWS_IN_ALL / n, *REPLICATES)))
     terms = _terms(risk)
-    likely = metrics.expit(terms @ lines[0])
+    score = terms @ lines[0]
+    likely = metrics.expit(score)
     noise = float(np.sum(likely * (1 - likely)))
     means = _rates(likely @ of_each, n, called, noise)
-    drawn = _rates(_draw_sums(terms, lines[1:], of_each).T, n, called, 0.0)
+    drawn = _rates(
+        _draw_sums(terms, _loosen(lines[1:], float(score.mean())), of_each).T, n, called, 0.0
+    )
     found = {name: _interval(means[name], drawn[name]) for name in means}
     return found if value is not None else found | {"value_at_risk": UNKNOWN}
 
@@ -281,6 +286,20 @@ def _recalibrations(reference: _Reference | None, replicates: int) -> NDArray[np
     return np.vstack(lines)
 
 
+def _loosen(lines: NDArray[np.float64], centre: float) -> NDArray[np.float64]:
+    """Let each line turn about the clients' mean log-odds, and move up or down, a little.
+
+    What holds for the reference as a whole holds less well for another mix of clients, however many
+    rows it was learned from. Without this, 84 to 91 % of intervals held the ROC AUC of telco clients
+    under two shifts.
+    """
+    rng = np.random.default_rng(2)
+    turn, move = rng.normal(0, [TURN, MOVE], (len(lines), 2)).T
+    loosened = lines * (1 + turn)[:, np.newaxis]
+    loosened[:, 2] += move - turn * centre
+    return loosened
+
+
 def _newton(
     terms: NDArray[np.float64], outcome: Vector, weights: NDArray[np.float64], fit: Vector
 ) -> NDArray[np.float64]:
@@ -339,18 +358,18 @@ def weigh(
     """Weigh the rows of the reference by how much likelier each is among the batch's.
 
     A classifier learns to tell the two apart; the odds that it gives a row out of fold are the weight,
-    at most twenty times the mean. Fewer than 100 rows cannot be told apart: all weigh the same.
+    at most twenty times the mean. For a batch too small for a second opinion all weigh the same.
 
     Source: Białek et al. 2024, arXiv 2401.08348; the classifier as in drift.compare_jointly.
     """
     m, n = len(reference), len(batch)
-    if min(m, n) < LEAST_ROWS:
+    if m < LEAST_ROWS or n < LEAST_ROWS_SECOND:
         return Weighing(np.ones(m), 0.5, 0.0, float(m))
     rows = pd.concat([reference, batch], ignore_index=True)
     is_new = np.r_[np.zeros(m), np.ones(n)]
     likely, _ = drift.tell_apart(rows, is_new, numeric, categorical)
     auc = float(metrics.roc_auc(is_new, likely).value or 0.5)
-    z = (auc - 0.5) / float(np.sqrt((n + m + 1) / (12 * n * m)))
+    z = drift.z_of_auc(auc, m, n)
     odds = np.exp(metrics.log_odds(likely[:m]))
     weights = np.minimum(odds, LARGEST_WEIGHT * odds.mean())
     weights = weights / weights.mean()

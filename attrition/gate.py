@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from attrition import metrics
 from attrition.metrics import Interval, Vector
@@ -98,7 +99,8 @@ def decide(
     Better: paired one-sided DeLong p below `alpha(looks)` and AUC up by 0.005 at least, with log loss,
     Brier score and precision of the list not proven worse. Degraded champion: log loss proven better,
     or AUC proven not worse by more than 0.005, while none of the others is worse. Moved input, which
-    may cost the risks their level and the order nothing: log loss proven better, nothing else worse.
+    may cost the risks their level and the order nothing: log loss proven better, by `alpha(looks)` too,
+    and nothing else worse.
     """
     if first:
         return Decision(True, "first_model", "deployed: there was no model in production")
@@ -129,7 +131,7 @@ def decide(
         return Decision(
             False, "degraded_not_better", f"kept the champion, although it degraded: {told}"
         )
-    if moved and _above(0, loss.high) and not worse and not _above(0, gain.high):
+    if moved and _is_proven_below_0(loss, looks) and not worse and not _above(0, gain.high):
         return Decision(
             True, "input_moved", f"deployed: the input has moved, and proven better on it, {told}"
         )
@@ -137,6 +139,11 @@ def decide(
     if proven and _above(gain.value, LEAST_GAIN) and not worse:
         return Decision(True, "proven_better", f"deployed: proven better, {told}")
     return Decision(False, "not_proven_better", f"kept the champion: not proven better, {told}")
+
+
+def _is_proven_below_0(difference: Interval, looks: int) -> bool:
+    value = np.nan if difference.value is None else difference.value
+    return bool(value + stats.norm.isf(alpha(looks)) * difference.standard_error < 0)
 
 
 def _enough_left(comparison: Comparison) -> bool:

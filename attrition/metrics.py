@@ -24,6 +24,13 @@ class Interval:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def standard_error(self) -> float:
+        """That of a normal figure; NaN where the rows cannot tell."""
+        if self.low is None or self.high is None:
+            return np.nan
+        return (self.high - self.low) / (2 * Z95)
+
     def plain(self) -> dict[str, float | None]:
         return asdict(self)
 

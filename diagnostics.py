@@ -249,7 +249,8 @@ def _look(
     if truth.verdict == "fine":
         settled["labelled"] = np.union1d(settled["labelled"], ids)
     ids = schema.row_ids(rows, columns, with_outcome=False)
-    look = compare_input(champion, model, rows[~np.isin(ids, settled["inputs"])])
+    batch = rows[~np.isin(ids, settled["inputs"])]
+    look = compare_input(champion, model, batch, releases.read_reference(champion))
     if look.verdict == "stable" and look.rows >= POOL_ROWS:
         settled["inputs"] = np.union1d(settled["inputs"], ids)
     return truth, look, len(new), checks
@@ -290,9 +291,10 @@ def _reference_auc(champion: Release) -> Interval:
     return metrics.UNKNOWN
 
 
-def compare_input(champion: Release, model: Any, batch: pd.DataFrame) -> drift.Look:
-    """Hold rows against the reference that travels with the release, the model's own risk included."""
-    reference = releases.read_reference(champion)
+def compare_input(
+    champion: Release, model: Any, batch: pd.DataFrame, reference: pd.DataFrame
+) -> drift.Look:
+    """Hold rows against those of the reference of the release, the model's own risk included."""
     batch = batch.assign(**{drift.SCORE: models.predict(model, batch)})
     features = champion.training["features"]
     uses = champion.training["importance"] or {}
@@ -358,7 +360,7 @@ def run_diagnostics(
     current = schema.current_clients(rows, columns)
     model = releases.load_model(release)
     summary = summarise(current, columns)
-    look = compare_input(release, model, current).plain()
+    look = compare_input(release, model, current, _like(current, release, columns.outcome)).plain()
     now = disk.utc_now()
     steps = {name: history.read_steps(config.history, name) for name in ("ingestion", "training")}
     record = {
@@ -392,6 +394,14 @@ def run_diagnostics(
     history.save(config.history, "missing", missing)
     history.save(config.history, "drift", moved)
     return _diagnosis(disk.commit(config.diagnostics_record, {}, record), fresh=False)
+
+
+def _like(current: pd.DataFrame, release: Release, outcome: str) -> pd.DataFrame:
+    """Return the reference; only those who stayed where current clients are known to have stayed."""
+    reference = releases.read_reference(release)
+    if current[outcome].isna().any():
+        return reference
+    return reference[reference[outcome].astype("float64") == 0]
 
 
 def _predictions(model: Any, current: pd.DataFrame) -> dict[str, Any]:

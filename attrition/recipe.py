@@ -161,6 +161,8 @@ def _learn(table: Table) -> Learned:
     model = fit_model(table, chosen, scale)
     risk = metrics.expit(calibration.cross_calibrate(scale.kind, score, outcome, judged[0]))
     usual = metrics.expit(scale.apply(score))
+    if chosen.name == models.BASE_RATE:  # of which each fold has one of its own
+        usual = models.predict(model, table.rows[table.recent])
     return Learned(model, chosen, tuple(tried), why, losses, risk, usual)
 
 

@@ -93,6 +93,19 @@ def test_the_current_clients_are_described(project):
     assert found["count"] == record(project)["data"]["clients"] == 200
 
 
+def test_those_who_stayed_are_held_against_those_who_stayed(tmp_path):
+    """Where every outcome is known, the current clients are what is left of the rows learned from."""
+    config = write_config(tmp_path)
+    make_rows(2000).to_csv(config.input_folder / "a.csv", index=False)
+    assert run_whole(config) == 0
+    assert record(config)["drift"]["verdict"] == "stable"
+    champion = releases.read_current(config.production_folder)
+    rows = sources.read_rows(config.final_data, config.columns)
+    stayed, reference = rows[rows["exited"] == 0], releases.read_reference(champion)
+    look = diagnostics.compare_input(champion, releases.load_model(champion), stayed, reference)
+    assert look.verdict == "moved"
+
+
 def test_the_state_of_the_data_is_told(project):
     data = record(project)["data"]
     assert (data["rows"], data["labelled"], data["open"]) == (800, 600, 200)
@@ -398,6 +411,7 @@ def test_the_input_of_a_model_with_levels_and_missing_values_is_compared(tmp_pat
     assert run_whole(config) == 0
     champion = releases.read_current(config.production_folder)
     final = sources.read_rows(config.final_data, config.columns)
-    look = diagnostics.compare_input(champion, releases.load_model(champion), final)
+    reference = releases.read_reference(champion)
+    look = diagnostics.compare_input(champion, releases.load_model(champion), final, reference)
     assert look.verdict == "stable"
     assert {column.column for column in look.columns} >= {"lastmonth_activity", "size", "trade"}

@@ -4,6 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 LOCK := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/python -m uv pip compile --quiet --no-config \
 	--universal --python-version 3.11 --generate-hashes --no-strip-extras
@@ -28,10 +29,10 @@ serve: .venv/.runtime ## serve the API and the dashboard (ARGS="..." is passed o
 	@$(BIN)/python app.py $(ARGS)
 
 test: .venv/.dev ## run every test (quick ones only: ARGS='-m "not slow"')
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 coverage: .venv/.dev ## run every test and list the lines that none of them reaches
-	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 lint: .venv/.dev ## check style, format and types
 	@$(BIN)/python -m ruff check .

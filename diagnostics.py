@@ -9,7 +9,7 @@ Run:    python diagnostics.py [--config PATH] [--verify]
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,6 @@ from attrition import (
 )
 from attrition.config import Columns, Config
 from attrition.errors import Damaged, NoModel
-from attrition.estimates import Check
 from attrition.metrics import Interval, Vector
 from attrition.releases import Release
 
@@ -44,7 +43,7 @@ QUANTILES = (0.05, 0.25, 0.75, 0.95)
 TOP_LEVELS = 10
 # Fewer new rows than this are pooled with the next ones before they count as judged.
 POOL_ROWS = 100
-SETTLED = ("labelled", "inputs")
+SETTLED, ESTIMATED = ("labelled", "inputs"), "estimated"
 ASK_EVERY_S = 24 * 3600
 TREND_RUNS = 5
 
@@ -167,13 +166,13 @@ def monitor_model(config: Config) -> Monitoring:
     columns = config.columns
     rows = sources.read_rows(config.final_data, columns)
     labelled = rows[rows[columns.outcome].notna()]
-    checks: Sequence[Check] = ()
+    checks: history.Rows = []
     try:
         champion = releases.read_for(config.production_folder, config.columns)
     except NoModel:
         champion = None
     if champion is None:
-        settled = {name: np.array([], dtype="uint64") for name in SETTLED}
+        settled = {name: np.array([], dtype="uint64") for name in (*SETTLED, ESTIMATED)}
         truth = drift.Truth(
             "no_model", 0, 0, metrics.UNKNOWN, metrics.UNKNOWN, 0, 0, "no model yet"
         )
@@ -200,7 +199,7 @@ def monitor_model(config: Config) -> Monitoring:
         "reason": reason,
         "truth": truth.plain(),
         "input": look.plain(),
-        "estimator": [check.plain() for check in checks],
+        "estimator": checks,
     }
     history.save(config.history, "estimates", _history_rows(record))
     files: dict[Path, disk.Content] = {config.settled_rows: disk.arrays_bytes(**settled)}
@@ -210,14 +209,14 @@ def monitor_model(config: Config) -> Monitoring:
 def _settled(config: Config, champion: Release) -> dict[str, np.ndarray]:
     """Return the ids of the rows this champion knew or was already judged on and found right."""
     arrays = disk.read_arrays(champion.folder / releases.KNOWN_ROWS)
-    known = {name: arrays[name] for name in SETTLED}
+    known = {name: arrays[name] for name in SETTLED} | {ESTIMATED: arrays["labelled"]}
     try:
         before = disk.read_record(config.monitoring_record)
         if before is None or before["release"] != champion.id:
             return known
         if disk.damaged_outputs(config.production_folder, before):
             raise Damaged(f"{config.settled_rows}: is not what was written")
-        return disk.read_arrays(config.settled_rows)
+        return known | disk.read_arrays(config.settled_rows)
     except Damaged as error:
         logger.warning("%s; everything since the deployment is judged again", error)
         return known
@@ -225,21 +224,24 @@ def _settled(config: Config, champion: Release) -> dict[str, np.ndarray]:
 
 def _look(
     config: Config, champion: Release, rows: pd.DataFrame, settled: dict[str, np.ndarray]
-) -> tuple[drift.Truth, drift.Look, int, Sequence[Check]]:
+) -> tuple[drift.Truth, drift.Look, int, history.Rows]:
     """Judge the rows that are not settled; settle those found in order, in place.
 
-    What would have been estimated of them without their outcomes is held against these, too.
+    What would have been estimated of them without their outcomes is held against these, once.
     """
     columns = config.columns
     model = releases.load_model(champion)
     labelled = rows[rows[columns.outcome].notna()]
     ids = schema.row_ids(labelled, columns, with_outcome=True)
-    new = labelled[~np.isin(ids, settled["labelled"])]
+    is_new = ~np.isin(ids, settled["labelled"])
+    new = labelled[is_new]
     outcome = new[columns.outcome].to_numpy(dtype="float64")
     risk = models.predict(model, new)
-    checks: Sequence[Check] = ()
-    if len(new) >= estimates.LEAST_ROWS:
-        checks = _check_estimate(config, champion, new, risk, outcome)
+    is_first = ~np.isin(ids[is_new], settled[ESTIMATED])
+    checks: history.Rows = []
+    if is_first.sum() >= estimates.LEAST_ROWS:
+        checks = _check_estimate(config, champion, new[is_first], risk[is_first])
+        settled[ESTIMATED] = np.union1d(settled[ESTIMATED], ids)
     truth = drift.check_truth(
         outcome,
         risk,
@@ -257,8 +259,9 @@ def _look(
 
 
 def _check_estimate(
-    config: Config, champion: Release, new: pd.DataFrame, risk: Vector, outcome: Vector
-) -> Sequence[Check]:
+    config: Config, champion: Release, new: pd.DataFrame, risk: Vector
+) -> history.Rows:
+    """Hold what would have been estimated of rows without their outcomes against these."""
     columns = config.columns
     reference = releases.read_reference(champion)
     value = new[columns.value].to_numpy(dtype="float64") if columns.value else None
@@ -268,15 +271,16 @@ def _check_estimate(
         value=value,
         capacity=config.contact_capacity,
     )
-    return estimates.check(estimated, outcome, risk, value)
+    outcome = new[columns.outcome].to_numpy(dtype="float64")
+    checks = estimates.check(estimated, outcome, risk, value)
+    return [{"rows": len(new)} | check.plain() for check in checks]
 
 
-def _history_rows(record: disk.Record) -> list[dict[str, Any]]:
-    rows = record["truth"]["rows"]
+def _history_rows(record: disk.Record) -> history.Rows:
     made = disk.sha256_bytes(disk.encode(record["inputs"]))
-    kept = ("figure", "estimated", "low", "high", "realised")
+    kept = ("rows", "figure", "estimated", "low", "high", "realised")
     return [
-        {"at": record["checked_at"], "made": made, "release": record["release"], "rows": rows}
+        {"at": record["checked_at"], "made": made, "release": record["release"]}
         | {key: check[key] for key in kept}
         for check in record["estimator"]
     ]

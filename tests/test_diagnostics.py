@@ -31,7 +31,8 @@ def verdicts(config):
 
 
 def settled(config):
-    return {name: len(ids) for name, ids in disk.read_arrays(config.settled_rows).items()}
+    arrays = disk.read_arrays(config.settled_rows)
+    return {name: len(arrays[name]) for name in diagnostics.SETTLED}
 
 
 def diagnose_again(config, **options):
@@ -323,6 +324,18 @@ def test_contradictions_are_held_until_a_model_has_learned_from_them(watched):
         arrive(watched, make_rows(200, seed=9, prefix=name, signal=-2.0), f"{name}.csv")
         diagnostics.monitor_model(watched)
     assert verdicts(watched)["truth"]["rows"] == 400
+
+
+def test_an_outcome_is_held_against_the_estimate_once(watched):
+    rows = []
+    for name, seed in (("one", 9), ("two", 10)):
+        arrive(watched, make_rows(200, seed=seed, prefix=name, signal=-2.0), f"{name}.csv")
+        diagnostics.monitor_model(watched)
+        rows += [{check["rows"] for check in verdicts(watched)["estimator"]}]
+    assert rows == [{200}, {200}]
+    kept = history.read_estimates(watched.history)
+    assert len(kept) == 2 * len(verdicts(watched)["estimator"])
+    assert {row["rows"] for row in kept} == {200}
 
 
 def test_input_that_moved_is_named(watched):

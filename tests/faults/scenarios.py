@@ -53,7 +53,7 @@ def write_table(config: Config, rows: pd.DataFrame) -> None:
         connection.commit()
 
 
-def add_news(config: Config, number: int = 0, rows: int = 100) -> None:
+def add_news(config: Config, number: int = 0, rows: int = 150) -> None:
     """Deliver outcomes that show what makes clients leave, as a file and as rows of the table."""
     news = make_rows(rows, seed=9 + number, prefix=f"news{number}n", signal=4.0)
     news.to_csv(config.input_folder / f"news{number}.csv", index=False)

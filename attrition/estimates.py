@@ -8,8 +8,8 @@ clients change; blind to a change of the truth, when like clients leave more oft
 only outcomes show (drift.check_truth).
 
 On the telco table with month-to-month clients four times as likely, batches of 1,000, and the product's
-own reference, the mean error is 0.011 of the share who leave (0.079 had nothing changed), 0.013 of the
-ROC AUC (0.034), and 0.038 of the precision at 100, which is put 0.028 too low. A second opinion, by the
+own reference, the mean error is 0.012 of the share who leave (0.079 had nothing changed), 0.013 of the
+ROC AUC (0.034), and 0.037 of the precision at 100, which is put 0.030 too low. A second opinion, by the
 rows of the reference that are like the clients, errs as much (python -m benchmarks.estimates).
 
 Source: confidence-based performance estimation, Kivimäki et al. 2025, arXiv 2407.08649, and the

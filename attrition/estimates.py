@@ -196,9 +196,8 @@ def _figures(
     likely = metrics.expit(score)
     noise = float(np.sum(likely * (1 - likely)))
     means = _rates(likely @ of_each, n, called, noise)
-    drawn = _rates(
-        _draw_sums(terms, _loosen(lines[1:], float(score.mean())), of_each).T, n, called, 0.0
-    )
+    loosened = _loosen(lines[1:], float(score.mean()))
+    drawn = _rates(_draw_sums(terms, loosened, of_each).T, n, called, 0.0)
     found = {name: _interval(means[name], drawn[name]) for name in means}
     return found if value is not None else found | {"value_at_risk": UNKNOWN}
 

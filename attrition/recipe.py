@@ -1,7 +1,7 @@
 """The recipe by which a model is made: candidates tried by cross-validation, one chosen, calibrated.
 
 Pure: rows in, model out. Everything that is chosen is chosen on rows that the part in question had not
-learned from, with all rows of a client, and all equal rows, in one fold.
+learned from, with all rows of a client, and copies and near-copies of a row, in one fold.
 """
 
 from collections.abc import Sequence

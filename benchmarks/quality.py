@@ -1,7 +1,8 @@
 """Cross-validate the whole training recipe on tables, beside plain baselines.
 
-Each fold tries, chooses, calibrates and fits anew on the other folds; equal rows and all rows of a
-client are in one fold. A table is given by a config that names its columns and by its CSV file.
+Each fold tries, chooses, calibrates and fits anew on the other folds; copies and near-copies of a row,
+and all rows of a client, are in one fold. A table is given by a config that names its
+columns and by its CSV file.
 
 Run: python -m benchmarks.quality --table examples/telco.json PATH/telco.csv [--table ...]
      [--folds 5] [--repeats 3]

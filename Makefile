@@ -49,7 +49,7 @@ cron: ## print the crontab lines for this folder (install: (crontab -l; make -s 
 	@sed 's|^ATTRITION=.*|ATTRITION=$(CURDIR)|' cronjob.txt
 
 sample: .venv/.runtime ## write the sample company into sourcedata/ and testdata/ anew (same seed, same bytes)
-	@$(BIN)/python -m attrition.simulation sample --out . $(ARGS)
+	@$(BIN)/python -m benchmarks.simulation sample --out . $(ARGS)
 
 lock: .venv/.dev ## write the lock files from requirements*.txt (newest allowed: ARGS=--upgrade)
 	@$(LOCK) $(ARGS) --output-file requirements.lock requirements.txt

@@ -15,9 +15,11 @@ from urllib.parse import quote
 
 import requests
 
-from attrition import access, cli, disk
 from attrition.config import Config
 from attrition.errors import AttritionError
+from attrition.operations import cli
+from attrition.storage import files as disk
+from attrition.web import auth as access
 
 TIMEOUT_S = 10.0
 WIDTH = 100

@@ -24,12 +24,19 @@ from flask import (
 )
 from werkzeug.routing import BaseConverter
 
-from attrition import access, answers, bodies, border, cli, dashboard, health, words
 from attrition import config as configuration
-from attrition.bodies import ApiError
+from attrition import wording as words
 from attrition.config import Config
-from attrition.disk import Record
-from attrition.shelf import NotReady, Production, Shelf
+from attrition.operations import cli
+from attrition.storage.files import Record
+from attrition.web import auth as access
+from attrition.web import health
+from attrition.web import middleware as border
+from attrition.web import pages as dashboard
+from attrition.web import request_body as bodies
+from attrition.web import responses as answers
+from attrition.web.artifact_cache import NotReady, Production, Shelf
+from attrition.web.request_body import ApiError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,7 +185,7 @@ def latest_features(name: str) -> Record:
     def parse(data: bytes) -> "pd.DataFrame":
         import pandas as pd
 
-        from attrition import schema
+        from attrition.data import schema
 
         rows = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
         latest = schema.current_clients(schema.typed(rows, config.columns), config.columns)
@@ -351,7 +358,7 @@ def create_app(config: Config | Path | None = None) -> Flask:
 
 def serve(config: Config, workers: int) -> int:
     """Serve until a signal says to stop; each worker loads the model before its first request."""
-    from attrition import server
+    from attrition.web import server
 
     access.check_exposure(config.api.host, access.read_token(config))
 

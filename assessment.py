@@ -17,24 +17,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attrition import (
-    cli,
-    confidence,
-    contacts,
-    disk,
-    estimates,
-    metrics,
-    models,
-    reasons,
-    releases,
-    schema,
-    sources,
-)
 from attrition.config import Columns, Config
+from attrition.contacts import ranking as contacts
+from attrition.data import files as sources
+from attrition.data import schema
 from attrition.errors import Damaged
-from attrition.estimates import Estimate, SecondOpinion
-from attrition.models import Model
-from attrition.releases import Release
+from attrition.modelling import explanations as reasons
+from attrition.modelling import metrics, models
+from attrition.modelling import reliability as confidence
+from attrition.modelling.models import Model
+from attrition.monitoring import performance as estimates
+from attrition.monitoring.performance import Estimate, SecondOpinion
+from attrition.operations import cli, releases
+from attrition.operations.releases import Release
+from attrition.storage import files as disk
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 

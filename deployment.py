@@ -16,11 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attrition import card, cli, damage, disk, gate, history, releases
 from attrition.config import Config
 from attrition.errors import AttritionError, Damaged, NoModel
-from attrition.gate import Comparison, Decision
-from attrition.metrics import Interval
+from attrition.modelling.metrics import Interval
+from attrition.monitoring import gate
+from attrition.monitoring.gate import Comparison, Decision
+from attrition.operations import cli, releases
+from attrition.operations import integrity as damage
+from attrition.reporting import model_card as card
+from attrition.storage import files as disk
+from attrition.storage import history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 

@@ -17,25 +17,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attrition import (
-    cli,
-    damage,
-    dependencies,
-    disk,
-    drift,
-    estimates,
-    gate,
-    history,
-    metrics,
-    models,
-    releases,
-    schema,
-    sources,
-)
 from attrition.config import Columns, Config
+from attrition.data import files as sources
+from attrition.data import schema
 from attrition.errors import Damaged, NoModel
-from attrition.metrics import Interval, Vector
-from attrition.releases import Release
+from attrition.modelling import metrics, models
+from attrition.modelling.metrics import Interval, Vector
+from attrition.monitoring import drift, gate
+from attrition.monitoring import performance as estimates
+from attrition.operations import cli, dependencies, releases
+from attrition.operations import integrity as damage
+from attrition.operations.releases import Release
+from attrition.storage import files as disk
+from attrition.storage import history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 

@@ -24,9 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attrition import cli, damage, disk, history, log, ownership, releases, repair, watch
 from attrition.config import Config
 from attrition.errors import AttritionError, Busy, Damaged, Leakage, SourceError, TooLittleData
+from attrition.operations import cli, log, releases, repair
+from attrition.operations import integrity as damage
+from attrition.operations import runs as watch
+from attrition.storage import files as disk
+from attrition.storage import history
+from attrition.storage import permissions as ownership
 
 logger = logging.getLogger("attrition.fullprocess")
 
@@ -168,7 +173,7 @@ def process(config: Config, *, adopt: bool = False) -> Outcome:
 
 
 def ask_latest(names: list[str]) -> dict[str, str | None]:
-    from attrition import dependencies
+    from attrition.operations import dependencies
 
     return dependencies.ask_all(names) if names else {}
 
@@ -187,7 +192,8 @@ def call_running_api(config: Config) -> None:
 def plan(config: Config) -> list[str]:
     """Say what a run would do, without doing it."""
     import ingestion
-    from attrition import databases, ledger, sources
+    from attrition.data import databases, ledger
+    from attrition.data import files as sources
 
     known = ledger.read(config, tidy=False)
     names = [name for name in ingestion.list_folder(config) if not sources.not_an_input(name)]

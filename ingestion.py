@@ -22,13 +22,27 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from attrition import cli, databases, disk, ledger, schema, snapshots, sources, verdicts
 from attrition.config import Config, Database
-from attrition.delimited import NotPlain
+from attrition.data import databases, ledger, schema
+from attrition.data import deduplication as verdicts
+from attrition.data import files as sources
+from attrition.data import table_snapshot as snapshots
+from attrition.data.csv_reader import NotPlain
+from attrition.data.deduplication import Judged
+from attrition.data.ledger import (
+    ACCEPTED,
+    COUNTS,
+    DEFERRED,
+    QUARANTINED,
+    SKIPPED,
+    Digest,
+    Ledger,
+    Line,
+)
+from attrition.data.schema import Refused
 from attrition.errors import AttritionError, SourceError
-from attrition.ledger import ACCEPTED, COUNTS, DEFERRED, QUARANTINED, SKIPPED, Digest, Ledger, Line
-from attrition.schema import Refused
-from attrition.verdicts import Judged
+from attrition.operations import cli
+from attrition.storage import files as disk
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 

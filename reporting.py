@@ -17,10 +17,15 @@ from matplotlib.figure import Figure
 from reportlab.lib.units import mm
 from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, Spacer
 
-from attrition import charts, cli, disk, health, pages, words
+from attrition import wording as words
 from attrition.config import Config
-from attrition.facts import Facts, read_facts
-from attrition.pages import Story
+from attrition.operations import cli
+from attrition.reporting import charts
+from attrition.reporting import pdf as pages
+from attrition.reporting.pdf import Story
+from attrition.reporting.report_data import Facts, read_facts
+from attrition.storage import files as disk
+from attrition.web import health
 
 Row = Mapping[str, Any]
 Pictures = Mapping[str, bytes]

@@ -16,23 +16,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attrition import (
-    cli,
-    disk,
-    gate,
-    history,
-    metrics,
-    modelfile,
-    models,
-    releases,
-    schema,
-    sources,
-)
 from attrition.config import Config
+from attrition.data import files as sources
+from attrition.data import schema
 from attrition.errors import NoModel
-from attrition.metrics import Vector
-from attrition.models import Model
-from attrition.releases import Release
+from attrition.modelling import metrics, models
+from attrition.modelling import persistence as modelfile
+from attrition.modelling.metrics import Vector
+from attrition.modelling.models import Model
+from attrition.monitoring import gate
+from attrition.operations import cli, releases
+from attrition.operations.releases import Release
+from attrition.storage import files as disk
+from attrition.storage import history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 

@@ -18,30 +18,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attrition import (
-    backtest,
-    cells,
-    cli,
-    confidence,
-    disk,
-    drift,
-    metrics,
-    modelfile,
-    models,
-    reasons,
-    recipe,
-    releases,
-    schema,
-    signs,
-    sources,
-)
-from attrition.backtest import Backtest
 from attrition.config import Columns, Config
+from attrition.data import cells, schema
+from attrition.data import files as sources
 from attrition.errors import Leakage, TooLittleData
-from attrition.metrics import Vector
-from attrition.models import Model
-from attrition.recipe import ANCIENT, OLDER, RECENT, Learned, Table, Tried
-from attrition.signs import Sign
+from attrition.modelling import backtest, metrics, models
+from attrition.modelling import data_checks as signs
+from attrition.modelling import explanations as reasons
+from attrition.modelling import persistence as modelfile
+from attrition.modelling import reliability as confidence
+from attrition.modelling import selection as recipe
+from attrition.modelling.backtest import Backtest
+from attrition.modelling.data_checks import Sign
+from attrition.modelling.metrics import Vector
+from attrition.modelling.models import Model
+from attrition.modelling.selection import ANCIENT, OLDER, RECENT, Learned, Table, Tried
+from attrition.monitoring import drift
+from attrition.operations import cli, releases
+from attrition.storage import files as disk
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 

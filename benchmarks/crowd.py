@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import fullprocess
 from attrition.config import Config
-from tests.faults import checker, harness, recording, scenarios
+from tests.campaigns.faults import checker, harness, recording, scenarios
 
 DONE, BUSY, NOTHING_NEW = "done in", "another run is at work", "nothing new"
 

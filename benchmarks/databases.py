@@ -34,8 +34,8 @@ from typing import Any
 import psycopg
 
 from attrition import config as configuration
-from attrition import databases
 from attrition.config import Config, Database
+from attrition.data import databases
 from tests.postgres import READER, Server, running
 
 ROWS = 30_000

@@ -28,9 +28,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from attrition import estimates, metrics, models, recipe
-from attrition.metrics import Vector
-from attrition.recipe import Table
+from attrition.modelling import metrics, models
+from attrition.modelling import selection as recipe
+from attrition.modelling.metrics import Vector
+from attrition.modelling.selection import Table
+from attrition.monitoring import performance as estimates
 from benchmarks import quality
 
 CAPACITY = 100

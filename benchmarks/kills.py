@@ -16,8 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from attrition import disk, history, releases
 from attrition.config import Config
+from attrition.operations import releases
+from attrition.storage import files as disk
+from attrition.storage import history
 from benchmarks.project import ROOT, make_project
 
 

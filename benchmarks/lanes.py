@@ -31,13 +31,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from attrition import ledger, sources, verdicts
 from attrition.config import Config
-from attrition.delimited import NotPlain
-from attrition.ledger import Ledger, Line
-from attrition.schema import Refused
-from tests import catalogue
-from tests.catalogue import Form
+from attrition.data import deduplication as verdicts
+from attrition.data import files as sources
+from attrition.data import ledger
+from attrition.data.csv_reader import NotPlain
+from attrition.data.ledger import Ledger, Line
+from attrition.data.schema import Refused
+from tests.campaigns import catalogue
+from tests.campaigns.catalogue import Form
 from tests.conftest import write_config
 
 MAX_SECONDS, MAX_MB = 5.0, 500

@@ -32,18 +32,18 @@ class Bug(NamedTuple):
 BUGS = (
     Bug(
         "no fsync",
-        "attrition/disk.py",
+        "attrition/storage/files.py",
         "            file.flush()\n            os.fsync(file.fileno())\n",
         "            file.flush()\n",
-        ("tests/test_disk.py",),
+        ("tests/storage/test_files.py",),
     ),
     Bug(
         "pointer before data",
-        "attrition/releases.py",
+        "attrition/operations/releases.py",
         "    disk.commit(made / MANIFEST,",
         '    replace_link(production / CURRENT, f"releases/{release_id}")\n'
         "    disk.commit(made / MANIFEST,",
-        ("tests/test_releases.py",),
+        ("tests/operations/test_releases.py",),
     ),
     Bug(
         "watermark before rows",
@@ -52,36 +52,36 @@ BUGS = (
         "    known.marks[database.name] = mark\n"
         "    with sources.make_spool(config.output_folder) as spool:\n        with databases.reading(",
         (
-            "tests/test_ingested_tables.py::"
+            "tests/campaigns/test_ingested_tables.py::"
             "test_reading_cut_off_in_the_middle_leaves_everything_as_it_was",
         ),
     ),
     Bug(
         "write in place",
-        "attrition/disk.py",
+        "attrition/storage/files.py",
         "    _write_new(temporary, data)\n    os.replace(temporary, path)\n",
         "    path.write_bytes(data)\n",
-        ("tests/test_disk.py",),
+        ("tests/storage/test_files.py",),
     ),
     Bug(
         "> for >=",
-        "attrition/databases.py",
+        "attrition/data/databases.py",
         'changed >= _literal(since["bound"])',
         'changed > _literal(since["bound"])',
-        ("tests/test_databases.py", "-k", "sqlite or tie or shares or late"),
+        ("tests/data/test_databases.py", "-k", "sqlite or tie or shares or late"),
     ),
     Bug(
         "PID-file lock",
-        "attrition/disk.py",
+        "attrition/storage/files.py",
         "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
         "        except BlockingIOError as error:",
         '            os.open(path.with_name(".pid"), os.O_CREAT | os.O_EXCL)\n'
         "        except FileExistsError as error:",
-        ("tests/test_disk.py",),
+        ("tests/storage/test_files.py",),
     ),
     Bug(
         "read_csv defaults",
-        "attrition/delimited.py",
+        "attrition/data/csv_reader.py",
         "    scan = _scan(text)\n    with _as_text(text, scan.encoding) as reader:\n        beginning",
         "    import pandas\n\n"
         '    table = pandas.read_csv(text).astype(str).replace("nan", "")\n'
@@ -89,29 +89,33 @@ BUGS = (
         "    chunk = schema.make_chunk(rows, range(2, 2 + len(rows)), len(table.columns))\n"
         "    return Table(tuple(table.columns), [chunk])\n"
         "    scan = _scan(text)\n    with _as_text(text, scan.encoding) as reader:\n        beginning",
-        ("tests/test_catalogue.py", "-k", "short_row or long_first_row or leading_zero or 2p63"),
+        (
+            "tests/campaigns/test_catalogue.py",
+            "-k",
+            "short_row or long_first_row or leading_zero or 2p63",
+        ),
     ),
     Bug(
         "joblib fallback",
-        "attrition/modelfile.py",
+        "attrition/modelling/persistence.py",
         '        raise Damaged(f"the model file cannot be trusted: {error}") from error\n',
         "        import joblib\n\n        return joblib.load(io.BytesIO(data))\n",
-        ("tests/test_modelfile.py",),
+        ("tests/modelling/test_persistence.py",),
     ),
     Bug(
         "missing conservation check",
-        "attrition/ledger.py",
+        "attrition/data/ledger.py",
         "    if counted != line.records:\n",
         "    if counted < 0:\n",
-        ("tests/test_ledger.py",),
+        ("tests/data/test_ledger.py",),
     ),
     Bug(
         "record before data",
-        "attrition/disk.py",
+        "attrition/storage/files.py",
         "    for path, content in files.items():\n        assert path.parent == folder",
         "    _write_new(folder / record_path.name, encode(sealed(record)))\n"
         "    for path, content in files.items():\n        assert path.parent == folder",
-        ("tests/test_disk.py",),
+        ("tests/storage/test_files.py",),
     ),
 )
 

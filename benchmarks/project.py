@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from attrition import config as configuration
-from attrition import disk
 from attrition.config import Config
+from attrition.storage import files as disk
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -19,9 +19,13 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
-from attrition import config, metrics, models, recipe, schema, sources
-from attrition.metrics import Vector
-from attrition.recipe import RECENT, Table
+from attrition import config
+from attrition.data import files as sources
+from attrition.data import schema
+from attrition.modelling import metrics, models
+from attrition.modelling import selection as recipe
+from attrition.modelling.metrics import Vector
+from attrition.modelling.selection import RECENT, Table
 
 TOP = 0.1
 BINS = 10

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from attrition import schema, simulation, sources
 from attrition.config import Config
+from attrition.data import files as sources
+from attrition.data import schema
+from benchmarks import simulation
 from benchmarks.project import ROOT, make_project
 
 

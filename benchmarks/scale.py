@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from attrition import disk
 from attrition.config import Config
+from attrition.storage import files as disk
 from benchmarks.project import ROOT, make_project
 
 MAX_SECONDS, MAX_MB = 600, 2048

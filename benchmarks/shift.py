@@ -13,8 +13,13 @@ import numpy as np
 import pandas as pd
 
 import fullprocess
-from attrition import disk, history, metrics, models, releases, schema, simulation
 from attrition.config import Config
+from attrition.data import schema
+from attrition.modelling import metrics, models
+from attrition.operations import releases
+from attrition.storage import files as disk
+from attrition.storage import history
+from benchmarks import simulation
 from benchmarks.project import make_project
 
 

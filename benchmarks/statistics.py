@@ -30,8 +30,8 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import deployment
-from attrition import drift, gate
-from attrition.metrics import Vector
+from attrition.modelling.metrics import Vector
+from attrition.monitoring import drift, gate
 
 REFERENCE = 10_000
 ALARMS = ("look", "act")

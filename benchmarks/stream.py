@@ -21,8 +21,11 @@ import pandas as pd
 
 import fullprocess
 from attrition import config as configuration
-from attrition import disk, history, metrics, releases
 from attrition.config import Config
+from attrition.modelling import metrics
+from attrition.operations import releases
+from attrition.storage import files as disk
+from attrition.storage import history
 from benchmarks.project import make_project
 
 STREAMS = ("control", "shift")

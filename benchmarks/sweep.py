@@ -25,10 +25,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tests.faults import harness, worker
-from tests.faults.plants import PLANTS
-from tests.faults.recording import CRASHES
-from tests.faults.scenarios import SCENARIOS
+from tests.campaigns.faults import harness, worker
+from tests.campaigns.faults.plants import PLANTS
+from tests.campaigns.faults.recording import CRASHES
+from tests.campaigns.faults.scenarios import SCENARIOS
 
 GROUPS = {"crash": CRASHES, "errno": tuple(worker.FAILURES), "all": worker.ACTIONS}
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from attrition.config import Config
-from tests.faults import checker, harness, recording, scenarios, worker
-from tests.faults.harness import Fault, Shim
+from tests.campaigns.faults import checker, harness, recording, scenarios, worker
+from tests.campaigns.faults.harness import Fault, Shim
 
 NEWS_EVERY = 6
 DAY = 144

@@ -14,8 +14,9 @@ import pytest
 
 import fullprocess
 from attrition import config as configuration
-from attrition import dependencies, disk
 from attrition.config import Config
+from attrition.operations import dependencies
+from attrition.storage import files as disk
 
 pytest_plugins = ["tests.postgres"]
 

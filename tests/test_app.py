@@ -23,10 +23,15 @@ import pandas as pd
 import pytest
 
 import app as api
-from attrition import access, answers, bodies, disk, history, releases
 from attrition import config as configuration
 from attrition.config import Api, Config
 from attrition.errors import AttritionError, ConfigError
+from attrition.operations import releases
+from attrition.storage import files as disk
+from attrition.storage import history
+from attrition.web import auth as access
+from attrition.web import request_body as bodies
+from attrition.web import responses as answers
 from tests.conftest import ROOT, make_rows, run_whole, write_config
 
 GOOD = {"lastmonth_activity": 12, "lastyear_activity": 150, "number_of_employees": 40}
@@ -66,7 +71,7 @@ def odd_folder(tmp_path_factory):
     rows.loc[rows.index >= 650, "cares"] = "@Bob"
     rows.to_csv(config.input_folder / "all.csv", index=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("attrition.dependencies.ask_all", dict.fromkeys)
+        patch.setattr("attrition.operations.dependencies.ask_all", dict.fromkeys)
         assert run_whole(config) == 0
     return folder
 
@@ -1077,7 +1082,7 @@ def test_open_host_without_a_token_is_refused_at_start(project):
 
 
 def test_host_that_is_not_ours_is_a_clear_error():
-    from attrition import server
+    from attrition.web import server
 
     with pytest.raises(AttritionError, match="cannot listen"):
         server.bind("192.0.2.1", 0)

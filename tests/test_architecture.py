@@ -17,20 +17,53 @@ STEPS = (
     *("assessment", "diagnostics", "reporting"),
 )
 SCRIPTS = (*STEPS, "app", "apicalls", "fullprocess")
-ROOMS = sorted(path.stem for path in (ROOT / "attrition").glob("*.py") if path.stem != "__init__")
+# Which folders of attrition/ each may import; config, errors and wording lie above all folders.
+ARROWS = {
+    "": set(),
+    "storage": set(),
+    "data": {"storage"},
+    "modelling": {"data", "storage"},
+    "contacts": {"data", "storage"},
+    "monitoring": {"modelling", "data", "storage"},
+    "operations": {"monitoring", "modelling", "data", "storage"},
+    "reporting": {"web", "operations", "monitoring", "modelling", "data", "storage"},
+    "web": {"reporting", "contacts", "operations", "monitoring", "modelling", "data", "storage"},
+}
+MAX_FILES = 11
+FILES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "attrition").rglob("*.py")
+    if path.stem != "__init__"
+)
+ROOMS = [file.removesuffix(".py").replace("/", ".") for file in FILES]
 PURE = (
-    *("cells", "delimited", "schema", "models", "calibration", "recipe", "backtest", "reasons"),
-    *("metrics", "card", "confidence", "drift", "estimates", "gate", "contacts", "charts", "words"),
+    *("wording", "data.cells", "data.csv_reader", "data.schema", "contacts.ranking"),
+    *(
+        f"modelling.{name}"
+        for name in (
+            *("metrics", "models", "calibration", "selection", "backtest", "data_checks"),
+            *("explanations", "reliability"),
+        )
+    ),
+    *("monitoring.drift", "monitoring.performance", "monitoring.gate"),
+    *("reporting.charts", "reporting.model_card"),
 )
 # What a pure room may know of this project: other pure rooms, the errors, and of the config only
 # the records that say what a column means.
 PURE_MAY_IMPORT = {*(f"attrition.{room}" for room in PURE), "attrition.errors"}
 RECORDS_OF_CONFIG = {"attrition.config.Columns", "attrition.config.Numeric"}
-EDGES_OF_APICALLS = {f"attrition.{room}" for room in ("access", "cli", "config", "disk", "errors")}
+EDGES_OF_APICALLS = {
+    *("attrition.config", "attrition.errors"),
+    *("attrition.web.auth", "attrition.operations.cli", "attrition.storage.files"),
+}
 HEAVY = ("pandas", "numpy", "scipy", "sklearn", "skops", "matplotlib", "reportlab", "flask")
 # The agreement on names, the release that travels by them, and the file that writes.
-SPELL_NAMES = ("attrition/config.py", "attrition/releases.py", "attrition/disk.py")
-MODULES = [*(f"{name}.py" for name in SCRIPTS), *(f"attrition/{room}.py" for room in ROOMS)]
+SPELL_NAMES = (
+    "attrition/config.py",
+    "attrition/operations/releases.py",
+    "attrition/storage/files.py",
+)
+MODULES = [*(f"{name}.py" for name in SCRIPTS), *FILES]
 
 
 def tree(file):
@@ -50,8 +83,20 @@ def imports(file):
 
 
 def rooms(names):
-    """Of imported names, the rooms of attrition: "attrition.config.Columns" is attrition.config."""
-    return {".".join(name.split(".")[:2]) for name in names if name.startswith("attrition.")}
+    """Of imported names, the modules of attrition: "attrition.config.Columns" is attrition.config."""
+    found = set()
+    for name in names:
+        parts = name.split(".")
+        for end in (3, 2):
+            if ".".join(parts[:end]) in ROOMS:
+                found.add(".".join(parts[:end]))
+                break
+    return found
+
+
+def folder_of(room):
+    """The folder of a module of attrition, "" for those above all folders."""
+    return room.split(".")[1] if room.count(".") == 2 else ""
 
 
 def run(folder, *arguments, **options):
@@ -71,22 +116,45 @@ def test_a_step_imports_no_other_script(step):
     assert not {name.split(".")[0] for name in imports(f"{step}.py")} & set(SCRIPTS)
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_a_module_of_attrition_imports_no_script(file):
+    assert not {name.split(".")[0] for name in imports(file)} & set(SCRIPTS)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_module_imports_only_from_its_own_folder_and_those_below(file):
+    own = folder_of(file.removesuffix(".py").replace("/", "."))
+    reached = {folder_of(room) for room in rooms(imports(file))}
+    assert reached <= {own, "", *ARROWS[own]}
+
+
+@pytest.mark.parametrize("folder", [name for name in ARROWS if name])
+def test_a_folder_holds_no_more_files_than_one_takes_in_at_a_glance(folder):
+    names = {file for file in FILES if file.startswith(f"attrition/{folder}/")}
+    assert 0 < len(names) <= MAX_FILES
+
+
 @pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_no_script(room):
-    assert not {name.split(".")[0] for name in imports(f"attrition/{room}.py")} & set(SCRIPTS)
+def test_a_module_of_attrition_serves_the_product_not_only_tests(room):
+    product = [*(f"{name}.py" for name in SCRIPTS), *FILES]
+    assert any(room in rooms(imports(file)) for file in product)
+
+
+def file_of(room):
+    return f"attrition/{room.replace('.', '/')}.py"
 
 
 @pytest.mark.parametrize("room", PURE)
 def test_a_pure_room_imports_no_edge(room):
-    names = imports(f"attrition/{room}.py") - RECORDS_OF_CONFIG
+    names = imports(file_of(room)) - RECORDS_OF_CONFIG
     assert rooms(names) <= PURE_MAY_IMPORT
 
 
 @pytest.mark.parametrize("room", PURE)
 def test_a_pure_room_opens_no_file_and_logs_nothing(room):
-    names = {name.split(".")[0] for name in imports(f"attrition/{room}.py")}
+    names = {name.split(".")[0] for name in imports(file_of(room))}
     assert not names & {"os", "shutil", "sqlite3", "logging", "subprocess", "tempfile", "requests"}
-    called = {node.func for node in ast.walk(tree(f"attrition/{room}.py")) if is_call(node)}
+    called = {node.func for node in ast.walk(tree(file_of(room))) if is_call(node)}
     assert not {func.id for func in called if isinstance(func, ast.Name)} & {"open", "print"}
 
 
@@ -102,9 +170,7 @@ def test_apicalls_imports_edges_and_requests_only():
 
 
 def test_no_two_rooms_import_each_other():
-    arrows = {
-        room: {name[10:] for name in rooms(imports(f"attrition/{room}.py"))} for room in ROOMS
-    }
+    arrows = {room: rooms(imports(file)) - {room} for room, file in zip(ROOMS, FILES, strict=True)}
     while leaves := [room for room, reached in arrows.items() if not reached & arrows.keys()]:
         for room in leaves:
             del arrows[room]
@@ -126,7 +192,7 @@ for name in sys.argv[1:]:
 
 
 def test_importing_any_file_does_nothing(tmp_path):
-    done = run(tmp_path, "-c", LOOK, *(f"attrition.{room}" for room in ROOMS), *SCRIPTS)
+    done = run(tmp_path, "-c", LOOK, *ROOMS, *SCRIPTS)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not list(tmp_path.iterdir())
 
@@ -217,7 +283,7 @@ def test_no_file_of_ours_is_spelled_outside_the_config(tmp_path, file):
 
 
 def test_names_that_travel_in_a_release_are_those_of_the_config(tmp_path):
-    from attrition import releases
+    from attrition.operations import releases
 
     names = {releases.MODEL, releases.TRAINING, releases.SCORE, releases.DECISION}
     names |= {releases.REFERENCE, releases.KNOWN_ROWS, *releases.LINKS}

@@ -6,9 +6,14 @@ import pytest
 
 import assessment
 import ingestion
-from attrition import disk, estimates, models, releases, schema, sources
 from attrition.config import Columns, Numeric
+from attrition.data import files as sources
+from attrition.data import schema
 from attrition.errors import Damaged, NoModel
+from attrition.modelling import models
+from attrition.monitoring import performance as estimates
+from attrition.operations import releases
+from attrition.storage import files as disk
 from tests.conftest import make_rows, run_whole, write_config
 
 

@@ -7,8 +7,10 @@ import deployment
 import scoring
 import training
 from attrition import config as configuration
-from attrition import disk, history, releases
 from attrition.errors import Damaged, NoModel
+from attrition.operations import releases
+from attrition.storage import files as disk
+from attrition.storage import history
 from tests.conftest import make_rows, write_config
 
 

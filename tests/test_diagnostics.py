@@ -9,10 +9,13 @@ import pytest
 import diagnostics
 import ingestion
 from attrition import config as configuration
-from attrition import disk, history, releases, sources
 from attrition.config import Columns, Numeric
-from attrition.dependencies import ask_all
+from attrition.data import files as sources
 from attrition.errors import Damaged, NoModel
+from attrition.operations import releases
+from attrition.operations.dependencies import ask_all
+from attrition.storage import files as disk
+from attrition.storage import history
 from tests.conftest import make_rows, run_whole, write_config
 
 
@@ -193,7 +196,7 @@ def asked(project, monkeypatch):
         return subprocess.CompletedProcess(command, 0 if found.answer else 1, found.answer, "")
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr("attrition.dependencies.ask_all", ask_all)
+    monkeypatch.setattr("attrition.operations.dependencies.ask_all", ask_all)
     project.dependencies.unlink(missing_ok=True)
     return found
 

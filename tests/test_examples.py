@@ -10,7 +10,10 @@ import pytest
 import app
 import fullprocess
 from attrition import config as configuration
-from attrition import models, releases, schema, sources
+from attrition.data import files as sources
+from attrition.data import schema
+from attrition.modelling import models
+from attrition.operations import releases
 from benchmarks import ranking
 from tests.conftest import ROOT, TABLES, make_rows, run_whole, write_config
 
@@ -24,7 +27,7 @@ def sample(tmp_path_factory):
     shutil.copy(ROOT / "config.json", folder)
     config = configuration.load(folder / "config.json")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("attrition.dependencies.ask_all", dict.fromkeys)
+        patch.setattr("attrition.operations.dependencies.ask_all", dict.fromkeys)
         assert run_whole(config) == 0
     return config
 

@@ -16,7 +16,9 @@ import deployment
 import fullprocess
 import reporting
 from attrition import config as configuration
-from attrition import disk, history, releases
+from attrition.operations import releases
+from attrition.storage import files as disk
+from attrition.storage import history
 from tests.conftest import ROOT, count_as_asked, make_rows, run_whole, write_config
 
 SCRIPT = [sys.executable, str(ROOT / "fullprocess.py")]

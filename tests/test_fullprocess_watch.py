@@ -16,7 +16,10 @@ import deployment
 import fullprocess
 import reporting
 import training
-from attrition import disk, history, releases, watch
+from attrition.operations import releases
+from attrition.operations import runs as watch
+from attrition.storage import files as disk
+from attrition.storage import history
 from tests.conftest import ROOT, count_as_asked, make_rows, run_whole
 from tests.test_fullprocess import SCRIPT, digest, run
 

@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 
 from attrition import config as configuration
-from attrition import disk, sources
-from attrition import ledger as ledger_room
 from attrition.config import Columns
+from attrition.data import files as sources
+from attrition.data import ledger as ledger_room
+from attrition.data.ledger import Line
 from attrition.errors import AttritionError, Damaged, SourceError
-from attrition.ledger import Line
+from attrition.storage import files as disk
 from ingestion import ingest_new_data, main
-from tests.catalogue import GOOD, HEADER, ROWS, TELCO, lines
+from tests.campaigns.catalogue import GOOD, HEADER, ROWS, TELCO, lines
 from tests.conftest import PLAIN_KEYS, ROOT, TABLES, make_rows, write_config
 
 COURSE = TABLES / "course"

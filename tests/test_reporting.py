@@ -14,8 +14,11 @@ from reportlab.pdfbase.pdfmetrics import stringWidth
 
 import reporting
 from attrition import config as configuration
-from attrition import disk, history, pages, releases
 from attrition.errors import Damaged
+from attrition.operations import releases
+from attrition.reporting import pdf as pages
+from attrition.storage import files as disk
+from attrition.storage import history
 
 ROOT = Path(__file__).resolve().parent.parent
 MANAGERS = ("Amara Diallo", "Bruno Keller", "Henrik Sørensen")

@@ -9,8 +9,14 @@ import deployment
 import scoring
 import training
 from attrition import config as configuration
-from attrition import disk, history, metrics, modelfile, models, releases, schema, sources
+from attrition.data import files as sources
+from attrition.data import schema
 from attrition.errors import NoModel
+from attrition.modelling import metrics, models
+from attrition.modelling import persistence as modelfile
+from attrition.operations import releases
+from attrition.storage import files as disk
+from attrition.storage import history
 from tests.conftest import make_rows, write_config
 
 

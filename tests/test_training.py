@@ -5,9 +5,14 @@ import pandas as pd
 import pytest
 
 import training
-from attrition import disk, models, recipe, releases, schema, sources
 from attrition.config import Columns, Numeric
+from attrition.data import files as sources
+from attrition.data import schema
 from attrition.errors import AttritionError, Leakage, TooLittleData
+from attrition.modelling import models
+from attrition.modelling import selection as recipe
+from attrition.operations import releases
+from attrition.storage import files as disk
 from tests.conftest import make_rows, write_config
 
 COLUMNS = Columns(client="client", outcome="left", numeric=(Numeric("a"),), categorical=("b",))

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import ingestion
-from attrition import databases, disk
+from attrition.data import databases
+from attrition.storage import files as disk
 from ingestion import ingest_new_data, main
-from tests.catalogue import lines
+from tests.campaigns.catalogue import lines
 from tests.conftest import write_config
 from tests.test_ingestion import final_rows, ledger, put, reconfigure
 

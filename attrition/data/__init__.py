@@ -1,0 +1,1 @@
+"""Sources to accepted rows, with an account of every record."""

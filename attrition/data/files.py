@@ -1,0 +1,375 @@
+"""Rows from CSV, gzipped CSV and Parquet files in a folder, run by run, whatever their size.
+
+A file is copied once into a spool, and the bytes that were hashed are the bytes that are read. Text
+passes a strict gate: bytes -> strict decoding -> strict CSV -> cells for `schema`. A file without a
+quote takes a fast lane of the same verdicts. Nothing is guessed that could turn one client into another.
+"""
+
+import csv
+import errno
+import gzip
+import hashlib
+import io
+import os
+import stat
+import tempfile
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from attrition.config import Columns
+from attrition.data import schema
+from attrition.data.cells import number_text
+from attrition.data.csv_reader import CHUNK_ROWS, PIECE, NotPlain, read_csv
+from attrition.data.schema import MAX_COLUMNS, Chunk, Refused, Table
+from attrition.errors import AttritionError, SourceError
+
+INPUT_ENDINGS = (".csv", ".csv.gz", ".parquet")
+IN_MEMORY = 16 << 20
+MAX_PARQUET_TEXT = 10_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a source may cost: bytes, packed and unpacked, and seconds."""
+
+    max_bytes: int = 2 << 30
+    max_seconds: float = 600.0
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it was read once, in a spool of ours."""
+
+    name: str
+    sha256: str
+    spool: IO[bytes]
+    changed_s_ago: float
+    limits: Limits = DEFAULT_LIMITS
+    spool_folder: Path | None = None
+
+
+# ---- files
+
+
+def list_names(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted.
+
+    Raises: SourceError when there is no such folder.
+    """
+    try:
+        return sorted((path.name for path in folder.iterdir()), key=os.fsencode)
+    except OSError as error:
+        raise SourceError(
+            f"{folder}: cannot be listed ({error.strerror}); create the folder or mend config.json"
+        ) from error
+
+
+def not_an_input(name: str) -> str | None:
+    """Say why a name is not that of an input, or None when it is."""
+    if name.startswith("."):
+        return "HIDDEN"
+    return None if name.lower().endswith(INPUT_ENDINGS) else "NOT_AN_INPUT_NAME"
+
+
+def shown(name: str) -> str:
+    """Write a file name as one line of UTF-8, whatever bytes it is made of."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextmanager
+def _opened(path: Path, limits: Limits) -> Iterator[tuple[int, os.stat_result]]:
+    """Open a regular file without following a link or waiting for a pipe.
+
+    Raises: Refused.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if path.is_symlink():
+            raise Refused("SYMLINK", "a symbolic link, expected a regular file") from error
+        raise _unreadable(error) from error
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise Refused("NOT_REGULAR", "not a regular file")
+        if about.st_size > limits.max_bytes:
+            raise Refused("TOO_LARGE", f"{about.st_size} bytes, at most {limits.max_bytes}")
+        yield descriptor, about
+    finally:
+        os.close(descriptor)
+
+
+def _pieces(descriptor: int) -> Iterator[bytes]:
+    """Read what is behind a descriptor.
+
+    Raises: Refused where the disk does not give it.
+    """
+    try:
+        while piece := os.read(descriptor, PIECE):
+            yield piece
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> Refused:
+    """Say why a file cannot be read; one that went away just now may be back the next time."""
+    is_gone = error.errno in (errno.ENOENT, errno.ESTALE)
+    return Refused("UNREADABLE", f"cannot be read ({error.strerror})", unfinished=is_gone)
+
+
+def hash_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> str:
+    """Return the sha256 of what a source file holds now; "-" where there is nothing to read."""
+    try:
+        with _opened(path, limits) as (descriptor, _):
+            digest = hashlib.sha256()
+            for piece in _pieces(descriptor):
+                digest.update(piece)
+            return digest.hexdigest()
+    except Refused:
+        return "-"
+
+
+def make_spool(folder: Path | None = None) -> IO[bytes]:
+    """Make a file without a name: in memory while it is small, then in a folder; gone with us."""
+    return tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(folder) if folder else None)
+
+
+@contextmanager
+def reading(
+    path: Path, limits: Limits = DEFAULT_LIMITS, spool_folder: Path | None = None
+) -> Iterator[File]:
+    """Copy a file once; what is hashed is what is then read, whoever writes to it meanwhile.
+
+    Raises: Refused.
+    """
+    digest, size = hashlib.sha256(), 0
+    with closing(make_spool(spool_folder)) as spool:
+        with _opened(path, limits) as (descriptor, about):
+            for piece in _pieces(descriptor):
+                size += len(piece)
+                if size > limits.max_bytes:
+                    raise Refused("TOO_LARGE", f"more than {limits.max_bytes} bytes")
+                digest.update(piece)
+                spool.write(piece)
+            after = os.fstat(descriptor)
+        if (after.st_mtime_ns, after.st_size) != (about.st_mtime_ns, about.st_size):
+            raise Refused("UNSTABLE", "it changed while it was read", unfinished=True)
+        changed_s_ago = time.time() - about.st_mtime
+        yield File(path.name, digest.hexdigest(), spool, changed_s_ago, limits, spool_folder)
+
+
+@contextmanager
+def open_table(file: File, *, fast: bool = True) -> Iterator[Table]:
+    """Turn a file into runs of rows of text; only the fast lane raises NotPlain.
+
+    Raises: Refused, SourceError where it takes too long, NotPlain; the last three also while the runs
+    are being read.
+    """
+    name = file.name.lower()
+    file.spool.seek(0)
+    if name.endswith(".parquet"):
+        table = _read_parquet(file)
+        yield Table(table.header, _in_time(table.chunks, file), table.notes)
+    elif name.endswith(".gz"):
+        with closing(_gunzip(file)) as text:
+            table = read_csv(text, fast=fast)
+            yield Table(table.header, _in_time(table.chunks, file), table.notes)
+    else:
+        table = read_csv(file.spool, fast=fast)
+        yield Table(table.header, _in_time(table.chunks, file), table.notes)
+
+
+def read_path(path: Path, limits: Limits = DEFAULT_LIMITS) -> Table:
+    """Read a file whole into memory.
+
+    Raises: Refused, SourceError.
+    """
+    with reading(path, limits) as file:
+        return read_table(file)
+
+
+def read_table(file: File) -> Table:
+    """Read what was opened whole into memory.
+
+    Raises: Refused, SourceError.
+    """
+    for fast in (True, False):
+        try:
+            with open_table(file, fast=fast) as table:
+                return Table(table.header, list(table.chunks), table.notes)
+        except NotPlain:
+            continue
+    raise AssertionError("the strict lane judges every file")
+
+
+def _in_time(chunks: Iterable[Chunk], file: File) -> Iterator[Chunk]:
+    """Pass runs of rows on while there is time.
+
+    Raises: SourceError: a slow machine is no fault of the file, so it is tried again.
+    """
+    began = time.monotonic()
+    for chunk in chunks:
+        yield chunk
+        if time.monotonic() - began > file.limits.max_seconds:
+            raise SourceError(
+                f"{ascii(file.name)[1:-1]}: took longer than max_source_seconds "
+                f"({file.limits.max_seconds:g}); raise it in config.json or take the file away"
+            )
+
+
+def _gunzip(file: File) -> IO[bytes]:
+    """Unpack into a spool of its own, never more than a source may have.
+
+    Raises: Refused.
+    """
+    text, size = make_spool(file.spool_folder), 0
+    try:
+        with gzip.open(file.spool) as packed:
+            while piece := packed.read(PIECE):
+                size += len(piece)
+                if size > file.limits.max_bytes:
+                    reason = f"more than {file.limits.max_bytes} bytes when unpacked"
+                    raise Refused("TOO_LARGE", reason)
+                text.write(piece)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        text.close()
+        raise Refused("BAD_GZIP", f"not whole gzip ({error})", unfinished=True) from error
+    except BaseException:
+        text.close()
+        raise
+    return text
+
+
+def _read_parquet(file: File) -> Table:
+    """Read Parquet a batch of rows at a time; what claims more than a source may have is refused.
+
+    Raises: Refused, also while the batches are being read.
+    """
+    import pyarrow.parquet as pq
+
+    with _parquet_errors():
+        about = pq.read_metadata(file.spool)
+        fields = about.schema.to_arrow_schema()
+        names = fields.names
+        groups = [about.row_group(i) for i in range(about.num_row_groups)]
+        size = max(sum(group.total_byte_size for group in groups), about.num_rows * len(names))
+        if size > file.limits.max_bytes:
+            raise Refused("TOO_LARGE", f"{size} bytes unpacked, at most {file.limits.max_bytes}")
+        if len(names) > MAX_COLUMNS:
+            raise Refused("TOO_MANY_COLUMNS", f"{len(names)} columns, at most {MAX_COLUMNS}")
+        file.spool.seek(0)
+        # Kept as a dictionary, a long text that repeats a million times is held once.
+        texts = [name for name, kind in zip(names, fields.types, strict=True) if _is_text(kind)]
+        opened = pq.ParquetFile(file.spool, read_dictionary=texts)
+    return Table(tuple(names), _parquet_chunks(opened))
+
+
+def _is_text(kind: Any) -> bool:
+    return any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string))
+
+
+def _parquet_chunks(opened: Any) -> Iterator[Chunk]:
+    line = 1
+    with _parquet_errors():
+        for batch in opened.iter_batches(CHUNK_ROWS):
+            columns = tuple(_text_column(column) for column in batch.columns)
+            yield Chunk(columns, range(line, line + batch.num_rows))
+            line += batch.num_rows
+
+
+@contextmanager
+def _parquet_errors() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:  # arrow's is an ArrowException too, but no fault of the file
+        raise
+    except (pa.ArrowException, ValueError, OverflowError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # it is the disk's: arrow's own has no number
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Refused("BAD_PARQUET", f"not readable ({reason})", unfinished=True) from error
+
+
+def _text_column(column: Any) -> Any:
+    """Write a column of any type as text, each distinct value once.
+
+    Raises: Refused when a value is longer than any that could be of use.
+    """
+    if pa.types.is_nested(column.type):
+        return pa.array([cell_text(value) for value in column.to_pylist()], pa.string())
+    if pa.types.is_integer(column.type):
+        return pc.fill_null(column.cast(pa.string()), "")
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    values = column.dictionary
+    if _is_text(values.type):
+        values.validate(full=True)  # arrow takes over whatever bytes a file calls text
+        texts = values.cast(pa.string())
+    else:
+        texts = pa.array([cell_text(value) for value in values.to_pylist()], pa.string())
+    if (pc.max(pc.utf8_length(texts)).as_py() or 0) > MAX_PARQUET_TEXT:
+        raise Refused("FIELD_TOO_LONG", f"a text of more than {MAX_PARQUET_TEXT} characters")
+    return pc.fill_null(texts.take(column.indices), "")
+
+
+def cell_text(value: Any) -> str:
+    """Write a typed value as the text that a CSV would hold."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        if value != value:
+            return "NaN"
+        return number_text(value) if abs(value) < 1e300 else repr(value)
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "\x00" + bytes(value).hex()[:40]
+    return str(value)
+
+
+# ---- our own tables
+
+
+def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
+    """Write rows as CSV in UTF-8; a name that is not Unicode is written with its bytes escaped."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def read_cells(path: Path) -> Iterator[list[str]]:
+    """Read the rows of a CSV file that we wrote, as text, without its header."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        next(rows)
+        yield from rows
+
+
+def read_rows(path: Path, columns: Columns) -> pd.DataFrame:
+    """Read finaldata.csv, or another table that we wrote, with its types (see `schema.typed`).
+
+    Raises: AttritionError when it is not there.
+    """
+    try:
+        text = pd.read_csv(path, dtype=object, na_filter=False, encoding="utf-8")
+    except FileNotFoundError as error:
+        raise AttritionError(f"{path}: is not there yet; run ingestion.py first") from error
+    return schema.typed(text, columns)

@@ -1,0 +1,1 @@
+"""Rows to a model, and what the model says."""

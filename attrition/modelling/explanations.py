@@ -1,0 +1,175 @@
+"""Why a risk is what it is: what each feature adds to the log-odds, against an ordinary client.
+
+The method: Shapley values against one reference client ("baseline Shapley"). They add up exactly to the
+difference between the log-odds of the client and those of the ordinary one. For the logistic
+regressions that is coefficient times difference; for trees it is computed leaf by leaf, exactly, with
+all the columns that encode one feature taken as one player.
+
+Sources: Shapley 1953; Sundararajan and Najmi 2020, "The many Shapley values for model explanation";
+the closed form for a leaf is that of Lundberg et al. 2020, "independent" TreeSHAP.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import factorial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+
+from attrition.modelling import models
+from attrition.modelling.metrics import Vector
+from attrition.modelling.models import Model
+
+METHOD = "Shapley values against an ordinary client"
+LEAST_ADDED = 0.05  # to the log-odds; less than that is no reason
+Matrix = NDArray[np.float64]
+
+
+def contributions(model: Model, rows: pd.DataFrame, usual: Mapping[str, Any]) -> pd.DataFrame:
+    """Return what each feature adds to the log-odds: one column a feature, one row a client.
+
+    A row adds up to the log-odds of its risk less those of the ordinary client `usual`. Positive raises
+    the risk. A calibration that is no straight line scales all that is added for a client alike.
+    """
+    features = list(model.features)
+    typical = pd.DataFrame([{name: _or_missing(usual[name]) for name in features}])
+    both = pd.concat([rows[features], typical.astype(rows[features].dtypes)], ignore_index=True)
+    added = np.zeros((len(rows), len(features)))
+    for part, weight in zip(model.parts, model.weights, strict=True):
+        added += weight * _of_part(part, both, features)
+    score = models.score(model, both)
+    difference = score[:-1] - score[-1]
+    log_odds = model.calibration.apply(score)
+    scale = np.divide(
+        log_odds[:-1] - log_odds[-1], difference, out=np.zeros(len(rows)), where=difference != 0
+    )
+    return pd.DataFrame(added * scale[:, np.newaxis], columns=features, index=rows.index)
+
+
+def importance(model: Model, rows: pd.DataFrame, usual: Mapping[str, Any]) -> dict[str, float]:
+    """Return the share of each feature in all that moves risks away from that of the ordinary client.
+
+    The mean over the rows of what it adds to the log-odds, whatever the sign; the shares add up to 1.
+    All are 0 where the model tells no two of the rows apart.
+
+    Source: Lundberg et al. 2020, "From local explanations to global understanding": mean |SHAP|.
+    """
+    sizes = contributions(model, rows, usual).abs().sum()
+    total = float(sizes.sum())
+    return {str(name): float(size) / total if total else 0.0 for name, size in sizes.items()}
+
+
+def strongest(
+    model: Model, rows: pd.DataFrame, added: pd.DataFrame, usual: Mapping[str, Any], shown: int
+) -> list[list[str]]:
+    """Name for each client the features that raise its risk the most, the strongest first.
+
+    A feature whose ordinary value alone would not lower the risk, because it only counts together
+    with others, comes after those whose would.
+    """
+    values = added[sorted(added.columns)]
+    names, found = values.columns.to_numpy(), values.to_numpy()
+    order = np.argsort(-found, axis=1, kind="stable")[:, :shown]
+    score = models.score(model, rows)
+    lowers = np.empty(order.shape, dtype=bool)
+    for place in range(order.shape[1]):
+        changed = rows[list(model.features)].copy()
+        for i, name in enumerate(names):
+            changed.loc[order[:, place] == i, name] = _or_missing(usual[name])
+        lowers[:, place] = models.score(model, changed) < score
+    order = np.take_along_axis(order, np.argsort(~lowers, axis=1, kind="stable"), axis=1)
+    raises = np.take_along_axis(found, order, axis=1) >= LEAST_ADDED
+    return [names[kept[is_one]].tolist() for kept, is_one in zip(order, raises, strict=True)]
+
+
+def _or_missing(value: Any) -> Any:
+    return np.nan if value is None else value
+
+
+def _of_part(part: Pipeline, both: pd.DataFrame, features: Sequence[str]) -> Matrix:
+    """Explain one part; the last of the rows is the ordinary client."""
+    fitted = part[-1]
+    if not isinstance(fitted, LogisticRegression | HistGradientBoostingClassifier):
+        return np.zeros((len(both) - 1, len(features)))
+    X = part[:-1].transform(both)
+    players = np.array([features.index(name) for name in models.encoded_features(part)])
+    if isinstance(fitted, LogisticRegression):
+        added = (X[:-1] - X[-1]) * fitted.coef_[0]
+        return np.column_stack([added[:, players == i].sum(axis=1) for i in range(len(features))])
+    return _of_trees(fitted, X, players, len(features))
+
+
+def _of_trees(
+    fitted: HistGradientBoostingClassifier, X: Matrix, players: NDArray[np.intp], n_features: int
+) -> Matrix:
+    added = np.zeros((n_features, len(X) - 1))
+    for (tree,) in fitted._predictors:  # its only way to the trees
+        _add_tree(tree.nodes, X, players, added)
+    return added.T
+
+
+def _add_tree(nodes: Any, X: Matrix, players: NDArray[np.intp], added: Matrix) -> None:
+    """Add what one tree gives to each feature, in place; added: (n_features, n).
+
+    A leaf is reached by a mixture of client and ordinary client when each feature on its path, taken
+    from whichever it comes, goes that way. A feature that only the client's value lets pass gains by
+    the leaf, one that only the ordinary value lets pass loses by it.
+    """
+    stack: list[tuple[int, dict[int, tuple[NDArray[np.bool_], bool]]]] = [(0, {})]
+    while stack:
+        at, path = stack.pop()
+        node = nodes[at]
+        if node["is_leaf"]:
+            _add_leaf(float(node["value"]), path, added)
+            continue
+        column = node["feature_idx"]
+        values = X[:, column]
+        goes_left = values <= node["num_threshold"]
+        if node["missing_go_to_left"]:
+            goes_left |= np.isnan(values)
+        player = int(players[column])
+        for child, passes in ((node["left"], goes_left), (node["right"], ~goes_left)):
+            client, ordinary = passes[:-1], bool(passes[-1])
+            if player in path:
+                client, ordinary = path[player][0] & client, path[player][1] and ordinary
+            if ordinary or client.any():  # or else nobody comes to the leaves below
+                stack.append((int(child), {**path, player: (client, ordinary)}))
+
+
+def _add_leaf(
+    value: float, path: Mapping[int, tuple[NDArray[np.bool_], bool]], added: Matrix
+) -> None:
+    only_client = [player for player, (_, ordinary) in path.items() if not ordinary]
+    shared = [player for player, (_, ordinary) in path.items() if ordinary]
+    n = added.shape[1]
+    reached = np.ones(n, dtype=bool)
+    for player in only_client:
+        reached &= path[player][0]
+    rows = np.flatnonzero(reached)
+    if len(rows) == 0:
+        return
+    fails = {player: ~path[player][0][rows] for player in shared}
+    lost = np.zeros(len(rows), dtype=np.intp)
+    for fail in fails.values():
+        lost += fail
+    won = len(only_client)
+    gain, loss = _weights(won, len(shared))
+    for player in only_client:
+        added[player, rows] += value * gain[lost]
+    for player, fail in fails.items():
+        added[player, rows[fail]] -= value * loss[lost[fail]]
+
+
+def _weights(won: int, shared: int) -> tuple[Vector, Vector]:
+    """Share of the orders of features in which one of them decides, by how many are lost.
+
+    (a-1)! b! / (a+b)! for each of a features won, a! (b-1)! / (a+b)! for each of b lost.
+    """
+    lost = range(shared + 1)
+    gain = [factorial(won - 1) * factorial(b) / factorial(won + b) if won else 0.0 for b in lost]
+    loss = [factorial(won) * factorial(b - 1) / factorial(won + b) if b else 0.0 for b in lost]
+    return np.array(gain), np.array(loss)

@@ -1,0 +1,1 @@
+"""Does the deployed model still hold?"""

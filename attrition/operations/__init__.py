@@ -1,0 +1,1 @@
+"""Runs, releases and repair."""

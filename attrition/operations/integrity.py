@@ -1,0 +1,273 @@
+"""What of our files is not what was written: every record, output and release, and the history.
+
+A file is damaged when it does not hash as its record says, when a record does not match its seal or is
+an older one, when something that has to be there is not, or when something else stands in its place.
+Standard library only.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from attrition.config import Config
+from attrition.errors import AttritionError, Damaged, NoModel
+from attrition.operations import releases
+from attrition.storage import files as disk
+from attrition.storage import history
+
+GONE, FOLDER, LINK, CHANGED = (
+    "is missing",
+    "a folder stands in its place",
+    "a link stands in its place",
+    "is not what was written",
+)
+OLDER = "is not the one that was written last"
+WITHDRAWN = "withdrawn"
+DEPLOYED = ("promoted", "rolled back", WITHDRAWN)
+DECIDED = ("promoted", "refused", "repaired")
+
+
+class Damage(NamedTuple):
+    """What is wrong with one file; `follows` says that a run makes it again from other things."""
+
+    path: Path
+    problem: str
+    follows: bool
+
+
+class Unit(NamedTuple):
+    """A record with the files that it names, and the step that writes them."""
+
+    record: Path
+    step: str
+    follows: bool = True
+
+
+def ingested(config: Config) -> Unit:
+    return Unit(config.ingestion_record, "ingestion", follows=False)
+
+
+def candidate_units(config: Config) -> list[Unit]:
+    """The records of the candidate, which all stand in the release once one was deployed."""
+    return [
+        Unit(config.training_record, "training"),
+        Unit(config.score_record, "scoring"),
+        Unit(config.decision_record, "deployment"),
+    ]
+
+
+def made_units(config: Config) -> list[Unit]:
+    """The records that every run makes where they are missing."""
+    return [
+        Unit(config.monitoring_record, "monitoring"),
+        Unit(config.assessment_record, "assessment"),
+        Unit(config.diagnostics_record, "diagnostics"),
+        Unit(config.report_record, "reporting"),
+    ]
+
+
+def folders(config: Config) -> list[Path]:
+    return [
+        config.output_folder,
+        config.model_folder,
+        config.production_folder,
+        config.reports_folder,
+    ]
+
+
+# ---- what is wrong
+
+
+def find(config: Config) -> list[Damage]:
+    """Look at all that a run reads of what earlier ones left; finish what a crash interrupted first.
+
+    Call it under the run lock.
+    """
+    in_the_way = list(find_in_the_way(config))
+    if not in_the_way:
+        for folder in folders(config):
+            disk.finish_commit(folder)
+    found = [*find_in_unit(ingested(config), is_expected=bool(ingested_files(config)))]
+    found += [*find_in_history(config), *find_in_pointer(config)]
+    is_deployed = os.path.lexists(config.current)
+    for unit in candidate_units(config):
+        found += find_in_unit(unit, is_expected=is_deployed)
+    for unit in made_units(config):
+        found += find_in_unit(unit, is_expected=False)
+    for path in (config.last_run, config.dependencies):
+        found += find_in_record(path)
+    known = {each.path for each in in_the_way}
+    return [*in_the_way, *(each for each in found if each.path not in known)]
+
+
+def list_all(config: Config) -> list[Path]:
+    """Return every file, release and pointer that is there, in the order of the folders."""
+    paths = [*our_files(config), config.current]
+    paths += [config.production_folder / name for name in releases.LINKS]
+    paths += [config.releases / name for name in releases.list_ids(config.production_folder)]
+    return sorted(path for path in paths if os.path.lexists(path))
+
+
+def find_all(config: Config) -> list[Damage]:
+    """Look at everything: also at the releases that are not in production, and for older records."""
+    found = find(config)
+    try:
+        current = releases.current_id(config.production_folder)
+    except AttritionError:
+        current = None
+    for release_id in releases.list_ids(config.production_folder):
+        if release_id != current:
+            found += find_in_release(config, release_id, is_current=False)
+    return [*found, *find_older(config)]
+
+
+def scrub(config: Config) -> dict[Path, str]:
+    """Read everything that was ever written; return what is wrong with each, "" where nothing is."""
+    wrong = {each.path: each.problem for each in find_all(config)}
+    for release_id in releases.list_ids(config.production_folder):
+        folder = config.releases / release_id
+        try:
+            releases.load_model(releases.read(config.production_folder, release_id))
+        except AttritionError as error:
+            wrong.setdefault(folder, _said(error, folder))
+    return {path: wrong.get(path, "") for path in sorted({*list_all(config), *wrong})}
+
+
+def find_in_the_way(config: Config) -> Iterator[Damage]:
+    """Look for folders, links and pipes where a file of ours belongs: no run can replace them."""
+    for path in our_files(config):
+        if path.is_symlink():
+            yield Damage(path, LINK, follows=False)
+        elif path.is_dir():
+            yield Damage(path, FOLDER, follows=False)
+        elif os.path.lexists(path) and not path.is_file():
+            yield Damage(path, "is no file", follows=False)
+    for folder in folders(config):
+        for name in (disk.STAGING, disk.COMMITTED):
+            path = folder / name
+            if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+                yield Damage(path, "is not the folder it was", follows=False)
+    for name in releases.LINKS:
+        path = config.production_folder / name
+        if path.is_dir() and not path.is_symlink():
+            yield Damage(path, FOLDER, follows=False)
+
+
+def our_files(config: Config) -> list[Path]:
+    """Return every path at which a run writes a file."""
+    known = [name for name, value in vars(Config).items() if isinstance(value, property)]
+    paths = [getattr(config, name) for name in known]
+    not_files = (config.releases, config.current)
+    ours = [path for path in paths if isinstance(path, Path) and path not in not_files]
+    return [*ours, *config.find_figures()]
+
+
+def ingested_files(config: Config) -> list[Path]:
+    """Return the files of ingestion that are there, without their record."""
+    files = [config.final_data, config.ingested_files, config.rejected]
+    files += [config.withdrawn, config.table_rows]
+    return [path for path in files if os.path.lexists(path)]
+
+
+def find_in_unit(unit: Unit, *, is_expected: bool) -> Iterator[Damage]:
+    """Look at a record and at every file that it names."""
+    try:
+        record = disk.read_record(unit.record)
+    except Damaged:
+        yield Damage(unit.record, CHANGED, unit.follows)
+        return
+    if record is None:
+        if is_expected:
+            yield Damage(unit.record, GONE, unit.follows)
+        return
+    for name, digest in record.get("outputs", {}).items():
+        path = unit.record.with_name(name)
+        if not path.is_file():
+            yield Damage(path, GONE, unit.follows)
+        elif disk.sha256_file(path) != digest:
+            yield Damage(path, CHANGED, unit.follows)
+
+
+def find_in_record(path: Path) -> Iterator[Damage]:
+    try:
+        disk.read_record(path)
+    except Damaged:
+        yield Damage(path, CHANGED, follows=True)
+
+
+def find_in_history(config: Config) -> Iterator[Damage]:
+    """Look at every row; once something was deployed there is a history."""
+    if not config.history.exists():
+        if os.path.lexists(config.current):
+            yield Damage(config.history, GONE, follows=False)
+        return
+    try:
+        history.check(config.history)
+    except Damaged as error:
+        yield Damage(config.history, _said(error, config.history), follows=False)
+
+
+def find_in_pointer(config: Config) -> Iterator[Damage]:
+    """Look at what is in production; before the first deployment nothing has to be."""
+    try:
+        release_id = releases.current_id(config.production_folder)
+    except NoModel:
+        if was_deployed(config):
+            yield Damage(config.current, GONE, follows=False)
+        return
+    except Damaged as error:
+        yield Damage(config.current, _said(error, config.current), follows=False)
+        return
+    yield from find_in_release(config, release_id, is_current=True)
+
+
+def was_deployed(config: Config) -> bool:
+    """Does the history know of a deployment that finished, and was not taken back by a repair?"""
+    try:
+        rows = history.read_deployments(config.history)
+    except AttritionError:
+        return bool(releases.list_ids(config.production_folder))
+    acted = [row["action"] for row in rows if row["action"] in DEPLOYED]
+    return bool(acted) and acted[-1] != WITHDRAWN
+
+
+def find_in_release(config: Config, release_id: str, *, is_current: bool) -> Iterator[Damage]:
+    folder = config.releases / release_id
+    try:
+        releases.read(config.production_folder, release_id)
+    except NoModel:
+        pointer = config.current if is_current else folder
+        yield Damage(pointer, f"there is no release {release_id}", follows=False)
+    except AttritionError as error:
+        yield Damage(folder, _said(error, folder), follows=False)
+
+
+def find_older(config: Config) -> Iterator[Damage]:
+    """Look for whole records of earlier days: each matches its seal, but others came after it."""
+    try:
+        for unit in (*candidate_units(config), *made_units(config)):
+            record = disk.read_record(unit.record)
+            made = [row["made"] for row in history.read_steps(config.history, unit.step)]
+            if record is not None and record["seal"] in made[:-1]:
+                yield Damage(unit.record, OLDER, unit.follows)
+        decision = disk.read_record(config.decision_record)
+        rows = history.read_deployments(config.history)
+    except AttritionError:
+        return  # what cannot be read is found elsewhere
+    decided = [row for row in rows if row["action"] in DECIDED]
+    if decision is not None and decided and decided[-1]["action"] != "repaired":
+        of = made_by(decision)
+        if of != decided[-1]["made"]:
+            known = any(row["made"] == of for row in decided)
+            unknown = f"or {config.history.name} is older than the other"
+            yield Damage(config.decision_record, OLDER if known else unknown, follows=True)
+
+
+def made_by(decision: disk.Record) -> str:
+    """Return by what a decision is known in the history."""
+    return f"{decision['candidate']} {decision['champion']} {decision['inputs']['monitoring']}"
+
+
+def _said(error: Exception, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ").split("; ")[0]

@@ -1,0 +1,190 @@
+"""Keep a run in bounds: what ends it, how long it may take, and the mark it leaves while it works.
+
+The mark is the content of the lock file: who holds the lock and since when, for whoever finds it held.
+A mark that stands while nobody holds the lock is that of a run which never ended. Ages are taken from
+the monotonic clock, which no clock change moves. Standard library only.
+"""
+
+import faulthandler
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from attrition.config import Config
+from attrition.errors import Damaged
+from attrition.storage import files as disk
+
+Mark = dict[str, Any]
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+GRACE_S = 60
+# Python code that swallows the exception of a signal gets it again.
+AGAIN_S = 5
+STDERR = 2
+
+
+class Ended(BaseException):
+    """A signal or the time limit ends the work.
+
+    No Exception, so that no library that catches everything goes on in spite of it.
+    """
+
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+# ---- what ends a run
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM, SIGINT and SIGHUP end the block with `Ended`, exit code 128 + n.
+
+    A signal that is ignored (nohup) stays so. Outside the main thread nothing can be set.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Ended(f"ended by {signal.Signals(number).name}", 128 + number)
+
+    before = {number: signal.getsignal(number) for number in ENDING}
+    taken = [number for number, was in before.items() if was not in (signal.SIG_IGN, None)]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """End the block with `Ended` when it takes longer, and the process when that does not help.
+
+    Code in C that never returns to Python sees no signal; a thread of faulthandler, which needs no
+    GIL, ends the process GRACE_S later.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Ended(f"ended: it took longer than its limit of {seconds / 60:g} minutes", 1)
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
+    faulthandler.dump_traceback_later(seconds + GRACE_S, exit=True, file=STDERR)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let a signal that ends a run wait until the block is done.
+
+    Blocking it in this thread would not do: another thread takes it then, and Python runs the handler
+    here all the same.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, wait) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, was in before.items():
+            signal.signal(number, was if was is not None else signal.SIG_DFL)
+    if came:
+        signal.raise_signal(came[0])
+
+
+# ---- the mark
+
+
+def leave_mark(lock: int, run: str, started_at: str, limit_s: float | None) -> None:
+    """Write into the lock file, held as `lock`, that work has begun; `limit_s` None is no limit."""
+    mark: Mark = {"run": run, "pid": os.getpid(), "started_at": started_at}
+    mark |= {"monotonic": time.monotonic(), "limit_s": limit_s}
+    data = json.dumps(mark, sort_keys=True).encode()
+    os.pwrite(lock, data, 0)
+    os.ftruncate(lock, len(data))
+    os.fsync(lock)
+
+
+def clear_mark(lock: int) -> None:
+    os.ftruncate(lock, 0)
+    os.fsync(lock)
+
+
+def read_mark(path: Path) -> Mark | None:
+    """Read the mark in a lock file; None where there is none.
+
+    One that cannot be read was left by a run too: it comes back without a time.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if not data:
+        return None
+    unknown: Mark = {"run": f"unknown {disk.sha256_bytes(data)[:16]}", "started_at": None}
+    try:
+        mark = json.loads(data)
+        is_ours = isinstance(mark["run"], str) and isinstance(mark["started_at"], str)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return unknown
+    return mark if is_ours else unknown
+
+
+def age_s(mark: Mark) -> float | None:
+    """Return for how long the holder of the lock has been at work, None where it does not say.
+
+    Only while the lock is held: then holder and we are of one boot, and share its monotonic clock.
+    """
+    since = mark.get("monotonic")
+    return max(0.0, time.monotonic() - since) if isinstance(since, int | float) else None
+
+
+def is_overdue(mark: Mark) -> bool:
+    """Has the holder of the lock outlived its limit, and the grace it has to end?"""
+    limit_s, age = mark.get("limit_s"), age_s(mark)
+    return isinstance(limit_s, int | float) and age is not None and age > limit_s + GRACE_S
+
+
+# ---- the last good run
+
+
+def last_good_at(config: Config) -> str | None:
+    """Return when the last good run ended; None where there was none, or nobody knows.
+
+    A good run read every source. The time is that of the record of the last run, which a run that
+    finds nothing new renews without changing its content; a run that was not good carries the time on.
+    """
+    try:
+        record = disk.read_record(config.last_run)
+        renewed = config.last_run.stat().st_mtime
+    except (Damaged, FileNotFoundError):
+        return None
+    if record is None:
+        return None
+    if record.get("good", record.get("complete")):
+        return time.strftime(disk.TIME, time.gmtime(renewed))
+    good_at = record.get("good_at")
+    return str(good_at) if good_at else None

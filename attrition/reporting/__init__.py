@@ -1,0 +1,1 @@
+"""Documents for people: figures, PDF, model card."""

@@ -1,0 +1,551 @@
+"""Numbers -> matplotlib Figure, for the PDF and the dashboard alike, in one house style.
+
+Every chart says in words what it cannot show: None, nothing, NaN or a single point give a figure,
+never an error. Neither pyplot nor matplotlib's settings are touched, so threads may draw at once.
+Text that may be data is never read as mathematics, is cut in the middle when long, and shows a
+square where the font has no such character.
+
+One accent colour and greys: what differs, differs in lightness, line or marker as well, so that a
+black-and-white print says the same.
+"""
+
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache, partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from PIL import Image
+
+from attrition.monitoring.drift import ACT_PSI, LOOK_PSI
+from attrition.wording import SETS, decimal, finite, is_known, percent, shorten, with_interval
+
+Row = Mapping[str, Any]
+Style = dict[str, Any]
+
+INK, GREY, LIGHT, ACCENT = "#222222", "#767676", "#d4d4d4", "#1f5a8c"
+HALF, LOW, WIDE = (4.2, 3.4), (4.2, 2.8), (8.7, 3.2)
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 9.5, 8.5
+DPI = 150
+SECONDS_A_DAY = 86_400
+STEPS = (1, 2, 5, 10)
+GUIDE: Style = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (4, 3))}
+
+SCORES_SHOWN, LINES_NAMED, COLUMNS_SHOWN, SHARES_SHOWN = 60, 6, 40, 15
+SERIES: tuple[Style, ...] = (
+    {"color": ACCENT, "linestyle": "-", "marker": "o"},
+    {"color": GREY, "linestyle": "--", "marker": "s"},
+)
+BARS: dict[str, Style] = {
+    "": {"color": LIGHT, "edgecolor": GREY},
+    "look": {"color": "white", "edgecolor": ACCENT, "hatch": "////"},
+    "act": {"color": ACCENT, "edgecolor": ACCENT},
+}
+ACTIONS = {"promoted": ("deployed", "▼", "v"), "rolled back": ("rolled back", "✖", "X")}
+LINE_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
+
+
+# ---- text
+
+
+def drawable(text: Any) -> str:
+    """Replace what the font cannot show: white space by a blank, the rest by a square.
+
+    >>> drawable("Søn & Co\\n🦄")
+    'Søn & Co □'
+    """
+    text = str(text)
+    if text.isascii() and text.isprintable():
+        return text
+    glyphs = _glyphs()
+    return "".join(
+        " " if c.isspace() else c if c.isprintable() and ord(c) in glyphs else "□" for c in text
+    )
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """Return what DejaVu Sans can show; beyond U+FFFF a PDF could not be searched for it."""
+    codes = FT2Font(str(font_folder() / "DejaVuSans.ttf")).get_charmap()
+    return frozenset(code for code in codes if code <= 0xFFFF)
+
+
+def font_folder() -> Path:
+    """Return the folder in which matplotlib brings DejaVu along."""
+    return Path(matplotlib.get_data_path(), "fonts", "ttf")
+
+
+# ---- the house style
+
+
+def png(figure: Figure) -> bytes:
+    """Return a new figure as PNG, opaque: same numbers, same bytes."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    buffer = BytesIO()
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    Image.fromarray(pixels[:, :, :3].copy()).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def _plot(title: str, says: str, size: tuple[float, float] = HALF) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    says = textwrap.fill(says, 54 if size[0] < WIDE[0] else 116)
+    pad = 8 + 12 * len(says.splitlines())
+    style: Style = {"family": "DejaVu Sans", "parse_math": False}
+    axes.set_title(title, loc="left", size=TITLE_SIZE, weight="bold", color=INK, pad=pad, **style)
+    axes.annotate(
+        says,
+        (0, 1),
+        (0, 7),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        va="bottom",
+        size=SMALL_SIZE,
+        color=GREY,
+        annotation_clip=False,
+        **style,
+    )
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=SMALL_SIZE, labelfontfamily="DejaVu Sans", length=3)
+    return figure, axes
+
+
+def _label(axes: Axes, x: str, y: str) -> None:
+    for set_label, text in ((axes.set_xlabel, x), (axes.set_ylabel, y)):
+        set_label(text, size=TEXT_SIZE, color=INK, family="DejaVu Sans", parse_math=False)
+
+
+def _write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    defaults = {"size": TEXT_SIZE, "color": INK, "family": "DejaVu Sans", "parse_math": False}
+    axes.text(x, y, text, **{**defaults, **style})
+
+
+def _words(title: str, sentence: str, size: tuple[float, float] = HALF) -> Figure:
+    """Return a figure that says what is missing."""
+    figure, axes = _plot(title, "", (WIDE[0], 1.5) if size == WIDE else size)
+    axes.set_axis_off()
+    text = textwrap.fill(sentence, 90 if size == WIDE else 44)
+    _write(axes, 0.5, 0.5, text, ha="center", va="center", color=GREY, transform=axes.transAxes)
+    return figure
+
+
+def _rows(rows: Iterable[Row] | None, *names: str) -> np.ndarray:
+    """Return (n, len(names)) of the rows in which every name has a number."""
+    numbers = [[finite(row.get(name)) for name in names] for row in rows or ()]
+    table = np.array(numbers, dtype=float).reshape(-1, len(names))
+    return table[~np.isnan(table).any(axis=1)]
+
+
+def _curve(curve: Row | None, x: str, y: str) -> np.ndarray:
+    """Return (n, 2) points of a curve that is given as two lists."""
+    pairs = zip((curve or {}).get(x) or (), (curve or {}).get(y) or (), strict=False)
+    return _rows(({x: a, y: b} for a, b in pairs), x, y)
+
+
+def _shares(axes: Axes, *, x: float | None = 1.0, y: float | None = 1.0) -> None:
+    """Let the axes run from 0 to a share, written in %."""
+    for axis, limit, set_limits in (
+        (axes.xaxis, x, axes.set_xlim),
+        (axes.yaxis, y, axes.set_ylim),
+    ):
+        if limit is not None:
+            set_limits(0, limit)
+            axis.set_major_locator(MaxNLocator(5, steps=STEPS))
+            axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+
+
+def _time(at: Any) -> float:
+    """Return a UTC ISO time as matplotlib counts days; NaN when it is none."""
+    try:
+        moment = datetime.fromisoformat(str(at))
+    except ValueError:
+        return math.nan
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.timestamp() / SECONDS_A_DAY
+
+
+def _time_axis(axes: Axes, times: Iterable[float]) -> None:
+    times = list(times)
+    first, last = min(times), max(times)
+    margin = max(0.03 * (last - first), 0.02) if last > first else 0.5
+    axes.set_xlim(first - margin, last + margin)
+    locator = AutoDateLocator(tz=UTC, maxticks=8)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    formatter = ConciseDateFormatter(locator, tz=UTC)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(formatter)
+    axes.xaxis.get_offset_text().set(size=SMALL_SIZE, color=GREY)
+
+
+def _spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Move labels up until none touches the one below.
+
+    >>> _spread([5.0, 0.0, 0.25], gap=1.0)
+    [5.0, 0.0, 1.0]
+    """
+    placed = list(heights)
+    below = -math.inf
+    for i in np.argsort(heights, kind="stable"):
+        below = placed[i] = max(placed[i], below + gap)
+    return placed
+
+
+# ---- how well the model predicts
+
+
+def confusion_matrix(counts: Row | None, *, threshold: float = 0.5) -> Figure:
+    """Draw how many stayed and left, and what had been predicted.
+
+    counts: stayed_stayed, stayed_left, left_stayed, left_left, as actual_predicted
+    """
+    title = "Confusion matrix"
+    names = ("stayed", "left")
+    table = np.array([[finite((counts or {}).get(f"{a}_{p}")) for p in names] for a in names])
+    if np.isnan(table).any() or table.sum() <= 0:
+        return _words(title, "No outcomes to compare predictions with yet.")
+    right = percent(np.trace(table) / table.sum())
+    says = f"{right} of {table.sum():,.0f} right; “left” means a risk from {percent(threshold)}"
+    figure, axes = _plot(title, says)
+    totals = table.sum(axis=1)
+    for i, actual in enumerate(names):
+        for j in range(2):
+            share = table[i, j] / totals[i] if totals[i] else 0.0
+            shade = [1 - share * (1 - part) for part in to_rgb(ACCENT)]
+            axes.add_patch(Rectangle((j, i), 1, 1, facecolor=shade, edgecolor=GREY))
+            ink = "white" if share > 0.77 else INK
+            middle = {"ha": "center", "va": "center", "color": ink}
+            _write(axes, j + 0.5, i + 0.44, f"{table[i, j]:,.0f}", size=15, **middle)
+            of_them = f"{percent(share)} of those who {actual}" if totals[i] else "none " + actual
+            _write(axes, j + 0.5, i + 0.68, of_them, size=SMALL_SIZE, **middle)
+    axes.set(xlim=(0, 2), ylim=(2, 0), xticks=(0.5, 1.5), yticks=(0.5, 1.5))
+    axes.set_xticklabels(names, parse_math=False)
+    axes.set_yticklabels(names, rotation=90, va="center", parse_math=False)
+    axes.tick_params(length=0)
+    _label(axes, "predicted", "what happened")
+    return figure
+
+
+def roc(curve: Row | None, area: Row | None) -> Figure:
+    """Draw the ROC curve and say its area, with its interval, in words.
+
+    curve: false_positive_rate and true_positive_rate; area: value, low, high
+    """
+    title = "ROC curve"
+    points = _curve(curve, "false_positive_rate", "true_positive_rate")
+    if len(points) < 2:
+        return _words(title, "It takes clients who left and clients who stayed to draw this curve.")
+    figure, axes = _plot(title, _ranked(area))
+    axes.plot([0, 1], [0, 1], **GUIDE)
+    _write(axes, 0.68, 0.63, "by chance", color=GREY, size=SMALL_SIZE, va="top")
+    axes.plot(points[:, 0], points[:, 1], color=ACCENT, linewidth=2)
+    _shares(axes)
+    _label(axes, "of those who stayed, called in vain", "of those who left, found")
+    return figure
+
+
+def _ranked(area: Row | None) -> str:
+    if not is_known(area):
+        return "ROC AUC unknown: too few outcomes."
+    return (
+        f"ROC AUC {with_interval(area, partial(decimal, digits=2))}: in {percent(area)} of pairs "
+        "the client who left had the higher risk."
+    )
+
+
+def calibration(groups: Iterable[Row] | None) -> Figure:
+    """Draw how many left against how many were expected to, in groups of like risk.
+
+    groups: mean_risk, observed, low, high as shares
+    """
+    title = "Calibration"
+    points = _rows(groups, "mean_risk", "observed", "low", "high")
+    if not len(points):
+        return _words(title, "No outcomes to hold the predicted risks against yet.")
+    risk, observed, low, high = points[np.argsort(points[:, 0])].T
+    says = (
+        "Points are groups of clients of like risk, with 95 % intervals; dashed: just as predicted."
+    )
+    figure, axes = _plot(title, says)
+    limit = min(1.0, 1.05 * max(points.max(), 0.05))
+    axes.plot([0, limit], [0, limit], **GUIDE)
+    bars = np.clip([observed - low, high - observed], 0, None)
+    style: Style = {"fmt": "o", "markersize": 4.5, "elinewidth": 1.1, "capsize": 2.5}
+    axes.errorbar(risk, observed, yerr=bars, color=ACCENT, **style)
+    _shares(axes, x=limit, y=limit)
+    _label(axes, "predicted risk", "share that left")
+    return figure
+
+
+def gain(curve: Row | None, *, called: int | None = None, clients: int | None = None) -> Figure:
+    """Draw which share of those who leave is found by calling the riskiest first.
+
+    curve: share_contacted, share_found; called of clients: what the team can do
+    """
+    title = "Gain"
+    points = _curve(curve, "share_contacted", "share_found")
+    if len(points) < 2:
+        return _words(title, "No client who left is among the outcomes: there is none to find.")
+    figure, axes = _plot(title, "Who leaves is found sooner by calling the riskiest.")
+    axes.plot([0, 1], [0, 1], **GUIDE)
+    _write(axes, 0.68, 0.63, "by chance", color=GREY, size=SMALL_SIZE, va="top")
+    axes.plot(points[:, 0], points[:, 1], color=ACCENT, linewidth=2)
+    if called and clients:
+        share = min(1.0, called / clients)
+        found = float(np.interp(share, points[:, 0], points[:, 1]))
+        axes.plot([share, share], [0, found], color=INK, linewidth=1)
+        axes.plot([share], [found], color=INK, marker="D", markersize=5, clip_on=False)
+        who = f"{called:,} of {clients:,}" if called < clients else f"all {clients:,}"
+        words = f"◆ calling {who} finds\n{percent(found)} of those who leave"
+        _write(axes, 0.97, 0.07, words, ha="right", va="bottom", linespacing=1.3)
+    _shares(axes)
+    _label(axes, "clients called, riskiest first", "of those who left, found")
+    return figure
+
+
+def importance(shares: Row | None) -> Figure:
+    """Draw how much each column moves the risks, the most on top; small ones are summed up.
+
+    shares: column -> its share of all that moves them
+    """
+    title = "What the model goes by"
+    if not shares:
+        return _words(title, "For this model it was not measured which columns it goes by.", WIDE)
+    ranked = sorted(shares.items(), key=lambda item: (-finite(item[1]), item[0]))
+    if not finite(ranked[0][1]) > 0:
+        return _words(title, "It goes by no column: every client has the same risk.", WIDE)
+    bars = [(shorten(drawable(name), 30), finite(share)) for name, share in ranked[:SHARES_SHOWN]]
+    if rest := ranked[SHARES_SHOWN:]:
+        bars.append((f"{len(rest)} others", sum(finite(share) for _, share in rest)))
+    says = (
+        "Share of each column in what sets the risk of a client apart from that of an ordinary one"
+    )
+    figure, axes = _plot(title, says, (WIDE[0], 0.7 + 0.21 * len(bars)))
+    for i, (_, share) in enumerate(bars):
+        style = BARS["" if i == SHARES_SHOWN else "act"]
+        axes.barh(i, share, height=0.62, linewidth=0.8, **style)
+        _write(axes, share, i, f" {percent(share)}", va="center", size=SMALL_SIZE)
+    widest = max(share for _, share in bars)
+    axes.set(xlim=(0, 1.08 * widest), ylim=(len(bars) - 0.4, -0.6), xticks=())
+    axes.set_yticks(range(len(bars)), [name for name, _ in bars], parse_math=False)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["bottom"].set_visible(False)
+    return figure
+
+
+# ---- over time
+
+
+def score_over_time(
+    scores: Iterable[Row] | None, deployments: Iterable[Row] | None = None
+) -> Figure:
+    """Draw the ROC AUC of each candidate with its interval, and when one was deployed.
+
+    scores: scored_at, set, metric, value, low, high, promoted; deployments: at, action
+    """
+    title = "Score over time"
+    series = _score_series(scores or ())
+    if not series:
+        return _words(title, "No model was scored yet on enough outcomes to rank clients.", WIDE)
+    times = np.concatenate([points[:, 0] for points in series.values()])
+    marks = _deployment_times(deployments, times.min())
+    says = "Each candidate with its 95 % interval; filled: went into production"
+    says += "".join(f"; {symbol} {words}" for (words, symbol, _), _ in marks)
+    figure, axes = _plot(title, says, WIDE)
+    _time_axis(axes, [*times, *(time for _, at in marks for time in at)])
+    aside = 0.006 * np.ptp(axes.get_xlim()) * np.array([1, 0, 0, 0, 0])
+    for i, (points, style) in enumerate(zip(series.values(), SERIES, strict=False)):
+        _draw_scores(axes, points + i * aside, style)
+    low = min(np.nanmin(points[:, 1:4]) for points in series.values())
+    high = max(np.nanmax(points[:, 1:4]) for points in series.values())
+    room = 0.18 * max(high - low, 0.02)
+    axes.set_ylim(max(0.0, low - room), min(1.02, high + 2 * room))
+    edge: Style = {"transform": axes.get_xaxis_transform(), "color": INK, "clip_on": False}
+    for (_, _, marker), at in marks:
+        axes.vlines(at, 0, 1, color=LIGHT, linewidth=1, zorder=0, transform=edge["transform"])
+        axes.plot(at, [1.0] * len(at), marker=marker, linestyle="none", **edge)
+    ends = _spread([points[-1, 1] for points in series.values()], 0.07 * np.ptp(axes.get_ylim()))
+    for (words, _), height, style in zip(series.items(), ends, SERIES, strict=False):
+        end = {"transform": axes.get_yaxis_transform(), "va": "center"}
+        _write(axes, 1.01, height, words, color=style["color"], **end)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.2f}"))
+    _label(axes, "", "ROC AUC")
+    return figure
+
+
+def _score_series(scores: Iterable[Row]) -> dict[str, np.ndarray]:
+    """Return time, value, low, high and promoted of the newest scores of up to two sets."""
+    rows = [row for row in scores if row.get("metric") == "roc_auc"]
+    series = {}
+    for name, words in SETS.items():
+        found = [_score(row) for row in rows if row.get("set") == name]
+        found = sorted(point for point in found if not math.isnan(point[0] + point[1]))
+        if found:
+            series[words] = np.array(found[-SCORES_SHOWN:])
+    return dict(list(series.items())[: len(SERIES)])
+
+
+def _score(row: Row) -> tuple[float, float, float, float, float]:
+    value, low, high = (finite(row.get(key)) for key in ("value", "low", "high"))
+    return _time(row.get("scored_at")), value, low, high, float(bool(row.get("promoted")))
+
+
+def _draw_scores(axes: Axes, points: np.ndarray, style: Style) -> None:
+    time, value, low, high, promoted = points.T
+    axes.plot(time, value, color=style["color"], linestyle=style["linestyle"], linewidth=1)
+    bars = np.nan_to_num(np.clip([value - low, high - value], 0, None))
+    thin: Style = {"fmt": "none", "elinewidth": 0.9, "capsize": 2, "alpha": 0.8}
+    axes.errorbar(time, value, yerr=bars, ecolor=style["color"], **thin)
+    for went, face in ((promoted == 1, style["color"]), (promoted == 0, "white")):
+        dots: Style = {"marker": style["marker"], "linestyle": "none", "markersize": 5}
+        axes.plot(
+            time[went], value[went], markerfacecolor=face, color=style["color"], zorder=3, **dots
+        )
+
+
+def _deployment_times(
+    deployments: Iterable[Row] | None, first: float
+) -> list[tuple[tuple[str, str, str], list[float]]]:
+    """Return how to mark each kind of change in production, and its times since `first`."""
+    times: dict[str, list[float]] = {action: [] for action in ACTIONS}
+    for row in deployments or ():
+        time = _time(row.get("at"))
+        if row.get("action") in times and time >= first:
+            times[row["action"]].append(time)
+    return [(ACTIONS[action], sorted(at)[-SCORES_SHOWN:]) for action, at in times.items() if at]
+
+
+def missing_over_time(rows: Iterable[Row] | None) -> Figure:
+    """Draw the share of missing values of each column; the six with the most are named.
+
+    rows: at, column, missing_pct
+    """
+    title = "Missing values over time"
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in rows or ():
+        point = _time(row.get("at")), finite(row.get("missing_pct"))
+        if not math.isnan(sum(point)):
+            series.setdefault(str(row.get("column")), []).append(point)
+    if not series:
+        return _words(title, "Missing values were not counted yet.", WIDE)
+    most = {name: max(share for _, share in points) for name, points in series.items()}
+    ranked = sorted(series, key=lambda name: (-most[name], name))
+    named = [name for name in ranked[:LINES_NAMED] if most[name] > 0]
+    if not named:
+        return _words(title, f"No value was missing in any of {len(series)} columns.", WIDE)
+    says = f"Of {len(series)} columns, the {len(named)} in which the most was missing are named"
+    if len(named) == len(series):
+        says = "Share of the current clients for whom a column is empty"
+    figure, axes = _plot(title, says, WIDE)
+    for name in ranked[::-1]:
+        times, shares = np.array(sorted(series[name])).T
+        style: Style = {"color": LIGHT, "linewidth": 1, "marker": "."}
+        if name in named:
+            i = named.index(name)
+            style = {"color": ACCENT if i < 2 else GREY, "linestyle": LINE_STYLES[i]}
+            style |= {"linewidth": 1.6, "marker": ".", "zorder": 3}
+        axes.plot(times, shares, clip_on=False, **style)
+    axes.set_ylim(0, max(1.0, 1.1 * max(most.values())))
+    _time_axis(axes, [time for points in series.values() for time, _ in points])
+    lasts = [max(series[name])[1] for name in named]
+    for i, height in enumerate(_spread(lasts, 0.08 * axes.get_ylim()[1])):
+        words = f"{shorten(drawable(named[i]), 26)} {percent(lasts[i] / 100)}"
+        end = {"transform": axes.get_yaxis_transform(), "va": "center", "size": SMALL_SIZE}
+        _write(axes, 1.015, height, words, color=ACCENT if i < 2 else INK, **end)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g} %"))
+    _label(axes, "", "missing")
+    return figure
+
+
+# ---- the data of today
+
+
+def drift(columns: Iterable[Row] | None) -> Figure:
+    """Draw how far each column has moved, the furthest on top, beside the two thresholds.
+
+    columns: column, kind, psi (population stability index), verdict
+    """
+    title = "Drift"
+    found = sorted(columns or (), key=lambda row: str(row.get("column")))
+    measured = [row for row in found if is_known(row.get("psi"))]
+    if not measured:
+        return _words(title, "No column has enough rows yet to say whether it has moved.", WIDE)
+    measured.sort(key=lambda row: -finite(row.get("psi")))
+    shown = measured[:COLUMNS_SHOWN]
+    says = "How far each column has moved from the rows that the model learned from"
+    if hidden := len(found) - len(shown):
+        says += f"; {hidden} with less or nothing to compare are not shown"
+    figure, axes = _plot(title, says, (WIDE[0], 1.25 + 0.21 * max(len(shown), 4)))
+    sizes = np.array([max(0.0, finite(row.get("psi"))) for row in shown])
+    limit = min(0.3, max(1.3 * ACT_PSI, 1.1 * sizes.max()))
+    for i, (row, size) in enumerate(zip(shown, sizes, strict=True)):
+        verdict = str(row.get("verdict"))
+        axes.barh(i, min(size, limit), height=0.62, linewidth=0.8, **BARS.get(verdict, BARS[""]))
+        words = f"{size:.3f} {verdict if verdict in BARS else ''}"
+        right = {"transform": axes.get_yaxis_transform(), "va": "center", "size": SMALL_SIZE}
+        _write(axes, 1.01, i, words, weight="bold" if verdict == "act" else "normal", **right)
+    for threshold, name in ((LOOK_PSI, "look"), (ACT_PSI, "act")):
+        axes.axvline(threshold, **GUIDE)
+        _write(axes, threshold, -0.55, f" {name}", va="bottom", size=SMALL_SIZE, color=GREY)
+    axes.set(xlim=(0, limit), ylim=(len(shown) - 0.3, -1.2), yticks=range(len(shown)))
+    axes.set_yticklabels([_column(row) for row in shown], parse_math=False)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    _label(axes, "population stability index, what chance explains taken off", "")
+    return figure
+
+
+def _column(row: Row) -> str:
+    name = shorten(drawable(row.get("column")), 30)
+    return "predicted risk" if row.get("kind") == "score" else name
+
+
+def risk_distribution(
+    histogram: Row | None, *, cut: float | None = None, called: int | None = None
+) -> Figure:
+    """Draw how the risks of the current clients are spread, and where the contact list begins.
+
+    histogram: edges (n + 1) and counts (n); cut: the lowest risk on a list ordered by risk
+    """
+    title = "Risk of the current clients"
+    edges = np.array([finite(edge) for edge in (histogram or {}).get("edges") or ()])
+    counts = np.array([finite(count) for count in (histogram or {}).get("counts") or ()])
+    if not len(counts) or len(edges) != len(counts) + 1 or np.isnan([*edges, *counts]).any():
+        return _words(title, "The current clients were not assessed yet.", LOW)
+    if counts.sum() <= 0:
+        return _words(title, "There is no current client to assess.", LOW)
+    likely = counts[edges[:-1] >= 0.5 - 1e-9].sum()
+    says = f"{likely:,.0f} of {counts.sum():,.0f} are more likely to leave than to stay."
+    figure, axes = _plot(title, says, LOW)
+    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=LIGHT, edgecolor="white")
+    if cut is not None and called and is_known(cut):
+        inside = np.clip(edges, cut, None)
+        axes.bar(inside[:-1], counts, np.diff(inside), align="edge", color=ACCENT)
+        axes.axvline(cut, color=INK, linewidth=1)
+        side = "right" if cut > 0.6 else "left"
+        words = f" {called:,} on the contact list: \n risk from {percent(cut)} "
+        _write(axes, cut, 0.97, words, ha=side, va="top", transform=axes.get_xaxis_transform())
+    _shares(axes, y=None)
+    axes.set_ylim(0, 1.35 * counts.max())  # room for the words above the bars
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
+    _label(axes, "risk of leaving", "clients")
+    return figure

@@ -1,0 +1,479 @@
+"""Texts, tables and pictures -> the pages of a PDF, in the colours and the font of the figures.
+
+Any text may be data: it is escaped, shows a square where the font has no such character, and turns
+runs from right to left into the order in which they are read. Nothing in it makes reportlab open a
+file or an address. The PDF has no clock of its own: same story, same bytes.
+"""
+
+import re
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from io import BytesIO
+from typing import Any
+from xml.sax.saxutils import escape
+
+from reportlab import rl_config
+from reportlab.lib.colors import HexColor
+from reportlab.lib.enums import TA_RIGHT
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.lib.units import mm
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import (
+    BaseDocTemplate,
+    CondPageBreak,
+    Flowable,
+    Frame,
+    Image,
+    PageTemplate,
+    Paragraph,
+    Table,
+)
+
+from attrition import wording as words
+from attrition.monitoring import performance as estimates
+from attrition.monitoring.performance import Check
+from attrition.reporting import charts
+
+Row = Mapping[str, Any]
+Story = list[Flowable]
+
+FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
+INK, GREY, LIGHT, ACCENT, SHADE = map(
+    HexColor, (charts.INK, charts.GREY, charts.LIGHT, charts.ACCENT, "#f3f5f8")
+)
+MARGIN, TOP, BOTTOM, GUTTER, PADDING = 18 * mm, 20 * mm, 17 * mm, 6 * mm, 4
+WIDTH, HEIGHT = A4[0] - 2 * MARGIN, A4[1] - TOP - BOTTOM
+HALF = (WIDTH - GUTTER) / 2
+CELL_LINES = 2
+NAME_WIDTH, LEVELS_SHOWN, MANAGERS_SHOWN = 60, 4, 8
+RIGHT_TO_LEFT = re.compile("[\u0590-\u065f\u066e-\u08ff]+(?:[ ]+[\u0590-\u065f\u066e-\u08ff]+)*")
+ALL, FIRST_ROW, LATER_ROWS = ((0, 0), (-1, -1)), ((0, 0), (-1, 0)), ((0, 1), (-1, -1))
+FIRST_COLUMN, LAST_COLUMN, BUT_LAST = ((0, 0), (0, -1)), ((-1, 0), (-1, -1)), ((0, 0), (-2, -1))
+
+BODY = ParagraphStyle("body", fontName=FONT, fontSize=9, leading=12.5, textColor=INK, spaceAfter=4)
+SMALL = ParagraphStyle("small", BODY, fontSize=7.5, leading=10, spaceAfter=2)
+NOTE = ParagraphStyle("note", SMALL, textColor=GREY)
+CELL = ParagraphStyle("cell", SMALL, spaceAfter=0)
+NUMBER = ParagraphStyle("number", CELL, alignment=TA_RIGHT)
+HEAD = ParagraphStyle("head", CELL, fontName=BOLD)
+HEAD_NUMBER = ParagraphStyle("head number", HEAD, alignment=TA_RIGHT)
+BIG = ParagraphStyle("big", BODY, fontName=BOLD, fontSize=14, leading=18, textColor=ACCENT)
+H1 = ParagraphStyle("h1", BODY, fontName=BOLD, fontSize=18, leading=23, spaceAfter=1)
+H2 = ParagraphStyle("h2", BODY, fontName=BOLD, fontSize=13, leading=17, spaceBefore=8)
+H3 = ParagraphStyle("h3", BODY, fontName=BOLD, fontSize=9.5, leading=13, spaceBefore=7)
+
+SIGNED = partial(words.decimal, sign=True)
+STATISTICS = ("mean", "std", "minimum", "0.05", "median", "0.95", "maximum")
+PACKAGE = ("name", "required", "installed", "latest")
+BEHIND = {True: "behind", False: "current"}
+
+
+def visible(text: Any) -> str:
+    """Return text as the page can show it, right-to-left runs in the order they are read.
+
+    >>> visible("שלום Ltd")
+    'םולש Ltd'
+    """
+    return RIGHT_TO_LEFT.sub(lambda run: run[0][::-1], charts.drawable(text))
+
+
+# ---- pieces of a page
+
+
+def paragraph(text: Any, style: ParagraphStyle = BODY, *, lead: str = "") -> Paragraph:
+    """Set text that may be data; `lead` goes before it in bold."""
+    markup = f"<b>{escape(visible(lead))}</b> " if lead else ""
+    return Paragraph(markup + escape(visible(text)), style)
+
+
+title, section, heading = (partial(paragraph, style=style) for style in (H1, H2, H3))
+small, note = (partial(paragraph, style=style) for style in (SMALL, NOTE))
+
+
+def titled(title: str, *flowables: Flowable) -> Story:
+    """Keep a heading with what it heads, or with the beginning of it."""
+    head = heading(title)
+    needed = sum(map(height, (head, *flowables)))
+    return [CondPageBreak(min(needed, 70 * mm)), head, *flowables]
+
+
+def table(
+    columns: Mapping[str, float],
+    rows: Iterable[Sequence[Any]],
+    *,
+    numbers: Iterable[int] = (),
+    width: float = WIDTH,
+    empty: str = "",
+) -> Flowable:
+    """Set rows below a header that every page repeats, or say in words that there are none.
+
+    columns: title -> part of the width; rows: texts, or several wordings of one, the longest first;
+    numbers: the columns that are aligned right
+    """
+    rows = list(rows)
+    if not rows and empty:
+        return small(empty)
+    right = set(numbers)
+    styles = [(HEAD_NUMBER, NUMBER) if i in right else (HEAD, CELL) for i in range(len(columns))]
+    widths = [part * width / sum(columns.values()) for part in columns.values()]
+    cells = [[paragraph(text, head) for text, (head, _) in zip(columns, styles, strict=True)]]
+    for row in rows:
+        around = zip(row, styles, widths, strict=True)
+        cells.append([_cell(text, style, room) for text, (_, style), room in around])
+    look = [
+        ("TOPPADDING", *ALL, 2.5),
+        ("BOTTOMPADDING", *ALL, 2.5),
+        ("LEFTPADDING", *ALL, PADDING),
+        ("RIGHTPADDING", *ALL, PADDING),
+        ("LEFTPADDING", *FIRST_COLUMN, 0),
+        ("RIGHTPADDING", *LAST_COLUMN, 0),
+        ("LINEBELOW", *FIRST_ROW, 0.8, INK),
+        ("LINEBELOW", *LATER_ROWS, 0.3, LIGHT),
+    ]
+    return _grid(cells, widths, look, repeatRows=1, spaceAfter=6)
+
+
+def _cell(text: Any, style: ParagraphStyle, width: float) -> Paragraph:
+    """Set the first wording that takes few lines, or else the last."""
+    *longer, shortest = text if isinstance(text, tuple) else (text,)
+    for wording in longer:
+        made = paragraph(wording, style)
+        if made.wrap(width - 2 * PADDING, HEIGHT)[1] <= CELL_LINES * style.leading:
+            return made
+    return paragraph(shortest, style)
+
+
+def tiles(numbers: Iterable[tuple[str, str, str]]) -> Table:
+    """Set big numbers side by side: each a number, what it counts, and the small print."""
+    cells = [
+        [paragraph(number, BIG), paragraph(counts, HEAD), note(says)]
+        for number, counts, says in numbers
+    ]
+    look = [
+        ("BACKGROUND", *ALL, SHADE),
+        ("LINEABOVE", *FIRST_ROW, 1.5, ACCENT),
+        ("TOPPADDING", *ALL, 5),
+        ("BOTTOMPADDING", *ALL, 4),
+    ]
+    return _grid([cells], [WIDTH / len(cells)] * len(cells), look, spaceBefore=5, spaceAfter=8)
+
+
+def side_by_side(*cells: Flowable | Story) -> Table:
+    look = [
+        ("LEFTPADDING", *ALL, 0),
+        ("RIGHTPADDING", *BUT_LAST, GUTTER),
+        ("RIGHTPADDING", *LAST_COLUMN, 0),
+    ]
+    return _grid([list(cells)], [WIDTH / len(cells)] * len(cells), look, spaceBefore=6)
+
+
+def _grid(cells: list[list[Any]], widths: list[float], look: list[Any], **settings: Any) -> Table:
+    made = Table(cells, widths, **settings)
+    made.setStyle([("VALIGN", *ALL, "TOP"), *look])
+    return made
+
+
+def picture(png: bytes, width: float = WIDTH) -> Image:
+    image = Image(BytesIO(png))
+    image.drawHeight *= width / image.drawWidth
+    image.drawWidth = width
+    return image
+
+
+def gallery(pictures: Iterable[tuple[bytes, str]]) -> Story:
+    """Set pictures with their captions, two side by side."""
+    cells: list[Story] = [[picture(png, HALF), note(says)] for png, says in pictures]
+    return [side_by_side(*cells[i : i + 2]) for i in range(0, len(cells), 2)]
+
+
+def height(flowable: Flowable) -> float:
+    spaces = flowable.getSpaceBefore() + flowable.getSpaceAfter()
+    return float(flowable.wrap(WIDTH, HEIGHT)[1] + spaces)
+
+
+def largest(make: Callable[[int], Flowable], sizes: Iterable[int], room: float) -> Flowable | None:
+    """Return the first of make(size) that fits into `room` points."""
+    return next((made for size in sizes if height(made := make(size)) <= room), None)
+
+
+# ---- tables of what the steps found
+
+
+def contact_table(contacts: Iterable[Row], currency: str) -> Flowable:
+    """Set a row for each client, without the columns that no client has: value, manager, reasons."""
+    contacts = list(contacts)
+    columns: dict[str, tuple[str, float, Callable[[Any], Any]]] = {
+        "rank": ("#", 7, str),
+        "client": ("client", 44, str),
+        "risk": ("risk", 12, words.percent),
+        "value_at_risk": (f"value at risk, {currency}", 20, words.amount),
+        "manager": ("client manager", 25, str),
+        "reasons": ("main reasons", 66, _main_reasons),
+    }
+    kept = {key: columns[key] for key in columns if any(row.get(key) for row in contacts)}
+    rows = [
+        [say(row[key]) if row.get(key) else words.DASH for key, (_, _, say) in kept.items()]
+        for row in contacts
+    ]
+    numbers = [i for i, key in enumerate(kept) if key in ("risk", "value_at_risk")]
+    return table({name: width for name, width, _ in kept.values()}, rows, numbers=numbers)
+
+
+def _main_reasons(reasons: str) -> tuple[str, str]:
+    """Return the first two reasons, and the first alone for where there is no room for both."""
+    first = reasons.split("; ")[:2]
+    return "; ".join(first), first[0]
+
+
+def manager_table(contacts: Iterable[Row], currency: str) -> Story:
+    """Set how many of the listed clients each manager has; nothing where all have the same."""
+    own: dict[str, list[float]] = {}
+    for row in contacts:
+        manager = str(row.get("manager") or "no client manager")
+        own.setdefault(manager, []).append(words.finite(row.get("value_at_risk")))
+    if len(own) < 2:
+        return []
+    ranked = sorted(own.items(), key=lambda item: (-len(item[1]), item[0]))
+    rows = []
+    for manager, values in ranked[:MANAGERS_SHOWN]:
+        known = list(filter(words.is_known, values))
+        total = words.amount(sum(known)) if known else words.DASH
+        rows.append([manager, words.count(len(values)), total])
+    columns = {"client manager": 42, "on the list": 18, f"value at risk, {currency}": 28}
+    made: Story = [table(columns, rows, numbers=(1, 2), width=HALF)]
+    if more := ranked[MANAGERS_SHOWN:]:
+        made.append(note(f"and {words.plural(len(more), 'other manager')}"))
+    return made
+
+
+def candidate_table(candidates: Iterable[Row]) -> Flowable:
+    """Set the kinds of model that were tried, the best first."""
+    rows = [
+        [
+            row["name"],
+            f"{words.decimal(row['log_loss'])} ± {words.decimal(row['standard_error'])}",
+            "chosen" if row["chosen"] else "",
+        ]
+        for row in sorted(candidates, key=lambda row: words.finite(row["log_loss"]))
+    ]
+    columns = {"candidate": 70, "log loss ± standard error, less is better": 70, "": 34}
+    return table(columns, rows, numbers=(1,))
+
+
+def score_table(scored: Mapping[str, tuple[Row, Row]], capacity: int) -> Story:
+    """Set every measure on every set of outcomes, but those that nowhere have a number.
+
+    scored: title -> the set of outcomes, and the scores of one model on it
+    """
+    sizes = [f"{words.count(of['rows'])} ({words.count(of['left'])})" for of, _ in scored.values()]
+    rows, unknown = [["rows (left)", *sizes]], []
+    for measure, (name, say) in words.MEASURES.items():
+        values = [scores.get(measure) for _, scores in scored.values()]
+        if any(map(words.is_known, values)):
+            rows.append([name, *(words.with_interval(value, say, "–") for value in values)])
+        else:
+            unknown.append(name.split(":")[0])
+    columns = {"measure": 42.0, **dict.fromkeys(scored, 132 / len(scored))}
+    said = f"In brackets the 95 % interval. Called: as many as {capacity:,} calls reach."
+    if unknown:
+        said += f" So few outcomes say nothing about {', '.join(unknown)}."
+    return [table(columns, rows, numbers=range(1, len(columns))), note(said)]
+
+
+def estimate_table(estimate: Row, again: Row | None) -> Flowable:
+    """Set what is estimated of clients without an outcome, and the second opinion beside it."""
+    opinions = [estimate, *([again] if again else [])]
+    rows = [
+        [name, *(words.with_interval(one[figure], say, "–") for one in opinions)]
+        for figure, (name, say) in words.ESTIMATED.items()
+        if words.is_known(estimate[figure])
+    ]
+    titles = ["figure", "estimated", "second opinion"][: 1 + len(opinions)]
+    columns = {"figure": 60.0, **dict.fromkeys(titles[1:], 114 / len(opinions))}
+    return table(columns, rows, numbers=range(1, len(columns)))
+
+
+def kept_table(kept: Sequence[Row]) -> Flowable:
+    """Set how right earlier estimates were: a row a figure, of all batches whose outcomes have come."""
+    names = ("figure", "estimated", "low", "high", "realised")
+    checks = [Check(*(row[name] for name in names)) for row in kept]
+    last = {check.figure: check for check in checks}
+    rows = []
+    for record in estimates.sum_up(checks):
+        (name, say), newest = words.ESTIMATED[record.figure], last[record.figure]
+        inside = round((record.coverage.value or 0.0) * record.estimates)
+        rows.append(
+            [
+                name,
+                words.count(record.estimates),
+                say(record.mean_absolute_error),
+                f"{inside} of {record.estimates}",
+                f"{say(newest.estimated)} [{say(newest.low)} – {say(newest.high)}]",
+                say(newest.realised),
+            ]
+        )
+    columns = {"estimate that met its outcomes": 48, "batches": 16, "mean error": 22}
+    columns |= {"inside the interval": 28, "last estimate": 40, "what became": 20}
+    return table(columns, rows, numbers=range(1, 6))
+
+
+def duel_table(duel: Row) -> Story:
+    """Set by how much the challenger differs from the champion on the same rows."""
+    p = f"p = {words.chance(duel['p_value'])}".replace("= <", "<")
+    rows = [
+        [name, words.with_interval(duel[f"{measure}_difference"], SIGNED), better]
+        for measure, name, better in (
+            ("roc_auc", f"ROC AUC ({p})", "above 0"),
+            ("log_loss", "Log loss", "below 0"),
+            ("brier", "Brier score", "below 0"),
+            ("precision", "Precision of the list", "above 0"),
+        )
+        if f"{measure}_difference" in duel
+    ]
+    columns = {"challenger minus champion": 60, "difference (95 % interval)": 70, "better is": 44}
+    said = (
+        f"Both were asked about the same {words.count(duel['rows'])} rows, "
+        f"{words.count(duel['left'])} of which left; neither had learned from them."
+    )
+    return [table(columns, rows, numbers=(1,)), note(said)]
+
+
+def number_table(columns: Mapping[str, Row]) -> Flowable:
+    """Set the summary statistics of numeric columns, by their names."""
+    rows = [
+        [
+            words.shorten(name, NAME_WIDTH),
+            _percentage(row["missing_pct"]),
+            *(words.plain({**row, **row["quantiles"]}.get(key)) for key in STATISTICS),
+        ]
+        for name, row in columns.items()
+    ]
+    titles = ("missing", "mean", "std", "min", "5 %", "median", "95 %", "max")
+    return table({"column": 46, **dict.fromkeys(titles, 16)}, rows, numbers=range(1, 9))
+
+
+def category_table(columns: Mapping[str, Row]) -> Flowable:
+    """Set the levels of categorical columns, by their names."""
+    rows = [
+        [
+            words.shorten(name, NAME_WIDTH),
+            _percentage(row["missing_pct"]),
+            words.count(row["distinct"]),
+            words.levels(row, LEVELS_SHOWN),
+        ]
+        for name, row in columns.items()
+    ]
+    titles = {"column": 46, "missing": 16, "levels": 16, "most frequent": 96}
+    return table(titles, rows, numbers=(1, 2))
+
+
+def _percentage(of_100: Any) -> str:
+    return words.percent(words.finite(of_100) / 100)
+
+
+def drift_table(columns: Iterable[Row]) -> Flowable:
+    """Set how far each column has moved, the furthest first."""
+    names = {"score": "predicted risk"}
+    rows = [
+        [
+            names.get(row["kind"]) or words.shorten(row["column"], NAME_WIDTH),
+            words.percent(row["weight"]) if words.is_known(row.get("weight")) else words.DASH,
+            words.decimal(row["psi"]) if words.is_known(row["psi"]) else words.DASH,
+            words.chance(row["q_value"]),
+            _percentage(row["reference_missing_pct"]),
+            _percentage(row["missing_pct"]),
+            _percentage(row["unseen_pct"]) if row["unseen_pct"] else words.DASH,
+            row["verdict"].replace("insufficient", "too few rows"),
+        ]
+        for row in sorted(columns, key=lambda row: -(row["psi"] or 0.0))
+    ]
+    titles = {"column": 44, "model goes by": 21, "shift (PSI)": 19, "chance (q)": 17}
+    titles |= {"missing then": 19, "missing now": 19, "new levels": 17, "": 18}
+    return table(titles, rows, numbers=range(1, 7))
+
+
+def duration_table(timings: Mapping[str, Any]) -> Flowable:
+    """Set how long each step takes; beside the steps, `timings` holds their trend in words."""
+    rows, trend = [], timings.get("trend", {})
+    for step in (name for name in timings if name != "trend"):
+        took = [
+            elapsed for row in timings[step] if (elapsed := words.finite(row["elapsed_s"])) >= 0
+        ]
+        known = [statistics.median(took), took[-1]] if took else []
+        said = [words.seconds(value) for value in known] or [words.DASH] * 2
+        rows.append([step, len(took), *said, trend.get(step) or ("" if took else "not run yet")])
+    columns = {"step": 28, "times run": 18, "median": 22, "last": 22, "trend": 84}
+    return table(columns, rows, numbers=(1, 2, 3), empty="No step was timed yet.")
+
+
+def package_table(packages: Iterable[Row]) -> Flowable:
+    """Set the packages, those that are behind first."""
+    rows = [
+        [*(row[key] or words.DASH for key in PACKAGE), BEHIND.get(row["outdated"], words.UNKNOWN)]
+        for row in sorted(packages, key=lambda row: (not row["outdated"], row["name"]))
+    ]
+    columns = {"package": 50, "required": 34, "installed": 34, "latest": 34, "": 22}
+    return table(columns, rows)
+
+
+def deployment_table(deployments: Iterable[Row]) -> Flowable:
+    rows = [
+        [words.minute(row["at"]), row["action"], row["release"], row["reason"]]
+        for row in deployments
+    ]
+    columns = {"when (UTC)": 27, "what": 20, "release": 48, "why": 79}
+    return table(columns, rows, empty="Nothing was deployed yet.")
+
+
+def run_table(runs: Iterable[Row]) -> Flowable:
+    rows = [
+        [
+            words.minute(row["started_at"]),
+            words.seconds(row["elapsed_s"]),
+            ": ".join(filter(None, (row["outcome"] or "not ended", row["reason"]))),
+        ]
+        for row in runs
+    ]
+    columns = {"started (UTC)": 27, "took": 20, "outcome": 127}
+    return table(columns, rows, numbers=(1,), empty="No run was recorded yet.")
+
+
+# ---- the whole
+
+
+def build(story: Story, *, name: str, running: str) -> tuple[bytes, int]:
+    """Return the PDF and its number of pages; `running` stands at the right of every header."""
+    # Nothing in the data may make the report open a file or an address.
+    rl_config.trustedHosts, rl_config.trustedSchemes = [], ["data"]
+    buffer = BytesIO()
+    document = BaseDocTemplate(buffer, pagesize=A4, title=name, lang="en", invariant=1)
+    frame = Frame(MARGIN, BOTTOM, WIDTH, HEIGHT, 0, 0, 0, 0)
+    around = partial(_draw_around, name=name, running=running)
+    document.addPageTemplates(PageTemplate(frames=[frame], onPage=around))
+    document.build(story)
+    return buffer.getvalue(), document.page
+
+
+def register_fonts() -> None:
+    """Make the font known to reportlab; without it no text can be set or measured."""
+    for font in (FONT, BOLD):
+        pdfmetrics.registerFont(TTFont(font, str(charts.font_folder() / f"{font}.ttf")))
+    pdfmetrics.registerFontFamily(FONT, normal=FONT, bold=BOLD, italic=FONT, boldItalic=BOLD)
+
+
+def _draw_around(canvas: Canvas, document: Any, *, name: str, running: str) -> None:
+    """Draw the running header and the page number."""
+    canvas.saveState()
+    canvas.setFont(FONT, 7)
+    canvas.setFillColor(GREY)
+    top = A4[1] - 12 * mm
+    canvas.drawString(MARGIN, top, name)
+    canvas.drawRightString(A4[0] - MARGIN, top, visible(running))
+    canvas.setStrokeColor(LIGHT)
+    canvas.line(MARGIN, top - 4, A4[0] - MARGIN, top - 4)
+    canvas.drawRightString(A4[0] - MARGIN, 9 * mm, f"Page {document.page}")
+    canvas.restoreState()

@@ -1,0 +1,144 @@
+"""All that the report tells, read as the other steps wrote it; what is not there yet is empty."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from attrition import wording as words
+from attrition.config import Config
+from attrition.errors import Damaged, NoModel
+from attrition.operations import releases
+from attrition.operations import runs as watch
+from attrition.storage import files as disk
+from attrition.storage import history
+from attrition.web import health
+
+Row = Mapping[str, Any]
+
+STAMPS = "trained_at decided_at checked_at assessed_at diagnosed_at".split()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the report tells, as the other steps wrote it; {} and () for what is not there."""
+
+    release: str | None = None
+    training: Row = field(default_factory=dict)
+    score: Row = field(default_factory=dict)
+    decision: Row = field(default_factory=dict)
+    monitoring: Row = field(default_factory=dict)
+    assessment: Row = field(default_factory=dict)
+    diagnostics: Row = field(default_factory=dict)
+    contacts: Sequence[Row] = ()
+    scores: Sequence[Row] = ()
+    missing: Sequence[Row] = ()
+    estimates: Sequence[Row] = ()
+    deployments: Sequence[Row] = ()
+    runs: Sequence[Row] = ()
+    worked_runs: Sequence[Row] = ()
+    held: Sequence[str] = ()
+    good_at: str | None = None
+    overdue_minutes: float = 60
+    currency: str = "EUR"
+    capacity: int = 100
+    order: str = "risk"
+
+    @property
+    def as_of(self) -> str:
+        """The time of the newest of the records: the report has no clock of its own."""
+        records = (self.training, self.decision, self.monitoring, self.assessment, self.diagnostics)
+        return max(str(record.get(stamp) or "") for record in records for stamp in STAMPS)
+
+    @property
+    def model(self) -> str:
+        if not self.release:
+            return "no model in production yet"
+        return f"model: {self.training.get('kind', words.UNKNOWN)}, release {self.release}"
+
+    @property
+    def warnings(self) -> list[str]:
+        found = [f"could not be read: {source}" for source in self.held]
+        found += [complaint.sentence for complaint in filter(None, [self.overdue])]
+        found += [*self.training.get("warnings", ()), *self.score.get("warnings", ())]
+        return list(dict.fromkeys(words.finished(warning) for warning in found))
+
+    @property
+    def overdue(self) -> health.Complaint | None:
+        """Complain when the good run before this report was too long before it."""
+        if not self.good_at or not self.as_of:
+            return None
+        return health.check_overdue(self.good_at, self.overdue_minutes, self.now)
+
+    @property
+    def now(self) -> datetime:
+        return datetime.fromisoformat(self.as_of)
+
+    @property
+    def sets(self) -> dict[str, Row]:
+        """The sets of outcomes that the model was scored on, by their names in words."""
+        found = self.score.get("sets") or {}
+        return {said: found[name] for name, said in words.SETS.items() if found.get(name)}
+
+    @property
+    def is_monitored(self) -> bool:
+        """Is the model that was last checked the one in production, not the one before it?"""
+        return self.release is not None and self.monitoring.get("release") == self.release
+
+    @property
+    def drift(self) -> Row:
+        """How the clients of today differ from those that the model learned from."""
+        checked = self.monitoring.get("input") if self.is_monitored else None
+        return self.diagnostics.get("drift") or checked or {}
+
+
+def read_facts(config: Config, held: Sequence[str] | None = None) -> Facts:
+    """Read all that the other steps wrote.
+
+    Raises: Damaged when a record or the release in production is not what was written.
+    """
+    try:
+        release = releases.read_current(config.production_folder)
+    except NoModel:
+        release = None
+    return Facts(
+        release=release.id if release else None,
+        training=release.training if release else {},
+        score=release.score if release else {},
+        decision=disk.read_record(config.decision_record) or {},
+        monitoring=disk.read_record(config.monitoring_record) or {},
+        assessment=disk.read_record(config.assessment_record) or {},
+        diagnostics=disk.read_record(config.diagnostics_record) or {},
+        contacts=read_contacts(config.contact_list),
+        scores=history.read_scores(config.history),
+        missing=history.read_missing(config.history),
+        estimates=history.read_estimates(config.history),
+        deployments=history.read_deployments(config.history),
+        runs=history.read_runs(config.history, health.RUNS_READ),
+        worked_runs=history.read_worked_runs(config.history),
+        held=tuple(last_held(config) if held is None else held),
+        good_at=watch.last_good_at(config),
+        overdue_minutes=config.overdue_minutes,
+        currency=config.currency,
+        capacity=config.contact_capacity,
+        order=config.contact_order,
+    )
+
+
+def last_held(config: Config) -> list[str]:
+    """Return the sources that the last run could not read."""
+    try:
+        record = disk.read_record(config.last_run)
+    except Damaged:
+        return []  # said by every run, and made again
+    return list(record.get("held", [])) if record else []
+
+
+def read_contacts(path: Path) -> list[dict[str, str]]:
+    """Read the contact list as it stands; [] when there is none yet."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,273 @@
+"""What the dashboard says, made from the records of the steps: sentences, numbers, rows, figures.
+
+Every part copes with a record that is missing (None): on the first day there is only a model, and a
+number that cannot be computed is said to be unknown.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+from attrition import wording as words
+
+Row = Mapping[str, Any]
+
+BASE_RATE = "base rate"
+NBSP = "\u00a0"
+VERDICTS = {
+    "fine": ("good", "The model is still right"),
+    "degraded": ("bad", "The model is no longer right"),
+    "insufficient": ("calm", "The model awaits enough new outcomes to be judged"),
+}
+SETS = {"unseen": "rows of clients it has never seen", "test": "rows of test data"}
+# In reading order: what each shows, and how much of the width it takes.
+FIGURES = {
+    "risk_distribution": ("How the risks of the current clients are spread", "large"),
+    "gain": ("Share of the leavers found by contacting the riskiest clients first", "large"),
+    "calibration": ("Share that left against the risk that was predicted", ""),
+    "confusionmatrix": ("What was predicted, and what happened", ""),
+    "roc": ("ROC curve: how well the model tells leavers from stayers", ""),
+    "importance": ("What the model goes by: the share of each column", "wide"),
+    "score_over_time": ("The score of every candidate, and when one was deployed", "wide"),
+    "drift": ("How far each column has moved since the model was trained", "wide"),
+    "missing_over_time": ("Missing values of the current clients over time", "wide"),
+}
+MISSING_SHOWN, CONTACTS_SHOWN = 8, 20
+
+
+class Headline(NamedTuple):
+    """The state in one sentence; `tone` is good, calm or bad."""
+
+    tone: str
+    title: str
+    sentence: str
+
+
+class Number(NamedTuple):
+    """A big number, what it counts, and how sure it is."""
+
+    label: str
+    value: str
+    note: str
+
+
+class Figure(NamedTuple):
+    """A picture, what it shows in words, and its size on the page."""
+
+    name: str
+    shows: str
+    size: str
+
+
+# ---- times
+
+
+def ago(at: str | None, now: datetime) -> str:
+    """Say how long ago something was.
+
+    >>> ago("2026-03-01T12:00:00Z", datetime(2026, 3, 1, 12, 25, tzinfo=UTC))
+    '25 minutes ago'
+    """
+    if at is None:
+        return "never"
+    seconds = seconds_since(at, now)
+    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            n = int(seconds // size)
+            return f"{n} {unit}{'s' if n > 1 else ''} ago"
+    return "just now"
+
+
+def seconds_since(at: str, now: datetime) -> float:
+    return (now - datetime.fromisoformat(at).replace(tzinfo=UTC)).total_seconds()
+
+
+# ---- parts of the page
+
+
+def headline(
+    score_record: Row | None, truth: Row | None, last_run: Row | None, now: datetime
+) -> Headline:
+    """Say which model works, how well it ranks, when it last ran, and whether it is still right.
+
+    `truth` is what monitoring says of this very model, None where it has not been looked at yet.
+    """
+    if score_record is None:
+        return Headline(
+            "calm",
+            "No model is in production yet",
+            "Put files of clients into the input folder and run fullprocess.py: it trains a model, "
+            "deploys it and fills this page.",
+        )
+    sentences = [_quality(score_record)]
+    if last_run is not None:
+        when = ago(last_run["ended_at"] or last_run["started_at"], now)
+        did_fail = last_run["outcome"] in ("failed", "died")
+        sentences.append(
+            f"The last run {last_run['outcome']}, {when}."
+            if did_fail
+            else f"Last run with news: {when}."
+        )
+    tone, title = "calm", "A model is in production"
+    if truth is not None and truth["verdict"] in VERDICTS:
+        tone, title = VERDICTS[truth["verdict"]]
+        sentences.append(words.finished(truth["sentence"]))
+    return Headline(tone, title, " ".join(sentences))
+
+
+def runs(good_at: str | None, counts: Mapping[str, int], now: datetime) -> str:
+    """Say when the last good run was, and what became of the others of the last day.
+
+    >>> runs(None, {"skipped": 2, "failed": 0, "died": 1, "held": 0}, datetime.now(UTC))
+    'Last good run: never. In the last day: 2 runs skipped, 1 run died.'
+    """
+    lately = words.runs(counts)
+    return f"Last good run: {ago(good_at, now)}." + (
+        f" In the last day: {lately}." if lately else ""
+    )
+
+
+def truth_of(monitoring: Row | None, release: str | None) -> Row | None:
+    """Return what monitoring says of a release; of another one it says nothing about this one."""
+    if monitoring is None or release is None or monitoring["release"] != release:
+        return None
+    truth: Row = monitoring["truth"]
+    return truth
+
+
+def _quality(score_record: Row) -> str:
+    kind = score_record["candidate"]["kind"]
+    if kind == BASE_RATE:
+        return "So far nothing in the data tells clients apart: all have the same risk."
+    for name, seen in SETS.items():
+        of = score_record["sets"].get(name)
+        auc = of["candidate"]["roc_auc"] if of else None
+        if words.is_known(auc):
+            scored = words.with_interval(auc, partial(words.decimal, digits=2))
+            rows = f"{words.count(of['rows'])} {seen}"
+            return words.finished(f"{kind}, ROC AUC {scored} on {rows}")
+    return words.finished(f"{kind}, too few rows to score it")
+
+
+def numbers(assessment: Row | None, currency: str) -> list[Number]:
+    """Return the four big numbers of an assessment."""
+    if assessment is None:
+        labels = ("Current clients", "Likely to leave", "Value at risk", "On the contact list")
+        return [Number(label, words.DASH, "not assessed yet") for label in labels]
+    leaving, worth, listed = (
+        assessment[key] for key in ("expected_to_leave", "value_at_risk", "list")
+    )
+    short = partial(words.amount, short=True)
+    if words.is_known(worth):
+        between = words.between(worth, short)
+        under = f"of {short(assessment['value'])} under contract"
+        note = f"{between}, {under}" if between else under
+        third = Number(f"Value at risk, {currency}", short(worth), note)
+    else:
+        risk = words.percent(assessment["mean_risk"])
+        third = Number("Average risk", risk, "of the current clients")
+    between = words.between(leaving, words.count)
+    likely = words.count(listed["expected_to_leave"])
+    return [
+        Number("Current clients", words.count(assessment["clients"]), "each with its risk"),
+        Number(
+            "Likely to leave",
+            words.count(leaving),
+            f"{between} (95{NBSP}% interval)" if between else "an estimate",
+        ),
+        third,
+        Number(
+            "On the contact list", words.count(listed["clients"]), f"about {likely} would leave"
+        ),
+    ]
+
+
+def contacts(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return the contact list ready to show; `moved` says what changed since the last list."""
+    rows = list(rows)
+    doubted = doubts_of_all(rows)
+    is_first = not any(row["previous_rank"] for row in rows)
+    return [
+        {
+            "rank": row["rank"],
+            "client": row["client"],
+            "risk": float(row["risk"]),
+            "value_at_risk": _number(row["value_at_risk"]),
+            "manager": row["manager"],
+            "reasons": _parts(row["reasons"]),
+            "doubts": [said for said in _doubts(row) if said not in doubted],
+            "moved": "" if is_first else _moved(row),
+        }
+        for row in rows
+    ]
+
+
+def doubts_of_all(rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return why the risk of every client on the list is to be read with care.
+
+    >>> doubts_of_all([{"low_confidence": "no value of a; few"}, {"low_confidence": "few"}])
+    ['few']
+    """
+    first, *others = [_doubts(row) for row in rows] or [[]]
+    return [said for said in first if all(said in other for other in others)]
+
+
+def _doubts(row: Mapping[str, str]) -> list[str]:
+    return _parts(row.get("low_confidence", ""))  # lists of before do not tell
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in text.split("; ") if part]
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _moved(row: Mapping[str, str]) -> str:
+    """Say what changed for one client.
+
+    >>> _moved({"rank": "2", "previous_rank": "9", "risk_change": "0.0412"})
+    'up from 9, risk +4.1 points'
+    """
+    if not row["previous_rank"]:
+        return "new"
+    rank, before = int(float(row["rank"])), int(float(row["previous_rank"]))
+    told = [f"{'up' if rank < before else 'down'} from {before}"] if rank != before else []
+    change = 100 * (_number(row["risk_change"]) or 0)
+    if abs(change) >= 0.1:
+        told.append(f"risk {'+' if change > 0 else '−'}{abs(change):.1f} points")
+    return ", ".join(told) or "as before"
+
+
+def moved_columns(drift: Row | None) -> list[Row]:
+    """Return the columns that deserve a look, the furthest moved first."""
+    columns: Sequence[Row] = drift["columns"] if drift else []
+    found = [column for column in columns if column["verdict"] in ("look", "act")]
+    return sorted(found, key=lambda column: (column["verdict"] != "act", -(column["psi"] or 0)))
+
+
+def missing_columns(columns: Mapping[str, Row] | None) -> list[tuple[str, float]]:
+    """Return the columns with missing values and their share, the most first."""
+    found = [(name, of["missing_pct"]) for name, of in (columns or {}).items() if of["missing"]]
+    return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:MISSING_SHOWN]
+
+
+def figures(names: Iterable[str]) -> list[Figure]:
+    """Return the figures that there are, in reading order, those not known here last."""
+    names = set(names)
+    known = [Figure(name, *FIGURES[name]) for name in FIGURES if name in names]
+    return known + [Figure(name, name.replace("_", " "), "") for name in sorted(names - {*FIGURES})]
+
+
+def outdated(dependencies: Row | None) -> str:
+    """Say in one sentence how current the installed packages are."""
+    if not dependencies or not dependencies["asked_at"]:
+        return "Not asked yet whether the installed packages are current."
+    if not dependencies["reachable"]:
+        return "The package index could not be reached: whether packages are current is unknown."
+    old = [package["name"] for package in dependencies["packages"] if package["outdated"]]
+    if not old:
+        return "All installed packages are current."
+    return f"{len(old)} of {len(dependencies['packages'])} packages are outdated: {', '.join(old)}."

@@ -1,0 +1,173 @@
+"""What POST /prediction is asked: JSON read strictly, its records checked, or a file named."""
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from attrition.config import Columns, Config
+from attrition.errors import AttritionError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_RECORDS, MAX_FILE_RECORDS = 1_000, 100_000
+MAX_DIGITS = 400
+MAX_PROBLEMS = 100
+
+
+class ApiError(AttritionError):
+    """An answer other than the one that was asked for: status, code, sentence, and details."""
+
+    def __init__(
+        self, status: int, code: str, sentence: str, headers: Mapping[str, str] = {}, **details: Any
+    ) -> None:
+        super().__init__(sentence)
+        self.status, self.headers = status, headers
+        self.body = {"error": sentence, "code": code, **details}
+
+
+def read_json(data: bytes) -> Any:
+    """Read JSON strictly: UTF-8, finite numbers, no key twice.
+
+    Raises: ApiError 400.
+    """
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_int=_read_int,
+            parse_float=_read_float,
+        )
+    except RecursionError:
+        sentence = "the body is nested too deeply"
+    except UnicodeDecodeError as error:
+        sentence = f"the body is not UTF-8: byte {error.start} cannot be read"
+    except json.JSONDecodeError as error:
+        sentence = f"the body is not JSON: {error.msg}, line {error.lineno} column {error.colno}"
+    except ValueError as error:
+        sentence = f"the body is not JSON: {error}"
+    raise ApiError(400, "not_json", sentence)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:60]!r} stands twice in one object")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _read_int(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits, expected at most {MAX_DIGITS}")
+    return int(text)
+
+
+def _read_float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is beyond what can be represented")
+    return number
+
+
+def check_body(body: Any) -> tuple[str, Any]:
+    """Return which of the two ways to ask a body uses, and what it says.
+
+    Raises: ApiError 422, 413.
+    """
+    if not isinstance(body, dict) or len(body) != 1 or not body.keys() <= {"records", "datafile"}:
+        raise ApiError(
+            422,
+            "invalid_body",
+            'expected {"records": [{...}, ...]} or {"datafile": "name.csv"}, and no other key',
+        )
+    key, value = next(iter(body.items()))
+    if key == "datafile" and not isinstance(value, str):
+        raise ApiError(422, "invalid_body", "datafile: expected the name of a file")
+    if key == "records" and not isinstance(value, list):
+        raise ApiError(422, "invalid_body", "records: expected a list of objects")
+    if key == "records" and not value:
+        raise ApiError(422, "invalid_body", "records: expected at least one")
+    if key == "records" and len(value) > MAX_RECORDS:
+        raise ApiError(
+            413, "too_many_records", f"{len(value)} records, expected at most {MAX_RECORDS}"
+        )
+    return key, value
+
+
+def check_records(
+    columns: Columns, records: list[Any], missing_allowed: Collection[str]
+) -> "pd.DataFrame":
+    """Return the features of the records of a body, order kept.
+
+    Raises: ApiError 422 naming every record and field that is wrong.
+    """
+    from attrition.data import schema
+
+    try:
+        return schema.check_records(columns, records, missing_allowed)
+    except schema.BadRecords as error:
+        raise _invalid_records(error.problems) from error
+
+
+def _invalid_records(problems: list[dict[str, Any]]) -> ApiError:
+    first = problems[0]
+    field, problem = first["field"], first["problem"]
+    names_it = not field or problem.startswith(f"{field} ")
+    sentence = f"record {first['record']}: {problem if names_it else f'{field}: {problem}'}"
+    if len(problems) > 1:
+        sentence += f" (and {len(problems) - 1} more)"
+    return ApiError(422, "invalid_records", sentence, problems=problems[:MAX_PROBLEMS])
+
+
+def read_datafile(config: Config, name: str) -> "pd.DataFrame":
+    """Return the rows of a file that lies in the test or the input folder, in their order.
+
+    The name is looked up in the listing of these folders; it never becomes a path by itself.
+
+    Raises: ApiError 404, 413, 422.
+    """
+    from attrition.data import files as sources
+    from attrition.data import schema
+
+    known: dict[str, Path] = {}
+    for folder in (config.input_folder, config.test_folder):
+        names = sources.list_names(folder) if folder.is_dir() else []
+        known |= {found: folder for found in names if not sources.not_an_input(found)}
+    if name not in known:
+        raise ApiError(
+            404, "unknown_datafile", "there is no such data file", datafiles=sorted(known)
+        )
+    try:
+        table = sources.read_path(known[name] / name)
+        if (count := sum(chunk.records for chunk in table.chunks)) > MAX_FILE_RECORDS:
+            raise ApiError(
+                413,
+                "too_many_records",
+                f"{name} holds {count} records, expected at most {MAX_FILE_RECORDS}",
+            )
+        checked = schema.check(table, config.columns, config.missing_markers)
+    except (schema.Refused, schema.BadHeader) as error:
+        raise ApiError(422, "invalid_datafile", f"{name}: {error}") from error
+    if checked.refused:
+        problems = [
+            {"line": row.line, "field": None, "problem": row.reason} for row in checked.refused
+        ]
+        first = checked.refused[0]
+        raise ApiError(
+            422,
+            "invalid_records",
+            f"{name} line {first.line}: {first.reason} ({len(problems)} such rows)",
+            problems=problems[:MAX_PROBLEMS],
+        )
+    if not len(checked.lines):
+        raise ApiError(422, "invalid_datafile", f"{name}: holds no rows")
+    return schema.typed(checked.frame(), config.columns)

@@ -1,0 +1,48 @@
+"""The same inputs and seed give the same bytes, whatever the hash seed and the time zone."""
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from attrition import config as configuration
+from attrition.storage import files as disk
+from tests.conftest import ROOT, count_as_asked
+
+SETTINGS = [*itertools.product(("0", "1"), ("UTC", "America/New_York"))]
+# The sets of a score and the comparison, not the times in it.
+SCORED = ("sets", "comparison", "curves", "threshold")
+
+
+def made(config):
+    """Return all that must be the same: bytes, and of the score what it says."""
+    score = disk.read_record(config.score_record)
+    files = (config.final_data, config.rejected, config.candidate, config.reference)
+    files += (config.known_rows, config.latest_score, config.risk_scores, config.contact_list)
+    found = {path.name: path.read_bytes() for path in files}
+    return found | {"score": disk.encode({key: score[key] for key in SCORED if key in score})}
+
+
+@pytest.mark.slow
+def test_hash_seed_and_time_zone_change_no_byte(small_project, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(small_project.file.parent, source, ignore=shutil.ignore_patterns("source"))
+    outputs = []
+    for i, (seed, zone) in enumerate(SETTINGS):
+        folder = tmp_path / f"run{i}" / "project"
+        shutil.copytree(source, folder)
+        config = configuration.load(folder / "config.json")
+        count_as_asked(config)
+        subprocess.run(
+            [sys.executable, ROOT / "fullprocess.py", "--config", config.file, "--quiet"],
+            env={**os.environ, "PYTHONHASHSEED": seed, "TZ": zone},
+            check=True,
+        )
+        outputs.append(made(config))
+    first = outputs[0]
+    assert all(first.values())
+    for other in outputs[1:]:
+        assert [name for name in first if first[name] != other[name]] == []

@@ -1,0 +1,124 @@
+import io
+
+import pytest
+
+from attrition.config import MISSING_MARKERS, Columns
+from attrition.data import csv_reader as delimited
+from attrition.data import schema
+from attrition.data.csv_reader import NotPlain, read_csv
+from attrition.data.schema import BadHeader, Refused, Table
+from tests.campaigns import catalogue
+from tests.campaigns.catalogue import GOOD
+from tests.data.test_files import rows_of
+
+
+def read(data, *, fast=False):
+    table = read_csv(io.BytesIO(data), fast=fast)
+    return Table(table.header, list(table.chunks), table.notes)
+
+
+def verdict(data, *, fast):
+    """All that a text comes to in one lane; None where the fast lane leaves it to the strict one."""
+    try:
+        checked = schema.check(read(data, fast=fast), Columns(), MISSING_MARKERS)
+    except NotPlain:
+        return None
+    except (Refused, BadHeader) as error:
+        return error.code, str(error)
+    rows = checked.frame().values.tolist()
+    return rows, list(checked.lines), checked.raw.to_pylist(), checked.refused, checked.notes
+
+
+def test_header_may_be_quoted_over_two_lines():
+    table = read(b'id,"days\nsince",x\na,1,2\n')
+    assert (table.header, rows_of(table)) == (("id", "days\nsince", "x"), [(3, ["a", "1", "2"])])
+
+
+@pytest.mark.parametrize("text", [b'""', b'""\n', b'sep=;\n""\r', b'\n"  "\n\n'])
+def test_quotes_around_nothing_are_no_header(text):
+    with pytest.raises(Refused) as error:
+        read(text)
+    assert (error.value.code, error.value.unfinished) == ("NO_HEADER", True)
+
+
+def test_table_of_one_column():
+    table = read(b"client\nacme\n\nbolt\n")
+    assert (table.header, rows_of(table)) == (("client",), [(2, ["acme"]), (4, ["bolt"])])
+
+
+# ---- the two lanes
+
+
+def content(case, folder):
+    case.write(folder / case.name)
+    path = folder / case.name
+    return path.read_bytes() if path.is_file() and not path.is_symlink() else None
+
+
+CSV_CASES = [
+    case for case in catalogue.all_cases(catalogue.PLAIN)
+    if case.name.lower().endswith(".csv") and isinstance(case.content, bytes)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CSV_CASES, ids=lambda case: case.name[:24])
+def test_fast_lane_agrees_with_the_strict_one(tmp_path, case):
+    (tmp_path / "x").mkdir()
+    data = content(case, tmp_path / "x")
+    if data is None:
+        return
+    fast = verdict(data, fast=True)
+    assert fast is None or fast == verdict(data, fast=False)
+
+
+def test_clean_files_take_the_fast_lane():
+    crlf, tabs = GOOD.replace("\n", "\r\n"), GOOD.replace(",", "\t")
+    for text in (GOOD, crlf, tabs, "sep=;\n" + GOOD.replace(",", ";"), "\ufeff" + GOOD, GOOD[:-1]):
+        assert verdict(text.encode(), fast=True) is not None
+
+
+@pytest.mark.parametrize(
+    "text", ['a,b\n"1",2\n', "a,b\n1\n", "a,b\n\n1,2\n", "a\n1\n", "a,b\n1,2,3\n"]
+)
+def test_what_arrow_could_read_otherwise_is_left_to_the_strict_lane(text):
+    with pytest.raises(NotPlain):
+        read(text.encode(), fast=True)
+
+
+# ---- what would cost too much
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (b"x," * 3_000_000, "TOO_MANY_COLUMNS"),
+        (b"x" * 5_000_000, "FIELD_TOO_LONG"),
+        (b"a,b\n1," + b"2" * 5_000_000, "FIELD_TOO_LONG"),
+        (b"a,b\n" + b"1," * 3_000_000, "TOO_MANY_COLUMNS"),
+        (b"a,b\n" + b'"\n",' * 2_000_000, "FIELD_TOO_LONG"),
+    ],
+)
+def test_record_without_end_is_refused_while_it_is_small(text, code):
+    with pytest.raises(Refused) as error:
+        read(text)
+    assert error.value.code == code
+
+
+def test_runs_of_rows_are_short_where_rows_are_long(monkeypatch):
+    monkeypatch.setattr(delimited, "CHUNK_CHARACTERS", 1000)
+    table = read(b"a,b\n" + (b"x" * 400 + b",1\n") * 10)
+    assert [chunk.records for chunk in table.chunks] == [3, 3, 3, 1]
+    assert [line for line, _ in rows_of(table)] == list(range(2, 12))
+
+
+def test_encoding_is_told_by_the_byte_that_breaks_it():
+    text = b"a,b\n" + b"1,2\n" * delimited.PIECE + b"\xff,2\n"
+    with pytest.raises(Refused, match=f"byte {len(text) - 4} is not utf-8"):
+        read(text)
+
+
+def test_character_across_two_pieces_is_one():
+    text = b"a,b\n" + b"x" * (delimited.PIECE - 5) + "é,2\n".encode()
+    with pytest.raises(Refused) as error:
+        read(text)
+    assert error.value.code == "FIELD_TOO_LONG"

@@ -1,0 +1,310 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from attrition.config import MISSING_MARKERS, Columns, Numeric
+from attrition.data import schema
+from attrition.data.schema import BadHeader, BadRecords, Table, check, check_records
+
+PLAIN = Columns()
+WIDE = Columns(
+    client="id",
+    outcome="left",
+    numeric=(Numeric("x"), Numeric("n", minimum=0, maximum=9, integer=True)),
+    categorical=("kind",),
+    time="seen",
+    value="worth",
+    manager="owner",
+    ignore=("note",),
+)
+MARKERS = frozenset(MISSING_MARKERS)
+X = Numeric("x")
+
+
+def table(header, *rows):
+    names = tuple(header.split(","))
+    cells = [row.split(",") for row in rows]
+    return Table(names, [schema.make_chunk(cells, range(2, 2 + len(rows)), len(names))])
+
+
+def plain_rows(*rows, columns=PLAIN):
+    """Typed rows of the plain form: client, features and outcome as text."""
+    cells = [row.split(",") for row in rows]
+    return schema.typed(pd.DataFrame(cells, columns=list(columns.table), dtype=object), columns)
+
+
+# ---- headers and tables
+
+
+@pytest.mark.parametrize(
+    ("header", "notes"),
+    [
+        ("id,seen,x,n,kind,worth,owner,left", []),
+        ("left,owner,worth,kind,n,x,seen,id", ["REORDERED"]),
+        (" ID ,seen,x,n,Kind,worth,owner,left", ["HEADER_FOLDED"]),
+    ],
+)
+def test_columns_are_found_by_name(header, notes):
+    places, found = schema.match_header(header.split(","), WIDE)
+    assert [header.split(",")[place].strip().lower() for place in places.values()] == list(places)
+    assert found == notes
+
+
+@pytest.mark.parametrize(
+    ("header", "code", "told"),
+    [
+        ("id,seen,x,n,kind,worth,owner", "HEADER_MISMATCH", "no column left"),
+        ("id,x,left", "HEADER_MISMATCH", "no column seen, n, kind, worth, owner"),
+        ("id,seen,x,n,kind,worth,owner,left,X", "DUP_HEADER", "'x' stands twice"),
+        ("a,1,2,b,c,d,e,0", "NO_HEADER", "the first line holds values"),
+        ("a,no,no,b,c,d,e,0", "NO_HEADER", "the first line holds values"),
+    ],
+)
+def test_header_that_is_not_the_contract_is_told(header, code, told):
+    with pytest.raises(BadHeader, match=told) as error:
+        schema.match_header(header.split(","), WIDE)
+    assert error.value.code == code
+
+
+def test_good_rows_come_back_in_the_order_of_the_contract():
+    rows = table("left,id,x,n,kind,seen,worth,owner,note", "yes,a,1.50,2,gold,2026-03-01,9,Ann,?")
+    checked = check(rows, WIDE, MARKERS)
+    assert list(checked.columns) == ["id", "seen", "x", "n", "kind", "worth", "owner", "left"]
+    assert checked.frame().iloc[0].tolist() == [
+        "a",
+        "2026-03-01",
+        "1.5",
+        "2",
+        "gold",
+        "9",
+        "Ann",
+        "1",
+    ]
+    assert checked.notes == ("REORDERED", "NORMALISED", "LABEL")
+
+
+def test_value_of_a_contract_is_not_negative():
+    rows = table("id,seen,x,n,kind,worth,owner,left", "a,,1,1,k,-5,,0")
+    [refused] = check(rows, WIDE, MARKERS).refused
+    assert refused.reason == "worth is '-5', expected a number >= 0; row refused"
+
+
+def test_first_problem_of_a_row_is_told_with_its_line_and_text():
+    rows = table("corporation,lastmonth_activity,lastyear_activity,number_of_employees,exited",
+                 "a,1,2,3,0", "b,x,y,3,9")  # fmt: skip
+    checked = check(rows, PLAIN, MARKERS)
+    [refused] = checked.refused
+    assert (refused.line, refused.code, refused.raw) == (3, "BAD_NUMBER", "b,x,y,3,9")
+    assert (len(checked.frame()), checked.lines) == (1, [2])
+
+
+def test_row_without_any_feature_is_refused_and_with_one_is_not():
+    rows = table("id,seen,x,n,kind,worth,owner,left", "a,2026-03-01,,,,5,Ann,0", "b,,,,k,,,0")
+    checked = check(rows, WIDE, MARKERS)
+    assert [refused.code for refused in checked.refused] == ["EMPTY_ROW"]
+    assert checked.frame()["id"].tolist() == ["b"]
+
+
+def test_table_without_rows_is_good():
+    rows = table("id,seen,x,n,kind,worth,owner,left")
+    assert check(rows, WIDE, MARKERS).frame().shape == (0, 8)
+
+
+def test_rows_without_a_client_column_are_named_by_their_features():
+    columns = Columns(client=None, outcome="left", numeric=(X,), categorical=("kind",))
+    checked = check(table("x,kind,left", "1,a,0", "1.0,a,1", "1,b,0"), columns, MARKERS)
+    first, same, other = checked.frame()["client"]
+    assert first == same != other
+
+
+def test_raw_text_reads_back_as_the_row():
+    import csv
+
+    row = ["a,b", 'say "x"', "two\nlines", "plain"]
+    assert next(csv.reader([schema.raw_text(row)])) == row or "\n" in schema.raw_text(row)
+    assert schema.raw_text(row).startswith('"a,b","say ""x"""')
+    assert len(schema.raw_text(["x" * 9999])) == 2000
+
+
+# ---- typed rows
+
+
+def test_typed_rows_have_numbers_and_text():
+    rows = plain_rows("a,1,2.5,,1", "b,,0,3,")
+    assert rows["lastmonth_activity"].dtype == "float64"
+    assert rows["lastyear_activity"].tolist() == [2.5, 0]
+    assert rows["exited"].isna().tolist() == [False, True]
+    assert rows["corporation"].tolist() == ["a", "b"]
+
+
+def test_typed_does_not_change_its_argument():
+    text = pd.DataFrame([["a", "1", "2", "", "1"]], columns=list(PLAIN.table), dtype=object)
+    before = text.copy()
+    schema.typed(text, PLAIN)
+    pd.testing.assert_frame_equal(text, before)
+
+
+def test_row_ids_follow_content_alone():
+    rows = plain_rows("a,1,2,3,0", "b,1,2,3,0", "a,1,2,3,0")
+    ids = schema.row_ids(rows, PLAIN, with_outcome=True)
+    shuffled = schema.row_ids(rows.iloc[[2, 1, 0]], PLAIN, with_outcome=True)
+    assert ids.dtype == np.uint64
+    assert ids[0] == ids[2] != ids[1]
+    assert shuffled.tolist() == ids[::-1].tolist()
+
+
+def test_row_ids_tell_an_outcome_that_arrives_only_when_asked_to():
+    rows = plain_rows("a,1,2,3,", "a,1,2,3,0", "a,1,2,3,1")
+    assert len(set(schema.row_ids(rows, PLAIN, with_outcome=True))) == 3
+    assert len(set(schema.row_ids(rows, PLAIN, with_outcome=False))) == 1
+
+
+def test_row_ids_are_the_same_in_three_years():
+    ids = schema.row_ids(plain_rows("a,1,2.5,,1"), PLAIN, with_outcome=True)
+    assert ids.tolist() == [10842005467356058188]
+
+
+def test_held_out_clients_are_the_same_whatever_stands_beside_them():
+    clients = pd.Series([f"c{i}" for i in range(1000)])
+    chosen = schema.held_out(clients, 0.2)
+    assert 150 < chosen.sum() < 250
+    assert schema.held_out(clients[::-1], 0.2).tolist() == chosen[::-1].tolist()
+    assert schema.held_out(clients[7:9], 0.2).tolist() == chosen[7:9].tolist()
+
+
+def test_held_out_share_only_grows_with_the_share():
+    clients = pd.Series([f"c{i}" for i in range(1000)])
+    small, large = schema.held_out(clients, 0.1), schema.held_out(clients, 0.3)
+    assert not (small & ~large).any()
+
+
+def test_all_rows_of_a_client_are_held_out_together():
+    clients = pd.Series([f"c{i % 50}" for i in range(500)])
+    chosen = pd.Series(schema.held_out(clients, 0.3)).groupby(clients).nunique()
+    assert (chosen == 1).all()
+
+
+# ---- current clients
+
+
+def current(*rows, columns=PLAIN):
+    found = schema.current_clients(plain_rows(*rows, columns=columns), columns)
+    return list(zip(found[columns.client_name], found[columns.features[0]], strict=True))
+
+
+def test_current_clients_are_those_without_an_outcome():
+    assert current("a,1,2,3,", "b,1,2,3,0", "c,1,2,3,1") == [("a", 1)]
+
+
+def test_latest_open_row_of_a_client_counts():
+    assert current("a,1,2,3,", "b,5,2,3,", "a,2,2,3,") == [("a", 2), ("b", 5)]
+
+
+def test_client_that_left_since_is_not_current():
+    assert current("a,1,2,3,", "b,1,2,3,", "a,2,2,3,1") == [("b", 1)]
+
+
+def test_client_that_came_back_is_current():
+    assert current("a,1,2,3,1", "a,2,2,3,") == [("a", 2)]
+
+
+def test_client_with_an_open_row_that_stayed_before_and_after_is_current():
+    assert current("a,1,2,3,0", "a,2,2,3,", "a,3,2,3,0") == [("a", 2)]
+
+
+def test_without_open_rows_the_latest_of_each_client_that_stayed_counts():
+    assert current("a,1,2,3,0", "a,2,2,3,0", "b,1,2,3,0", "b,2,2,3,1") == [("a", 2)]
+
+
+def test_time_decides_which_row_is_the_latest():
+    columns = Columns(numeric=(X,), time="seen")
+    rows = ("a,2026-03-02,2,", "a,2026-03-01,1,", "b,2026-03-01,1,1", "b,2026-02-01,2,")
+    assert current(*rows, columns=columns) == [("a", 2)]
+
+
+def test_nobody_is_current_where_there_are_no_rows():
+    empty = plain_rows("a,1,2,3,0").iloc[:0]
+    assert schema.current_clients(empty, PLAIN).empty
+
+
+# ---- API records
+
+GOOD = {"x": 1.5, "n": 3, "kind": "gold"}
+
+
+def problems(*records, allowed=()):
+    with pytest.raises(BadRecords) as error:
+        check_records(WIDE, records, allowed)
+    return [(found["record"], found["field"], found["problem"]) for found in error.value.problems]
+
+
+def test_good_records_keep_their_order():
+    rows = check_records(WIDE, [GOOD | {"id": "b"}, GOOD | {"id": "a", "x": -2}, GOOD])
+    assert rows["id"].tolist() == ["b", "a", ""]
+    assert rows["x"].tolist() == [1.5, -2, 1.5]
+    assert list(rows.columns) == ["id", "x", "n", "kind"]
+
+
+def test_columns_that_are_no_features_may_be_given_and_are_not_used():
+    more = {"left": 0, "seen": "2026-03-01", "worth": 5, "owner": "Ann"}
+    assert list(check_records(WIDE, [GOOD | more]).columns) == ["id", "x", "n", "kind"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "told"),
+    [
+        ({"x": "1"}, "x", "expected a number"),
+        ({"x": True}, "x", "expected a number"),
+        ({"x": [1]}, "x", "expected a number"),
+        ({"x": math.nan}, "x", "expected a plain number"),
+        ({"x": math.inf}, "x", "expected a finite number"),
+        ({"x": 1e16}, "x", "expected at most 1e15"),
+        ({"x": 10**400}, "x", "expected at most 1e15"),
+        ({"n": -1}, "n", "expected a number >= 0"),
+        ({"n": 10}, "n", "expected a number <= 9"),
+        ({"n": 2.5}, "n", "expected a whole number"),
+        ({"kind": 7}, "kind", "expected text"),
+        ({"kind": "a\x00b"}, "kind", "control character U+0000"),
+        ({"kind": "x" * 201}, "kind", "expected at most 200"),
+        ({"x": None}, "x", "is null"),
+        ({"kind": None}, "kind", "is null"),
+        ({"id": 7}, "id", "expected text"),
+        ({"id": " "}, "id", "expected the client's name"),
+        ({"y": 1}, "y", "unknown field"),
+    ],
+)
+def test_bad_field_of_a_record_is_named(change, field, told):
+    [(record, named, problem)] = problems(GOOD, GOOD | change)
+    assert (record, named) == (1, field)
+    assert told in problem
+
+
+def test_missing_field_is_named():
+    assert problems({"x": 1, "kind": "gold"}) == [(0, "n", "missing")]
+
+
+@pytest.mark.parametrize("record", [None, 7, "text", [1]])
+def test_record_that_is_no_object_is_told(record):
+    assert problems(record) == [(0, None, "expected an object of features")]
+
+
+def test_every_problem_of_every_record_is_told():
+    assert len(problems({"x": "1"}, GOOD, {})) == 3 + 3
+
+
+def test_null_is_taken_where_the_model_has_seen_it_missing():
+    rows = check_records(WIDE, [GOOD | {"x": None, "kind": None}], ("x", "kind"))
+    assert math.isnan(rows["x"][0])
+    assert rows["kind"][0] == ""
+
+
+def test_record_and_file_give_the_same_row():
+    row = check(
+        table("id,seen,x,n,kind,worth,owner,left", "a,,1.5,3,gold,,,"), WIDE, MARKERS
+    ).frame()
+    from_file = schema.typed(row, WIDE)
+    from_body = check_records(WIDE, [GOOD | {"id": "a"}])
+    for name in ("id", *WIDE.features):
+        assert from_file[name][0] == from_body[name][0]

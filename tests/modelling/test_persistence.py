@@ -1,0 +1,128 @@
+import io
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from attrition.errors import Damaged
+from attrition.modelling import calibration, models
+from attrition.modelling import persistence as modelfile
+from attrition.modelling.models import Model
+from tests.modelling.test_models import KINDS, fitted, table
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def model(request):
+    return fitted(request.param)
+
+
+def test_a_model_comes_back_from_its_file_with_equal_predictions(model):
+    rows, _ = table(100, seed=1)
+    loaded = modelfile.loads(modelfile.dumps(model))
+    np.testing.assert_array_equal(models.predict(loaded, rows), models.predict(model, rows))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_rows_give_the_same_file(kind):
+    assert modelfile.dumps(fitted(kind)) == modelfile.dumps(fitted(kind))
+
+
+def test_a_calibrated_blend_comes_back_as_it_was():
+    rows, outcome = table()
+    parts = tuple(fitted(kind).parts[0] for kind in (models.LOGISTIC, models.BOOSTING))
+    score = models.score(Model(parts, (0.6, 0.5)), rows)
+    blend = Model(parts, (0.6, 0.5), calibration.fit_isotonic(score, outcome))
+    loaded = modelfile.loads(modelfile.dumps(blend))
+    assert loaded.calibration == blend.calibration
+    np.testing.assert_array_equal(models.predict(loaded, rows), models.predict(blend, rows))
+
+
+def test_a_file_of_one_pipeline_is_still_read():
+    rows, _ = table(50)
+    model = fitted(models.BOOSTING)
+    data = packed_as_numbers(skops.io.dumps(model.parts[0]))
+    np.testing.assert_array_equal(
+        models.predict(modelfile.loads(data), rows), models.predict(model, rows)
+    )
+
+
+def packed_as_numbers(data):
+    """Name the parts of a skops file as ours are named."""
+    found = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(found, "w") as new:
+        names = {
+            name: f"{i}.npy" for i, name in enumerate(old.namelist()) if name != modelfile.SCHEMA
+        }
+        schema = old.read(modelfile.SCHEMA).decode()
+        for name, number in names.items():
+            schema = schema.replace(name, number)
+            new.writestr(number, old.read(name))
+        new.writestr(modelfile.SCHEMA, schema)
+    return found.getvalue()
+
+
+# ---- hostile files
+
+
+class Opens:
+    """Would make a file when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def rewritten(data, change):
+    """Change the schema of a skops file."""
+    found = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(found, "w") as new:
+        for name in old.namelist():
+            text = old.read(name)
+            new.writestr(name, change(text.decode()) if name == "schema.json" else text)
+    return found.getvalue()
+
+
+def test_a_pickle_is_refused_and_not_run(tmp_path):
+    with pytest.raises(Damaged):
+        modelfile.loads(pickle.dumps(Opens(tmp_path / "made")))
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"PK\x05\x06" + bytes(18), np.random.default_rng(0).bytes(999)]
+)
+def test_bytes_that_are_no_model_are_refused(data):
+    with pytest.raises(Damaged):
+        modelfile.loads(data)
+
+
+def test_a_type_that_we_do_not_know_is_refused():
+    hostile = Pipeline([("run", FunctionTransformer(np.save)), ("model", LogisticRegression())])
+    with pytest.raises(Damaged, match="cannot be trusted"):
+        modelfile.loads(skops.io.dumps(hostile))
+
+
+@pytest.mark.parametrize("name", ["system", "no_such_function"])
+def test_a_model_file_changed_to_call_something_else_is_refused(name):
+    def change(text):
+        schema = json.loads(text)
+        schema["__module__"], schema["__class__"] = "os", name
+        return json.dumps(schema)
+
+    with pytest.raises(Damaged):
+        modelfile.loads(rewritten(modelfile.dumps(fitted(models.LOGISTIC)), change))
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
+def test_a_torn_model_file_is_refused(kept):
+    data = modelfile.dumps(fitted(models.LOGISTIC))
+    with pytest.raises(Damaged):
+        modelfile.loads(data[: int(len(data) * kept)])

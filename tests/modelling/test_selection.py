@@ -1,0 +1,275 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from attrition.modelling import calibration, metrics, models
+from attrition.modelling import selection as recipe
+from attrition.modelling.selection import ANCIENT, OLDER, RECENT, Table
+from tests.conftest import make_rows
+
+
+def table(clients, a, b):
+    return pd.DataFrame({"client": list(clients), "a": np.array(a, float), "b": list(b)})
+
+
+def group(rows):
+    return recipe.group_rows(rows, "client", ["a", "b"])
+
+
+def learned_from(rows, *, numeric=("lastmonth_activity", "lastyear_activity"), age=None):
+    """The table of rows as `make_rows` makes them, each a client of its own."""
+    n = len(rows)
+    age = np.full(n, RECENT) if age is None else age
+    outcome = rows["exited"].to_numpy(float)
+    return Table(rows, outcome, np.arange(n), age, tuple(numeric), ())
+
+
+def cross_validated(table, name):
+    folds = recipe.split(table, 0)
+    return recipe.cross_validate(table, name, recipe.ALL_ROWS, folds)
+
+
+def tried(name, *losses):
+    score = np.zeros((len(losses), 1))
+    return recipe.Tried(name, recipe.ALL_ROWS, score, np.array(losses))
+
+
+# ---- folds
+
+
+def test_rows_of_one_client_and_equal_rows_are_one_group():
+    found = group(table("aabccd", [1, 2, 2, 3, 4, 5], "xxxxxx"))
+    assert len(set(found[:3])) == 1  # a and b share a row
+    assert len(set(found)) == 3
+    assert found[3] == found[4] != found[5]
+
+
+def test_missing_values_are_equal_to_each_other():
+    found = group(table("ab", [np.nan, np.nan], ["", ""]))
+    assert found[0] == found[1]
+
+
+def test_near_copies_are_one_group_with_what_they_were_copied_from():
+    rng = np.random.default_rng(0)
+    rows = table(range(400), rng.lognormal(4, 2, 400), rng.choice(list("xy"), 400)).assign(
+        c=rng.normal(size=400)
+    )
+    copies = rows.assign(client=range(400, 800))
+    copies[["a", "c"]] *= 1 + 1e-6 * rng.normal(size=(400, 2))
+    found = recipe.group_rows(pd.concat([rows, copies]), "client", ["a", "b", "c"])
+    assert (found[:400] == found[400:]).mean() > 0.99
+    assert np.bincount(found).max() < 10
+
+
+def test_rows_that_differ_in_a_level_are_no_copies():
+    found = group(table("abcdefgh", [1, 2, 3, 4, 5, 6, 7, 7.0001], "xxxxxxxy"))
+    assert len(set(found)) == 8
+
+
+def test_a_coarse_table_is_not_glued_together():
+    """A thousand numbers lie so close that each is nearly the next one's copy."""
+    found = group(table(range(1000), np.arange(1000) / 1000, ["x"] * 1000))
+    assert len(set(found)) == 1000
+
+
+def test_a_column_without_a_middle_half_is_compared_as_it_is():
+    found = group(table("abcd", [0, 0, 0, 1e-9], "xyzz"))
+    assert len(set(found)) == 4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_linked_rows_are_always_in_the_same_fold(seed):
+    rng = np.random.default_rng(seed)
+    rows = table(rng.integers(0, 80, 200).astype(str), rng.integers(0, 150, 200), ["x"] * 200)
+    outcome = (rng.random(200) < 0.3).astype(float)
+    folds = recipe.split(Table(rows, outcome, group(rows), np.full(200, RECENT), ("a",), ()), seed)
+    assert len(folds) == 5
+    for train, test in folds:
+        for name in ("client", "a"):
+            assert not set(rows[name].iloc[train]) & set(rows[name].iloc[test])
+
+
+def test_repeats_cut_the_rows_in_other_ways():
+    table = learned_from(make_rows(100))
+    first, second = (recipe.split(table, repeat)[0][1] for repeat in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+# ---- candidates
+
+
+@pytest.mark.slow
+def test_where_the_truth_moved_the_older_rows_may_count_less():
+    old, new = make_rows(400, seed=1), make_rows(200, seed=2, prefix="d")
+    rows = pd.concat([old, new.assign(exited=1 - new["exited"])], ignore_index=True)
+    age = np.where(np.arange(600) < 400, OLDER, RECENT)
+    learned = recipe.learn(learned_from(rows, age=age))
+    assert learned.chosen.window == "only the rows since the change"
+    assert all(len(one.loss) == 200 for one in learned.tried)
+
+
+@pytest.mark.parametrize(
+    ("ages", "count"), [([RECENT], 1), ([OLDER, RECENT], 3), ([ANCIENT, OLDER, RECENT], 4)]
+)
+def test_ways_to_count_older_rows_are_tried_only_where_they_differ(ages, count):
+    found = recipe.windows(np.array(ages))
+    assert len(found) == count
+    assert found[0] == recipe.ALL_ROWS
+
+
+def test_where_nothing_moved_there_is_one_window():
+    found = recipe.learn(learned_from(make_rows(120))).tried
+    assert [one.title for one in found] == models.candidates(120, 30)
+
+
+def test_risks_of_the_folds_are_those_of_models_that_never_saw_the_row():
+    """A name as its own level: only a model that saw the client could know."""
+    rng = np.random.default_rng(0)
+    rows = table([f"c{i // 4}" for i in range(200)], rng.normal(size=200), ["x"] * 200)
+    rows["b"] = rows["client"]
+    outcome = (rng.random(50) < 0.5).astype(float).repeat(4)
+    found = recipe.learn(Table(rows, outcome, group(rows), np.full(200, RECENT), ("a",), ("b",)))
+    assert found.chosen.name == models.BASE_RATE
+
+
+def test_the_usual_risk_of_a_base_rate_is_the_one_that_it_gives_to_everybody():
+    """That of each fold is another, and held against one risk for all it would seem to have moved."""
+    rows = table(range(60), np.ones(60), ["x"] * 60)
+    outcome = np.arange(60) % 7 == 0
+    everything = np.full(60, RECENT)
+    found = recipe.learn(Table(rows, outcome * 1.0, group(rows), everything, ("a",), ("b",)))
+    assert found.chosen.name == models.BASE_RATE
+    assert found.usual == pytest.approx(models.predict(found.model, rows), abs=0)
+
+
+def test_who_is_clearly_beaten_is_tried_once():
+    found = recipe.learn(learned_from(make_rows(600)))
+    repeats = {one.name: one.score.shape[1] for one in found.tried}
+    assert repeats[models.BASE_RATE] == 1
+    assert repeats[found.chosen.name] == recipe.REPEATS
+
+
+def test_the_lowest_loss_is_chosen_when_it_is_clearly_the_lowest():
+    chosen, why = recipe.choose([tried("simple", 1, 1.1, 0.9), tried("best", 0.5, 0.6, 0.4)])
+    assert chosen.name == "best"
+    assert why == "cross-validated log loss 0.5000, the lowest of 2"
+
+
+def test_the_simplest_within_one_standard_error_is_chosen():
+    """By hand: differences .5, -.3, -.05 have the mean .05 and the standard error .24."""
+    chosen, why = recipe.choose([tried("simple", 1, 0.2, 0.45), tried("best", 0.5, 0.5, 0.5)])
+    assert chosen.name == "simple"
+    assert "within one standard error of the lowest (best 0.5000)" in why
+
+
+def test_levels_are_tried_as_numbers_that_keep_their_order():
+    rows = table("pqrs", [1, 2, 3, 4], ["b", "", "a", "b"])
+    coded = recipe._coded(Table(rows, np.zeros(4), np.arange(4), np.zeros(4), ("a",), ("b",)))
+    assert coded.rows["b"].tolist() == [2, 0, 1, 2]
+    assert rows["b"].tolist() == ["b", "", "a", "b"]
+
+
+def test_one_that_is_beaten_is_tried_again_where_a_blend_would_take_it_in():
+    """Two that err on other rows: each knows what the other does not."""
+    rng = np.random.default_rng(0)
+    known = rng.normal(0, 2, (2000, 2))
+    outcome = (rng.random(2000) < metrics.expit(known @ [1, 0.5])).astype(float)
+    made = Table(
+        pd.DataFrame(index=range(2000)), outcome, np.arange(2000), np.full(2000, RECENT), (), ()
+    )
+    both = [
+        recipe._tried(made, name, recipe.ALL_ROWS, [score])
+        for name, score in zip((models.LOGISTIC, models.DEEP), known.T * [[1], [0.5]], strict=True)
+    ]
+    assert recipe._is_beaten(both[1], both[0])
+    assert recipe._helpful(made, both) == {models.LOGISTIC, models.DEEP}
+
+
+def ugly(n=240):
+    """Tables that want to break a fit, by name: columns, outcomes and clients."""
+    rng = np.random.default_rng(0)
+    a, left = rng.normal(size=n), rng.random(n) < 0.3
+    one, names = np.arange(n) == 7, [f"c{i}" for i in range(n)]
+    return {
+        "a level for every row": ({"a": a, "b": [f"day {i}" for i in range(n)]}, left, names),
+        "numbers too large": ({"a": a * 1e300, "b": "x"}, left, names),
+        "numbers too small": ({"a": a * 1e-300, "b": "x"}, left, names),
+        "heavy tails": ({"a": np.exp(20 * a), "b": "x"}, left, names),
+        "nothing known": ({"a": np.nan, "b": ""}, left, names),
+        "one value known": ({"a": np.where(one, 1.0, np.nan), "b": ""}, left, names),
+        "rows all alike": ({"a": 1.0, "b": "x"}, left, names),
+        "one who left": ({"a": a, "b": "x"}, one, names),
+        "one who stayed": ({"a": a, "b": "x"}, ~one, names),
+        "one client with nearly all": ({"a": a, "b": "x"}, left, ["big"] * (n - 9) + names[:9]),
+        "a perfect column": ({"a": left * 1.0, "b": "x"}, left, names),
+    }
+
+
+@pytest.mark.parametrize("name", ugly())
+def test_an_ugly_table_still_makes_a_model(name):
+    columns, left, clients = ugly()[name]
+    rows = pd.DataFrame({"client": clients}).assign(**columns)
+    everything = np.full(len(rows), RECENT)
+    made = Table(rows, left.astype(float), group(rows), everything, ("a",), ("b",))
+    model = recipe.learn(made).model
+    new = pd.DataFrame({"a": [np.nan, 1e300, -1e300, 0], "b": ["", "never seen", "x", "x" * 200]})
+    risk = models.predict(model, new)
+    assert ((risk >= 0) & (risk <= 1)).all()
+
+
+# ---- blends
+
+
+def two_halves(n=1500, seed=0):
+    """Half of the log-odds is a straight line of eight columns, half a checkerboard of two others."""
+    rng = np.random.default_rng(seed)
+    rows = pd.DataFrame(rng.normal(size=(n, 10)), columns=list("abcdefghij"))
+    odds = rows[list("cdefghij")].sum(axis=1) + 1.5 * np.sign(rows["a"] * rows["b"])
+    return rows.assign(exited=(rng.random(n) < metrics.expit(odds)).astype(float))
+
+
+@pytest.mark.slow
+def test_a_blend_is_chosen_where_it_pays():
+    found = recipe.learn(learned_from(two_halves(), numeric="abcdefghij"))
+    assert found.chosen.name == models.BLEND
+    assert {models.LOGISTIC, models.BOOSTING} <= set(found.chosen.parts)
+
+
+def test_the_model_of_a_blend_has_its_parts_and_weights():
+    table = learned_from(make_rows(300))
+    names, weights = (models.LOGISTIC, models.BOOSTING), (0.7, 0.2)
+    blend = recipe.Tried(
+        models.BLEND, recipe.ALL_ROWS, np.zeros((300, 1)), np.zeros(300), names, weights
+    )
+    model = recipe.fit_model(table, blend, models.AS_IT_IS)
+    alone = [recipe.fit_part(table, name, np.ones(300), np.arange(300)) for name in names]
+    expected = sum(
+        w * models.score_part(part, table.rows) for w, part in zip(weights, alone, strict=True)
+    )
+    assert models.predict(model, table.rows) == pytest.approx(metrics.expit(expected))
+
+
+# ---- what is learned
+
+
+def test_the_risks_of_the_folds_are_calibrated():
+    found = recipe.learn(learned_from(make_rows(1200)))
+    rows = make_rows(1200)
+    assert found.risk.sum() == pytest.approx(rows["exited"].sum(), rel=0.1)
+    assert set(found.calibrations) == set(calibration.FITS)
+
+
+def test_the_risks_of_the_folds_are_of_one_model_each_as_those_of_new_rows_are():
+    """Drift is held against them: means over the repeats would be drawn to the middle."""
+    found = recipe.learn(learned_from(make_rows(600)))
+    assert found.model.calibration.kind == "none"
+    assert found.risk == pytest.approx(metrics.expit(found.chosen.score[:, 0]))
+    assert found.risk != pytest.approx(metrics.expit(found.chosen.score.mean(axis=1)))
+
+
+def test_the_same_rows_make_the_same_model():
+    one, other = (recipe.learn(learned_from(make_rows(300))) for _ in range(2))
+    rows = make_rows(50, seed=9)
+    np.testing.assert_array_equal(
+        models.predict(one.model, rows), models.predict(other.model, rows)
+    )

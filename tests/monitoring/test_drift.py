@@ -1,0 +1,366 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from attrition.modelling import metrics
+from attrition.monitoring import drift
+
+REFERENCE = 10_000
+
+
+def table(n, seed, *, shift=0.0, missing=0.0, levels=(0.5, 0.3, 0.2)):
+    """Six columns of different kinds, one law; `shift` moves x by so many standard deviations."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(shift, 1, n)
+    return pd.DataFrame(
+        {
+            "x": np.where(rng.random(n) < missing, np.nan, x),
+            "count": rng.poisson(0.3, n).astype(float),
+            "value": np.where(rng.random(n) < 0.05, np.nan, rng.lognormal(8, 1, n)),
+            "level": rng.choice(["a", "b", ""], n, p=levels),
+            "many": rng.integers(0, 50, n).astype(str),
+            drift.SCORE: rng.beta(2, 5, n),
+        }
+    )
+
+
+def look(reference, batch):
+    return drift.compare(reference, batch, ["x", "count", "value"], ["level", "many"])
+
+
+def verdict(found, name):
+    return next(column for column in found.columns if column.column == name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [30, 100, 1000])
+def test_no_shift_is_no_alarm(n):
+    reference = table(REFERENCE, 10_000)
+    looks = [look(reference, table(n, seed)) for seed in range(200)]
+    alarmed = [any(c.verdict in ("act", "look") for c in found.columns) for found in looks]
+    assert np.mean(alarmed) <= 0.08
+
+
+@pytest.mark.slow
+def test_no_shift_is_no_alarm_against_a_small_reference():
+    pairs = [(table(200, 1000 + seed), table(200, seed)) for seed in range(200)]
+    assert np.mean([look(*pair).verdict == "moved" for pair in pairs]) <= 0.08
+
+
+def test_half_a_standard_deviation_is_found_in_a_hundred_rows():
+    reference = table(REFERENCE, 1)
+    found = [look(reference, table(100, seed, shift=0.5)) for seed in range(20)]
+    seen = [verdict(one, "x").verdict in ("act", "look") for one in found]
+    assert np.mean(seen) >= 0.8
+
+
+def test_the_column_that_moved_is_the_one_that_is_named():
+    found = look(table(REFERENCE, 1), table(1000, 2, shift=0.5))
+    assert found.verdict == "moved"
+    assert [c.column for c in found.columns if c.verdict != "stable"] == ["x"]
+    assert found.sentence == (
+        "input has moved: x (1,000 rows; a shift of 0.12 SD or more would show)"
+    )
+
+
+def test_values_that_go_missing_are_found():
+    found = look(table(REFERENCE, 1), table(1000, 2, missing=0.1))
+    assert verdict(found, "x").verdict in ("act", "look")
+    assert verdict(found, "x").missing_pct == pytest.approx(10, abs=3)
+    assert verdict(found, "x").reference_missing_pct == 0
+
+
+# ---- all columns together
+
+
+def correlated(n, seed, correlation):
+    rng = np.random.default_rng(seed)
+    a, b, c = rng.normal(size=(3, n))
+    return pd.DataFrame({"a": a, "b": correlation * a + np.sqrt(1 - correlation**2) * b, "c": c})
+
+
+def jointly(n, seed, correlation):
+    return drift.compare_jointly(
+        correlated(5000, 99, 0.0), correlated(n, seed, correlation), "abc", []
+    )
+
+
+def test_columns_that_now_rise_together_are_found_and_named():
+    found = jointly(2000, 1, 0.6)
+    assert found.verdict == "moved"
+    assert {name for name, _ in found.columns[:2]} == {"a", "b"}
+
+
+def test_columns_that_are_as_they_were_are_stable_together():
+    found = [jointly(2000, seed, 0.0) for seed in range(5)]
+    assert {one.verdict for one in found} == {"stable"}
+
+
+def test_few_rows_are_not_looked_at_together():
+    found = jointly(99, 1, 0.6)
+    assert (found.verdict, found.roc_auc) == ("insufficient", None)
+    assert found.sentence == "99 rows are too few to look at all columns together (at least 100)"
+
+
+def test_odd_columns_are_no_trouble_together():
+    odd = table(300, 1).assign(x=np.r_[np.full(150, np.inf), np.full(150, np.nan)], count=3.0)
+    found = drift.compare_jointly(table(300, 2), odd, ["x", "count"], ["level", "many"])
+    assert found.verdict == "moved"
+    assert found.columns[0][0] in ("x", "count")
+
+
+# ---- one column
+
+
+def test_significant_but_tiny_is_stable():
+    found = look(table(100_000, 1), table(100_000, 2, shift=0.03))
+    assert verdict(found, "x").q_value < 0.001
+    assert verdict(found, "x").verdict == "stable"
+
+
+def test_levels_that_change_their_shares_are_found():
+    found = look(table(REFERENCE, 1), table(500, 2, levels=(0.2, 0.6, 0.2)))
+    assert verdict(found, "level").verdict == "act"
+
+
+def test_levels_never_seen_before_are_found_and_their_share_told():
+    batch = table(300, 2)
+    batch.loc[:99, "level"] = "new"
+    found = verdict(look(table(REFERENCE, 1), batch), "level")
+    assert found.verdict == "act"
+    assert found.unseen_pct == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize("usual", [0.0, 5.0])
+@pytest.mark.parametrize("change", [-3.0, 3.0])
+def test_a_nearly_constant_column_that_moves_is_found_in_either_direction(usual, change):
+    reference, batch = table(REFERENCE, 1), table(300, 2)
+    reference["count"], batch["count"] = usual, usual + change
+    reference.loc[:99, "count"] = usual + 7
+    assert verdict(look(reference, batch), "count").verdict == "act"
+
+
+ODD = {
+    "constant": 3.0,
+    "all missing": np.nan,
+    "half infinite": np.r_[np.full(150, np.inf), np.arange(150.0)],
+    "all infinite": -np.inf,
+}
+
+
+@pytest.mark.parametrize("before", ODD)
+@pytest.mark.parametrize("now", ODD)
+def test_an_odd_numeric_column_neither_breaks_nor_gives_nan(before, now):
+    reference = table(300, 1).assign(x=ODD[before])
+    found = look(reference, table(300, 2).assign(x=ODD[now]))
+    assert_plain(found)
+
+
+@pytest.mark.parametrize("before", ["", "one"])
+@pytest.mark.parametrize("now", ["", "one", "other"])
+def test_an_odd_categorical_column_neither_breaks_nor_gives_nan(before, now):
+    found = look(table(300, 1).assign(level=before), table(300, 2).assign(level=now))
+    assert_plain(found)
+    assert verdict(found, "level").verdict == ("stable" if before == now else "act") or (
+        before == now and verdict(found, "level").verdict == "insufficient"
+    )
+
+
+def assert_plain(found):
+    for column in found.plain()["columns"]:
+        figures = [value for value in column.values() if isinstance(value, float)]
+        assert np.isfinite(figures).all()
+        assert column["verdict"] in ("stable", "look", "act", "insufficient")
+
+
+def test_a_column_without_a_value_on_either_side_has_no_verdict():
+    found = look(table(300, 1).assign(x=np.nan), table(300, 2).assign(x=np.nan))
+    assert verdict(found, "x").verdict == "insufficient"
+    assert verdict(found, "x").p_value is None
+
+
+@pytest.mark.parametrize("n", [0, 5, 29])
+def test_few_rows_are_no_verdict_but_say_what_they_could_show(n):
+    found = look(table(REFERENCE, 1), table(n, 2, shift=3))
+    assert (found.verdict, found.rows, found.columns) == ("insufficient", n, ())
+    assert ("too few to tell" in found.sentence) == (n > 0)
+
+
+def test_psi_of_no_shift_is_nought_on_average():
+    rng = np.random.default_rng(0)
+    expected = rng.multinomial(REFERENCE, np.full(10, 0.1))
+    drawn = [drift.psi(expected, rng.multinomial(100, np.full(10, 0.1))) for _ in range(500)]
+    assert np.median(drawn) < 0.02  # with its noise it would be 0.09
+
+
+def test_psi_of_a_large_shift_is_the_textbook_formula():
+    expected, found = np.array([500_000, 500_000]), np.array([800_000, 200_000])
+    textbook = (0.8 - 0.5) * np.log(0.8 / 0.5) + (0.2 - 0.5) * np.log(0.2 / 0.5)
+    assert drift.psi(expected, found) == pytest.approx(textbook, abs=1e-4)
+
+
+def test_psi_of_an_empty_cell_is_finite():
+    assert np.isfinite(drift.psi(np.array([100, 0]), np.array([0, 100])))
+
+
+def test_p_value_of_a_shift_is_that_of_mann_and_whitney_for_two_tests():
+    a, b = table(500, 1)["x"], table(200, 2, shift=0.3)["x"]
+    expected = 2 * stats.mannwhitneyu(a, b, method="asymptotic").pvalue
+    assert drift._numbers(a, b)["p_value"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("step", [0.001, 0.5, 3])
+def test_mann_and_whitneys_test_is_that_of_scipy_whatever_the_ties(step):
+    rng = np.random.default_rng(0)
+    a, b = (np.sort(np.round(rng.normal(size=n) / step)) for n in (500, 200))
+    expected = stats.mannwhitneyu(a, b, method="asymptotic").pvalue
+    assert drift._mann_whitney(a, b) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("hits", [90, 120, 200])
+def test_two_shares_of_many_rows_are_compared_by_chi_squared_with_yates_correction(hits):
+    table = [[hits, 1000 - hits], [1000, 9000]]
+    expected = stats.chi2_contingency(table).pvalue
+    assert drift._two_shares(hits, 1000, 1000, 10_000) == pytest.approx(expected)
+    assert expected == pytest.approx(stats.fisher_exact(table).pvalue, rel=0.2)
+
+
+def test_two_shares_of_few_rows_are_compared_exactly():
+    expected = stats.fisher_exact([[9, 41], [1000, 9000]]).pvalue
+    assert drift._two_shares(9, 50, 1000, 10_000) == pytest.approx(expected)
+
+
+def test_levels_are_compared_as_text_even_if_they_have_no_hash():
+    a = pd.Series([["x", 1], ("x", 1), None, 1, 1.0, "1"] * 50, dtype=object)
+    assert drift._count_levels(a) == {"['x', 1]": 50, "('x', 1)": 50, "": 50, "1": 100, "1.0": 50}
+
+
+def test_a_wider_spread_around_the_same_middle_is_found():
+    batch = table(1000, 2)
+    batch["x"] *= 1.5
+    found = verdict(look(table(REFERENCE, 1), batch), "x")
+    assert found.verdict in ("act", "look")
+
+
+def test_distance_is_in_interquartile_ranges():
+    a, b = table(REFERENCE, 1)["value"], table(REFERENCE, 1)["value"] + 700
+    spread = a.quantile(0.75) - a.quantile(0.25)
+    assert drift._numbers(a, b)["distance"] == pytest.approx(700 / spread, rel=0.02)
+
+
+def test_p_value_of_levels_is_chi_squared():
+    a, b = (table(n, n)["level"].replace("", "c") for n in (500, 200))
+    counts = [[int((x == level).sum()) for level in "abc"] for x in (a, b)]
+    found = drift._levels(a, b)
+    expected = stats.chi2_contingency(counts, correction=False).pvalue
+    assert found["p_value"] == pytest.approx(expected)
+    assert found["unseen_pct"] == 0
+
+
+def test_rare_levels_are_pooled_until_they_count():
+    a = pd.Series(["a"] * 80 + [f"r{i // 2}" for i in range(20)])
+    b = pd.Series(["a"] * 60 + [f"r{i // 4}" for i in range(40)])
+    expected = stats.chi2_contingency([[80, 20], [60, 40]], correction=False).pvalue
+    assert drift._levels(a, b)["p_value"] == pytest.approx(expected)
+
+
+def test_new_levels_are_natural_in_a_column_of_very_many():
+    rng = np.random.default_rng(0)
+    a, b = (pd.Series(rng.integers(0, 50_000, n).astype(str)) for n in (5000, 1000))
+    found = drift._levels(a, b)
+    assert found["unseen_pct"] > 80
+    assert found["points"] < 5
+    assert found["p_value"] > 0.01
+
+
+def test_a_column_that_the_model_hardly_goes_by_does_not_move_the_batch():
+    reference, batch = table(REFERENCE, 1), table(1000, 2, shift=0.5)
+    uses = {"x": 0.05, "count": 0.95}
+    found = drift.compare(reference, batch, ["x", "count", "value"], ["level", "many"], uses)
+    assert verdict(found, "x").verdict == "act"
+    assert found.verdict == "stable"
+    assert "x moved, but the model hardly goes by it" in found.sentence
+    uses = {"x": 0.15, "count": 0.85}
+    found = drift.compare(reference, batch, ["x", "count", "value"], ["level", "many"], uses)
+    assert found.verdict == "moved"
+
+
+def test_levels_the_model_never_met_move_the_batch_whatever_it_goes_by():
+    batch = table(300, 2)
+    batch.loc[:99, "level"] = "new"
+    uses = {"x": 1.0}
+    found = drift.compare(table(REFERENCE, 1), batch, ["x"], ["level"], uses)
+    assert found.verdict == "moved"
+
+
+@pytest.mark.parametrize(("used", "expected"), [("a", "moved"), ("c", "stable")])
+def test_columns_that_rise_together_move_the_batch_where_the_model_goes_by_them(used, expected):
+    rng = np.random.default_rng(5)
+    reference, batch = (
+        correlated(n, n, r).assign(**{drift.SCORE: rng.beta(2, 5, n)})
+        for n, r in ((5000, 0.0), (2000, 0.6))
+    )
+    found = drift.examine(reference, batch, "abc", [], {used: 1.0})
+    assert (found.verdict, found.joint.verdict) == (expected, "moved")
+
+
+def test_q_values_are_those_of_benjamini_and_hochberg():
+    """By hand: sorted .01, .02, .04 times 3/1, 3/2, 3/3, made monotone from the right."""
+    found = drift._benjamini_hochberg([0.04, None, 0.01, 0.02])
+    assert found[1] is None
+    assert [found[0], *found[2:]] == pytest.approx([0.04, 0.03, 0.03])
+
+
+# ---- the truth
+
+
+def outcomes(n, seed, *, flipped=False, bend=1.0):
+    """Risks and outcomes drawn from them; `flipped`: who seemed safe leaves."""
+    rng = np.random.default_rng(seed)
+    risk = rng.beta(1.5, 4, n)
+    law = np.clip((1 - risk if flipped else risk) * bend, 0, 1)
+    return (rng.random(n) < law).astype(float), risk
+
+
+AT_DEPLOYMENT = metrics.roc_auc(*outcomes(2000, 99))
+
+
+def test_truth_is_fine_under_the_same_law():
+    verdicts = [drift.check_truth(*outcomes(500, s), AT_DEPLOYMENT).verdict for s in range(200)]
+    assert np.mean(np.array(verdicts) == "degraded") <= 0.03
+    assert set(verdicts) <= {"fine", "degraded"}
+
+
+@pytest.mark.parametrize("n", [150, 500])
+def test_truth_is_degraded_when_the_concept_flips(n):
+    found = drift.check_truth(*outcomes(n, 1, flipped=True), AT_DEPLOYMENT)
+    assert found.verdict == "degraded"
+    assert found.sentence.startswith("the model no longer tells the truth")
+
+
+def test_truth_is_degraded_when_half_as_many_leave_as_expected():
+    outcome, risk = outcomes(1000, 1, bend=0.5)
+    found = drift.check_truth(outcome, risk, AT_DEPLOYMENT)
+    assert found.verdict == "degraded"
+    assert found.observed == outcome.sum()
+    assert found.expected == pytest.approx(risk.sum())
+
+
+def test_truth_is_judged_by_the_count_alone_where_no_auc_is_known():
+    outcome, risk = outcomes(500, 1)
+    assert drift.check_truth(outcome, risk, metrics.UNKNOWN).verdict == "fine"
+    assert drift.check_truth(outcome, risk / 3, metrics.UNKNOWN).verdict == "degraded"
+
+
+@pytest.mark.parametrize(("n", "left"), [(0, 0), (99, 50), (200, 19), (200, 181)])
+def test_truth_is_not_judged_on_too_few_outcomes(n, left):
+    outcome = np.r_[np.ones(left), np.zeros(n - left)]
+    found = drift.check_truth(outcome, np.full(n, 0.01), AT_DEPLOYMENT)
+    assert found.verdict == "insufficient"
+    assert f"{n} new outcomes, {left} left: too few to tell" in found.sentence
+
+
+def test_truth_that_is_impossible_by_the_model_is_degraded_without_a_division_by_nought():
+    outcome = np.r_[np.ones(30), np.zeros(170)]
+    assert drift.check_truth(outcome, np.zeros(200), metrics.UNKNOWN).verdict == "degraded"

@@ -1,0 +1,436 @@
+"""What another user of the machine, or whoever made a file, must not be able to do with our state."""
+
+import io
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+
+import pypdf
+import pytest
+
+import app as api
+import deployment
+import fullprocess
+from attrition.errors import AttritionError, Damaged
+from attrition.modelling import persistence as modelfile
+from attrition.operations import releases
+from attrition.operations import runs as watch
+from attrition.storage import files as disk
+from attrition.storage import permissions as ownership
+from tests.conftest import ROOT, count_as_asked, make_rows, run_whole, write_config
+from tests.test_fullprocess import SCRIPT, run
+
+GOOD = {"lastmonth_activity": 3, "lastyear_activity": 40, "number_of_employees": 7}
+NOBODY = 65534
+
+
+def state_folders(config):
+    return [
+        config.output_folder,
+        config.model_folder,
+        config.production_folder,
+        config.reports_folder,
+    ]
+
+
+def mode(path):
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+# ---- who may read and write
+
+
+def test_nothing_of_the_state_is_open_to_others_even_under_an_open_umask(small_project):
+    count_as_asked(small_project)
+    shutil.rmtree(small_project.reports_folder)
+    before = os.umask(0)
+    try:
+        done = run(small_project)
+    finally:
+        os.umask(before)
+    assert done.returncode == 0
+    paths = [path for folder in state_folders(small_project) for path in folder.rglob("*")]
+    files = [path for path in paths if path.is_file() and not path.is_symlink()]
+    assert {small_project.report, small_project.diary, small_project.history} <= {*files}
+    assert not [path for path in files if mode(path) & 0o137]
+    folders = [path for path in paths if path.is_dir() and not path.is_symlink()]
+    assert not [path for path in (*state_folders(small_project), *folders) if mode(path) & 0o027]
+
+
+def test_a_folder_that_stood_open_is_closed_by_the_next_run_with_work(project):
+    for folder in state_folders(project):
+        folder.chmod(0o777)
+    assert run_whole(project) == 0
+    assert not [folder for folder in state_folders(project) if mode(folder) & 0o007]
+
+
+def test_afterwards_the_umask_is_what_it_was(project):
+    before = os.umask(0o077)
+    try:
+        run_whole(project)
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@as_root
+def test_root_is_warned_of_a_folder_of_somebody_else(project, caplog):
+    os.chown(project.model_folder, NOBODY, -1)
+    ownership.close_folders(project)
+    assert f"practicemodels: belongs to user {NOBODY}" in caplog.text
+
+
+@as_root
+def test_nobody_else_works_in_a_folder_of_somebody_else(project, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY - 1)
+    os.chown(project.model_folder, NOBODY, -1)
+    with pytest.raises(AttritionError, match=r"practicemodels: belongs to user 65534.*chown"):
+        ownership.close_folders(project)
+
+
+@as_root
+def test_another_user_can_run_all_of_it_in_folders_of_its_own(small_project, tmp_path):
+    count_as_asked(small_project)
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    for parent in (*tmp_path.parents[:3], tmp_path):
+        parent.chmod(parent.stat().st_mode | 0o711)
+    command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *SCRIPT]
+    command += ["--config", str(small_project.file), "--quiet"]
+    if subprocess.run([*command[:4], sys.executable, "-c", ""], check=False).returncode:
+        pytest.skip("this user cannot run the Python of the tests")
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert small_project.contact_list.stat().st_uid == NOBODY
+
+
+@pytest.mark.parametrize("bits", [0o020, 0o002])
+@pytest.mark.parametrize("name", ["", releases.MODEL, releases.MANIFEST])
+def test_a_release_that_others_could_have_written_is_not_loaded(project, name, bits):
+    path = project.releases / releases.current_id(project.production_folder) / name
+    path.chmod(mode(path) | bits)
+    with pytest.raises(Damaged, match="others may write to it"):
+        releases.read_current(project.production_folder)
+    assert api.create_app(project).test_client().get("/health").status_code == 503
+
+
+@as_root
+def test_a_release_of_another_user_is_not_loaded(project):
+    path = project.releases / releases.current_id(project.production_folder) / releases.MODEL
+    os.chown(path, NOBODY, -1)
+    with pytest.raises(Damaged, match=f"belongs to user {NOBODY}, expected 0 or root"):
+        releases.read_current(project.production_folder)
+
+
+def test_a_link_in_a_release_is_not_followed(project, tmp_path):
+    path = project.releases / releases.current_id(project.production_folder) / releases.MODEL
+    path.rename(tmp_path / "model")
+    path.symlink_to(tmp_path / "model")
+    with pytest.raises(Damaged, match="is a link"):
+        releases.read_current(project.production_folder)
+
+
+def test_another_release_under_the_name_of_this_one_is_not_loaded(project):
+    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
+    rows.to_csv(project.input_folder / "new.csv", index=False)
+    assert run_whole(project) == 0
+    old, new = releases.list_ids(project.production_folder)
+    shutil.rmtree(project.releases / new)
+    shutil.copytree(project.releases / old, project.releases / new)
+    with pytest.raises(Damaged, match="holds another release"):
+        releases.read_current(project.production_folder)
+
+
+# ---- links where we write
+
+
+def plant(path, target):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+PLANTED = (
+    *("production_deployment/.lock", "production_deployment/history.sqlite"),
+    *("production_deployment/lastrun.json", "production_deployment/.staging"),
+    *("ingesteddata/finaldata.csv", "ingesteddata/.staging", "ingesteddata/.committed"),
+    *("practicemodels/trainedmodel.skops", "reports/report.pdf", "reports/fullprocess.log"),
+)
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_link_is_never_written_through(project, tmp_path, name, capsys):
+    victim = tmp_path / "victim"
+    if name.endswith((".staging", ".committed")):
+        victim.mkdir()
+        (victim / "finaldata.csv").write_text("theirs")
+    else:
+        victim.write_text("theirs")
+    plant(project.file.parent / name, victim)
+    make_rows(20, seed=3, prefix="x").to_csv(project.input_folder / "x.csv", index=False)
+    code, told = run_whole(project), capsys.readouterr().err
+    assert "Traceback" not in told
+    inside = victim / "finaldata.csv" if victim.is_dir() else victim
+    assert inside.read_text() == "theirs"
+    assert mode(victim) & 0o600
+    assert code == 1
+    assert run_whole(project, "--repair") == 0, capsys.readouterr().err
+    assert inside.read_text() == "theirs"
+
+
+# ---- models
+
+
+def packed(parts, **how):
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", **how) as file:
+        for name, data in parts:
+            file.writestr(name, data)
+    return made.getvalue()
+
+
+def parts_of(data):
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        return [(name, file.read(name)) for name in file.namelist()]
+
+
+HOSTILE = {
+    "no archive": lambda good: b"MZ" * 1000,
+    "empty": lambda good: b"",
+    "bomb": lambda good: packed(
+        [("schema.json", b"[" + b" " * (200 << 20) + b"]")], compression=zipfile.ZIP_DEFLATED
+    ),
+    "out of the folder": lambda good: packed([*parts_of(good), ("../../evil.npy", b"x")]),
+    "absolute": lambda good: packed([*parts_of(good), ("/tmp/evil.npy", b"x")]),
+    "unknown type": lambda good: packed(
+        [
+            (
+                name,
+                data.replace(b"sklearn.pipeline", b"subprocess") if name == "schema.json" else data,
+            )
+            for name, data in parts_of(good)
+        ]
+    ),
+    "deep": lambda good: packed([("schema.json", b"[" * 100_000)]),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_model_file_is_refused(project, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    data = HOSTILE[kind](project.candidate.read_bytes())
+    with pytest.raises(Damaged, match="cannot be trusted"):
+        modelfile.loads(data)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_a_part_that_stands_twice_is_refused(project):
+    parts = parts_of(project.candidate.read_bytes())
+    with pytest.raises(Damaged, match="holds a part twice"):
+        modelfile.loads(packed([*parts, parts[0]]))
+
+
+def deploy_by_hand(config, change):
+    """Deploy a release whose seals all match, made by somebody who can write to our folders."""
+    folder = releases.read_current(config.production_folder).folder
+    files = {p.name: p.read_bytes() for p in folder.iterdir() if p.name != releases.MANIFEST}
+    change(files)
+    manifest = {"deployed_at": disk.utc_now(), "model": "by hand"}
+    made = releases.create(config.production_folder, files, manifest)
+    releases.activate(config.production_folder, made)
+    return made
+
+
+def test_the_old_model_serves_on_when_a_hostile_one_is_deployed(project):
+    old = releases.current_id(project.production_folder)
+    for held in (True, False):
+        releases.activate(project.production_folder, old)
+        client = api.create_app(project).test_client()
+        if held:
+            assert client.get("/health").json["release"] == old
+        deploy_by_hand(project, lambda files: files.update({releases.MODEL: HOSTILE["bomb"](b"")}))
+        answer = client.post("/prediction", json={"records": [GOOD]})
+        assert (answer.status_code, answer.json["model"]) == (200, old)
+        health = client.get("/health")
+        assert (health.status_code, health.json["complaints"]) == (200, ["release"])
+
+
+def retrained_with(files, **changes):
+    record = disk.sealed({**training_of(files), **changes})
+    files[releases.TRAINING] = disk.encode(record)
+
+
+def training_of(files):
+    return json.loads(files[releases.TRAINING])
+
+
+OTHER = {"versions": {"python": "3.11", "numpy": "1.0", "scikit-learn": "0.1", "skops": "0.1"}}
+
+
+def test_a_model_of_other_versions_that_gives_the_same_risks_is_served(project):
+    deploy_by_hand(project, lambda files: retrained_with(files, **OTHER))
+    release = releases.read_current(project.production_folder)
+    assert releases.load_model(release) is not None
+    assert len(release.training["probe"]) == 200
+
+
+@pytest.mark.parametrize("shift", [1e-6, float("nan")])
+def test_a_model_of_other_versions_that_gives_other_risks_is_refused(project, shift):
+    def change(files):
+        probe = training_of(files)["probe"]
+        changed = [*probe[:-1], probe[-1] + shift] if shift == shift else []
+        retrained_with(files, **OTHER, probe=changed)
+
+    old = releases.current_id(project.production_folder)
+    deploy_by_hand(project, change)
+    release = releases.read_current(project.production_folder)
+    with pytest.raises(
+        Damaged, match=r"gives other risks under numpy 1.0 -> .*scikit-learn 0.1 ->"
+    ):
+        releases.load_model(release)
+    client = api.create_app(project).test_client()
+    assert client.post("/prediction", json={"records": [GOOD]}).json["model"] == old
+
+
+def test_other_risks_under_other_versions_are_mended_by_going_back(project):
+    old = releases.current_id(project.production_folder)
+    deploy_by_hand(
+        project,
+        lambda files: retrained_with(
+            files, **OTHER, probe=[0.5] * len(training_of(files)["probe"])
+        ),
+    )
+    make_rows(20, seed=3, prefix="x").to_csv(project.input_folder / "x.csv", index=False)
+    assert run_whole(project) == 1
+    assert run_whole(project, "--repair") == 0
+    assert releases.current_id(project.production_folder) == old
+
+
+def test_every_model_says_with_which_versions_it_was_trained(project):
+    release = releases.read_current(project.production_folder)
+    assert release.training["versions"] == modelfile.versions()
+
+
+# ---- code from the folders we work on
+
+
+def test_no_code_is_taken_from_where_the_data_lies(small_project, tmp_path):
+    taken = tmp_path / "taken"
+    code = f"import pathlib\npathlib.Path({str(taken)!r}).touch()\nraise SystemExit(9)\n"
+    for folder in (small_project.input_folder, tmp_path):
+        for name in ("json", "sitecustomize", "usercustomize", "numpy", "attrition"):
+            (folder / f"{name}.py").write_text(code)
+    count_as_asked(small_project)
+    line = re.search(r'python" (.*?)"\$ATTRITION/fullprocess', (ROOT / "cronjob.txt").read_text())
+    command = [sys.executable, *line[1].split(), SCRIPT[1], "--config", str(small_project.file)]
+    environment = {"PATH": os.defpath, "HOME": str(tmp_path)}
+    environment["PYTHONPATH"] = str(small_project.input_folder)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not taken.exists()
+
+
+# ---- secrets
+
+
+SECRET = "secret123"
+
+
+def texts(config):
+    """Yield every file of the state, the text of the PDF and the parts of archives included."""
+    for folder in state_folders(config):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                yield path, path.read_bytes()
+            if path.suffix == ".pdf" and path.is_file():
+                pages = pypdf.PdfReader(path).pages
+                yield path, "\n".join(page.extract_text() for page in pages).encode()
+            if zipfile.is_zipfile(path):
+                yield from ((path, data) for _, data in parts_of(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://crm:${CRM_PASSWORD}@127.0.0.1:1/crm",
+        "postgresql+psycopg://127.0.0.1:1/crm?user=crm&password=${CRM_PASSWORD}",
+        "sqlite:///${CRM_PASSWORD}/crm.sqlite",
+    ],
+)
+def test_a_password_is_in_no_output(tmp_path, url):
+    table = {"name": "crm", "url": url, "table": "clients"}
+    config = write_config(tmp_path, databases=[table], contact_capacity=20)
+    make_rows().to_csv(config.input_folder / "history.csv", index=False)
+    count_as_asked(config)
+    environment = {**os.environ, "CRM_PASSWORD": SECRET, "ATTRITION_TOKEN": SECRET}
+    for more in ((), ("--quiet",), ("--dry-run",), ("--repair",)):
+        done = run(config, *more, env=environment)
+        assert done.returncode == (0 if more == ("--dry-run",) else 1), done.stderr
+        assert SECRET not in done.stdout + done.stderr
+        assert "crm" in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+    for script, *more in (
+        ("ingestion.py",),
+        ("diagnostics.py", "--verify"),
+        ("deployment.py", "--list"),
+        ("apicalls.py",),
+    ):
+        done = subprocess.run(
+            [sys.executable, ROOT / script, "--config", str(config.file), *more],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert SECRET not in done.stdout + done.stderr, script
+    client = api.create_app(config).test_client()
+    for path in ("/", "/health", "/diagnostics", "/scoring", "/summarystats", "/clients"):
+        assert SECRET.encode() not in client.get(path).data
+    found = [path for path, data in texts(config) if SECRET.encode() in data]
+    assert not found
+
+
+def test_a_token_is_in_no_output(project, monkeypatch, capsys):
+    monkeypatch.setenv("ATTRITION_TOKEN", SECRET)
+    settings = project.file.read_text()
+    project.file.write_text(settings[:-1] + ', "api": {"token": "${ATTRITION_TOKEN}"}}')
+    make_rows(20, seed=3, prefix="x").to_csv(project.input_folder / "x.csv", index=False)
+    assert fullprocess.main(["--config", str(project.file)]) == 0
+    client = api.create_app(project.file).test_client()
+    for path in ("/", "/health", "/scoring"):
+        assert SECRET.encode() not in client.get(path).data
+    told = capsys.readouterr()
+    assert SECRET not in told.out + told.err
+    assert not [path for path, data in texts(project) if SECRET.encode() in data]
+
+
+def test_a_mark_names_no_folder_and_no_setting(project):
+    with disk.run_lock(project.lock) as lock:
+        watch.leave_mark(lock, "a run", disk.utc_now(), 60.0)
+        text = project.lock.read_text()
+    assert str(project.file.parent) not in text
+
+
+def test_rollback_to_a_release_that_others_could_write_is_refused(project, capsys):
+    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
+    rows.to_csv(project.input_folder / "new.csv", index=False)
+    assert run_whole(project) == 0
+    old, new = releases.list_ids(project.production_folder)
+    (project.releases / old).chmod(0o777)
+    assert deployment.main(["--config", str(project.file), "--rollback"]) == 1
+    assert "others may write to it" in capsys.readouterr().err
+    assert releases.current_id(project.production_folder) == new

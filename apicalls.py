@@ -18,8 +18,8 @@ import requests
 from attrition.config import Config
 from attrition.errors import AttritionError
 from attrition.operations import cli
-from attrition.storage import files as disk
-from attrition.web import auth as access
+from attrition.storage import files
+from attrition.web import auth
 
 TIMEOUT_S = 10.0
 WIDTH = 100
@@ -136,7 +136,7 @@ def _told(response: requests.Response) -> tuple[str, Any]:
         return readable(value), value
     if kind in ("text/csv", "text/markdown"):
         return response.content.decode("utf-8", "replace"), None
-    digest = disk.sha256_bytes(response.content)
+    digest = files.sha256_bytes(response.content)
     return f"{kind}, {len(response.content):,} bytes, sha256 {digest[:16]}", None
 
 
@@ -188,7 +188,7 @@ def call_api(config: Config, url: str | None = None, timeout_s: float = TIMEOUT_
 
     Raises: AttritionError when no app answers there.
     """
-    caller = Caller(url or default_url(config), access.read_token(config), timeout_s)
+    caller = Caller(url or default_url(config), auth.read_token(config), timeout_s)
     health = caller.ask("/health")
     if health.status is None:
         raise AttritionError(f"{caller.url}: {health.answer}; start the app with python app.py")
@@ -197,10 +197,10 @@ def call_api(config: Config, url: str | None = None, timeout_s: float = TIMEOUT_
     folder = config.test_folder
     names = sorted(path.name for path in folder.glob("*.csv")) if folder.is_dir() else []
     calls = (health, *call_all(caller, names))
-    made = disk.utc_now()
+    made = files.utc_now()
     parts = [f"{call.method} {call.path}\n{call.status}\n{call.answer}\n" for call in calls]
     text = f"Answers of {caller.url}, {made}\n\n" + "\n".join(parts)
-    disk.write_bytes(config.api_returns, text.encode("utf-8", "backslashreplace"))
+    files.write_bytes(config.api_returns, text.encode("utf-8", "backslashreplace"))
     return ApiCalls(caller.url, made, calls)
 
 

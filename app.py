@@ -25,16 +25,11 @@ from flask import (
 from werkzeug.routing import BaseConverter
 
 from attrition import config as configuration
-from attrition import wording as words
+from attrition import wording
 from attrition.config import Config
 from attrition.operations import cli
 from attrition.storage.files import Record
-from attrition.web import auth as access
-from attrition.web import health
-from attrition.web import middleware as border
-from attrition.web import pages as dashboard
-from attrition.web import request_body as bodies
-from attrition.web import responses as answers
+from attrition.web import auth, health, middleware, pages, request_body, responses
 from attrition.web.artifact_cache import NotReady, Production, Shelf
 from attrition.web.request_body import ApiError
 
@@ -78,14 +73,14 @@ class ClientName(BaseConverter):
 def prediction() -> Record:
     """Assess the records of the body, or those of a file that lies here: all of them or none."""
     config = state().config
-    key, value = bodies.check_body(border.read_body())
+    key, value = request_body.check_body(middleware.read_body())
     release, model = state().production.get()
     if key == "records":
         seen_missing = release.training["missing_seen"]
-        rows = bodies.check_records(config.columns, value, seen_missing)
+        rows = request_body.check_records(config.columns, value, seen_missing)
     else:
-        rows = bodies.read_datafile(config, value)
-    predictions = answers.predict(release, model, rows, config.columns.client_name)
+        rows = request_body.read_datafile(config, value)
+    predictions = responses.predict(release, model, rows, config.columns.client_name)
     return {"model": release.id, "predictions": predictions, "count": len(predictions)}
 
 
@@ -95,7 +90,7 @@ def show_scoring() -> Record:
     config = state().config
     release, _ = state().production.get()
     decision = optional(state().shelf.record, config.decision_record, "deployment.py")
-    return answers.scoring(release, decision)
+    return responses.scoring(release, decision)
 
 
 @views.get("/summarystats")
@@ -124,9 +119,9 @@ def diagnosed() -> Record:
 @views.get("/clients")
 def list_clients() -> Record:
     """List the current clients, the riskiest first, a page at a time."""
-    limit = border.read_number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT, whole=True)
-    offset = border.read_number("offset", 0, 0, 1e12, whole=True)
-    min_risk = border.read_number("min_risk", 0.0, 0, 1, whole=False)
+    limit = middleware.read_number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT, whole=True)
+    offset = middleware.read_number("offset", 0, 0, 1e12, whole=True)
+    min_risk = middleware.read_number("min_risk", 0.0, 0, 1, whole=False)
     manager = request.args.get("manager")
     record, table = assessed()
     if min_risk:
@@ -141,7 +136,7 @@ def list_clients() -> Record:
     return {
         "model": record["release"],
         "assessed_at": record["assessed_at"],
-        "clients": [answers.client(row) for row in page.to_dict("records")],
+        "clients": [responses.client(row) for row in page.to_dict("records")],
         "count": len(page),
         "total": len(table),
         "next": following,
@@ -158,7 +153,7 @@ def show_client(name: str) -> Record:
     return {
         "model": record["release"],
         "assessed_at": record["assessed_at"],
-        **answers.client(found.iloc[0].to_dict()),
+        **responses.client(found.iloc[0].to_dict()),
         "clients": len(table),
         "on_contact_list": any(row["client"] == name for row in contact_rows()),
         "features": latest_features(name),
@@ -169,14 +164,14 @@ def assessed() -> tuple[Record, "pd.DataFrame"]:
     """Return the record of the assessment and the risk of every current client."""
     config, shelf = state().config, state().shelf
     record_path, script = config.assessment_record, "assessment.py"
-    table = shelf.output(record_path, config.risk_scores, script, answers.parse_risks)
+    table = shelf.output(record_path, config.risk_scores, script, responses.parse_risks)
     return shelf.record(record_path, script), table
 
 
 def contact_rows() -> list[dict[str, str]]:
     config = state().config
     record_path, script = config.assessment_record, "assessment.py"
-    return state().shelf.output(record_path, config.contact_list, script, answers.parse_list)
+    return state().shelf.output(record_path, config.contact_list, script, responses.parse_list)
 
 
 def latest_features(name: str) -> Record:
@@ -193,13 +188,13 @@ def latest_features(name: str) -> Record:
 
     record_path, script = config.ingestion_record, "ingestion.py"
     latest = state().shelf.output(record_path, config.final_data, script, parse)
-    return answers.plain(latest.loc[name].to_dict()) if name in latest.index else {}
+    return responses.plain(latest.loc[name].to_dict()) if name in latest.index else {}
 
 
 @views.get("/contactlist.csv")
 def contact_list() -> Response:
     """Hand out the contact list for a spreadsheet."""
-    response = Response(answers.defuse(contact_rows(), answers.LIST_TEXTS), mimetype="text/csv")
+    response = Response(responses.defuse(contact_rows(), responses.LIST_TEXTS), mimetype="text/csv")
     response.headers["Content-Disposition"] = "attachment; filename=contactlist.csv"
     return response
 
@@ -260,7 +255,7 @@ def show_health() -> tuple[Record, int]:
 
 def age_s(at: str | None, now: datetime) -> int | None:
     """Return how long ago something was; 0 where the clock says that it is to come."""
-    return max(0, round(dashboard.seconds_since(at, now))) if at else None
+    return max(0, round(wording.seconds_since(at, now))) if at else None
 
 
 def optional(read: Callable[..., T], *args: Any) -> T | None:
@@ -293,26 +288,26 @@ def show_dashboard() -> str:
     assessment = tell(shelf.record, config.assessment_record, "assessment.py")
     diagnosis = tell(shelf.record, config.diagnostics_record, "diagnostics.py") or {}
     rows = tell(contact_rows) or []
-    listed = dashboard.contacts(rows)
+    listed = pages.contacts(rows)
     names = tell(figure_names)
     manager = request.args.get("manager", "")
     chosen = [row for row in listed if manager in ("", row["manager"])]
     is_cut = not manager and request.args.get("show") != "all"
     score, release_id = (release.score, release.id) if release else (None, None)
-    truth = dashboard.truth_of(monitoring, release_id)
+    truth = pages.truth_of(monitoring, release_id)
     runs = health.of_runs(config, shelf, now)
     problems += [complaint.sentence for complaint in runs.complaints]
     return render_template(
         "dashboard.html",
-        headline=dashboard.headline(score, truth, runs.last, now),
-        runs=dashboard.runs(runs.good_at, runs.counts, now),
-        problems=[words.finished(problem) for problem in dict.fromkeys(problems)],
+        headline=pages.headline(score, truth, runs.last, now),
+        runs=pages.runs(runs.good_at, runs.counts, now),
+        problems=[wording.finished(problem) for problem in dict.fromkeys(problems)],
         release=release_id,
-        numbers=dashboard.numbers(assessment, config.currency),
-        assessed=f"as of {dashboard.ago(assessment['assessed_at'], now)}" if assessment else "",
+        numbers=pages.numbers(assessment, config.currency),
+        assessed=f"as of {wording.ago(assessment['assessed_at'], now)}" if assessment else "",
         order=config.contact_order,
-        doubts=dashboard.doubts_of_all(rows),
-        contacts=chosen[: dashboard.CONTACTS_SHOWN] if is_cut else chosen,
+        doubts=pages.doubts_of_all(rows),
+        contacts=chosen[: pages.CONTACTS_SHOWN] if is_cut else chosen,
         listed=len(chosen),
         has_value=any(row["value_at_risk"] is not None for row in listed),
         has_reasons=any(row["reasons"] or row["doubts"] for row in listed),
@@ -320,12 +315,12 @@ def show_dashboard() -> str:
         managers=sorted({row["manager"] for row in listed if row["manager"]}),
         manager=manager,
         currency=config.currency,
-        figures=dashboard.figures(names or []),
+        figures=pages.figures(names or []),
         drift=diagnosis.get("drift"),
-        moved_columns=dashboard.moved_columns(diagnosis.get("drift")),
+        moved_columns=pages.moved_columns(diagnosis.get("drift")),
         data=diagnosis.get("data"),
-        missing=dashboard.missing_columns(diagnosis.get("columns")),
-        packages=dashboard.outdated(diagnosis.get("dependencies")),
+        missing=pages.missing_columns(diagnosis.get("columns")),
+        packages=pages.outdated(diagnosis.get("dependencies")),
         has_report=names is not None,
         with_token=state().token is not None,
     )
@@ -346,12 +341,12 @@ def create_app(config: Config | Path | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters["client"] = ClientName
     app.jinja_env.filters |= {
-        name: getattr(words, name) for name in ("count", "finished", "percent")
+        name: getattr(wording, name) for name in ("count", "finished", "percent")
     }
     production = Production(config.production_folder)
-    state_of = State(config, Shelf(), production, access.read_token(config))
+    state_of = State(config, Shelf(), production, auth.read_token(config))
     app.extensions["attrition"] = state_of
-    border.put_up(app, config.api.host, state_of.token)
+    middleware.put_up(app, config.api.host, state_of.token)
     app.register_blueprint(views)
     return app
 
@@ -360,7 +355,7 @@ def serve(config: Config, workers: int) -> int:
     """Serve until a signal says to stop; each worker loads the model before its first request."""
     from attrition.web import server
 
-    access.check_exposure(config.api.host, access.read_token(config))
+    auth.check_exposure(config.api.host, auth.read_token(config))
 
     def load() -> Flask:
         app = create_app(config)

@@ -18,19 +18,17 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Columns, Config
-from attrition.contacts import ranking as contacts
-from attrition.data import files as sources
+from attrition.contacts import ranking
+from attrition.data import files as source_files
 from attrition.data import schema
 from attrition.errors import Damaged
-from attrition.modelling import explanations as reasons
-from attrition.modelling import metrics, models
-from attrition.modelling import reliability as confidence
+from attrition.modelling import explanations, metrics, models, reliability
 from attrition.modelling.models import Model
-from attrition.monitoring import performance as estimates
+from attrition.monitoring import performance
 from attrition.monitoring.performance import Estimate, SecondOpinion
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
-from attrition.storage import files as disk
+from attrition.storage import files
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
@@ -70,9 +68,9 @@ def explain(model: Model, current: pd.DataFrame, usual: Mapping[str, Any]) -> li
     """Say in words what raises each client's risk the most."""
     if len(current) == 0:
         return []
-    added = reasons.contributions(model, current, usual)
-    strongest = reasons.strongest(model, current, added, usual, contacts.REASONS)
-    return contacts.reasons_in_words(strongest, current, usual)
+    added = explanations.contributions(model, current, usual)
+    strongest = explanations.strongest(model, current, added, usual, ranking.REASONS)
+    return ranking.reasons_in_words(strongest, current, usual)
 
 
 def assess(
@@ -99,7 +97,7 @@ def assess(
             "low_confidence": ["; ".join(of_one) for of_one in doubts],
         }
     )
-    return contacts.rank(found)[list(SCORE_COLUMNS)]
+    return ranking.rank(found)[list(SCORE_COLUMNS)]
 
 
 def estimate(
@@ -109,13 +107,13 @@ def estimate(
     part of the rows the model was judged on that is like them."""
     reference = releases.read_reference(release)
     features = release.training["features"]
-    weighing = estimates.weigh(reference, current, features["numeric"], features["categorical"])
+    weighing = performance.weigh(reference, current, features["numeric"], features["categorical"])
     given: dict[str, Any] = {
-        **estimates.judged_on(reference, columns.outcome),
+        **performance.judged_on(reference, columns.outcome),
         "value": current[columns.value].to_numpy(dtype="float64") if columns.value else None,
         "capacity": capacity,
     }
-    return estimates.estimate(risk, **given), estimates.second_opinion(risk, weighing, **given)
+    return performance.estimate(risk, **given), performance.second_opinion(risk, weighing, **given)
 
 
 def sum_up(
@@ -149,36 +147,36 @@ def assess_clients(config: Config) -> Assessment:
 
     Raises: NoModel, Damaged.
     """
-    disk.finish_commit(config.reports_folder)
+    files.finish_commit(config.reports_folder)
     release = releases.read_for(config.production_folder, config.columns)
     inputs = {
-        "finaldata": disk.sha256_file(config.final_data),
+        "finaldata": files.sha256_file(config.final_data),
         "release": release.id,
         "settings": config.fingerprint("columns", "contact_capacity", "contact_order"),
     }
-    if (record := disk.read_fresh(config.assessment_record, inputs)) is not None:
+    if (record := files.read_fresh(config.assessment_record, inputs)) is not None:
         return _result(record, fresh=True)
     columns = config.columns
-    rows = sources.read_rows(config.final_data, columns)
+    rows = source_files.read_rows(config.final_data, columns)
     current = schema.current_clients(rows, columns)
     model = releases.load_model(release)
     said = explain(model, current, release.training["typical"])
-    doubts = confidence.doubts(model, current, release.training)
+    doubts = reliability.doubts(model, current, release.training)
     risk = models.predict(model, current)
     estimated, again = estimate(current, risk, release, columns, config.contact_capacity)
     ranked = assess(current, risk, said, doubts, columns)
-    listed = contacts.choose(ranked, config.contact_capacity, config.contact_order)
-    listed = contacts.since_last_list(listed, _last_ranks(config))[list(LIST_COLUMNS)]
+    listed = ranking.choose(ranked, config.contact_capacity, config.contact_order)
+    listed = ranking.since_last_list(listed, _last_ranks(config))[list(LIST_COLUMNS)]
     record = {
         "inputs": inputs,
-        "assessed_at": disk.utc_now(),
+        "assessed_at": files.utc_now(),
         "release": release.id,
         **sum_up(ranked, listed, estimated, columns),
         "estimate": estimated.plain(),
         "second_opinion": again.plain(),
     }
-    files = {config.risk_scores: _csv(ranked), config.contact_list: _csv(listed)}
-    return _result(disk.commit(config.assessment_record, files, record), fresh=False)
+    contents = {config.risk_scores: _csv(ranked), config.contact_list: _csv(listed)}
+    return _result(files.commit(config.assessment_record, contents, record), fresh=False)
 
 
 def _csv(table: pd.DataFrame) -> bytes:
@@ -190,19 +188,19 @@ def _csv(table: pd.DataFrame) -> bytes:
 def _last_ranks(config: Config) -> dict[str, tuple[int, float]]:
     """Return client -> (rank, risk) of the last assessment; empty where there is none to trust."""
     try:
-        record = disk.read_record(config.assessment_record)
+        record = files.read_record(config.assessment_record)
     except Damaged:
         return {}
     if record is None:
         return {}
-    if config.risk_scores.name in disk.damaged_outputs(config.reports_folder, record):
+    if config.risk_scores.name in files.damaged_outputs(config.reports_folder, record):
         logger.warning("%s: not as it was written; no ranks to compare with", config.risk_scores)
         return {}
     last = pd.read_csv(config.risk_scores, dtype={"client": object}, keep_default_na=False)
     return dict(zip(last["client"], zip(last["rank"], last["risk"], strict=True), strict=True))
 
 
-def _result(record: disk.Record, *, fresh: bool) -> Assessment:
+def _result(record: files.Record, *, fresh: bool) -> Assessment:
     return Assessment(
         clients=record["clients"],
         expected_to_leave=record["expected_to_leave"]["value"] or 0.0,

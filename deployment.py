@@ -21,11 +21,9 @@ from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.modelling.metrics import Interval
 from attrition.monitoring import gate
 from attrition.monitoring.gate import Comparison, Decision
-from attrition.operations import cli, releases
-from attrition.operations import integrity as damage
-from attrition.reporting import model_card as card
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.operations import cli, integrity, releases
+from attrition.reporting import model_card
+from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
@@ -50,7 +48,7 @@ class Deployment:
 # ---- compute
 
 
-def judge(score: disk.Record, triggers: Sequence[str], looks: int) -> Decision:
+def judge(score: files.Record, triggers: Sequence[str], looks: int) -> Decision:
     """Ask the gate, from what scoring wrote and why the candidate was trained."""
     champion, found = score["champion"], score["comparison"]
     comparison = None
@@ -82,7 +80,7 @@ def count_looks(deployments: history.Rows) -> int:
 
 def answered(config: Config) -> Deployment | None:
     """Return the decision that answers the present monitoring verdict, if it was made already."""
-    asked = disk.sha256_file(config.monitoring_record)
+    asked = files.sha256_file(config.monitoring_record)
     if not asked:
         return None
     found = _find_decision(config, monitoring=asked)
@@ -98,7 +96,7 @@ def _find_decision(config: Config, **inputs: str) -> Deployment | None:
     A release carries the decision that deployed it: where a run died between the release and the
     record, the deployment is completed and the question is not asked again.
     """
-    disk.finish_commit(config.model_folder)
+    files.finish_commit(config.model_folder)
     record = _read_whole(config.decision_record)
     if record is not None and inputs.items() <= record["inputs"].items():
         return _result(config, record, fresh=True)
@@ -109,7 +107,7 @@ def _find_decision(config: Config, **inputs: str) -> Deployment | None:
     return None
 
 
-def _complete(config: Config, release_id: str, record: disk.Record) -> Deployment | None:
+def _complete(config: Config, release_id: str, record: files.Record) -> Deployment | None:
     """Do what is left to do once a release is written, all of it again where that is not known."""
     try:
         releases.activate(config.production_folder, release_id)
@@ -120,9 +118,9 @@ def _complete(config: Config, release_id: str, record: disk.Record) -> Deploymen
     return _result(config, _keep(config, {**record, "release": release_id}), fresh=True)
 
 
-def _read_whole(path: Path) -> disk.Record | None:
+def _read_whole(path: Path) -> files.Record | None:
     try:
-        return disk.read_record(path)
+        return files.read_record(path)
     except Damaged as error:
         logger.warning("%s; the decision is made again", error)
         return None
@@ -134,26 +132,26 @@ def deploy_model(config: Config) -> Deployment:
     Raises: NoModel without a scored candidate.
     """
     asked = {
-        "monitoring": disk.sha256_file(config.monitoring_record),
-        "score": disk.sha256_file(config.score_record),
+        "monitoring": files.sha256_file(config.monitoring_record),
+        "score": files.sha256_file(config.score_record),
     }
     if (done := _find_decision(config, **asked)) is not None:
         return done
-    training = disk.read_record(config.training_record)
-    score = disk.read_record(config.score_record)
+    training = files.read_record(config.training_record)
+    score = files.read_record(config.score_record)
     if training is None or score is None:
         raise NoModel(f"{config.model_folder}: no scored candidate; run training.py and scoring.py")
     if score["inputs"]["candidate"] != training["outputs"][config.candidate.name]:
         raise NoModel(f"{config.score_record}: is of another candidate; run scoring.py")
-    if wrong := disk.damaged_outputs(config.model_folder, training):
+    if wrong := files.damaged_outputs(config.model_folder, training):
         raise Damaged(f"{config.model_folder}: {', '.join(wrong)} not as trained; run training.py")
-    monitoring = disk.read_record(config.monitoring_record)
+    monitoring = files.read_record(config.monitoring_record)
     triggers = monitoring["triggers"] if monitoring is not None else []
     looks = count_looks(history.read_deployments(config.history))
     decision = judge(score, triggers, looks)
-    record: disk.Record = {
+    record: files.Record = {
         "inputs": asked,
-        "decided_at": disk.utc_now(),
+        "decided_at": files.utc_now(),
         "promoted": decision.promoted,
         "rule": decision.rule,
         "reason": decision.reason,
@@ -170,29 +168,31 @@ def deploy_model(config: Config) -> Deployment:
 
 
 def _release(
-    config: Config, training: disk.Record, score: disk.Record, decision: disk.Record
+    config: Config, training: files.Record, score: files.Record, decision: files.Record
 ) -> str:
     """Write the release with all that is known of the model, then point production at it."""
-    files = {
+    contents = {
         name: (config.model_folder / name).read_bytes()
         for name in (*training["outputs"], releases.TRAINING, releases.SCORE)
     }
-    files |= {path.name: path.read_bytes() for path in (config.latest_score, config.ingested_files)}
-    files[releases.DECISION] = disk.encode(disk.sealed(decision))
-    lines = list(csv.DictReader(io.StringIO(files[config.ingested_files.name].decode())))
-    told = card.write(releases.UNTOLD | training, score, decision, lines)
-    files[releases.CARD] = told.encode()
+    contents |= {
+        path.name: path.read_bytes() for path in (config.latest_score, config.ingested_files)
+    }
+    contents[releases.DECISION] = files.encode(files.sealed(decision))
+    lines = list(csv.DictReader(io.StringIO(contents[config.ingested_files.name].decode())))
+    told = model_card.write(releases.UNTOLD | training, score, decision, lines)
+    contents[releases.CARD] = told.encode()
     manifest = {"deployed_at": decision["decided_at"], "model": decision["candidate"]}
-    release_id = releases.create(config.production_folder, files, manifest)
+    release_id = releases.create(config.production_folder, contents, manifest)
     releases.activate(config.production_folder, release_id)
     return release_id
 
 
-def _keep(config: Config, record: disk.Record) -> disk.Record:
+def _keep(config: Config, record: files.Record) -> files.Record:
     """Keep a decision in the history and, last, as the record."""
     row = {
         "at": record["decided_at"],
-        "made": damage.made_by(record),
+        "made": integrity.made_by(record),
         "action": "promoted" if record["promoted"] else "refused",
         "release": record["release"] or record["champion"],
         "reason": record["reason"],
@@ -200,10 +200,10 @@ def _keep(config: Config, record: disk.Record) -> disk.Record:
     history.save(config.history, "deployments", [row])
     if record["promoted"]:
         history.mark_promoted(config.history, record["candidate"])
-    return disk.commit(config.decision_record, {}, record)
+    return files.commit(config.decision_record, {}, record)
 
 
-def _result(config: Config, record: disk.Record, *, fresh: bool) -> Deployment:
+def _result(config: Config, record: files.Record, *, fresh: bool) -> Deployment:
     release = releases.current_id(config.production_folder)
     return Deployment(
         record["promoted"], record["rule"], record["reason"], release, fresh, record["seal"]
@@ -212,13 +212,13 @@ def _result(config: Config, record: disk.Record, *, fresh: bool) -> Deployment:
 
 def refuse(config: Config, rule: str, reason: str) -> Deployment:
     """Keep the champion where no candidate could be trained; the question counts as answered."""
-    record: disk.Record = {
+    record: files.Record = {
         "inputs": {
-            "monitoring": disk.sha256_file(config.monitoring_record),
+            "monitoring": files.sha256_file(config.monitoring_record),
             "score": "",
             "accepted": config.fingerprint("accept_leakage"),
         },
-        "decided_at": disk.utc_now(),
+        "decided_at": files.utc_now(),
         "promoted": False,
         "rule": rule,
         "reason": f"kept the champion: {reason}",
@@ -243,7 +243,7 @@ def roll_back(config: Config, release_id: str | None) -> str:
             raise NoModel(f"{config.releases}: no older release to go back to; see --list")
         release_id = older[-1]
     releases.activate(config.production_folder, release_id)
-    now = disk.utc_now()
+    now = files.utc_now()
     made = f"{now} {time.time_ns()} {release_id}"
     row: dict[str, Any] = {"at": now, "made": made, "action": "rolled back"}
     row |= {"release": release_id, "reason": f"by hand, from {current}"}

@@ -18,18 +18,15 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Columns, Config
-from attrition.data import files as sources
+from attrition.data import files as source_files
 from attrition.data import schema
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import metrics, models
 from attrition.modelling.metrics import Interval, Vector
-from attrition.monitoring import drift, gate
-from attrition.monitoring import performance as estimates
-from attrition.operations import cli, dependencies, releases
-from attrition.operations import integrity as damage
+from attrition.monitoring import drift, gate, performance
+from attrition.operations import cli, dependencies, integrity, releases
 from attrition.operations.releases import Release
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
@@ -150,15 +147,15 @@ def monitor_model(config: Config) -> Monitoring:
 
     Raises: Damaged when the champion does not verify.
     """
-    disk.finish_commit(config.production_folder)
+    files.finish_commit(config.production_folder)
     inputs = {
-        "finaldata": disk.sha256_file(config.final_data),
+        "finaldata": files.sha256_file(config.final_data),
         "settings": config.fingerprint("columns", "held_out_share"),
     }
-    if (record := disk.read_fresh(config.monitoring_record, inputs)) is not None:
+    if (record := files.read_fresh(config.monitoring_record, inputs)) is not None:
         return _monitoring(record, fresh=True)
     columns = config.columns
-    rows = sources.read_rows(config.final_data, columns)
+    rows = source_files.read_rows(config.final_data, columns)
     labelled = rows[rows[columns.outcome].notna()]
     checks: history.Rows = []
     try:
@@ -186,7 +183,7 @@ def monitor_model(config: Config) -> Monitoring:
     retrain, reason = gate.is_worth_training(triggers, last, len(labelled), new_labelled)
     record = {
         "inputs": inputs,
-        "checked_at": disk.utc_now(),
+        "checked_at": files.utc_now(),
         "release": champion.id if champion else None,
         "retrain": retrain,
         "triggers": list(triggers),
@@ -196,21 +193,21 @@ def monitor_model(config: Config) -> Monitoring:
         "estimator": checks,
     }
     history.save(config.history, "estimates", _history_rows(record))
-    files: dict[Path, disk.Content] = {config.settled_rows: disk.arrays_bytes(**settled)}
-    return _monitoring(disk.commit(config.monitoring_record, files, record), fresh=False)
+    contents: dict[Path, files.Content] = {config.settled_rows: files.arrays_bytes(**settled)}
+    return _monitoring(files.commit(config.monitoring_record, contents, record), fresh=False)
 
 
 def _settled(config: Config, champion: Release) -> dict[str, np.ndarray]:
     """Return the ids of the rows this champion knew or was already judged on and found right."""
-    arrays = disk.read_arrays(champion.folder / releases.KNOWN_ROWS)
+    arrays = files.read_arrays(champion.folder / releases.KNOWN_ROWS)
     known = {name: arrays[name] for name in SETTLED} | {ESTIMATED: arrays["labelled"]}
     try:
-        before = disk.read_record(config.monitoring_record)
+        before = files.read_record(config.monitoring_record)
         if before is None or before["release"] != champion.id:
             return known
-        if disk.damaged_outputs(config.production_folder, before):
+        if files.damaged_outputs(config.production_folder, before):
             raise Damaged(f"{config.settled_rows}: is not what was written")
-        return known | disk.read_arrays(config.settled_rows)
+        return known | files.read_arrays(config.settled_rows)
     except Damaged as error:
         logger.warning("%s; everything since the deployment is judged again", error)
         return known
@@ -233,7 +230,7 @@ def _look(
     risk = models.predict(model, new)
     is_first = ~np.isin(ids[is_new], settled[ESTIMATED])
     checks: history.Rows = []
-    if is_first.sum() >= estimates.LEAST_ROWS:
+    if is_first.sum() >= performance.LEAST_ROWS:
         checks = _check_estimate(config, champion, new[is_first], risk[is_first])
         settled[ESTIMATED] = np.union1d(settled[ESTIMATED], ids)
     truth = drift.check_truth(
@@ -259,19 +256,19 @@ def _check_estimate(
     columns = config.columns
     reference = releases.read_reference(champion)
     value = new[columns.value].to_numpy(dtype="float64") if columns.value else None
-    estimated = estimates.estimate(
+    estimated = performance.estimate(
         risk,
-        **estimates.judged_on(reference, columns.outcome),
+        **performance.judged_on(reference, columns.outcome),
         value=value,
         capacity=config.contact_capacity,
     )
     outcome = new[columns.outcome].to_numpy(dtype="float64")
-    checks = estimates.check(estimated, outcome, risk, value)
+    checks = performance.check(estimated, outcome, risk, value)
     return [{"rows": len(new)} | check.plain() for check in checks]
 
 
-def _history_rows(record: disk.Record) -> history.Rows:
-    made = disk.sha256_bytes(disk.encode(record["inputs"]))
+def _history_rows(record: files.Record) -> history.Rows:
+    made = files.sha256_bytes(files.encode(record["inputs"]))
     kept = ("rows", "figure", "estimated", "low", "high", "realised")
     return [
         {"at": record["checked_at"], "made": made, "release": record["release"]}
@@ -308,7 +305,7 @@ def compare_input(
 def _last_attempt(config: Config, champion: Release | None) -> gate.Attempt | None:
     """Return the last training; one that became the champion counts no row as tried since."""
     try:
-        record = disk.read_record(config.training_record)
+        record = files.read_record(config.training_record)
     except Damaged:
         return None  # what cannot be read was no attempt: training is asked again
     if record is None:
@@ -318,7 +315,7 @@ def _last_attempt(config: Config, champion: Release | None) -> gate.Attempt | No
     return gate.Attempt(record["labelled"], record["recent"], tuple(record["triggers"]))
 
 
-def _monitoring(record: disk.Record, *, fresh: bool) -> Monitoring:
+def _monitoring(record: files.Record, *, fresh: bool) -> Monitoring:
     return Monitoring(
         retrain=record["retrain"],
         triggers=tuple(record["triggers"]),
@@ -343,23 +340,23 @@ def run_diagnostics(
 
     Raises: NoModel, Damaged.
     """
-    disk.finish_commit(config.reports_folder)
+    files.finish_commit(config.reports_folder)
     release = releases.read_for(config.production_folder, config.columns)
     inputs = {
-        "finaldata": disk.sha256_file(config.final_data),
+        "finaldata": files.sha256_file(config.final_data),
         "release": release.id,
-        "monitoring": disk.sha256_file(config.monitoring_record),
+        "monitoring": files.sha256_file(config.monitoring_record),
         "settings": config.fingerprint("columns"),
     }
-    if (record := disk.read_fresh(config.diagnostics_record, inputs)) is not None:
+    if (record := files.read_fresh(config.diagnostics_record, inputs)) is not None:
         return _diagnosis(record, fresh=True)
     columns = config.columns
-    rows = sources.read_rows(config.final_data, columns)
+    rows = source_files.read_rows(config.final_data, columns)
     current = schema.current_clients(rows, columns)
     model = releases.load_model(release)
     summary = summarise(current, columns)
     look = compare_input(release, model, current, _like(current, release, columns.outcome)).plain()
-    now = disk.utc_now()
+    now = files.utc_now()
     steps = {name: history.read_steps(config.history, name) for name in ("ingestion", "training")}
     record = {
         "inputs": inputs,
@@ -368,7 +365,7 @@ def run_diagnostics(
         "columns": summary,
         "predictions": _predictions(model, current),
         "drift": look,
-        "monitoring": disk.read_record(config.monitoring_record),
+        "monitoring": files.read_record(config.monitoring_record),
         "timings": {
             **{
                 name: [{"at": row["started_at"], "elapsed_s": row["elapsed_s"]} for row in found]
@@ -379,7 +376,7 @@ def run_diagnostics(
         "dependencies": find_dependencies(config, latest),
         "data": _describe_data(config, rows, current),
     }
-    made = disk.sha256_bytes(disk.encode(inputs))
+    made = files.sha256_bytes(files.encode(inputs))
     missing = [
         {"at": now, "made": made, "column": name, "missing_pct": found["missing_pct"]}
         for name, found in summary.items()
@@ -391,7 +388,7 @@ def run_diagnostics(
     ]
     history.save(config.history, "missing", missing)
     history.save(config.history, "drift", moved)
-    return _diagnosis(disk.commit(config.diagnostics_record, {}, record), fresh=False)
+    return _diagnosis(files.commit(config.diagnostics_record, {}, record), fresh=False)
 
 
 def _like(current: pd.DataFrame, release: Release, outcome: str) -> pd.DataFrame:
@@ -414,7 +411,7 @@ def _predictions(model: Any, current: pd.DataFrame) -> dict[str, Any]:
 
 def _describe_data(config: Config, rows: pd.DataFrame, current: pd.DataFrame) -> dict[str, Any]:
     outcome = rows[config.columns.outcome]
-    ingestion = disk.read_record(config.ingestion_record)
+    ingestion = files.read_record(config.ingestion_record)
     assert ingestion is not None
     return {
         "rows": len(rows),
@@ -447,7 +444,7 @@ def find_dependencies(
     names = needs_asking(config)
     if not names:
         try:
-            record = disk.read_record(config.dependencies)
+            record = files.read_record(config.dependencies)
         except Damaged as error:
             logger.warning("%s; asked again", error)
             record = None
@@ -456,16 +453,16 @@ def find_dependencies(
     required = dependencies.read_required(REQUIREMENTS)
     found = latest() if latest is not None else dependencies.ask_all(sorted(required))
     record = {
-        "asked_at": disk.utc_now(),
+        "asked_at": files.utc_now(),
         "reachable": any(found.values()),
         "packages": dependencies.table(required, found),
     }
     if record["reachable"]:
-        disk.write_bytes(config.dependencies, disk.encode(disk.sealed(record)))
+        files.write_bytes(config.dependencies, files.encode(files.sealed(record)))
     return record
 
 
-def _diagnosis(record: disk.Record, *, fresh: bool) -> Diagnosis:
+def _diagnosis(record: files.Record, *, fresh: bool) -> Diagnosis:
     data, asked = record["data"], record["dependencies"]
     outdated = [package["name"] for package in asked["packages"] if package["outdated"]]
     if not asked["reachable"]:
@@ -484,8 +481,8 @@ def _diagnosis(record: disk.Record, *, fresh: bool) -> Diagnosis:
 
 def verify(config: Config) -> int:
     """Print a line for each thing that was verified; exit code 1 where something is wrong."""
-    with disk.run_lock(config.lock):
-        found = damage.scrub(config)
+    with files.run_lock(config.lock):
+        found = integrity.scrub(config)
     for path, problem in found.items():
         print(f"damaged  {path}: {problem}" if problem else f"ok       {path}")
     wrong = sum(map(bool, found.values()))

@@ -26,12 +26,8 @@ from typing import Any, TypeVar
 
 from attrition.config import Config
 from attrition.errors import AttritionError, Busy, Damaged, Leakage, SourceError, TooLittleData
-from attrition.operations import cli, log, releases, repair
-from attrition.operations import integrity as damage
-from attrition.operations import runs as watch
-from attrition.storage import files as disk
-from attrition.storage import history
-from attrition.storage import permissions as ownership
+from attrition.operations import cli, integrity, log, releases, repair, runs
+from attrition.storage import files, history, permissions
 
 logger = logging.getLogger("attrition.fullprocess")
 
@@ -46,22 +42,22 @@ def find_sources(config: Config) -> dict[str, str]:
 
     Standard library only, here and below, so that a tick with nothing new costs next to nothing.
     """
-    files = [config.file, Path(__file__).resolve().parent / "requirements.txt"]
-    files += [*_files(config.input_folder), *_files(config.test_folder)]
-    files += [path for database in config.databases for path in _sqlite_files(database.url)]
-    return {_shown(path): _hash(path) for path in files}
+    contents = [config.file, Path(__file__).resolve().parent / "requirements.txt"]
+    contents += [*_files(config.input_folder), *_files(config.test_folder)]
+    contents += [path for database in config.databases for path in _sqlite_files(database.url)]
+    return {_shown(path): _hash(path) for path in contents}
 
 
 def find_products(config: Config) -> dict[str, str]:
     """Hash what a run makes, all releases and the history included."""
-    files = [*_files(config.output_folder), *_files(config.model_folder)]
-    files += [config.monitoring_record, config.settled_rows, config.history]
-    files += _files(config.releases)
-    files += [config.risk_scores, config.contact_list, config.assessment_record]
-    files += [config.diagnostics_record, config.report, config.report_record]
-    files += config.find_figures()
+    contents = [*_files(config.output_folder), *_files(config.model_folder)]
+    contents += [config.monitoring_record, config.settled_rows, config.history]
+    contents += _files(config.releases)
+    contents += [config.risk_scores, config.contact_list, config.assessment_record]
+    contents += [config.diagnostics_record, config.report, config.report_record]
+    contents += config.find_figures()
     links = [config.current, *(config.production_folder / name for name in releases.LINKS)]
-    return {_shown(path): _hash(path) for path in files} | {
+    return {_shown(path): _hash(path) for path in contents} | {
         _shown(link): str(link.readlink()) if link.is_symlink() else "not a link" for link in links
     }
 
@@ -73,7 +69,7 @@ def _shown(path: Path) -> str:
 def _hash(path: Path) -> str:
     """Hash a regular file; a link or a pipe is only named, never opened."""
     regular = path.is_file() and not path.is_symlink()
-    return disk.sha256_file(path) if regular else "not a file"
+    return files.sha256_file(path) if regular else "not a file"
 
 
 def _files(folder: Path) -> list[Path]:
@@ -97,7 +93,7 @@ def nothing_new(config: Config) -> bool:
     if any(not database.url.startswith("sqlite:///") for database in config.databases):
         return False
     try:
-        last = disk.read_record(config.last_run)
+        last = files.read_record(config.last_run)
     except Damaged as error:
         logger.warning("%s; every step is looked at again", error)
         return False
@@ -193,15 +189,17 @@ def plan(config: Config) -> list[str]:
     """Say what a run would do, without doing it."""
     import ingestion
     from attrition.data import databases, ledger
-    from attrition.data import files as sources
+    from attrition.data import files as source_files
 
     known = ledger.read(config, tidy=False)
-    names = [name for name in ingestion.list_folder(config) if not sources.not_an_input(name)]
-    hashes = {name: sources.hash_file(config.input_folder / name) for name in names}
+    names = [name for name in ingestion.list_folder(config) if not source_files.not_an_input(name)]
+    hashes = {name: source_files.hash_file(config.input_folder / name) for name in names}
     new = [
-        name for name, digest in hashes.items() if not known.is_known(sources.shown(name), digest)
+        name
+        for name, digest in hashes.items()
+        if not known.is_known(source_files.shown(name), digest)
     ]
-    lines = [f"would read {sources.shown(name)}" for name in new]
+    lines = [f"would read {source_files.shown(name)}" for name in new]
     for database in config.databases:
         try:
             mark = databases.probe(database, seconds=config.max_source_seconds)
@@ -224,10 +222,10 @@ def run(config: Config, options: argparse.Namespace) -> int:
     if options.repair:
         repair.free_lock(config)
     try:
-        with disk.run_lock(config.lock) as lock:
+        with files.run_lock(config.lock) as lock:
             if options.dry_run:
                 return tell(config)
-            died = watch.read_mark(config.lock)
+            died = runs.read_mark(config.lock)
             asked = options.repair or options.accept_leakage
             if died is None and not asked and nothing_new(config):
                 os.utime(config.last_run)  # the time of the last good run; no content changes
@@ -245,16 +243,16 @@ def tell(config: Config) -> int:
 
 def skip(config: Config, options: argparse.Namespace, busy: Busy) -> int:
     """Leave the work to the run that holds the lock, and count that; complain when it hangs."""
-    mark = watch.read_mark(config.lock) or {}
+    mark = runs.read_mark(config.lock) or {}
     by = f"process {mark['pid']}, since {mark['started_at']}" if "pid" in mark else "a process"
     reason = f"{busy}: {by}"
     if options.dry_run:
         print(reason)
         return 0
     if config.history.is_file():
-        now = disk.utc_now()
+        now = files.utc_now()
         keep_run(config, f"{now} {time.time_ns()}", now, 0.0, "skipped", reason)
-    if mark and watch.is_overdue(mark):
+    if mark and runs.is_overdue(mark):
         minutes = mark["limit_s"] / 60
         logger.error("%s; its limit is %g minutes: look at it, and end it if it hangs", by, minutes)
         return 1
@@ -263,19 +261,19 @@ def skip(config: Config, options: argparse.Namespace, busy: Busy) -> int:
     return 0
 
 
-def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mark | None) -> int:
+def work(config: Config, options: argparse.Namespace, lock: int, died: runs.Mark | None) -> int:
     """Do what there is to do, within the limits, and keep the record of the run."""
-    ownership.close_folders(config)
-    disk.make_folder(config.reports_folder)
+    permissions.close_folders(config)
+    files.make_folder(config.reports_folder)
     log.set_up(quiet=options.quiet, file=config.diary)
-    started_at, start = disk.utc_now(), time.monotonic()
+    started_at, start = files.utc_now(), time.monotonic()
     run_id, limit_s = f"{started_at} {time.time_ns()}", 60 * config.run_limit_minutes
-    with disk.named(config.lock):
-        watch.leave_mark(lock, run_id, started_at, limit_s)
+    with files.named(config.lock):
+        runs.leave_mark(lock, run_id, started_at, limit_s)
     lost: list[str] = []
     anew = False
     try:
-        with watch.time_limit(limit_s):
+        with runs.time_limit(limit_s):
             if options.repair:
                 anew = mend(config, options)
             if died is not None:
@@ -289,18 +287,18 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: watch.Mar
                 repair.accept_decision(config)
             check_made(config)
     except BaseException as error:
-        with watch.undisturbed():
+        with runs.undisturbed():
             fail(config, lock, run_id, started_at, time.monotonic() - start, error)
         raise
     elapsed_s = time.monotonic() - start
-    with watch.undisturbed():
+    with runs.undisturbed():
         ended = "held" if outcome.held else "done"
         if outcome.worked or outcome.held or died or options.repair:
             reason = "\n".join([*lost, *outcome.held, outcome.told[0]][:3])
             keep_run(config, run_id, started_at, elapsed_s, ended, reason)
         keep_state(config, outcome, taken)
-        with disk.named(config.lock):
-            watch.clear_mark(lock)
+        with files.named(config.lock):
+            runs.clear_mark(lock)
     return report(config, options, outcome, lost, elapsed_s)
 
 
@@ -325,7 +323,7 @@ def check_state(config: Config) -> None:
 
     Raises: Damaged.
     """
-    found = damage.find(config)
+    found = integrity.find(config)
     for each in found:
         if each.follows:
             logger.warning("%s: %s; it is made again", each.path, each.problem)
@@ -340,12 +338,12 @@ def check_made(config: Config) -> None:
 
     Raises: Damaged.
     """
-    found = [each for each in damage.find_all(config) if each.path != config.last_run]
+    found = [each for each in integrity.find_all(config) if each.path != config.last_run]
     if found:  # the record of the last run is written last
         raise damaged(found)
 
 
-def damaged(found: list[damage.Damage]) -> Damaged:
+def damaged(found: list[integrity.Damage]) -> Damaged:
     told = "; ".join(f"{each.path}: {each.problem}" for each in found)
     return Damaged(f"{told}. python fullprocess.py --repair mends it, and deletes nothing")
 
@@ -356,8 +354,8 @@ def fail(
     """Keep why a run failed; where even that cannot be kept, say it and let the first error stand."""
     try:
         keep_run(config, run_id, started_at, elapsed_s, "failed", cli.say(error))
-        with disk.named(config.lock):
-            watch.clear_mark(lock)
+        with files.named(config.lock):
+            runs.clear_mark(lock)
     except (AttritionError, OSError) as other:
         if str(other) != str(error):
             logger.error("%s", cli.say(other))
@@ -371,13 +369,13 @@ def keep_state(config: Config, outcome: Outcome, taken: dict[str, str]) -> None:
     is_good = not outcome.held
     record = {
         "complete": is_good and not outcome.waiting,
-        "ended_at": disk.utc_now(),
+        "ended_at": files.utc_now(),
         "good": is_good,
-        "good_at": disk.utc_now() if is_good else watch.last_good_at(config),
+        "good_at": files.utc_now() if is_good else runs.last_good_at(config),
         "held": list(outcome.held),
         "state": taken | find_products(config),
     }
-    disk.write_bytes(config.last_run, disk.encode(disk.sealed(record)))
+    files.write_bytes(config.last_run, files.encode(files.sealed(record)))
 
 
 def report(
@@ -409,7 +407,7 @@ def keep_run(
     config: Config, run_id: str, started_at: str, elapsed_s: float, outcome: str, reason: str
 ) -> None:
     """Keep a run in the history."""
-    row: dict[str, Any] = {"run": run_id, "started_at": started_at, "ended_at": disk.utc_now()}
+    row: dict[str, Any] = {"run": run_id, "started_at": started_at, "ended_at": files.utc_now()}
     row |= {"elapsed_s": round(elapsed_s, 3), "outcome": outcome, "reason": reason}
     if cli.is_history_gone(config):
         return

@@ -23,10 +23,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from attrition.config import Config, Database
-from attrition.data import databases, ledger, schema
-from attrition.data import deduplication as verdicts
-from attrition.data import files as sources
-from attrition.data import table_snapshot as snapshots
+from attrition.data import databases, deduplication, ledger, schema, table_snapshot
+from attrition.data import files as source_files
 from attrition.data.csv_reader import NotPlain
 from attrition.data.deduplication import Judged
 from attrition.data.ledger import (
@@ -42,13 +40,13 @@ from attrition.data.ledger import (
 from attrition.data.schema import Refused
 from attrition.errors import AttritionError, SourceError
 from attrition.operations import cli
-from attrition.storage import files as disk
+from attrition.storage import files
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 SHOWN_REFUSALS = 10
 UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-ENDINGS = ", ".join(sources.INPUT_ENDINGS)
+ENDINGS = ", ".join(source_files.INPUT_ENDINGS)
 WOULD_BE = {
     ACCEPTED: "would be taken",
     QUARANTINED: "would be held back",
@@ -101,7 +99,7 @@ def ingest_new_data(
 
     Raises: AttritionError when the folder is missing or our own files are damaged.
     """
-    now = disk.utc_now()
+    now = files.utc_now()
     with closing(open_ledger(config, adopt=adopt)) as known:
         names = list_folder(config)
         with holding(known):
@@ -148,7 +146,7 @@ def check_nothing_left(config: Config, known: Ledger) -> None:
 
     Raises: AttritionError.
     """
-    there = {sources.hash_file(config.input_folder / name) for name in list_folder(config)}
+    there = {source_files.hash_file(config.input_folder / name) for name in list_folder(config)}
     gone = {source for digest, source in known.used.items() if digest not in there}
     for database in config.databases:
         try:
@@ -166,15 +164,15 @@ def check_nothing_left(config: Config, known: Ledger) -> None:
 
 def list_folder(config: Config) -> list[str]:
     """List the folder, one level deep for what is not taken, without the databases' own files."""
-    found = [snapshots.sqlite_file(database) for database in config.databases]
+    found = [table_snapshot.sqlite_file(database) for database in config.databases]
     ours = {path.name for path in found if path and path.parent == config.input_folder}
     ours |= {name + ending for name in ours for ending in ("-wal", "-shm", "-journal")}
     names = []
-    for name in sources.list_names(config.input_folder):
+    for name in source_files.list_names(config.input_folder):
         folder = config.input_folder / name
-        if folder.is_dir() and not folder.is_symlink() and sources.not_an_input(name):
+        if folder.is_dir() and not folder.is_symlink() and source_files.not_an_input(name):
             try:
-                names += [f"{name}/{inner}" for inner in sources.list_names(folder)]
+                names += [f"{name}/{inner}" for inner in source_files.list_names(folder)]
             except SourceError:  # a folder that we may not look into is not an input either
                 names.append(name)
         elif name not in ours:
@@ -187,7 +185,7 @@ def check_folder(config: Config, known: Ledger, names: Iterable[str], *, accept_
 
     Raises: SourceError where files were and none is.
     """
-    count = sum("/" not in name and not sources.not_an_input(name) for name in names)
+    count = sum("/" not in name and not source_files.not_an_input(name) for name in names)
     if count or accept_loss or config.sources_may_vanish or not known.files:
         known.files = count
         return
@@ -198,8 +196,8 @@ def check_folder(config: Config, known: Ledger, names: Iterable[str], *, accept_
     )
 
 
-def limits(config: Config) -> sources.Limits:
-    return sources.Limits(int(config.max_source_mb * 2**20), config.max_source_seconds)
+def limits(config: Config) -> source_files.Limits:
+    return source_files.Limits(int(config.max_source_mb * 2**20), config.max_source_seconds)
 
 
 def take_file(config: Config, known: Ledger, name: str, now: str) -> None:
@@ -207,12 +205,12 @@ def take_file(config: Config, known: Ledger, name: str, now: str) -> None:
 
     Raises: SourceError when it takes too long.
     """
-    line = Line(now, sources.shown(name), "-")
-    if why := "NOT_TOP_LEVEL" if "/" in name else sources.not_an_input(name):
+    line = Line(now, source_files.shown(name), "-")
+    if why := "NOT_TOP_LEVEL" if "/" in name else source_files.not_an_input(name):
         known.add_line(line._replace(reason=why))
         return
     path = config.input_folder / name
-    if known.is_known(line.source, sources.hash_file(path, limits(config))):
+    if known.is_known(line.source, source_files.hash_file(path, limits(config))):
         return
     with ExitStack() as stack:
         add(known, judge_file(config, known, path, line, stack))
@@ -225,7 +223,7 @@ def judge_file(config: Config, known: Ledger, path: Path, line: Line, stack: Exi
     """
     settled = False
     try:
-        file = stack.enter_context(sources.reading(path, limits(config), spool_folder(config)))
+        file = stack.enter_context(source_files.reading(path, limits(config), spool_folder(config)))
         line = line._replace(sha256=file.sha256)
         settled = abs(file.changed_s_ago) >= config.settle_seconds
         if (twin := known.used.get(file.sha256)) and twin != line.source:
@@ -250,7 +248,7 @@ def judge_file(config: Config, known: Ledger, path: Path, line: Line, stack: Exi
 
 
 def judge_lanes(
-    config: Config, known: Ledger, file: sources.File, line: Line, stack: ExitStack
+    config: Config, known: Ledger, file: source_files.File, line: Line, stack: ExitStack
 ) -> Judged:
     """Judge a file in the fast lane, and in the strict one where that does not judge it.
 
@@ -259,10 +257,10 @@ def judge_lanes(
     changed = ("CHANGED",) if line.source in known.used_names else ()
     for fast in (True, False):
         try:
-            with sources.open_table(file, fast=fast) as table:
+            with source_files.open_table(file, fast=fast) as table:
                 table = replace(table, notes=(*table.notes, *changed))
-                spool = stack.enter_context(sources.make_spool(file.spool_folder))
-                return verdicts.judge(table, config.columns, known, line, spool)
+                spool = stack.enter_context(source_files.make_spool(file.spool_folder))
+                return deduplication.judge(table, config.columns, known, line, spool)
         except NotPlain:
             continue
     raise AssertionError("the strict lane judges every file")
@@ -318,13 +316,13 @@ def take_table(
     line = Line(now, database.name, "")
     own = (*config.columns.ignore, *filter(None, [database.changed_column]))
     columns = replace(config.columns, ignore=own)
-    with sources.make_spool(config.output_folder) as spool:
+    with source_files.make_spool(config.output_folder) as spool:
         with databases.reading(database, since, seconds=seconds, whole=whole) as reading:
             check_columns(config, database, reading.header)
             if not accept_loss:
                 check_shrink(database, since, reading.seen["rows"])
             table = schema.Table(reading.header, reading.chunks)
-            judged = verdicts.judge(table, columns, known, line, spool)
+            judged = deduplication.judge(table, columns, known, line, spool)
         known.marks[database.name] = mark
         if judged.line.verdict == QUARANTINED:
             add(known, judged)
@@ -353,7 +351,7 @@ def add_looked_at(known: Ledger, judged: Judged, withdrawn: int) -> None:
         if not line.accepted and not withdrawn:
             return
         version = f"{line.sha256} {len(known.lines)}"  # the same rows are back: another version
-        line = line._replace(sha256=disk.sha256_bytes(version.encode()))
+        line = line._replace(sha256=files.sha256_bytes(version.encode()))
     add(known, replace(judged, line=line))
 
 
@@ -399,14 +397,14 @@ def check_by_hand(config: Config, path: Path) -> tuple[str, bool]:
 
     Raises: AttritionError where there is no such file.
     """
-    name, refusals = sources.shown(path.name), []
+    name, refusals = source_files.shown(path.name), []
     if not os.path.lexists(path):
-        raise AttritionError(f"{sources.shown(str(path))}: there is no such file")
-    if why := sources.not_an_input(path.name):
+        raise AttritionError(f"{source_files.shown(str(path))}: there is no such file")
+    if why := source_files.not_an_input(path.name):
         return f"{name}: would be passed over ({why}); inputs end in {ENDINGS}", False
     known = ledger.read_aside(config)
     with closing(known), ExitStack() as stack:
-        judged = judge_file(config, known, path, Line(disk.utc_now(), name, "-"), stack)
+        judged = judge_file(config, known, path, Line(files.utc_now(), name, "-"), stack)
         line = judged.line
         if known.is_known(name, line.sha256):
             line = known.lines[name, line.sha256]

@@ -17,15 +17,13 @@ from matplotlib.figure import Figure
 from reportlab.lib.units import mm
 from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, Spacer
 
-from attrition import wording as words
+from attrition import wording
 from attrition.config import Config
-from attrition.operations import cli
-from attrition.reporting import charts
-from attrition.reporting import pdf as pages
+from attrition.operations import cli, runs
+from attrition.reporting import charts, pdf
 from attrition.reporting.pdf import Story
 from attrition.reporting.report_data import Facts, read_facts
-from attrition.storage import files as disk
-from attrition.web import health
+from attrition.storage import files
 
 Row = Mapping[str, Any]
 Pictures = Mapping[str, bytes]
@@ -62,7 +60,7 @@ class Report:
 
     def summary(self) -> str:
         what = f"report.pdf: {self.pages} pages, {self.figures} figures"
-        return f"{what}, {words.plural(self.listed, 'client')} to contact"
+        return f"{what}, {wording.plural(self.listed, 'client')} to contact"
 
 
 # ---- page one: what the manager of the team reads in a minute
@@ -70,19 +68,19 @@ class Report:
 
 def first_page(facts: Facts, png: Pictures) -> Story:
     """Set the first page: the list has ten clients or more, and what is below it may move on."""
-    when = f"As of {words.moment(facts.as_of)}" if facts.as_of else "Nothing was run yet"
+    when = f"As of {wording.moment(facts.as_of)}" if facts.as_of else "Nothing was run yet"
     above = [
-        pages.title(TITLE),
-        pages.note(f"{when}; {facts.model}"),
-        pages.tiles(big_numbers(facts)),
-        pages.paragraph(trust(facts), lead="Can the model be trusted today?"),
-        pages.paragraph(words.decision(facts.decision), lead="What happened to the model?"),
+        pdf.title(TITLE),
+        pdf.note(f"{when}; {facts.model}"),
+        pdf.tiles(big_numbers(facts)),
+        pdf.paragraph(trust(facts), lead="Can the model be trusted today?"),
+        pdf.paragraph(wording.decision(facts.decision), lead="What happened to the model?"),
         *warnings(facts),
-        pages.heading("Whom to contact first"),
+        pdf.heading("Whom to contact first"),
     ]
-    note, below = pages.note(list_note(facts)), clients_today(facts, png)
-    room = pages.HEIGHT - sum(map(pages.height, (*above, note)))
-    listed = contact_list(facts, room - pages.height(below), least=LISTED_AT_LEAST)
+    note, below = pdf.note(list_note(facts)), clients_today(facts, png)
+    room = pdf.HEIGHT - sum(map(pdf.height, (*above, note)))
+    listed = contact_list(facts, room - pdf.height(below), least=LISTED_AT_LEAST)
     listed = listed or contact_list(facts, room)
     return [*above, *([listed] if listed else []), note, below]
 
@@ -91,20 +89,26 @@ def big_numbers(facts: Facts) -> list[tuple[str, str, str]]:
     """Return the four numbers that matter, each with what it counts and its small print."""
     now = facts.assessment
     if not now:
-        return [(words.UNKNOWN, "current clients", "they were not assessed yet")]
+        return [(wording.UNKNOWN, "current clients", "they were not assessed yet")]
     leaving, worth = now["expected_to_leave"], now["value_at_risk"]
-    value = (words.DASH, "value at risk", "config.json names no column with the value of a client")
-    if words.is_known(worth):
-        of_all = likely(f"of {words.amount(now['value'])}", words.between(worth, words.amount))
-        value = (words.amount(worth), f"value at risk, {facts.currency}", of_all)
-    expected = likely("expected number", words.between(leaving, words.count))
-    mean = f"with a mean risk of {words.percent(now['mean_risk'])}"
-    holds = words.share_listed(now) or f"the team can contact {facts.capacity:,}"
+    value = (
+        wording.DASH,
+        "value at risk",
+        "config.json names no column with the value of a client",
+    )
+    if wording.is_known(worth):
+        of_all = likely(
+            f"of {wording.amount(now['value'])}", wording.between(worth, wording.amount)
+        )
+        value = (wording.amount(worth), f"value at risk, {facts.currency}", of_all)
+    expected = likely("expected number", wording.between(leaving, wording.count))
+    mean = f"with a mean risk of {wording.percent(now['mean_risk'])}"
+    holds = wording.share_listed(now) or f"the team can contact {facts.capacity:,}"
     return [
-        (words.count(now["clients"]), "current clients", mean),
-        (words.count(leaving), "clients likely to leave", expected),
+        (wording.count(now["clients"]), "current clients", mean),
+        (wording.count(leaving), "clients likely to leave", expected),
         value,
-        (words.count(now["list"]["clients"]), "on the contact list", holds),
+        (wording.count(now["list"]["clients"]), "on the contact list", holds),
     ]
 
 
@@ -124,26 +128,29 @@ def trust(facts: Facts) -> str:
     said = ["It is new: no outcome has come in since it was deployed."]
     if facts.is_monitored:
         truth = facts.monitoring["truth"]
-        said = [TRUST.get(truth["verdict"], "Not checked yet."), words.finished(truth["sentence"])]
-    said.append(words.proof(facts.sets))
+        said = [
+            TRUST.get(truth["verdict"], "Not checked yet."),
+            wording.finished(truth["sentence"]),
+        ]
+    said.append(wording.proof(facts.sets))
     if facts.drift.get("verdict") == "moved":
-        said.append(f"But the clients have changed. {words.finished(facts.drift['sentence'])}")
+        said.append(f"But the clients have changed. {wording.finished(facts.drift['sentence'])}")
     return " ".join(said)
 
 
 def warnings(facts: Facts) -> Story:
-    shown = [pages.small(warning, lead="!") for warning in facts.warnings[:WARNINGS_SHOWN]]
+    shown = [pdf.small(warning, lead="!") for warning in facts.warnings[:WARNINGS_SHOWN]]
     if more := len(facts.warnings) - len(shown):
-        shown.append(pages.note(f"{more} more under “The model”."))
-    return [pages.heading("Warnings"), *shown] if shown else []
+        shown.append(pdf.note(f"{more} more under “The model”."))
+    return [pdf.heading("Warnings"), *shown] if shown else []
 
 
 def contact_list(facts: Facts, room: float, *, least: int = 1) -> Flowable | None:
     """Set the first clients of the list, as many as fit into `room` points."""
     if not facts.contacts:
-        return pages.paragraph("The contact list is empty: no current client was assessed yet.")
-    return pages.largest(
-        lambda shown: pages.contact_table(facts.contacts[:shown], facts.currency),
+        return pdf.paragraph("The contact list is empty: no current client was assessed yet.")
+    return pdf.largest(
+        lambda shown: pdf.contact_table(facts.contacts[:shown], facts.currency),
         range(LISTED, least - 1, -1),
         room,
     )
@@ -168,9 +175,9 @@ def clients_today(facts: Facts, png: Pictures) -> Flowable:
     """Set how the risk is spread, and whose clients are on the list."""
     said: Story = []
     if facts.assessment:
-        said.append(pages.small(words.contact_list(facts.assessment, facts.currency)))
-    said += pages.manager_table(facts.contacts, facts.currency)
-    return pages.side_by_side(pages.picture(png["risk_distribution"], pages.HALF), said)
+        said.append(pdf.small(wording.contact_list(facts.assessment, facts.currency)))
+    said += pdf.manager_table(facts.contacts, facts.currency)
+    return pdf.side_by_side(pdf.picture(png["risk_distribution"], pdf.HALF), said)
 
 
 # ---- the pages that follow
@@ -179,15 +186,15 @@ def clients_today(facts: Facts, png: Pictures) -> Flowable:
 def model_section(facts: Facts, png: Pictures) -> Story:
     """Set what the model is, why it was chosen, and what it is worth."""
     model = facts.training
-    said = words.training(model) if model else ["There is no model in production yet."]
-    story: Story = [pages.section("The model"), *map(pages.paragraph, said)]
+    said = wording.training(model) if model else ["There is no model in production yet."]
+    story: Story = [pdf.section("The model"), *map(pdf.paragraph, said)]
     if model.get("candidates"):
-        story += pages.titled("Candidates", pages.candidate_table(model["candidates"]))
+        story += pdf.titled("Candidates", pdf.candidate_table(model["candidates"]))
     if any((model.get("importance") or {}).values()):
         story.append(importance(png))
     story += scores(facts) + estimated(facts) + duel(facts)
     if more := facts.warnings[WARNINGS_SHOWN:]:
-        story += pages.titled("Further warnings", *(pages.small(text, lead="!") for text in more))
+        story += pdf.titled("Further warnings", *(pdf.small(text, lead="!") for text in more))
     if curves := facts.score.get("curves"):
         story.append(model_figures(curves, png))
     return story
@@ -200,16 +207,16 @@ def importance(png: Pictures) -> Flowable:
         "mean over clients that the model learned from. It is what the model goes by, not what makes "
         "clients leave."
     )
-    return KeepTogether([Spacer(0, 6), pages.picture(png["importance"]), pages.note(said)])
+    return KeepTogether([Spacer(0, 6), pdf.picture(png["importance"]), pdf.note(said)])
 
 
 def scores(facts: Facts) -> Story:
     """Set the scores on every set of outcomes, and of the model before on the same rows."""
-    scored = words.scored(facts.sets)
+    scored = wording.scored(facts.sets)
     if not scored:
-        return pages.titled("Scores", pages.paragraph("The model was not scored on any outcome."))
-    made = pages.score_table(scored, facts.capacity)
-    return pages.titled("Scores on outcomes that it had not learned from", *made)
+        return pdf.titled("Scores", pdf.paragraph("The model was not scored on any outcome."))
+    made = pdf.score_table(scored, facts.capacity)
+    return pdf.titled("Scores on outcomes that it had not learned from", *made)
 
 
 def estimated(facts: Facts) -> Story:
@@ -218,95 +225,97 @@ def estimated(facts: Facts) -> Story:
     if not now:
         return []
     again = facts.assessment["second_opinion"]
-    opinion = f"A second opinion: {words.finished(again['reason'])}"
+    opinion = f"A second opinion: {wording.finished(again['reason'])}"
     made: Story = [
-        pages.paragraph(words.finished(now["sentence"])),
-        pages.estimate_table(now, again["estimate"]),
-        pages.small(opinion),
+        pdf.paragraph(wording.finished(now["sentence"])),
+        pdf.estimate_table(now, again["estimate"]),
+        pdf.small(opinion),
     ]
-    made += [pages.small(warning, lead="!") for warning in now["warnings"]]
+    made += [pdf.small(warning, lead="!") for warning in now["warnings"]]
     if facts.estimates:
-        made += [Spacer(0, 4), pages.kept_table(facts.estimates)]
+        made += [Spacer(0, 4), pdf.kept_table(facts.estimates)]
     else:
-        made.append(pages.small("No estimate could be held against outcomes yet."))
-    return pages.titled("Estimated, while the outcomes are not known", *made)
+        made.append(pdf.small("No estimate could be held against outcomes yet."))
+    return pdf.titled("Estimated, while the outcomes are not known", *made)
 
 
 def duel(facts: Facts) -> Story:
     """Set the last duel of champion and challenger."""
     found = facts.decision.get("comparison") or facts.score.get("comparison")
-    made: Story = [pages.small("There was no model before to compare it with.")]
+    made: Story = [pdf.small("There was no model before to compare it with.")]
     if found:
-        made = pages.duel_table(found)
-    decision = pages.small(words.decision(facts.decision))
-    return pages.titled("Challenger against champion", decision, *made)
+        made = pdf.duel_table(found)
+    decision = pdf.small(wording.decision(facts.decision))
+    return pdf.titled("Challenger against champion", decision, *made)
 
 
 def model_figures(curves: Row, png: Pictures) -> Flowable:
-    on = f"On {words.plural(curves['rows'], 'row')} of test data and unseen clients together, "
-    on += f"{words.count(curves['left'])} of which left."
-    heading = pages.heading("What the model is worth, in pictures")
-    pictures = pages.gallery((png[name], says) for name, says in CAPTIONS.items())
-    return KeepTogether([heading, pages.note(on), *pictures])
+    on = f"On {wording.plural(curves['rows'], 'row')} of test data and unseen clients together, "
+    on += f"{wording.count(curves['left'])} of which left."
+    heading = pdf.heading("What the model is worth, in pictures")
+    pictures = pdf.gallery((png[name], says) for name, says in CAPTIONS.items())
+    return KeepTogether([heading, pdf.note(on), *pictures])
 
 
 def data_section(facts: Facts, png: Pictures) -> Story:
     """Set what the data is: how much, how complete, what is in each column."""
-    story: Story = [pages.section("The data")]
+    story: Story = [pdf.section("The data")]
     found = facts.diagnostics
     if not found.get("columns"):
-        return [*story, pages.paragraph("The data was not examined yet.")]
-    story.append(pages.paragraph(words.rows_read(found["data"])))
+        return [*story, pdf.paragraph("The data was not examined yet.")]
+    story.append(pdf.paragraph(wording.rows_read(found["data"])))
     for kind, title, set_table in (
-        ("numeric", "Numbers", pages.number_table),
-        ("categorical", "Categories", pages.category_table),
+        ("numeric", "Numbers", pdf.number_table),
+        ("categorical", "Categories", pdf.category_table),
     ):
         columns = {name: row for name, row in found["columns"].items() if row["kind"] == kind}
         if columns:
-            story += pages.titled(title, set_table(columns))
-    return [*story, pages.picture(png["missing_over_time"])]
+            story += pdf.titled(title, set_table(columns))
+    return [*story, pdf.picture(png["missing_over_time"])]
 
 
 def drift_section(facts: Facts, png: Pictures) -> Story:
     """Set whether the clients of today are like those that the model learned from."""
     found = facts.drift
-    story: Story = [pages.section("Drift: are today's clients like those the model knows?")]
-    sentence = words.finished(found.get("sentence") or "nothing to compare yet")
+    story: Story = [pdf.section("Drift: are today's clients like those the model knows?")]
+    sentence = wording.finished(found.get("sentence") or "nothing to compare yet")
     if not found.get("columns"):
-        return [*story, pages.paragraph(sentence)]
-    story.append(pages.paragraph(sentence, lead=LIKE_THOSE_KNOWN[found["verdict"]]))
+        return [*story, pdf.paragraph(sentence)]
+    story.append(pdf.paragraph(sentence, lead=LIKE_THOSE_KNOWN[found["verdict"]]))
     if facts.is_monitored:
-        reason = words.finished(facts.monitoring["reason"])
-        story.append(pages.paragraph(reason, lead="What followed for the model:"))
-    note = pages.note(
+        reason = wording.finished(facts.monitoring["reason"])
+        story.append(pdf.paragraph(reason, lead="What followed for the model:"))
+    note = pdf.note(
         "Look: the shift is real and may be worth a question. Act: it is large enough to change "
         "decisions. q: how often chance alone makes such a shift, corrected for the number of "
         "columns looked at. Model goes by: the share of its reasons that come from a column; one that "
         "it hardly goes by moves no decision."
     )
-    story += [pages.picture(png["drift"]), Spacer(0, 6), CondPageBreak(45 * mm)]
-    return [*story, pages.drift_table(found["columns"]), note]
+    story += [pdf.picture(png["drift"]), Spacer(0, 6), CondPageBreak(45 * mm)]
+    return [*story, pdf.drift_table(found["columns"]), note]
 
 
 def operations_section(facts: Facts, png: Pictures) -> Story:
     """Set what the engineer looks at: scores over time, durations, dependencies, history."""
     newest = slice(None, -HISTORY_SHOWN - 1, -1)
-    durations = pages.duration_table(facts.diagnostics.get("timings") or {})
+    durations = pdf.duration_table(facts.diagnostics.get("timings") or {})
     packages = dependencies(facts.diagnostics.get("dependencies") or {})
-    deployments, runs = facts.deployments[newest], facts.worked_runs[newest]
+    deployments, worked_runs = facts.deployments[newest], facts.worked_runs[newest]
     return [
-        KeepTogether([pages.section("Operations"), pages.picture(png["score_over_time"])]),
-        *pages.titled("How long the steps take", durations),
-        *pages.titled("Dependencies", *packages),
-        *pages.titled("Deployments, newest first", pages.deployment_table(deployments)),
-        *pages.titled("Runs, newest first", pages.small(runs_lately(facts)), pages.run_table(runs)),
+        KeepTogether([pdf.section("Operations"), pdf.picture(png["score_over_time"])]),
+        *pdf.titled("How long the steps take", durations),
+        *pdf.titled("Dependencies", *packages),
+        *pdf.titled("Deployments, newest first", pdf.deployment_table(deployments)),
+        *pdf.titled(
+            "Runs, newest first", pdf.small(runs_lately(facts)), pdf.run_table(worked_runs)
+        ),
     ]
 
 
 def runs_lately(facts: Facts) -> str:
     """Say when the last good run before this one was, and what became of the others of its day."""
-    good_at = words.moment(facts.good_at) if facts.good_at else "none that is known"
-    lately = words.runs(health.tally(facts.runs, facts.now)) if facts.as_of else ""
+    good_at = wording.moment(facts.good_at) if facts.good_at else "none that is known"
+    lately = wording.runs(runs.tally(facts.runs, facts.now)) if facts.as_of else ""
     lately = lately or "every run went as it should"
     return f"The last good run before this report: {good_at}. In the day before it: {lately}."
 
@@ -314,13 +323,13 @@ def runs_lately(facts: Facts) -> str:
 def dependencies(found: Row) -> Story:
     packages = found.get("packages")
     if not packages:
-        return [pages.small("The installed packages were not listed yet.")]
+        return [pdf.small("The installed packages were not listed yet.")]
     said = "The package index could not be reached: what the latest versions are is unknown."
     if found["reachable"]:
         behind = sum(bool(row["outdated"]) for row in packages)
-        said = f"{behind} of {words.plural(len(packages), 'package')} behind the latest."
-        said = f"Asked {words.moment(found['asked_at'])}: {said}"
-    return [pages.small(said), pages.package_table(packages)]
+        said = f"{behind} of {wording.plural(len(packages), 'package')} behind the latest."
+        said = f"Asked {wording.moment(found['asked_at'])}: {said}"
+    return [pdf.small(said), pdf.package_table(packages)]
 
 
 # ---- the whole
@@ -330,7 +339,7 @@ def draw_figures(facts: Facts) -> dict[str, Figure]:
     """Draw every figure by the name of its file."""
     now, score, curves = facts.assessment, facts.score, facts.score.get("curves") or {}
     listed = now.get("list", {}).get("clients")
-    risks = [words.finite(row["risk"]) for row in facts.contacts] if facts.order == "risk" else []
+    risks = [wording.finite(row["risk"]) for row in facts.contacts] if facts.order == "risk" else []
     # The curve is mostly made of the largest set, whose area stands for it.
     drawn = [found for name in ("test", "unseen") if (found := (score.get("sets") or {}).get(name))]
     largest: Row = max(drawn, key=lambda found: found["rows"], default={})
@@ -354,11 +363,11 @@ def draw_figures(facts: Facts) -> dict[str, Figure]:
 
 def build_pdf(facts: Facts, png: Pictures) -> tuple[bytes, int]:
     """Return the report as PDF and its number of pages: same facts, same bytes."""
-    pages.register_fonts()
-    story = [*first_page(facts, png), CondPageBreak(pages.HEIGHT / 2), *model_section(facts, png)]
+    pdf.register_fonts()
+    story = [*first_page(facts, png), CondPageBreak(pdf.HEIGHT / 2), *model_section(facts, png)]
     for section in (data_section, drift_section, operations_section):
         story += [CondPageBreak(90 * mm), *section(facts, png)]
-    return pages.build(story, name=TITLE, running=facts.model)
+    return pdf.build(story, name=TITLE, running=facts.model)
 
 
 # ---- the step
@@ -369,7 +378,7 @@ def write_report(config: Config, held: Sequence[str] | None = None) -> Report:
 
     held: the sources that cannot be read now; None for those of the last run.
     """
-    disk.finish_commit(config.reports_folder)
+    files.finish_commit(config.reports_folder)
     facts = read_facts(config, held)
     # Not the runs: each run would ask for a new report of itself.
     shown = {name: list(getattr(facts, name)) for name in ("scores", "missing", "deployments")}
@@ -382,20 +391,20 @@ def write_report(config: Config, held: Sequence[str] | None = None) -> Report:
     )
     inputs = {
         "release": facts.release or "",
-        "held": disk.sha256_bytes("\n".join(facts.held).encode()) if facts.held else "",
-        "history": disk.sha256_bytes(disk.encode(shown)),
+        "held": files.sha256_bytes("\n".join(facts.held).encode()) if facts.held else "",
+        "history": files.sha256_bytes(files.encode(shown)),
         "settings": config.fingerprint("currency", "contact_capacity", "contact_order"),
-        **{path.name: disk.sha256_file(path) for path in read},
+        **{path.name: files.sha256_file(path) for path in read},
     }
-    if (record := disk.read_fresh(config.report_record, inputs)) is not None:
+    if (record := files.read_fresh(config.report_record, inputs)) is not None:
         return _report(record, fresh=True)
     png = {name: charts.png(figure) for name, figure in draw_figures(facts).items()}
-    pdf, n_pages = build_pdf(facts, png)
-    files: dict[Path, disk.Content] = {config.figure(name): data for name, data in png.items()}
-    files[config.report] = pdf
+    document, n_pages = build_pdf(facts, png)
+    contents: dict[Path, files.Content] = {config.figure(name): data for name, data in png.items()}
+    contents[config.report] = document
     counts = {"pages": n_pages, "figures": len(png), "listed": len(facts.contacts)}
     record = {"inputs": inputs, "as_of": facts.as_of, **counts}
-    return _report(disk.commit(config.report_record, files, record), fresh=False)
+    return _report(files.commit(config.report_record, contents, record), fresh=False)
 
 
 def _report(record: Row, *, fresh: bool) -> Report:

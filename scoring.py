@@ -17,18 +17,16 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Config
-from attrition.data import files as sources
+from attrition.data import files as source_files
 from attrition.data import schema
 from attrition.errors import NoModel
-from attrition.modelling import metrics, models
-from attrition.modelling import persistence as modelfile
+from attrition.modelling import metrics, models, persistence
 from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
 from attrition.monitoring import gate
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
@@ -99,23 +97,23 @@ def score_model(config: Config) -> Scores:
 
     Raises: NoModel without a candidate.
     """
-    disk.finish_commit(config.model_folder)
-    training = disk.read_record(config.training_record)
-    if training is None or disk.damaged_outputs(config.model_folder, training):
+    files.finish_commit(config.model_folder)
+    training = files.read_record(config.training_record)
+    if training is None or files.damaged_outputs(config.model_folder, training):
         raise NoModel(f"{config.candidate}: no whole candidate; run training.py first")
     champion = _champion(config)
     inputs = {
         "candidate": training["outputs"][config.candidate.name],
         "champion": champion.id if champion else "",
-        "finaldata": disk.sha256_file(config.final_data),
+        "finaldata": files.sha256_file(config.final_data),
         "settings": config.fingerprint("columns", "held_out_share", "contact_capacity"),
-        "monitoring": disk.sha256_file(config.monitoring_record),
+        "monitoring": files.sha256_file(config.monitoring_record),
         **hash_test_data(config),
     }
-    if (record := disk.read_fresh(config.score_record, inputs)) is not None:
+    if (record := files.read_fresh(config.score_record, inputs)) is not None:
         return _result(record, fresh=True)
-    candidate = modelfile.loads(config.candidate.read_bytes())
-    rows = sources.read_rows(config.final_data, config.columns)
+    candidate = persistence.loads(config.candidate.read_bytes())
+    rows = source_files.read_rows(config.final_data, config.columns)
     labelled = rows[rows[config.columns.outcome].notna()]
     sets, warnings = _unseen_sets(config, labelled)
     outcome_name = config.columns.outcome
@@ -135,7 +133,7 @@ def score_model(config: Config) -> Scores:
     everything = [np.concatenate([risks[n][i] for n in ("test", "unseen")]) for i in (0, 1)]
     record = {
         "inputs": inputs,
-        "scored_at": disk.utc_now(),
+        "scored_at": files.utc_now(),
         "candidate": {"kind": training["kind"], "sha256": inputs["candidate"]},
         "champion": _told(champion),
         "capacity": capacity,
@@ -148,7 +146,7 @@ def score_model(config: Config) -> Scores:
     f1 = scored["test"]["candidate"]["f1"]["value"] if "test" in scored else None
     text = "nan\n" if f1 is None else f"{f1!r}\n"
     history.save(config.history, "scores", _history_rows(record))
-    record = disk.commit(config.score_record, {config.latest_score: text.encode()}, record)
+    record = files.commit(config.score_record, {config.latest_score: text.encode()}, record)
     return _result(record, fresh=False)
 
 
@@ -179,8 +177,8 @@ def _came_since(config: Config, champion: Release, model: Model, labelled: pd.Da
     The candidate's risk is the cross-validated one: of models of its kind that had not learned from
     the row, nor from another of its client. Where the truth moved, only rows from after that count.
     """
-    known = disk.read_arrays(champion.folder / releases.KNOWN_ROWS)["labelled"]
-    arrays = disk.read_arrays(config.known_rows)
+    known = files.read_arrays(champion.folder / releases.KNOWN_ROWS)["labelled"]
+    arrays = files.read_arrays(config.known_rows)
     risk = pd.Series(arrays[releases.JUDGED_RISK], index=arrays[releases.JUDGED])
     risk = risk[~np.isin(risk.index, np.concatenate([known, *releases.rows_before_change(config)]))]
     ids = schema.row_ids(labelled, config.columns, with_outcome=True)
@@ -205,8 +203,10 @@ def hash_test_data(config: Config) -> dict[str, str]:
     folder = config.test_folder
     if not folder.is_dir():
         return {}
-    names = [name for name in sources.list_names(folder) if not sources.not_an_input(name)]
-    return {f"test/{name}": sources.hash_file(folder / name) for name in names}
+    names = [
+        name for name in source_files.list_names(folder) if not source_files.not_an_input(name)
+    ]
+    return {f"test/{name}": source_files.hash_file(folder / name) for name in names}
 
 
 def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
@@ -216,7 +216,7 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
         path = config.test_folder / key.removeprefix("test/")
         shown = f"{config.test_folder.name}/{path.name}"
         try:
-            table = sources.read_path(path)
+            table = source_files.read_path(path)
             checked = schema.check(table, config.columns, config.missing_markers)
         except (schema.Refused, schema.BadHeader) as error:
             warnings.append(f"{shown}: not used ({error})")
@@ -257,7 +257,7 @@ def _unseen_sets(
     return sets, warnings
 
 
-def _history_rows(record: disk.Record) -> list[dict[str, Any]]:
+def _history_rows(record: files.Record) -> list[dict[str, Any]]:
     found = []
     for name, scored in record["sets"].items():
         for metric, interval in (scored or {}).get("candidate", {}).items():
@@ -277,7 +277,7 @@ def _history_rows(record: disk.Record) -> list[dict[str, Any]]:
     return found
 
 
-def _result(record: disk.Record, *, fresh: bool) -> Scores:
+def _result(record: files.Record, *, fresh: bool) -> Scores:
     test = record["sets"]["test"]
     f1 = test["candidate"]["f1"]["value"] if test else None
     told = []

@@ -20,14 +20,18 @@ import pandas as pd
 
 from attrition.config import Columns, Config
 from attrition.data import cells, schema
-from attrition.data import files as sources
+from attrition.data import files as source_files
 from attrition.errors import Leakage, TooLittleData
-from attrition.modelling import backtest, metrics, models
-from attrition.modelling import data_checks as signs
-from attrition.modelling import explanations as reasons
-from attrition.modelling import persistence as modelfile
-from attrition.modelling import reliability as confidence
-from attrition.modelling import selection as recipe
+from attrition.modelling import (
+    backtest,
+    data_checks,
+    explanations,
+    metrics,
+    models,
+    persistence,
+    reliability,
+    selection,
+)
 from attrition.modelling.backtest import Backtest
 from attrition.modelling.data_checks import Sign
 from attrition.modelling.metrics import Vector
@@ -35,7 +39,7 @@ from attrition.modelling.models import Model
 from attrition.modelling.selection import ANCIENT, OLDER, RECENT, Learned, Table, Tried
 from attrition.monitoring import drift
 from attrition.operations import cli, releases
-from attrition.storage import files as disk
+from attrition.storage import files
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
@@ -91,10 +95,10 @@ def warn_of_little(rows: int, left: int) -> list[str]:
             f"{rows} rows with {left} who left are too few to learn from; the risks are little more "
             f"than the base rate until there are {LEAST_ROWS} rows and {LEAST_LEFT} of each kind"
         ]
-    if confidence.is_few(rows, left):
+    if reliability.is_few(rows, left):
         return [
             f"{rows} rows with {left} who left are few; the risks are rough until there are "
-            f"{confidence.FEW_ROWS} rows and {confidence.FEW_LEFT} of each kind"
+            f"{reliability.FEW_ROWS} rows and {reliability.FEW_LEFT} of each kind"
         ]
     return []
 
@@ -123,17 +127,17 @@ def train_model(config: Config) -> Training:
 
     Raises: TooLittleData when nobody left or nobody stayed; Leakage; AttritionError without data.
     """
-    disk.finish_commit(config.model_folder)
+    files.finish_commit(config.model_folder)
     inputs = {
-        "finaldata": disk.sha256_file(config.final_data),
-        "monitoring": disk.sha256_file(config.monitoring_record),
+        "finaldata": files.sha256_file(config.final_data),
+        "monitoring": files.sha256_file(config.monitoring_record),
         "settings": config.fingerprint("columns", "held_out_share", "accept_leakage"),
     }
-    if (record := disk.read_fresh(config.training_record, inputs)) is not None:
+    if (record := files.read_fresh(config.training_record, inputs)) is not None:
         return _result(record, fresh=True)
     start = time.monotonic()
     columns = config.columns
-    rows = sources.read_rows(config.final_data, columns)
+    rows = source_files.read_rows(config.final_data, columns)
     labelled = rows[rows[columns.outcome].notna()].reset_index(drop=True)
     if len(labelled) == 0:
         raise TooLittleData(
@@ -150,10 +154,10 @@ def train_model(config: Config) -> Training:
             f"{config.final_data}: all {len(outcome)} clients to learn from {what}; training needs "
             "clients who left and clients who stayed"
         )
-    record, files, judged = _learn(config, usable, outcome, age[~held_out])
+    record, contents, judged = _learn(config, usable, outcome, age[~held_out])
     record |= {
         "inputs": inputs,
-        "trained_at": disk.utc_now(),
+        "trained_at": files.utc_now(),
         "elapsed_s": round(time.monotonic() - start, 3),
         "labelled": len(labelled),
         "recent": int((age == RECENT).sum()),
@@ -162,17 +166,17 @@ def train_model(config: Config) -> Training:
         "triggers": _triggers(config),
     }
     ids = schema.row_ids(labelled, columns, with_outcome=True)
-    files[config.known_rows] = disk.arrays_bytes(
+    contents[config.known_rows] = files.arrays_bytes(
         labelled=np.unique(ids),
         inputs=np.unique(schema.row_ids(labelled, columns, with_outcome=False)),
         before_change=np.unique(ids[age != RECENT]),
         **judged,
     )
-    return _result(disk.commit(config.training_record, files, record), fresh=False)
+    return _result(files.commit(config.training_record, contents, record), fresh=False)
 
 
 def _triggers(config: Config) -> list[str]:
-    monitoring = disk.read_record(config.monitoring_record)
+    monitoring = files.read_record(config.monitoring_record)
     return list(monitoring["triggers"]) if monitoring else []
 
 
@@ -188,7 +192,7 @@ def find_age(config: Config, labelled: pd.DataFrame) -> np.ndarray:
 
 def _learn(
     config: Config, usable: pd.DataFrame, outcome: Vector, age: np.ndarray
-) -> tuple[disk.Record, dict[Path, disk.Content], dict[str, np.ndarray]]:
+) -> tuple[files.Record, dict[Path, files.Content], dict[str, np.ndarray]]:
     columns = config.columns
     features, dropped = usable_features(usable, columns)
     if not features:
@@ -199,19 +203,19 @@ def _learn(
         age = np.full(len(usable), RECENT)  # one class since the change: nothing to judge by
     numeric = tuple(name for name in columns.numeric_names if name in features)
     categorical = tuple(name for name in columns.categorical if name in features)
-    groups = recipe.group_rows(usable, columns.client_name, columns.features)
-    found = signs.find(usable, outcome, groups, numeric, categorical)
+    groups = selection.group_rows(usable, columns.client_name, columns.features)
+    found = data_checks.find(usable, outcome, groups, numeric, categorical)
     check_signs(config, found)
     table = Table(usable, outcome, groups, age, numeric, categorical)
-    learned = recipe.learn(table)
+    learned = selection.learn(table)
     past = _look_back(table, learned, columns)
     chosen, model = learned.chosen, learned.model
-    data = modelfile.dumps(model)
+    data = persistence.dumps(model)
     left = int(outcome.sum())
     warnings = warn_of_little(len(usable), left)
     warnings += [f"{name} is left out: {reason}" for name, reason in dropped.items()]
     warnings += [sign.sentence for sign in found]
-    if chosen.name == models.BASE_RATE and left >= confidence.FEW_LEFT:
+    if chosen.name == models.BASE_RATE and left >= reliability.FEW_LEFT:
         warnings.append(NO_SIGNAL)
     if isinstance(past, Backtest) and past.is_harder:
         warnings.append(past.sentence)
@@ -219,7 +223,7 @@ def _learn(
     missing = usable[features].isna() | (usable[features] == "")
     record = {
         "kind": chosen.name,
-        "model_sha256": disk.sha256_bytes(data),
+        "model_sha256": files.sha256_bytes(data),
         "rows": len(usable),
         "left": left,
         "clients": int(usable[columns.client_name].nunique()),
@@ -234,9 +238,9 @@ def _learn(
         "warnings": warnings,
         "signs": [sign.plain() for sign in found],
         "typical": typical,
-        "ranges": confidence.ranges(usable, numeric),
+        "ranges": reliability.ranges(usable, numeric),
         "missing_seen": [name for name in features if missing[name].any()],
-        "versions": modelfile.versions(),
+        "versions": persistence.versions(),
     }
     reference = usable.loc[age == RECENT, [*features, columns.outcome]]
     reference = reference.assign(**{drift.SCORE: learned.usual})
@@ -271,7 +275,7 @@ def _try_out(model: Model, reference: pd.DataFrame, typical: dict[str, Any]) -> 
     return {
         "probe": models.predict(model, reference.iloc[:PROBE_ROWS]).tolist(),
         "reference_rows": len(reference),
-        "importance": reasons.importance(model, some, typical),
+        "importance": explanations.importance(model, some, typical),
     }
 
 
@@ -286,7 +290,7 @@ def _told(candidate: Tried, is_chosen: bool) -> dict[str, Any]:
     }
 
 
-def _result(record: disk.Record, *, fresh: bool) -> Training:
+def _result(record: files.Record, *, fresh: bool) -> Training:
     return Training(
         kind=record["kind"],
         rows=record["rows"],

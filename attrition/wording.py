@@ -6,7 +6,7 @@ number (None, text, infinity, an interval without a value) is said to be unknown
 
 import math
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -179,6 +179,26 @@ def seconds(value: Any) -> str:
     if minutes:
         return f"{minutes} min {rest} s"
     return f"{finite(value):.1f} s" if finite(value) >= 0.05 else "< 0.1 s"
+
+
+def ago(at: str | None, now: datetime) -> str:
+    """Say how long ago something was.
+
+    >>> ago("2026-03-01T12:00:00Z", datetime(2026, 3, 1, 12, 25, tzinfo=UTC))
+    '25 minutes ago'
+    """
+    if at is None:
+        return "never"
+    seconds = seconds_since(at, now)
+    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            n = int(seconds // size)
+            return f"{n} {unit}{'s' if n > 1 else ''} ago"
+    return "just now"
+
+
+def seconds_since(at: str, now: datetime) -> float:
+    return (now - datetime.fromisoformat(at).replace(tzinfo=UTC)).total_seconds()
 
 
 # ---- text

@@ -28,11 +28,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from attrition.modelling import metrics, models
-from attrition.modelling import selection as recipe
+from attrition.modelling import metrics, models, selection
 from attrition.modelling.metrics import Vector
 from attrition.modelling.selection import Table
-from attrition.monitoring import performance as estimates
+from attrition.monitoring import performance
 from benchmarks import quality
 
 CAPACITY = 100
@@ -71,9 +70,9 @@ def judge(table: Table, split: int, model: str) -> Iterator[Judged]:
 def _fit(table: Table, model: str) -> tuple[models.Model, Vector]:
     """Return the model, and the risks out of fold of its own rows."""
     if model == RECIPE:
-        learned = recipe.learn(table)
+        learned = selection.learn(table)
         return learned.model, learned.risk
-    score = recipe.cross_validate(table, model, recipe.ALL_ROWS, recipe.split(table, 0))
+    score = selection.cross_validate(table, model, selection.ALL_ROWS, selection.split(table, 0))
     return quality.alone(model)(table), metrics.expit(score)
 
 
@@ -97,13 +96,13 @@ def hold(judged: Judged, drawn: np.ndarray, *, twice: bool) -> Iterator[dict[str
         "reference_risk": judged.reference_risk,
         "reference_outcome": judged.before.outcome,
     }
-    first = estimates.estimate(risk, capacity=CAPACITY, **reference)
+    first = performance.estimate(risk, capacity=CAPACITY, **reference)
     opinions = {"first": first}
     if twice:
         columns = (judged.before.numeric, judged.before.categorical)
         batch = judged.production.rows.iloc[drawn]
-        weighing = estimates.weigh(judged.before.rows, batch, *columns)
-        second = estimates.second_opinion(risk, weighing, capacity=CAPACITY, **reference).estimate
+        weighing = performance.weigh(judged.before.rows, batch, *columns)
+        second = performance.second_opinion(risk, weighing, capacity=CAPACITY, **reference).estimate
         opinions |= {"second": second} if second else {}
     realised = metrics.roc_auc(outcome, risk).value
     unchanged = abs(first.reference_roc_auc.value - realised)
@@ -112,13 +111,13 @@ def hold(judged: Judged, drawn: np.ndarray, *, twice: bool) -> Iterator[dict[str
         yield {
             "opinion": opinion,
             "has second": "second" in opinions,
-            "alarm": found.verdict == estimates.DEGRADED,
-            "dropped": realised < first.reference_roc_auc.value - estimates.LEAST_AUC_DROP,
+            "alarm": found.verdict == performance.DEGRADED,
+            "dropped": realised < first.reference_roc_auc.value - performance.LEAST_AUC_DROP,
             "unchanged rate": abs(was - outcome.mean()),
             "unchanged auc": unchanged,
         } | {
             f"{one.figure} {name}": told
-            for one in estimates.check(found, outcome, risk)
+            for one in performance.check(found, outcome, risk)
             if one.figure in FIGURES
             for name, told in (
                 ("MAE", abs(one.error)),
@@ -176,7 +175,7 @@ def value(options: argparse.Namespace) -> int:
         for seed in range(portfolios):
             checks += _portfolio(np.random.default_rng([seed, n, int(10 * sigma)]), n, sigma)
         seconds = (time.process_time() - start) / portfolios
-        cover = {one.figure: one.coverage for one in estimates.sum_up(checks)}
+        cover = {one.figure: one.coverage for one in performance.sum_up(checks)}
         at_risk = cover["value_at_risk"]
         lines.append(
             {
@@ -192,7 +191,7 @@ def value(options: argparse.Namespace) -> int:
     return 0
 
 
-def _portfolio(rng: np.random.Generator, n: int, sigma: float) -> tuple[estimates.Check, ...]:
+def _portfolio(rng: np.random.Generator, n: int, sigma: float) -> tuple[performance.Check, ...]:
     """Estimate one portfolio by risks that are wrong by a slope and a shift that the reference shows."""
     slope, shift = rng.normal(1, 0.1), rng.normal(0, 0.2)
 
@@ -206,14 +205,14 @@ def _portfolio(rng: np.random.Generator, n: int, sigma: float) -> tuple[estimate
     worth = rng.lognormal(4, sigma, n) if sigma != ONE_IS_HALF else np.ones(n)
     if sigma == ONE_IS_HALF:
         worth[0] = n - 1.0
-    found = estimates.estimate(
+    found = performance.estimate(
         risk,
         reference_risk=reference_risk,
         reference_outcome=reference_outcome,
         value=worth,
         capacity=CAPACITY,
     )
-    return estimates.check(found, outcome, risk, worth)
+    return performance.check(found, outcome, risk, worth)
 
 
 def main(argv: list[str] | None = None) -> int:

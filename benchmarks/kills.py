@@ -18,8 +18,7 @@ from pathlib import Path
 
 from attrition.config import Config
 from attrition.operations import releases
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.storage import files, history
 from benchmarks.project import ROOT, make_project
 
 
@@ -40,11 +39,11 @@ def outcome(config: Config) -> dict[str, object]:
     release = releases.read_current(config.production_folder)
     ledger = [line.split(",", 1)[1] for line in config.ingested_files.read_text().splitlines()]
     return {
-        "finaldata": disk.sha256_file(config.final_data),
+        "finaldata": files.sha256_file(config.final_data),
         "ledger": ledger,
         "releases": len(releases.list_ids(config.production_folder)),
         "model": release.model_sha256,
-        "contact list": disk.sha256_file(config.contact_list),
+        "contact list": files.sha256_file(config.contact_list),
         "deployments": [row["action"] for row in history.read_deployments(config.history)],
     }
 

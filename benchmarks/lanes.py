@@ -32,9 +32,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attrition.config import Config
-from attrition.data import deduplication as verdicts
-from attrition.data import files as sources
-from attrition.data import ledger
+from attrition.data import deduplication, ledger
+from attrition.data import files as source_files
 from attrition.data.csv_reader import NotPlain
 from attrition.data.ledger import Ledger, Line
 from attrition.data.schema import Refused
@@ -136,9 +135,11 @@ def packed(ending: str, text: bytes, rng: random.Random) -> bytes:
 def known_rows(config: Config, form: Form) -> Ledger:
     """Return a ledger that knows two rows of the form, one of them with the other outcome."""
     known = Ledger(config)
-    table = sources.read_table(sources.File("a.csv", "", io.BytesIO(form.good.encode()), 0))
-    with closing(sources.make_spool()) as spool:
-        judged = verdicts.judge(table, config.columns, known, Line("", "a.csv", ""), spool)
+    table = source_files.read_table(
+        source_files.File("a.csv", "", io.BytesIO(form.good.encode()), 0)
+    )
+    with closing(source_files.make_spool()) as spool:
+        judged = deduplication.judge(table, config.columns, known, Line("", "a.csv", ""), spool)
         digests, _, lines = next(judged.accepted())
         known.add_rows(digests[:2], ("1", "0"), lines[:2])
     return known
@@ -146,13 +147,15 @@ def known_rows(config: Config, form: Form) -> Ledger:
 
 def verdict(name: str, data: bytes, known: Ledger, *, fast: bool) -> Any:
     """Return all that a file comes to in one lane; None where the fast lane does not judge it."""
-    file = sources.File(name, "", io.BytesIO(data), 0)
+    file = source_files.File(name, "", io.BytesIO(data), 0)
     try:
         with (
-            sources.open_table(file, fast=fast) as table,
-            closing(sources.make_spool()) as spool,
+            source_files.open_table(file, fast=fast) as table,
+            closing(source_files.make_spool()) as spool,
         ):
-            judged = verdicts.judge(table, known.config.columns, known, Line("", name, ""), spool)
+            judged = deduplication.judge(
+                table, known.config.columns, known, Line("", name, ""), spool
+            )
             ledger.check_line(judged.line)
             rows = [part for parts in judged.accepted() for part in zip(*parts, strict=True)]
             refusals = list(judged.refusals())

@@ -40,9 +40,9 @@ BUGS = (
     Bug(
         "pointer before data",
         "attrition/operations/releases.py",
-        "    disk.commit(made / MANIFEST,",
+        "    files.commit(made / MANIFEST,",
         '    replace_link(production / CURRENT, f"releases/{release_id}")\n'
-        "    disk.commit(made / MANIFEST,",
+        "    files.commit(made / MANIFEST,",
         ("tests/operations/test_releases.py",),
     ),
     Bug(

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrition import config as configuration
 from attrition.config import Config
-from attrition.storage import files as disk
+from attrition.storage import files
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,6 +22,6 @@ def make_project(folder: Path, **settings: Any) -> Config:
     made = json.loads((ROOT / "config.json").read_text()) | settings
     (folder / "config.json").write_text(json.dumps(made))
     config = configuration.load(folder / "config.json")
-    asked = {"asked_at": disk.utc_now(), "reachable": False, "packages": []}
-    disk.write_bytes(config.dependencies, disk.encode(disk.sealed(asked)))
+    asked = {"asked_at": files.utc_now(), "reachable": False, "packages": []}
+    files.write_bytes(config.dependencies, files.encode(files.sealed(asked)))
     return config

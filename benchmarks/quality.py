@@ -20,10 +20,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
 from attrition import config
-from attrition.data import files as sources
+from attrition.data import files as source_files
 from attrition.data import schema
-from attrition.modelling import metrics, models
-from attrition.modelling import selection as recipe
+from attrition.modelling import metrics, models, selection
 from attrition.modelling.metrics import Vector
 from attrition.modelling.selection import RECENT, Table
 
@@ -39,13 +38,13 @@ def read_table(config_path: Path, data: Path) -> Table:
     """
     settings = config.load(config_path)
     columns = settings.columns
-    checked = schema.check(sources.read_path(data), columns, settings.missing_markers)
+    checked = schema.check(source_files.read_path(data), columns, settings.missing_markers)
     rows = schema.typed(checked.frame(), columns)
     rows = rows[rows[columns.outcome].notna()].reset_index(drop=True)
     return Table(
         rows=rows,
         outcome=rows[columns.outcome].to_numpy(dtype="float64"),
-        groups=recipe.group_rows(rows, columns.client_name, columns.features),
+        groups=selection.group_rows(rows, columns.client_name, columns.features),
         age=np.full(len(rows), RECENT),
         numeric=tuple(columns.numeric_names),
         categorical=tuple(columns.categorical),
@@ -105,7 +104,9 @@ def measure(outcome: Vector, risk: Vector, fold: np.ndarray) -> dict[str, float]
 def alone(name: str) -> Callable[[Table], models.Model]:
     def fit(table: Table) -> models.Model:
         everything = np.arange(len(table.rows))
-        return models.Model((recipe.fit_part(table, name, np.ones(len(everything)), everything),))
+        return models.Model(
+            (selection.fit_part(table, name, np.ones(len(everything)), everything),)
+        )
 
     return fit
 
@@ -123,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     lines, chosen = [], []
 
     def whole(table: Table) -> models.Model:
-        learned = recipe.learn(table)
+        learned = selection.learn(table)
         chosen.append(learned.chosen.title)
         return learned.model
 

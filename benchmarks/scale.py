@@ -25,7 +25,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from attrition.config import Config
-from attrition.storage import files as disk
+from attrition.storage import files
 from benchmarks.project import ROOT, make_project
 
 MAX_SECONDS, MAX_MB = 600, 2048
@@ -129,7 +129,7 @@ def tell(name: str, cost: Cost, peer: Cost | None = None) -> bool:
 
 
 def check_rows(config: Config, rows: int, sources: int) -> None:
-    record = disk.read_record(config.ingestion_record)
+    record = files.read_record(config.ingestion_record)
     assert record is not None
     assert record["rows"] == record["totals"]["accepted"] == rows, record
     assert record["sources"] == sources, record

@@ -17,8 +17,7 @@ from attrition.config import Config
 from attrition.data import schema
 from attrition.modelling import metrics, models
 from attrition.operations import releases
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.storage import files, history
 from benchmarks import simulation
 from benchmarks.project import make_project
 
@@ -36,7 +35,7 @@ def describe(
     config: Config, month: int, shift: str, shift_month: int, seed: int
 ) -> dict[str, object]:
     """Return what the run decided, and how the model in production does on the month's clients."""
-    monitoring = disk.read_record(config.monitoring_record)
+    monitoring = files.read_record(config.monitoring_record)
     assert monitoring is not None
     release = releases.read_current(config.production_folder)
     now = simulation.simulate_month(

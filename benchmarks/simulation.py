@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 
 from attrition.errors import ConfigError
-from attrition.storage import files as disk
+from attrition.storage import files
 
 COLUMNS = (
     "corporation",
@@ -542,7 +542,7 @@ def _test_rows(seed: int) -> pd.DataFrame:
 def _write_csv(rows: pd.DataFrame, path: Path) -> Path:
     """Write rows as UTF-8 with a header, missing values empty."""
     text = rows.to_csv(index=False, float_format="%.2f", lineterminator="\n")
-    disk.write_bytes(path, text.encode())
+    files.write_bytes(path, text.encode())
     return path
 
 
@@ -557,7 +557,7 @@ def _write_database(rows: pd.DataFrame, path: Path) -> Path:
         with connection:
             values = table.itertuples(index=False, name=None)
             connection.executemany(f"INSERT INTO clients VALUES ({marks})", values)
-        disk.write_bytes(path, connection.serialize())
+        files.write_bytes(path, connection.serialize())
     return path
 
 

@@ -24,8 +24,7 @@ from attrition import config as configuration
 from attrition.config import Config
 from attrition.modelling import metrics
 from attrition.operations import releases
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.storage import files, history
 from benchmarks.project import make_project
 
 STREAMS = ("control", "shift")
@@ -82,7 +81,7 @@ def describe(
     config: Config, stream: str, batch: int, rows: pd.DataFrame, truth: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what the run decided, and the log loss of the model in production on the batch."""
-    monitoring = disk.read_record(config.monitoring_record)
+    monitoring = files.read_record(config.monitoring_record)
     assert monitoring is not None
     look = monitoring["input"]
     release = releases.read_current(config.production_folder)

@@ -16,7 +16,7 @@ import fullprocess
 from attrition import config as configuration
 from attrition.config import Config
 from attrition.operations import dependencies
-from attrition.storage import files as disk
+from attrition.storage import files
 
 pytest_plugins = ["tests.postgres"]
 
@@ -42,8 +42,8 @@ def write_config(folder: Path, **settings: Any) -> Config:
 
 def count_as_asked(config: Config) -> None:
     """Let the package index count as asked today: a process of its own asks nobody either."""
-    asked = {"asked_at": disk.utc_now(), "reachable": False, "packages": []}
-    disk.write_bytes(config.dependencies, disk.encode(disk.sealed(asked)))
+    asked = {"asked_at": files.utc_now(), "reachable": False, "packages": []}
+    files.write_bytes(config.dependencies, files.encode(files.sealed(asked)))
 
 
 def make_rows(

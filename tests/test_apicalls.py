@@ -9,13 +9,13 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from test_app import TOKEN, damage, served
 
 import apicalls
 from attrition import config as configuration
 from attrition.config import Api
 from attrition.errors import AttritionError
 from tests.conftest import ROOT
+from tests.test_app import TOKEN, damage, served
 
 NOBODY = "http://127.0.0.1:9"
 

@@ -27,11 +27,8 @@ from attrition import config as configuration
 from attrition.config import Api, Config
 from attrition.errors import AttritionError, ConfigError
 from attrition.operations import releases
-from attrition.storage import files as disk
-from attrition.storage import history
-from attrition.web import auth as access
-from attrition.web import request_body as bodies
-from attrition.web import responses as answers
+from attrition.storage import files, history
+from attrition.web import auth, request_body, responses
 from tests.conftest import ROOT, make_rows, run_whole, write_config
 
 GOOD = {"lastmonth_activity": 12, "lastyear_activity": 150, "number_of_employees": 40}
@@ -105,11 +102,11 @@ def basic(password: str) -> dict[str, str]:
 def deploy_again(config: Config) -> str:
     """Make another release of the same model, and put it into production."""
     old = releases.read_current(config.production_folder)
-    files = {name: (old.folder / name).read_bytes() for name in old.manifest["outputs"]}
+    contents = {name: (old.folder / name).read_bytes() for name in old.manifest["outputs"]}
     left_out = ("outputs", "seal")
     manifest = {key: value for key, value in old.manifest.items() if key not in left_out}
     manifest["deployed_at"] = "2031-01-01T00:00:00Z"
-    release_id = releases.create(config.production_folder, files, manifest)
+    release_id = releases.create(config.production_folder, contents, manifest)
     releases.activate(config.production_folder, release_id)
     return release_id
 
@@ -219,7 +216,7 @@ def test_file_with_a_bad_row_is_refused_with_its_line(client, project):
 
 
 def test_too_large_a_file_is_413(client, monkeypatch):
-    monkeypatch.setattr(bodies, "MAX_FILE_RECORDS", 299)
+    monkeypatch.setattr(request_body, "MAX_FILE_RECORDS", 299)
     assert client.post("/prediction", json={"datafile": "testdata.csv"}).status_code == 413
 
 
@@ -449,7 +446,7 @@ def test_bug_is_500_with_an_id_that_the_log_has_too(client, monkeypatch, caplog)
     def fail(*_):
         raise RuntimeError("SELECT secret FROM /var/lib")
 
-    monkeypatch.setattr(answers, "scoring", fail)
+    monkeypatch.setattr(responses, "scoring", fail)
     answer = client.get("/scoring")
     assert answer.status_code == 500
     assert answer.json["code"] == "internal_error"
@@ -549,12 +546,12 @@ def test_client_comes_with_reasons_on_the_list_or_not(client):
 
 def doubt(config, **said):
     """Let the assessment say of clients, by name, why their risk is to be read with care."""
-    files = {}
+    contents = {}
     for path in (config.risk_scores, config.contact_list):
         table = pd.read_csv(path, dtype={"client": str}, keep_default_na=False)
         table["low_confidence"] = table["client"].map(said).fillna("")
-        files[path] = table.to_csv(index=False).encode()
-    disk.commit(config.assessment_record, files, disk.read_record(config.assessment_record))
+        contents[path] = table.to_csv(index=False).encode()
+    files.commit(config.assessment_record, contents, files.read_record(config.assessment_record))
 
 
 def test_client_that_the_model_hardly_knows_is_told_apart(client, project):
@@ -575,10 +572,12 @@ def test_what_holds_for_all_clients_is_said_once(client, project):
 
 
 def test_lists_of_before_confidence_was_told_are_still_served(client, project):
-    record, files = disk.read_record(project.assessment_record), {}
+    record, contents = files.read_record(project.assessment_record), {}
     for path in (project.risk_scores, project.contact_list):
-        files[path] = pd.read_csv(path).drop(columns="low_confidence").to_csv(index=False).encode()
-    disk.commit(project.assessment_record, files, record)
+        contents[path] = (
+            pd.read_csv(path).drop(columns="low_confidence").to_csv(index=False).encode()
+        )
+    files.commit(project.assessment_record, contents, record)
     assert client.get("/clients?limit=1").json["clients"][0]["low_confidence"] == []
     assert client.get("/").status_code == client.get("/contactlist.csv").status_code == 200
 
@@ -601,7 +600,9 @@ def test_contact_list_is_an_attachment_that_no_spreadsheet_runs(odd_client, odd_
 @pytest.mark.parametrize("cell", ["=1", "+1", "-1", "@a", "\tx", "\rx", " =1", "＝1", "\ufeff=1"])
 def test_cell_that_a_spreadsheet_would_run_is_defused(cell):
     (_, row) = csv.reader(
-        io.StringIO(answers.defuse([{"client": cell, "n": "-1"}], ["client"]).decode(), newline="")
+        io.StringIO(
+            responses.defuse([{"client": cell, "n": "-1"}], ["client"]).decode(), newline=""
+        )
     )
     assert row == [f"'{cell}", "-1"]
 
@@ -623,9 +624,9 @@ def test_model_card_is_that_of_the_release_in_production(client, project):
 def test_release_from_before_model_cards_has_none(client, project):
     old = releases.read_current(project.production_folder)
     names = [name for name in old.manifest["outputs"] if name != releases.CARD]
-    files = {name: (old.folder / name).read_bytes() for name in names}
+    contents = {name: (old.folder / name).read_bytes() for name in names}
     manifest = {"deployed_at": "2031-01-01T00:00:00Z"}
-    release_id = releases.create(project.production_folder, files, manifest)
+    release_id = releases.create(project.production_folder, contents, manifest)
     releases.activate(project.production_folder, release_id)
     answer = client.get("/modelcard.md")
     assert (answer.status_code, answer.json["code"]) == (404, "no_model_card")
@@ -671,13 +672,13 @@ def test_damaged_first_release_is_503_and_says_how_to_go_back(client, project):
 
 def test_replaced_lists_are_read_again(client, project):
     first = client.get("/clients?limit=1").json["clients"][0]
-    record = disk.read_record(project.assessment_record)
+    record = files.read_record(project.assessment_record)
     table = pd.read_csv(project.risk_scores).assign(manager="New")
-    files = {
+    contents = {
         project.risk_scores: table.to_csv(index=False).encode(),
         project.contact_list: project.contact_list.read_bytes(),
     }
-    disk.commit(project.assessment_record, files, record)
+    files.commit(project.assessment_record, contents, record)
     again = client.get("/clients?limit=1").json["clients"][0]
     assert (first["manager"], again["manager"]) == (None, "New")
 
@@ -827,8 +828,8 @@ def test_token_comes_from_the_environment_only(project, monkeypatch):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])
 def test_others_are_not_served_without_a_token(host):
     with pytest.raises(ConfigError, match=r"api\.token"):
-        access.check_exposure(host, None)
-    access.check_exposure(host, "secret")
+        auth.check_exposure(host, None)
+    auth.check_exposure(host, "secret")
 
 
 # ---- the dashboard
@@ -878,13 +879,13 @@ def test_dashboard_and_health_say_what_is_damaged(client, project, file):
 
 
 def test_verdict_on_another_release_is_not_told_of_this_one(client, project):
-    monitoring = disk.read_record(project.monitoring_record)
+    monitoring = files.read_record(project.monitoring_record)
     current = releases.current_id(project.production_folder)
     told = {}
     for release in (current, "20200101T000000Z-00000000"):
         truth = {**monitoring["truth"], "verdict": "degraded", "sentence": "worse"}
-        record = disk.sealed({**monitoring, "release": release, "truth": truth})
-        disk.write_bytes(project.monitoring_record, disk.encode(record))
+        record = files.sealed({**monitoring, "release": release, "truth": truth})
+        files.write_bytes(project.monitoring_record, files.encode(record))
         told[release == current] = client.get("/health").json["status"], client.get("/").text
     assert told[True][0] == "degraded"
     assert "The model is no longer right" in told[True][1]

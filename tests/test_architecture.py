@@ -26,7 +26,7 @@ ARROWS = {
     "contacts": {"data", "storage"},
     "monitoring": {"modelling", "data", "storage"},
     "operations": {"monitoring", "modelling", "data", "storage"},
-    "reporting": {"web", "operations", "monitoring", "modelling", "data", "storage"},
+    "reporting": {"operations", "monitoring", "modelling", "data", "storage"},
     "web": {"reporting", "contacts", "operations", "monitoring", "modelling", "data", "storage"},
 }
 MAX_FILES = 11

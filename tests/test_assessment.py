@@ -7,13 +7,13 @@ import pytest
 import assessment
 import ingestion
 from attrition.config import Columns, Numeric
-from attrition.data import files as sources
+from attrition.data import files as source_files
 from attrition.data import schema
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import models
-from attrition.monitoring import performance as estimates
+from attrition.monitoring import performance
 from attrition.operations import releases
-from attrition.storage import files as disk
+from attrition.storage import files
 from tests.conftest import make_rows, run_whole, write_config
 
 
@@ -22,7 +22,7 @@ def read(path):
 
 
 def current_clients(config):
-    rows = sources.read_rows(config.final_data, config.columns)
+    rows = source_files.read_rows(config.final_data, config.columns)
     return schema.current_clients(rows, config.columns)
 
 
@@ -95,7 +95,7 @@ def test_why_to_read_a_risk_with_care_is_on_the_list_too(project):
 def test_without_value_and_manager_their_columns_are_empty(project):
     listed = read(project.contact_list)
     assert (listed[["value", "value_at_risk", "manager"]] == "").all(axis=None)
-    record = disk.read_record(project.assessment_record)
+    record = files.read_record(project.assessment_record)
     assert record["value_at_risk"] is None
     assert record["list"]["value_at_risk"] is None
 
@@ -157,7 +157,7 @@ def test_names_that_look_like_numbers_or_nothing_stay_names(project):
 
 
 def test_the_record_sums_up_the_portfolio(project):
-    record, ranked = disk.read_record(project.assessment_record), read(project.risk_scores)
+    record, ranked = files.read_record(project.assessment_record), read(project.risk_scores)
     assert record["expected_to_leave"]["value"] == pytest.approx(ranked["risk"].sum(), rel=0.02)
     assert sum(record["risk_histogram"]["counts"]) == record["clients"] == 200
     assert record["list"]["mean_risk"] == pytest.approx(ranked["risk"].head(20).mean())
@@ -205,7 +205,7 @@ def test_value_at_risk_is_risk_times_value():
 
 def test_the_portfolio_counts_a_missing_value_as_nothing():
     ranked = assessment.assess(valued(), np.array([0.9, 0.8, 0.1]), [""] * 3, [[]] * 3, VALUED)
-    estimated = estimates.estimate(ranked["risk"].to_numpy(), value=ranked["value"].to_numpy())
+    estimated = performance.estimate(ranked["risk"].to_numpy(), value=ranked["value"].to_numpy())
     found = assessment.sum_up(ranked, ranked.head(1), estimated, VALUED)
     assert found["value"] == 1010
     assert found["value_at_risk"]["value"] == pytest.approx(109)

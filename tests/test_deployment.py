@@ -9,8 +9,7 @@ import training
 from attrition import config as configuration
 from attrition.errors import Damaged, NoModel
 from attrition.operations import releases
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.storage import files, history
 from tests.conftest import make_rows, write_config
 
 
@@ -43,7 +42,7 @@ def deploy_again(config, stamp, monkeypatch):
     """Deploy the candidate once more as though it were the first, at another time."""
     config.decision_record.unlink(missing_ok=True)
     with monkeypatch.context() as patch:
-        patch.setattr(disk, "utc_now", lambda: stamp)
+        patch.setattr(files, "utc_now", lambda: stamp)
         patch.setattr(deployment, "_find_decision", lambda config, **inputs: None)
         return deployment.deploy_model(config).release
 
@@ -87,9 +86,9 @@ def test_the_card_of_a_release_is_of_its_model_and_verified_with_it(deployed):
 
 
 def test_a_candidate_trained_before_the_card_asked_for_more_is_deployed(scored):
-    record = disk.read_record(scored.training_record)
+    record = files.read_record(scored.training_record)
     older = {key: value for key, value in record.items() if key not in releases.UNTOLD}
-    disk.write_bytes(scored.training_record, disk.encode(disk.sealed(older)))
+    files.write_bytes(scored.training_record, files.encode(files.sealed(older)))
     assert deployment.deploy_model(scored).promoted
 
 
@@ -120,7 +119,7 @@ def test_a_run_that_died_between_pointer_and_record_decided_already(deployed):
     deployed.decision_record.unlink()
     found = deployment.deploy_model(deployed)
     assert (found.fresh, found.rule, found.release) == (True, "first_model", release)
-    assert disk.read_record(deployed.decision_record)["release"] == release
+    assert files.read_record(deployed.decision_record)["release"] == release
     assert releases.list_ids(deployed.production_folder) == [release]
 
 
@@ -148,26 +147,26 @@ def test_a_run_that_died_before_the_pointer_moved_is_completed(scored, monkeypat
 def test_a_damaged_decision_record_is_made_up_from_the_release(deployed):
     deployed.decision_record.write_bytes(b"{}")
     assert deployment.deploy_model(deployed).rule == "first_model"
-    assert disk.read_record(deployed.decision_record)["promoted"]
+    assert files.read_record(deployed.decision_record)["promoted"]
 
 
 def test_a_verdict_of_monitoring_counts_as_answered_only_when_it_was(deployed):
     assert deployment.answered(deployed) is None
-    disk.commit(deployed.monitoring_record, {}, {"triggers": []})
+    files.commit(deployed.monitoring_record, {}, {"triggers": []})
     assert deployment.answered(deployed) is None
     deployment.deploy_model(deployed)
     assert deployment.answered(deployed).fresh
 
 
 def test_where_nothing_could_be_trained_the_question_is_answered_too(deployed):
-    disk.commit(deployed.monitoring_record, {}, {"triggers": ["degraded"]})
+    files.commit(deployed.monitoring_record, {}, {"triggers": ["degraded"]})
     found = deployment.refuse(deployed, deployment.TOO_LITTLE_DATA, "all stayed")
     assert (found.promoted, found.reason) == (False, "kept the champion: all stayed")
     assert deployment.answered(deployed).rule == "too_little_data"
 
 
 def test_refusal_for_leakage_is_answered_until_other_columns_are_accepted(deployed):
-    disk.commit(deployed.monitoring_record, {}, {"triggers": ["degraded"]})
+    files.commit(deployed.monitoring_record, {}, {"triggers": ["degraded"]})
     deployment.refuse(deployed, deployment.LEAKAGE, "ended_at knows the outcome")
     assert deployment.answered(deployed).rule == "leakage"
     accepting = replace(deployed, accept_leakage=("lastmonth_activity",))
@@ -198,7 +197,7 @@ def test_the_gate_is_asked_with_what_scoring_wrote(deployed, degraded):
     make_rows(500, signal=3).to_csv(deployed.final_data, index=False)
     training.train_model(deployed)
     scoring.score_model(deployed)
-    score = disk.read_record(deployed.score_record)
+    score = files.read_record(deployed.score_record)
     decision = deployment.judge(score, ["degraded"] * degraded, looks=1)
     assert (
         decision.rule
@@ -219,7 +218,7 @@ def test_candidates_are_counted_since_the_champion_was_deployed(actions, looks):
 
 
 def test_a_champion_that_was_not_compared_with_stays(deployed):
-    score = disk.read_record(deployed.score_record) | {"champion": {"sha256": "other"}}
+    score = files.read_record(deployed.score_record) | {"champion": {"sha256": "other"}}
     assert deployment.judge(score, [], looks=1).rule == "too_few_rows"
 
 
@@ -313,7 +312,7 @@ def test_the_command_line_refuses_an_unknown_release_with_1(deployed):
 def test_rolling_back_twice_in_one_second_is_recorded_twice(deployed, monkeypatch):
     first = releases.current_id(deployed.production_folder)
     second = deploy_again(deployed, "2999-01-01T00:00:00Z", monkeypatch)
-    monkeypatch.setattr(disk, "utc_now", lambda: "2999-01-01T00:00:01Z")
+    monkeypatch.setattr(files, "utc_now", lambda: "2999-01-01T00:00:01Z")
     for release_id in (first, second, first):
         deployment.roll_back(deployed, release_id)
     assert actions(deployed)[-3:] == ["rolled back"] * 3

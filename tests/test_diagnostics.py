@@ -10,12 +10,11 @@ import diagnostics
 import ingestion
 from attrition import config as configuration
 from attrition.config import Columns, Numeric
-from attrition.data import files as sources
+from attrition.data import files as source_files
 from attrition.errors import Damaged, NoModel
 from attrition.operations import releases
 from attrition.operations.dependencies import ask_all
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.storage import files, history
 from tests.conftest import make_rows, run_whole, write_config
 
 
@@ -26,15 +25,15 @@ def arrive(config, rows, name):
 
 
 def record(config):
-    return disk.read_record(config.diagnostics_record)
+    return files.read_record(config.diagnostics_record)
 
 
 def verdicts(config):
-    return disk.read_record(config.monitoring_record)
+    return files.read_record(config.monitoring_record)
 
 
 def settled(config):
-    arrays = disk.read_arrays(config.settled_rows)
+    arrays = files.read_arrays(config.settled_rows)
     return {name: len(arrays[name]) for name in diagnostics.SETTLED}
 
 
@@ -86,7 +85,7 @@ def test_levels_are_counted_the_commonest_first_ties_by_name():
 )
 def test_a_table_without_values_is_described_without_nan(rows):
     found = diagnostics.summarise(rows, COLUMNS)
-    assert disk.encode(found)
+    assert files.encode(found)
     assert found["a"]["count"] == len(rows)
 
 
@@ -104,7 +103,7 @@ def test_those_who_stayed_are_held_against_those_who_stayed(tmp_path):
     assert run_whole(config) == 0
     assert record(config)["drift"]["verdict"] == "stable"
     champion = releases.read_current(config.production_folder)
-    rows = sources.read_rows(config.final_data, config.columns)
+    rows = source_files.read_rows(config.final_data, config.columns)
     stayed, reference = rows[rows["exited"] == 0], releases.read_reference(champion)
     look = diagnostics.compare_input(champion, releases.load_model(champion), stayed, reference)
     assert look.verdict == "moved"
@@ -426,7 +425,7 @@ def test_the_input_of_a_model_with_levels_and_missing_values_is_compared(tmp_pat
     )
     assert run_whole(config) == 0
     champion = releases.read_current(config.production_folder)
-    final = sources.read_rows(config.final_data, config.columns)
+    final = source_files.read_rows(config.final_data, config.columns)
     reference = releases.read_reference(champion)
     look = diagnostics.compare_input(champion, releases.load_model(champion), final, reference)
     assert look.verdict == "stable"

@@ -17,8 +17,7 @@ import fullprocess
 import reporting
 from attrition import config as configuration
 from attrition.operations import releases
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.storage import files, history
 from tests.conftest import ROOT, count_as_asked, make_rows, run_whole, write_config
 
 SCRIPT = [sys.executable, str(ROOT / "fullprocess.py")]
@@ -78,7 +77,7 @@ def test_new_rows_in_order_keep_the_champion(project):
     make_rows(300, seed=9, prefix="new").to_csv(project.input_folder / "new.csv", index=False)
     assert run_whole(project) == 0
     assert releases.current_id(project.production_folder) == before
-    monitoring = disk.read_record(project.monitoring_record)
+    monitoring = files.read_record(project.monitoring_record)
     assert monitoring is not None
     assert monitoring["truth"]["verdict"] == "fine"
 
@@ -90,7 +89,7 @@ def test_outcomes_that_contradict_the_model_end_in_a_new_one(project):
     assert run_whole(project) == 0
     after = releases.read_current(project.production_folder)
     assert after.id != before
-    decision = disk.read_record(project.decision_record)
+    decision = files.read_record(project.decision_record)
     assert decision is not None
     assert decision["rule"] == "champion_degraded"
     assert run_whole(project) == 0
@@ -129,7 +128,7 @@ def test_rolling_back_is_not_undone_by_the_next_run(project):
     assert deployment.main(["--config", str(project.file), "--rollback"]) == 0
     assert run_whole(project) == 0
     assert releases.current_id(project.production_folder) == first
-    assessed = disk.read_record(project.assessment_record)
+    assessed = files.read_record(project.assessment_record)
     assert assessed is not None
     assert assessed["release"] == first != second
 
@@ -144,7 +143,7 @@ def test_dry_run_tells_and_writes_nothing(small_project, capsys):
 
 
 def test_second_run_beside_a_running_one_ends_at_once(small_project):
-    disk.make_folder(small_project.production_folder)
+    files.make_folder(small_project.production_folder)
     with small_project.lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         second = run(small_project)
@@ -191,7 +190,7 @@ def test_one_class_later_keeps_the_champion_and_exits_0(project, tmp_path):
 def test_all_missing_and_constant_columns_do_not_break_a_run(empty_project):
     write(empty_project, make_rows().assign(lastyear_activity="", number_of_employees=7))
     assert run_whole(empty_project) == 0
-    training = disk.read_record(empty_project.training_record)
+    training = files.read_record(empty_project.training_record)
     assert training is not None
     assert set(training["dropped"]) == {"lastyear_activity", "number_of_employees"}
 

@@ -16,10 +16,8 @@ import deployment
 import fullprocess
 import reporting
 import training
-from attrition.operations import releases
-from attrition.operations import runs as watch
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.operations import releases, runs
+from attrition.storage import files, history
 from tests.conftest import ROOT, count_as_asked, make_rows, run_whole
 from tests.test_fullprocess import SCRIPT, digest, run
 
@@ -56,7 +54,7 @@ def wait_for(path, process):
 # ---- what ends a run
 
 
-@pytest.mark.parametrize("number", watch.ENDING)
+@pytest.mark.parametrize("number", runs.ENDING)
 def test_a_signal_ends_a_run_at_once_and_the_next_one_finishes(small_project, tmp_path, number):
     ready = tmp_path / "ready"
     process = run_with(small_project, WAIT_IN_TRAINING.format(ready=str(ready)), "--quiet")
@@ -96,8 +94,8 @@ def test_a_run_that_takes_too_long_is_ended_and_recorded(small_project, monkeypa
 
 HOLD_THE_GIL = """
 import assessment, diagnostics, ingestion, itertools, reporting, training
-from attrition import watch
-watch.GRACE_S = 1
+from attrition.operations import runs
+runs.GRACE_S = 1
 ingestion.ingest_new_data = lambda config, **_: 0 in itertools.count(1)
 """
 
@@ -151,21 +149,21 @@ def test_closed_standard_streams_cost_no_file_its_content(small_project):
 
 def test_a_skipped_tick_is_counted_and_says_who_is_at_work(project):
     before = outcomes(project)
-    with disk.run_lock(project.lock) as lock:
-        watch.leave_mark(lock, "the other", disk.utc_now(), 3600.0)
+    with files.run_lock(project.lock) as lock:
+        runs.leave_mark(lock, "the other", files.utc_now(), 3600.0)
         done = run(project, "--quiet")
-        watch.clear_mark(lock)
+        runs.clear_mark(lock)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert outcomes(project) == [*before, "skipped"]
     assert f"process {os.getpid()}, since 20" in history.read_runs(project.history)[-1]["reason"]
 
 
 def test_a_holder_that_outlived_its_limit_is_a_complaint_and_keeps_the_lock(project):
-    with disk.run_lock(project.lock) as lock:
-        watch.leave_mark(lock, "the other", disk.utc_now(), -2.0 * watch.GRACE_S)
+    with files.run_lock(project.lock) as lock:
+        runs.leave_mark(lock, "the other", files.utc_now(), -2.0 * runs.GRACE_S)
         done = run(project, "--quiet")
-        assert watch.read_mark(project.lock)["run"] == "the other"
-        watch.clear_mark(lock)
+        assert runs.read_mark(project.lock)["run"] == "the other"
+        runs.clear_mark(lock)
     assert done.returncode == 1
     assert "look at it, and end it if it hangs" in done.stderr
 
@@ -210,7 +208,7 @@ def test_a_child_that_lingers_does_not_hold_the_lock(small_project, monkeypatch)
 
 
 def test_two_runs_in_the_same_second_are_two_runs(project, monkeypatch):
-    monkeypatch.setattr(disk, "utc_now", lambda: "2026-11-24T12:00:00Z")
+    monkeypatch.setattr(files, "utc_now", lambda: "2026-11-24T12:00:00Z")
     before = len(outcomes(project))
     for i in range(2):
         rows = make_rows(20, seed=i, prefix=f"x{i}")
@@ -228,7 +226,7 @@ def test_a_tick_with_nothing_new_renews_the_last_good_run_and_no_content(project
     before = digest(project.file.parent)
     assert run_whole(project) == 0
     assert digest(project.file.parent) == before
-    assert watch.last_good_at(project) > "2026"
+    assert runs.last_good_at(project) > "2026"
 
 
 def health_of(config):
@@ -247,7 +245,7 @@ def test_health_complains_when_no_good_run_was_seen_for_long(project):
 
 
 def test_health_counts_what_went_wrong_of_late(project):
-    now = datetime.now(UTC).strftime(disk.TIME)
+    now = datetime.now(UTC).strftime(files.TIME)
     for i, outcome in enumerate(["skipped", "skipped", "failed", "died", "done"]):
         row = {"run": f"z{i}", "started_at": now, "ended_at": now, "outcome": outcome}
         history.save(project.history, "runs", [row])
@@ -262,7 +260,7 @@ def test_health_counts_what_went_wrong_of_late(project):
 
 def test_a_source_that_is_gone_is_an_alarm_at_every_tick_until_it_is_mended(project, capsys):
     run_whole(project)
-    good_at = watch.last_good_at(project)
+    good_at = runs.last_good_at(project)
     settings = project.file.read_text()
     table = '"databases": [{"name": "crm", "url": "sqlite:///gone.sqlite", "table": "clients"}]'
     project.file.write_text(f"{settings[:-1]}, {table}}}")
@@ -270,7 +268,7 @@ def test_a_source_that_is_gone_is_an_alarm_at_every_tick_until_it_is_mended(proj
         assert run_whole(project) == 1
         assert "crm" in capsys.readouterr().err
     assert outcomes(project)[-2:] == ["held", "held"]
-    assert watch.last_good_at(project) == good_at
+    assert runs.last_good_at(project) == good_at
     found = health_of(project)
     assert (found["status"], found["complaints"]) == ("degraded", ["held"])
     assert str(project.file.parent) not in str(found)
@@ -342,7 +340,7 @@ def test_a_clock_that_went_back_changes_no_order(project, monkeypatch, jump):
     rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
     rows.to_csv(project.input_folder / "new.csv", index=False)
     with monkeypatch.context() as patch:
-        patch.setattr(disk, "utc_now", lambda: jump)
+        patch.setattr(files, "utc_now", lambda: jump)
         assert run_whole(project) == 0
         after = releases.current_id(project.production_folder)
         assert releases.list_ids(project.production_folder) == [before, after]
@@ -366,19 +364,19 @@ def test_a_clock_ten_years_ahead_and_back_is_a_complaint_until_the_next_good_run
 def test_limits_go_by_the_monotonic_clock(project, monkeypatch):
     mark = {"monotonic": time.monotonic(), "limit_s": 60.0}
     monkeypatch.setattr(time, "time", lambda: 0.0)
-    assert not watch.is_overdue(mark)
+    assert not runs.is_overdue(mark)
 
 
 def test_dry_run_beside_a_running_one_leaves_no_trace(project, capsys):
     before = digest(project.file.parent)
-    with disk.run_lock(project.lock):
+    with files.run_lock(project.lock):
         assert fullprocess.main(["--config", str(project.file), "--dry-run"]) == 0
     assert "another run is at work" in capsys.readouterr().out
     assert digest(project.file.parent) == before
 
 
 def test_an_old_lastrun_record_of_other_keys_is_looked_at_as_none(project):
-    disk.write_bytes(project.last_run, disk.encode(disk.sealed({"what": "else"})))
+    files.write_bytes(project.last_run, files.encode(files.sealed({"what": "else"})))
     assert not fullprocess.nothing_new(project)
     shutil.rmtree(project.reports_folder)
     assert run_whole(project) == 0

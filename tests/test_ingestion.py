@@ -12,11 +12,11 @@ import pytest
 
 from attrition import config as configuration
 from attrition.config import Columns
-from attrition.data import files as sources
+from attrition.data import files as source_files
 from attrition.data import ledger as ledger_room
 from attrition.data.ledger import Line
 from attrition.errors import AttritionError, Damaged, SourceError
-from attrition.storage import files as disk
+from attrition.storage import files
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import GOOD, HEADER, ROWS, TELCO, lines
 from tests.conftest import PLAIN_KEYS, ROOT, TABLES, make_rows, write_config
@@ -48,7 +48,7 @@ def rejected(config):
 
 
 def final_rows(config):
-    return list(sources.read_cells(config.final_data))
+    return list(source_files.read_cells(config.final_data))
 
 
 def counts(line):
@@ -152,7 +152,7 @@ def test_formats_are_as_promised(empty_project):
     assert empty_project.final_data.read_text() == GOOD
     [line] = ledger(empty_project)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line["ingested_at"])
-    assert line["sha256"] == disk.sha256_bytes(GOOD.encode())
+    assert line["sha256"] == files.sha256_bytes(GOOD.encode())
 
 
 def test_record_counts_all_that_was_ever_judged(empty_project):
@@ -160,7 +160,7 @@ def test_record_counts_all_that_was_ever_judged(empty_project):
     ingest_new_data(empty_project)
     put(empty_project, "b.csv", GOOD)
     ingest_new_data(empty_project)
-    record = disk.read_record(empty_project.ingestion_record)
+    record = files.read_record(empty_project.ingestion_record)
     assert record["totals"] == {"records": 10, "accepted": 4, "rejected": 1, "duplicates": 5}
     assert (record["rows"], record["sources"]) == (4, 2)
 
@@ -428,8 +428,8 @@ def test_inner_folder_that_cannot_be_listed_stops_nothing(empty_project, monkeyp
             raise SourceError("private: cannot be listed")
         return real(folder)
 
-    real = sources.list_names
-    monkeypatch.setattr(sources, "list_names", refuse_inner)
+    real = source_files.list_names
+    monkeypatch.setattr(source_files, "list_names", refuse_inner)
     (empty_project.input_folder / "private").mkdir()
     put(empty_project, "a.csv", GOOD)
     assert ingest_new_data(empty_project).rows == 4
@@ -442,8 +442,8 @@ def test_file_that_needs_too_much_memory_is_held_and_the_others_go_on(empty_proj
             raise MemoryError
         return real(text)
 
-    real = sources.read_csv
-    monkeypatch.setattr(sources, "read_csv", fail)
+    real = source_files.read_csv
+    monkeypatch.setattr(source_files, "read_csv", fail)
     put(empty_project, "a.csv", "x" * 99)
     put(empty_project, "b.csv", GOOD)
     result = ingest_new_data(empty_project)
@@ -459,8 +459,8 @@ def test_file_that_a_library_stumbles_over_is_held_and_the_others_go_on(empty_pr
             raise KeyError("the row of a client")
         return real(text)
 
-    real = sources.read_csv
-    monkeypatch.setattr(sources, "read_csv", stumble)
+    real = source_files.read_csv
+    monkeypatch.setattr(source_files, "read_csv", stumble)
     put(empty_project, "a.csv", "x" * 99)
     put(empty_project, "b.csv", GOOD)
     [held] = ingest_new_data(empty_project).held
@@ -609,7 +609,7 @@ def test_check_knows_what_was_ingested(empty_project, capsys):
 
 def test_check_while_another_run_is_at_work(empty_project, capsys):
     path = put(empty_project, "a.csv", GOOD)
-    with disk.run_lock(empty_project.lock):
+    with files.run_lock(empty_project.lock):
         assert check(empty_project, path, capsys)[0] == 0
 
 
@@ -744,6 +744,6 @@ def test_line_reads_back_as_it_was_written(empty_project):
 def test_columns_of_the_final_rows_are_those_of_the_config(empty_project):
     put(empty_project, "a.csv", GOOD)
     ingest_new_data(empty_project)
-    found = sources.read_rows(empty_project.final_data, Columns())
+    found = source_files.read_rows(empty_project.final_data, Columns())
     assert isinstance(found, pd.DataFrame)
     assert tuple(found.columns) == Columns().table

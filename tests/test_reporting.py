@@ -16,9 +16,8 @@ import reporting
 from attrition import config as configuration
 from attrition.errors import Damaged
 from attrition.operations import releases
-from attrition.reporting import pdf as pages
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.reporting import pdf
+from attrition.storage import files, history
 
 ROOT = Path(__file__).resolve().parent.parent
 MANAGERS = ("Amara Diallo", "Bruno Keller", "Henrik Sørensen")
@@ -312,7 +311,7 @@ def write_project(folder, records=None, contacts=(), past=None, **settings):
     folder.joinpath("config.json").write_text(json.dumps(keys | settings))
     config = configuration.load(folder / "config.json")
     records = records or {}
-    files = {
+    contents = {
         "decision": config.decision_record,
         "monitoring": config.monitoring_record,
         "assessment": config.assessment_record,
@@ -321,22 +320,22 @@ def write_project(folder, records=None, contacts=(), past=None, **settings):
     if "training" in records:
         made = {
             releases.MODEL: b"model",
-            releases.TRAINING: disk.encode(disk.sealed(records["training"])),
-            releases.SCORE: disk.encode(disk.sealed(records["score"])),
+            releases.TRAINING: files.encode(files.sealed(records["training"])),
+            releases.SCORE: files.encode(files.sealed(records["score"])),
         }
         manifest = {"deployed_at": "2026-11-23T18:32:00Z"}
         release = releases.create(config.production_folder, made, manifest)
         releases.activate(config.production_folder, release)
         if "monitoring" in records:
             records["monitoring"] = {"release": release} | records["monitoring"]
-    for name in files.keys() & records.keys():
-        disk.write_bytes(files[name], disk.encode(disk.sealed(records[name])))
+    for name in contents.keys() & records.keys():
+        files.write_bytes(contents[name], files.encode(files.sealed(records[name])))
     if contacts:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(contacts[0]))
         writer.writeheader()
         writer.writerows(contacts)
-        disk.write_bytes(config.contact_list, text.getvalue().encode())
+        files.write_bytes(config.contact_list, text.getvalue().encode())
     for name, rows in (past or {}).items():
         history.save(config.history, name, rows)
     return config
@@ -510,19 +509,19 @@ def test_nothing_is_set_outside_the_margins(tmp_path):
 
     def keep(text, matrix, text_matrix, font, size):
         x, y = matrix[4] + text_matrix[4], matrix[5] + text_matrix[5]
-        spans.append((x, x + stringWidth(text.strip(), pages.FONT, size), y))
+        spans.append((x, x + stringWidth(text.strip(), pdf.FONT, size), y))
 
     for page in pypdf.PdfReader(config.report).pages:
         page.extract_text(visitor_text=keep)
-    assert all(left >= 0 and right <= pages.A4[0] and y >= 0 for left, right, y in spans)
+    assert all(left >= 0 and right <= pdf.A4[0] and y >= 0 for left, right, y in spans)
 
 
 @pytest.mark.parametrize("names", [(), HOSTILE, ["W" * 120] * 12])
 def test_contact_table_fits_into_its_room(names):
-    pages.register_fonts()
+    pdf.register_fonts()
     facts = reporting.Facts(contacts=rich_contacts(100, names))
     made = reporting.contact_list(facts, 300)
-    assert 40 < pages.height(made) <= 300
+    assert 40 < pdf.height(made) <= 300
 
 
 def test_contact_table_of_long_names_stays_on_page_one(tmp_path):
@@ -730,7 +729,7 @@ def test_every_figure_is_written_and_named_in_the_record(tmp_path):
     names = ["confusionmatrix", "roc", "calibration", "gain", "score_over_time"]
     names += ["missing_over_time", "drift", "risk_distribution", "importance"]
     expected = {f"{name}.png" for name in names} | {"report.pdf"}
-    assert set(disk.read_record(config.report_record)["outputs"]) == expected
+    assert set(files.read_record(config.report_record)["outputs"]) == expected
     assert all(config.figure(name).read_bytes().startswith(b"\x89PNG") for name in names)
 
 

@@ -9,14 +9,12 @@ import deployment
 import scoring
 import training
 from attrition import config as configuration
-from attrition.data import files as sources
+from attrition.data import files as source_files
 from attrition.data import schema
 from attrition.errors import NoModel
-from attrition.modelling import metrics, models
-from attrition.modelling import persistence as modelfile
+from attrition.modelling import metrics, models, persistence
 from attrition.operations import releases
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.storage import files, history
 from tests.conftest import make_rows, write_config
 
 
@@ -33,11 +31,11 @@ def with_candidate(tmp_path, rows, test=None):
 
 
 def record(config):
-    return disk.read_record(config.score_record)
+    return files.read_record(config.score_record)
 
 
 def unseen(config):
-    rows = sources.read_rows(config.final_data, config.columns)
+    rows = source_files.read_rows(config.final_data, config.columns)
     return rows[schema.held_out(rows["corporation"], config.held_out_share)]
 
 
@@ -75,7 +73,7 @@ def challenged(folders, tmp_path):
 
 def test_latest_score_is_the_f1_of_scikit_learn_on_the_test_data(scored):
     test = pd.read_csv(scored.test_folder / "testdata.csv")
-    model = modelfile.loads(scored.candidate.read_bytes())
+    model = persistence.loads(scored.candidate.read_bytes())
     expected = peers.f1_score(test["exited"], models.predict(model, test) >= 0.5)
     assert float(scored.latest_score.read_text()) == pytest.approx(expected, abs=1e-12)
 
@@ -89,7 +87,7 @@ def test_the_held_out_clients_are_scored_beside_the_test_data(scored):
     rows = unseen(scored)
     found = record(scored)["sets"]["unseen"]
     assert (found["rows"], found["left"]) == (len(rows), rows["exited"].sum())
-    model = modelfile.loads(scored.candidate.read_bytes())
+    model = persistence.loads(scored.candidate.read_bytes())
     expected = peers.roc_auc_score(rows["exited"], models.predict(model, rows))
     assert found["candidate"]["roc_auc"]["value"] == pytest.approx(expected)
 
@@ -116,7 +114,7 @@ def test_champion_and_candidate_are_scored_on_the_same_rows(challenged):
     champion, candidate = releases.load_model(release), challenged.candidate.read_bytes()
     assert found["champion"]["sha256"] == release.model_sha256 != found["candidate"]["sha256"]
     rows = unseen(challenged)
-    for name, model in (("champion", champion), ("candidate", modelfile.loads(candidate))):
+    for name, model in (("champion", champion), ("candidate", persistence.loads(candidate))):
         expected = peers.roc_auc_score(rows["exited"], models.predict(model, rows))
         assert found["sets"]["unseen"][name]["roc_auc"]["value"] == pytest.approx(expected)
 
@@ -130,11 +128,11 @@ def test_the_comparison_is_over_all_rows_that_neither_has_seen(challenged):
 
 def test_what_came_since_the_champion_is_compared_by_cross_validated_risks(challenged):
     """The champion knew none of the rows that the candidate learned from."""
-    rows = sources.read_rows(challenged.final_data, challenged.columns)
+    rows = source_files.read_rows(challenged.final_data, challenged.columns)
     learned_from = rows[~schema.held_out(rows["corporation"], challenged.held_out_share)]
     since = record(challenged)["sets"]["since"]
     assert (since["rows"], since["left"]) == (len(learned_from), learned_from["exited"].sum())
-    candidate = modelfile.loads(challenged.candidate.read_bytes())
+    candidate = persistence.loads(challenged.candidate.read_bytes())
     optimistic = metrics.row_log_loss(
         learned_from["exited"].to_numpy(), models.predict(candidate, learned_from)
     )
@@ -274,8 +272,8 @@ def test_after_a_change_of_the_truth_only_the_rows_since_then_are_compared(chall
         name: schema.row_ids(rows.head(60), challenged.columns, with_outcome=name == "labelled")
         for name in ("labelled", "inputs")
     }
-    files = {challenged.settled_rows: disk.arrays_bytes(**arrays)}
-    disk.commit(challenged.monitoring_record, files, {"triggers": ["degraded"]})
+    contents = {challenged.settled_rows: files.arrays_bytes(**arrays)}
+    files.commit(challenged.monitoring_record, contents, {"triggers": ["degraded"]})
     scoring.score_model(challenged)
     found = record(challenged)
     assert found["comparison"]["set"] == "recent"

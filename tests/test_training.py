@@ -6,13 +6,12 @@ import pytest
 
 import training
 from attrition.config import Columns, Numeric
-from attrition.data import files as sources
+from attrition.data import files as source_files
 from attrition.data import schema
 from attrition.errors import AttritionError, Leakage, TooLittleData
-from attrition.modelling import models
-from attrition.modelling import selection as recipe
+from attrition.modelling import models, selection
 from attrition.operations import releases
-from attrition.storage import files as disk
+from attrition.storage import files
 from tests.conftest import make_rows, write_config
 
 COLUMNS = Columns(client="client", outcome="left", numeric=(Numeric("a"),), categorical=("b",))
@@ -32,7 +31,7 @@ def with_data(tmp_path, rows, **settings):
 
 
 def record(config):
-    return disk.read_record(config.training_record)
+    return files.read_record(config.training_record)
 
 
 def is_held_out(config, rows):
@@ -309,8 +308,8 @@ def test_the_reference_holds_the_rows_and_the_risks_of_models_that_never_saw_the
 def test_every_labelled_row_is_known_from_now_on(tmp_path):
     config = with_data(tmp_path, make_rows(100))
     training.train_model(config)
-    known = disk.read_arrays(config.known_rows)
-    rows = sources.read_rows(config.final_data, config.columns)
+    known = files.read_arrays(config.known_rows)
+    rows = source_files.read_rows(config.final_data, config.columns)
     ids = schema.row_ids(rows, config.columns, with_outcome=True)
     assert np.isin(ids, known["labelled"]).all()
     assert len(known["inputs"]) == 100
@@ -322,15 +321,15 @@ def write_verdict(config, settled, *triggers, before_change=()):
     ids = [schema.row_ids(typed, config.columns, with_outcome=label) for label in (True, False)]
     known = {"labelled": ids[0], "inputs": ids[1]}
     earlier = ids[0][list(before_change)]
-    record = disk.encode(disk.sealed({}))
-    files = dict.fromkeys((releases.TRAINING, releases.SCORE), record) | {releases.MODEL: b""}
-    files[releases.KNOWN_ROWS] = disk.arrays_bytes(**known, before_change=earlier)
-    manifest = {"deployed_at": disk.utc_now()}
-    release_id = releases.create(config.production_folder, files, manifest)
+    record = files.encode(files.sealed({}))
+    contents = dict.fromkeys((releases.TRAINING, releases.SCORE), record) | {releases.MODEL: b""}
+    contents[releases.KNOWN_ROWS] = files.arrays_bytes(**known, before_change=earlier)
+    manifest = {"deployed_at": files.utc_now()}
+    release_id = releases.create(config.production_folder, contents, manifest)
     releases.activate(config.production_folder, release_id)
-    disk.commit(
+    files.commit(
         config.monitoring_record,
-        {config.settled_rows: disk.arrays_bytes(**known)},
+        {config.settled_rows: files.arrays_bytes(**known)},
         {"triggers": list(triggers)},
     )
 
@@ -343,15 +342,15 @@ def test_a_truth_that_moved_is_learned_from_the_rows_since_then(tmp_path):
     made = record(config)
     assert made["window"] == "only the rows since the change"
     assert (made["recent"], made["triggers"]) == (300, ["degraded"])
-    assert len(disk.read_arrays(config.known_rows)["before_change"]) == 600
+    assert len(files.read_arrays(config.known_rows)["before_change"]) == 600
 
 
 def test_rows_are_older_by_the_changes_that_came_after_them(tmp_path):
     rows = make_rows(100)
     config = with_data(tmp_path, rows)
     write_verdict(config, rows.head(60), "degraded", before_change=range(20))
-    labelled = sources.read_rows(config.final_data, config.columns)
-    expected = [recipe.ANCIENT] * 20 + [recipe.OLDER] * 40 + [recipe.RECENT] * 40
+    labelled = source_files.read_rows(config.final_data, config.columns)
+    expected = [selection.ANCIENT] * 20 + [selection.OLDER] * 40 + [selection.RECENT] * 40
     assert training.find_age(config, labelled).tolist() == expected
 
 
@@ -359,8 +358,8 @@ def test_a_change_of_the_truth_is_remembered_by_the_champion_that_was_trained_af
     rows = make_rows(100)
     config = with_data(tmp_path, rows)
     write_verdict(config, rows, "more_rows", before_change=range(20))
-    labelled = sources.read_rows(config.final_data, config.columns)
-    expected = [recipe.OLDER] * 20 + [recipe.RECENT] * 80
+    labelled = source_files.read_rows(config.final_data, config.columns)
+    expected = [selection.OLDER] * 20 + [selection.RECENT] * 80
     assert training.find_age(config, labelled).tolist() == expected
 
 
@@ -370,7 +369,7 @@ def test_another_verdict_of_monitoring_is_another_training(tmp_path):
     training.train_model(config)
     write_verdict(config, rows, "input_moved")
     assert not training.train_model(config).fresh
-    assert record(config)["window"] == recipe.ALL_ROWS
+    assert record(config)["window"] == selection.ALL_ROWS
 
 
 @pytest.mark.parametrize("since", [0, 10])

@@ -8,7 +8,7 @@ import pytest
 
 import ingestion
 from attrition.data import databases
-from attrition.storage import files as disk
+from attrition.storage import files
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import lines
 from tests.conftest import write_config
@@ -81,7 +81,7 @@ def test_row_that_comes_back_is_taken_again(crm):
     execute(crm, "INSERT INTO clients VALUES ('bolt', 1, 2, 3, NULL)")
     ingest_new_data(crm)
     assert names(crm) == ["acme", "corp", "dune", "bolt"]
-    record = disk.read_record(crm.ingestion_record)
+    record = files.read_record(crm.ingestion_record)
     assert record is not None
     assert (record["rows"], record["totals"]["accepted"], record["withdrawn"]) == (4, 5, 1)
 
@@ -126,7 +126,7 @@ def test_whole_reading_that_is_due_is_done_once_though_nothing_is_new(crm, monke
     monkeypatch.setattr(databases, "utc_now", lambda: later)
     monkeypatch.setattr(ingestion, "is_due", lambda database, since: since["whole_at"] < str(later))
     assert not ingest_new_data(crm).fresh
-    record = disk.read_record(crm.ingestion_record)
+    record = files.read_record(crm.ingestion_record)
     assert record is not None
     [seen] = record["watermarks"].values()
     assert seen["whole_at"] == later.isoformat()

@@ -2,22 +2,22 @@ import math
 
 import pytest
 
-from attrition import wording as words
+from attrition import wording
 
 NO_NUMBERS = (None, "", "x", math.nan, math.inf, {}, {"value": None, "low": 1, "high": 2}, [])
-SAY = (words.count, words.amount, words.percent, words.decimal, words.seconds)
+SAY = (wording.count, wording.amount, wording.percent, wording.decimal, wording.seconds)
 
 
 @pytest.mark.parametrize("nothing", NO_NUMBERS)
 def test_what_is_no_number_is_said_to_be_unknown(nothing):
-    assert not words.is_known(nothing)
-    assert {say(nothing) for say in SAY} == {words.UNKNOWN}
-    assert words.plain(nothing) == words.chance(nothing) == words.DASH
+    assert not wording.is_known(nothing)
+    assert {say(nothing) for say in SAY} == {wording.UNKNOWN}
+    assert wording.plain(nothing) == wording.chance(nothing) == wording.DASH
 
 
 def test_number_with_its_interval_is_its_value():
     area = {"value": 0.8123, "low": 0.79, "high": 0.834}
-    assert [say(area) for say in (words.percent, words.decimal)] == ["81\xa0%", "0.812"]
+    assert [say(area) for say in (wording.percent, wording.decimal)] == ["81\xa0%", "0.812"]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_number_with_its_interval_is_its_value():
     ],
 )
 def test_percent_has_no_false_precision(share, said):
-    assert words.percent(share).replace("\xa0", " ") == said
+    assert wording.percent(share).replace("\xa0", " ") == said
 
 
 @pytest.mark.parametrize(
@@ -46,34 +46,35 @@ def test_percent_has_no_false_precision(share, said):
     ],
 )
 def test_amount_has_three_digits_in_words_or_in_short(value, said, short):
-    assert words.amount(value) == said
-    assert words.amount(value, short=True).replace("\xa0", " ") == short
+    assert wording.amount(value) == said
+    assert wording.amount(value, short=True).replace("\xa0", " ") == short
 
 
 def test_interval_without_an_end_is_not_said():
-    assert words.with_interval({"value": 5, "low": None, "high": 9}, words.count) == "5"
+    assert wording.with_interval({"value": 5, "low": None, "high": 9}, wording.count) == "5"
 
 
 @pytest.mark.parametrize(
     ("elapsed", "said"), [(59.4, "59.4 s"), (59.9, "1 min 0 s"), (0, "< 0.1 s")]
 )
 def test_seconds_never_reach_sixty(elapsed, said):
-    assert words.seconds(elapsed) == said
+    assert wording.seconds(elapsed) == said
 
 
 def test_finished_leaves_a_finished_sentence_alone():
-    assert words.finished("Why? Because!") == "Why? Because!"
+    assert wording.finished("Why? Because!") == "Why? Because!"
 
 
 def test_share_listed_is_of_the_value_where_there_is_one():
     listed = {"value_at_risk": 25.0, "expected_to_leave": 9.0}
     everyone = {"value_at_risk": {"value": 100.0}, "expected_to_leave": {"value": 10.0}}
     assert (
-        words.share_listed({"list": listed} | everyone) == "they hold 25\xa0% of the value at risk"
+        wording.share_listed({"list": listed} | everyone)
+        == "they hold 25\xa0% of the value at risk"
     )
     nobody = {"value_at_risk": None, "expected_to_leave": {"value": 0.0}}
-    assert words.share_listed({"list": listed} | nobody) == ""
+    assert wording.share_listed({"list": listed} | nobody) == ""
 
 
 def test_levels_of_an_empty_column_are_a_dash():
-    assert words.levels({"count": 0, "levels": []}, 4) == words.DASH
+    assert wording.levels({"count": 0, "levels": []}, 4) == wording.DASH

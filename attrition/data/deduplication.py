@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from attrition.config import Columns
 from attrition.data import ledger, schema
 from attrition.data.ledger import ACCEPTED, QUARANTINED, Digest, Ledger, Line
-from attrition.storage import files as disk
+from attrition.storage import files
 
 CONFLICT, DUPLICATE = "conflict", "duplicate"
 HELD_SHARE = 0.5
@@ -155,7 +155,7 @@ def judge(
     records = len(digests) + codes.total()
     if not line.sha256:
         text = f"{table.header} {records} {content}"
-        line = line._replace(sha256=disk.sha256_bytes(text.encode("utf-8", "surrogatepass")))
+        line = line._replace(sha256=files.sha256_bytes(text.encode("utf-8", "surrogatepass")))
     verdicts = merge(known.rows, digests, outcomes)
     counts = Counter(verdicts)
     if counts[CONFLICT]:

@@ -19,10 +19,9 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from attrition.config import Config
-from attrition.data import files as sources
+from attrition.data import files as source_files
 from attrition.errors import AttritionError, Damaged, Unaccounted
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.storage import files, history
 
 logger = logging.getLogger(__name__)
 
@@ -76,13 +75,13 @@ def check_line(line: Line) -> None:
         )
 
 
-NOTHING: disk.Record = {
+NOTHING: files.Record = {
     **{"marks": {}, "watermarks": {}, "outputs": {}, "seal": ""},
     **{"replaced": 0, "withdrawn": 0, "files": 0, "generation": 0},
 }
 
 
-def _today(record: disk.Record) -> disk.Record:
+def _today(record: files.Record) -> files.Record:
     """Return a record in the form of today; before generations were counted, less was kept.
 
     Without its watermark a table is read whole when it has news.
@@ -96,7 +95,7 @@ def _today(record: disk.Record) -> disk.Record:
 class Ledger:
     """What was ingested so far, and what this run adds to it; nothing counts before `write`."""
 
-    def __init__(self, config: Config, record: disk.Record | None = None) -> None:
+    def __init__(self, config: Config, record: files.Record | None = None) -> None:
         self.config, self.record = config, record
         self.lines: dict[tuple[str, str], Line] = {}
         self.used: dict[str, str] = {}
@@ -142,7 +141,7 @@ class Ledger:
         """The rows that each table, by its place, brought and still held when it was last read."""
         if self.config.table_rows.name not in self.outputs:
             return {}
-        arrays = disk.read_arrays(self.config.table_rows)
+        arrays = files.read_arrays(self.config.table_rows)
         return {place: {row.tobytes() for row in rows} for place, rows in arrays.items()}
 
     def is_known(self, source: str, sha256: str) -> bool:
@@ -154,11 +153,11 @@ class Ledger:
 
     @cached_property
     def _added(self) -> IO[bytes]:
-        return self._spools.enter_context(sources.make_spool(self.config.output_folder))
+        return self._spools.enter_context(source_files.make_spool(self.config.output_folder))
 
     @cached_property
     def _rejected(self) -> IO[bytes]:
-        return self._spools.enter_context(sources.make_spool(self.config.output_folder))
+        return self._spools.enter_context(source_files.make_spool(self.config.output_folder))
 
     def close(self) -> None:
         """Throw away what was added and not written."""
@@ -199,7 +198,7 @@ class Ledger:
 
     def add_refusals(self, rows: Iterable[Iterable[object]]) -> None:
         """Add lines to rejected.csv."""
-        self._rejected.write(sources.csv_bytes(rows))
+        self._rejected.write(source_files.csv_bytes(rows))
 
     def withdraw(self, rows: Iterable[Digest], source: str, now: str) -> int:
         """Take rows out that their table no longer holds; they go to withdrawn.csv. Return how many."""
@@ -223,7 +222,7 @@ class Ledger:
             return True
         return (old["marks"], old["watermarks"]) != (self.marks, self.watermarks)
 
-    def write(self, now: str) -> disk.Record:
+    def write(self, now: str) -> files.Record:
         """Commit all that is known, and the record that names it, as one.
 
         Raises: Unaccounted when the account and the rows disagree: then nothing was written.
@@ -235,12 +234,14 @@ class Ledger:
             place: np.frombuffer(b"".join(sorted(rows)), "uint8").reshape(-1, DIGEST_BYTES)
             for place, rows in sorted(self.owned.items())
         }
-        files: dict[Path, disk.Content] = {  # in this order: withdrawn rows are met among all rows
+        contents: dict[
+            Path, files.Content
+        ] = {  # in this order: withdrawn rows are met among all rows
             self.config.final_data: self._write_rows,
             self.config.withdrawn: self._write_withdrawn,
             self.config.rejected: self._write_rejected,
-            self.config.ingested_files: sources.csv_bytes([Line._fields, *lines]),
-            self.config.table_rows: disk.arrays_bytes(**owned),
+            self.config.ingested_files: source_files.csv_bytes([Line._fields, *lines]),
+            self.config.table_rows: files.arrays_bytes(**owned),
         }
         record = {
             "ingested_at": now,
@@ -256,7 +257,7 @@ class Ledger:
             "totals": totals,
             "sources": len(lines),
         }
-        record = disk.commit(self.config.ingestion_record, files, record)
+        record = files.commit(self.config.ingestion_record, contents, record)
         known = {"generation": record["generation"], "seal": record["seal"], "at": now}
         history.save(self.config.history, "generations", [known])
         return record
@@ -273,7 +274,7 @@ class Ledger:
         gone, written = self._gone.copy(), 0
         self._withdrawn_lines: list[tuple[str, ...]] = []
         with path.open("wb") as file:
-            file.write(sources.csv_bytes([self.config.columns.table]))
+            file.write(source_files.csv_bytes([self.config.columns.table]))
             for line in self._all_lines():
                 if gone:
                     key = digest(line[: line.rindex(b",")])
@@ -299,14 +300,14 @@ class Ledger:
             self._withdrawn_lines.append((*self._withdrawn[key], *cells))
 
     def _write_withdrawn(self, path: Path) -> None:
-        header = sources.csv_bytes([(*WITHDRAWN_HEADER, *self.config.columns.table)])
+        header = source_files.csv_bytes([(*WITHDRAWN_HEADER, *self.config.columns.table)])
         with path.open("wb") as file:
             self._begin_file(file, self.config.withdrawn, header)
-            file.write(sources.csv_bytes(self._withdrawn_lines))
+            file.write(source_files.csv_bytes(self._withdrawn_lines))
 
     def _write_rejected(self, path: Path) -> None:
         with path.open("wb") as file:
-            self._begin_file(file, self.config.rejected, sources.csv_bytes([REJECTED_HEADER]))
+            self._begin_file(file, self.config.rejected, source_files.csv_bytes([REJECTED_HEADER]))
             self._rejected.seek(0)
             shutil.copyfileobj(self._rejected, file)
 
@@ -343,12 +344,12 @@ def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
     """
     folder = config.output_folder
     if tidy:
-        disk.make_folder(folder)
-        disk.finish_commit(folder)
+        files.make_folder(folder)
+        files.finish_commit(folder)
     mend = "put the copy from a backup back, or have python fullprocess.py --repair mend it"
     newest, seal = _newest_generation(config)
     try:
-        record = disk.read_record(config.ingestion_record)
+        record = files.read_record(config.ingestion_record)
     except Damaged as error:
         raise Damaged(f"{error}; {mend}") from error
     if record is None:
@@ -364,7 +365,7 @@ def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
                 "backup back, or run python ingestion.py --adopt to ingest every source again"
             )
         return found
-    if wrong := disk.damaged_outputs(folder, record):
+    if wrong := files.damaged_outputs(folder, record):
         raise Damaged(f"{folder}: {', '.join(sorted(wrong))} not as written; {mend}")
     found = Ledger(config, record)
     own = found.generation
@@ -376,7 +377,7 @@ def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
                 "was the last to be written. If a backup was put back: python ingestion.py --adopt goes "
                 "on from it, and reads again what it does not know"
             )
-    for row in sources.read_cells(config.ingested_files):
+    for row in source_files.read_cells(config.ingested_files):
         found.enter(Line(*row[:3], *map(int, row[3:7]), *row[7:]))  # type: ignore[arg-type]
     return found
 
@@ -389,7 +390,7 @@ def read_aside(config: Config) -> Ledger:
     try:
         known = read(config, tidy=False)
     except Damaged as error:
-        if (config.output_folder / disk.COMMITTED).is_dir():
+        if (config.output_folder / files.COMMITTED).is_dir():
             raise AttritionError(
                 f"{config.output_folder}: a run is writing it, or was interrupted; ask again when it is "
                 "done, or let python ingestion.py finish it"

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from attrition.modelling import metrics, models
-from attrition.modelling import selection as recipe
+from attrition.modelling import metrics, models, selection
 from attrition.modelling.metrics import Difference, Interval, Vector
 from attrition.modelling.selection import Learned, Table
 
@@ -100,7 +99,7 @@ def run(table: Table, learned: Learned, time: Sequence[str]) -> Backtest | str:
     if not (_is_enough(table.outcome[judged]) and _is_enough(table.outcome[train])):
         return f"fewer than {LEAST_LEFT} who left, or who stayed, before or after the cut"
     with threadpool_limits(1):
-        model = recipe.fit_model(table, learned.chosen, learned.model.calibration, train)
+        model = selection.fit_model(table, learned.chosen, learned.model.calibration, train)
         risk = models.predict(model, table.rows.iloc[judged])
     place = np.cumsum(table.recent) - 1
     outcome, random_risk = table.outcome[judged], learned.risk[place[judged]]

@@ -14,11 +14,8 @@ from typing import Protocol, TypeVar
 from attrition import config as configuration
 from attrition.config import Config
 from attrition.errors import AttritionError, Busy, ConfigError, Damaged
-from attrition.operations import log
-from attrition.operations import runs as watch
-from attrition.storage import files as disk
-from attrition.storage import history
-from attrition.storage import permissions as ownership
+from attrition.operations import log, runs
+from attrition.storage import files, history, permissions
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +62,7 @@ def accepting(config: Config, options: argparse.Namespace) -> Config:
 
 def perform(config: Config, name: str, step: Callable[[Config], R]) -> R:
     """Run one step and keep how long it took, unless its results stood already."""
-    started_at, start = disk.utc_now(), time.monotonic()
+    started_at, start = files.utc_now(), time.monotonic()
     result = step(config)
     elapsed_s = time.monotonic() - start
     headline = result.summary().splitlines()[0]
@@ -88,7 +85,7 @@ def guard(options: argparse.Namespace, work: Callable[[Config], int]) -> int:
     What ends the work from outside, a signal or a reader that closed the pipe, ends it at once.
     """
     open_standard_streams()
-    with ownership.private(), watch.ended_by_signals():
+    with permissions.private(), runs.ended_by_signals():
         log.set_up(quiet=options.quiet)
         try:
             code = work(configuration.load(options.config))
@@ -103,16 +100,16 @@ def guard(options: argparse.Namespace, work: Callable[[Config], int]) -> int:
         except BrokenPipeError:
             drop_output()
             return 1
-        except (AttritionError, OSError, MemoryError, watch.Ended) as error:
+        except (AttritionError, OSError, MemoryError, runs.Ended) as error:
             logger.error("%s", say(error))
-            return error.code if isinstance(error, watch.Ended) else 1
+            return error.code if isinstance(error, runs.Ended) else 1
     return code
 
 
 def say(error: BaseException) -> str:
     """Say in one line what went wrong."""
     if isinstance(error, OSError):
-        return str(disk.explain(error))
+        return str(files.explain(error))
     if isinstance(error, MemoryError):
         return "not enough memory; what was there before still counts"
     return str(error) or type(error).__name__
@@ -146,20 +143,20 @@ def marked(config: Config, name: str) -> Iterator[None]:
 
     Raises: Busy.
     """
-    with disk.run_lock(config.lock) as lock:
-        ownership.close_folders(config)
+    with files.run_lock(config.lock) as lock:
+        permissions.close_folders(config)
         if is_history_gone(config):
             raise Damaged(f"{config.history}: is missing; python fullprocess.py --repair mends it")
-        started_at = disk.utc_now()
-        if (died := watch.read_mark(config.lock)) is not None:
+        started_at = files.utc_now()
+        if (died := runs.read_mark(config.lock)) is not None:
             keep_death(config, died)
-        with disk.named(config.lock):
-            watch.leave_mark(lock, f"{started_at} {time.time_ns()} {name}", started_at, None)
+        with files.named(config.lock):
+            runs.leave_mark(lock, f"{started_at} {time.time_ns()} {name}", started_at, None)
         try:
             yield
         finally:
-            with disk.named(config.lock):
-                watch.clear_mark(lock)
+            with files.named(config.lock):
+                runs.clear_mark(lock)
 
 
 def is_history_gone(config: Config) -> bool:
@@ -167,7 +164,7 @@ def is_history_gone(config: Config) -> bool:
     return not os.path.lexists(config.history) and os.path.lexists(config.current)
 
 
-def keep_death(config: Config, died: watch.Mark) -> None:
+def keep_death(config: Config, died: runs.Mark) -> None:
     """Keep a run that left its mark and never ended in the history, and say it."""
     why = "it never ended: it was killed, or the machine stopped"
     row = {"run": died["run"], "started_at": died["started_at"], "outcome": "died", "reason": why}

@@ -13,8 +13,7 @@ from typing import NamedTuple
 from attrition.config import Config
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.operations import releases
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.storage import files, history
 
 GONE, FOLDER, LINK, CHANGED = (
     "is missing",
@@ -87,7 +86,7 @@ def find(config: Config) -> list[Damage]:
     in_the_way = list(find_in_the_way(config))
     if not in_the_way:
         for folder in folders(config):
-            disk.finish_commit(folder)
+            files.finish_commit(folder)
     found = [*find_in_unit(ingested(config), is_expected=bool(ingested_files(config)))]
     found += [*find_in_history(config), *find_in_pointer(config)]
     is_deployed = os.path.lexists(config.current)
@@ -144,7 +143,7 @@ def find_in_the_way(config: Config) -> Iterator[Damage]:
         elif os.path.lexists(path) and not path.is_file():
             yield Damage(path, "is no file", follows=False)
     for folder in folders(config):
-        for name in (disk.STAGING, disk.COMMITTED):
+        for name in (files.STAGING, files.COMMITTED):
             path = folder / name
             if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
                 yield Damage(path, "is not the folder it was", follows=False)
@@ -165,15 +164,15 @@ def our_files(config: Config) -> list[Path]:
 
 def ingested_files(config: Config) -> list[Path]:
     """Return the files of ingestion that are there, without their record."""
-    files = [config.final_data, config.ingested_files, config.rejected]
-    files += [config.withdrawn, config.table_rows]
-    return [path for path in files if os.path.lexists(path)]
+    contents = [config.final_data, config.ingested_files, config.rejected]
+    contents += [config.withdrawn, config.table_rows]
+    return [path for path in contents if os.path.lexists(path)]
 
 
 def find_in_unit(unit: Unit, *, is_expected: bool) -> Iterator[Damage]:
     """Look at a record and at every file that it names."""
     try:
-        record = disk.read_record(unit.record)
+        record = files.read_record(unit.record)
     except Damaged:
         yield Damage(unit.record, CHANGED, unit.follows)
         return
@@ -185,13 +184,13 @@ def find_in_unit(unit: Unit, *, is_expected: bool) -> Iterator[Damage]:
         path = unit.record.with_name(name)
         if not path.is_file():
             yield Damage(path, GONE, unit.follows)
-        elif disk.sha256_file(path) != digest:
+        elif files.sha256_file(path) != digest:
             yield Damage(path, CHANGED, unit.follows)
 
 
 def find_in_record(path: Path) -> Iterator[Damage]:
     try:
-        disk.read_record(path)
+        files.read_record(path)
     except Damaged:
         yield Damage(path, CHANGED, follows=True)
 
@@ -247,11 +246,11 @@ def find_older(config: Config) -> Iterator[Damage]:
     """Look for whole records of earlier days: each matches its seal, but others came after it."""
     try:
         for unit in (*candidate_units(config), *made_units(config)):
-            record = disk.read_record(unit.record)
+            record = files.read_record(unit.record)
             made = [row["made"] for row in history.read_steps(config.history, unit.step)]
             if record is not None and record["seal"] in made[:-1]:
                 yield Damage(unit.record, OLDER, unit.follows)
-        decision = disk.read_record(config.decision_record)
+        decision = files.read_record(config.decision_record)
         rows = history.read_deployments(config.history)
     except AttritionError:
         return  # what cannot be read is found elsewhere
@@ -264,7 +263,7 @@ def find_older(config: Config) -> Iterator[Damage]:
             yield Damage(config.decision_record, OLDER if known else unknown, follows=True)
 
 
-def made_by(decision: disk.Record) -> str:
+def made_by(decision: files.Record) -> str:
     """Return by what a decision is known in the history."""
     return f"{decision['candidate']} {decision['champion']} {decision['inputs']['monitoring']}"
 

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrition.config import Columns, Config
 from attrition.errors import AttritionError, Damaged, NoModel
-from attrition.storage import files as disk
-from attrition.storage import permissions as ownership
+from attrition.storage import files, permissions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,22 +77,22 @@ def read(production: Path, release_id: str) -> Release:
     folder = production / "releases" / release_id
     if not ID.fullmatch(release_id) or not folder.is_dir():
         raise NoModel(f"{production}: there is no release {release_id!r}")
-    ownership.check_private(folder)
-    manifest = disk.read_record(folder / MANIFEST)
+    permissions.check_private(folder)
+    manifest = files.read_record(folder / MANIFEST)
     if manifest is None:
         raise Damaged(f"{folder}: has no {MANIFEST}; roll back with deployment.py --rollback")
     outputs = manifest.get("outputs", {})
-    files = {name: _bytes(folder / name) for name in outputs}
-    if wrong := [name for name in files if disk.sha256_bytes(files[name]) != outputs[name]]:
+    contents = {name: _bytes(folder / name) for name in outputs}
+    if wrong := [name for name in contents if files.sha256_bytes(contents[name]) != outputs[name]]:
         told = ", ".join(sorted(wrong))
         raise Damaged(f"{folder}: {told} not as deployed; roll back with deployment.py --rollback")
-    if _digest(files) != release_id.rpartition("-")[2]:
+    if _digest(contents) != release_id.rpartition("-")[2]:
         raise Damaged(f"{folder}: holds another release; roll back with deployment.py --rollback")
-    training = disk.read_record(folder / TRAINING)
-    score = disk.read_record(folder / SCORE)
+    training = files.read_record(folder / TRAINING)
+    score = files.read_record(folder / SCORE)
     if training is None or score is None or MODEL not in outputs:
         raise Damaged(f"{folder}: is not complete; roll back with deployment.py --rollback")
-    return Release(release_id, folder, manifest, UNTOLD | training, score, files.get(CARD))
+    return Release(release_id, folder, manifest, UNTOLD | training, score, contents.get(CARD))
 
 
 def _bytes(path: Path) -> bytes:
@@ -153,13 +152,13 @@ def load_model(release: Release) -> Any:
 
     Raises: Damaged.
     """
-    from attrition.modelling import persistence as modelfile
+    from attrition.modelling import persistence
 
-    model = modelfile.loads((release.folder / MODEL).read_bytes())
+    model = persistence.loads((release.folder / MODEL).read_bytes())
     trained_with = release.training.get("versions")
     if trained_with is None:
         logger.warning("%s: does not say with which versions it was trained", release.folder)
-    elif trained_with != modelfile.versions():
+    elif trained_with != persistence.versions():
         _probe(release, model)
     return model
 
@@ -185,13 +184,12 @@ def _probe(release: Release, model: Any) -> None:
     """
     import numpy as np
 
-    from attrition.modelling import models
-    from attrition.modelling import persistence as modelfile
+    from attrition.modelling import models, persistence
 
     then = release.training["versions"]
     changed = [
         f"{name} {then.get(name)} -> {version}"
-        for name, version in modelfile.versions().items()
+        for name, version in persistence.versions().items()
         if then.get(name) != version
     ]
     rows = read_reference(release)
@@ -213,15 +211,15 @@ def rows_before_change(config: Config) -> "list[NDArray[np.uint64]]":
     The changes that the champion was trained after travel with it; a champion that no longer tells
     the truth adds one: everything that was settled before it was found wrong. [] if nothing changed.
     """
-    monitoring = disk.read_record(config.monitoring_record)
+    monitoring = files.read_record(config.monitoring_record)
     try:
         champion = read_current(config.production_folder)
     except NoModel:
         return []
-    known = disk.read_arrays(champion.folder / KNOWN_ROWS)
+    known = files.read_arrays(champion.folder / KNOWN_ROWS)
     changes = [known[BEFORE_CHANGE]] if len(known[BEFORE_CHANGE]) else []
     if monitoring and "degraded" in monitoring["triggers"]:
-        changes.append(disk.read_arrays(config.settled_rows)["labelled"])
+        changes.append(files.read_arrays(config.settled_rows)["labelled"])
     return changes
 
 
@@ -232,15 +230,15 @@ def list_ids(production: Path) -> list[str]:
     return sorted(name for name in names if ID.fullmatch(name))
 
 
-def create(production: Path, files: Mapping[str, bytes], manifest: dict[str, Any]) -> str:
+def create(production: Path, contents: Mapping[str, bytes], manifest: dict[str, Any]) -> str:
     """Write a new release, complete or not at all; return its id. It is not in production yet.
 
     Ids sort in the order of deployment: where the clock went back, the time in an id is that of the
     newest release and a second. The manifest holds the time that the clock said.
     """
     folder = production / "releases"
-    disk.make_folder(folder)
-    digest = _digest(files)
+    files.make_folder(folder)
+    digest = _digest(contents)
     stamp = re.sub(r"[-:]", "", manifest["deployed_at"])
     release_id = f"{stamp}-{digest}"
     newest = max(list_ids(production), default="")
@@ -248,16 +246,18 @@ def create(production: Path, files: Mapping[str, bytes], manifest: dict[str, Any
         release_id = f"{_second_after(newest)}-{digest}"
     made = folder / f".{release_id}"
     if made.is_dir():
-        disk.remove_folder(made)
-    disk.commit(made / MANIFEST, {made / name: data for name, data in files.items()}, manifest)
+        files.remove_folder(made)
+    files.commit(made / MANIFEST, {made / name: data for name, data in contents.items()}, manifest)
     if not (folder / release_id).is_dir():
         os.rename(made, folder / release_id)
-    disk.fsync_folder(folder)
+    files.fsync_folder(folder)
     return release_id
 
 
-def _digest(files: Mapping[str, bytes]) -> str:
-    return disk.sha256_bytes(b"".join(name.encode() + files[name] for name in sorted(files)))[:8]
+def _digest(contents: Mapping[str, bytes]) -> str:
+    return files.sha256_bytes(
+        b"".join(name.encode() + contents[name] for name in sorted(contents))
+    )[:8]
 
 
 def _second_after(release_id: str) -> str:
@@ -303,7 +303,7 @@ def replace_link(link: Path, target: str) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise AttritionError(f"{link}: stands in the way ({error.strerror}); move it") from error
-    disk.fsync_folder(link.parent)
+    files.fsync_folder(link.parent)
 
 
 def collect(production: Path, keep: int = KEEP) -> list[str]:
@@ -314,6 +314,6 @@ def collect(production: Path, keep: int = KEEP) -> list[str]:
     for release_id in removable:  # a release is whole or none, also while it is being deleted
         os.rename(folder / release_id, folder / f".{release_id}")
     for left_over in folder.glob(".2*"):
-        disk.remove_folder(left_over)
-    disk.fsync_folder(folder)
+        files.remove_folder(left_over)
+    files.fsync_folder(folder)
     return removable

@@ -15,10 +15,8 @@ from pathlib import Path
 
 from attrition.config import Config
 from attrition.errors import AttritionError, NoModel
-from attrition.operations import integrity as damage
-from attrition.operations import releases
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.operations import integrity, releases
+from attrition.storage import files, history
 
 BEGUN = "is ingested again from all sources"
 
@@ -33,12 +31,12 @@ class Mended:
 
 def set_aside(path: Path) -> Path:
     """Rename what is damaged to <name>.damaged-<utc>; return where it is now."""
-    stamp = re.sub(r"[-:]", "", disk.utc_now())
+    stamp = re.sub(r"[-:]", "", files.utc_now())
     target, n = path.with_name(f"{path.name}.damaged-{stamp}"), 1
     while os.path.lexists(target):
         target, n = path.with_name(f"{path.name}.damaged-{stamp}-{n}"), n + 1
     os.rename(path, target)
-    disk.fsync_folder(path.parent)
+    files.fsync_folder(path.parent)
     return target
 
 
@@ -54,15 +52,15 @@ def mend(config: Config) -> Mended:
     Raises: AttritionError, OSError when something cannot even be set aside.
     """
     mended = Mended()
-    for found in damage.find_in_the_way(config):
+    for found in integrity.find_in_the_way(config):
         _aside(mended, found.path, found.problem)
-    for folder in damage.folders(config):
-        disk.finish_commit(folder)
+    for folder in integrity.folders(config):
+        files.finish_commit(folder)
     _mend_history(config, mended)
     _mend_ingested(config, mended)
     _mend_releases(config, mended)
     _mend_candidate(config, mended)
-    for found in list(damage.find_in_record(config.dependencies)):
+    for found in list(integrity.find_in_record(config.dependencies)):
         _aside(mended, found.path, found.problem)
     return mended
 
@@ -74,7 +72,7 @@ def _aside(mended: Mended, path: Path, problem: str) -> Path:
 
 
 def _mend_history(config: Config, mended: Mended) -> None:
-    for found in list(damage.find_in_history(config)):
+    for found in list(integrity.find_in_history(config)):
         if not config.history.exists():
             history.begin(config.history)
             mended.told.append(f"{found.path}: {found.problem}; begun anew")
@@ -89,8 +87,8 @@ def _mend_history(config: Config, mended: Mended) -> None:
 
 
 def _mend_ingested(config: Config, mended: Mended) -> None:
-    there = damage.ingested_files(config)
-    found = list(damage.find_in_unit(damage.ingested(config), is_expected=bool(there)))
+    there = integrity.ingested_files(config)
+    found = list(integrity.find_in_unit(integrity.ingested(config), is_expected=bool(there)))
     if not found:
         return
     for each in found:
@@ -106,11 +104,11 @@ def _mend_releases(config: Config, mended: Mended) -> None:
     broken = [
         each
         for release_id in releases.list_ids(config.production_folder)
-        for each in damage.find_in_release(config, release_id, is_current=False)
+        for each in integrity.find_in_release(config, release_id, is_current=False)
     ]
     for each in broken:
         _aside(mended, each.path, each.problem)
-    if not os.path.lexists(config.current) and not damage.was_deployed(config):
+    if not os.path.lexists(config.current) and not integrity.was_deployed(config):
         return
     if (why := _unusable(config)) is None:
         return
@@ -126,7 +124,7 @@ def _mend_releases(config: Config, mended: Mended) -> None:
         _note(config, "rolled back", release_id, why)
         mended.told.append(f"{config.current}: points at {release_id}, the newest that verifies")
         return
-    _note(config, damage.WITHDRAWN, None, why)
+    _note(config, integrity.WITHDRAWN, None, why)
     if os.path.lexists(config.monitoring_record):  # it says that the model needs no training
         _aside(mended, config.monitoring_record, "is of a model that is gone")
     mended.told.append(f"{config.current}: no release verifies; a new model is trained")
@@ -134,7 +132,7 @@ def _mend_releases(config: Config, mended: Mended) -> None:
 
 def _note(config: Config, action: str, release_id: str | None, why: str) -> None:
     """Keep in the history what a repair did to what is deployed."""
-    now = disk.utc_now()
+    now = files.utc_now()
     row: dict[str, str | None] = {"at": now, "action": action, "release": release_id}
     row |= {"made": f"{now} {time.time_ns()} repaired", "reason": f"by --repair: {why}"}
     history.save(config.history, "deployments", [row])
@@ -156,11 +154,13 @@ def _mend_candidate(config: Config, mended: Mended) -> None:
 
     Without a release it is only set aside: then the run trains.
     """
-    units = damage.candidate_units(config)
+    units = integrity.candidate_units(config)
     is_deployed = os.path.lexists(config.current)
-    found = [each for unit in units for each in damage.find_in_unit(unit, is_expected=is_deployed)]
+    found = [
+        each for unit in units for each in integrity.find_in_unit(unit, is_expected=is_deployed)
+    ]
     ours = {unit.record for unit in units}
-    found += [each for each in damage.find_older(config) if each.path in ours]
+    found += [each for each in integrity.find_older(config) if each.path in ours]
     if not found:
         return
     for each in found:
@@ -177,17 +177,17 @@ def _mend_candidate(config: Config, mended: Mended) -> None:
 
 def _restore_candidate(config: Config) -> None:
     release = releases.read_current(config.production_folder)
-    for unit in damage.candidate_units(config):
-        record = disk.read_record(release.folder / unit.record.name)
+    for unit in integrity.candidate_units(config):
+        record = files.read_record(release.folder / unit.record.name)
         if record is None:
             continue  # a release deployed by hand has no decision
         names: Iterable[str] = record.get("outputs", {})
-        files: dict[Path, disk.Content] = {
+        contents: dict[Path, files.Content] = {
             config.model_folder / name: (release.folder / name).read_bytes() for name in names
         }
         if unit.record == config.decision_record:
             record = {**record, "release": release.id}
-        restored = disk.commit(unit.record, files, record)
+        restored = files.commit(unit.record, contents, record)
         rows = history.read_steps(config.history, unit.step, history.KEEP)
         history.save(
             config.history, "steps", [row for row in rows if row["made"] == restored["seal"]]
@@ -201,12 +201,12 @@ def accept_decision(config: Config) -> None:
     The history learns of a decision first. Where the question came to be answered otherwise meanwhile,
     say by new rows, the older decision is the one in force.
     """
-    decision = disk.read_record(config.decision_record)
+    decision = files.read_record(config.decision_record)
     rows = history.read_deployments(config.history)
-    decided = [row for row in rows if row["action"] in damage.DECIDED]
-    if decision is None or not decided or decided[-1]["made"] == damage.made_by(decision):
+    decided = [row for row in rows if row["action"] in integrity.DECIDED]
+    if decision is None or not decided or decided[-1]["made"] == integrity.made_by(decision):
         return
-    known = [row for row in decided if row["made"] == damage.made_by(decision)]
+    known = [row for row in decided if row["made"] == integrity.made_by(decision)]
     history.save(config.history, "deployments", known)
 
 

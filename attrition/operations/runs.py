@@ -11,23 +11,31 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
+from attrition import wording
 from attrition.config import Config
 from attrition.errors import Damaged
-from attrition.storage import files as disk
+from attrition.storage import files
 
 Mark = dict[str, Any]
+Row = Mapping[str, Any]
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 60
 # Python code that swallows the exception of a signal gets it again.
 AGAIN_S = 5
 STDERR = 2
+COUNTED = ("skipped", "failed", "died", "held")
+LATELY = timedelta(days=1)
+RUNS_READ = 300  # more than the ticks of a day
+EXAMPLE = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class Ended(BaseException):
@@ -144,7 +152,7 @@ def read_mark(path: Path) -> Mark | None:
         return None
     if not data:
         return None
-    unknown: Mark = {"run": f"unknown {disk.sha256_bytes(data)[:16]}", "started_at": None}
+    unknown: Mark = {"run": f"unknown {files.sha256_bytes(data)[:16]}", "started_at": None}
     try:
         mark = json.loads(data)
         is_ours = isinstance(mark["run"], str) and isinstance(mark["started_at"], str)
@@ -178,13 +186,59 @@ def last_good_at(config: Config) -> str | None:
     finds nothing new renews without changing its content; a run that was not good carries the time on.
     """
     try:
-        record = disk.read_record(config.last_run)
+        record = files.read_record(config.last_run)
         renewed = config.last_run.stat().st_mtime
     except (Damaged, FileNotFoundError):
         return None
     if record is None:
         return None
     if record.get("good", record.get("complete")):
-        return time.strftime(disk.TIME, time.gmtime(renewed))
+        return time.strftime(files.TIME, time.gmtime(renewed))
     good_at = record.get("good_at")
     return str(good_at) if good_at else None
+
+
+# ---- the runs of late
+
+
+class Complaint(NamedTuple):
+    """What a person should look at: a code for machines, a sentence for people."""
+
+    code: str
+    sentence: str
+
+
+def tally(recent_runs: Iterable[Row], now: datetime) -> dict[str, int]:
+    """Count the runs of the last day that were skipped, failed, died, or could not read a source.
+
+    >>> tally([{"started_at": "2026-03-01T11:00:00Z", "outcome": "failed"}], EXAMPLE)["failed"]
+    1
+    """
+    recent = Counter(
+        row["outcome"]
+        for row in recent_runs
+        if row["started_at"]
+        and wording.seconds_since(row["started_at"], now) < LATELY.total_seconds()
+    )
+    return {outcome: recent[outcome] for outcome in COUNTED}
+
+
+def check_overdue(good_at: str | None, limit_minutes: float, now: datetime) -> Complaint | None:
+    """Complain when the last good run is longer ago than it may be.
+
+    A time in the future says that the clock was set back: how long ago it was nobody knows.
+
+    >>> check_overdue("2026-03-01T09:00:00Z", 60, EXAMPLE).sentence
+    'the last good run ended 3 hours ago, expected one every 60 minutes; is cron running?'
+    """
+    if good_at is None:
+        return Complaint("overdue", "there was no good run yet; the log says why")
+    seconds = wording.seconds_since(good_at, now)
+    if abs(seconds) <= 60 * limit_minutes:
+        return None
+    when = "in the future: the clock was set back" if seconds < 0 else wording.ago(good_at, now)
+    return Complaint(
+        "overdue",
+        f"the last good run ended {when}, expected one every {limit_minutes:g} minutes; "
+        "is cron running?",
+    )

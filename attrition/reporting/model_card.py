@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from attrition import wording as words
+from attrition import wording
 from attrition.data.cells import number_text
 
 Row = Mapping[str, Any]
@@ -42,18 +42,18 @@ def write(training: Row, score: Row, decision: Row, sources: Sequence[Row]) -> s
 
     sources: the lines of ingestedfiles.txt, oldest first
     """
-    kept = {said: found for key, said in words.SETS.items() if (found := score["sets"].get(key))}
+    kept = {said: found for key, said in wording.SETS.items() if (found := score["sets"].get(key))}
     parts = {
         f"Model card: {_text(training['kind'])}": [
-            _text(words.decision(decision)),
+            _text(wording.decision(decision)),
             f"sha256 of the model: {training['model_sha256']}",
         ],
         "What it is for": [PURPOSE],
-        "Data": [_text(words.learned_from(training)), *_sources(sources)],
+        "Data": [_text(wording.learned_from(training)), *_sources(sources)],
         "What it goes by": _columns(training),
         "How it was chosen": _choice(training),
         "Scores on rows that it had not learned from": _scores(
-            words.scored(kept), score["capacity"]
+            wording.scored(kept), score["capacity"]
         ),
         "Calibration": _calibration(score["curves"]),
         "Warnings": [_list([*training["warnings"], *score["warnings"]]) or "None."],
@@ -87,7 +87,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]], words_in: int 
 
 
 def _list(sentences: Iterable[Any]) -> str:
-    return "\n".join(f"- {_text(words.finished(sentence))}" for sentence in sentences)
+    return "\n".join(f"- {_text(wording.finished(sentence))}" for sentence in sentences)
 
 
 # ---- what stands in it
@@ -100,19 +100,20 @@ def _sources(lines: Sequence[Row]) -> list[str]:
     total = {name: sum(int(line[name]) for line in taken) for name in counts}
     said = (
         f"All rows, those of current clients too, came in "
-        f"{words.plural(len(taken), 'version')} of files and tables: of "
-        f"{words.plural(total['records'], 'record')} {words.count(total['accepted'])} were accepted, "
-        f"{words.count(total['rejected'])} refused and {words.count(total['duplicates'])} repeats."
+        f"{wording.plural(len(taken), 'version')} of files and tables: of "
+        f"{wording.plural(total['records'], 'record')} {wording.count(total['accepted'])} were "
+        f"accepted, {wording.count(total['rejected'])} refused and "
+        f"{wording.count(total['duplicates'])} repeats."
     )
     if held := len(lines) - len(taken):
-        said += f" Not taken in: {words.count(held)} more."
+        said += f" Not taken in: {wording.count(held)} more."
     newest = taken[: -SOURCES_SHOWN - 1 : -1]
     rows = [
         [
-            words.shorten(line["source"], 60),
-            words.minute(line["ingested_at"]),
+            wording.shorten(line["source"], 60),
+            wording.minute(line["ingested_at"]),
             line["sha256"][:12],
-            *(words.count(line[name]) for name in counts),
+            *(wording.count(line[name]) for name in counts),
         ]
         for line in newest
     ]
@@ -128,11 +129,11 @@ def _columns(training: Row) -> list[str]:
     """Say what is known of each column, the most used first."""
     share = training["importance"] or {}
     kinds = {name: kind for kind, names in training["features"].items() for name in names}
-    ranked = sorted(kinds, key=lambda name: (-words.finite(share.get(name, 0.0)), name))
+    ranked = sorted(kinds, key=lambda name: (-wording.finite(share.get(name, 0.0)), name))
     rows = [
         [
-            words.shorten(name, 60),
-            words.percent(share.get(name)),
+            wording.shorten(name, 60),
+            wording.percent(share.get(name)),
             _range(training["ranges"].get(name), kinds[name]),
             _value(training["typical"][name]),
             "yes" if name in training["missing_seen"] else "never",
@@ -143,39 +144,39 @@ def _columns(training: Row) -> list[str]:
     said = "Share: of all that moves the risks away from that of an ordinary client."
     rest = ", ".join(ranked[COLUMNS_SHOWN:])
     further = [f"Further columns, each used less: {_text(rest)}."] if rest else []
-    unused = [_text(words.dropped(training))] if training["dropped"] else []
+    unused = [_text(wording.dropped(training))] if training["dropped"] else []
     return [said, _table(titles, rows), *further, *unused]
 
 
 def _range(ends: Sequence[float] | None, kind: str) -> str:
     if ends is None:
-        return "levels" if kind == "categorical" else words.UNKNOWN
+        return "levels" if kind == "categorical" else wording.UNKNOWN
     return f"{number_text(ends[0])} to {number_text(ends[1])}"
 
 
 def _value(value: Any) -> str:
     is_number = isinstance(value, int | float)
-    return words.plain(value) if is_number else words.shorten(str(value or words.UNKNOWN), 30)
+    return wording.plain(value) if is_number else wording.shorten(str(value or wording.UNKNOWN), 30)
 
 
 def _choice(training: Row) -> list[str]:
     """Say what was tried, and why this one was taken."""
-    ranked = sorted(training["candidates"], key=lambda row: words.finite(row["log_loss"]))
+    ranked = sorted(training["candidates"], key=lambda row: wording.finite(row["log_loss"]))
     rows = [
         [
             row["name"],
             "chosen" if row["chosen"] else "",
-            words.decimal(row["log_loss"], digits=4),
-            words.decimal(row["standard_error"], digits=4),
+            wording.decimal(row["log_loss"], digits=4),
+            wording.decimal(row["standard_error"], digits=4),
         ]
         for row in ranked
     ]
     tried = training["calibration"]["log_loss"]
-    losses = ", ".join(f"{name} {words.decimal(loss, digits=4)}" for name, loss in tried.items())
+    losses = ", ".join(f"{name} {wording.decimal(loss, digits=4)}" for name, loss in tried.items())
     return [
-        _text(words.finished(training["why"])),
+        _text(wording.finished(training["why"])),
         _table(("candidate", "", "log loss", "standard error"), rows, words_in=2),
-        _text(words.made_of(training)),
+        _text(wording.made_of(training)),
         f"Calibrations tried, with their log loss: {_text(losses)}. "
         f"Rows learned from: {_text(training['window'])}.",
     ]
@@ -184,11 +185,13 @@ def _choice(training: Row) -> list[str]:
 def _scores(scored: Mapping[str, tuple[Row, Row]], capacity: int) -> list[str]:
     if not scored:
         return ["It was scored on no outcome."]
-    sizes = [f"{words.count(of['rows'])} ({words.count(of['left'])})" for of, _ in scored.values()]
+    sizes = [
+        f"{wording.count(of['rows'])} ({wording.count(of['left'])})" for of, _ in scored.values()
+    ]
     rows = [["rows (left)", *sizes]]
-    for measure, (name, say) in words.MEASURES.items():
+    for measure, (name, say) in wording.MEASURES.items():
         values = [scores.get(measure) for _, scores in scored.values()]
-        rows.append([name, *(words.with_interval(value, say, "–") for value in values)])
+        rows.append([name, *(wording.with_interval(value, say, "–") for value in values)])
     said = f"In brackets the 95 % interval. Called: as many as {capacity:,} calls reach."
     return [_table(("measure", *scored), rows), said]
 
@@ -198,10 +201,10 @@ def _calibration(curves: Row | None) -> list[str]:
         return ["There was no outcome to hold the risks against."]
     rows = [
         [
-            words.percent(row["mean_risk"]),
-            words.percent(row["observed"]),
-            words.between(row, words.percent),
-            words.count(row["rows"]),
+            wording.percent(row["mean_risk"]),
+            wording.percent(row["observed"]),
+            wording.between(row, wording.percent),
+            wording.count(row["rows"]),
         ]
         for row in curves["calibration"]
     ]
@@ -214,17 +217,19 @@ def _in_time(training: Row) -> str:
     if not found["validated"]:
         return NOT_IN_TIME
     random, late = found["random_roc_auc"], found["roc_auc"]
-    lost = words.with_interval(found["difference"]["interval"], partial(words.decimal, sign=True))
+    lost = wording.with_interval(
+        found["difference"]["interval"], partial(wording.decimal, sign=True)
+    )
     return (
         f"Learned from rows until {found['trained_until']} only, it has ROC AUC "
-        f"{words.decimal(late)} on the {words.count(found['rows'])} rows since {found['cut']}, where "
-        f"cross-validation has {words.decimal(random)} (random less temporal: {lost})."
+        f"{wording.decimal(late)} on the {wording.count(found['rows'])} rows since {found['cut']}, "
+        f"where cross-validation has {wording.decimal(random)} (random less temporal: {lost})."
     )
 
 
 def _provenance(training: Row) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
-    rows = words.count(training["reference_rows"])
+    rows = wording.count(training["reference_rows"])
     return [
         _list(
             [

@@ -33,8 +33,8 @@ from reportlab.platypus import (
     Table,
 )
 
-from attrition import wording as words
-from attrition.monitoring import performance as estimates
+from attrition import wording
+from attrition.monitoring import performance
 from attrition.monitoring.performance import Check
 from attrition.reporting import charts
 
@@ -66,7 +66,7 @@ H1 = ParagraphStyle("h1", BODY, fontName=BOLD, fontSize=18, leading=23, spaceAft
 H2 = ParagraphStyle("h2", BODY, fontName=BOLD, fontSize=13, leading=17, spaceBefore=8)
 H3 = ParagraphStyle("h3", BODY, fontName=BOLD, fontSize=9.5, leading=13, spaceBefore=7)
 
-SIGNED = partial(words.decimal, sign=True)
+SIGNED = partial(wording.decimal, sign=True)
 STATISTICS = ("mean", "std", "minimum", "0.05", "median", "0.95", "maximum")
 PACKAGE = ("name", "required", "installed", "latest")
 BEHIND = {True: "behind", False: "current"}
@@ -140,8 +140,8 @@ def table(
 def _cell(text: Any, style: ParagraphStyle, width: float) -> Paragraph:
     """Set the first wording that takes few lines, or else the last."""
     *longer, shortest = text if isinstance(text, tuple) else (text,)
-    for wording in longer:
-        made = paragraph(wording, style)
+    for candidate in longer:
+        made = paragraph(candidate, style)
         if made.wrap(width - 2 * PADDING, HEIGHT)[1] <= CELL_LINES * style.leading:
             return made
     return paragraph(shortest, style)
@@ -209,14 +209,14 @@ def contact_table(contacts: Iterable[Row], currency: str) -> Flowable:
     columns: dict[str, tuple[str, float, Callable[[Any], Any]]] = {
         "rank": ("#", 7, str),
         "client": ("client", 44, str),
-        "risk": ("risk", 12, words.percent),
-        "value_at_risk": (f"value at risk, {currency}", 20, words.amount),
+        "risk": ("risk", 12, wording.percent),
+        "value_at_risk": (f"value at risk, {currency}", 20, wording.amount),
         "manager": ("client manager", 25, str),
         "reasons": ("main reasons", 66, _main_reasons),
     }
     kept = {key: columns[key] for key in columns if any(row.get(key) for row in contacts)}
     rows = [
-        [say(row[key]) if row.get(key) else words.DASH for key, (_, _, say) in kept.items()]
+        [say(row[key]) if row.get(key) else wording.DASH for key, (_, _, say) in kept.items()]
         for row in contacts
     ]
     numbers = [i for i, key in enumerate(kept) if key in ("risk", "value_at_risk")]
@@ -234,19 +234,19 @@ def manager_table(contacts: Iterable[Row], currency: str) -> Story:
     own: dict[str, list[float]] = {}
     for row in contacts:
         manager = str(row.get("manager") or "no client manager")
-        own.setdefault(manager, []).append(words.finite(row.get("value_at_risk")))
+        own.setdefault(manager, []).append(wording.finite(row.get("value_at_risk")))
     if len(own) < 2:
         return []
     ranked = sorted(own.items(), key=lambda item: (-len(item[1]), item[0]))
     rows = []
     for manager, values in ranked[:MANAGERS_SHOWN]:
-        known = list(filter(words.is_known, values))
-        total = words.amount(sum(known)) if known else words.DASH
-        rows.append([manager, words.count(len(values)), total])
+        known = list(filter(wording.is_known, values))
+        total = wording.amount(sum(known)) if known else wording.DASH
+        rows.append([manager, wording.count(len(values)), total])
     columns = {"client manager": 42, "on the list": 18, f"value at risk, {currency}": 28}
     made: Story = [table(columns, rows, numbers=(1, 2), width=HALF)]
     if more := ranked[MANAGERS_SHOWN:]:
-        made.append(note(f"and {words.plural(len(more), 'other manager')}"))
+        made.append(note(f"and {wording.plural(len(more), 'other manager')}"))
     return made
 
 
@@ -255,10 +255,10 @@ def candidate_table(candidates: Iterable[Row]) -> Flowable:
     rows = [
         [
             row["name"],
-            f"{words.decimal(row['log_loss'])} ± {words.decimal(row['standard_error'])}",
+            f"{wording.decimal(row['log_loss'])} ± {wording.decimal(row['standard_error'])}",
             "chosen" if row["chosen"] else "",
         ]
-        for row in sorted(candidates, key=lambda row: words.finite(row["log_loss"]))
+        for row in sorted(candidates, key=lambda row: wording.finite(row["log_loss"]))
     ]
     columns = {"candidate": 70, "log loss ± standard error, less is better": 70, "": 34}
     return table(columns, rows, numbers=(1,))
@@ -269,12 +269,14 @@ def score_table(scored: Mapping[str, tuple[Row, Row]], capacity: int) -> Story:
 
     scored: title -> the set of outcomes, and the scores of one model on it
     """
-    sizes = [f"{words.count(of['rows'])} ({words.count(of['left'])})" for of, _ in scored.values()]
+    sizes = [
+        f"{wording.count(of['rows'])} ({wording.count(of['left'])})" for of, _ in scored.values()
+    ]
     rows, unknown = [["rows (left)", *sizes]], []
-    for measure, (name, say) in words.MEASURES.items():
+    for measure, (name, say) in wording.MEASURES.items():
         values = [scores.get(measure) for _, scores in scored.values()]
-        if any(map(words.is_known, values)):
-            rows.append([name, *(words.with_interval(value, say, "–") for value in values)])
+        if any(map(wording.is_known, values)):
+            rows.append([name, *(wording.with_interval(value, say, "–") for value in values)])
         else:
             unknown.append(name.split(":")[0])
     columns = {"measure": 42.0, **dict.fromkeys(scored, 132 / len(scored))}
@@ -288,9 +290,9 @@ def estimate_table(estimate: Row, again: Row | None) -> Flowable:
     """Set what is estimated of clients without an outcome, and the second opinion beside it."""
     opinions = [estimate, *([again] if again else [])]
     rows = [
-        [name, *(words.with_interval(one[figure], say, "–") for one in opinions)]
-        for figure, (name, say) in words.ESTIMATED.items()
-        if words.is_known(estimate[figure])
+        [name, *(wording.with_interval(one[figure], say, "–") for one in opinions)]
+        for figure, (name, say) in wording.ESTIMATED.items()
+        if wording.is_known(estimate[figure])
     ]
     titles = ["figure", "estimated", "second opinion"][: 1 + len(opinions)]
     columns = {"figure": 60.0, **dict.fromkeys(titles[1:], 114 / len(opinions))}
@@ -303,13 +305,13 @@ def kept_table(kept: Sequence[Row]) -> Flowable:
     checks = [Check(*(row[name] for name in names)) for row in kept]
     last = {check.figure: check for check in checks}
     rows = []
-    for record in estimates.sum_up(checks):
-        (name, say), newest = words.ESTIMATED[record.figure], last[record.figure]
+    for record in performance.sum_up(checks):
+        (name, say), newest = wording.ESTIMATED[record.figure], last[record.figure]
         inside = round((record.coverage.value or 0.0) * record.estimates)
         rows.append(
             [
                 name,
-                words.count(record.estimates),
+                wording.count(record.estimates),
                 say(record.mean_absolute_error),
                 f"{inside} of {record.estimates}",
                 f"{say(newest.estimated)} [{say(newest.low)} – {say(newest.high)}]",
@@ -323,9 +325,9 @@ def kept_table(kept: Sequence[Row]) -> Flowable:
 
 def duel_table(duel: Row) -> Story:
     """Set by how much the challenger differs from the champion on the same rows."""
-    p = f"p = {words.chance(duel['p_value'])}".replace("= <", "<")
+    p = f"p = {wording.chance(duel['p_value'])}".replace("= <", "<")
     rows = [
-        [name, words.with_interval(duel[f"{measure}_difference"], SIGNED), better]
+        [name, wording.with_interval(duel[f"{measure}_difference"], SIGNED), better]
         for measure, name, better in (
             ("roc_auc", f"ROC AUC ({p})", "above 0"),
             ("log_loss", "Log loss", "below 0"),
@@ -336,8 +338,8 @@ def duel_table(duel: Row) -> Story:
     ]
     columns = {"challenger minus champion": 60, "difference (95 % interval)": 70, "better is": 44}
     said = (
-        f"Both were asked about the same {words.count(duel['rows'])} rows, "
-        f"{words.count(duel['left'])} of which left; neither had learned from them."
+        f"Both were asked about the same {wording.count(duel['rows'])} rows, "
+        f"{wording.count(duel['left'])} of which left; neither had learned from them."
     )
     return [table(columns, rows, numbers=(1,)), note(said)]
 
@@ -346,9 +348,9 @@ def number_table(columns: Mapping[str, Row]) -> Flowable:
     """Set the summary statistics of numeric columns, by their names."""
     rows = [
         [
-            words.shorten(name, NAME_WIDTH),
+            wording.shorten(name, NAME_WIDTH),
             _percentage(row["missing_pct"]),
-            *(words.plain({**row, **row["quantiles"]}.get(key)) for key in STATISTICS),
+            *(wording.plain({**row, **row["quantiles"]}.get(key)) for key in STATISTICS),
         ]
         for name, row in columns.items()
     ]
@@ -360,10 +362,10 @@ def category_table(columns: Mapping[str, Row]) -> Flowable:
     """Set the levels of categorical columns, by their names."""
     rows = [
         [
-            words.shorten(name, NAME_WIDTH),
+            wording.shorten(name, NAME_WIDTH),
             _percentage(row["missing_pct"]),
-            words.count(row["distinct"]),
-            words.levels(row, LEVELS_SHOWN),
+            wording.count(row["distinct"]),
+            wording.levels(row, LEVELS_SHOWN),
         ]
         for name, row in columns.items()
     ]
@@ -372,7 +374,7 @@ def category_table(columns: Mapping[str, Row]) -> Flowable:
 
 
 def _percentage(of_100: Any) -> str:
-    return words.percent(words.finite(of_100) / 100)
+    return wording.percent(wording.finite(of_100) / 100)
 
 
 def drift_table(columns: Iterable[Row]) -> Flowable:
@@ -380,13 +382,13 @@ def drift_table(columns: Iterable[Row]) -> Flowable:
     names = {"score": "predicted risk"}
     rows = [
         [
-            names.get(row["kind"]) or words.shorten(row["column"], NAME_WIDTH),
-            words.percent(row["weight"]) if words.is_known(row.get("weight")) else words.DASH,
-            words.decimal(row["psi"]) if words.is_known(row["psi"]) else words.DASH,
-            words.chance(row["q_value"]),
+            names.get(row["kind"]) or wording.shorten(row["column"], NAME_WIDTH),
+            wording.percent(row["weight"]) if wording.is_known(row.get("weight")) else wording.DASH,
+            wording.decimal(row["psi"]) if wording.is_known(row["psi"]) else wording.DASH,
+            wording.chance(row["q_value"]),
             _percentage(row["reference_missing_pct"]),
             _percentage(row["missing_pct"]),
-            _percentage(row["unseen_pct"]) if row["unseen_pct"] else words.DASH,
+            _percentage(row["unseen_pct"]) if row["unseen_pct"] else wording.DASH,
             row["verdict"].replace("insufficient", "too few rows"),
         ]
         for row in sorted(columns, key=lambda row: -(row["psi"] or 0.0))
@@ -401,10 +403,10 @@ def duration_table(timings: Mapping[str, Any]) -> Flowable:
     rows, trend = [], timings.get("trend", {})
     for step in (name for name in timings if name != "trend"):
         took = [
-            elapsed for row in timings[step] if (elapsed := words.finite(row["elapsed_s"])) >= 0
+            elapsed for row in timings[step] if (elapsed := wording.finite(row["elapsed_s"])) >= 0
         ]
         known = [statistics.median(took), took[-1]] if took else []
-        said = [words.seconds(value) for value in known] or [words.DASH] * 2
+        said = [wording.seconds(value) for value in known] or [wording.DASH] * 2
         rows.append([step, len(took), *said, trend.get(step) or ("" if took else "not run yet")])
     columns = {"step": 28, "times run": 18, "median": 22, "last": 22, "trend": 84}
     return table(columns, rows, numbers=(1, 2, 3), empty="No step was timed yet.")
@@ -413,7 +415,10 @@ def duration_table(timings: Mapping[str, Any]) -> Flowable:
 def package_table(packages: Iterable[Row]) -> Flowable:
     """Set the packages, those that are behind first."""
     rows = [
-        [*(row[key] or words.DASH for key in PACKAGE), BEHIND.get(row["outdated"], words.UNKNOWN)]
+        [
+            *(row[key] or wording.DASH for key in PACKAGE),
+            BEHIND.get(row["outdated"], wording.UNKNOWN),
+        ]
         for row in sorted(packages, key=lambda row: (not row["outdated"], row["name"]))
     ]
     columns = {"package": 50, "required": 34, "installed": 34, "latest": 34, "": 22}
@@ -422,7 +427,7 @@ def package_table(packages: Iterable[Row]) -> Flowable:
 
 def deployment_table(deployments: Iterable[Row]) -> Flowable:
     rows = [
-        [words.minute(row["at"]), row["action"], row["release"], row["reason"]]
+        [wording.minute(row["at"]), row["action"], row["release"], row["reason"]]
         for row in deployments
     ]
     columns = {"when (UTC)": 27, "what": 20, "release": 48, "why": 79}
@@ -432,8 +437,8 @@ def deployment_table(deployments: Iterable[Row]) -> Flowable:
 def run_table(runs: Iterable[Row]) -> Flowable:
     rows = [
         [
-            words.minute(row["started_at"]),
-            words.seconds(row["elapsed_s"]),
+            wording.minute(row["started_at"]),
+            wording.seconds(row["elapsed_s"]),
             ": ".join(filter(None, (row["outcome"] or "not ended", row["reason"]))),
         ]
         for row in runs

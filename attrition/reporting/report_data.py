@@ -7,14 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from attrition import wording as words
+from attrition import wording
 from attrition.config import Config
 from attrition.errors import Damaged, NoModel
-from attrition.operations import releases
-from attrition.operations import runs as watch
-from attrition.storage import files as disk
-from attrition.storage import history
-from attrition.web import health
+from attrition.operations import releases, runs
+from attrition.operations.runs import Complaint
+from attrition.storage import files, history
 
 Row = Mapping[str, Any]
 
@@ -56,21 +54,21 @@ class Facts:
     def model(self) -> str:
         if not self.release:
             return "no model in production yet"
-        return f"model: {self.training.get('kind', words.UNKNOWN)}, release {self.release}"
+        return f"model: {self.training.get('kind', wording.UNKNOWN)}, release {self.release}"
 
     @property
     def warnings(self) -> list[str]:
         found = [f"could not be read: {source}" for source in self.held]
         found += [complaint.sentence for complaint in filter(None, [self.overdue])]
         found += [*self.training.get("warnings", ()), *self.score.get("warnings", ())]
-        return list(dict.fromkeys(words.finished(warning) for warning in found))
+        return list(dict.fromkeys(wording.finished(warning) for warning in found))
 
     @property
-    def overdue(self) -> health.Complaint | None:
+    def overdue(self) -> Complaint | None:
         """Complain when the good run before this report was too long before it."""
         if not self.good_at or not self.as_of:
             return None
-        return health.check_overdue(self.good_at, self.overdue_minutes, self.now)
+        return runs.check_overdue(self.good_at, self.overdue_minutes, self.now)
 
     @property
     def now(self) -> datetime:
@@ -80,7 +78,7 @@ class Facts:
     def sets(self) -> dict[str, Row]:
         """The sets of outcomes that the model was scored on, by their names in words."""
         found = self.score.get("sets") or {}
-        return {said: found[name] for name, said in words.SETS.items() if found.get(name)}
+        return {said: found[name] for name, said in wording.SETS.items() if found.get(name)}
 
     @property
     def is_monitored(self) -> bool:
@@ -107,19 +105,19 @@ def read_facts(config: Config, held: Sequence[str] | None = None) -> Facts:
         release=release.id if release else None,
         training=release.training if release else {},
         score=release.score if release else {},
-        decision=disk.read_record(config.decision_record) or {},
-        monitoring=disk.read_record(config.monitoring_record) or {},
-        assessment=disk.read_record(config.assessment_record) or {},
-        diagnostics=disk.read_record(config.diagnostics_record) or {},
+        decision=files.read_record(config.decision_record) or {},
+        monitoring=files.read_record(config.monitoring_record) or {},
+        assessment=files.read_record(config.assessment_record) or {},
+        diagnostics=files.read_record(config.diagnostics_record) or {},
         contacts=read_contacts(config.contact_list),
         scores=history.read_scores(config.history),
         missing=history.read_missing(config.history),
         estimates=history.read_estimates(config.history),
         deployments=history.read_deployments(config.history),
-        runs=history.read_runs(config.history, health.RUNS_READ),
+        runs=history.read_runs(config.history, runs.RUNS_READ),
         worked_runs=history.read_worked_runs(config.history),
         held=tuple(last_held(config) if held is None else held),
-        good_at=watch.last_good_at(config),
+        good_at=runs.last_good_at(config),
         overdue_minutes=config.overdue_minutes,
         currency=config.currency,
         capacity=config.contact_capacity,
@@ -130,7 +128,7 @@ def read_facts(config: Config, held: Sequence[str] | None = None) -> Facts:
 def last_held(config: Config) -> list[str]:
     """Return the sources that the last run could not read."""
     try:
-        record = disk.read_record(config.last_run)
+        record = files.read_record(config.last_run)
     except Damaged:
         return []  # said by every run, and made again
     return list(record.get("held", [])) if record else []

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from attrition.errors import AttritionError, Damaged
-from attrition.storage import files as disk
+from attrition.storage import files
 
 Rows = list[dict[str, Any]]
 
@@ -146,15 +146,15 @@ def _explained(path: Path) -> Iterator[None]:
 
 def begin(path: Path) -> None:
     """Make a history without a row, whole or not at all: an empty file is damage."""
-    disk.make_folder(path.parent)
+    files.make_folder(path.parent)
     made = path.with_name(f".{path.name}.new")
     made.unlink(missing_ok=True)
     with closing(sqlite3.connect(made)) as connection:
         _create(connection)
         connection.commit()
-    made.chmod(disk.FILE_MODE)
+    made.chmod(files.FILE_MODE)
     os.replace(made, path)
-    disk.fsync_folder(path.parent)
+    files.fsync_folder(path.parent)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.operations import releases
 from attrition.operations.releases import Release
-from attrition.storage import files as disk
+from attrition.storage import files
 from attrition.storage.files import Record
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Shelf:
         if held is not None and held[0] == stamp:
             return dict(held[1])
         try:
-            record = disk.read_record(path)
+            record = files.read_record(path)
         except Damaged as error:
             logger.warning("%s", error)
             raise _damaged(path, script) from error
@@ -76,7 +76,7 @@ class Shelf:
                 return held[1]
             data = _bytes(path)
             record = self.record(record_path, script)
-            if data is not None and disk.sha256_bytes(data) == record["outputs"].get(path.name):
+            if data is not None and files.sha256_bytes(data) == record["outputs"].get(path.name):
                 value = parse(data) if parse else data
                 if parse:
                     self._held[path] = (stamp, value)

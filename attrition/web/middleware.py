@@ -13,8 +13,7 @@ from flask import Flask, Response, jsonify, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
-from attrition.web import auth as access
-from attrition.web import request_body as bodies
+from attrition.web import auth, request_body
 from attrition.web.artifact_cache import NotReady
 from attrition.web.request_body import ApiError
 
@@ -70,7 +69,7 @@ def check_host(host: str) -> None:
     Raises: ApiError 421.
     """
     named = request.headers.get("Host")
-    if named and access.is_loopback(host) and not access.is_own_name(named):
+    if named and auth.is_loopback(host) and not auth.is_own_name(named):
         raise ApiError(421, "wrong_host", "this is not the host that the request names")
 
 
@@ -84,10 +83,10 @@ def check_token(token: str | None) -> None:
         return
     shown = request.authorization
     is_browser = endpoint in FOR_BROWSERS
-    if shown is not None and shown.type == "bearer" and access.is_same(shown.token, token):
+    if shown is not None and shown.type == "bearer" and auth.is_same(shown.token, token):
         return
     password = shown.password if shown is not None and shown.type == "basic" else None
-    if is_browser and access.is_same(password, token):
+    if is_browser and auth.is_same(password, token):
         return
     challenge = 'Basic realm="attrition", charset="UTF-8"' if is_browser else "Bearer"
     raise ApiError(
@@ -152,7 +151,7 @@ def read_body() -> Any:
         raise RequestEntityTooLarge  # sent in chunks, and cut where the limit lies
     if len(data) < (request.content_length or 0):
         raise ApiError(400, "bad_request", "the body ended before its Content-Length")
-    return bodies.read_json(data)
+    return request_body.read_json(data)
 
 
 # ---- answers

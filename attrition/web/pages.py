@@ -5,11 +5,11 @@ number that cannot be computed is said to be unknown.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime  # noqa: F401 (the doctest needs UTC)
 from functools import partial
 from typing import Any, NamedTuple
 
-from attrition import wording as words
+from attrition import wording
 
 Row = Mapping[str, Any]
 
@@ -60,29 +60,6 @@ class Figure(NamedTuple):
     size: str
 
 
-# ---- times
-
-
-def ago(at: str | None, now: datetime) -> str:
-    """Say how long ago something was.
-
-    >>> ago("2026-03-01T12:00:00Z", datetime(2026, 3, 1, 12, 25, tzinfo=UTC))
-    '25 minutes ago'
-    """
-    if at is None:
-        return "never"
-    seconds = seconds_since(at, now)
-    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size:
-            n = int(seconds // size)
-            return f"{n} {unit}{'s' if n > 1 else ''} ago"
-    return "just now"
-
-
-def seconds_since(at: str, now: datetime) -> float:
-    return (now - datetime.fromisoformat(at).replace(tzinfo=UTC)).total_seconds()
-
-
 # ---- parts of the page
 
 
@@ -102,7 +79,7 @@ def headline(
         )
     sentences = [_quality(score_record)]
     if last_run is not None:
-        when = ago(last_run["ended_at"] or last_run["started_at"], now)
+        when = wording.ago(last_run["ended_at"] or last_run["started_at"], now)
         did_fail = last_run["outcome"] in ("failed", "died")
         sentences.append(
             f"The last run {last_run['outcome']}, {when}."
@@ -112,7 +89,7 @@ def headline(
     tone, title = "calm", "A model is in production"
     if truth is not None and truth["verdict"] in VERDICTS:
         tone, title = VERDICTS[truth["verdict"]]
-        sentences.append(words.finished(truth["sentence"]))
+        sentences.append(wording.finished(truth["sentence"]))
     return Headline(tone, title, " ".join(sentences))
 
 
@@ -122,8 +99,8 @@ def runs(good_at: str | None, counts: Mapping[str, int], now: datetime) -> str:
     >>> runs(None, {"skipped": 2, "failed": 0, "died": 1, "held": 0}, datetime.now(UTC))
     'Last good run: never. In the last day: 2 runs skipped, 1 run died.'
     """
-    lately = words.runs(counts)
-    return f"Last good run: {ago(good_at, now)}." + (
+    lately = wording.runs(counts)
+    return f"Last good run: {wording.ago(good_at, now)}." + (
         f" In the last day: {lately}." if lately else ""
     )
 
@@ -143,42 +120,42 @@ def _quality(score_record: Row) -> str:
     for name, seen in SETS.items():
         of = score_record["sets"].get(name)
         auc = of["candidate"]["roc_auc"] if of else None
-        if words.is_known(auc):
-            scored = words.with_interval(auc, partial(words.decimal, digits=2))
-            rows = f"{words.count(of['rows'])} {seen}"
-            return words.finished(f"{kind}, ROC AUC {scored} on {rows}")
-    return words.finished(f"{kind}, too few rows to score it")
+        if wording.is_known(auc):
+            scored = wording.with_interval(auc, partial(wording.decimal, digits=2))
+            rows = f"{wording.count(of['rows'])} {seen}"
+            return wording.finished(f"{kind}, ROC AUC {scored} on {rows}")
+    return wording.finished(f"{kind}, too few rows to score it")
 
 
 def numbers(assessment: Row | None, currency: str) -> list[Number]:
     """Return the four big numbers of an assessment."""
     if assessment is None:
         labels = ("Current clients", "Likely to leave", "Value at risk", "On the contact list")
-        return [Number(label, words.DASH, "not assessed yet") for label in labels]
+        return [Number(label, wording.DASH, "not assessed yet") for label in labels]
     leaving, worth, listed = (
         assessment[key] for key in ("expected_to_leave", "value_at_risk", "list")
     )
-    short = partial(words.amount, short=True)
-    if words.is_known(worth):
-        between = words.between(worth, short)
+    short = partial(wording.amount, short=True)
+    if wording.is_known(worth):
+        between = wording.between(worth, short)
         under = f"of {short(assessment['value'])} under contract"
         note = f"{between}, {under}" if between else under
         third = Number(f"Value at risk, {currency}", short(worth), note)
     else:
-        risk = words.percent(assessment["mean_risk"])
+        risk = wording.percent(assessment["mean_risk"])
         third = Number("Average risk", risk, "of the current clients")
-    between = words.between(leaving, words.count)
-    likely = words.count(listed["expected_to_leave"])
+    between = wording.between(leaving, wording.count)
+    likely = wording.count(listed["expected_to_leave"])
     return [
-        Number("Current clients", words.count(assessment["clients"]), "each with its risk"),
+        Number("Current clients", wording.count(assessment["clients"]), "each with its risk"),
         Number(
             "Likely to leave",
-            words.count(leaving),
+            wording.count(leaving),
             f"{between} (95{NBSP}% interval)" if between else "an estimate",
         ),
         third,
         Number(
-            "On the contact list", words.count(listed["clients"]), f"about {likely} would leave"
+            "On the contact list", wording.count(listed["clients"]), f"about {likely} would leave"
         ),
     ]
 

@@ -135,19 +135,19 @@ def read_datafile(config: Config, name: str) -> "pd.DataFrame":
 
     Raises: ApiError 404, 413, 422.
     """
-    from attrition.data import files as sources
+    from attrition.data import files as source_files
     from attrition.data import schema
 
     known: dict[str, Path] = {}
     for folder in (config.input_folder, config.test_folder):
-        names = sources.list_names(folder) if folder.is_dir() else []
-        known |= {found: folder for found in names if not sources.not_an_input(found)}
+        names = source_files.list_names(folder) if folder.is_dir() else []
+        known |= {found: folder for found in names if not source_files.not_an_input(found)}
     if name not in known:
         raise ApiError(
             404, "unknown_datafile", "there is no such data file", datafiles=sorted(known)
         )
     try:
-        table = sources.read_path(known[name] / name)
+        table = source_files.read_path(known[name] / name)
         if (count := sum(chunk.records for chunk in table.chunks)) > MAX_FILE_RECORDS:
             raise ApiError(
                 413,

@@ -26,8 +26,7 @@ def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> 
 
     Raises: NotReady when the model was trained on other columns than config.json names now.
     """
-    from attrition.modelling import models
-    from attrition.modelling import reliability as confidence
+    from attrition.modelling import models, reliability
 
     features = [name for names in release.training["features"].values() for name in names]
     if unnamed := [name for name in features if name not in rows]:
@@ -36,7 +35,7 @@ def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> 
             "names; run fullprocess.py",
             "other_columns",
         )
-    flags = confidence.doubts(model, rows, release.training)
+    flags = reliability.doubts(model, rows, release.training)
     risks = models.predict(model, rows)
     return [
         {

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import pytest
 
-from attrition.data import files as sources
+from attrition.data import files as source_files
 from ingestion import ingest_new_data
 from tests.campaigns import catalogue
 from tests.campaigns.catalogue import GOOD, ROWS, lines
@@ -227,7 +227,9 @@ def meanwhile(monkeypatch, act):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "read", read)
-        patch.setattr(sources, "hash_file", lambda *_: "-")  # the look before is not the one meant
+        patch.setattr(
+            source_files, "hash_file", lambda *_: "-"
+        )  # the look before is not the one meant
         yield
 
 
@@ -285,7 +287,7 @@ def test_rows_taken_are_those_of_the_bytes_that_were_hashed(empty_project, monke
     path = empty_project.input_folder / "a.csv"
     texts = [lines(*(f"v{v:03}-{i:04},1,2,3,0" for i in range(400))).encode() for v in range(40)]
     seen = {}
-    real = sources.reading
+    real = source_files.reading
 
     @contextmanager
     def spied(*arguments, **options):
@@ -296,8 +298,8 @@ def test_rows_taken_are_those_of_the_bytes_that_were_hashed(empty_project, monke
             seen[file.sha256] = data
             yield file
 
-    monkeypatch.setattr(sources, "reading", spied)
-    monkeypatch.setattr(sources, "PIECE", 1024)
+    monkeypatch.setattr(source_files, "reading", spied)
+    monkeypatch.setattr(source_files, "PIECE", 1024)
     go, stop = threading.Event(), threading.Event()
     rng = random.Random(0)
 

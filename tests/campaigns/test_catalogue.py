@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attrition.storage import files as disk
+from attrition.storage import files
 from benchmarks import lanes
 from ingestion import ingest_new_data
 from tests.campaigns import catalogue
@@ -58,7 +58,7 @@ def check_conserved(config):
     """Every record of every source has one fate, and the totals are those of the rows on disk."""
     lines, rows = ledger(config), final_rows(config)
     assert all(int(line["records"]) == sum(counts(line)) for line in lines)
-    record = disk.read_record(config.ingestion_record)
+    record = files.read_record(config.ingestion_record)
     totals = {name: sum(int(line[name]) for line in lines) for name in record["totals"]}
     assert record["totals"] == totals
     assert totals["accepted"] - record["replaced"] - record["withdrawn"] == len(rows)

@@ -8,8 +8,7 @@ import pytest
 import app as api
 import diagnostics
 from attrition import config as configuration
-from attrition.operations import dependencies, releases
-from attrition.operations import integrity as damage
+from attrition.operations import dependencies, integrity, releases
 from attrition.storage import history
 from tests.conftest import make_rows, run_whole, write_config
 
@@ -140,7 +139,7 @@ def check_mended(config, name, way, capsys):
     check_served(config)
     code, told = run_whole(config), capsys.readouterr().err
     assert "Traceback" not in told
-    found = damage.find_all(config)
+    found = integrity.find_all(config)
     if code == 0:
         assert not found, "a run that could not mend it has to fail"
     else:
@@ -148,7 +147,7 @@ def check_mended(config, name, way, capsys):
         check_served(config)
         assert run_whole(config, "--repair") == 0, capsys.readouterr().err
     assert "Traceback" not in capsys.readouterr().err
-    assert damage.find_all(config) == []
+    assert integrity.find_all(config) == []
     assert run_whole(config) == 0
     assert diagnostics.main(["--config", str(config.file), "--verify"]) == 0
     check_served(config)
@@ -175,14 +174,18 @@ def test_every_other_file_spoiled_is_noticed_and_mended(aged, name, way, capsys)
 
 def noticed(config, path):
     """Is a change of one file noticed by those who read it?"""
-    units = [damage.ingested(config), *damage.candidate_units(config), *damage.made_units(config)]
+    units = [
+        integrity.ingested(config),
+        *integrity.candidate_units(config),
+        *integrity.made_units(config),
+    ]
     if path.parent.parent == config.releases:
         release = path.parent.name
-        return bool([*damage.find_in_release(config, release, is_current=False)])
+        return bool([*integrity.find_in_release(config, release, is_current=False)])
     if path in (config.last_run, config.dependencies):
-        return bool([*damage.find_in_record(path)])
+        return bool([*integrity.find_in_record(path)])
     ours = [unit for unit in units if unit.record.parent == path.parent]
-    return any([*damage.find_in_unit(unit, is_expected=True)] for unit in ours)
+    return any([*integrity.find_in_unit(unit, is_expected=True)] for unit in ours)
 
 
 HASHED = [name for name in FILES if name.rpartition("/")[2] not in ("current", ".lock")]
@@ -216,7 +219,7 @@ def test_a_flipped_bit_is_mended_by_one_command(aged, name, capsys):
     assert path.name in told or path.parent.name in told
     if code:
         assert run_whole(aged, "--repair") == 0
-    assert damage.find_all(aged) == []
+    assert integrity.find_all(aged) == []
     assert state_of(aged)[0] == expected[0]
 
 

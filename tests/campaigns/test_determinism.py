@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from attrition import config as configuration
-from attrition.storage import files as disk
+from attrition.storage import files
 from tests.conftest import ROOT, count_as_asked
 
 SETTINGS = [*itertools.product(("0", "1"), ("UTC", "America/New_York"))]
@@ -19,11 +19,11 @@ SCORED = ("sets", "comparison", "curves", "threshold")
 
 def made(config):
     """Return all that must be the same: bytes, and of the score what it says."""
-    score = disk.read_record(config.score_record)
-    files = (config.final_data, config.rejected, config.candidate, config.reference)
-    files += (config.known_rows, config.latest_score, config.risk_scores, config.contact_list)
-    found = {path.name: path.read_bytes() for path in files}
-    return found | {"score": disk.encode({key: score[key] for key in SCORED if key in score})}
+    score = files.read_record(config.score_record)
+    contents = (config.final_data, config.rejected, config.candidate, config.reference)
+    contents += (config.known_rows, config.latest_score, config.risk_scores, config.contact_list)
+    found = {path.name: path.read_bytes() for path in contents}
+    return found | {"score": files.encode({key: score[key] for key in SCORED if key in score})}
 
 
 @pytest.mark.slow

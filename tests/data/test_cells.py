@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attrition.config import MISSING_MARKERS, Columns, Numeric
-from attrition.data import cells, schema
-from attrition.data import csv_reader as delimited
+from attrition.data import cells, csv_reader, schema
 from tests.data.test_schema import WIDE
 
 MARKERS = frozenset(MISSING_MARKERS)
@@ -142,7 +141,7 @@ UNITS += ("1.", "1,", ",000", ".000", "1e", "[ ", " [", "<!", "é", "ab", "0 ", 
 
 def patterns():
     """Every regular expression that a cell or a text of unknown origin meets."""
-    for room in (cells, delimited, schema):
+    for room in (cells, csv_reader, schema):
         for node in ast.walk(ast.parse(Path(room.__file__).read_text())):
             is_call = isinstance(node, ast.Call) and ast.unparse(node.func).startswith("re.")
             if is_call and isinstance(node.args[0], ast.Constant):

@@ -3,8 +3,7 @@ import io
 import pytest
 
 from attrition.config import MISSING_MARKERS, Columns
-from attrition.data import csv_reader as delimited
-from attrition.data import schema
+from attrition.data import csv_reader, schema
 from attrition.data.csv_reader import NotPlain, read_csv
 from attrition.data.schema import BadHeader, Refused, Table
 from tests.campaigns import catalogue
@@ -105,20 +104,20 @@ def test_record_without_end_is_refused_while_it_is_small(text, code):
 
 
 def test_runs_of_rows_are_short_where_rows_are_long(monkeypatch):
-    monkeypatch.setattr(delimited, "CHUNK_CHARACTERS", 1000)
+    monkeypatch.setattr(csv_reader, "CHUNK_CHARACTERS", 1000)
     table = read(b"a,b\n" + (b"x" * 400 + b",1\n") * 10)
     assert [chunk.records for chunk in table.chunks] == [3, 3, 3, 1]
     assert [line for line, _ in rows_of(table)] == list(range(2, 12))
 
 
 def test_encoding_is_told_by_the_byte_that_breaks_it():
-    text = b"a,b\n" + b"1,2\n" * delimited.PIECE + b"\xff,2\n"
+    text = b"a,b\n" + b"1,2\n" * csv_reader.PIECE + b"\xff,2\n"
     with pytest.raises(Refused, match=f"byte {len(text) - 4} is not utf-8"):
         read(text)
 
 
 def test_character_across_two_pieces_is_one():
-    text = b"a,b\n" + b"x" * (delimited.PIECE - 5) + "é,2\n".encode()
+    text = b"a,b\n" + b"x" * (csv_reader.PIECE - 5) + "é,2\n".encode()
     with pytest.raises(Refused) as error:
         read(text)
     assert error.value.code == "FIELD_TOO_LONG"

@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from attrition.config import Columns
-from attrition.data import files as sources
+from attrition.data import files as source_files
 from attrition.data import schema
 from attrition.data.files import File, Limits, cell_text, read_table
 from attrition.data.schema import Refused
 from attrition.errors import AttritionError, SourceError
 
 
-def opened(name, data, limits=sources.DEFAULT_LIMITS):
+def opened(name, data, limits=source_files.DEFAULT_LIMITS):
     """A file as it would have been read."""
     return File(name, "", io.BytesIO(data), 0, limits)
 
@@ -180,7 +180,7 @@ def test_nested_values_of_parquet_are_text():
 def test_large_file_is_refused_before_it_is_read(tmp_path):
     with (tmp_path / "a.csv").open("wb") as file:
         file.truncate(3 << 30)  # sparse: it costs nothing, until somebody reads it
-    with pytest.raises(Refused) as error, sources.reading(tmp_path / "a.csv"):
+    with pytest.raises(Refused) as error, source_files.reading(tmp_path / "a.csv"):
         pytest.fail("it was read")
     assert error.value.code == "TOO_LARGE"
 
@@ -192,7 +192,7 @@ def test_disk_that_fails_while_a_file_is_read_is_that_files_fault_alone(tmp_path
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "read", fail)
-    with pytest.raises(Refused) as error, sources.reading(tmp_path / "a.csv"):
+    with pytest.raises(Refused) as error, source_files.reading(tmp_path / "a.csv"):
         pytest.fail("it was read")
     assert error.value.code == "UNREADABLE"
 
@@ -208,7 +208,7 @@ def test_file_that_changes_while_it_is_read_waits(tmp_path, monkeypatch):
         return real(descriptor, size)
 
     monkeypatch.setattr(os, "read", grow)
-    with pytest.raises(Refused) as error, sources.reading(path):
+    with pytest.raises(Refused) as error, source_files.reading(path):
         pytest.fail("it was read")
     assert (error.value.code, error.value.unfinished) == ("UNSTABLE", True)
 
@@ -221,7 +221,7 @@ def test_file_that_takes_too_long_is_tried_again(tmp_path):
 
 def test_what_is_hashed_is_what_is_read(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"a,b\n1,2\n")
-    with sources.reading(tmp_path / "a.csv") as file:
+    with source_files.reading(tmp_path / "a.csv") as file:
         (tmp_path / "a.csv").write_bytes(b"a,b\n3,4\n")
         assert rows_of(read_table(file)) == [(2, ["1", "2"])]
         file.spool.seek(0)
@@ -229,23 +229,23 @@ def test_what_is_hashed_is_what_is_read(tmp_path):
 
 
 def test_large_file_waits_on_the_disk_without_a_name(tmp_path):
-    with sources.make_spool(tmp_path) as spool:
-        spool.write(b"0" * (sources.IN_MEMORY + 1))
-        assert os.fstat(spool.fileno()).st_size > sources.IN_MEMORY
+    with source_files.make_spool(tmp_path) as spool:
+        spool.write(b"0" * (source_files.IN_MEMORY + 1))
+        assert os.fstat(spool.fileno()).st_size > source_files.IN_MEMORY
         assert list(tmp_path.iterdir()) == []
 
 
 def test_hash_of_what_is_no_file_is_a_dash(tmp_path):
     (tmp_path / "link").symlink_to("/dev/zero")
-    assert [sources.hash_file(tmp_path / name) for name in ("link", "nowhere")] == ["-", "-"]
+    assert [source_files.hash_file(tmp_path / name) for name in ("link", "nowhere")] == ["-", "-"]
 
 
 def test_names_are_listed_in_the_order_of_their_bytes(tmp_path):
     for name in ("b", "é", "B", "a"):
         (tmp_path / name).touch()
-    assert sources.list_names(tmp_path) == ["B", "a", "b", "é"]
+    assert source_files.list_names(tmp_path) == ["B", "a", "b", "é"]
 
 
 def test_final_rows_that_are_not_there_are_asked_of_ingestion(tmp_path):
     with pytest.raises(AttritionError, match=r"run ingestion\.py first"):
-        sources.read_rows(tmp_path / "finaldata.csv", Columns())
+        source_files.read_rows(tmp_path / "finaldata.csv", Columns())

@@ -5,8 +5,7 @@ import pytest
 from attrition.data import ledger
 from attrition.data.ledger import Line
 from attrition.errors import Damaged, Unaccounted
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.storage import files, history
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import GOOD, ROWS, lines
 from tests.test_ingestion import final_rows, put
@@ -42,7 +41,7 @@ def test_each_record_names_the_one_before(empty_project):
     for name, row in zip("ab", ROWS, strict=False):
         put(empty_project, f"{name}.csv", lines(row))
         ingest_new_data(empty_project)
-        record = disk.read_record(empty_project.ingestion_record)
+        record = files.read_record(empty_project.ingestion_record)
         assert record is not None
         assert record["previous"] == (seals[-1] if seals else "")
         seals.append(record["seal"])
@@ -90,20 +89,20 @@ def test_state_of_before_generations_were_counted_goes_on(empty_project):
     ingest_new_data(empty_project)
     put(empty_project, "b.csv", lines("a,1,2,3,0"))
     ingest_new_data(empty_project)
-    record = disk.read_record(empty_project.ingestion_record)
+    record = files.read_record(empty_project.ingestion_record)
     assert record is not None
     kept = ("ingested_at", "inputs", "marks", "watermarks", "rows", "totals", "sources", "outputs")
     old = {key: record[key] for key in kept}
     for path in (empty_project.withdrawn, empty_project.table_rows):
         path.unlink()
         del old["outputs"][path.name]
-    disk.write_bytes(empty_project.ingestion_record, disk.encode(disk.sealed(old)))
+    files.write_bytes(empty_project.ingestion_record, files.encode(files.sealed(old)))
     empty_project.history.unlink()
     ingest_new_data(empty_project)
     assert ingest_new_data(empty_project).fresh
     put(empty_project, "c.csv", lines("c,1,2,3,0"))
     assert ingest_new_data(empty_project).rows == 6
-    record = disk.read_record(empty_project.ingestion_record)
+    record = files.read_record(empty_project.ingestion_record)
     assert record is not None
     assert (record["generation"], record["replaced"]) == (2, 1)
 
@@ -146,6 +145,6 @@ def test_second_copy_of_a_row_replaces_the_first_wherever_both_stand(empty_proje
     put(empty_project, "c.csv", lines("a,1,2,3,1"))
     ingest_new_data(empty_project)
     assert final_rows(empty_project) == [["b", "1", "2", "3", ""], ["a", "1", "2", "3", "1"]]
-    record = disk.read_record(empty_project.ingestion_record)
+    record = files.read_record(empty_project.ingestion_record)
     assert record is not None
     assert (record["rows"], record["replaced"], record["withdrawn"]) == (2, 2, 0)

@@ -2,8 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attrition.modelling import backtest, metrics
-from attrition.modelling import selection as recipe
+from attrition.modelling import backtest, metrics, selection
 from attrition.modelling.selection import RECENT, Table
 
 MONTHS = [f"2026-{month:02}-01" for month in range(1, 11)]
@@ -24,7 +23,7 @@ def monthly(n, *, turns=0.0, seed=0):
 
 
 def held(table, time):
-    return backtest.run(table, recipe.learn(table), time)
+    return backtest.run(table, selection.learn(table), time)
 
 
 # ---- split

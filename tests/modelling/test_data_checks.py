@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attrition.modelling import data_checks as signs
+from attrition.modelling import data_checks
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def table():
 def find(rows, outcome):
     numeric = [name for name in rows if rows[name].dtype == float]
     categorical = [name for name in rows if name not in numeric]
-    return signs.find(rows, outcome, np.arange(len(rows)), numeric, categorical)
+    return data_checks.find(rows, outcome, np.arange(len(rows)), numeric, categorical)
 
 
 def test_honest_columns_are_no_sign(table):

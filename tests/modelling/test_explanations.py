@@ -5,8 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attrition.modelling import calibration, models
-from attrition.modelling import explanations as reasons
+from attrition.modelling import calibration, explanations, models
 from attrition.modelling.models import Model
 from tests.modelling.test_models import CATEGORICAL, KINDS, NUMERIC, fitted, table
 
@@ -54,14 +53,14 @@ def by_definition(model, row, usual):
 
 def test_contributions_are_shapley_values(model, usual):
     rows = table(12, seed=4)[0]
-    found = reasons.contributions(model, rows, usual)
+    found = explanations.contributions(model, rows, usual)
     for i, row in enumerate(rows.to_dict("records")):
         assert found.iloc[i].to_dict() == pytest.approx(by_definition(model, row, usual), abs=1e-9)
 
 
 def test_contributions_add_up_to_the_log_odds(model, usual):
     rows = table(300, seed=3)[0]
-    found = reasons.contributions(model, rows, usual).sum(axis=1).to_numpy()
+    found = explanations.contributions(model, rows, usual).sum(axis=1).to_numpy()
     expected = log_odds(model, rows) - log_odds(model, ordinary(rows, usual))
     assert found == pytest.approx(expected, abs=1e-9)
 
@@ -72,7 +71,7 @@ def test_contributions_of_a_calibrated_blend_add_up_to_the_log_odds(kind, usual)
     parts = tuple(fitted(one).parts[0] for one in (models.LOGISTIC, models.SHALLOW))
     score = models.score(Model(parts, (0.5, 0.4)), rows)
     blend = Model(parts, (0.5, 0.4), calibration.FITS[kind](score, outcome))
-    found = reasons.contributions(blend, rows, usual).sum(axis=1).to_numpy()
+    found = explanations.contributions(blend, rows, usual).sum(axis=1).to_numpy()
     expected = log_odds(blend, rows) - log_odds(blend, ordinary(rows, usual))
     assert found == pytest.approx(expected, abs=1e-9)
 
@@ -82,26 +81,26 @@ def test_contributions_have_the_sign_of_the_planted_effect(kind):
     rows, outcome = table(2000)
     model = fitted(kind, rows, outcome)
     some = table(2, seed=1)[0].assign(activity=[1.0, 200.0])
-    found = reasons.contributions(model, some, models.typical(rows, NUMERIC, CATEGORICAL))
+    found = explanations.contributions(model, some, models.typical(rows, NUMERIC, CATEGORICAL))
     assert found["activity"].iloc[0] > 1
     assert found["activity"].iloc[1] < -1
 
 
 def test_an_ordinary_client_has_no_reasons(model, usual):
-    found = reasons.contributions(model, ordinary(table()[0], usual), usual)
+    found = explanations.contributions(model, ordinary(table()[0], usual), usual)
     assert found.to_numpy() == pytest.approx(np.zeros((1, 3)))
 
 
 def test_a_column_without_a_typical_value_is_compared_with_missing(model):
     usual = {"activity": 20.0, "size": None, "industry": ""}
     rows = table(50, seed=5)[0]
-    found = reasons.contributions(model, rows, usual)
+    found = explanations.contributions(model, rows, usual)
     assert np.isfinite(found.to_numpy()).all()
     assert not found["size"][rows["size"].isna()].any()
 
 
 def test_no_rows_have_no_reasons(model, usual):
-    assert reasons.contributions(model, table(5)[0].iloc[:0], usual).shape == (0, 3)
+    assert explanations.contributions(model, table(5)[0].iloc[:0], usual).shape == (0, 3)
 
 
 # ---- over a whole table
@@ -111,7 +110,7 @@ def test_no_rows_have_no_reasons(model, usual):
 def test_the_planted_effect_is_the_most_important(kind):
     rows, outcome = table(2000)
     usual = models.typical(rows, NUMERIC, CATEGORICAL)
-    shares = reasons.importance(fitted(kind, rows, outcome), rows, usual)
+    shares = explanations.importance(fitted(kind, rows, outcome), rows, usual)
     assert sum(shares.values()) == pytest.approx(1)
     assert list(shares) == FEATURES
     assert max(shares, key=shares.get) == "activity"
@@ -119,13 +118,13 @@ def test_the_planted_effect_is_the_most_important(kind):
 
 def test_importance_is_the_mean_size_of_what_is_added(model, usual):
     rows = table(40, seed=6)[0]
-    sizes = reasons.contributions(model, rows, usual).abs().mean()
+    sizes = explanations.contributions(model, rows, usual).abs().mean()
     expected = sizes / sizes.sum() if sizes.any() else sizes
-    assert reasons.importance(model, rows, usual) == pytest.approx(expected.to_dict())
+    assert explanations.importance(model, rows, usual) == pytest.approx(expected.to_dict())
 
 
 def test_a_base_rate_goes_by_nothing(usual):
-    shares = reasons.importance(fitted(models.BASE_RATE), table(20)[0], usual)
+    shares = explanations.importance(fitted(models.BASE_RATE), table(20)[0], usual)
     assert shares == dict.fromkeys(FEATURES, 0.0)
 
 
@@ -135,7 +134,7 @@ def test_a_base_rate_goes_by_nothing(usual):
 def strongest(added, model, usual):
     rows = table(1)[0]
     frame = pd.DataFrame([added], index=rows.index)
-    return reasons.strongest(model, rows.assign(activity=1.0), frame, usual, 2)[0]
+    return explanations.strongest(model, rows.assign(activity=1.0), frame, usual, 2)[0]
 
 
 def test_only_what_raises_the_risk_is_a_reason(usual):
@@ -166,8 +165,8 @@ def test_undoing_the_first_reason_lowers_the_risk(kind):
     model, usual = fitted(kind, rows, outcome), models.typical(rows, NUMERIC, CATEGORICAL)
     risk = models.predict(model, rows)
     riskiest = rows.loc[np.argsort(-risk)[:500]].reset_index(drop=True)
-    added = reasons.contributions(model, riskiest, usual)
-    first = [found[0] for found in reasons.strongest(model, riskiest, added, usual, 3)]
+    added = explanations.contributions(model, riskiest, usual)
+    first = [found[0] for found in explanations.strongest(model, riskiest, added, usual, 3)]
     undone = riskiest.copy()
     for i, name in enumerate(first):
         undone.loc[i, name] = usual[name]

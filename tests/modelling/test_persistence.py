@@ -11,8 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from attrition.errors import Damaged
-from attrition.modelling import calibration, models
-from attrition.modelling import persistence as modelfile
+from attrition.modelling import calibration, models, persistence
 from attrition.modelling.models import Model
 from tests.modelling.test_models import KINDS, fitted, table
 
@@ -24,13 +23,13 @@ def model(request):
 
 def test_a_model_comes_back_from_its_file_with_equal_predictions(model):
     rows, _ = table(100, seed=1)
-    loaded = modelfile.loads(modelfile.dumps(model))
+    loaded = persistence.loads(persistence.dumps(model))
     np.testing.assert_array_equal(models.predict(loaded, rows), models.predict(model, rows))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_rows_give_the_same_file(kind):
-    assert modelfile.dumps(fitted(kind)) == modelfile.dumps(fitted(kind))
+    assert persistence.dumps(fitted(kind)) == persistence.dumps(fitted(kind))
 
 
 def test_a_calibrated_blend_comes_back_as_it_was():
@@ -38,7 +37,7 @@ def test_a_calibrated_blend_comes_back_as_it_was():
     parts = tuple(fitted(kind).parts[0] for kind in (models.LOGISTIC, models.BOOSTING))
     score = models.score(Model(parts, (0.6, 0.5)), rows)
     blend = Model(parts, (0.6, 0.5), calibration.fit_isotonic(score, outcome))
-    loaded = modelfile.loads(modelfile.dumps(blend))
+    loaded = persistence.loads(persistence.dumps(blend))
     assert loaded.calibration == blend.calibration
     np.testing.assert_array_equal(models.predict(loaded, rows), models.predict(blend, rows))
 
@@ -48,7 +47,7 @@ def test_a_file_of_one_pipeline_is_still_read():
     model = fitted(models.BOOSTING)
     data = packed_as_numbers(skops.io.dumps(model.parts[0]))
     np.testing.assert_array_equal(
-        models.predict(modelfile.loads(data), rows), models.predict(model, rows)
+        models.predict(persistence.loads(data), rows), models.predict(model, rows)
     )
 
 
@@ -57,13 +56,13 @@ def packed_as_numbers(data):
     found = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(found, "w") as new:
         names = {
-            name: f"{i}.npy" for i, name in enumerate(old.namelist()) if name != modelfile.SCHEMA
+            name: f"{i}.npy" for i, name in enumerate(old.namelist()) if name != persistence.SCHEMA
         }
-        schema = old.read(modelfile.SCHEMA).decode()
+        schema = old.read(persistence.SCHEMA).decode()
         for name, number in names.items():
             schema = schema.replace(name, number)
             new.writestr(number, old.read(name))
-        new.writestr(modelfile.SCHEMA, schema)
+        new.writestr(persistence.SCHEMA, schema)
     return found.getvalue()
 
 
@@ -92,7 +91,7 @@ def rewritten(data, change):
 
 def test_a_pickle_is_refused_and_not_run(tmp_path):
     with pytest.raises(Damaged):
-        modelfile.loads(pickle.dumps(Opens(tmp_path / "made")))
+        persistence.loads(pickle.dumps(Opens(tmp_path / "made")))
     assert not (tmp_path / "made").exists()
 
 
@@ -101,13 +100,13 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
 )
 def test_bytes_that_are_no_model_are_refused(data):
     with pytest.raises(Damaged):
-        modelfile.loads(data)
+        persistence.loads(data)
 
 
 def test_a_type_that_we_do_not_know_is_refused():
     hostile = Pipeline([("run", FunctionTransformer(np.save)), ("model", LogisticRegression())])
     with pytest.raises(Damaged, match="cannot be trusted"):
-        modelfile.loads(skops.io.dumps(hostile))
+        persistence.loads(skops.io.dumps(hostile))
 
 
 @pytest.mark.parametrize("name", ["system", "no_such_function"])
@@ -118,11 +117,11 @@ def test_a_model_file_changed_to_call_something_else_is_refused(name):
         return json.dumps(schema)
 
     with pytest.raises(Damaged):
-        modelfile.loads(rewritten(modelfile.dumps(fitted(models.LOGISTIC)), change))
+        persistence.loads(rewritten(persistence.dumps(fitted(models.LOGISTIC)), change))
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
 def test_a_torn_model_file_is_refused(kept):
-    data = modelfile.dumps(fitted(models.LOGISTIC))
+    data = persistence.dumps(fitted(models.LOGISTIC))
     with pytest.raises(Damaged):
-        modelfile.loads(data[: int(len(data) * kept)])
+        persistence.loads(data[: int(len(data) * kept)])

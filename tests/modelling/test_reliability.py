@@ -2,8 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attrition.modelling import models
-from attrition.modelling import reliability as confidence
+from attrition.modelling import models, reliability
 from tests.modelling.test_models import CATEGORICAL, NUMERIC, fitted, table
 
 TRAINING = {
@@ -25,7 +24,7 @@ def model():
 
 
 def doubts(model, training=TRAINING, **odd):
-    (found,) = confidence.doubts(model, pd.DataFrame([USUAL | odd]), training)
+    (found,) = reliability.doubts(model, pd.DataFrame([USUAL | odd]), training)
     return found
 
 
@@ -55,7 +54,7 @@ def test_what_training_has_met_is_no_doubt(model, odd):
 def test_each_row_has_its_own_doubts_and_all_those_of_the_model(model):
     rows = pd.DataFrame([USUAL, USUAL | {"industry": "space", "activity": 900.0}])
     few = "learned from few clients"
-    assert confidence.doubts(model, rows, TRAINING | {"rows": 399}) == [
+    assert reliability.doubts(model, rows, TRAINING | {"rows": 399}) == [
         [few],
         ["activity 900, the model knows 0.5 to 300", "unknown level of industry", few],
     ]
@@ -66,7 +65,7 @@ def test_each_row_has_its_own_doubts_and_all_those_of_the_model(model):
     [(400, 100, False), (399, 150, True), (900, 99, True), (900, 801, True)],
 )
 def test_few_is_few_rows_or_few_of_either_kind(rows, left, few):
-    assert confidence.is_few(rows, left) is few
+    assert reliability.is_few(rows, left) is few
 
 
 def test_a_base_rate_says_so_for_every_client(model):
@@ -79,9 +78,9 @@ def test_a_record_from_before_ranges_were_told_doubts_no_number(model):
 
 
 def test_no_rows_have_no_doubts(model):
-    assert confidence.doubts(model, table(5)[0].iloc[:0], TRAINING) == []
+    assert reliability.doubts(model, table(5)[0].iloc[:0], TRAINING) == []
 
 
 def test_ranges_are_those_of_the_known_values():
     rows = pd.DataFrame({"a": [3.0, np.nan, -1.0]})
-    assert confidence.ranges(rows, ("a",)) == {"a": [-1.0, 3.0]}
+    assert reliability.ranges(rows, ("a",)) == {"a": [-1.0, 3.0]}

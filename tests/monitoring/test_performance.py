@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from attrition.modelling import metrics
-from attrition.monitoring import performance as estimates
+from attrition.monitoring import performance
 
 
 def drawn(n, seed=0, b=4.0):
@@ -37,7 +37,7 @@ def poisson_binomial(risk):
 def test_without_a_reference_the_count_has_the_poisson_binomial_interval(n):
     risk, _ = drawn(n)
     exact = np.cumsum(poisson_binomial(risk))
-    expected = estimates.estimate(risk).expected
+    expected = performance.estimate(risk).expected
     assert expected.value == pytest.approx(risk.sum())
     assert exact[int(expected.high)] >= 0.96
     assert exact[int(expected.high) - 1] <= 0.99 or expected.high == 0
@@ -51,13 +51,13 @@ def test_auc_is_that_of_all_pairs_weighed_by_their_probability():
     weight = [left * (1 - stayed) for left, stayed in pairs]
     won = [(left > stayed) + (left == stayed) / 2 for left, stayed in pairs]
     expected = np.average(won, weights=weight)
-    assert estimates.estimate(risk).roc_auc.value == pytest.approx(expected)
+    assert performance.estimate(risk).roc_auc.value == pytest.approx(expected)
 
 
 def test_value_and_precision_are_sums_of_risks():
     risk, _ = drawn(1000)
     value = np.random.default_rng(1).lognormal(3, 1, 1000)
-    found = estimates.estimate(risk, value=value, capacity=50)
+    found = performance.estimate(risk, value=value, capacity=50)
     assert found.value_at_risk.value == pytest.approx(risk @ value)
     assert found.precision.value == pytest.approx(np.sort(risk)[-50:].mean())
     assert found.rate.value == pytest.approx(risk.mean())
@@ -70,7 +70,7 @@ def test_the_drawn_figures_are_those_of_the_drawn_outcomes():
     of_each = np.column_stack(
         [np.ones(200), stats.rankdata(risk), np.arange(200) >= 180, np.ones(200)]
     )
-    found = estimates._rates(outcome @ of_each, 200, 20, 0.0)
+    found = performance._rates(outcome @ of_each, 200, 20, 0.0)
     assert found["roc_auc"] == pytest.approx(metrics.roc_auc(outcome, risk).value)
     assert found["precision"] == outcome[180:].mean()
 
@@ -79,7 +79,7 @@ def test_one_client_who_is_half_of_all_value_may_leave_or_stay():
     risk, _ = drawn(1000)
     value = np.where(np.arange(1000) == 0, 1000.0, 1.0)
     risk[0] = 0.5
-    found = estimates.estimate(risk, value=value).value_at_risk
+    found = performance.estimate(risk, value=value).value_at_risk
     assert found.low < 300 and found.high > 1100
 
 
@@ -87,13 +87,13 @@ def test_a_missing_value_counts_nothing_and_no_value_breaks_it():
     risk, _ = drawn(500)
     value = np.ones(500)
     value[:4] = [np.nan, -5, np.inf, 1e308]
-    found = estimates.estimate(risk, value=value).value_at_risk
+    found = performance.estimate(risk, value=value).value_at_risk
     assert np.isfinite([found.value, found.low, found.high]).all()
     value[:4] = np.nan
-    assert estimates.estimate(risk, value=value).value_at_risk.value == pytest.approx(
+    assert performance.estimate(risk, value=value).value_at_risk.value == pytest.approx(
         risk[4:].sum()
     )
-    assert estimates.estimate(risk).value_at_risk == metrics.UNKNOWN
+    assert performance.estimate(risk).value_at_risk == metrics.UNKNOWN
 
 
 def test_the_order_of_the_rows_changes_nothing():
@@ -103,13 +103,13 @@ def test_the_order_of_the_rows_changes_nothing():
     before = reference()
     order, other = (np.random.default_rng(2).permutation(n) for n in (700, 3000))
     turned = {name: one[other] for name, one in before.items()}
-    assert estimates.estimate(risk, value=value, **before) == estimates.estimate(
+    assert performance.estimate(risk, value=value, **before) == performance.estimate(
         risk[order], value=value[order], **turned
     )
 
 
 def test_capacity_beyond_all_clients_calls_them_all():
-    found = estimates.estimate(drawn(150)[0], capacity=1000)
+    found = performance.estimate(drawn(150)[0], capacity=1000)
     assert found.called == 150
     assert found.precision.value == pytest.approx(found.rate.value)
 
@@ -120,13 +120,13 @@ def test_capacity_beyond_all_clients_calls_them_all():
 def test_risks_that_the_reference_proves_too_low_are_put_right():
     risk, outcome = drawn(5000, 1)
     half = metrics.expit(metrics.log_odds(risk) - 1)
-    found = estimates.estimate(half, reference_risk=half, reference_outcome=outcome)
+    found = performance.estimate(half, reference_risk=half, reference_outcome=outcome)
     assert found.rate.value == pytest.approx(risk.mean(), abs=0.015)
 
 
 def test_a_small_reference_widens_every_interval():
     risk, _ = drawn(5000)
-    small, large = (estimates.estimate(risk, **reference(n)) for n in (300, 10_000))
+    small, large = (performance.estimate(risk, **reference(n)) for n in (300, 10_000))
     for name in ("rate", "roc_auc", "precision"):
         one, other = getattr(small, name), getattr(large, name)
         assert one.high - one.low > other.high - other.low
@@ -134,8 +134,8 @@ def test_a_small_reference_widens_every_interval():
 
 def test_what_the_reference_leaves_open_is_what_logistic_regression_says():
     before = reference(2000)
-    found = estimates._recalibrations(estimates._reference(*before.values(), None), 1000)
-    terms = estimates._terms(before["reference_risk"])
+    found = performance._recalibrations(performance._reference(*before.values(), None), 1000)
+    terms = performance._terms(before["reference_risk"])
     risk = metrics.expit(terms @ found[0])
     information = terms.T @ (terms * (risk * (1 - risk))[:, np.newaxis]) + np.diag([1, 1, 0])
     errors = np.sqrt(np.diag(np.linalg.inv(information)))
@@ -146,14 +146,14 @@ def test_what_the_reference_leaves_open_is_what_logistic_regression_says():
 @pytest.mark.parametrize("risk", [np.full(200, 0.2), np.full(200, 0.999), np.tile([0.0, 1.0], 100)])
 def test_a_reference_that_says_little_or_the_opposite_breaks_nothing(risk):
     outcome = np.tile([1.0, 0.0], 100)
-    found = estimates.estimate(risk, reference_risk=risk, reference_outcome=outcome)
+    found = performance.estimate(risk, reference_risk=risk, reference_outcome=outcome)
     assert found.rate.value == pytest.approx(0.5, abs=0.01)
 
 
 def test_without_enough_of_both_outcomes_the_risks_are_taken_as_they_are():
     risk, outcome = drawn(1000)
     outcome[np.flatnonzero(outcome)[19:]] = 0
-    found = estimates.estimate(risk, reference_risk=risk, reference_outcome=outcome)
+    found = performance.estimate(risk, reference_risk=risk, reference_outcome=outcome)
     assert found.expected.value == pytest.approx(risk.sum())
     assert found.reference_roc_auc == metrics.UNKNOWN
     assert found.verdict == "insufficient"
@@ -164,14 +164,14 @@ def test_without_enough_of_both_outcomes_the_risks_are_taken_as_they_are():
 
 
 def test_no_client_is_all_unknown():
-    found = estimates.estimate(np.empty(0), value=np.empty(0), **reference())
-    assert {getattr(found, name) for name in estimates.FIGURES} == {metrics.UNKNOWN}
+    found = performance.estimate(np.empty(0), value=np.empty(0), **reference())
+    assert {getattr(found, name) for name in performance.FIGURES} == {metrics.UNKNOWN}
     assert found.verdict == "insufficient"
 
 
 @pytest.mark.parametrize("risk", [np.full(99, 0.5), np.full(500, 0.03), np.full(500, 0.97)])
 def test_too_few_rows_or_of_one_outcome_give_a_count_alone(risk):
-    found = estimates.estimate(risk, **reference(200))
+    found = performance.estimate(risk, **reference(200))
     assert found.roc_auc == found.precision == metrics.UNKNOWN
     assert found.expected.value is not None
     assert found.verdict == "insufficient"
@@ -179,19 +179,19 @@ def test_too_few_rows_or_of_one_outcome_give_a_count_alone(risk):
 
 
 def test_few_rows_are_a_warning():
-    assert estimates.estimate(drawn(499)[0], **reference()).warnings != ()
-    assert estimates.estimate(drawn(500)[0], **reference()).warnings == ()
+    assert performance.estimate(drawn(499)[0], **reference()).warnings != ()
+    assert performance.estimate(drawn(500)[0], **reference()).warnings == ()
 
 
 @pytest.mark.parametrize(("risk", "expected"), [(np.zeros(300), 0), (np.ones(300), 300)])
 def test_risks_of_nought_or_one_are_certain(risk, expected):
-    found = estimates.estimate(risk).expected
+    found = performance.estimate(risk).expected
     assert found.value == pytest.approx(expected, abs=0.001)
     assert (found.low, found.high) == (expected, expected)
 
 
 def test_equal_risks_rank_nobody():
-    found = estimates.estimate(np.full(1000, 0.3)).roc_auc
+    found = performance.estimate(np.full(1000, 0.3)).roc_auc
     assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
@@ -200,18 +200,18 @@ def test_equal_risks_rank_nobody():
 
 def test_clients_whom_the_risks_hardly_tell_apart_raise_the_alarm():
     alike = np.random.default_rng(0).uniform(0.3, 0.4, 2000)
-    found = estimates.estimate(alike, **reference())
+    found = performance.estimate(alike, **reference())
     assert found.verdict == "degraded"
     assert f"below the {found.reference_roc_auc.value:.2f}" in found.sentence
 
 
 def test_the_same_kind_of_clients_raise_none():
-    found = [estimates.estimate(drawn(1000, seed)[0], **reference()) for seed in range(10)]
+    found = [performance.estimate(drawn(1000, seed)[0], **reference()) for seed in range(10)]
     assert {one.verdict for one in found} == {"fine"}
 
 
 def test_the_sentence_says_it_in_plain_words():
-    found = estimates.estimate(np.linspace(0, 0.4, 10_000))
+    found = performance.estimate(np.linspace(0, 0.4, 10_000))
     assert found.sentence == (
         f"about 2,000 of 10,000 clients will leave (likely {found.expected.low:,.0f} to "
         f"{found.expected.high:,.0f}); estimated ROC AUC {found.roc_auc.value:.2f} "
@@ -220,7 +220,7 @@ def test_the_sentence_says_it_in_plain_words():
 
 
 def test_an_estimate_is_json():
-    found = estimates.estimate(drawn(200)[0], **reference())
+    found = performance.estimate(drawn(200)[0], **reference())
     assert json.loads(json.dumps(found.plain()))["rows"] == 200
 
 
@@ -238,8 +238,8 @@ def clients(n, seed, shift=0.0):
 
 def opinion(table, risk, before):
     old, old_risk, old_outcome = before
-    weighing = estimates.weigh(old, table, ["x"], ["kind"])
-    return estimates.second_opinion(
+    weighing = performance.weigh(old, table, ["x"], ["kind"])
+    return performance.second_opinion(
         risk, weighing, reference_risk=old_risk, reference_outcome=old_outcome
     )
 
@@ -247,7 +247,7 @@ def opinion(table, risk, before):
 def test_a_second_opinion_follows_what_the_risks_do_not_know():
     before = clients(4000, 0)
     table, risk, outcome = clients(4000, 1, shift=0.5)
-    first = estimates.estimate(risk, reference_risk=before[1], reference_outcome=before[2])
+    first = performance.estimate(risk, reference_risk=before[1], reference_outcome=before[2])
     second = opinion(table, risk, before).estimate
     assert abs(second.rate.value - outcome.mean()) < abs(first.rate.value - outcome.mean()) / 2
 
@@ -275,12 +275,12 @@ def test_no_second_opinion_from_a_reference_with_nobody_like_the_clients():
 
 def test_an_estimate_is_held_against_what_came():
     risk, outcome = drawn(400)
-    estimated = estimates.estimate(risk, value=np.ones(400), **reference())
-    found = {one.figure: one for one in estimates.check(estimated, outcome, risk, np.ones(400))}
-    assert tuple(found) == estimates.FIGURES
+    estimated = performance.estimate(risk, value=np.ones(400), **reference())
+    found = {one.figure: one for one in performance.check(estimated, outcome, risk, np.ones(400))}
+    assert tuple(found) == performance.FIGURES
     assert found["expected"].realised == found["value_at_risk"].realised == outcome.sum()
     assert found["rate"].error == pytest.approx(estimated.rate.value - outcome.mean())
-    everyone = estimates.check(estimated, np.ones(400), risk)
+    everyone = performance.check(estimated, np.ones(400), risk)
     assert {one.figure: one.is_covered for one in everyone} == {
         "expected": False,
         "rate": False,
@@ -290,14 +290,14 @@ def test_an_estimate_is_held_against_what_came():
 
 def test_checks_are_summed_up_by_figure():
     checks = [
-        estimates.Check("rate", 0.2, 0.05, 0.3, 0.1),
-        estimates.Check("rate", 0.2, 0.1, 0.3, 0.5),
+        performance.Check("rate", 0.2, 0.05, 0.3, 0.1),
+        performance.Check("rate", 0.2, 0.1, 0.3, 0.5),
     ]
-    (record,) = estimates.sum_up(checks)
+    (record,) = performance.sum_up(checks)
     assert (record.figure, record.estimates) == ("rate", 2)
     assert record.mean_absolute_error == pytest.approx(0.2)
     assert record.coverage.value == 0.5
-    assert estimates.sum_up([]) == ()
+    assert performance.sum_up([]) == ()
 
 
 @pytest.mark.slow
@@ -309,7 +309,7 @@ def test_intervals_cover_what_is_realised_95_times_in_100(n, sigma):
         before = reference(1000, 1000 + seed)
         risk, outcome = drawn(n, seed)
         value = rng.lognormal(4, sigma, n)
-        found = estimates.estimate(risk, value=value, **before)
-        checks += estimates.check(found, outcome, risk, value)
-    for record in estimates.sum_up(checks):
+        found = performance.estimate(risk, value=value, **before)
+        checks += performance.check(found, outcome, risk, value)
+    for record in performance.sum_up(checks):
         assert 0.90 <= record.coverage.value <= 0.985, record

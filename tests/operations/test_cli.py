@@ -5,11 +5,9 @@ from dataclasses import dataclass
 import pytest
 
 from attrition.errors import Busy, ConfigError, Damaged, TooLittleData
-from attrition.operations import cli
-from attrition.operations import runs as watch
+from attrition.operations import cli, runs
 from attrition.operations.runs import Ended
-from attrition.storage import files as disk
-from attrition.storage import history
+from attrition.storage import files, history
 
 
 @dataclass(frozen=True)
@@ -99,14 +97,14 @@ def test_a_step_run_by_hand_prints_what_it_made(empty_project, capsys):
 
 
 def test_a_step_run_by_hand_waits_for_nobody(empty_project, capsys):
-    with disk.run_lock(empty_project.lock):
+    with files.run_lock(empty_project.lock):
         assert cli.run(options(empty_project), "training", raising(AssertionError("ran"))) == 0
     assert "another run is at work" in capsys.readouterr().out
 
 
 def test_a_step_has_the_lock_while_it_runs(empty_project):
     def step(config):
-        with pytest.raises(Busy), disk.run_lock(config.lock):
+        with pytest.raises(Busy), files.run_lock(config.lock):
             pytest.fail("the lock was free")
         return Made()
 
@@ -141,16 +139,16 @@ def test_no_memory_and_a_signal_are_one_line(empty_project, caplog, error):
 
 
 def test_a_step_by_hand_that_was_killed_is_recorded_by_the_next(empty_project):
-    with disk.run_lock(empty_project.lock) as lock:
-        watch.leave_mark(lock, "killed", "2026-01-01T00:00:00Z", None)
+    with files.run_lock(empty_project.lock) as lock:
+        runs.leave_mark(lock, "killed", "2026-01-01T00:00:00Z", None)
     assert cli.run(options(empty_project), "training", lambda config: Made()) == 0
     (row,) = history.read_runs(empty_project.history)
     assert (row["run"], row["outcome"]) == ("killed", "died")
-    assert watch.read_mark(empty_project.lock) is None
+    assert runs.read_mark(empty_project.lock) is None
 
 
 def test_a_step_by_hand_does_not_begin_a_history_that_is_gone_anew(empty_project, caplog):
-    disk.make_folder(empty_project.production_folder)
+    files.make_folder(empty_project.production_folder)
     empty_project.current.symlink_to("releases/x")
     assert cli.run(options(empty_project), "training", raising(AssertionError("ran"))) == 1
     assert "history.sqlite: is missing" in caplog.text

@@ -5,7 +5,7 @@ import pytest
 from attrition.config import Columns, Numeric
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.operations import releases
-from attrition.storage import files as disk
+from attrition.storage import files
 
 FEATURES = {"numeric": ["a"], "categorical": ["b"]}
 COLUMNS = Columns(numeric=(Numeric("a"),), categorical=("b",))
@@ -13,16 +13,16 @@ COLUMNS = Columns(numeric=(Numeric("a"),), categorical=("b",))
 
 def create(production, second=0, model=b"model", **training):
     """Write a release made at a given second; return its id."""
-    training = disk.encode(disk.sealed({"features": FEATURES} | training))
-    files = {
+    training = files.encode(files.sealed({"features": FEATURES} | training))
+    contents = {
         releases.MODEL: model,
         releases.TRAINING: training,
-        releases.SCORE: disk.encode(disk.sealed({"sets": {}})),
+        releases.SCORE: files.encode(files.sealed({"sets": {}})),
         "latestscore.txt": b"0.5\n",
         "ingestedfiles.txt": b"ingested_at\n",
     }
     stamp = f"2026-01-01T00:00:{second:02}Z"
-    return releases.create(production, files, {"deployed_at": stamp})
+    return releases.create(production, contents, {"deployed_at": stamp})
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def flip_a_byte(path):
 def test_a_release_is_read_as_it_was_created(deployed):
     found = releases.read_current(deployed)
     assert found.training["features"] == FEATURES
-    assert found.model_sha256 == disk.sha256_bytes(b"model")
+    assert found.model_sha256 == files.sha256_bytes(b"model")
     assert found.id.startswith("20260101T000000Z-")
 
 
@@ -181,7 +181,7 @@ def test_a_release_that_is_being_deleted_is_none_at_once(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(disk, "remove_folder", crash)
+        patch.setattr(files, "remove_folder", crash)
         with pytest.raises(KeyboardInterrupt):
             releases.collect(tmp_path, keep=2)
     assert releases.list_ids(tmp_path) == made[1:]
@@ -218,7 +218,7 @@ def test_a_release_made_after_the_clock_went_back_is_the_newest(tmp_path):
     assert [release_id[:16] for release_id in made] == [
         *("20260101T000030Z", "20260101T000031Z", "20260101T000032Z", "20260101T000040Z"),
     ]
-    manifest = disk.read_record(tmp_path / "releases" / made[1] / releases.MANIFEST)
+    manifest = files.read_record(tmp_path / "releases" / made[1] / releases.MANIFEST)
     assert manifest["deployed_at"] == "2026-01-01T00:00:05Z"
 
 

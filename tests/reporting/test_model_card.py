@@ -5,8 +5,8 @@ import re
 import pytest
 
 from attrition.operations import releases
-from attrition.reporting import model_card as card
-from attrition.storage import files as disk
+from attrition.reporting import model_card
+from attrition.storage import files
 from tests.test_reporting import metrics
 
 HOSTILE = (
@@ -26,7 +26,7 @@ def made(finished_folder):
     """The records of a whole run, and the card that was made from them."""
     folder = finished_folder / "production_deployment" / "current"
     training, score, decision = (
-        disk.read_record(folder / name)
+        files.read_record(folder / name)
         for name in (releases.TRAINING, releases.SCORE, releases.DECISION)
     )
     with (folder / "ingestedfiles.txt").open(newline="") as file:
@@ -49,7 +49,7 @@ def rows_under(text, title):
 
 def test_the_same_records_give_the_same_card(made):
     *records, text = made
-    assert card.write(*records) == text
+    assert model_card.write(*records) == text
 
 
 def test_a_card_tells_what_a_reviewer_asks(made):
@@ -77,7 +77,7 @@ def test_a_card_tells_how_much_harder_the_future_was(records):
         "random_roc_auc": {"value": 0.83, "low": 0.8, "high": 0.86},
         "difference": {"interval": {"value": 0.03, "low": 0.01, "high": 0.05}, "p_value": 0.002},
     }
-    text = " ".join(card.write(*records).split())
+    text = " ".join(model_card.write(*records).split())
     assert "rows until 2025-08 only, it has ROC AUC 0.800 on the 900 rows since 2025-10" in text
     assert "(random less temporal: +0.030 (+0.010 to +0.050))" in text
 
@@ -94,7 +94,7 @@ def test_columns_are_told_with_share_and_range_the_most_used_first(made):
 def test_the_champion_stands_beside_the_candidate_on_the_same_rows(records):
     training, score, *others = records
     found = {"rows": 500, "left": 90, "candidate": metrics(), "champion": metrics(-0.1)}
-    text = card.write(training, score | {"sets": {"test": found}}, *others)
+    text = model_card.write(training, score | {"sets": {"test": found}}, *others)
     auc = rows_under(text, "Scores on rows that it had not learned from")[1]
     assert "| test data | test data, the model before |" in text
     assert [cell[:4] for cell in auc[1:]] == ["0.81", "0.71"]
@@ -106,7 +106,7 @@ def test_of_many_columns_and_sources_the_first_are_shown_and_the_rest_told(recor
     training["features"] = {"numeric": names, "categorical": []}
     training["importance"] = {name: (20 - i) / 210 for i, name in enumerate(names)}
     training["ranges"], training["typical"] = {}, dict.fromkeys(names, 1.0)
-    text = card.write(training, score, decision, sources[:1] * 25)
+    text = model_card.write(training, score, decision, sources[:1] * 25)
     assert len(rows_under(text, "What it goes by")) == 15
     assert "Further columns, each used less: c15, c16, c17, c18, c19." in text
     assert len(rows_under(text, "Data")) == 10
@@ -121,7 +121,7 @@ def test_names_are_text_wherever_they_stand(records, name):
     training["typical"] = {name: name}
     training["dropped"], training["warnings"] = {name: name}, [name, f"{name} is left out"]
     sources = [sources[0] | {"source": name}]
-    text = card.write(training, score, decision | {"reason": name}, sources)
+    text = model_card.write(training, score, decision | {"reason": name}, sources)
     text.encode()
     titles = [line for line in text.splitlines() if line.lstrip("- ").startswith("#")]
     assert len(titles) == 10
@@ -137,19 +137,21 @@ def test_names_are_text_wherever_they_stand(records, name):
 def test_a_model_that_was_scored_on_nothing_says_so(records):
     training, score, *others = records
     score |= {"sets": {"test": None, "unseen": None, "recent": None}, "curves": None}
-    text = card.write(training, score, *others)
+    text = model_card.write(training, score, *others)
     assert "It was scored on no outcome." in text
     assert "There was no outcome to hold the risks against." in text
 
 
 def test_warnings_of_training_and_of_scoring_are_told(records):
     training, score, *others = records
-    text = card.write(training | {"warnings": ["few rows"]}, score | {"warnings": ["old"]}, *others)
+    text = model_card.write(
+        training | {"warnings": ["few rows"]}, score | {"warnings": ["old"]}, *others
+    )
     assert "- Few rows.\n- Old.\n" in text
 
 
 def test_records_from_before_cards_were_written_are_enough(records):
     training, *others = records
     older = {key: value for key, value in training.items() if key not in releases.UNTOLD}
-    rows = rows_under(card.write(releases.UNTOLD | older, *others), "What it goes by")
+    rows = rows_under(model_card.write(releases.UNTOLD | older, *others), "What it goes by")
     assert {row[1] for row in rows} == {row[2] for row in rows} == {"unknown"}

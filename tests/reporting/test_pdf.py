@@ -3,7 +3,7 @@ import io
 import pypdf
 import pytest
 
-from attrition.reporting import pdf as pages
+from attrition.reporting import pdf
 
 MARKUP = ("<b>&Bold</b>", "<img src='http://127.0.0.1:9/x.png'/>", '<font color="[[1]]">', "a & b")
 CLIENT = {"rank": 1, "client": "Søn Ltd", "risk": 0.9}
@@ -11,14 +11,15 @@ CLIENT = {"rank": 1, "client": "Søn Ltd", "risk": 0.9}
 
 @pytest.fixture(autouse=True, scope="module")
 def _fonts():
-    pages.register_fonts()
+    pdf.register_fonts()
 
 
 def read(*story):
     """What the pages of a story say, every run of white space a blank."""
-    pdf, n_pages = pages.build(list(story), name="Name", running="running")
+    document, n_pages = pdf.build(list(story), name="Name", running="running")
     found = [
-        " ".join(page.extract_text().split()) for page in pypdf.PdfReader(io.BytesIO(pdf)).pages
+        " ".join(page.extract_text().split())
+        for page in pypdf.PdfReader(io.BytesIO(document)).pages
     ]
     assert len(found) == n_pages
     return found
@@ -26,41 +27,41 @@ def read(*story):
 
 @pytest.mark.parametrize("text", MARKUP)
 def test_markup_in_the_data_is_text(text):
-    tile = pages.tiles([(text, text, text)])
-    (page,) = read(pages.paragraph(text, lead=text), pages.table({text: 1}, [[text]]), tile)
+    tile = pdf.tiles([(text, text, text)])
+    (page,) = read(pdf.paragraph(text, lead=text), pdf.table({text: 1}, [[text]]), tile)
     assert page.replace(" ", "").count(text.replace(" ", "")) == 7
 
 
 def test_every_page_has_its_number_and_both_headers():
-    found = read(*(pages.note(f"line {i}") for i in range(80)))
+    found = read(*(pdf.note(f"line {i}") for i in range(80)))
     assert len(found) == 2
     assert all(f"Name running Page {i}" in page for i, page in enumerate(found, 1))
 
 
 def test_same_story_gives_the_same_bytes():
-    first, second = (pages.build([pages.note("x")], name="n", running="r") for _ in range(2))
+    first, second = (pdf.build([pdf.note("x")], name="n", running="r") for _ in range(2))
     assert first == second
 
 
 def test_cell_is_the_longest_wording_of_two_lines():
     fits, long, short = "a b c", "too long " * 20, "short"
-    (page,) = read(pages.table({"x": 1}, [[(fits, "-")], [(long, short)]], width=100))
+    (page,) = read(pdf.table({"x": 1}, [[(fits, "-")], [(long, short)]], width=100))
     assert "a b c short" in page
 
 
 def test_table_without_rows_says_so():
-    (page,) = read(pages.table({"x": 1}, [], empty="Nothing yet."))
+    (page,) = read(pdf.table({"x": 1}, [], empty="Nothing yet."))
     assert "Nothing yet." in page
 
 
 def test_largest_is_the_first_that_fits():
-    made = pages.largest(lambda n: pages.table({"x": 1}, [["y"]] * n), range(12, 0, -1), 100)
-    assert 80 < pages.height(made) <= 100
-    assert pages.largest(lambda n: pages.note("x" * n), (1,), 0) is None
+    made = pdf.largest(lambda n: pdf.table({"x": 1}, [["y"]] * n), range(12, 0, -1), 100)
+    assert 80 < pdf.height(made) <= 100
+    assert pdf.largest(lambda n: pdf.note("x" * n), (1,), 0) is None
 
 
 def test_contact_table_leaves_out_what_no_client_has():
-    (page,) = read(pages.contact_table([CLIENT], "EUR"))
+    (page,) = read(pdf.contact_table([CLIENT], "EUR"))
     assert "# client risk 1 Søn Ltd 90 %" in page
 
 
@@ -68,7 +69,7 @@ def test_contacts_show_two_reasons_where_both_fit_in_two_lines():
     reasons = "9 open tickets, typical 1; tenure months 4, typical 38; third"
     long = f"{'contract type month-to-month, typical ' * 4}multi-year; tenure months 4"
     rows = [CLIENT | {"manager": "M", "reasons": said} for said in (reasons, long, "one only", "")]
-    (page,) = read(pages.contact_table(rows, "EUR"))
+    (page,) = read(pdf.contact_table(rows, "EUR"))
     assert "9 open tickets, typical 1; tenure months 4, typical 38 " in page
     assert "multi-year 1" in page
     assert "one only 1" in page
@@ -76,15 +77,15 @@ def test_contacts_show_two_reasons_where_both_fit_in_two_lines():
 
 
 def test_managers_are_not_set_where_all_clients_have_the_same():
-    assert pages.manager_table([CLIENT, CLIENT], "EUR") == []
+    assert pdf.manager_table([CLIENT, CLIENT], "EUR") == []
 
 
 def test_managers_beyond_the_first_are_counted():
     rows = [CLIENT | {"manager": f"m{i:02d}", "value_at_risk": "5"} for i in range(11)]
-    (page,) = read(*pages.manager_table(rows, "EUR"))
+    (page,) = read(*pdf.manager_table(rows, "EUR"))
     assert "m07 1 5 and 3 other managers" in page
 
 
 def test_step_that_never_ran_has_no_duration():
-    (page,) = read(pages.duration_table({"training": [], "trend": {}}))
+    (page,) = read(pdf.duration_table({"training": [], "trend": {}}))
     assert "training 0 – – not run yet" in page

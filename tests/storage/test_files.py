@@ -6,20 +6,20 @@ import sys
 import pytest
 
 from attrition.errors import Busy, Damaged
-from attrition.storage import files as disk
+from attrition.storage import files
 from tests.conftest import ROOT
 
 
 def write_two(folder, text=b"new"):
-    files = {folder / "a.csv": text, folder / "b.csv": text}
-    return disk.commit(folder / "record.json", files, {"inputs": {"x": "1"}})
+    contents = {folder / "a.csv": text, folder / "b.csv": text}
+    return files.commit(folder / "record.json", contents, {"inputs": {"x": "1"}})
 
 
 def test_commit_writes_files_and_a_record_that_names_them(tmp_path):
     record = write_two(tmp_path)
     assert (tmp_path / "a.csv").read_bytes() == b"new"
-    assert record["outputs"]["b.csv"] == disk.sha256_bytes(b"new")
-    assert disk.read_record(tmp_path / "record.json") == record
+    assert record["outputs"]["b.csv"] == files.sha256_bytes(b"new")
+    assert files.read_record(tmp_path / "record.json") == record
     assert sorted(os.listdir(tmp_path)) == ["a.csv", "b.csv", "record.json"]
 
 
@@ -28,9 +28,9 @@ def test_commit_that_never_counted_leaves_the_old_files(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "rename", crash)
     with pytest.raises(KeyboardInterrupt):
         write_two(tmp_path)
-    disk.finish_commit(tmp_path)
+    files.finish_commit(tmp_path)
     assert (tmp_path / "a.csv").read_bytes() == b"old"
-    assert not (tmp_path / disk.STAGING).exists()
+    assert not (tmp_path / files.STAGING).exists()
 
 
 @pytest.mark.parametrize("moves", [0, 1, 2])
@@ -48,10 +48,10 @@ def test_commit_that_counted_is_finished_by_the_next(tmp_path, monkeypatch, move
         patch.setattr(os, "replace", stop)
         with pytest.raises(KeyboardInterrupt):
             write_two(tmp_path)
-    disk.finish_commit(tmp_path)
+    files.finish_commit(tmp_path)
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes() == b"new"
-    assert disk.read_fresh(tmp_path / "record.json", {"x": "1"}) is not None
-    assert not (tmp_path / disk.COMMITTED).exists()
+    assert files.read_fresh(tmp_path / "record.json", {"x": "1"}) is not None
+    assert not (tmp_path / files.COMMITTED).exists()
 
 
 def crash(*_):
@@ -75,50 +75,50 @@ def test_every_write_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
 def test_fresh_only_with_the_same_inputs_and_whole_outputs(tmp_path):
     write_two(tmp_path)
     record = tmp_path / "record.json"
-    assert disk.read_fresh(record, {"x": "1"}) is not None
-    assert disk.read_fresh(record, {"x": "2"}) is None
+    assert files.read_fresh(record, {"x": "1"}) is not None
+    assert files.read_fresh(record, {"x": "2"}) is None
     (tmp_path / "a.csv").write_bytes(b"edited")
-    assert disk.read_fresh(record, {"x": "1"}) is None
+    assert files.read_fresh(record, {"x": "1"}) is None
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"null", b'{"seal": 1', b"\x00" * 10, b"[" * 99_999])
 def test_a_damaged_record_is_never_read_as_good(tmp_path, text):
     (tmp_path / "record.json").write_bytes(text)
     with pytest.raises(Damaged):
-        disk.read_record(tmp_path / "record.json")
-    assert disk.read_fresh(tmp_path / "record.json", {}) is None
+        files.read_record(tmp_path / "record.json")
+    assert files.read_fresh(tmp_path / "record.json", {}) is None
 
 
 def test_a_changed_figure_breaks_the_seal(tmp_path):
     path = tmp_path / "record.json"
-    disk.commit(path, {}, {"rows": 3})
+    files.commit(path, {}, {"rows": 3})
     path.write_text(path.read_text().replace('"rows": 3', '"rows": 4'))
     with pytest.raises(Damaged, match="seal"):
-        disk.read_record(path)
+        files.read_record(path)
 
 
 def test_a_flip_that_json_reads_as_the_same_number_breaks_it_too(tmp_path):
     path = tmp_path / "record.json"
-    disk.commit(path, {}, {"rate": 1e-05})
+    files.commit(path, {}, {"rate": 1e-05})
     path.write_text(path.read_text().replace("1e-05", "1E-05"))
     with pytest.raises(Damaged):
-        disk.read_record(path)
+        files.read_record(path)
 
 
 def test_record_keeps_names_that_are_not_utf8(tmp_path):
-    disk.commit(tmp_path / "r.json", {}, {"inputs": {os.fsdecode(b"\xff.csv"): "1"}})
-    found = disk.read_record(tmp_path / "r.json")
+    files.commit(tmp_path / "r.json", {}, {"inputs": {os.fsdecode(b"\xff.csv"): "1"}})
+    found = files.read_record(tmp_path / "r.json")
     assert found is not None
     assert list(found["inputs"]) == [os.fsdecode(b"\xff.csv")]
 
 
 def test_lock_is_held_against_another_process_and_freed_after(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from attrition.storage import files as disk\n"
-        f"with disk.run_lock(Path({str(tmp_path / 'lock')!r})): print('held')"
+        "import sys; from pathlib import Path; from attrition.storage import files\n"
+        f"with files.run_lock(Path({str(tmp_path / 'lock')!r})): print('held')"
     )
     command = [sys.executable, "-c", code]
-    with disk.run_lock(tmp_path / "lock"):
+    with files.run_lock(tmp_path / "lock"):
         second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert "Busy" in second.stderr
     third = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -126,41 +126,41 @@ def test_lock_is_held_against_another_process_and_freed_after(tmp_path):
 
 
 def test_lock_in_the_same_process_is_busy_too(tmp_path):
-    with disk.run_lock(tmp_path / "lock"), pytest.raises(Busy), disk.run_lock(tmp_path / "lock"):
+    with files.run_lock(tmp_path / "lock"), pytest.raises(Busy), files.run_lock(tmp_path / "lock"):
         pytest.fail("the lock was given twice")
 
 
 def test_arrays_have_the_same_bytes_and_come_back(tmp_path):
     import numpy as np
 
-    data = disk.arrays_bytes(a=np.arange(3, dtype="uint64"))
-    assert data == disk.arrays_bytes(a=np.arange(3, dtype="uint64"))
-    disk.write_bytes(tmp_path / "x.npz", data)
-    assert disk.read_arrays(tmp_path / "x.npz")["a"].tolist() == [0, 1, 2]
-    disk.write_bytes(tmp_path / "x.npz", data[:40])
+    data = files.arrays_bytes(a=np.arange(3, dtype="uint64"))
+    assert data == files.arrays_bytes(a=np.arange(3, dtype="uint64"))
+    files.write_bytes(tmp_path / "x.npz", data)
+    assert files.read_arrays(tmp_path / "x.npz")["a"].tolist() == [0, 1, 2]
+    files.write_bytes(tmp_path / "x.npz", data[:40])
     with pytest.raises(Damaged):
-        disk.read_arrays(tmp_path / "x.npz")
+        files.read_arrays(tmp_path / "x.npz")
 
 
 def test_folders_and_files_are_not_for_everybody(tmp_path):
-    disk.write_bytes(tmp_path / "made" / "x", b"1")
+    files.write_bytes(tmp_path / "made" / "x", b"1")
     assert (tmp_path / "made").stat().st_mode & 0o007 == 0
     assert (tmp_path / "made" / "x").stat().st_mode & 0o007 == 0
 
 
 def test_every_folder_above_is_durable_before_what_lies_in_it(tmp_path, monkeypatch):
-    synced, real = [], disk.fsync_folder
-    monkeypatch.setattr(disk, "fsync_folder", lambda path: (synced.append(path), real(path)))
+    synced, real = [], files.fsync_folder
+    monkeypatch.setattr(files, "fsync_folder", lambda path: (synced.append(path), real(path)))
     (tmp_path / "other").touch()
-    disk.make_folder(tmp_path / "a" / "b" / "c")
+    files.make_folder(tmp_path / "a" / "b" / "c")
     assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
 
 
 def test_folder_of_a_run_killed_before_its_name_was_durable_is_made_durable(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
-    synced, real = [], disk.fsync_folder
-    monkeypatch.setattr(disk, "fsync_folder", lambda path: (synced.append(path), real(path)))
-    disk.write_bytes(tmp_path / "a" / "x", b"1")
+    synced, real = [], files.fsync_folder
+    monkeypatch.setattr(files, "fsync_folder", lambda path: (synced.append(path), real(path)))
+    files.write_bytes(tmp_path / "a" / "x", b"1")
     assert synced[0] == tmp_path
     assert tmp_path not in synced[1:]
 
@@ -169,10 +169,10 @@ def test_what_a_killed_write_left_is_collected_by_the_next(tmp_path, monkeypatch
     monkeypatch.setattr(os, "getpid", lambda: 1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "replace", crash)
-        disk.write_bytes(tmp_path / "x", b"1")
+        files.write_bytes(tmp_path / "x", b"1")
     assert os.listdir(tmp_path) == [".x.1.tmp"]
     monkeypatch.setattr(os, "getpid", lambda: 2)
-    disk.write_bytes(tmp_path / "x", b"2")
+    files.write_bytes(tmp_path / "x", b"2")
     assert os.listdir(tmp_path) == ["x"]
 
 
@@ -180,12 +180,12 @@ def test_link_planted_where_a_temporary_file_comes_is_not_followed(tmp_path):
     victim = tmp_path / "victim"
     victim.write_bytes(b"theirs")
     (tmp_path / f".x.{os.getpid()}.tmp").symlink_to(victim)
-    disk.write_bytes(tmp_path / "x", b"ours")
+    files.write_bytes(tmp_path / "x", b"ours")
     assert victim.read_bytes() == b"theirs"
     assert not (tmp_path / "x").is_symlink()
 
 
-@pytest.mark.parametrize("name", [disk.STAGING, disk.COMMITTED])
+@pytest.mark.parametrize("name", [files.STAGING, files.COMMITTED])
 def test_link_planted_where_a_commit_is_staged_is_refused(tmp_path, name):
     theirs = tmp_path / "theirs"
     theirs.mkdir()
@@ -207,18 +207,18 @@ def test_failed_call_on_a_descriptor_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left on device") as failed:
         write_two(tmp_path)
-    assert failed.value.filename == str(tmp_path / disk.STAGING / "a.csv")
+    assert failed.value.filename == str(tmp_path / files.STAGING / "a.csv")
     with pytest.raises(OSError, match="No space") as failed:
-        disk.fsync_folder(tmp_path)
+        files.fsync_folder(tmp_path)
     assert failed.value.filename == str(tmp_path)
 
 
 def test_folder_that_cannot_be_removed_is_named_in_full(tmp_path):
     with pytest.raises(OSError, match="No such file") as failed:
-        disk.remove_folder(tmp_path / "gone")
+        files.remove_folder(tmp_path / "gone")
     assert failed.value.filename == str(tmp_path / "gone")
 
 
 def test_records_of_equal_content_have_equal_bytes():
-    assert disk.encode({"b": 1, "a": [2]}) == disk.encode({"a": [2], "b": 1})
-    assert json.loads(disk.encode({"b": 1})) == {"b": 1}
+    assert files.encode({"b": 1, "a": [2]}) == files.encode({"a": [2], "b": 1})
+    assert json.loads(files.encode({"b": 1})) == {"b": 1}

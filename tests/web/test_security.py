@@ -17,11 +17,9 @@ import app as api
 import deployment
 import fullprocess
 from attrition.errors import AttritionError, Damaged
-from attrition.modelling import persistence as modelfile
-from attrition.operations import releases
-from attrition.operations import runs as watch
-from attrition.storage import files as disk
-from attrition.storage import permissions as ownership
+from attrition.modelling import persistence
+from attrition.operations import releases, runs
+from attrition.storage import files, permissions
 from tests.conftest import ROOT, count_as_asked, make_rows, run_whole, write_config
 from tests.test_fullprocess import SCRIPT, run
 
@@ -55,9 +53,9 @@ def test_nothing_of_the_state_is_open_to_others_even_under_an_open_umask(small_p
         os.umask(before)
     assert done.returncode == 0
     paths = [path for folder in state_folders(small_project) for path in folder.rglob("*")]
-    files = [path for path in paths if path.is_file() and not path.is_symlink()]
-    assert {small_project.report, small_project.diary, small_project.history} <= {*files}
-    assert not [path for path in files if mode(path) & 0o137]
+    contents = [path for path in paths if path.is_file() and not path.is_symlink()]
+    assert {small_project.report, small_project.diary, small_project.history} <= {*contents}
+    assert not [path for path in contents if mode(path) & 0o137]
     folders = [path for path in paths if path.is_dir() and not path.is_symlink()]
     assert not [path for path in (*state_folders(small_project), *folders) if mode(path) & 0o027]
 
@@ -84,7 +82,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files
 @as_root
 def test_root_is_warned_of_a_folder_of_somebody_else(project, caplog):
     os.chown(project.model_folder, NOBODY, -1)
-    ownership.close_folders(project)
+    permissions.close_folders(project)
     assert f"practicemodels: belongs to user {NOBODY}" in caplog.text
 
 
@@ -93,7 +91,7 @@ def test_nobody_else_works_in_a_folder_of_somebody_else(project, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY - 1)
     os.chown(project.model_folder, NOBODY, -1)
     with pytest.raises(AttritionError, match=r"practicemodels: belongs to user 65534.*chown"):
-        ownership.close_folders(project)
+        permissions.close_folders(project)
 
 
 @as_root
@@ -231,7 +229,7 @@ def test_a_hostile_model_file_is_refused(project, kind, tmp_path, monkeypatch):
     before = sorted(tmp_path.rglob("*"))
     data = HOSTILE[kind](project.candidate.read_bytes())
     with pytest.raises(Damaged, match="cannot be trusted"):
-        modelfile.loads(data)
+        persistence.loads(data)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -239,16 +237,16 @@ def test_a_hostile_model_file_is_refused(project, kind, tmp_path, monkeypatch):
 def test_a_part_that_stands_twice_is_refused(project):
     parts = parts_of(project.candidate.read_bytes())
     with pytest.raises(Damaged, match="holds a part twice"):
-        modelfile.loads(packed([*parts, parts[0]]))
+        persistence.loads(packed([*parts, parts[0]]))
 
 
 def deploy_by_hand(config, change):
     """Deploy a release whose seals all match, made by somebody who can write to our folders."""
     folder = releases.read_current(config.production_folder).folder
-    files = {p.name: p.read_bytes() for p in folder.iterdir() if p.name != releases.MANIFEST}
-    change(files)
-    manifest = {"deployed_at": disk.utc_now(), "model": "by hand"}
-    made = releases.create(config.production_folder, files, manifest)
+    contents = {p.name: p.read_bytes() for p in folder.iterdir() if p.name != releases.MANIFEST}
+    change(contents)
+    manifest = {"deployed_at": files.utc_now(), "model": "by hand"}
+    made = releases.create(config.production_folder, contents, manifest)
     releases.activate(config.production_folder, made)
     return made
 
@@ -260,27 +258,29 @@ def test_the_old_model_serves_on_when_a_hostile_one_is_deployed(project):
         client = api.create_app(project).test_client()
         if held:
             assert client.get("/health").json["release"] == old
-        deploy_by_hand(project, lambda files: files.update({releases.MODEL: HOSTILE["bomb"](b"")}))
+        deploy_by_hand(
+            project, lambda contents: contents.update({releases.MODEL: HOSTILE["bomb"](b"")})
+        )
         answer = client.post("/prediction", json={"records": [GOOD]})
         assert (answer.status_code, answer.json["model"]) == (200, old)
         health = client.get("/health")
         assert (health.status_code, health.json["complaints"]) == (200, ["release"])
 
 
-def retrained_with(files, **changes):
-    record = disk.sealed({**training_of(files), **changes})
-    files[releases.TRAINING] = disk.encode(record)
+def retrained_with(contents, **changes):
+    record = files.sealed({**training_of(contents), **changes})
+    contents[releases.TRAINING] = files.encode(record)
 
 
-def training_of(files):
-    return json.loads(files[releases.TRAINING])
+def training_of(contents):
+    return json.loads(contents[releases.TRAINING])
 
 
 OTHER = {"versions": {"python": "3.11", "numpy": "1.0", "scikit-learn": "0.1", "skops": "0.1"}}
 
 
 def test_a_model_of_other_versions_that_gives_the_same_risks_is_served(project):
-    deploy_by_hand(project, lambda files: retrained_with(files, **OTHER))
+    deploy_by_hand(project, lambda contents: retrained_with(contents, **OTHER))
     release = releases.read_current(project.production_folder)
     assert releases.load_model(release) is not None
     assert len(release.training["probe"]) == 200
@@ -288,10 +288,10 @@ def test_a_model_of_other_versions_that_gives_the_same_risks_is_served(project):
 
 @pytest.mark.parametrize("shift", [1e-6, float("nan")])
 def test_a_model_of_other_versions_that_gives_other_risks_is_refused(project, shift):
-    def change(files):
-        probe = training_of(files)["probe"]
+    def change(contents):
+        probe = training_of(contents)["probe"]
         changed = [*probe[:-1], probe[-1] + shift] if shift == shift else []
-        retrained_with(files, **OTHER, probe=changed)
+        retrained_with(contents, **OTHER, probe=changed)
 
     old = releases.current_id(project.production_folder)
     deploy_by_hand(project, change)
@@ -308,8 +308,8 @@ def test_other_risks_under_other_versions_are_mended_by_going_back(project):
     old = releases.current_id(project.production_folder)
     deploy_by_hand(
         project,
-        lambda files: retrained_with(
-            files, **OTHER, probe=[0.5] * len(training_of(files)["probe"])
+        lambda contents: retrained_with(
+            contents, **OTHER, probe=[0.5] * len(training_of(contents)["probe"])
         ),
     )
     make_rows(20, seed=3, prefix="x").to_csv(project.input_folder / "x.csv", index=False)
@@ -320,7 +320,7 @@ def test_other_risks_under_other_versions_are_mended_by_going_back(project):
 
 def test_every_model_says_with_which_versions_it_was_trained(project):
     release = releases.read_current(project.production_folder)
-    assert release.training["versions"] == modelfile.versions()
+    assert release.training["versions"] == persistence.versions()
 
 
 # ---- code from the folders we work on
@@ -419,8 +419,8 @@ def test_a_token_is_in_no_output(project, monkeypatch, capsys):
 
 
 def test_a_mark_names_no_folder_and_no_setting(project):
-    with disk.run_lock(project.lock) as lock:
-        watch.leave_mark(lock, "a run", disk.utc_now(), 60.0)
+    with files.run_lock(project.lock) as lock:
+        runs.leave_mark(lock, "a run", files.utc_now(), 60.0)
         text = project.lock.read_text()
     assert str(project.file.parent) not in text
 

@@ -21,7 +21,7 @@ from attrition import config as configuration
 from attrition.config import Config
 from attrition.errors import Damaged, NoModel
 from attrition.operations import releases
-from attrition.storage import files as disk
+from attrition.storage import files
 from tests.campaigns.faults.recording import Tree
 
 RELEASE_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
@@ -46,7 +46,7 @@ def read_facts(config: Config) -> Facts:
         "ledger": [line[1:] for line in _cells(config.ingested_files)],
         "refused": [line[1:] for line in _cells(config.rejected)],
         "model": release.model_sha256,
-        "candidate": disk.sha256_file(config.candidate),
+        "candidate": files.sha256_file(config.candidate),
         "releases": len(releases.list_ids(config.production_folder)),
         "scores": release.score["sets"],
         "latest score": config.latest_score.read_bytes(),
@@ -62,14 +62,14 @@ def read_facts(config: Config) -> Facts:
     }
 
 
-def _record(path: Path) -> disk.Record:
-    record = disk.read_record(path)
+def _record(path: Path) -> files.Record:
+    record = files.read_record(path)
     if record is None:
         raise Damaged(f"{path}: is not there")
     return record
 
 
-def _some(record: disk.Record, *names: str) -> disk.Record:
+def _some(record: files.Record, *names: str) -> files.Record:
     return {name: record[name] for name in names}
 
 
@@ -159,13 +159,13 @@ def check_records(config: Config) -> list[str]:
         if len(inner) == 1 or any(part.startswith(".") for part in inner):
             continue
         try:
-            record = disk.read_record(path)
+            record = files.read_record(path)
         except Damaged as error:
             broken.append(f"I6 {error}")
             continue
-        wrong = disk.damaged_outputs(path.parent, record or {})
+        wrong = files.damaged_outputs(path.parent, record or {})
         # While a commit is being finished its files come first and its record last.
-        if wrong and not (path.parent / disk.COMMITTED).is_dir():
+        if wrong and not (path.parent / files.COMMITTED).is_dir():
             broken.append(f"I8 {'/'.join(inner)}: {', '.join(wrong)} not as the record says")
     return broken
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from attrition.data import databases
-from attrition.storage import files as disk
+from attrition.storage import files
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCE = Path(__file__).with_name("shim.c")
@@ -142,7 +142,7 @@ def run_forked(
 
     def run() -> int:
         if frozen:
-            disk.utc_now, time.monotonic = lambda: FROZEN_AT, lambda: 0.0
+            files.utc_now, time.monotonic = lambda: FROZEN_AT, lambda: 0.0
             databases.utc_now = lambda: READ_AT
         return fullprocess.main(["--config", str(project / "config.json"), "--quiet"])
 

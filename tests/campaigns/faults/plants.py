@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from attrition.errors import Busy
 from attrition.operations import releases
-from attrition.storage import files as disk
+from attrition.storage import files
 
 
 def no_fsync() -> None:
@@ -17,19 +17,19 @@ def pointer_before_data() -> None:
     """Production points at a release while its files are still being written."""
     real = releases.create
 
-    def create(production, files, manifest):
-        commit = disk.commit
+    def create(production, contents, manifest):
+        commit = files.commit
 
         def point_first(record_path, content, record):
             name = record_path.parent.name.removeprefix(".")
             releases.replace_link(production / releases.CURRENT, f"releases/{name}")
             return commit(record_path, content, record)
 
-        disk.commit = point_first
+        files.commit = point_first
         try:
-            return real(production, files, manifest)
+            return real(production, contents, manifest)
         finally:
-            disk.commit = commit
+            files.commit = commit
 
     releases.create = create
 
@@ -37,37 +37,37 @@ def pointer_before_data() -> None:
 def write_in_place() -> None:
     """Files are opened, emptied and written where they are read."""
 
-    def commit(record_path, files, record):
-        disk.make_folder(record_path.parent)
+    def commit(record_path, contents, record):
+        files.make_folder(record_path.parent)
         outputs = {}
-        for path, content in files.items():
+        for path, content in contents.items():
             _overwrite(path, content)
-            outputs[path.name] = disk.sha256_file(path)
-        record = disk.sealed({**record, "outputs": outputs})
-        _overwrite(record_path, disk.encode(record))
+            outputs[path.name] = files.sha256_file(path)
+        record = files.sealed({**record, "outputs": outputs})
+        _overwrite(record_path, files.encode(record))
         return record
 
-    disk.commit = commit
+    files.commit = commit
 
 
 def record_before_data() -> None:
     """The record says what was written before it is."""
 
-    def commit(record_path, files, record):
-        disk.make_folder(record_path.parent)
+    def commit(record_path, contents, record):
+        files.make_folder(record_path.parent)
         staged = {}
-        for path, content in files.items():
+        for path, content in contents.items():
             staged[path] = path.with_name(f".{path.name}.new")
             _overwrite(staged[path], content)
-        outputs = {path.name: disk.sha256_file(new) for path, new in staged.items()}
-        record = disk.sealed({**record, "outputs": outputs})
-        disk.write_bytes(record_path, disk.encode(record))
+        outputs = {path.name: files.sha256_file(new) for path, new in staged.items()}
+        record = files.sealed({**record, "outputs": outputs})
+        files.write_bytes(record_path, files.encode(record))
         for path, new in staged.items():
             os.replace(new, path)
-        disk.fsync_folder(record_path.parent)
+        files.fsync_folder(record_path.parent)
         return record
 
-    disk.commit = commit
+    files.commit = commit
 
 
 def _overwrite(path, content) -> None:
@@ -87,7 +87,7 @@ def pid_file_lock() -> None:
 
     @contextmanager
     def run_lock(path, *more, **settings):
-        disk.make_folder(path.parent)
+        files.make_folder(path.parent)
         holder = path.with_name(".pid")
         try:
             descriptor = os.open(holder, os.O_CREAT | os.O_EXCL | os.O_RDWR)
@@ -99,7 +99,7 @@ def pid_file_lock() -> None:
             os.close(descriptor)
             holder.unlink()
 
-    disk.run_lock = run_lock
+    files.run_lock = run_lock
 
 
 PLANTS: dict[str, Callable[[], None]] = {

@@ -294,12 +294,12 @@ def show_dashboard() -> str:
     chosen = [row for row in listed if manager in ("", row["manager"])]
     is_cut = not manager and request.args.get("show") != "all"
     score, release_id = (release.score, release.id) if release else (None, None)
-    truth = pages.truth_of(monitoring, release_id)
+    performance = pages.performance_of(monitoring, release_id)
     runs = health.of_runs(config, shelf, now)
     problems += [complaint.sentence for complaint in runs.complaints]
     return render_template(
         "dashboard.html",
-        headline=pages.headline(score, truth, runs.last, now),
+        headline=pages.headline(score, performance, runs.last, now),
         runs=pages.runs(runs.good_at, runs.counts, now),
         problems=[wording.finished(problem) for problem in dict.fromkeys(problems)],
         release=release_id,

@@ -126,6 +126,7 @@ def process(config: Config, *, adopt: bool = False) -> Outcome:
     import deployment
     import diagnostics
     import ingestion
+    import monitoring
     import reporting
     import scoring
     import training
@@ -145,14 +146,14 @@ def process(config: Config, *, adopt: bool = False) -> Outcome:
         )
     with ThreadPoolExecutor(1) as aside:
         asking = aside.submit(ask_latest, diagnostics.needs_asking(config))
-        monitoring = perform("monitoring", diagnostics.monitor_model)
-        if monitoring.retrain and deployment.answered(config) is None:
+        verdict = perform("monitoring", monitoring.monitor_model)
+        if verdict.retrain and deployment.answered(config) is None:
             try:
                 perform("training", training.train_model)
                 perform("scoring", scoring.score_model)
                 perform("deployment", deployment.deploy_model)
             except (TooLittleData, Leakage) as error:
-                if "no_model" in monitoring.triggers:
+                if "no_model" in verdict.triggers:
                     raise
                 is_leakage = isinstance(error, Leakage)
                 rule = deployment.LEAKAGE if is_leakage else deployment.TOO_LITTLE_DATA

@@ -127,10 +127,10 @@ def trust(facts: Facts) -> str:
         )
     said = ["It is new: no outcome has come in since it was deployed."]
     if facts.is_monitored:
-        truth = facts.monitoring["truth"]
+        performance = facts.monitoring["performance"]
         said = [
-            TRUST.get(truth["verdict"], "Not checked yet."),
-            wording.finished(truth["sentence"]),
+            TRUST.get(performance["verdict"], "Not checked yet."),
+            wording.finished(performance["sentence"]),
         ]
     said.append(wording.proof(facts.sets))
     if facts.drift.get("verdict") == "moved":

@@ -883,8 +883,8 @@ def test_verdict_on_another_release_is_not_told_of_this_one(client, project):
     current = releases.current_id(project.production_folder)
     told = {}
     for release in (current, "20200101T000000Z-00000000"):
-        truth = {**monitoring["truth"], "verdict": "degraded", "sentence": "worse"}
-        record = files.sealed({**monitoring, "release": release, "truth": truth})
+        performance = {**monitoring["performance"], "verdict": "degraded", "sentence": "worse"}
+        record = files.sealed({**monitoring, "release": release, "performance": performance})
         files.write_bytes(project.monitoring_record, files.encode(record))
         told[release == current] = client.get("/health").json["status"], client.get("/").text
     assert told[True][0] == "degraded"

@@ -13,7 +13,7 @@ from attrition.config import Config
 from tests.conftest import ROOT, write_config
 
 STEPS = (
-    *("ingestion", "training", "scoring", "deployment"),
+    *("ingestion", "monitoring", "training", "scoring", "deployment"),
     *("assessment", "diagnostics", "reporting"),
 )
 SCRIPTS = (*STEPS, "app", "apicalls", "fullprocess")

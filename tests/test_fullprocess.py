@@ -79,7 +79,7 @@ def test_new_rows_in_order_keep_the_champion(project):
     assert releases.current_id(project.production_folder) == before
     monitoring = files.read_record(project.monitoring_record)
     assert monitoring is not None
-    assert monitoring["truth"]["verdict"] == "fine"
+    assert monitoring["performance"]["verdict"] == "fine"
 
 
 def test_outcomes_that_contradict_the_model_end_in_a_new_one(project):

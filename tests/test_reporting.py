@@ -116,7 +116,7 @@ def rich_records():
     }
     shifts = (0.004, 0.031, 0.0, 0.002, 0.011, 0.14, 0.0, 0.003)
     moved = drifted(dict(zip(names, shifts, strict=True)))
-    truth = {
+    performance = {
         "verdict": "fine",
         "rows": 612,
         "left": 71,
@@ -124,7 +124,7 @@ def rich_records():
         "reference_roc_auc": interval(0.812, 0.02),
         "observed": 71,
         "expected": 68.2,
-        "sentence": "the model still tells the truth: 71 of 612 left where 68 were expected",
+        "sentence": "the model still tells the performance: 71 of 612 left where 68 were expected",
     }
     return {
         "training": {
@@ -200,8 +200,8 @@ def rich_records():
             "retrain": True,
             "triggers": ["more_rows"],
             "reason": "training: more rows",
-            "truth": truth,
-            "input": moved,
+            "performance": performance,
+            "drift": moved,
         },
         "assessment": {
             "assessed_at": "2026-11-23T18:33:00Z",
@@ -379,8 +379,8 @@ def poor_records():
         "reason": "deployed: there was no model in production",
     }
     records["monitoring"] |= {
-        "truth": {"verdict": "insufficient", "sentence": "No outcome has come in since."},
-        "input": {"verdict": "insufficient", "sentence": "26 rows are too few.", "columns": []},
+        "performance": {"verdict": "insufficient", "sentence": "No outcome has come in since."},
+        "drift": {"verdict": "insufficient", "sentence": "26 rows are too few.", "columns": []},
     }
     records["assessment"] |= {
         "clients": 26,
@@ -400,7 +400,7 @@ def poor_records():
         },
     }
     records["diagnostics"] |= {
-        "drift": records["monitoring"]["input"],
+        "drift": records["monitoring"]["drift"],
         "timings": {"ingestion": [], "training": [], "trend": {}},
         "dependencies": {"asked_at": None, "reachable": False, "packages": []},
         "data": {"rows": 26, "labelled": 26, "left": 12, "open": 0, "clients": 26, "sources": 2}
@@ -466,7 +466,7 @@ def test_first_page_tells_the_four_numbers_with_their_intervals(tmp_path):
 def test_trust_follows_the_last_check_of_the_model_in_production(tmp_path):
     records = rich_records()
     assert "trusted today? Yes. The model still" in first_page(tmp_path / "a", records)
-    records["monitoring"]["truth"]["verdict"] = "degraded"
+    records["monitoring"]["performance"]["verdict"] = "degraded"
     assert "trusted today? No: it has become worse." in first_page(tmp_path / "b", records)
     records["monitoring"]["release"] = "the one before"
     assert "trusted today? It is new: no outcome" in first_page(tmp_path / "c", records)

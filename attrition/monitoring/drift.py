@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from attrition.modelling import metrics
-from attrition.modelling.metrics import Interval, Vector
+from attrition.modelling.metrics import Vector
 
 LEAST_ROWS = 30
 FALSE_DISCOVERY_RATE = 0.05
@@ -36,11 +36,6 @@ JOINT_ROWS, JOINT_REFERENCE_ROWS, LEAST_JOINT_ROWS, JOINT_NAMED = 2500, 10_000, 
 JOINT_Z, LEAST_JOINT_AUC = 3.0, 0.53
 WIDER = 1.3  # a cross-validated AUC spreads so much wider than its formula says: measured under no shift
 LARGEST = 1e300
-
-LEAST_LABELLED, LEAST_LEFT = 100, 20
-TRUTH_ALPHA = 0.01
-LEAST_AUC_DROP = 0.02
-LEAST_RATE_RATIO = 1.15
 
 
 @dataclass(frozen=True)
@@ -501,65 +496,18 @@ def examine(
     )
 
 
-# ---- the truth
+def compare_clients(
+    reference: pd.DataFrame, clients: pd.DataFrame, risk: Vector, training: Mapping[str, Any]
+) -> Look:
+    """Compare clients with the reference rows of a release, their predicted risk included.
 
-
-@dataclass(frozen=True)
-class Truth:
-    """Whether outcomes still are what the model says: "fine", "degraded" or "insufficient"."""
-
-    verdict: str
-    rows: int
-    left: int
-    roc_auc: Interval
-    reference_roc_auc: Interval
-    observed: float
-    expected: float
-    sentence: str
-
-    def plain(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def check_truth(
-    outcome: Vector, risk: Vector, reference: Interval, *, left_in_training: float = np.inf
-) -> Truth:
-    """Hold outcomes that came after a model was trained against the risks it gives them.
-
-    Degraded when the AUC lies significantly, and by at least 0.02, below what it was on the unseen
-    rows at deployment, or when significantly more or fewer leave than the risks add up to, by at least
-    15 %. One-sided 1 % each: a false alarm costs one training that the gate will refuse. The risks add
-    up to a number that is itself known only as well as the rows that the model learned from tell:
-    `left_in_training` of them left.
+    risk: (n_clients,) float in [0, 1], of that release's model; training: its training record
     """
-    n, left = len(outcome), int(outcome.sum())
-    expected = float(risk.sum())
-    auc = metrics.roc_auc(outcome, risk)
-    facts = (n, left, auc, reference, float(left), expected)
-    if n < LEAST_LABELLED or min(left, n - left) < LEAST_LEFT:
-        sentence = (
-            f"{n} new outcomes, {left} left: too few to tell "
-            f"(at least {LEAST_LABELLED} and {LEAST_LEFT} of each kind)"
-        )
-        return Truth("insufficient", *facts, sentence)
-    worse = _auc_dropped(auc, reference)
-    noise = float(np.sum(risk * (1 - risk))) + expected**2 / left_in_training
-    z = (left - expected) / (np.sqrt(noise) or 1.0)
-    ratio = max(left, 1) / max(expected, 1e-9)
-    off = abs(z) > stats.norm.isf(TRUTH_ALPHA / 2) and not (
-        1 / LEAST_RATE_RATIO < ratio < LEAST_RATE_RATIO
+    features, importance = training["features"], training["importance"] or {}
+    return examine(
+        reference,
+        clients.assign(**{SCORE: risk}),
+        features["numeric"],
+        features["categorical"],
+        importance if any(importance.values()) else None,  # a base rate relies on no column
     )
-    found = f"{left} of {n:,} left where {expected:.0f} were expected, ROC AUC {auc.value:.3f}"
-    if reference.value is not None:
-        found += f" (at deployment {reference.value:.3f})"
-    if worse or off:
-        return Truth("degraded", *facts, f"the model no longer tells the truth: {found}")
-    return Truth("fine", *facts, f"the model still tells the truth: {found}")
-
-
-def _auc_dropped(now: Interval, then: Interval) -> bool:
-    if now.value is None or then.value is None:
-        return False
-    drop = then.value - now.value
-    limit = stats.norm.isf(TRUTH_ALPHA) * np.hypot(now.standard_error, then.standard_error)
-    return bool(drop >= LEAST_AUC_DROP and drop > limit)

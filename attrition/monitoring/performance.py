@@ -5,7 +5,7 @@ is the mean of what may happen, and its interval says where the figure that will
 times in 100: outcomes are drawn from the risks, and the risks from what the reference leaves open about
 their calibration. Good for the number who leave and the value at risk, which it follows wherever the
 clients change; blind to a change of the truth, when like clients leave more often than before: that
-only outcomes show (drift.check_truth).
+only outcomes show (check_performance).
 
 On the telco table with month-to-month clients four times as likely, batches of 1,000, and the product's
 own reference, the mean error is 0.012 of the share who leave (0.079 had nothing changed), 0.013 of the
@@ -47,6 +47,11 @@ LEAST_ROWS_SECOND, LEAST_EFFECTIVE_ROWS = 1000, 200
 SHIFT_Z, LARGEST_WEIGHT = 3.0, 20.0
 
 INSUFFICIENT, FINE, DEGRADED = "insufficient", "fine", "degraded"
+# Outcomes against risks: fewer rows, or fewer of either outcome, are not judged.
+MIN_LABELLED_TO_JUDGE, MIN_OF_EACH_TO_JUDGE = 100, 20
+ALPHA_DEGRADED = 0.01
+MIN_AUC_DROP_DEGRADED = 0.02
+MIN_RATE_RATIO_DEGRADED = 1.15
 FIGURES = ("expected", "rate", "value_at_risk", "roc_auc", "precision")
 
 
@@ -487,3 +492,67 @@ def sum_up(checks: Sequence[Check]) -> tuple[Record, ...]:
             hits = sum(one.is_covered for one in of_name)
             found.append(Record(name, len(of_name), error, metrics.wilson(hits, len(of_name))))
     return tuple(found)
+
+
+# ---- once outcomes are known
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Whether outcomes still are what the model says: "fine", "degraded" or "insufficient"."""
+
+    verdict: str
+    rows: int
+    left: int
+    roc_auc: Interval
+    reference_roc_auc: Interval
+    observed: float
+    expected: float
+    sentence: str
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_performance(
+    outcome: Vector, risk: Vector, reference: Interval, *, left_in_training: float = np.inf
+) -> Performance:
+    """Hold outcomes that came after a model was trained against the risks it gives them.
+
+    Degraded when the AUC lies significantly, and by at least 0.02, below what it was on the unseen
+    rows at deployment, or when significantly more or fewer leave than the risks add up to, by at least
+    15 %. One-sided 1 % each: a false alarm costs one training that the gate will refuse. The risks add
+    up to a number that is itself known only as well as the rows that the model learned from tell:
+    `left_in_training` of them left.
+    """
+    n, left = len(outcome), int(outcome.sum())
+    expected = float(risk.sum())
+    auc = metrics.roc_auc(outcome, risk)
+    facts = (n, left, auc, reference, float(left), expected)
+    if n < MIN_LABELLED_TO_JUDGE or min(left, n - left) < MIN_OF_EACH_TO_JUDGE:
+        sentence = (
+            f"{n} new outcomes, {left} left: too few to tell "
+            f"(at least {MIN_LABELLED_TO_JUDGE} and {MIN_OF_EACH_TO_JUDGE} of each kind)"
+        )
+        return Performance("insufficient", *facts, sentence)
+    worse = _auc_dropped(auc, reference)
+    noise = float(np.sum(risk * (1 - risk))) + expected**2 / left_in_training
+    z = (left - expected) / (np.sqrt(noise) or 1.0)
+    ratio = max(left, 1) / max(expected, 1e-9)
+    off = abs(z) > stats.norm.isf(ALPHA_DEGRADED / 2) and not (
+        1 / MIN_RATE_RATIO_DEGRADED < ratio < MIN_RATE_RATIO_DEGRADED
+    )
+    found = f"{left} of {n:,} left where {expected:.0f} were expected, ROC AUC {auc.value:.3f}"
+    if reference.value is not None:
+        found += f" (at deployment {reference.value:.3f})"
+    if worse or off:
+        return Performance("degraded", *facts, f"model no longer accurate: {found}")
+    return Performance("fine", *facts, f"model still accurate: {found}")
+
+
+def _auc_dropped(now: Interval, then: Interval) -> bool:
+    if now.value is None or then.value is None:
+        return False
+    drop = then.value - now.value
+    limit = stats.norm.isf(ALPHA_DEGRADED) * np.hypot(now.standard_error, then.standard_error)
+    return bool(drop >= MIN_AUC_DROP_DEGRADED and drop > limit)

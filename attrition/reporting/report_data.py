@@ -88,7 +88,7 @@ class Facts:
     @property
     def drift(self) -> Row:
         """How the clients of today differ from those that the model learned from."""
-        checked = self.monitoring.get("input") if self.is_monitored else None
+        checked = self.monitoring.get("drift") if self.is_monitored else None
         return self.diagnostics.get("drift") or checked or {}
 
 

@@ -94,8 +94,8 @@ def look(config: Config, shelf: Shelf, production: Production, now: datetime) ->
         except NotReady as error:
             complaints += [Complaint("damaged", str(error))] if error.code == "damaged" else []
         else:
-            truth = pages.truth_of(record, release) if "truth" in record else None
-            if truth and truth["verdict"] == "degraded":
+            performance = pages.performance_of(record, release) if "performance" in record else None
+            if performance and performance["verdict"] == "degraded":
                 sentence = "the model in production is no longer right"
                 complaints.append(Complaint("model", sentence))
     recent_runs = of_runs(config, shelf, now)

@@ -64,7 +64,7 @@ class Figure(NamedTuple):
 
 
 def headline(
-    score_record: Row | None, truth: Row | None, last_run: Row | None, now: datetime
+    score_record: Row | None, performance: Row | None, last_run: Row | None, now: datetime
 ) -> Headline:
     """Say which model works, how well it ranks, when it last ran, and whether it is still right.
 
@@ -87,9 +87,9 @@ def headline(
             else f"Last run with news: {when}."
         )
     tone, title = "calm", "A model is in production"
-    if truth is not None and truth["verdict"] in VERDICTS:
-        tone, title = VERDICTS[truth["verdict"]]
-        sentences.append(wording.finished(truth["sentence"]))
+    if performance is not None and performance["verdict"] in VERDICTS:
+        tone, title = VERDICTS[performance["verdict"]]
+        sentences.append(wording.finished(performance["sentence"]))
     return Headline(tone, title, " ".join(sentences))
 
 
@@ -105,12 +105,12 @@ def runs(good_at: str | None, counts: Mapping[str, int], now: datetime) -> str:
     )
 
 
-def truth_of(monitoring: Row | None, release: str | None) -> Row | None:
+def performance_of(monitoring: Row | None, release: str | None) -> Row | None:
     """Return what monitoring says of a release; of another one it says nothing about this one."""
     if monitoring is None or release is None or monitoring["release"] != release:
         return None
-    truth: Row = monitoring["truth"]
-    return truth
+    performance: Row = monitoring["performance"]
+    return performance
 
 
 def _quality(score_record: Row) -> str:

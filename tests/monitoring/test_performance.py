@@ -313,3 +313,61 @@ def test_intervals_cover_what_is_realised_95_times_in_100(n, sigma):
         checks += performance.check(found, outcome, risk, value)
     for record in performance.sum_up(checks):
         assert 0.90 <= record.coverage.value <= 0.985, record
+
+
+# ---- once outcomes are known
+
+
+def outcomes(n, seed, *, flipped=False, bend=1.0):
+    """Risks and outcomes drawn from them; `flipped`: who seemed safe leaves."""
+    rng = np.random.default_rng(seed)
+    risk = rng.beta(1.5, 4, n)
+    law = np.clip((1 - risk if flipped else risk) * bend, 0, 1)
+    return (rng.random(n) < law).astype(float), risk
+
+
+AT_DEPLOYMENT = metrics.roc_auc(*outcomes(2000, 99))
+
+
+def test_performance_is_fine_under_the_same_law():
+    verdicts = [
+        performance.check_performance(*outcomes(500, s), AT_DEPLOYMENT).verdict for s in range(200)
+    ]
+    assert np.mean(np.array(verdicts) == "degraded") <= 0.03
+    assert set(verdicts) <= {"fine", "degraded"}
+
+
+@pytest.mark.parametrize("n", [150, 500])
+def test_performance_is_degraded_when_the_concept_flips(n):
+    found = performance.check_performance(*outcomes(n, 1, flipped=True), AT_DEPLOYMENT)
+    assert found.verdict == "degraded"
+    assert found.sentence.startswith("model no longer accurate")
+
+
+def test_performance_is_degraded_when_half_as_many_leave_as_expected():
+    outcome, risk = outcomes(1000, 1, bend=0.5)
+    found = performance.check_performance(outcome, risk, AT_DEPLOYMENT)
+    assert found.verdict == "degraded"
+    assert found.observed == outcome.sum()
+    assert found.expected == pytest.approx(risk.sum())
+
+
+def test_performance_is_judged_by_the_count_alone_where_no_auc_is_known():
+    outcome, risk = outcomes(500, 1)
+    assert performance.check_performance(outcome, risk, metrics.UNKNOWN).verdict == "fine"
+    assert performance.check_performance(outcome, risk / 3, metrics.UNKNOWN).verdict == "degraded"
+
+
+@pytest.mark.parametrize(("n", "left"), [(0, 0), (99, 50), (200, 19), (200, 181)])
+def test_performance_is_not_judged_on_too_few_outcomes(n, left):
+    outcome = np.r_[np.ones(left), np.zeros(n - left)]
+    found = performance.check_performance(outcome, np.full(n, 0.01), AT_DEPLOYMENT)
+    assert found.verdict == "insufficient"
+    assert f"{n} new outcomes, {left} left: too few to tell" in found.sentence
+
+
+def test_performance_that_is_impossible_by_the_model_is_degraded_without_a_division_by_nought():
+    outcome = np.r_[np.ones(30), np.zeros(170)]
+    assert (
+        performance.check_performance(outcome, np.zeros(200), metrics.UNKNOWN).verdict == "degraded"
+    )

@@ -51,7 +51,9 @@ def read_facts(config: Config) -> Facts:
         "scores": release.score["sets"],
         "latest score": config.latest_score.read_bytes(),
         "decision": _some(_record(config.decision_record), "promoted", "rule", "comparison"),
-        "monitoring": _some(_record(config.monitoring_record), "retrain", "triggers", "truth"),
+        "monitoring": _some(
+            _record(config.monitoring_record), "retrain", "triggers", "performance"
+        ),
         "risks": config.risk_scores.read_bytes(),
         "contacts": config.contact_list.read_bytes(),
         "assessed": assessment["release"] == release.id,

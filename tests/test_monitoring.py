@@ -1,0 +1,217 @@
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+import ingestion
+import monitoring
+from attrition import config as configuration
+from attrition.config import Columns, Numeric
+from attrition.data import files as source_files
+from attrition.errors import Damaged
+from attrition.modelling import models
+from attrition.monitoring import drift
+from attrition.operations import releases
+from attrition.storage import files, history
+from tests.conftest import make_rows, run_whole, write_config
+
+
+def arrive(config, rows, name):
+    """Deliver a file and read it in."""
+    rows.to_csv(config.input_folder / name, index=False)
+    ingestion.ingest_new_data(config)
+
+
+def verdicts(config):
+    return files.read_record(config.monitoring_record)
+
+
+def settled(config):
+    arrays = files.read_arrays(config.settled_rows)
+    return {name: len(arrays[name]) for name in monitoring.SETTLED}
+
+
+@pytest.fixture(scope="module")
+def watched_folder(finished_folder, tmp_path_factory):
+    """A finished project that was monitored once more, with its model; copied, never changed."""
+    folder = tmp_path_factory.mktemp("watched") / "project"
+    shutil.copytree(finished_folder, folder, symlinks=True)
+    config = configuration.load(folder / "config.json")
+    config.monitoring_record.unlink()
+    monitoring.monitor_model(config)
+    return folder
+
+
+@pytest.fixture
+def watched(watched_folder, tmp_path):
+    shutil.copytree(watched_folder, tmp_path / "project", symlinks=True)
+    return configuration.load(tmp_path / "project" / "config.json")
+
+
+def test_without_a_model_one_is_to_be_trained(empty_project):
+    arrive(empty_project, make_rows(60), "a.csv")
+    found = monitoring.monitor_model(empty_project)
+    assert (found.retrain, found.triggers) == (True, ("no_model",))
+
+
+def test_with_nothing_new_nothing_is_to_be_trained(watched):
+    found = monitoring.monitor_model(watched)
+    assert found.fresh
+    assert (found.retrain, found.triggers) == (False, ())
+
+
+def test_the_open_rows_that_came_with_the_first_data_are_judged_and_settled(watched):
+    assert verdicts(watched)["drift"]["rows"] == 200
+    assert verdicts(watched)["drift"]["verdict"] == "stable"
+    assert settled(watched) == {"labelled": 600, "inputs": 800}
+
+
+def test_new_rows_of_the_same_law_are_fine_and_settled_once(watched):
+    arrive(watched, make_rows(300, seed=9, prefix="new"), "new.csv")
+    assert not monitoring.monitor_model(watched).retrain
+    assert verdicts(watched)["performance"]["rows"] == 300
+    assert settled(watched) == {"labelled": 900, "inputs": 1100}
+    arrive(watched, make_rows(150, seed=10, prefix="newer"), "newer.csv")
+    monitoring.monitor_model(watched)
+    assert verdicts(watched)["performance"]["rows"] == verdicts(watched)["drift"]["rows"] == 150
+
+
+def test_too_few_rows_are_pooled_with_those_to_come(watched):
+    arrive(watched, make_rows(60, seed=9, prefix="few"), "few.csv")
+    monitoring.monitor_model(watched)
+    assert verdicts(watched)["performance"]["verdict"] == "insufficient"
+    assert settled(watched) == {"labelled": 600, "inputs": 800}
+    arrive(watched, make_rows(90, seed=10, prefix="more"), "more.csv")
+    monitoring.monitor_model(watched)
+    assert verdicts(watched)["performance"]["rows"] == verdicts(watched)["drift"]["rows"] == 150
+    assert settled(watched) == {"labelled": 750, "inputs": 950}
+
+
+def test_an_outcome_that_arrives_for_a_known_client_is_new_truth_but_no_new_input(watched):
+    arrive(watched, make_rows(200, seed=1, prefix="now"), "outcomes.csv")
+    monitoring.monitor_model(watched)
+    assert verdicts(watched)["performance"]["rows"] == 200
+    assert verdicts(watched)["performance"]["verdict"] == "fine"
+    assert verdicts(watched)["drift"]["rows"] == 0
+
+
+def test_outcomes_that_contradict_the_model_ask_for_training(watched):
+    arrive(watched, make_rows(300, seed=9, prefix="new", signal=-2.0), "new.csv")
+    found = monitoring.monitor_model(watched)
+    assert found.retrain
+    assert "degraded" in found.triggers
+    assert settled(watched)["labelled"] == 600
+
+
+def test_contradictions_are_held_until_a_model_has_learned_from_them(watched):
+    for name in ("one", "two"):
+        arrive(watched, make_rows(200, seed=9, prefix=name, signal=-2.0), f"{name}.csv")
+        monitoring.monitor_model(watched)
+    assert verdicts(watched)["performance"]["rows"] == 400
+
+
+def test_an_outcome_is_held_against_the_estimate_once(watched):
+    rows = []
+    for name, seed in (("one", 9), ("two", 10)):
+        arrive(watched, make_rows(200, seed=seed, prefix=name, signal=-2.0), f"{name}.csv")
+        monitoring.monitor_model(watched)
+        rows += [{check["rows"] for check in verdicts(watched)["estimator"]}]
+    assert rows == [{200}, {200}]
+    kept = history.read_estimates(watched.history)
+    assert len(kept) == 2 * len(verdicts(watched)["estimator"])
+    assert {row["rows"] for row in kept} == {200}
+
+
+def test_input_that_moved_is_named(watched):
+    rows = make_rows(300, seed=9, prefix="new").assign(exited="")
+    rows["lastmonth_activity"] += 400
+    arrive(watched, rows, "new.csv")
+    found = monitoring.monitor_model(watched)
+    assert found.triggers == ("input_moved",)
+    assert "input has moved: predicted risk, lastmonth_activity" in found.drift
+    assert settled(watched)["inputs"] == 800
+
+
+def test_input_that_the_model_hardly_goes_by_is_named_and_no_reason_to_train(watched):
+    rows = make_rows(300, seed=9, prefix="new").assign(exited="")
+    rows["number_of_employees"] += 400
+    arrive(watched, rows, "new.csv")
+    found = monitoring.monitor_model(watched)
+    assert (found.retrain, found.triggers) == (False, ())
+    assert "number_of_employees moved, but the model hardly goes by it" in found.drift
+
+
+def test_twice_the_rows_are_a_reason_to_train(watched):
+    arrive(watched, make_rows(600, seed=9, prefix="new"), "new.csv")
+    found = monitoring.monitor_model(watched)
+    assert (found.retrain, found.triggers) == (True, ("more_rows",))
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda data: b"", lambda data: data[:-30], lambda data: b"x" * 50]
+)
+def test_where_the_settled_rows_are_damaged_all_since_the_deployment_is_judged_again(
+    watched, spoil, caplog
+):
+    arrive(watched, make_rows(300, seed=9, prefix="new"), "new.csv")
+    monitoring.monitor_model(watched)
+    watched.settled_rows.write_bytes(spoil(watched.settled_rows.read_bytes()))
+    assert not monitoring.monitor_model(watched).fresh
+    assert verdicts(watched)["performance"]["rows"] == 300
+    assert settled(watched) == {"labelled": 900, "inputs": 1100}
+    assert "judged again" in caplog.text
+
+
+def test_where_the_verdict_is_damaged_all_since_the_deployment_is_judged_again(watched):
+    watched.monitoring_record.write_bytes(b"{}")
+    assert not monitoring.monitor_model(watched).fresh
+    assert verdicts(watched)["drift"]["rows"] == 200
+
+
+def test_a_damaged_model_has_no_verdict(watched):
+    model = watched.production_folder / "trainedmodel.skops"
+    model.write_bytes(model.read_bytes()[:-1])
+    watched.monitoring_record.unlink()
+    with pytest.raises(Damaged, match="roll back"):
+        monitoring.monitor_model(watched)
+
+
+def test_columns_that_the_model_does_not_know_are_a_reason_for_a_new_one(watched):
+    columns = Columns(numeric=(Numeric("lastmonth_activity"), Numeric("number_of_employees")))
+    found = monitoring.monitor_model(dataclasses.replace(watched, columns=columns))
+    assert found.triggers == ("no_model",)
+
+
+def test_the_auc_at_deployment_is_that_of_the_rows_nobody_was_trained_on(watched):
+    champion = releases.read_current(watched.production_folder)
+    expected = champion.score["sets"]["unseen"]["candidate"]["roc_auc"]["value"]
+    assert monitoring._reference_auc(champion).value == expected
+
+
+def test_an_auc_of_too_few_rows_is_not_held_against_the_model(watched):
+    champion = releases.read_current(watched.production_folder)
+    few = {name: {"rows": 99} for name in ("unseen", "test")}
+    champion = dataclasses.replace(champion, score={"sets": few})
+    assert monitoring._reference_auc(champion).value is None
+
+
+def test_the_input_of_a_model_with_levels_and_missing_values_is_compared(tmp_path):
+    columns = {"numeric": ["lastmonth_activity", "size"], "categorical": ["trade"]}
+    config = write_config(tmp_path, columns=columns)
+    rng = np.random.default_rng(0)
+    rows = make_rows(400).rename(columns={"number_of_employees": "size"})
+    rows["size"] = rows["size"].where(rng.random(400) < 0.9)
+    rows["trade"] = rng.choice(["bank", "shop", ""], 400)
+    rows[["corporation", "lastmonth_activity", "size", "trade", "exited"]].to_csv(
+        config.input_folder / "a.csv", index=False
+    )
+    assert run_whole(config) == 0
+    champion = releases.read_current(config.production_folder)
+    final = source_files.read_rows(config.final_data, config.columns)
+    reference = releases.read_reference(champion)
+    look = drift.compare_clients(
+        reference, final, models.predict(releases.load_model(champion), final), champion.training
+    )
+    assert look.verdict == "stable"
+    assert {column.column for column in look.columns} >= {"lastmonth_activity", "size", "trade"}

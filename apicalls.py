@@ -64,7 +64,7 @@ class ApiCalls:
     url: str
     made: str
     calls: tuple[Call, ...]
-    fresh: bool = False
+    up_to_date: bool = False
 
     @property
     def failed(self) -> list[Call]:
@@ -216,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
         print(answers.summary())
         return 1 if answers.failed else 0
 
-    return cli.guard(options, work)
+    return cli.run_command(options, work)
 
 
 if __name__ == "__main__":

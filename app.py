@@ -30,7 +30,7 @@ from attrition.config import Config
 from attrition.operations import cli
 from attrition.storage.files import Record
 from attrition.web import auth, health, middleware, pages, request_body, responses
-from attrition.web.artifact_cache import NotReady, Production, Shelf
+from attrition.web.artifact_cache import ArtifactCache, NotReady, Production
 from attrition.web.request_body import ApiError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class State:
     """What the requests of one application share."""
 
     config: Config
-    shelf: Shelf
+    cache: ArtifactCache
     production: Production
     token: str | None
 
@@ -89,7 +89,7 @@ def show_scoring() -> Record:
     """Say how right the model in production is, and what was decided last."""
     config = state().config
     release, _ = state().production.get()
-    decision = optional(state().shelf.record, config.decision_record, "deployment.py")
+    decision = optional(state().cache.record, config.decision_record, "deployment.py")
     return responses.scoring(release, decision)
 
 
@@ -107,13 +107,13 @@ def diagnostics() -> Record:
     left_out = {"columns", "inputs", "outputs", "seal"}
     found = {key: value for key, value in diagnosed().items() if key not in left_out}
     assessed = (
-        optional(state().shelf.record, state().config.assessment_record, "assessment.py") or {}
+        optional(state().cache.record, state().config.assessment_record, "assessment.py") or {}
     )
     return found | {key: assessed.get(key) for key in ("estimate", "second_opinion")}
 
 
 def diagnosed() -> Record:
-    return state().shelf.record(state().config.diagnostics_record, "diagnostics.py")
+    return state().cache.record(state().config.diagnostics_record, "diagnostics.py")
 
 
 @views.get("/clients")
@@ -162,16 +162,16 @@ def show_client(name: str) -> Record:
 
 def assessed() -> tuple[Record, "pd.DataFrame"]:
     """Return the record of the assessment and the risk of every current client."""
-    config, shelf = state().config, state().shelf
+    config, cache = state().config, state().cache
     record_path, script = config.assessment_record, "assessment.py"
-    table = shelf.output(record_path, config.risk_scores, script, responses.parse_risks)
-    return shelf.record(record_path, script), table
+    table = cache.output(record_path, config.risk_scores, script, responses.parse_risks)
+    return cache.record(record_path, script), table
 
 
 def contact_rows() -> list[dict[str, str]]:
     config = state().config
     record_path, script = config.assessment_record, "assessment.py"
-    return state().shelf.output(record_path, config.contact_list, script, responses.parse_list)
+    return state().cache.output(record_path, config.contact_list, script, responses.parse_list)
 
 
 def latest_features(name: str) -> Record:
@@ -187,8 +187,8 @@ def latest_features(name: str) -> Record:
         return latest.set_index(config.columns.client_name)[list(config.columns.features)]
 
     record_path, script = config.ingestion_record, "ingestion.py"
-    latest = state().shelf.output(record_path, config.final_data, script, parse)
-    return responses.plain(latest.loc[name].to_dict()) if name in latest.index else {}
+    latest = state().cache.output(record_path, config.final_data, script, parse)
+    return responses.to_dict(latest.loc[name].to_dict()) if name in latest.index else {}
 
 
 @views.get("/contactlist.csv")
@@ -225,11 +225,11 @@ def figure(name: str) -> Response:
 
 
 def reported(path: Path) -> bytes:
-    return state().shelf.output(state().config.report_record, path, "reporting.py")
+    return state().cache.output(state().config.report_record, path, "reporting.py")
 
 
 def figure_names() -> list[str]:
-    record = state().shelf.record(state().config.report_record, "reporting.py")
+    record = state().cache.record(state().config.report_record, "reporting.py")
     return sorted(name[:-4] for name in record["outputs"] if name.endswith(".png"))
 
 
@@ -237,7 +237,7 @@ def figure_names() -> list[str]:
 def show_health() -> tuple[Record, int]:
     """Say whether requests can be answered, from what, and what a person should look at."""
     now = datetime.now(UTC)
-    found = health.look(state().config, state().shelf, state().production, now)
+    found = health.look(state().config, state().cache, state().production, now)
     last, good_at = found.runs.last, found.runs.good_at
     ended_at = last["ended_at"] if last else None
     return {
@@ -269,7 +269,7 @@ def optional(read: Callable[..., T], *args: Any) -> T | None:
 @views.get("/")
 def show_dashboard() -> str:
     """Show people the state, the contact list and the figures on one page."""
-    config, shelf = state().config, state().shelf
+    config, cache = state().config, state().cache
     problems: list[str] = []
 
     def tell(read: Callable[..., T], *args: Any) -> T | None:
@@ -284,9 +284,9 @@ def show_dashboard() -> str:
     served = tell(state().production.get)
     release = served[0] if served else None
     problems += filter(None, [state().production.problem if served else None])
-    monitoring = tell(shelf.record, config.monitoring_record, "fullprocess.py")
-    assessment = tell(shelf.record, config.assessment_record, "assessment.py")
-    diagnosis = tell(shelf.record, config.diagnostics_record, "diagnostics.py") or {}
+    monitoring = tell(cache.record, config.monitoring_record, "fullprocess.py")
+    assessment = tell(cache.record, config.assessment_record, "assessment.py")
+    diagnosis = tell(cache.record, config.diagnostics_record, "diagnostics.py") or {}
     rows = tell(contact_rows) or []
     listed = pages.contacts(rows)
     names = tell(figure_names)
@@ -295,7 +295,7 @@ def show_dashboard() -> str:
     is_cut = not manager and request.args.get("show") != "all"
     score, release_id = (release.score, release.id) if release else (None, None)
     performance = pages.performance_of(monitoring, release_id)
-    runs = health.of_runs(config, shelf, now)
+    runs = health.of_runs(config, cache, now)
     problems += [complaint.sentence for complaint in runs.complaints]
     return render_template(
         "dashboard.html",
@@ -344,9 +344,9 @@ def create_app(config: Config | Path | None = None) -> Flask:
         name: getattr(wording, name) for name in ("count", "finished", "percent")
     }
     production = Production(config.production_folder)
-    state_of = State(config, Shelf(), production, auth.read_token(config))
+    state_of = State(config, ArtifactCache(), production, auth.read_token(config))
     app.extensions["attrition"] = state_of
-    middleware.put_up(app, config.api.host, state_of.token)
+    middleware.init_app(app, config.api.host, state_of.token)
     app.register_blueprint(views)
     return app
 
@@ -383,7 +383,7 @@ def main(argv: list[str] | None = None) -> int:
         api = replace(config.api, host=host, port=port)
         return serve(replace(config, api=api), options.workers)
 
-    return cli.guard(options, work)
+    return cli.run_command(options, work)
 
 
 if __name__ == "__main__":

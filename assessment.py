@@ -51,7 +51,7 @@ class Assessment:
     expected_to_leave: float
     listed: int
     listed_mean_risk: float
-    fresh: bool
+    up_to_date: bool
     made: str
 
     def summary(self) -> str:
@@ -64,13 +64,13 @@ class Assessment:
 # ---- compute
 
 
-def explain(model: Model, current: pd.DataFrame, usual: Mapping[str, Any]) -> list[str]:
+def explain(model: Model, current: pd.DataFrame, baseline: Mapping[str, Any]) -> list[str]:
     """Say in words what raises each client's risk the most."""
     if len(current) == 0:
         return []
-    added = explanations.contributions(model, current, usual)
-    strongest = explanations.strongest(model, current, added, usual, ranking.REASONS)
-    return ranking.reasons_in_words(strongest, current, usual)
+    added = explanations.contributions(model, current, baseline)
+    strongest = explanations.strongest(model, current, added, baseline, ranking.REASONS)
+    return ranking.reasons_in_words(strongest, current, baseline)
 
 
 def assess(
@@ -126,9 +126,9 @@ def sum_up(
     return {
         "clients": len(ranked),
         "mean_risk": float(risk.mean()) if len(risk) else None,
-        "expected_to_leave": estimated.expected.plain(),
+        "expected_to_leave": estimated.expected.to_dict(),
         "value": float(np.nansum(value)) if columns.value else None,
-        "value_at_risk": estimated.value_at_risk.plain() if columns.value else None,
+        "value_at_risk": estimated.value_at_risk.to_dict() if columns.value else None,
         "list": {
             "clients": len(listed),
             "mean_risk": float(listed["risk"].mean()) if len(listed) else None,
@@ -154,13 +154,13 @@ def assess_clients(config: Config) -> Assessment:
         "release": release.id,
         "settings": config.fingerprint("columns", "contact_capacity", "contact_order"),
     }
-    if (record := files.read_fresh(config.assessment_record, inputs)) is not None:
-        return _result(record, fresh=True)
+    if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
+        return _result(record, up_to_date=True)
     columns = config.columns
     rows = source_files.read_rows(config.final_data, columns)
     current = schema.current_clients(rows, columns)
     model = releases.load_model(release)
-    said = explain(model, current, release.training["typical"])
+    said = explain(model, current, release.training["baseline"])
     doubts = reliability.doubts(model, current, release.training)
     risk = models.predict(model, current)
     estimated, again = estimate(current, risk, release, columns, config.contact_capacity)
@@ -172,11 +172,11 @@ def assess_clients(config: Config) -> Assessment:
         "assessed_at": files.utc_now(),
         "release": release.id,
         **sum_up(ranked, listed, estimated, columns),
-        "estimate": estimated.plain(),
-        "second_opinion": again.plain(),
+        "estimate": estimated.to_dict(),
+        "second_opinion": again.to_dict(),
     }
     contents = {config.risk_scores: _csv(ranked), config.contact_list: _csv(listed)}
-    return _result(files.commit(config.assessment_record, contents, record), fresh=False)
+    return _result(files.commit(config.assessment_record, contents, record), up_to_date=False)
 
 
 def _csv(table: pd.DataFrame) -> bytes:
@@ -200,13 +200,13 @@ def _last_ranks(config: Config) -> dict[str, tuple[int, float]]:
     return dict(zip(last["client"], zip(last["rank"], last["risk"], strict=True), strict=True))
 
 
-def _result(record: files.Record, *, fresh: bool) -> Assessment:
+def _result(record: files.Record, *, up_to_date: bool) -> Assessment:
     return Assessment(
         clients=record["clients"],
         expected_to_leave=record["expected_to_leave"]["value"] or 0.0,
         listed=record["list"]["clients"],
         listed_mean_risk=record["list"]["mean_risk"] or 0.0,
-        fresh=fresh,
+        up_to_date=up_to_date,
         made=record["seal"],
     )
 

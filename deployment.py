@@ -38,7 +38,7 @@ class Deployment:
     rule: str
     reason: str
     release: str
-    fresh: bool
+    up_to_date: bool
     made: str
 
     def summary(self) -> str:
@@ -99,7 +99,7 @@ def _find_decision(config: Config, **inputs: str) -> Deployment | None:
     files.finish_commit(config.model_folder)
     record = _read_whole(config.decision_record)
     if record is not None and inputs.items() <= record["inputs"].items():
-        return _result(config, record, fresh=True)
+        return _result(config, record, up_to_date=True)
     for release_id in reversed(releases.list_ids(config.production_folder)):
         record = _read_whole(config.releases / release_id / releases.DECISION)
         if record is not None and inputs.items() <= record["inputs"].items():
@@ -115,7 +115,7 @@ def _complete(config: Config, release_id: str, record: files.Record) -> Deployme
         logger.warning("%s; the decision is made again", error)
         return None
     releases.collect(config.production_folder)
-    return _result(config, _keep(config, {**record, "release": release_id}), fresh=True)
+    return _result(config, _keep(config, {**record, "release": release_id}), up_to_date=True)
 
 
 def _read_whole(path: Path) -> files.Record | None:
@@ -164,7 +164,7 @@ def deploy_model(config: Config) -> Deployment:
     if decision.promoted:
         record["release"] = _release(config, training, score, record)
         releases.collect(config.production_folder)
-    return _result(config, _keep(config, record), fresh=False)
+    return _result(config, _keep(config, record), up_to_date=False)
 
 
 def _release(
@@ -203,10 +203,10 @@ def _keep(config: Config, record: files.Record) -> files.Record:
     return files.commit(config.decision_record, {}, record)
 
 
-def _result(config: Config, record: files.Record, *, fresh: bool) -> Deployment:
+def _result(config: Config, record: files.Record, *, up_to_date: bool) -> Deployment:
     release = releases.current_id(config.production_folder)
     return Deployment(
-        record["promoted"], record["rule"], record["reason"], release, fresh, record["seal"]
+        record["promoted"], record["rule"], record["reason"], release, up_to_date, record["seal"]
     )
 
 
@@ -227,7 +227,7 @@ def refuse(config: Config, rule: str, reason: str) -> Deployment:
         "comparison": None,
         "release": None,
     }
-    return _result(config, _keep(config, record), fresh=False)
+    return _result(config, _keep(config, record), up_to_date=False)
 
 
 def roll_back(config: Config, release_id: str | None) -> str:
@@ -291,11 +291,11 @@ def main(argv: list[str] | None = None) -> int:
         if options.list:
             print(list_releases(config))
             return 0
-        with cli.marked(config, "rollback"):
+        with cli.step_lock(config, "rollback"):
             print(f"in production: {roll_back(config, options.rollback or None)}")
         return 0
 
-    return cli.guard(options, work)
+    return cli.run_command(options, work)
 
 
 if __name__ == "__main__":

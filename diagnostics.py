@@ -41,7 +41,7 @@ class Diagnosis:
     told: str
     drift: str
     outdated: str
-    fresh: bool
+    up_to_date: bool
     made: str
 
     def summary(self) -> str:
@@ -133,8 +133,8 @@ def run_diagnostics(
         "monitoring": files.sha256_file(config.monitoring_record),
         "settings": config.fingerprint("columns"),
     }
-    if (record := files.read_fresh(config.diagnostics_record, inputs)) is not None:
-        return _diagnosis(record, fresh=True)
+    if (record := files.read_if_up_to_date(config.diagnostics_record, inputs)) is not None:
+        return _diagnosis(record, up_to_date=True)
     columns = config.columns
     rows = source_files.read_rows(config.final_data, columns)
     current = schema.current_clients(rows, columns)
@@ -145,7 +145,7 @@ def run_diagnostics(
         current,
         models.predict(model, current),
         release.training,
-    ).plain()
+    ).to_dict()
     now = files.utc_now()
     steps = {name: history.read_steps(config.history, name) for name in ("ingestion", "training")}
     record = {
@@ -178,7 +178,7 @@ def run_diagnostics(
     ]
     history.save(config.history, "missing", missing)
     history.save(config.history, "drift", moved)
-    return _diagnosis(files.commit(config.diagnostics_record, {}, record), fresh=False)
+    return _diagnosis(files.commit(config.diagnostics_record, {}, record), up_to_date=False)
 
 
 def _like(current: pd.DataFrame, release: Release, outcome: str) -> pd.DataFrame:
@@ -252,7 +252,7 @@ def find_dependencies(
     return record
 
 
-def _diagnosis(record: files.Record, *, fresh: bool) -> Diagnosis:
+def _diagnosis(record: files.Record, *, up_to_date: bool) -> Diagnosis:
     data, asked = record["data"], record["dependencies"]
     outdated = [package["name"] for package in asked["packages"] if package["outdated"]]
     if not asked["reachable"]:
@@ -264,7 +264,7 @@ def _diagnosis(record: files.Record, *, fresh: bool) -> Diagnosis:
         f"{data['clients']:,} current clients",
         drift=f"current clients: {record['drift']['sentence']}",
         outdated=told,
-        fresh=fresh,
+        up_to_date=up_to_date,
         made=record["seal"],
     )
 
@@ -289,7 +289,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     if options.verify:
-        return cli.guard(options, verify)
+        return cli.run_command(options, verify)
     return cli.run(options, "diagnostics", run_diagnostics)
 
 

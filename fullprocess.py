@@ -111,7 +111,7 @@ class Outcome:
 
     told: tuple[str, ...]
     worked: bool
-    held: tuple[str, ...]
+    unavailable: tuple[str, ...]
     waiting: bool
 
 
@@ -133,12 +133,12 @@ def process(config: Config, *, adopt: bool = False) -> Outcome:
 
     done: list[tuple[str, cli.Result]] = []
 
-    def perform(name: str, step: Callable[[Config], R]) -> R:
-        result = cli.perform(config, name, step)
+    def run_step(name: str, step: Callable[[Config], R]) -> R:
+        result = cli.run_step(config, name, step)
         done.append((name, result))
         return result
 
-    ingested = perform("ingestion", lambda c: ingestion.ingest_new_data(c, adopt=adopt))
+    ingested = run_step("ingestion", lambda c: ingestion.ingest_new_data(c, adopt=adopt))
     if ingested.rows == 0:
         raise AttritionError(
             f"{config.input_folder}: no usable row so far; put files there whose header names "
@@ -146,27 +146,27 @@ def process(config: Config, *, adopt: bool = False) -> Outcome:
         )
     with ThreadPoolExecutor(1) as aside:
         asking = aside.submit(ask_latest, diagnostics.needs_asking(config))
-        verdict = perform("monitoring", monitoring.monitor_model)
+        verdict = run_step("monitoring", monitoring.monitor_model)
         if verdict.retrain and deployment.answered(config) is None:
             try:
-                perform("training", training.train_model)
-                perform("scoring", scoring.score_model)
-                perform("deployment", deployment.deploy_model)
+                run_step("training", training.train_model)
+                run_step("scoring", scoring.score_model)
+                run_step("deployment", deployment.deploy_model)
             except (TooLittleData, Leakage) as error:
                 if "no_model" in verdict.triggers:
                     raise
                 is_leakage = isinstance(error, Leakage)
                 rule = deployment.LEAKAGE if is_leakage else deployment.TOO_LITTLE_DATA
                 why = str(error)
-                perform("deployment", lambda c: deployment.refuse(c, rule, why))
-        perform("assessment", assessment.assess_clients)
-        perform("diagnostics", lambda c: diagnostics.run_diagnostics(c, asking.result))
-    perform("reporting", lambda c: reporting.write_report(c, ingested.held))
-    worked = any(not result.fresh for _, result in done)
+                run_step("deployment", lambda c: deployment.refuse(c, rule, why))
+        run_step("assessment", assessment.assess_clients)
+        run_step("diagnostics", lambda c: diagnostics.run_diagnostics(c, asking.result))
+    run_step("reporting", lambda c: reporting.write_report(c, ingested.unavailable))
+    worked = any(not result.up_to_date for _, result in done)
     if worked:
         call_running_api(config)
     told = [f"{name}: {result.summary()}" for name, result in done]
-    return Outcome(tuple(told), worked, tuple(ingested.held), ingested.deferred > 0)
+    return Outcome(tuple(told), worked, tuple(ingested.unavailable), ingested.deferred > 0)
 
 
 def ask_latest(names: list[str]) -> dict[str, str | None]:
@@ -181,7 +181,7 @@ def call_running_api(config: Config) -> None:
 
     try:
         if apicalls.is_running(config):
-            cli.perform(config, "apicalls", apicalls.call_api)
+            cli.run_step(config, "apicalls", apicalls.call_api)
     except AttritionError as error:
         logger.warning("the API could not be called: %s", error)
 
@@ -293,9 +293,9 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: runs.Mark
         raise
     elapsed_s = time.monotonic() - start
     with runs.undisturbed():
-        ended = "held" if outcome.held else "done"
-        if outcome.worked or outcome.held or died or options.repair:
-            reason = "\n".join([*lost, *outcome.held, outcome.told[0]][:3])
+        ended = "unavailable" if outcome.unavailable else "done"
+        if outcome.worked or outcome.unavailable or died or options.repair:
+            reason = "\n".join([*lost, *outcome.unavailable, outcome.told[0]][:3])
             keep_run(config, run_id, started_at, elapsed_s, ended, reason)
         keep_state(config, outcome, taken)
         with files.named(config.lock):
@@ -354,12 +354,12 @@ def fail(
 ) -> None:
     """Keep why a run failed; where even that cannot be kept, say it and let the first error stand."""
     try:
-        keep_run(config, run_id, started_at, elapsed_s, "failed", cli.say(error))
+        keep_run(config, run_id, started_at, elapsed_s, "failed", cli.error_message(error))
         with files.named(config.lock):
             runs.clear_mark(lock)
     except (AttritionError, OSError) as other:
         if str(other) != str(error):
-            logger.error("%s", cli.say(other))
+            logger.error("%s", cli.error_message(other))
 
 
 def keep_state(config: Config, outcome: Outcome, taken: dict[str, str]) -> None:
@@ -367,13 +367,13 @@ def keep_state(config: Config, outcome: Outcome, taken: dict[str, str]) -> None:
 
     `good_at` is the time of the last good run before one that was not good.
     """
-    is_good = not outcome.held
+    is_good = not outcome.unavailable
     record = {
         "complete": is_good and not outcome.waiting,
         "ended_at": files.utc_now(),
         "good": is_good,
         "good_at": files.utc_now() if is_good else runs.last_good_at(config),
-        "held": list(outcome.held),
+        "unavailable": list(outcome.unavailable),
         "state": taken | find_products(config),
     }
     files.write_bytes(config.last_run, files.encode(files.sealed(record)))
@@ -389,13 +389,13 @@ def report(
     """Say what was done; exit code 1 where something was held or lost."""
     for line in lost:
         logger.error("%s", line)
-    if not outcome.worked and not outcome.held and not options.repair:
+    if not outcome.worked and not outcome.unavailable and not options.repair:
         return say_nothing_new(options)
     if not options.quiet:
         print("\n".join(outcome.told))
         print(f"done in {elapsed_s:.0f} s. Whom to call: {config.contact_list}")
         print(f"the report: {config.report}; the dashboard: make serve")
-    return 1 if outcome.held or lost else 0
+    return 1 if outcome.unavailable or lost else 0
 
 
 def say_nothing_new(options: argparse.Namespace) -> int:
@@ -425,7 +425,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     cli.add_accept_leakage(parser)
     options = parser.parse_args(argv)
-    return cli.guard(options, lambda config: run(cli.accepting(config, options), options))
+    return cli.run_command(options, lambda config: run(cli.accepting(config, options), options))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from attrition.config import Config, Database
 from attrition.data import databases, deduplication, ledger, schema, table_snapshot
 from attrition.data import files as source_files
 from attrition.data.csv_reader import NotPlain
-from attrition.data.deduplication import Judged
+from attrition.data.deduplication import SourceVerdict
 from attrition.data.ledger import (
     ACCEPTED,
     COUNTS,
@@ -61,14 +61,14 @@ class Ingestion:
 
     lines: tuple[Line, ...]
     rows: int
-    held: tuple[str, ...]
+    unavailable: tuple[str, ...]
     deferred: int
-    fresh: bool
+    up_to_date: bool
     made: str
 
     def summary(self) -> str:
         new = [line for line in self.lines if line.verdict in (ACCEPTED, QUARANTINED)]
-        if not new and not self.held:
+        if not new and not self.unavailable:
             waiting = f"; {self.deferred} still being written" if self.deferred else ""
             return f"nothing new; finaldata.csv has {self.rows:,} rows{waiting}"
         total = Line("", "", "", *(sum(getattr(line, name) for line in new) for name in COUNTS))
@@ -78,7 +78,7 @@ class Ingestion:
         )
         quarantined = [line for line in new if line.verdict == QUARANTINED]
         told = [f"held back {line.source}: {line.reason}" for line in quarantined]
-        return "\n".join([text, *told, *(f"cannot be read now: {why}" for why in self.held)])
+        return "\n".join([text, *told, *(f"cannot be read now: {why}" for why in self.unavailable)])
 
 
 # ---- the step
@@ -111,11 +111,13 @@ def ingest_new_data(
             with holding(known):
                 take_table(config, known, database, now, reconcile, accept_loss)
         record = known.record
-        fresh = record is not None and not known.has_news
-        if record is None or not fresh:
+        up_to_date = record is not None and not known.has_news
+        if record is None or not up_to_date:
             record = known.write(now)
-    lines, held = tuple(known.new_lines), tuple(known.held)
-    return Ingestion(lines, record["rows"], held, known.deferred, fresh, str(record["seal"]))
+    lines, unavailable = tuple(known.new_lines), tuple(known.unavailable)
+    return Ingestion(
+        lines, record["rows"], unavailable, known.deferred, up_to_date, str(record["seal"])
+    )
 
 
 @contextmanager
@@ -124,7 +126,7 @@ def holding(known: Ledger) -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        known.held.append(str(error))
+        known.unavailable.append(str(error))
         logger.error("%s; the other sources go on", error)
 
 
@@ -216,7 +218,9 @@ def take_file(config: Config, known: Ledger, name: str, now: str) -> None:
         add(known, judge_file(config, known, path, line, stack))
 
 
-def judge_file(config: Config, known: Ledger, path: Path, line: Line, stack: ExitStack) -> Judged:
+def judge_file(
+    config: Config, known: Ledger, path: Path, line: Line, stack: ExitStack
+) -> SourceVerdict:
     """Judge what a file holds now; one that looks unfinished and was written to just now waits.
 
     Raises: SourceError.
@@ -227,11 +231,13 @@ def judge_file(config: Config, known: Ledger, path: Path, line: Line, stack: Exi
         line = line._replace(sha256=file.sha256)
         settled = abs(file.changed_s_ago) >= config.settle_seconds
         if (twin := known.used.get(file.sha256)) and twin != line.source:
-            return Judged(line._replace(reason=f"SAME_CONTENT: as {twin}"))
+            return SourceVerdict(line._replace(reason=f"SAME_CONTENT: as {twin}"))
         judged = judge_lanes(config, known, file, line, stack)
     except Refused as refused:
         verdict = DEFERRED if refused.unfinished and not settled else QUARANTINED
-        return Judged(line._replace(verdict=verdict, reason=f"{refused.code}: {refused.reason}"))
+        return SourceVerdict(
+            line._replace(verdict=verdict, reason=f"{refused.code}: {refused.reason}")
+        )
     except MemoryError as error:
         told = "needs more memory than there is; lower max_source_mb, or take the file away"
         raise SourceError(f"{line.source}: {told}") from error
@@ -243,13 +249,13 @@ def judge_file(config: Config, known: Ledger, path: Path, line: Line, stack: Exi
         raise SourceError(f"{line.source}: {told}; report this, or take the file away") from error
     if judged.unfinished and not settled:
         reason = f"{judged.unfinished}: still being written"
-        return Judged(line._replace(verdict=DEFERRED, reason=reason))
+        return SourceVerdict(line._replace(verdict=DEFERRED, reason=reason))
     return judged
 
 
 def judge_lanes(
     config: Config, known: Ledger, file: source_files.File, line: Line, stack: ExitStack
-) -> Judged:
+) -> SourceVerdict:
     """Judge a file in the fast lane, and in the strict one where that does not judge it.
 
     Raises: Refused, SourceError.
@@ -270,7 +276,7 @@ def spool_folder(config: Config) -> Path | None:
     return config.output_folder if config.output_folder.is_dir() else None
 
 
-def add(known: Ledger, judged: Judged) -> None:
+def add(known: Ledger, judged: SourceVerdict) -> None:
     """Add what was judged, unless it says no more than the ledger does already.
 
     Raises: Unaccounted.
@@ -340,7 +346,7 @@ def take_table(
         logger.warning("%s: %d rows are no longer there; withdrawn", database.name, len(gone))
 
 
-def add_looked_at(known: Ledger, judged: Judged, withdrawn: int) -> None:
+def add_looked_at(known: Ledger, judged: SourceVerdict, withdrawn: int) -> None:
     """Add what a table brought; a look that brought nothing and took nothing leaves no line."""
     line = judged.line
     if withdrawn:
@@ -355,7 +361,7 @@ def add_looked_at(known: Ledger, judged: Judged, withdrawn: int) -> None:
     add(known, replace(judged, line=line))
 
 
-def is_due(database: Database, since: databases.Seen | None) -> bool:
+def is_due(database: Database, since: databases.Watermark | None) -> bool:
     """Is it time to read a table whole again, for what slips through and for what was deleted?"""
     if since is None:
         return False  # never read, or held back when it was: it is read whole when it has news
@@ -363,7 +369,9 @@ def is_due(database: Database, since: databases.Seen | None) -> bool:
     return not 0 <= hours < database.reconcile_hours
 
 
-def find_withdrawn(database: Database, known: Ledger, place: str, judged: Judged) -> set[Digest]:
+def find_withdrawn(
+    database: Database, known: Ledger, place: str, judged: SourceVerdict
+) -> set[Digest]:
     """Of the rows a table no longer holds, return those that go: an outcome, once told, stays true."""
     missing = known.owned.get(place, set()) - set(judged.digests)
     missing &= known.rows.keys()
@@ -379,7 +387,7 @@ def check_columns(config: Config, database: Database, header: Sequence[str]) -> 
         raise SourceError(f"{database.name}: {error.reason} in {database.table}") from error
 
 
-def check_shrink(database: Database, since: databases.Seen | None, rows: int) -> None:
+def check_shrink(database: Database, since: databases.Watermark | None, rows: int) -> None:
     """Hold a table that lost much at once: it may be half filled, or another one."""
     if since and rows < (1 - database.max_shrink) * since["rows"]:
         raise SourceError(
@@ -435,8 +443,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--adopt", action="store_true", help=told)
     options = parser.parse_args(argv)
     if options.check or options.explain:
-        return cli.guard(options, lambda config: tell(config, options))
-    held: list[str] = []
+        return cli.run_command(options, lambda config: tell(config, options))
+    unavailable: list[str] = []
 
     def ingest(config: Config) -> Ingestion:
         result = ingest_new_data(
@@ -445,10 +453,10 @@ def main(argv: list[str] | None = None) -> int:
             accept_loss=options.accept_loss,
             adopt=options.adopt,
         )
-        held.extend(result.held)
+        unavailable.extend(result.unavailable)
         return result
 
-    return cli.run(options, "ingestion", ingest) or int(bool(held))
+    return cli.run(options, "ingestion", ingest) or int(bool(unavailable))
 
 
 def tell(config: Config, options: argparse.Namespace) -> int:

@@ -41,7 +41,7 @@ class Monitoring:
     reason: str
     performance: str
     drift: str
-    fresh: bool
+    up_to_date: bool
     made: str
 
     def summary(self) -> str:
@@ -67,8 +67,8 @@ def monitor_model(config: Config) -> Monitoring:
         "finaldata": files.sha256_file(config.final_data),
         "settings": config.fingerprint("columns", "held_out_share"),
     }
-    if (record := files.read_fresh(config.monitoring_record, inputs)) is not None:
-        return _monitoring(record, fresh=True)
+    if (record := files.read_if_up_to_date(config.monitoring_record, inputs)) is not None:
+        return _monitoring(record, up_to_date=True)
     columns = config.columns
     rows = source_files.read_rows(config.final_data, columns)
     labelled = rows[rows[columns.outcome].notna()]
@@ -82,7 +82,9 @@ def monitor_model(config: Config) -> Monitoring:
         judged = performance.Performance(
             "no_model", 0, 0, metrics.UNKNOWN, metrics.UNKNOWN, 0, 0, "no model yet"
         )
-        look = drift.Look("insufficient", 0, "nothing to compare with before the first model", ())
+        look = drift.DriftReport(
+            "insufficient", 0, "nothing to compare with before the first model", ()
+        )
         new_labelled = 0
     else:
         settled = _settled(config, champion)
@@ -103,13 +105,13 @@ def monitor_model(config: Config) -> Monitoring:
         "retrain": retrain,
         "triggers": list(triggers),
         "reason": reason,
-        "performance": judged.plain(),
-        "drift": look.plain(),
+        "performance": judged.to_dict(),
+        "drift": look.to_dict(),
         "estimator": checks,
     }
     history.save(config.history, "estimates", _history_rows(record))
     contents: dict[Path, files.Content] = {config.settled_rows: files.arrays_bytes(**settled)}
-    return _monitoring(files.commit(config.monitoring_record, contents, record), fresh=False)
+    return _monitoring(files.commit(config.monitoring_record, contents, record), up_to_date=False)
 
 
 def _settled(config: Config, champion: Release) -> dict[str, np.ndarray]:
@@ -130,7 +132,7 @@ def _settled(config: Config, champion: Release) -> dict[str, np.ndarray]:
 
 def _look(
     config: Config, champion: Release, rows: pd.DataFrame, settled: dict[str, np.ndarray]
-) -> tuple[performance.Performance, drift.Look, int, history.Rows]:
+) -> tuple[performance.Performance, drift.DriftReport, int, history.Rows]:
     """Judge the rows that are not settled; settle those found in order, in place.
 
     What would have been estimated of them without their outcomes is held against these, once.
@@ -181,7 +183,7 @@ def _check_estimate(
     )
     outcome = new[columns.outcome].to_numpy(dtype="float64")
     checks = performance.check(estimated, outcome, risk, value)
-    return [{"rows": len(new)} | check.plain() for check in checks]
+    return [{"rows": len(new)} | check.to_dict() for check in checks]
 
 
 def _history_rows(record: files.Record) -> history.Rows:
@@ -216,14 +218,14 @@ def _last_attempt(config: Config, champion: Release | None) -> gate.Attempt | No
     return gate.Attempt(record["labelled"], record["recent"], tuple(record["triggers"]))
 
 
-def _monitoring(record: files.Record, *, fresh: bool) -> Monitoring:
+def _monitoring(record: files.Record, *, up_to_date: bool) -> Monitoring:
     return Monitoring(
         retrain=record["retrain"],
         triggers=tuple(record["triggers"]),
         reason=record["reason"],
         performance=record["performance"]["sentence"],
         drift=record["drift"]["sentence"],
-        fresh=fresh,
+        up_to_date=up_to_date,
         made=record["seal"],
     )
 

@@ -22,7 +22,7 @@ from attrition.config import Config
 from attrition.operations import cli, runs
 from attrition.reporting import charts, pdf
 from attrition.reporting.pdf import Story
-from attrition.reporting.report_data import Facts, read_facts
+from attrition.reporting.report_data import ReportData, load_report_data
 from attrition.storage import files
 
 Row = Mapping[str, Any]
@@ -55,7 +55,7 @@ class Report:
     pages: int
     figures: int
     listed: int
-    fresh: bool
+    up_to_date: bool
     made: str
 
     def summary(self) -> str:
@@ -66,7 +66,7 @@ class Report:
 # ---- page one: what the manager of the team reads in a minute
 
 
-def first_page(facts: Facts, png: Pictures) -> Story:
+def first_page(facts: ReportData, png: Pictures) -> Story:
     """Set the first page: the list has ten clients or more, and what is below it may move on."""
     when = f"As of {wording.moment(facts.as_of)}" if facts.as_of else "Nothing was run yet"
     above = [
@@ -85,7 +85,7 @@ def first_page(facts: Facts, png: Pictures) -> Story:
     return [*above, *([listed] if listed else []), note, below]
 
 
-def big_numbers(facts: Facts) -> list[tuple[str, str, str]]:
+def big_numbers(facts: ReportData) -> list[tuple[str, str, str]]:
     """Return the four numbers that matter, each with what it counts and its small print."""
     now = facts.assessment
     if not now:
@@ -116,7 +116,7 @@ def likely(said: str, interval: str) -> str:
     return f"{said}; likely {interval}" if interval else said
 
 
-def trust(facts: Facts) -> str:
+def trust(facts: ReportData) -> str:
     """Say whether the risks can be relied on: what monitoring found, then the score."""
     if not facts.release:
         return "There is no model in production yet: no client has a risk."
@@ -138,14 +138,14 @@ def trust(facts: Facts) -> str:
     return " ".join(said)
 
 
-def warnings(facts: Facts) -> Story:
+def warnings(facts: ReportData) -> Story:
     shown = [pdf.small(warning, lead="!") for warning in facts.warnings[:WARNINGS_SHOWN]]
     if more := len(facts.warnings) - len(shown):
         shown.append(pdf.note(f"{more} more under “The model”."))
     return [pdf.heading("Warnings"), *shown] if shown else []
 
 
-def contact_list(facts: Facts, room: float, *, least: int = 1) -> Flowable | None:
+def contact_list(facts: ReportData, room: float, *, least: int = 1) -> Flowable | None:
     """Set the first clients of the list, as many as fit into `room` points."""
     if not facts.contacts:
         return pdf.paragraph("The contact list is empty: no current client was assessed yet.")
@@ -156,7 +156,7 @@ def contact_list(facts: Facts, room: float, *, least: int = 1) -> Flowable | Non
     )
 
 
-def list_note(facts: Facts) -> str:
+def list_note(facts: ReportData) -> str:
     if not facts.contacts:
         return ""
     by = "value at risk" if facts.order == "value_at_risk" else "risk"
@@ -171,7 +171,7 @@ def list_note(facts: Facts) -> str:
     return said
 
 
-def clients_today(facts: Facts, png: Pictures) -> Flowable:
+def clients_today(facts: ReportData, png: Pictures) -> Flowable:
     """Set how the risk is spread, and whose clients are on the list."""
     said: Story = []
     if facts.assessment:
@@ -183,7 +183,7 @@ def clients_today(facts: Facts, png: Pictures) -> Flowable:
 # ---- the pages that follow
 
 
-def model_section(facts: Facts, png: Pictures) -> Story:
+def model_section(facts: ReportData, png: Pictures) -> Story:
     """Set what the model is, why it was chosen, and what it is worth."""
     model = facts.training
     said = wording.training(model) if model else ["There is no model in production yet."]
@@ -210,7 +210,7 @@ def importance(png: Pictures) -> Flowable:
     return KeepTogether([Spacer(0, 6), pdf.picture(png["importance"]), pdf.note(said)])
 
 
-def scores(facts: Facts) -> Story:
+def scores(facts: ReportData) -> Story:
     """Set the scores on every set of outcomes, and of the model before on the same rows."""
     scored = wording.scored(facts.sets)
     if not scored:
@@ -219,7 +219,7 @@ def scores(facts: Facts) -> Story:
     return pdf.titled("Scores on outcomes that it had not learned from", *made)
 
 
-def estimated(facts: Facts) -> Story:
+def estimated(facts: ReportData) -> Story:
     """Set what is estimated of today's clients, and how right such estimates were once outcomes came."""
     now = facts.assessment.get("estimate")
     if not now:
@@ -239,7 +239,7 @@ def estimated(facts: Facts) -> Story:
     return pdf.titled("Estimated, while the outcomes are not known", *made)
 
 
-def duel(facts: Facts) -> Story:
+def duel(facts: ReportData) -> Story:
     """Set the last duel of champion and challenger."""
     found = facts.decision.get("comparison") or facts.score.get("comparison")
     made: Story = [pdf.small("There was no model before to compare it with.")]
@@ -257,7 +257,7 @@ def model_figures(curves: Row, png: Pictures) -> Flowable:
     return KeepTogether([heading, pdf.note(on), *pictures])
 
 
-def data_section(facts: Facts, png: Pictures) -> Story:
+def data_section(facts: ReportData, png: Pictures) -> Story:
     """Set what the data is: how much, how complete, what is in each column."""
     story: Story = [pdf.section("The data")]
     found = facts.diagnostics
@@ -274,7 +274,7 @@ def data_section(facts: Facts, png: Pictures) -> Story:
     return [*story, pdf.picture(png["missing_over_time"])]
 
 
-def drift_section(facts: Facts, png: Pictures) -> Story:
+def drift_section(facts: ReportData, png: Pictures) -> Story:
     """Set whether the clients of today are like those that the model learned from."""
     found = facts.drift
     story: Story = [pdf.section("Drift: are today's clients like those the model knows?")]
@@ -295,7 +295,7 @@ def drift_section(facts: Facts, png: Pictures) -> Story:
     return [*story, pdf.drift_table(found["columns"]), note]
 
 
-def operations_section(facts: Facts, png: Pictures) -> Story:
+def operations_section(facts: ReportData, png: Pictures) -> Story:
     """Set what the engineer looks at: scores over time, durations, dependencies, history."""
     newest = slice(None, -HISTORY_SHOWN - 1, -1)
     durations = pdf.duration_table(facts.diagnostics.get("timings") or {})
@@ -312,7 +312,7 @@ def operations_section(facts: Facts, png: Pictures) -> Story:
     ]
 
 
-def runs_lately(facts: Facts) -> str:
+def runs_lately(facts: ReportData) -> str:
     """Say when the last good run before this one was, and what became of the others of its day."""
     good_at = wording.moment(facts.good_at) if facts.good_at else "none that is known"
     lately = wording.runs(runs.tally(facts.runs, facts.now)) if facts.as_of else ""
@@ -335,7 +335,7 @@ def dependencies(found: Row) -> Story:
 # ---- the whole
 
 
-def draw_figures(facts: Facts) -> dict[str, Figure]:
+def draw_figures(facts: ReportData) -> dict[str, Figure]:
     """Draw every figure by the name of its file."""
     now, score, curves = facts.assessment, facts.score, facts.score.get("curves") or {}
     listed = now.get("list", {}).get("clients")
@@ -361,7 +361,7 @@ def draw_figures(facts: Facts) -> dict[str, Figure]:
     }
 
 
-def build_pdf(facts: Facts, png: Pictures) -> tuple[bytes, int]:
+def build_pdf(facts: ReportData, png: Pictures) -> tuple[bytes, int]:
     """Return the report as PDF and its number of pages: same facts, same bytes."""
     pdf.register_fonts()
     story = [*first_page(facts, png), CondPageBreak(pdf.HEIGHT / 2), *model_section(facts, png)]
@@ -373,13 +373,13 @@ def build_pdf(facts: Facts, png: Pictures) -> tuple[bytes, int]:
 # ---- the step
 
 
-def write_report(config: Config, held: Sequence[str] | None = None) -> Report:
+def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Report:
     """Draw the figures and write the PDF, unless both stand already for the same inputs.
 
     held: the sources that cannot be read now; None for those of the last run.
     """
     files.finish_commit(config.reports_folder)
-    facts = read_facts(config, held)
+    facts = load_report_data(config, unavailable)
     # Not the runs: each run would ask for a new report of itself.
     shown = {name: list(getattr(facts, name)) for name in ("scores", "missing", "deployments")}
     read = (
@@ -391,25 +391,27 @@ def write_report(config: Config, held: Sequence[str] | None = None) -> Report:
     )
     inputs = {
         "release": facts.release or "",
-        "held": files.sha256_bytes("\n".join(facts.held).encode()) if facts.held else "",
+        "unavailable": files.sha256_bytes("\n".join(facts.unavailable).encode())
+        if facts.unavailable
+        else "",
         "history": files.sha256_bytes(files.encode(shown)),
         "settings": config.fingerprint("currency", "contact_capacity", "contact_order"),
         **{path.name: files.sha256_file(path) for path in read},
     }
-    if (record := files.read_fresh(config.report_record, inputs)) is not None:
-        return _report(record, fresh=True)
+    if (record := files.read_if_up_to_date(config.report_record, inputs)) is not None:
+        return _report(record, up_to_date=True)
     png = {name: charts.png(figure) for name, figure in draw_figures(facts).items()}
     document, n_pages = build_pdf(facts, png)
     contents: dict[Path, files.Content] = {config.figure(name): data for name, data in png.items()}
     contents[config.report] = document
     counts = {"pages": n_pages, "figures": len(png), "listed": len(facts.contacts)}
     record = {"inputs": inputs, "as_of": facts.as_of, **counts}
-    return _report(files.commit(config.report_record, contents, record), fresh=False)
+    return _report(files.commit(config.report_record, contents, record), up_to_date=False)
 
 
-def _report(record: Row, *, fresh: bool) -> Report:
+def _report(record: Row, *, up_to_date: bool) -> Report:
     pages, figures, listed = (int(record[name]) for name in ("pages", "figures", "listed"))
-    return Report(pages, figures, listed, fresh, str(record["seal"]))
+    return Report(pages, figures, listed, up_to_date, str(record["seal"]))
 
 
 def main(argv: list[str] | None = None) -> int:

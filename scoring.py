@@ -43,7 +43,7 @@ class Scores:
     f1: float | None
     told: str
     warnings: tuple[str, ...]
-    fresh: bool
+    up_to_date: bool
     made: str
 
     def summary(self) -> str:
@@ -110,8 +110,8 @@ def score_model(config: Config) -> Scores:
         "monitoring": files.sha256_file(config.monitoring_record),
         **hash_test_data(config),
     }
-    if (record := files.read_fresh(config.score_record, inputs)) is not None:
-        return _result(record, fresh=True)
+    if (record := files.read_if_up_to_date(config.score_record, inputs)) is not None:
+        return _result(record, up_to_date=True)
     candidate = persistence.loads(config.candidate.read_bytes())
     rows = source_files.read_rows(config.final_data, config.columns)
     labelled = rows[rows[config.columns.outcome].notna()]
@@ -147,7 +147,7 @@ def score_model(config: Config) -> Scores:
     text = "nan\n" if f1 is None else f"{f1!r}\n"
     history.save(config.history, "scores", _history_rows(record))
     record = files.commit(config.score_record, {config.latest_score: text.encode()}, record)
-    return _result(record, fresh=False)
+    return _result(record, up_to_date=False)
 
 
 def _champion(config: Config) -> Release | None:
@@ -195,7 +195,7 @@ def _compare(risks: Mapping[str, Risks], capacity: int) -> dict[str, Any]:
         name, sets = "recent", ["recent", "since"]
     joined = [np.concatenate([risks[each][i] for each in sets if each in risks]) for i in range(3)]
     outcome, candidate, champion = joined
-    return gate.compare(name, outcome, candidate, champion, capacity).plain()
+    return gate.compare(name, outcome, candidate, champion, capacity).to_dict()
 
 
 def hash_test_data(config: Config) -> dict[str, str]:
@@ -277,7 +277,7 @@ def _history_rows(record: files.Record) -> list[dict[str, Any]]:
     return found
 
 
-def _result(record: files.Record, *, fresh: bool) -> Scores:
+def _result(record: files.Record, *, up_to_date: bool) -> Scores:
     test = record["sets"]["test"]
     f1 = test["candidate"]["f1"]["value"] if test else None
     told = []
@@ -292,7 +292,7 @@ def _result(record: files.Record, *, fresh: bool) -> Scores:
     if f1 is not None:
         told.append(f"F1 {f1:.3f}")
     sentence = ", ".join(told) or "no unseen rows with an outcome, so nothing could be scored"
-    return Scores(f1, sentence, tuple(record["warnings"]), fresh, record["seal"])
+    return Scores(f1, sentence, tuple(record["warnings"]), up_to_date, record["seal"])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -33,10 +33,17 @@ from attrition.modelling import (
     selection,
 )
 from attrition.modelling.backtest import Backtest
-from attrition.modelling.data_checks import Sign
+from attrition.modelling.data_checks import LeakageSign
 from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
-from attrition.modelling.selection import ANCIENT, OLDER, RECENT, Learned, Table, Tried
+from attrition.modelling.selection import (
+    ANCIENT,
+    OLDER,
+    RECENT,
+    CandidateScore,
+    SelectionResult,
+    Table,
+)
 from attrition.monitoring import drift
 from attrition.operations import cli, releases
 from attrition.storage import files
@@ -54,7 +61,7 @@ NO_SIGNAL = (
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingResult:
     """What was learned; the rest stands in training.json."""
 
     kind: str
@@ -62,7 +69,7 @@ class Training:
     left: int
     why: str
     warnings: tuple[str, ...]
-    fresh: bool
+    up_to_date: bool
     made: str
 
     def summary(self) -> str:
@@ -103,7 +110,7 @@ def warn_of_little(rows: int, left: int) -> list[str]:
     return []
 
 
-def check_signs(config: Config, found: Sequence[Sign]) -> None:
+def check_signs(config: Config, found: Sequence[LeakageSign]) -> None:
     """Refuse to learn from columns that know the outcome, unless they are accepted by name.
 
     Raises: Leakage.
@@ -122,7 +129,7 @@ def check_signs(config: Config, found: Sequence[Sign]) -> None:
 # ---- the step
 
 
-def train_model(config: Config) -> Training:
+def train_model(config: Config) -> TrainingResult:
     """Choose and fit a candidate on all labelled rows but those of the held-out clients.
 
     Raises: TooLittleData when nobody left or nobody stayed; Leakage; AttritionError without data.
@@ -133,8 +140,8 @@ def train_model(config: Config) -> Training:
         "monitoring": files.sha256_file(config.monitoring_record),
         "settings": config.fingerprint("columns", "held_out_share", "accept_leakage"),
     }
-    if (record := files.read_fresh(config.training_record, inputs)) is not None:
-        return _result(record, fresh=True)
+    if (record := files.read_if_up_to_date(config.training_record, inputs)) is not None:
+        return _result(record, up_to_date=True)
     start = time.monotonic()
     columns = config.columns
     rows = source_files.read_rows(config.final_data, columns)
@@ -172,7 +179,7 @@ def train_model(config: Config) -> Training:
         before_change=np.unique(ids[age != RECENT]),
         **judged,
     )
-    return _result(files.commit(config.training_record, contents, record), fresh=False)
+    return _result(files.commit(config.training_record, contents, record), up_to_date=False)
 
 
 def _triggers(config: Config) -> list[str]:
@@ -219,7 +226,7 @@ def _learn(
         warnings.append(NO_SIGNAL)
     if isinstance(past, Backtest) and past.is_harder:
         warnings.append(past.sentence)
-    typical = models.typical(usable, numeric, categorical)
+    baseline = models.baseline(usable, numeric, categorical)
     missing = usable[features].isna() | (usable[features] == "")
     record = {
         "kind": chosen.name,
@@ -234,18 +241,18 @@ def _learn(
         "parts": dict(zip(chosen.parts or (chosen.name,), chosen.weights, strict=True)),
         "calibration": {"kind": model.calibration.kind, "log_loss": learned.calibrations},
         "window": chosen.window,
-        "temporal": past.plain() if isinstance(past, Backtest) else _not_validated(past),
+        "temporal": past.to_dict() if isinstance(past, Backtest) else _not_validated(past),
         "warnings": warnings,
-        "signs": [sign.plain() for sign in found],
-        "typical": typical,
+        "signs": [sign.to_dict() for sign in found],
+        "baseline": baseline,
         "ranges": reliability.ranges(usable, numeric),
         "missing_seen": [name for name in features if missing[name].any()],
         "versions": persistence.versions(),
     }
     reference = usable.loc[age == RECENT, [*features, columns.outcome]]
-    reference = reference.assign(**{drift.SCORE: learned.usual})
+    reference = reference.assign(**{drift.SCORE: learned.reference_risk})
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
-    record |= _try_out(model, reference, typical)
+    record |= _try_out(model, reference, baseline)
     text = io.StringIO()
     reference.to_csv(text, index=False, lineterminator="\n")
     judged = {
@@ -255,7 +262,7 @@ def _learn(
     return record, {config.candidate: data, config.reference: text.getvalue().encode()}, judged
 
 
-def _look_back(table: Table, learned: Learned, columns: Columns) -> Backtest | str:
+def _look_back(table: Table, learned: SelectionResult, columns: Columns) -> Backtest | str:
     """Hold the future against the past, or say why that cannot be done."""
     if not columns.time:
         return "no column of times"
@@ -266,7 +273,7 @@ def _not_validated(reason: str) -> dict[str, Any]:
     return {"validated": False, "reason": f"not temporally validated: {reason}"}
 
 
-def _try_out(model: Model, reference: pd.DataFrame, typical: dict[str, Any]) -> dict[str, Any]:
+def _try_out(model: Model, reference: pd.DataFrame, baseline: dict[str, Any]) -> dict[str, Any]:
     """Return what the model makes of the reference.
 
     `probe`: under other versions of the libraries the model has to give these risks again.
@@ -275,11 +282,11 @@ def _try_out(model: Model, reference: pd.DataFrame, typical: dict[str, Any]) -> 
     return {
         "probe": models.predict(model, reference.iloc[:PROBE_ROWS]).tolist(),
         "reference_rows": len(reference),
-        "importance": explanations.importance(model, some, typical),
+        "importance": explanations.importance(model, some, baseline),
     }
 
 
-def _told(candidate: Tried, is_chosen: bool) -> dict[str, Any]:
+def _told(candidate: CandidateScore, is_chosen: bool) -> dict[str, Any]:
     interval = metrics.mean(candidate.loss)
     error = float(np.std(candidate.loss, ddof=1)) / np.sqrt(len(candidate.loss))
     return {
@@ -290,14 +297,14 @@ def _told(candidate: Tried, is_chosen: bool) -> dict[str, Any]:
     }
 
 
-def _result(record: files.Record, *, fresh: bool) -> Training:
-    return Training(
+def _result(record: files.Record, *, up_to_date: bool) -> TrainingResult:
+    return TrainingResult(
         kind=record["kind"],
         rows=record["rows"],
         left=record["left"],
         why=record["why"],
         warnings=tuple(record["warnings"]),
-        fresh=fresh,
+        up_to_date=up_to_date,
         made=record["seal"],
     )
 

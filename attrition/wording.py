@@ -393,8 +393,8 @@ def levels(row: Row, shown: int, width: int = 40) -> str:
 def runs(counts: Mapping[str, int]) -> str:
     """Say how many runs did not go as they should, "" where all did.
 
-    >>> runs({"skipped": 2, "failed": 0, "died": 1, "held": 0})
+    >>> runs({"skipped": 2, "failed": 0, "died": 1, "unavailable": 0})
     '2 runs skipped, 1 run died'
     """
-    said = {"held": "could not read every source"}
+    said = {"unavailable": "could not read every source"}
     return ", ".join(f"{plural(n, 'run')} {said.get(of, of)}" for of, n in counts.items() if n)

@@ -70,7 +70,9 @@ def main(argv: list[str] | None = None) -> int:
             named = Counter(name_end(told) for _, told in found)
             wrong = [f"exit {code}: {told}" for code, told in found if code != 0]
             wrong += [] if named[DONE] == 1 else [f"not one worked: {dict(named)}"]
-            wrong += checker.compare(checker.read_facts(crowd), checker.read_facts(lone))
+            wrong += checker.compare(
+                checker.load_report_data(crowd), checker.load_report_data(lone)
+            )
             for line in wrong:
                 tqdm.write(f"round {i}: {line}")
             broken += bool(wrong)

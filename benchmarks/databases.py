@@ -138,7 +138,7 @@ def ingest(config: Config, *, reconcile: bool = False) -> str:
     """Run the step once; return why the table could not be read, "" where it could."""
     from ingestion import ingest_new_data
 
-    return " ".join(ingest_new_data(config, reconcile=reconcile).held)
+    return " ".join(ingest_new_data(config, reconcile=reconcile).unavailable)
 
 
 def outcome(held: str) -> str:

@@ -43,7 +43,7 @@ ONE_IS_HALF = 0.0  # instead of the sigma of lognormal values: equal ones, but f
 
 
 @dataclass(frozen=True)
-class Judged:
+class SourceVerdict:
     """A model's reference, and its production clients with their risks."""
 
     way: str
@@ -53,7 +53,7 @@ class Judged:
     risk: Vector
 
 
-def judge(table: Table, split: int, model: str) -> Iterator[Judged]:
+def judge(table: Table, split: int, model: str) -> Iterator[SourceVerdict]:
     """Cut the table once, and fit both ways."""
     order = np.random.default_rng(split).permutation(len(table.rows))
     n = len(order)
@@ -61,10 +61,14 @@ def judge(table: Table, split: int, model: str) -> Iterator[Judged]:
     train, held_out, production = (quality.part_of(table, rows) for rows in cut)
     fitted, _ = _fit(train, model)
     risk = models.predict(fitted, held_out.rows)
-    yield Judged(HELD_OUT, held_out, risk, production, models.predict(fitted, production.rows))
+    yield SourceVerdict(
+        HELD_OUT, held_out, risk, production, models.predict(fitted, production.rows)
+    )
     known = quality.part_of(table, np.concatenate(cut[:2]))
     fitted, risk = _fit(known, model)
-    yield Judged(OUT_OF_FOLD, known, risk, production, models.predict(fitted, production.rows))
+    yield SourceVerdict(
+        OUT_OF_FOLD, known, risk, production, models.predict(fitted, production.rows)
+    )
 
 
 def _fit(table: Table, model: str) -> tuple[models.Model, Vector]:
@@ -89,7 +93,7 @@ def likelihood(rows: pd.DataFrame, shift: str, times: float) -> Vector:
     return weight / weight.sum()
 
 
-def hold(judged: Judged, drawn: np.ndarray, *, twice: bool) -> Iterator[dict[str, object]]:
+def hold(judged: SourceVerdict, drawn: np.ndarray, *, twice: bool) -> Iterator[dict[str, object]]:
     """Estimate one batch, by a second opinion too, and hold what was said against its outcomes."""
     risk, outcome = judged.risk[drawn], judged.production.outcome[drawn]
     reference = {

@@ -131,11 +131,11 @@ SHIFTS = (
 )
 
 
-def look_at(law: Law, reference: pd.DataFrame, batch: pd.DataFrame) -> drift.Look:
+def look_at(law: Law, reference: pd.DataFrame, batch: pd.DataFrame) -> drift.DriftReport:
     return drift.compare(reference, batch, law.numeric, law.categorical)
 
 
-def alarms(look: drift.Look) -> set[str]:
+def alarms(look: drift.DriftReport) -> set[str]:
     return {column.column for column in look.columns if column.verdict in ALARMS}
 
 
@@ -396,20 +396,20 @@ def _shorten(error: object) -> str:
     return re.sub(r"'[^']*'|\d+", "..", str(error).splitlines()[0])[:60]
 
 
-def _check_look(look: drift.Look, columns: int) -> str:
+def _check_look(look: drift.DriftReport, columns: int) -> str:
     if look.verdict not in VERDICTS or not look.sentence:
         return f"verdict {look.verdict!r}, sentence {look.sentence!r}"
     if any(column.verdict not in COLUMN_VERDICTS for column in look.columns):
         return "a column's verdict is none of the known"
     if look.verdict != "insufficient" and len(look.columns) != columns:
         return f"{len(look.columns)} columns judged of {columns}"
-    return _check_json(look.plain())
+    return _check_json(look.to_dict())
 
 
 def _check_joint(joint: drift.Joint, columns: int) -> str:
     if joint.verdict not in VERDICTS or not joint.sentence:
         return f"verdict {joint.verdict!r}, sentence {joint.sentence!r}"
-    return _check_json(joint.plain())
+    return _check_json(joint.to_dict())
 
 
 def _check_json(plain: Row) -> str:
@@ -554,11 +554,11 @@ def _needless(sizes: Vector, finding: str | None, rng: np.random.Generator) -> i
     outcome, noise = draw_outcome(sizes[-1], rng), rng.standard_normal(sizes[-1])
     deployments: list[Row] = []
     for n in sizes:
-        fresh = draw_alike(noise, rng)
-        risks = [calibrated(outcome[:n], part[:n], CHAMPION_AUC) for part in (fresh, noise)]
+        up_to_date = draw_alike(noise, rng)
+        risks = [calibrated(outcome[:n], part[:n], CHAMPION_AUC) for part in (up_to_date, noise)]
         decision = decide(outcome[:n], *risks, finding, deployment.count_looks(deployments))
         deployments.append({"action": "promoted" if decision.promoted else "refused"})
-        noise = fresh if decision.promoted else noise
+        noise = up_to_date if decision.promoted else noise
     return sum(row["action"] == "promoted" for row in deployments)
 
 

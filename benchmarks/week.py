@@ -115,7 +115,9 @@ def told(config: Config) -> str:
 
 def difference(week: Week) -> list[str]:
     """Name what is not as in the undisturbed project, its size included."""
-    wrong = checker.compare(checker.read_facts(week.config), checker.read_facts(week.twin))
+    wrong = checker.compare(
+        checker.load_report_data(week.config), checker.load_report_data(week.twin)
+    )
     (_, mine), (_, twins) = size(week.config), size(week.twin)
     return wrong + ([f"I7 {mine:,} bytes, {twins:,}"] if mine > MORE_ALLOWED * twins else [])
 

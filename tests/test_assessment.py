@@ -102,7 +102,7 @@ def test_without_value_and_manager_their_columns_are_empty(project):
 
 def test_the_second_call_does_nothing(project):
     before = project.contact_list.stat().st_mtime_ns
-    assert assessment.assess_clients(project).fresh
+    assert assessment.assess_clients(project).up_to_date
     assert project.contact_list.stat().st_mtime_ns == before
 
 

@@ -95,7 +95,7 @@ def test_a_candidate_trained_before_the_card_asked_for_more_is_deployed(scored):
 def test_the_second_call_does_nothing(deployed):
     before = deployed.decision_record.read_bytes()
     found = deployment.deploy_model(deployed)
-    assert found.fresh
+    assert found.up_to_date
     assert deployed.decision_record.read_bytes() == before
     assert len(releases.list_ids(deployed.production_folder)) == 1
 
@@ -118,7 +118,7 @@ def test_a_run_that_died_between_pointer_and_record_decided_already(deployed):
     release = releases.current_id(deployed.production_folder)
     deployed.decision_record.unlink()
     found = deployment.deploy_model(deployed)
-    assert (found.fresh, found.rule, found.release) == (True, "first_model", release)
+    assert (found.up_to_date, found.rule, found.release) == (True, "first_model", release)
     assert files.read_record(deployed.decision_record)["release"] == release
     assert releases.list_ids(deployed.production_folder) == [release]
 
@@ -155,7 +155,7 @@ def test_a_verdict_of_monitoring_counts_as_answered_only_when_it_was(deployed):
     files.commit(deployed.monitoring_record, {}, {"triggers": []})
     assert deployment.answered(deployed) is None
     deployment.deploy_model(deployed)
-    assert deployment.answered(deployed).fresh
+    assert deployment.answered(deployed).up_to_date
 
 
 def test_where_nothing_could_be_trained_the_question_is_answered_too(deployed):

@@ -118,7 +118,7 @@ def test_the_state_of_the_data_is_told(project):
 
 def test_the_second_call_does_nothing(project):
     before = project.diagnostics_record.read_bytes()
-    assert diagnostics.run_diagnostics(project).fresh
+    assert diagnostics.run_diagnostics(project).up_to_date
     assert project.diagnostics_record.read_bytes() == before
 
 

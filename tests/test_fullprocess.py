@@ -99,9 +99,9 @@ def test_outcomes_that_contradict_the_model_end_in_a_new_one(project):
 def test_file_that_arrives_during_a_run_is_taken_by_the_next(project, monkeypatch):
     real = reporting.write_report
 
-    def deliver(config, held):
+    def deliver(config, unavailable):
         make_rows(40, seed=5, prefix="late").to_csv(config.input_folder / "late.csv", index=False)
-        return real(config, held)
+        return real(config, unavailable)
 
     with monkeypatch.context() as patch:
         patch.setattr(reporting, "write_report", deliver)

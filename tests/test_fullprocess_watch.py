@@ -252,7 +252,7 @@ def test_health_counts_what_went_wrong_of_late(project):
     old = {"run": "old", "started_at": "2020-01-01T00:00:00Z", "outcome": "skipped"}
     history.save(project.history, "runs", [old])
     found = health_of(project)
-    assert found["runs_of_last_day"] == {"skipped": 2, "failed": 1, "died": 1, "held": 0}
+    assert found["runs_of_last_day"] == {"skipped": 2, "failed": 1, "died": 1, "unavailable": 0}
     assert found["complaints"] == []
     page = api.create_app(project).test_client().get("/").text
     assert "2 runs skipped, 1 run failed, 1 run died" in page
@@ -267,12 +267,12 @@ def test_a_source_that_is_gone_is_an_alarm_at_every_tick_until_it_is_mended(proj
     for _ in range(2):
         assert run_whole(project) == 1
         assert "crm" in capsys.readouterr().err
-    assert outcomes(project)[-2:] == ["held", "held"]
+    assert outcomes(project)[-2:] == ["unavailable", "unavailable"]
     assert runs.last_good_at(project) == good_at
     found = health_of(project)
-    assert (found["status"], found["complaints"]) == ("degraded", ["held"])
+    assert (found["status"], found["complaints"]) == ("degraded", ["unavailable"])
     assert str(project.file.parent) not in str(found)
-    facts = reporting.read_facts(project)
+    facts = reporting.load_report_data(project)
     assert any("could not be read" in warning.lower() for warning in facts.warnings)
     project.file.write_text(settings)
     assert run_whole(project) == 0
@@ -282,7 +282,7 @@ def test_a_source_that_is_gone_is_an_alarm_at_every_tick_until_it_is_mended(proj
 def test_the_report_says_that_the_good_run_before_it_was_long_ago(project):
     hours_ago = time.time() - 30 * 3600
     os.utime(project.last_run, (hours_ago, hours_ago))
-    facts = reporting.read_facts(project)
+    facts = reporting.load_report_data(project)
     assert any("The last good run ended 1 day ago" in warning for warning in facts.warnings)
 
 
@@ -290,7 +290,7 @@ def test_the_report_says_that_the_good_run_before_it_was_long_ago(project):
 
 
 def test_a_report_that_fails_leaves_the_deployment_and_is_told(small_project, monkeypatch, capsys):
-    def fail(config, held):
+    def fail(config, unavailable):
         raise MemoryError
 
     with monkeypatch.context() as patch:

@@ -24,11 +24,11 @@ from tests.conftest import PLAIN_KEYS, ROOT, TABLES, make_rows, write_config
 COURSE = TABLES / "course"
 
 
-def put(config, name, text, *, fresh=False):
+def put(config, name, text, *, up_to_date=False):
     """Write a source file; settled, unless it is fresh."""
     path = config.input_folder / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    if not fresh:
+    if not up_to_date:
         settle(path)
     return path
 
@@ -176,13 +176,13 @@ def test_second_run_says_nothing_new_and_changes_no_byte(empty_project):
     put(empty_project, "a.csv", lines(*ROWS, "bad,x,1,1,0"))
     put(empty_project, "notes.txt", "hello")
     put(empty_project, "held.csv", "")
-    put(empty_project, "being_written.csv", "", fresh=True)
+    put(empty_project, "being_written.csv", "", up_to_date=True)
     (empty_project.input_folder / "link.csv").symlink_to("a.csv")
     first = ingest_new_data(empty_project)
     before = folder_bytes(empty_project)
     second = ingest_new_data(empty_project)
-    assert not first.fresh
-    assert second.fresh
+    assert not first.up_to_date
+    assert second.up_to_date
     assert second.summary().startswith("nothing new")
     assert (second.made, second.deferred) == (first.made, 1)
     assert folder_bytes(empty_project) == before
@@ -202,7 +202,7 @@ def test_file_that_returns_to_an_old_version_is_not_news(empty_project):
         put(empty_project, "a.csv", text)
         ingest_new_data(empty_project)
     put(empty_project, "a.csv", lines(ROWS[0]))
-    assert ingest_new_data(empty_project).fresh
+    assert ingest_new_data(empty_project).up_to_date
 
 
 def test_repaired_file_is_read(empty_project):
@@ -225,7 +225,7 @@ def test_repaired_file_is_read(empty_project):
     ],
 )
 def test_unfinished_file_waits_while_it_is_fresh(empty_project, text, code):
-    put(empty_project, "a.csv", text, fresh=True)
+    put(empty_project, "a.csv", text, up_to_date=True)
     result = ingest_new_data(empty_project)
     [line] = ledger(empty_project)
     assert (line["verdict"], counts(line)) == ("deferred", (0, 0, 0))
@@ -234,7 +234,7 @@ def test_unfinished_file_waits_while_it_is_fresh(empty_project, text, code):
 
 
 def test_unfinished_file_is_judged_once_it_has_settled(empty_project):
-    path = put(empty_project, "a.csv", GOOD[:-1], fresh=True)
+    path = put(empty_project, "a.csv", GOOD[:-1], up_to_date=True)
     ingest_new_data(empty_project)
     settle(path)
     result = ingest_new_data(empty_project)
@@ -243,30 +243,30 @@ def test_unfinished_file_is_judged_once_it_has_settled(empty_project):
 
 
 def test_deferred_file_is_taken_when_it_is_whole(empty_project):
-    put(empty_project, "a.csv", GOOD[:60], fresh=True)
+    put(empty_project, "a.csv", GOOD[:60], up_to_date=True)
     ingest_new_data(empty_project)
-    put(empty_project, "a.csv", GOOD, fresh=True)
+    put(empty_project, "a.csv", GOOD, up_to_date=True)
     result = ingest_new_data(empty_project)
     assert (result.rows, result.deferred) == (4, 0)
     assert [line["verdict"] for line in ledger(empty_project)] == ["deferred", "accepted"]
 
 
 def test_deferred_file_that_was_taken_away_is_not_waited_for(empty_project):
-    path = put(empty_project, "a.csv", GOOD[:60], fresh=True)
+    path = put(empty_project, "a.csv", GOOD[:60], up_to_date=True)
     assert ingest_new_data(empty_project).deferred == 1
     path.unlink()
     assert ingest_new_data(empty_project).deferred == 0
 
 
 def test_whole_file_is_taken_however_fresh(empty_project):
-    put(empty_project, "a.csv", GOOD, fresh=True)
+    put(empty_project, "a.csv", GOOD, up_to_date=True)
     assert ingest_new_data(empty_project).rows == 4
 
 
 def test_file_that_grows_brings_only_its_new_rows(empty_project):
-    put(empty_project, "a.csv", lines(*ROWS[:2]), fresh=True)
+    put(empty_project, "a.csv", lines(*ROWS[:2]), up_to_date=True)
     ingest_new_data(empty_project)
-    put(empty_project, "a.csv", GOOD, fresh=True)
+    put(empty_project, "a.csv", GOOD, up_to_date=True)
     ingest_new_data(empty_project)
     assert counts(ledger(empty_project)[1]) == (2, 0, 2)
 
@@ -447,7 +447,7 @@ def test_file_that_needs_too_much_memory_is_held_and_the_others_go_on(empty_proj
     put(empty_project, "a.csv", "x" * 99)
     put(empty_project, "b.csv", GOOD)
     result = ingest_new_data(empty_project)
-    assert result.held == (
+    assert result.unavailable == (
         "a.csv: needs more memory than there is; lower max_source_mb, or take the file away",
     )
     assert result.rows == 4
@@ -463,9 +463,9 @@ def test_file_that_a_library_stumbles_over_is_held_and_the_others_go_on(empty_pr
     monkeypatch.setattr(source_files, "read_csv", stumble)
     put(empty_project, "a.csv", "x" * 99)
     put(empty_project, "b.csv", GOOD)
-    [held] = ingest_new_data(empty_project).held
-    assert held.startswith("a.csv: cannot be judged (KeyError in test_ingestion.py:")
-    assert "client" not in held
+    [unavailable] = ingest_new_data(empty_project).unavailable
+    assert unavailable.startswith("a.csv: cannot be judged (KeyError in test_ingestion.py:")
+    assert "client" not in unavailable
     assert len(final_rows(empty_project)) == 4
 
 
@@ -550,7 +550,7 @@ def test_check_of_a_file_of_no_use_exits_1(empty_project, capsys, text, told):
 
 
 def test_check_of_a_file_that_may_still_be_written_says_so(empty_project, capsys):
-    code, told = check(empty_project, put(empty_project, "a.csv", "", fresh=True), capsys)
+    code, told = check(empty_project, put(empty_project, "a.csv", "", up_to_date=True), capsys)
     assert code == 1
     assert told.startswith("a.csv: would wait, as it may still be being written\nwhy: EMPTY_FILE")
 
@@ -698,7 +698,7 @@ def test_folder_of_files_that_are_no_inputs_has_vanished_too(empty_project):
     path = put(empty_project, "a.csv", GOOD)
     ingest_new_data(empty_project)
     path.rename(path.with_suffix(".csv.done"))
-    assert "no file is there, where 1 were before" in ingest_new_data(empty_project).held[0]
+    assert "no file is there, where 1 were before" in ingest_new_data(empty_project).unavailable[0]
 
 
 def test_folder_that_may_be_empty_by_config_is_no_alarm(empty_project):
@@ -706,7 +706,7 @@ def test_folder_that_may_be_empty_by_config_is_no_alarm(empty_project):
     ingest_new_data(empty_project)
     path.unlink()
     config = reconfigure(empty_project, sources_may_vanish=True)
-    assert ingest_new_data(config).held == ()
+    assert ingest_new_data(config).unavailable == ()
 
 
 def test_other_sources_go_on_where_the_folder_has_vanished(empty_project):
@@ -719,11 +719,11 @@ def test_other_sources_go_on_where_the_folder_has_vanished(empty_project):
         connection.commit()
     database = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
     result = ingest_new_data(reconfigure(empty_project, databases=[database]))
-    assert (len(result.held), result.rows) == (1, 5)
+    assert (len(result.unavailable), result.rows) == (1, 5)
 
 
 def test_folder_that_was_always_empty_is_no_alarm(empty_project):
-    assert ingest_new_data(empty_project).held == ()
+    assert ingest_new_data(empty_project).unavailable == ()
 
 
 def test_nothing_of_a_clients_row_is_logged(empty_project, caplog):

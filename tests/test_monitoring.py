@@ -57,7 +57,7 @@ def test_without_a_model_one_is_to_be_trained(empty_project):
 
 def test_with_nothing_new_nothing_is_to_be_trained(watched):
     found = monitoring.monitor_model(watched)
-    assert found.fresh
+    assert found.up_to_date
     assert (found.retrain, found.triggers) == (False, ())
 
 
@@ -157,7 +157,7 @@ def test_where_the_settled_rows_are_damaged_all_since_the_deployment_is_judged_a
     arrive(watched, make_rows(300, seed=9, prefix="new"), "new.csv")
     monitoring.monitor_model(watched)
     watched.settled_rows.write_bytes(spoil(watched.settled_rows.read_bytes()))
-    assert not monitoring.monitor_model(watched).fresh
+    assert not monitoring.monitor_model(watched).up_to_date
     assert verdicts(watched)["performance"]["rows"] == 300
     assert settled(watched) == {"labelled": 900, "inputs": 1100}
     assert "judged again" in caplog.text
@@ -165,7 +165,7 @@ def test_where_the_settled_rows_are_damaged_all_since_the_deployment_is_judged_a
 
 def test_where_the_verdict_is_damaged_all_since_the_deployment_is_judged_again(watched):
     watched.monitoring_record.write_bytes(b"{}")
-    assert not monitoring.monitor_model(watched).fresh
+    assert not monitoring.monitor_model(watched).up_to_date
     assert verdicts(watched)["drift"]["rows"] == 200
 
 

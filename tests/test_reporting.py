@@ -519,7 +519,7 @@ def test_nothing_is_set_outside_the_margins(tmp_path):
 @pytest.mark.parametrize("names", [(), HOSTILE, ["W" * 120] * 12])
 def test_contact_table_fits_into_its_room(names):
     pdf.register_fonts()
-    facts = reporting.Facts(contacts=rich_contacts(100, names))
+    facts = reporting.ReportData(contacts=rich_contacts(100, names))
     made = reporting.contact_list(facts, 300)
     assert 40 < pdf.height(made) <= 300
 
@@ -663,7 +663,9 @@ def test_report_stands_without_parts_of_the_score(tmp_path, gone):
 def test_list_ordered_by_value_draws_no_cut_at_a_risk():
     histogram = {"edges": [0, 0.5, 1], "counts": [90, 10]}
     assessment = {"clients": 100, "list": {"clients": 5}, "risk_histogram": histogram}
-    facts = reporting.Facts(assessment=assessment, contacts=rich_contacts(5), order="value_at_risk")
+    facts = reporting.ReportData(
+        assessment=assessment, contacts=rich_contacts(5), order="value_at_risk"
+    )
     figure = reporting.draw_figures(facts)["risk_distribution"]
     assert not any("contact list" in text.get_text() for text in figure.findobj(Text))
     assert "The whole list, by value at risk" in reporting.list_note(facts)
@@ -695,8 +697,8 @@ def test_second_run_does_nothing(tmp_path):
     written = config.report.stat().st_mtime_ns
     history.save(config.history, "runs", [{"run": "next", "started_at": "2026-12-01T00:00:00Z"}])
     second = reporting.write_report(config)
-    assert not first.fresh
-    assert second.fresh
+    assert not first.up_to_date
+    assert second.up_to_date
     assert second.made == first.made
     assert (
         second.summary()
@@ -719,8 +721,8 @@ def test_report_is_made_again_when_what_it_tells_changed(tmp_path, change):
         config = replace(config, currency="CHF")
     else:
         (config.report if change == "report" else config.figure("roc")).unlink()
-    assert not reporting.write_report(config).fresh
-    assert reporting.write_report(config).fresh
+    assert not reporting.write_report(config).up_to_date
+    assert reporting.write_report(config).up_to_date
 
 
 def test_every_figure_is_written_and_named_in_the_record(tmp_path):

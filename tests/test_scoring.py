@@ -94,13 +94,13 @@ def test_the_held_out_clients_are_scored_beside_the_test_data(scored):
 
 def test_the_second_call_does_nothing(scored):
     before = scored.score_record.read_bytes()
-    assert scoring.score_model(scored).fresh
+    assert scoring.score_model(scored).up_to_date
     assert scored.score_record.read_bytes() == before
 
 
 def test_changed_test_data_is_scored_anew(scored):
     make_rows(200, seed=3, prefix="t").to_csv(scored.test_folder / "more.csv", index=False)
-    assert not scoring.score_model(scored).fresh
+    assert not scoring.score_model(scored).up_to_date
     assert record(scored)["sets"]["test"]["rows"] == 400
 
 

@@ -102,7 +102,7 @@ def test_a_candidate_is_trained_and_its_files_are_written(tmp_path):
     config = with_data(tmp_path, make_rows())
     found = training.train_model(config)
     assert found.kind in models.SIMPLEST_FIRST[1:]
-    assert not found.fresh
+    assert not found.up_to_date
     assert sorted(path.name for path in config.model_folder.iterdir()) == sorted(
         path.name
         for path in (config.candidate, config.reference, config.known_rows, config.training_record)
@@ -114,7 +114,7 @@ def test_the_second_call_does_nothing(tmp_path, spied):
     first = training.train_model(config)
     fitted, times = len(spied), config.candidate.stat().st_mtime_ns
     second = training.train_model(config)
-    assert second.fresh
+    assert second.up_to_date
     assert second.made == first.made
     assert (len(spied), config.candidate.stat().st_mtime_ns) == (fitted, times)
 
@@ -125,8 +125,8 @@ def test_a_damaged_file_is_made_again(tmp_path, name):
     training.train_model(config)
     before = getattr(config, name).read_bytes()
     getattr(config, name).write_bytes(before[:-9])
-    assert not training.train_model(config).fresh
-    assert training.train_model(config).fresh
+    assert not training.train_model(config).up_to_date
+    assert training.train_model(config).up_to_date
 
 
 def test_the_same_rows_give_the_same_files(tmp_path):
@@ -368,7 +368,7 @@ def test_another_verdict_of_monitoring_is_another_training(tmp_path):
     config = with_data(tmp_path, rows)
     training.train_model(config)
     write_verdict(config, rows, "input_moved")
-    assert not training.train_model(config).fresh
+    assert not training.train_model(config).up_to_date
     assert record(config)["window"] == selection.ALL_ROWS
 
 

@@ -102,36 +102,36 @@ def test_row_that_a_file_brought_first_stays(tmp_path):
 def test_table_that_lost_most_of_its_rows_is_held(crm, gone):
     execute(crm, f"DELETE FROM clients {gone}")
     result = ingest_new_data(crm)
-    assert "where 4 were before" in result.held[0]
+    assert "where 4 were before" in result.unavailable[0]
     assert len(names(crm)) == 4
-    assert len(ingest_new_data(crm).held) == 1, "it is said until somebody acts"
+    assert len(ingest_new_data(crm).unavailable) == 1, "it is said until somebody acts"
 
 
 def test_loss_is_accepted_on_request(crm):
     execute(crm, "DELETE FROM clients")
     assert main(["--config", str(crm.file), "--accept-loss", "--quiet"]) == 0
     assert names(crm) == ["dune"]
-    assert ingest_new_data(crm).fresh
+    assert ingest_new_data(crm).up_to_date
 
 
 def test_table_that_is_not_there_withdraws_nothing(crm):
     execute(crm, "DELETE FROM clients WHERE corporation = 'bolt'")
     (crm.file.parent / "crm.sqlite").rename(crm.file.parent / "away")
-    assert len(ingest_new_data(crm).held) == 1
+    assert len(ingest_new_data(crm).unavailable) == 1
     assert len(names(crm)) == 4
 
 
 def test_whole_reading_that_is_due_is_done_once_though_nothing_is_new(crm, monkeypatch):
-    later = databases.utc_now() + timedelta(hours=25)
-    monkeypatch.setattr(databases, "utc_now", lambda: later)
+    later = databases.utc_datetime() + timedelta(hours=25)
+    monkeypatch.setattr(databases, "utc_datetime", lambda: later)
     monkeypatch.setattr(ingestion, "is_due", lambda database, since: since["whole_at"] < str(later))
-    assert not ingest_new_data(crm).fresh
+    assert not ingest_new_data(crm).up_to_date
     record = files.read_record(crm.ingestion_record)
     assert record is not None
     [seen] = record["watermarks"].values()
     assert seen["whole_at"] == later.isoformat()
     monkeypatch.setattr(ingestion, "is_due", lambda database, since: False)
-    assert ingest_new_data(crm).fresh
+    assert ingest_new_data(crm).up_to_date
 
 
 def test_table_that_is_held_back_is_not_read_again_before_it_changes(crm, monkeypatch):
@@ -139,7 +139,7 @@ def test_table_that_is_held_back_is_not_read_again_before_it_changes(crm, monkey
     ingest_new_data(crm)
     assert ledger(crm)[-1]["verdict"] == "quarantined"
     monkeypatch.setattr(databases, "reading", lambda *_, **__: pytest.fail("it was read again"))
-    assert ingest_new_data(crm).fresh
+    assert ingest_new_data(crm).up_to_date
 
 
 @pytest.mark.parametrize(("hours", "due"), [(1, False), (23.9, False), (24, True), (-1, True)])

@@ -48,17 +48,17 @@ def since_last_list(chosen: pd.DataFrame, before: Mapping[str, tuple[int, float]
 
 
 def reasons_in_words(
-    reasons: Sequence[Sequence[str]], rows: pd.DataFrame, usual: Mapping[str, Any]
+    reasons: Sequence[Sequence[str]], rows: pd.DataFrame, baseline: Mapping[str, Any]
 ) -> list[str]:
     """Say each client's reasons with its value of each, beside what is ordinary: one text a client."""
     return [
-        "; ".join(_in_words(name, row[name], usual[name]) for name in names)
+        "; ".join(_in_words(name, row[name], baseline[name]) for name in names)
         for names, row in zip(reasons, rows.to_dict("records"), strict=True)
     ]
 
 
-def _in_words(name: str, value: Any, ordinary: Any) -> str:
-    return f"{name.replace('_', ' ')} {_shown(value)}, typical {_shown(ordinary)}"
+def _in_words(name: str, value: Any, baseline: Any) -> str:
+    return f"{name.replace('_', ' ')} {_shown(value)}, typical {_shown(baseline)}"
 
 
 def _shown(value: Any) -> str:

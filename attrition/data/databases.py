@@ -23,7 +23,7 @@ from attrition.errors import SourceError
 ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
 MAX_XIDS = 1 << 31  # how far apart PostgreSQL can compare transactions
 
-Seen = dict[str, Any]
+Watermark = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Reading:
     header: tuple[str, ...]
     chunks: Iterator[Chunk]
     whole: bool
-    seen: Seen
+    seen: Watermark
 
 
-def utc_now() -> datetime:
+def utc_datetime() -> datetime:
     return datetime.now(UTC)
 
 
@@ -75,7 +75,7 @@ def probe(database: Database, *, seconds: float) -> str:
 
 @contextmanager
 def reading(
-    database: Database, since: Seen | None, *, seconds: float, whole: bool = False
+    database: Database, since: Watermark | None, *, seconds: float, whole: bool = False
 ) -> Iterator[Reading]:
     """Look at a table: what changed since it was last seen, or all of it where that is unsure.
 
@@ -89,7 +89,7 @@ def reading(
     """
     with _opened(database, seconds) as found:
         with _told(database):
-            moment = utc_now()
+            moment = utc_datetime()
             seen = _look(found, database, moment)
             goes_on = not whole and since and _goes_on(found, database, since, seen, moment)
             if since and goes_on:
@@ -98,7 +98,7 @@ def reading(
         yield Reading(found.header, _numbered(database, found.batches(query)), not goes_on, seen)
 
 
-def _select(found: Snapshot, since: Seen | None) -> Any:
+def _select(found: Snapshot, since: Watermark | None) -> Any:
     """Select the rows in the order of their changes: all of them, or what changed."""
     import sqlalchemy as sa
 
@@ -107,13 +107,13 @@ def _select(found: Snapshot, since: Seen | None) -> Any:
         return query
     changed = found.table.c[found.changes]
     if since:
-        fresh = _fresh(found, since)
+        up_to_date = _fresh(found, since)
         news = [changed >= _literal(since["bound"]), changed.is_(None)]
-        query = query.where(sa.or_(*news, *([] if fresh is None else [fresh])))
+        query = query.where(sa.or_(*news, *([] if up_to_date is None else [up_to_date])))
     return query.order_by(changed.nulls_first())
 
 
-def _fresh(found: Snapshot, since: Seen) -> Any | None:
+def _fresh(found: Snapshot, since: Watermark) -> Any | None:
     """Say which rows no transaction had written for good when the table was seen; None if unknown."""
     import sqlalchemy as sa
 
@@ -137,11 +137,16 @@ def _numbered(database: Database, batches: Iterable[tuple[Any, ...]]) -> Iterato
 # ---- what is there now, and may we go on from what was there?
 
 
-def _look(found: Snapshot, database: Database, moment: datetime) -> Seen:
+def _look(found: Snapshot, database: Database, moment: datetime) -> Watermark:
     """Count the rows, and find from where to read the next time."""
     import sqlalchemy as sa
 
-    seen: Seen = {"whole_at": moment.isoformat(), "bound": None, **found.place, "xid": found.xid}
+    seen: Watermark = {
+        "whole_at": moment.isoformat(),
+        "bound": None,
+        **found.place,
+        "xid": found.xid,
+    }
     count = sa.func.count()
     if not found.changes:
         (seen["rows"],) = found.ask(sa.select(count).select_from(found.table))
@@ -204,7 +209,7 @@ def _below(found: Snapshot, bound: Any) -> str:
 
 
 def _goes_on(
-    found: Snapshot, database: Database, since: Seen, seen: Seen, moment: datetime
+    found: Snapshot, database: Database, since: Watermark, seen: Watermark, moment: datetime
 ) -> bool:
     """Can what is there now be told from what was seen by additions and changes alone?
 

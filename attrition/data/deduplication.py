@@ -62,7 +62,7 @@ def merge(known: Mapping[K, str], keys: Sequence[K], outcomes: Sequence[str]) ->
 
 
 @dataclass(frozen=True)
-class Judged:
+class SourceVerdict:
     """One source, judged: its line, and every record of it in a spool, with the verdict of the good.
 
     `digests` and `verdicts` are of the records without a code, in their order.
@@ -121,7 +121,7 @@ class Judged:
 
 def judge(
     table: schema.Table, columns: Columns, known: Ledger, line: Line, spool: IO[bytes]
-) -> Judged:
+) -> SourceVerdict:
     """Check a table, run by run, and merge it with the rows known; hold it back if most of it is bad.
 
     `line` is the line of the source, without its counts; a sha256 of "" is made from the records,
@@ -134,7 +134,7 @@ def judge(
         contract = schema.Contract(table.header, columns, known.config.missing_markers)
     except schema.BadHeader as error:
         line = line._replace(verdict=QUARANTINED, reason=f"{error.code}: {error.reason}")
-        return Judged(line, unfinished=cut)
+        return SourceVerdict(line, unfinished=cut)
     digests: list[Digest] = []
     outcomes: list[str] = []
     codes: Counter[str] = Counter()
@@ -143,13 +143,13 @@ def judge(
         for chunk in table.chunks:
             checked = contract.check(chunk)
             keys = checked.keys()
-            fresh = [ledger.digest(key.encode()) for key in keys.to_pylist()]
+            up_to_date = [ledger.digest(key.encode()) for key in keys.to_pylist()]
             told = [sys.intern(text) for text in checked.columns[columns.outcome].to_pylist()]
             ends_short = bool(chunk.odd) and is_last_short(chunk, len(table.header))
             codes.update(refusal.code for refusal in checked.refused)
             if not line.sha256:
-                content += hash_records(fresh, told, checked.refused)
-            digests += fresh
+                content += hash_records(up_to_date, told, checked.refused)
+            digests += up_to_date
             outcomes += told
             writer.write_batch(gather(checked, keys, columns.outcome))
     records = len(digests) + codes.total()
@@ -176,7 +176,7 @@ def judge(
             verdict=ACCEPTED, reason="; ".join(notes),
         )  # fmt: skip
     unfinished = "RAGGED_SHORT" if ends_short else cut
-    return Judged(line, spool, digests, verdicts, columns.outcome, unfinished)
+    return SourceVerdict(line, spool, digests, verdicts, columns.outcome, unfinished)
 
 
 def is_last_short(chunk: schema.Chunk, width: int) -> bool:
@@ -185,7 +185,7 @@ def is_last_short(chunk: schema.Chunk, width: int) -> bool:
     return len(row) < width and line > max(chunk.lines, default=0)
 
 
-def gather(checked: schema.Checked, keys: "pa.Array", outcome: str) -> "pa.RecordBatch":
+def gather(checked: schema.ValidatedRows, keys: "pa.Array", outcome: str) -> "pa.RecordBatch":
     """Return all records of a run, good and refused, by line."""
     refused, count = checked.refused, len(keys)
     none = pa.array([""], pa.string()).take(pa.array(np.zeros(count, dtype="int64")))

@@ -108,7 +108,7 @@ class Ledger:
         self.previous = str(told["seal"])
         self.outputs: frozenset[str] = frozenset(told["outputs"])
         self.new_lines: list[Line] = []
-        self.held: list[str] = []
+        self.unavailable: list[str] = []
         self.deferred = 0
         self.starts_anew = record is None
         self.is_adopted = False

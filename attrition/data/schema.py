@@ -72,7 +72,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Checked:
+class ValidatedRows:
     """Good rows in canonical text, a column of the contract each, with their lines; rows refused.
 
     `raw` is the good rows as they were delivered; `notes` says of a whole table what was mended.
@@ -181,7 +181,7 @@ class Contract:
         extra = ["EXTRA_COLUMN" if filled else "EMPTY_COLUMN" for filled in self._extra.values()]
         return list(dict.fromkeys([*extra, *self._mended]))
 
-    def check(self, chunk: Chunk) -> Checked:
+    def check(self, chunk: Chunk) -> ValidatedRows:
         """Judge a run of rows."""
         refused = {line: _misshapen(line, row, self.header) for line, row in chunk.odd}
         for i, filled in self._extra.items():
@@ -203,7 +203,7 @@ class Contract:
         is_good = np.ones(len(chunk.lines), dtype=bool)
         is_good[list(problems)] = False
         kept = pa.array(is_good)
-        return Checked(
+        return ValidatedRows(
             columns={name: found[name].filter(kept) for name in self.columns.table},
             lines=np.asarray(chunk.lines)[is_good].tolist(),
             raw=csv_lines([column.filter(kept) for column in chunk.columns]),
@@ -247,7 +247,7 @@ class Contract:
         return values.take(encoded.indices)
 
 
-def check(table: Table, columns: Columns, markers: Collection[str]) -> Checked:
+def check(table: Table, columns: Columns, markers: Collection[str]) -> ValidatedRows:
     """Judge a whole table that fits into memory.
 
     Raises: BadHeader.
@@ -255,7 +255,7 @@ def check(table: Table, columns: Columns, markers: Collection[str]) -> Checked:
     contract = Contract(table.header, columns, markers)
     parts = [contract.check(chunk) for chunk in table.chunks]
     none = pa.array([], pa.string())
-    return Checked(
+    return ValidatedRows(
         columns={
             name: pa.chunked_array([part.columns[name] for part in parts] or [none])
             for name in columns.table

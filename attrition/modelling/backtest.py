@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from attrition.modelling import metrics, models, selection
 from attrition.modelling.metrics import Difference, Interval, Vector
-from attrition.modelling.selection import Learned, Table
+from attrition.modelling.selection import SelectionResult, Table
 
 JUDGED_SHARE, GAP_SHARE = 0.2, 0.1  # of the distinct times
 LEAST_LEFT = 20  # of either kind, to say anything about an AUC: Collins et al. 2016
@@ -53,7 +53,7 @@ class Backtest:
             f"where cross-validation has {self.random_roc_auc.value:.3f}; trust the former"
         )
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"validated": True, "harder": self.is_harder} | asdict(self)
 
 
@@ -86,7 +86,7 @@ def split(
     return np.flatnonzero(train), np.flatnonzero(judged), gap
 
 
-def run(table: Table, learned: Learned, time: Sequence[str]) -> Backtest | str:
+def run(table: Table, learned: SelectionResult, time: Sequence[str]) -> Backtest | str:
     """Learn the chosen candidate from early rows, and judge it on late ones; or say why not.
 
     time: (n,) ISO 8601 text, "" where it is not known.

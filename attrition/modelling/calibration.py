@@ -32,7 +32,7 @@ class Calibration:
     scores: tuple[float, ...]
     log_odds: tuple[float, ...]
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def apply(self, score: Vector) -> Vector:

@@ -29,7 +29,7 @@ LEAST_COPIES_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Sign:
+class LeakageSign:
     """Trouble: `kind` is for machines, `sentence` for people; grave ones stop training."""
 
     kind: str
@@ -37,7 +37,7 @@ class Sign:
     sentence: str
     grave: bool = False
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -47,7 +47,7 @@ def find(
     groups: NDArray[np.intp],
     numeric: Sequence[str],
     categorical: Sequence[str],
-) -> list[Sign]:
+) -> list[LeakageSign]:
     """Find what should make one doubt a table; grave signs first.
 
     rows: the features, a number missing as NaN, a level as ""; outcome: (n,) of 0 and 1; groups: (n,),
@@ -62,7 +62,7 @@ def find(
 
 def _of_column(
     values: pd.Series, outcome: Vector, groups: NDArray[np.intp], name: str
-) -> list[Sign]:
+) -> list[LeakageSign]:
     if min(outcome.sum(), len(outcome) - outcome.sum()) < LEAST_LEFT:
         return []
     known = (values.notna() & (values != "")).to_numpy()
@@ -71,14 +71,14 @@ def _of_column(
         says = (
             f"{name} has a value for nearly nobody but clients who {who}, as if it were filled in"
         )
-        return [Sign("filled_afterwards", name, f"{says} afterwards", grave=True)]
+        return [LeakageSign("filled_afterwards", name, f"{says} afterwards", grave=True)]
     alone = auc_alone(values, outcome, groups)
     if alone.value is not None and alone.value >= TOO_GOOD_AUC:
         told = f"{name} alone tells who left (ROC AUC {alone.value:.3f})"
-        return [Sign("too_good", name, f"{told}: was it known before they did?", grave=True)]
+        return [LeakageSign("too_good", name, f"{told}: was it known before they did?", grave=True)]
     if AFTERWARDS.search(name.lower()):
         says = f"{name}: by its name it may have been filled in when a client left"
-        return [Sign("named_afterwards", name, says)]
+        return [LeakageSign("named_afterwards", name, says)]
     return []
 
 
@@ -127,7 +127,7 @@ def _codes(values: pd.Series) -> NDArray[np.intp]:
     return np.where(known, np.searchsorted(edges, numbers), len(edges) + 1)
 
 
-def _copies(features: pd.DataFrame, outcome: Vector) -> list[Sign]:
+def _copies(features: pd.DataFrame, outcome: Vector) -> list[LeakageSign]:
     """Tell of equal rows, and of equal rows that disagree: no model can be right about both."""
     number = features.groupby(list(features.columns), dropna=False, sort=False).ngroup().to_numpy()
     count = np.bincount(number)
@@ -136,9 +136,9 @@ def _copies(features: pd.DataFrame, outcome: Vector) -> list[Sign]:
     copies = len(number) - len(count)
     if copies >= LEAST_COPIES_SHARE * len(number):
         says = f"{copies:,} of {len(number):,} rows repeat another one in every feature"
-        found.append(Sign("copies", None, f"{says}; they are kept together in one fold"))
+        found.append(LeakageSign("copies", None, f"{says}; they are kept together in one fold"))
     torn = (left > 0) & (left < count)
     if (rows := int(count[torn].sum())) >= LEAST_COPIES_SHARE * len(number):
         says = f"{rows:,} rows are equal in every feature to one with the other outcome"
-        found.append(Sign("label_noise", None, f"{says}; no model can be right about both"))
+        found.append(LeakageSign("label_noise", None, f"{says}; no model can be right about both"))
     return found

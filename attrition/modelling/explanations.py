@@ -29,15 +29,15 @@ LEAST_ADDED = 0.05  # to the log-odds; less than that is no reason
 Matrix = NDArray[np.float64]
 
 
-def contributions(model: Model, rows: pd.DataFrame, usual: Mapping[str, Any]) -> pd.DataFrame:
+def contributions(model: Model, rows: pd.DataFrame, baseline: Mapping[str, Any]) -> pd.DataFrame:
     """Return what each feature adds to the log-odds: one column a feature, one row a client.
 
     A row adds up to the log-odds of its risk less those of the ordinary client `usual`. Positive raises
     the risk. A calibration that is no straight line scales all that is added for a client alike.
     """
     features = list(model.features)
-    typical = pd.DataFrame([{name: _or_missing(usual[name]) for name in features}])
-    both = pd.concat([rows[features], typical.astype(rows[features].dtypes)], ignore_index=True)
+    reference = pd.DataFrame([{name: _or_missing(baseline[name]) for name in features}])
+    both = pd.concat([rows[features], reference.astype(rows[features].dtypes)], ignore_index=True)
     added = np.zeros((len(rows), len(features)))
     for part, weight in zip(model.parts, model.weights, strict=True):
         added += weight * _of_part(part, both, features)
@@ -50,7 +50,7 @@ def contributions(model: Model, rows: pd.DataFrame, usual: Mapping[str, Any]) ->
     return pd.DataFrame(added * scale[:, np.newaxis], columns=features, index=rows.index)
 
 
-def importance(model: Model, rows: pd.DataFrame, usual: Mapping[str, Any]) -> dict[str, float]:
+def importance(model: Model, rows: pd.DataFrame, baseline: Mapping[str, Any]) -> dict[str, float]:
     """Return the share of each feature in all that moves risks away from that of the ordinary client.
 
     The mean over the rows of what it adds to the log-odds, whatever the sign; the shares add up to 1.
@@ -58,13 +58,13 @@ def importance(model: Model, rows: pd.DataFrame, usual: Mapping[str, Any]) -> di
 
     Source: Lundberg et al. 2020, "From local explanations to global understanding": mean |SHAP|.
     """
-    sizes = contributions(model, rows, usual).abs().sum()
+    sizes = contributions(model, rows, baseline).abs().sum()
     total = float(sizes.sum())
     return {str(name): float(size) / total if total else 0.0 for name, size in sizes.items()}
 
 
 def strongest(
-    model: Model, rows: pd.DataFrame, added: pd.DataFrame, usual: Mapping[str, Any], shown: int
+    model: Model, rows: pd.DataFrame, added: pd.DataFrame, baseline: Mapping[str, Any], shown: int
 ) -> list[list[str]]:
     """Name for each client the features that raise its risk the most, the strongest first.
 
@@ -79,7 +79,7 @@ def strongest(
     for place in range(order.shape[1]):
         changed = rows[list(model.features)].copy()
         for i, name in enumerate(names):
-            changed.loc[order[:, place] == i, name] = _or_missing(usual[name])
+            changed.loc[order[:, place] == i, name] = _or_missing(baseline[name])
         lowers[:, place] = models.score(model, changed) < score
     order = np.take_along_axis(order, np.argsort(~lowers, axis=1, kind="stable"), axis=1)
     raises = np.take_along_axis(found, order, axis=1) >= LEAST_ADDED
@@ -133,18 +133,18 @@ def _add_tree(nodes: Any, X: Matrix, players: NDArray[np.intp], added: Matrix) -
             goes_left |= np.isnan(values)
         player = int(players[column])
         for child, passes in ((node["left"], goes_left), (node["right"], ~goes_left)):
-            client, ordinary = passes[:-1], bool(passes[-1])
+            client, baseline = passes[:-1], bool(passes[-1])
             if player in path:
-                client, ordinary = path[player][0] & client, path[player][1] and ordinary
-            if ordinary or client.any():  # or else nobody comes to the leaves below
-                stack.append((int(child), {**path, player: (client, ordinary)}))
+                client, baseline = path[player][0] & client, path[player][1] and baseline
+            if baseline or client.any():  # or else nobody comes to the leaves below
+                stack.append((int(child), {**path, player: (client, baseline)}))
 
 
 def _add_leaf(
     value: float, path: Mapping[int, tuple[NDArray[np.bool_], bool]], added: Matrix
 ) -> None:
-    only_client = [player for player, (_, ordinary) in path.items() if not ordinary]
-    shared = [player for player, (_, ordinary) in path.items() if ordinary]
+    only_client = [player for player, (_, baseline) in path.items() if not baseline]
+    shared = [player for player, (_, baseline) in path.items() if baseline]
     n = added.shape[1]
     reached = np.ones(n, dtype=bool)
     for player in only_client:

@@ -31,7 +31,7 @@ class Interval:
             return np.nan
         return (self.high - self.low) / (2 * Z95)
 
-    def plain(self) -> dict[str, float | None]:
+    def to_dict(self) -> dict[str, float | None]:
         return asdict(self)
 
 
@@ -283,7 +283,7 @@ def score(outcome: Vector, risk: Vector, capacity: int) -> dict[str, Any]:
         "lift": lift,
     }
     called = min(capacity, len(outcome))
-    return {"called": called} | {name: scores[name].plain() for name in scores}
+    return {"called": called} | {name: scores[name].to_dict() for name in scores}
 
 
 # ---- curves
@@ -322,7 +322,7 @@ def calibration(outcome: Vector, risk: Vector, bins: int = 10) -> list[dict[str,
     for rows in np.array_split(np.argsort(risk, kind="stable"), min(bins, len(risk) // 5 or 1)):
         if len(rows) == 0:
             continue
-        observed = wilson(int(outcome[rows].sum()), len(rows)).plain()
+        observed = wilson(int(outcome[rows].sum()), len(rows)).to_dict()
         found.append(
             {
                 "mean_risk": float(risk[rows].mean()),

@@ -278,7 +278,7 @@ def unseen_levels(model: Model, rows: pd.DataFrame) -> dict[str, NDArray[np.bool
     return {name: ~rows[name].isin(levels).to_numpy() for name, levels in known.items()}
 
 
-def typical(
+def baseline(
     rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
 ) -> dict[str, Any]:
     """Return what an ordinary client looks like: the median or the commonest level of each column."""

@@ -69,7 +69,7 @@ def loads(data: bytes) -> Model:
 
 def _plain(model: Model) -> dict[str, Any]:
     """What is kept of a model: scikit-learn's own types and plain ones, none of ours."""
-    calibration = model.calibration.plain()
+    calibration = model.calibration.to_dict()
     knots = {key: list(value) if key != "kind" else value for key, value in calibration.items()}
     return {"parts": list(model.parts), "weights": list(model.weights), "calibration": knots}
 

@@ -44,7 +44,7 @@ ANCIENT, OLDER, RECENT = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class Tried:
+class CandidateScore:
     """A candidate, tried: what it gives to the judged rows out of fold, and what that costs.
 
     score: (n, repeats) log-odds; loss: (n,) log loss, the mean of the repeats. `parts` and `weights`
@@ -64,7 +64,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Learned:
+class SelectionResult:
     """A model, and all that was weighed to come to it.
 
     risk: (n,) cross-validated risk of the judged rows, each by a calibration that never saw it; usual:
@@ -72,12 +72,12 @@ class Learned:
     """
 
     model: Model
-    chosen: Tried
-    tried: tuple[Tried, ...]
+    chosen: CandidateScore
+    tried: tuple[CandidateScore, ...]
     why: str
     calibrations: dict[str, float]
     risk: Vector
-    usual: Vector
+    reference_risk: Vector
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _link(*numbers: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.unique(labels[: len(numbers[0])], return_inverse=True)[1]
 
 
-def learn(table: Table) -> Learned:
+def learn(table: Table) -> SelectionResult:
     """Try, choose, calibrate, and fit the chosen model on all rows.
 
     On one thread: for sums as short as these, more of them only wait for each other.
@@ -148,7 +148,7 @@ def learn(table: Table) -> Learned:
         return _learn(table)
 
 
-def _learn(table: Table) -> Learned:
+def _learn(table: Table) -> SelectionResult:
     repeats = 1 if len(table.rows) > MANY_ROWS else REPEATS
     folds = [split(table, repeat) for repeat in range(repeats)]
     tried = try_candidates(_coded(table), folds)
@@ -160,10 +160,10 @@ def _learn(table: Table) -> Learned:
     scale, losses = calibration.choose(score, outcome, judged[0])
     model = fit_model(table, chosen, scale)
     risk = metrics.expit(calibration.cross_calibrate(scale.kind, score, outcome, judged[0]))
-    usual = metrics.expit(scale.apply(score))
+    reference_risk = metrics.expit(scale.apply(score))
     if chosen.name == models.BASE_RATE:  # of which each fold has one of its own
-        usual = models.predict(model, table.rows[table.recent])
-    return Learned(model, chosen, tuple(tried), why, losses, risk, usual)
+        reference_risk = models.predict(model, table.rows[table.recent])
+    return SelectionResult(model, chosen, tuple(tried), why, losses, risk, reference_risk)
 
 
 def split(table: Table, repeat: int) -> Folds:
@@ -196,7 +196,7 @@ def windows(age: NDArray[np.intp]) -> list[str]:
     return list(found.values())
 
 
-def try_candidates(table: Table, folds: Sequence[Folds]) -> list[Tried]:
+def try_candidates(table: Table, folds: Sequence[Folds]) -> list[CandidateScore]:
     """Cross-validate every candidate, judged on the recent rows; simplest first.
 
     With rows from before a change of the truth, each is tried with the older rows counting in full, in
@@ -224,9 +224,9 @@ def _shown(todo: Sequence[Any]) -> Any:
     return tqdm(todo, desc="training", unit="model", leave=False, disable=None)
 
 
-def _tried(table: Table, name: str, window: str, scores: Sequence[Vector]) -> Tried:
+def _tried(table: Table, name: str, window: str, scores: Sequence[Vector]) -> CandidateScore:
     score = np.column_stack(scores)
-    return Tried(name, window, score, _loss(score, table.outcome[table.recent]))
+    return CandidateScore(name, window, score, _loss(score, table.outcome[table.recent]))
 
 
 def _loss(score: NDArray[np.float64], outcome: Vector) -> Vector:
@@ -234,13 +234,13 @@ def _loss(score: NDArray[np.float64], outcome: Vector) -> Vector:
     return np.asarray(np.mean(losses, axis=0))
 
 
-def _is_beaten(one: Tried, best: Tried) -> bool:
+def _is_beaten(one: CandidateScore, best: CandidateScore) -> bool:
     difference = one.loss - best.loss
     error = float(np.std(difference)) / np.sqrt(len(difference))
     return float(difference.mean()) > STILL_IN_THE_RACE * error
 
 
-def _helpful(table: Table, tried: Sequence[Tried]) -> set[str]:
+def _helpful(table: Table, tried: Sequence[CandidateScore]) -> set[str]:
     """Name those that a blend by the first repeat would take in: the beaten may know something else."""
     parts = [one for one in tried if one.name != models.BASE_RATE]
     outcome = table.outcome[table.recent]
@@ -278,7 +278,9 @@ def fit_part(table: Table, name: str, weight: Vector, train: NDArray[np.intp]) -
     return models.fit(part, rows, table.outcome[counted], weight[counted])
 
 
-def try_blends(table: Table, tried: Sequence[Tried], folds: Sequence[Folds]) -> list[Tried]:
+def try_blends(
+    table: Table, tried: Sequence[CandidateScore], folds: Sequence[Folds]
+) -> list[CandidateScore]:
     """Blend the finalists of the best window; judged with weights that never saw the row."""
     outcome = table.outcome[table.recent]
     best = min(tried, key=lambda one: float(one.loss.mean()))
@@ -302,10 +304,10 @@ def try_blends(table: Table, tried: Sequence[Tried], folds: Sequence[Folds]) -> 
         return []
     names, shares = zip(*kept, strict=True)
     loss = _loss(blended, outcome)
-    return [Tried(models.BLEND, best.window, blended, loss, tuple(names), tuple(shares))]
+    return [CandidateScore(models.BLEND, best.window, blended, loss, tuple(names), tuple(shares))]
 
 
-def _ran_all(one: Tried, folds: Sequence[Folds]) -> bool:
+def _ran_all(one: CandidateScore, folds: Sequence[Folds]) -> bool:
     return one.score.shape[1] == len(folds)
 
 
@@ -318,7 +320,7 @@ def _among_recent(table: Table, folds: Folds) -> Folds:
     ]
 
 
-def choose(tried: Sequence[Tried]) -> tuple[Tried, str]:
+def choose(tried: Sequence[CandidateScore]) -> tuple[CandidateScore, str]:
     """Choose the simplest candidate within one standard error of the lowest log loss."""
     by_title = {one.title: one for one in tried}
     chosen = by_title[metrics.simplest({one.title: one.loss for one in tried})]
@@ -333,7 +335,7 @@ def choose(tried: Sequence[Tried]) -> tuple[Tried, str]:
 
 
 def fit_model(
-    table: Table, chosen: Tried, scale: Calibration, train: NDArray[np.intp] | None = None
+    table: Table, chosen: CandidateScore, scale: Calibration, train: NDArray[np.intp] | None = None
 ) -> Model:
     """Fit the chosen candidate, or all parts of a blend, on all rows or on some."""
     weight = np.array(WINDOWS[chosen.window])[table.age]

@@ -62,7 +62,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Look:
+class DriftReport:
     """The verdict on a batch: "stable", "moved" or "insufficient", and one sentence of it.
 
     `visible`: the mean shift of a column, in standard deviations, that would have been seen four times
@@ -76,7 +76,7 @@ class Look:
     visible: float | None = None
     joint: "Joint | None" = None
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "columns": [asdict(column) for column in self.columns]}
 
 
@@ -116,7 +116,7 @@ def compare(
     numeric: Sequence[str],
     categorical: Sequence[str],
     weights: Mapping[str, float] | None = None,
-) -> Look:
+) -> DriftReport:
     """Hold a batch against the rows a model learned from, column by column.
 
     Both hold the features and SCORE, the model's own output, which is tested first and like any column.
@@ -126,7 +126,7 @@ def compare(
     """
     n, m = len(batch), len(reference)
     if n < LEAST_ROWS or m < LEAST_ROWS:
-        return Look("insufficient", n, _too_few(n, m), ())
+        return DriftReport("insufficient", n, _too_few(n, m), ())
     kinds = [(SCORE, "score"), *((c, "numeric") for c in numeric)]
     kinds += [(name, "categorical") for name in categorical]
     found = []
@@ -143,7 +143,7 @@ def compare(
     )
     visible = smallest_visible_shift(n, m, len(judged))
     verdict, sentence = _sum_up(judged)
-    return Look(
+    return DriftReport(
         verdict,
         n,
         f"{sentence} ({n:,} rows; a shift of {visible:.2f} SD or more would show)",
@@ -385,7 +385,7 @@ class Joint:
     columns: tuple[tuple[str, float], ...]
     sentence: str
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -480,7 +480,7 @@ def examine(
     numeric: Sequence[str],
     categorical: Sequence[str],
     weights: Mapping[str, float] | None = None,
-) -> Look:
+) -> DriftReport:
     """Hold a batch against the reference column by column, then by all columns together.
 
     What shows only in all together has moved the batch when the columns that tell most are among those
@@ -498,7 +498,7 @@ def examine(
 
 def compare_clients(
     reference: pd.DataFrame, clients: pd.DataFrame, risk: Vector, training: Mapping[str, Any]
-) -> Look:
+) -> DriftReport:
     """Compare clients with the reference rows of a release, their predicted risk included.
 
     risk: (n_clients,) float in [0, 1], of that release's model; training: its training record

@@ -40,7 +40,7 @@ class Comparison:
     precision_difference: Interval
     same_risks: bool
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 

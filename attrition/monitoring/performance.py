@@ -76,7 +76,7 @@ class Estimate:
     warnings: tuple[str, ...]
     sentence: str
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -345,7 +345,7 @@ class SecondOpinion:
     estimate: Estimate | None
     reason: str
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -440,7 +440,7 @@ class Check:
     def is_covered(self) -> bool:
         return self.low <= self.realised <= self.high
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -453,7 +453,7 @@ class Record:
     mean_absolute_error: float
     coverage: Interval
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -510,7 +510,7 @@ class Performance:
     expected: float
     sentence: str
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 

@@ -24,7 +24,7 @@ class Result(Protocol):
     """What a step returns: what it made, whether that stood already, and a few lines on it."""
 
     @property
-    def fresh(self) -> bool: ...
+    def up_to_date(self) -> bool: ...
 
     @property
     def made(self) -> str: ...
@@ -60,13 +60,13 @@ def accepting(config: Config, options: argparse.Namespace) -> Config:
     return replace(config, accept_leakage=tuple(config.columns.features))
 
 
-def perform(config: Config, name: str, step: Callable[[Config], R]) -> R:
+def run_step(config: Config, name: str, step: Callable[[Config], R]) -> R:
     """Run one step and keep how long it took, unless its results stood already."""
     started_at, start = files.utc_now(), time.monotonic()
     result = step(config)
     elapsed_s = time.monotonic() - start
     headline = result.summary().splitlines()[0]
-    if not result.fresh:
+    if not result.up_to_date:
         row = {
             "step": name,
             "made": result.made,
@@ -79,7 +79,7 @@ def perform(config: Config, name: str, step: Callable[[Config], R]) -> R:
     return result
 
 
-def guard(options: argparse.Namespace, work: Callable[[Config], int]) -> int:
+def run_command(options: argparse.Namespace, work: Callable[[Config], int]) -> int:
     """Load the config, do the work, and turn what goes wrong into one line and an exit code.
 
     What ends the work from outside, a signal or a reader that closed the pipe, ends it at once.
@@ -101,12 +101,12 @@ def guard(options: argparse.Namespace, work: Callable[[Config], int]) -> int:
             drop_output()
             return 1
         except (AttritionError, OSError, MemoryError, runs.Ended) as error:
-            logger.error("%s", say(error))
+            logger.error("%s", error_message(error))
             return error.code if isinstance(error, runs.Ended) else 1
     return code
 
 
-def say(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """Say in one line what went wrong."""
     if isinstance(error, OSError):
         return str(files.explain(error))
@@ -138,7 +138,7 @@ def drop_output() -> None:
 
 
 @contextmanager
-def marked(config: Config, name: str) -> Iterator[None]:
+def step_lock(config: Config, name: str) -> Iterator[None]:
     """Hold the lock for a step that is run by hand, and say so in the lock file.
 
     Raises: Busy.
@@ -177,9 +177,9 @@ def run(options: argparse.Namespace, name: str, step: Callable[[Config], Result]
     """Run one step by hand, under the lock; print what it made."""
 
     def work(config: Config) -> int:
-        with marked(config, name):
-            result = perform(config, name, step)
+        with step_lock(config, name):
+            result = run_step(config, name, step)
         print(result.summary())
         return 0
 
-    return guard(options, work)
+    return run_command(options, work)

@@ -22,7 +22,7 @@ BEGUN = "is ingested again from all sources"
 
 
 @dataclass
-class Mended:
+class RepairLog:
     """What was done, a line each, and whether everything is to be ingested again."""
 
     told: list[str] = field(default_factory=list)
@@ -46,12 +46,12 @@ def free_lock(config: Config) -> None:
         set_aside(config.lock)
 
 
-def mend(config: Config) -> Mended:
+def mend(config: Config) -> RepairLog:
     """Mend all but what the run that follows makes again by itself; call it under the run lock.
 
     Raises: AttritionError, OSError when something cannot even be set aside.
     """
-    mended = Mended()
+    mended = RepairLog()
     for found in integrity.find_in_the_way(config):
         _aside(mended, found.path, found.problem)
     for folder in integrity.folders(config):
@@ -65,13 +65,13 @@ def mend(config: Config) -> Mended:
     return mended
 
 
-def _aside(mended: Mended, path: Path, problem: str) -> Path:
+def _aside(mended: RepairLog, path: Path, problem: str) -> Path:
     target = set_aside(path)
     mended.told.append(f"{path}: {problem}; set aside as {target.name}")
     return target
 
 
-def _mend_history(config: Config, mended: Mended) -> None:
+def _mend_history(config: Config, mended: RepairLog) -> None:
     for found in list(integrity.find_in_history(config)):
         if not config.history.exists():
             history.begin(config.history)
@@ -86,7 +86,7 @@ def _mend_history(config: Config, mended: Mended) -> None:
         mended.told.append(f"{found.path}: begun anew with the {saved} rows that can still be read")
 
 
-def _mend_ingested(config: Config, mended: Mended) -> None:
+def _mend_ingested(config: Config, mended: RepairLog) -> None:
     there = integrity.ingested_files(config)
     found = list(integrity.find_in_unit(integrity.ingested(config), is_expected=bool(there)))
     if not found:
@@ -99,7 +99,7 @@ def _mend_ingested(config: Config, mended: Mended) -> None:
     mended.is_ingested_anew = True
 
 
-def _mend_releases(config: Config, mended: Mended) -> None:
+def _mend_releases(config: Config, mended: RepairLog) -> None:
     """Set broken releases aside, and point production at the newest that verifies and loads."""
     broken = [
         each
@@ -149,7 +149,7 @@ def _unusable(config: Config) -> str | None:
     return None
 
 
-def _mend_candidate(config: Config, mended: Mended) -> None:
+def _mend_candidate(config: Config, mended: RepairLog) -> None:
     """Put the candidate of the release in production in the place of one that is damaged.
 
     Without a release it is only set aside: then the run trains.

@@ -32,7 +32,7 @@ GRACE_S = 60
 # Python code that swallows the exception of a signal gets it again.
 AGAIN_S = 5
 STDERR = 2
-COUNTED = ("skipped", "failed", "died", "held")
+COUNTED = ("skipped", "failed", "died", "unavailable")
 LATELY = timedelta(days=1)
 RUNS_READ = 300  # more than the ticks of a day
 EXAMPLE = datetime(2026, 3, 1, 12, tzinfo=UTC)

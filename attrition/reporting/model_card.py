@@ -135,7 +135,7 @@ def _columns(training: Row) -> list[str]:
             wording.shorten(name, 60),
             wording.percent(share.get(name)),
             _range(training["ranges"].get(name), kinds[name]),
-            _value(training["typical"][name]),
+            _value(training["baseline"][name]),
             "yes" if name in training["missing_seen"] else "never",
         ]
         for name in ranked[:COLUMNS_SHOWN]

@@ -20,7 +20,7 @@ STAMPS = "trained_at decided_at checked_at assessed_at diagnosed_at".split()
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReportData:
     """All that the report tells, as the other steps wrote it; {} and () for what is not there."""
 
     release: str | None = None
@@ -37,7 +37,7 @@ class Facts:
     deployments: Sequence[Row] = ()
     runs: Sequence[Row] = ()
     worked_runs: Sequence[Row] = ()
-    held: Sequence[str] = ()
+    unavailable: Sequence[str] = ()
     good_at: str | None = None
     overdue_minutes: float = 60
     currency: str = "EUR"
@@ -58,7 +58,7 @@ class Facts:
 
     @property
     def warnings(self) -> list[str]:
-        found = [f"could not be read: {source}" for source in self.held]
+        found = [f"could not be read: {source}" for source in self.unavailable]
         found += [complaint.sentence for complaint in filter(None, [self.overdue])]
         found += [*self.training.get("warnings", ()), *self.score.get("warnings", ())]
         return list(dict.fromkeys(wording.finished(warning) for warning in found))
@@ -92,7 +92,7 @@ class Facts:
         return self.diagnostics.get("drift") or checked or {}
 
 
-def read_facts(config: Config, held: Sequence[str] | None = None) -> Facts:
+def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -> ReportData:
     """Read all that the other steps wrote.
 
     Raises: Damaged when a record or the release in production is not what was written.
@@ -101,7 +101,7 @@ def read_facts(config: Config, held: Sequence[str] | None = None) -> Facts:
         release = releases.read_current(config.production_folder)
     except NoModel:
         release = None
-    return Facts(
+    return ReportData(
         release=release.id if release else None,
         training=release.training if release else {},
         score=release.score if release else {},
@@ -116,7 +116,7 @@ def read_facts(config: Config, held: Sequence[str] | None = None) -> Facts:
         deployments=history.read_deployments(config.history),
         runs=history.read_runs(config.history, runs.RUNS_READ),
         worked_runs=history.read_worked_runs(config.history),
-        held=tuple(last_held(config) if held is None else held),
+        unavailable=tuple(last_held(config) if unavailable is None else unavailable),
         good_at=runs.last_good_at(config),
         overdue_minutes=config.overdue_minutes,
         currency=config.currency,
@@ -131,7 +131,7 @@ def last_held(config: Config) -> list[str]:
         record = files.read_record(config.last_run)
     except Damaged:
         return []  # said by every run, and made again
-    return list(record.get("held", [])) if record else []
+    return list(record.get("unavailable", [])) if record else []
 
 
 def read_contacts(path: Path) -> list[dict[str, str]]:

@@ -214,7 +214,7 @@ def read_record(path: Path) -> Record | None:
     return dict(record)
 
 
-def read_fresh(record_path: Path, inputs: Mapping[str, str]) -> Record | None:
+def read_if_up_to_date(record_path: Path, inputs: Mapping[str, str]) -> Record | None:
     """Read the record of work on just these inputs whose outputs are still what was written.
 
     None where there is no such record; a damaged one is said, and the work is done again.

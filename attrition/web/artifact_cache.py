@@ -30,7 +30,7 @@ class NotReady(AttritionError):
         self.code = code
 
 
-class Shelf:
+class ArtifactCache:
     """Files as they were last read; read again only when another file stands in their place."""
 
     def __init__(self) -> None:

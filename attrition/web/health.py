@@ -15,7 +15,7 @@ from attrition.operations import runs
 from attrition.operations.runs import Complaint
 from attrition.storage import history
 from attrition.web import pages
-from attrition.web.artifact_cache import NotReady, Production, Shelf
+from attrition.web.artifact_cache import ArtifactCache, NotReady, Production
 
 Row = Mapping[str, Any]
 
@@ -43,7 +43,7 @@ class Health:
     complaints: tuple[Complaint, ...]
 
 
-def of_runs(config: Config, shelf: Shelf, now: datetime) -> Runs:
+def of_runs(config: Config, cache: ArtifactCache, now: datetime) -> Runs:
     """Look at the runs of late."""
     complaints: list[Complaint] = []
     try:
@@ -57,21 +57,21 @@ def of_runs(config: Config, shelf: Shelf, now: datetime) -> Runs:
         complaints.append(Complaint("run", f"the last run {last['outcome']}; its log says why"))
     good_at = None
     try:
-        record = shelf.record(config.last_run, "fullprocess.py")
+        record = cache.record(config.last_run, "fullprocess.py")
     except NotReady as error:
         if error.code == "damaged":
             complaints.append(Complaint("damaged", str(error)))
     else:
         good_at = runs.last_good_at(config)
         complaints += filter(None, [runs.check_overdue(good_at, config.overdue_minutes, now)])
-        if held := record.get("held"):
-            what = wording.plural(len(held), "source")
+        if unavailable := record.get("unavailable"):
+            what = wording.plural(len(unavailable), "source")
             sentence = f"{what} could not be read in the last run; its log says which"
-            complaints.append(Complaint("held", sentence))
+            complaints.append(Complaint("unavailable", sentence))
     return Runs(last, good_at, runs.tally(rows, now), tuple(complaints))
 
 
-def look(config: Config, shelf: Shelf, production: Production, now: datetime) -> Health:
+def look(config: Config, cache: ArtifactCache, production: Production, now: datetime) -> Health:
     """Look at everything."""
     complaints: list[Complaint] = []
     status, answers, release = OK, True, None
@@ -90,7 +90,7 @@ def look(config: Config, shelf: Shelf, production: Production, now: datetime) ->
         (config.report_record, "reporting.py"),
     ):
         try:
-            record = shelf.record(path, script)
+            record = cache.record(path, script)
         except NotReady as error:
             complaints += [Complaint("damaged", str(error))] if error.code == "damaged" else []
         else:
@@ -98,7 +98,7 @@ def look(config: Config, shelf: Shelf, production: Production, now: datetime) ->
             if performance and performance["verdict"] == "degraded":
                 sentence = "the model in production is no longer right"
                 complaints.append(Complaint("model", sentence))
-    recent_runs = of_runs(config, shelf, now)
+    recent_runs = of_runs(config, cache, now)
     complaints += recent_runs.complaints
     if complaints and status == OK:
         status = DEGRADED

@@ -47,7 +47,7 @@ SENTENCES = {
 }
 
 
-def put_up(app: Flask, host: str, token: str | None) -> None:
+def init_app(app: Flask, host: str, token: str | None) -> None:
     """Let every request of an application pass the checks, and every answer carry the headers."""
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.before_request(partial(check_host, host))

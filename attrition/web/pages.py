@@ -96,7 +96,7 @@ def headline(
 def runs(good_at: str | None, counts: Mapping[str, int], now: datetime) -> str:
     """Say when the last good run was, and what became of the others of the last day.
 
-    >>> runs(None, {"skipped": 2, "failed": 0, "died": 1, "held": 0}, datetime.now(UTC))
+    >>> runs(None, {"skipped": 2, "failed": 0, "died": 1, "unavailable": 0}, datetime.now(UTC))
     'Last good run: never. In the last day: 2 runs skipped, 1 run died.'
     """
     lately = wording.runs(counts)

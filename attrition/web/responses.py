@@ -88,7 +88,7 @@ def parse_list(data: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
 
 
-def plain(row: Mapping[Any, Any]) -> Record:
+def to_dict(row: Mapping[Any, Any]) -> Record:
     """Return a row of a table as JSON can say it: null for what is not known."""
     found = {}
     for name, value in row.items():
@@ -100,7 +100,7 @@ def plain(row: Mapping[Any, Any]) -> Record:
 
 def client(row: Mapping[Any, Any]) -> Record:
     """Return a client's line of the risks with its reasons, and why to doubt them, as lists."""
-    found = plain(row)
+    found = to_dict(row)
     said = {name: found.get(name) for name in ("reasons", "low_confidence")}
     return found | {name: text.split("; ") if text else [] for name, text in said.items()}
 

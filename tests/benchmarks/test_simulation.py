@@ -34,7 +34,7 @@ def old_model(year):
 
 
 @pytest.fixture(scope="module")
-def fresh():
+def up_to_date():
     """One month of another 10,000 clients."""
     return simulation.simulate(seed=6)
 
@@ -132,14 +132,16 @@ def test_best_possible_auc_is_known_and_no_outcome_contradicts_it(year):
     assert roc_auc_score(year[0]["exited"], risk) == pytest.approx(best, abs=0.02)
 
 
-def test_simple_model_comes_close_to_the_best_possible(fresh, old_model):
-    best = roc_auc_score(fresh["exited"], simulation.true_risk(fresh))
-    assert best - 0.015 < auc(old_model, fresh) < best
+def test_simple_model_comes_close_to_the_best_possible(up_to_date, old_model):
+    best = roc_auc_score(up_to_date["exited"], simulation.true_risk(up_to_date))
+    assert best - 0.015 < auc(old_model, up_to_date) < best
 
 
-def test_riskiest_clients_of_a_simple_model_are_nearly_the_riskiest_there_are(fresh, old_model):
-    risk = simulation.true_risk(fresh)
-    listed = np.argsort(-old_model.predict_proba(design(fresh))[:, 1])[:100]
+def test_riskiest_clients_of_a_simple_model_are_nearly_the_riskiest_there_are(
+    up_to_date, old_model
+):
+    risk = simulation.true_risk(up_to_date)
+    listed = np.argsort(-old_model.predict_proba(design(up_to_date))[:, 1])[:100]
     best = simulation.describe_truth(risk).best_100
     assert 0.85 < best < 0.92
     assert risk[listed].mean() > 0.965 * best

@@ -185,7 +185,7 @@ def test_size_of_a_source_is_capped_by_config(tmp_path):
 def test_source_that_takes_too_long_is_held_and_tried_again(empty_project):
     put(empty_project, "a.csv", GOOD)
     result = ingest_new_data(replace(empty_project, max_source_seconds=-1.0))
-    assert "a.csv: took longer than max_source_seconds" in result.held[0]
+    assert "a.csv: took longer than max_source_seconds" in result.unavailable[0]
     assert (result.rows, ledger(empty_project)) == (0, [])
     assert ingest_new_data(empty_project).rows == 4
 
@@ -208,7 +208,7 @@ def test_file_that_is_copied_in_seven_pieces_is_taken_whole(empty_project, seed)
         ingest_new_data(empty_project)
     assert [",".join(row) for row in final_rows(empty_project)] == rows
     assert rejected(empty_project) == []
-    assert ingest_new_data(empty_project).fresh
+    assert ingest_new_data(empty_project).up_to_date
 
 
 # ---- swapped, cut and removed while it is read
@@ -360,7 +360,7 @@ def test_time_of_a_file_decides_nothing(empty_project, time):
     assert [row[0] for row in final_rows(empty_project)] == ["a", "b"]
     for name in ("b.csv", "a.csv"):
         os.utime(empty_project.input_folder / name, (5, 5))
-    assert ingest_new_data(empty_project).fresh
+    assert ingest_new_data(empty_project).up_to_date
 
 
 def test_file_with_two_names_counts_once(empty_project):

@@ -150,7 +150,7 @@ def test_all_cases_in_one_folder_at_once(tmp_path):
     for case in cases:
         if case.outcome == FILE_OUT:
             assert found[case.name]["reason"].startswith(case.code)
-    assert ingest_new_data(config).fresh
+    assert ingest_new_data(config).up_to_date
 
 
 def test_plain_cell_values_reach_the_final_rows(empty_project):

@@ -105,7 +105,7 @@ class Source:
         self.table.execute(f"INSERT INTO {name} VALUES ({marks})", rows)
         self.databases.append({"name": name, "url": self.table.url, "table": name})
         self.config = write_config(self.folder, databases=self.databases, **form.settings)
-        assert ingest_new_data(self.config).held == ()
+        assert ingest_new_data(self.config).unavailable == ()
         return ledger(self.config)[-1]
 
 
@@ -246,7 +246,7 @@ def test_unchanged_table_is_not_news(crm, changed_column):
     insert(config, client("acme"))
     ingest_new_data(config)
     before = folder_bytes(config)
-    assert ingest_new_data(config).fresh
+    assert ingest_new_data(config).up_to_date
     assert folder_bytes(config) == before
 
 
@@ -320,7 +320,7 @@ def held_line(config):
     put(config, "a.csv", FILE)
     result = ingest_new_data(config)
     assert result.rows == 1, "the other sources go on"
-    [line] = result.held
+    [line] = result.unavailable
     assert line.startswith("crm: ")
     assert "\n" not in line
     assert f"cannot be read now: {line}" in result.summary().splitlines()
@@ -331,7 +331,7 @@ def test_missing_column_is_held_until_it_is_back(crm):
     update(crm, "ALTER TABLE clients RENAME COLUMN exited TO gone")
     insert(crm, client("bolt"))
     assert held_line(crm) == "crm: no column exited in clients"
-    assert len(ingest_new_data(crm).held) == 1
+    assert len(ingest_new_data(crm).unavailable) == 1
     update(crm, "ALTER TABLE clients RENAME COLUMN gone TO exited")
     assert ingest_new_data(crm).rows == 2
 
@@ -339,7 +339,7 @@ def test_missing_column_is_held_until_it_is_back(crm):
 def test_column_that_goes_between_two_runs_is_held(source):
     source.ingest([("acme", 1, 2, 3, 0)])
     source.table.execute("ALTER TABLE t0 DROP COLUMN exited")
-    assert ingest_new_data(source.config).held == ("t0: no column exited in t0",)
+    assert ingest_new_data(source.config).unavailable == ("t0: no column exited in t0",)
     assert final_rows(source.config) == [["acme", "1", "2", "3", "0"]]
 
 
@@ -374,7 +374,7 @@ def test_reading_cut_off_in_the_middle_leaves_everything_as_it_was(source, monke
             raise databases.SourceError(f"{database.name}: cut off")
 
     monkeypatch.setattr(databases, "_numbered", cut)
-    assert ingest_new_data(source.config).held == ("t0: cut off",)
+    assert ingest_new_data(source.config).unavailable == ("t0: cut off",)
     assert folder_bytes(source.config) == before
     monkeypatch.undo()
     ingest_new_data(source.config)

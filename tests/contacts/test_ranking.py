@@ -67,8 +67,8 @@ def test_an_empty_list_moves_nowhere():
 
 def test_reasons_are_told_with_the_value_and_the_usual_one():
     rows = pd.DataFrame({"lastmonth_activity": [3.0, 90.0], "trade": ["retail", "bank"]})
-    usual = {"lastmonth_activity": 78.5, "trade": "bank"}
-    told = ranking.reasons_in_words([["trade", "lastmonth_activity"], []], rows, usual)
+    baseline = {"lastmonth_activity": 78.5, "trade": "bank"}
+    told = ranking.reasons_in_words([["trade", "lastmonth_activity"], []], rows, baseline)
     assert told == ["trade retail, typical bank; lastmonth activity 3, typical 78.5", ""]
 
 

@@ -127,7 +127,7 @@ def clock(monkeypatch):
 
     def set_day(n, hours=0):
         moment = START + timedelta(days=n, hours=hours)
-        monkeypatch.setattr(databases, "utc_now", lambda: moment)
+        monkeypatch.setattr(databases, "utc_datetime", lambda: moment)
 
     set_day(100)
     return set_day

@@ -57,7 +57,7 @@ def test_older_state_is_not_taken_for_the_present_one(restored):
 def test_older_state_is_adopted_on_request_and_made_good(restored):
     assert main(["--config", str(restored.file), "--adopt", "--quiet"]) == 0
     assert [row[0] for row in final_rows(restored)] == ["acme", "bolt", "corp", "dune"]
-    assert ingest_new_data(restored).fresh
+    assert ingest_new_data(restored).up_to_date
     assert [row["generation"] for row in history.read_generations(restored.history)][-1] == 3
 
 
@@ -81,7 +81,7 @@ def test_state_ahead_of_the_history_is_a_run_that_died_between_the_two(empty_pro
     put(empty_project, "a.csv", GOOD)
     ingest_new_data(empty_project)
     empty_project.history.unlink()
-    assert ingest_new_data(empty_project).fresh
+    assert ingest_new_data(empty_project).up_to_date
 
 
 def test_state_of_before_generations_were_counted_goes_on(empty_project):
@@ -99,7 +99,7 @@ def test_state_of_before_generations_were_counted_goes_on(empty_project):
     files.write_bytes(empty_project.ingestion_record, files.encode(files.sealed(old)))
     empty_project.history.unlink()
     ingest_new_data(empty_project)
-    assert ingest_new_data(empty_project).fresh
+    assert ingest_new_data(empty_project).up_to_date
     put(empty_project, "c.csv", lines("c,1,2,3,0"))
     assert ingest_new_data(empty_project).rows == 6
     record = files.read_record(empty_project.ingestion_record)

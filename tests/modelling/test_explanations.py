@@ -13,8 +13,8 @@ FEATURES = [*NUMERIC, *CATEGORICAL]
 
 
 @pytest.fixture(scope="module")
-def usual():
-    return models.typical(table()[0], NUMERIC, CATEGORICAL)
+def baseline():
+    return models.baseline(table()[0], NUMERIC, CATEGORICAL)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -26,15 +26,15 @@ def log_odds(model, rows):
     return model.calibration.apply(models.score(model, rows))
 
 
-def ordinary(rows, usual):
-    return rows.head(1).assign(**usual)
+def baseline_row(rows, baseline):
+    return rows.head(1).assign(**baseline)
 
 
-def by_definition(model, row, usual):
+def by_definition(model, row, baseline):
     """Shapley's own sum over all coalitions of features."""
 
     def worth(coalition):
-        mixed = pd.DataFrame([{n: row[n] if n in coalition else usual[n] for n in FEATURES}])
+        mixed = pd.DataFrame([{n: row[n] if n in coalition else baseline[n] for n in FEATURES}])
         return log_odds(model, mixed)[0]
 
     n, found = len(FEATURES), {}
@@ -51,28 +51,30 @@ def by_definition(model, row, usual):
     return found
 
 
-def test_contributions_are_shapley_values(model, usual):
+def test_contributions_are_shapley_values(model, baseline):
     rows = table(12, seed=4)[0]
-    found = explanations.contributions(model, rows, usual)
+    found = explanations.contributions(model, rows, baseline)
     for i, row in enumerate(rows.to_dict("records")):
-        assert found.iloc[i].to_dict() == pytest.approx(by_definition(model, row, usual), abs=1e-9)
+        assert found.iloc[i].to_dict() == pytest.approx(
+            by_definition(model, row, baseline), abs=1e-9
+        )
 
 
-def test_contributions_add_up_to_the_log_odds(model, usual):
+def test_contributions_add_up_to_the_log_odds(model, baseline):
     rows = table(300, seed=3)[0]
-    found = explanations.contributions(model, rows, usual).sum(axis=1).to_numpy()
-    expected = log_odds(model, rows) - log_odds(model, ordinary(rows, usual))
+    found = explanations.contributions(model, rows, baseline).sum(axis=1).to_numpy()
+    expected = log_odds(model, rows) - log_odds(model, baseline_row(rows, baseline))
     assert found == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("kind", list(calibration.FITS))
-def test_contributions_of_a_calibrated_blend_add_up_to_the_log_odds(kind, usual):
+def test_contributions_of_a_calibrated_blend_add_up_to_the_log_odds(kind, baseline):
     rows, outcome = table(400)
     parts = tuple(fitted(one).parts[0] for one in (models.LOGISTIC, models.SHALLOW))
     score = models.score(Model(parts, (0.5, 0.4)), rows)
     blend = Model(parts, (0.5, 0.4), calibration.FITS[kind](score, outcome))
-    found = explanations.contributions(blend, rows, usual).sum(axis=1).to_numpy()
-    expected = log_odds(blend, rows) - log_odds(blend, ordinary(rows, usual))
+    found = explanations.contributions(blend, rows, baseline).sum(axis=1).to_numpy()
+    expected = log_odds(blend, rows) - log_odds(blend, baseline_row(rows, baseline))
     assert found == pytest.approx(expected, abs=1e-9)
 
 
@@ -81,26 +83,26 @@ def test_contributions_have_the_sign_of_the_planted_effect(kind):
     rows, outcome = table(2000)
     model = fitted(kind, rows, outcome)
     some = table(2, seed=1)[0].assign(activity=[1.0, 200.0])
-    found = explanations.contributions(model, some, models.typical(rows, NUMERIC, CATEGORICAL))
+    found = explanations.contributions(model, some, models.baseline(rows, NUMERIC, CATEGORICAL))
     assert found["activity"].iloc[0] > 1
     assert found["activity"].iloc[1] < -1
 
 
-def test_an_ordinary_client_has_no_reasons(model, usual):
-    found = explanations.contributions(model, ordinary(table()[0], usual), usual)
+def test_an_ordinary_client_has_no_reasons(model, baseline):
+    found = explanations.contributions(model, baseline_row(table()[0], baseline), baseline)
     assert found.to_numpy() == pytest.approx(np.zeros((1, 3)))
 
 
 def test_a_column_without_a_typical_value_is_compared_with_missing(model):
-    usual = {"activity": 20.0, "size": None, "industry": ""}
+    baseline = {"activity": 20.0, "size": None, "industry": ""}
     rows = table(50, seed=5)[0]
-    found = explanations.contributions(model, rows, usual)
+    found = explanations.contributions(model, rows, baseline)
     assert np.isfinite(found.to_numpy()).all()
     assert not found["size"][rows["size"].isna()].any()
 
 
-def test_no_rows_have_no_reasons(model, usual):
-    assert explanations.contributions(model, table(5)[0].iloc[:0], usual).shape == (0, 3)
+def test_no_rows_have_no_reasons(model, baseline):
+    assert explanations.contributions(model, table(5)[0].iloc[:0], baseline).shape == (0, 3)
 
 
 # ---- over a whole table
@@ -109,51 +111,51 @@ def test_no_rows_have_no_reasons(model, usual):
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_the_planted_effect_is_the_most_important(kind):
     rows, outcome = table(2000)
-    usual = models.typical(rows, NUMERIC, CATEGORICAL)
-    shares = explanations.importance(fitted(kind, rows, outcome), rows, usual)
+    baseline = models.baseline(rows, NUMERIC, CATEGORICAL)
+    shares = explanations.importance(fitted(kind, rows, outcome), rows, baseline)
     assert sum(shares.values()) == pytest.approx(1)
     assert list(shares) == FEATURES
     assert max(shares, key=shares.get) == "activity"
 
 
-def test_importance_is_the_mean_size_of_what_is_added(model, usual):
+def test_importance_is_the_mean_size_of_what_is_added(model, baseline):
     rows = table(40, seed=6)[0]
-    sizes = explanations.contributions(model, rows, usual).abs().mean()
+    sizes = explanations.contributions(model, rows, baseline).abs().mean()
     expected = sizes / sizes.sum() if sizes.any() else sizes
-    assert explanations.importance(model, rows, usual) == pytest.approx(expected.to_dict())
+    assert explanations.importance(model, rows, baseline) == pytest.approx(expected.to_dict())
 
 
-def test_a_base_rate_goes_by_nothing(usual):
-    shares = explanations.importance(fitted(models.BASE_RATE), table(20)[0], usual)
+def test_a_base_rate_goes_by_nothing(baseline):
+    shares = explanations.importance(fitted(models.BASE_RATE), table(20)[0], baseline)
     assert shares == dict.fromkeys(FEATURES, 0.0)
 
 
 # ---- the strongest
 
 
-def strongest(added, model, usual):
+def strongest(added, model, baseline):
     rows = table(1)[0]
     frame = pd.DataFrame([added], index=rows.index)
-    return explanations.strongest(model, rows.assign(activity=1.0), frame, usual, 2)[0]
+    return explanations.strongest(model, rows.assign(activity=1.0), frame, baseline, 2)[0]
 
 
-def test_only_what_raises_the_risk_is_a_reason(usual):
+def test_only_what_raises_the_risk_is_a_reason(baseline):
     model = fitted(models.LOGISTIC)
-    assert strongest({"activity": 0.049, "size": -2.0, "industry": 0.0}, model, usual) == []
+    assert strongest({"activity": 0.049, "size": -2.0, "industry": 0.0}, model, baseline) == []
 
 
-def test_no_more_reasons_than_asked_for_the_strongest_first_ties_by_name(usual):
+def test_no_more_reasons_than_asked_for_the_strongest_first_ties_by_name(baseline):
     model = fitted(
         models.BASE_RATE
     )  # where undoing lowers nothing, the order is that of the values
     added = {"activity": 0.5, "size": 0.9, "industry": 0.5}
-    assert strongest(added, model, usual) == ["size", "activity"]
+    assert strongest(added, model, baseline) == ["size", "activity"]
 
 
-def test_what_would_lower_nothing_when_undone_comes_after_what_would(usual):
+def test_what_would_lower_nothing_when_undone_comes_after_what_would(baseline):
     model = fitted(models.LOGISTIC)
-    usual = usual | {"size": table(1)[0]["size"].iloc[0]}
-    assert strongest({"activity": 0.5, "size": 0.9, "industry": 0.0}, model, usual) == [
+    baseline = baseline | {"size": table(1)[0]["size"].iloc[0]}
+    assert strongest({"activity": 0.5, "size": 0.9, "industry": 0.0}, model, baseline) == [
         "activity",
         "size",
     ]
@@ -162,13 +164,13 @@ def test_what_would_lower_nothing_when_undone_comes_after_what_would(usual):
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_undoing_the_first_reason_lowers_the_risk(kind):
     rows, outcome = table(2000)
-    model, usual = fitted(kind, rows, outcome), models.typical(rows, NUMERIC, CATEGORICAL)
+    model, baseline = fitted(kind, rows, outcome), models.baseline(rows, NUMERIC, CATEGORICAL)
     risk = models.predict(model, rows)
     riskiest = rows.loc[np.argsort(-risk)[:500]].reset_index(drop=True)
-    added = explanations.contributions(model, riskiest, usual)
-    first = [found[0] for found in explanations.strongest(model, riskiest, added, usual, 3)]
+    added = explanations.contributions(model, riskiest, baseline)
+    first = [found[0] for found in explanations.strongest(model, riskiest, added, baseline, 3)]
     undone = riskiest.copy()
     for i, name in enumerate(first):
-        undone.loc[i, name] = usual[name]
+        undone.loc[i, name] = baseline[name]
     lowered = models.predict(model, undone) < models.predict(model, riskiest)
     assert lowered.mean() >= 0.95

@@ -220,4 +220,4 @@ def test_a_model_without_levels_has_none_unseen():
 
 def test_typical_is_the_median_and_the_commonest_level():
     rows = pd.DataFrame({"a": [1.0, 2, np.nan, 9], "b": np.nan, "c": ["x", "y", "y", ""]})
-    assert models.typical(rows, ["a", "b"], ["c"]) == {"a": 2.0, "b": None, "c": "y"}
+    assert models.baseline(rows, ["a", "b"], ["c"]) == {"a": 2.0, "b": None, "c": "y"}

@@ -30,7 +30,7 @@ def cross_validated(table, name):
 
 def tried(name, *losses):
     score = np.zeros((len(losses), 1))
-    return selection.Tried(name, selection.ALL_ROWS, score, np.array(losses))
+    return selection.CandidateScore(name, selection.ALL_ROWS, score, np.array(losses))
 
 
 # ---- folds
@@ -140,7 +140,7 @@ def test_the_usual_risk_of_a_base_rate_is_the_one_that_it_gives_to_everybody():
     everything = np.full(60, RECENT)
     found = selection.learn(Table(rows, outcome * 1.0, group(rows), everything, ("a",), ("b",)))
     assert found.chosen.name == models.BASE_RATE
-    assert found.usual == pytest.approx(models.predict(found.model, rows), abs=0)
+    assert found.reference_risk == pytest.approx(models.predict(found.model, rows), abs=0)
 
 
 def test_who_is_clearly_beaten_is_tried_once():
@@ -239,7 +239,7 @@ def test_a_blend_is_chosen_where_it_pays():
 def test_the_model_of_a_blend_has_its_parts_and_weights():
     table = learned_from(make_rows(300))
     names, weights = (models.LOGISTIC, models.BOOSTING), (0.7, 0.2)
-    blend = selection.Tried(
+    blend = selection.CandidateScore(
         models.BLEND, selection.ALL_ROWS, np.zeros((300, 1)), np.zeros(300), names, weights
     )
     model = selection.fit_model(table, blend, models.AS_IT_IS)

@@ -167,7 +167,7 @@ def test_an_odd_categorical_column_neither_breaks_nor_gives_nan(before, now):
 
 
 def assert_plain(found):
-    for column in found.plain()["columns"]:
+    for column in found.to_dict()["columns"]:
         figures = [value for value in column.values() if isinstance(value, float)]
         assert np.isfinite(figures).all()
         assert column["verdict"] in ("stable", "look", "act", "insufficient")

@@ -157,7 +157,7 @@ def test_the_difference_is_candidate_minus_champion():
 
 def test_comparison_of_one_class_is_told_as_unknown():
     compared = gate.compare("unseen", np.zeros(5), np.full(5, 0.1), np.full(5, 0.2))
-    assert compared.plain()["roc_auc_difference"]["value"] is None
+    assert compared.to_dict()["roc_auc_difference"]["value"] is None
     assert compared.p_value is None
 
 

@@ -221,7 +221,7 @@ def test_the_sentence_says_it_in_plain_words():
 
 def test_an_estimate_is_json():
     found = performance.estimate(drawn(200)[0], **reference())
-    assert json.loads(json.dumps(found.plain()))["rows"] == 200
+    assert json.loads(json.dumps(found.to_dict()))["rows"] == 200
 
 
 # ---- the second opinion

@@ -12,7 +12,7 @@ from attrition.storage import files, history
 
 @dataclass(frozen=True)
 class Made:
-    fresh: bool = False
+    up_to_date: bool = False
     made: str = "seal"
 
     def summary(self):
@@ -52,7 +52,7 @@ def test_a_wrong_command_line_is_2(capsys):
 def test_a_wrong_config_is_2_and_told_in_one_line(tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps({"input_folder_path": "a"}))
     chosen = cli.parser("x").parse_args(["--config", str(tmp_path / "config.json")])
-    assert cli.guard(chosen, lambda config: 0) == 2
+    assert cli.run_command(chosen, lambda config: 0) == 2
     told = capsys.readouterr().err
     assert "output_folder_path is missing" in told
     assert told.count("\n") == 1
@@ -70,24 +70,24 @@ def test_a_wrong_config_is_2_and_told_in_one_line(tmp_path, capsys):
     ],
 )
 def test_what_goes_wrong_has_its_exit_code_and_no_traceback(empty_project, caplog, error, code):
-    assert cli.guard(options(empty_project), raising(error)) == code
+    assert cli.run_command(options(empty_project), raising(error)) == code
     assert "Traceback" not in caplog.text
 
 
 def test_a_full_disk_is_told_with_what_still_counts(empty_project, caplog):
     error = OSError(28, "No space left on device", "/data/x")
-    cli.guard(options(empty_project), raising(error))
+    cli.run_command(options(empty_project), raising(error))
     assert "/data/x: No space left on device; what was there before still counts" in caplog.text
 
 
 def test_our_own_mistakes_are_not_hidden(empty_project):
     with pytest.raises(ZeroDivisionError):
-        cli.guard(options(empty_project), raising(ZeroDivisionError()))
+        cli.run_command(options(empty_project), raising(ZeroDivisionError()))
 
 
 def test_another_run_at_work_is_told_unless_quiet(empty_project, capsys):
-    cli.guard(options(empty_project), raising(Busy("another run is at work")))
-    cli.guard(options(empty_project, "--quiet"), raising(Busy("another run is at work")))
+    cli.run_command(options(empty_project), raising(Busy("another run is at work")))
+    cli.run_command(options(empty_project, "--quiet"), raising(Busy("another run is at work")))
     assert capsys.readouterr().out == "another run is at work\n"
 
 
@@ -113,7 +113,7 @@ def test_a_step_has_the_lock_while_it_runs(empty_project):
 
 def test_how_long_a_step_took_is_kept(empty_project, caplog):
     caplog.set_level(logging.INFO, "attrition")
-    assert cli.perform(empty_project, "training", lambda config: Made()) == Made()
+    assert cli.run_step(empty_project, "training", lambda config: Made()) == Made()
     (row,) = history.read_steps(empty_project.history, "training")
     assert (row["made"], row["outcome"]) == ("seal", "3 rows")
     assert row["elapsed_s"] >= 0
@@ -121,19 +121,19 @@ def test_how_long_a_step_took_is_kept(empty_project, caplog):
 
 
 def test_a_step_that_had_nothing_to_do_leaves_no_trace(empty_project):
-    cli.perform(empty_project, "training", lambda config: Made(fresh=True))
+    cli.run_step(empty_project, "training", lambda config: Made(up_to_date=True))
     assert not empty_project.history.exists()
 
 
 def test_a_step_repeated_after_a_crash_counts_once(empty_project):
     for _ in range(2):
-        cli.perform(empty_project, "training", lambda config: Made())
+        cli.run_step(empty_project, "training", lambda config: Made())
     assert len(history.read_steps(empty_project.history, "training")) == 1
 
 
 @pytest.mark.parametrize("error", [MemoryError(), Ended("ended by SIGTERM", 143)])
 def test_no_memory_and_a_signal_are_one_line(empty_project, caplog, error):
-    code = cli.guard(options(empty_project), raising(error))
+    code = cli.run_command(options(empty_project), raising(error))
     assert code == (143 if isinstance(error, Ended) else 1)
     assert caplog.text.count("\n") == 1
 

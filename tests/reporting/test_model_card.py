@@ -105,7 +105,7 @@ def test_of_many_columns_and_sources_the_first_are_shown_and_the_rest_told(recor
     names = [f"c{i:02d}" for i in range(20)]
     training["features"] = {"numeric": names, "categorical": []}
     training["importance"] = {name: (20 - i) / 210 for i, name in enumerate(names)}
-    training["ranges"], training["typical"] = {}, dict.fromkeys(names, 1.0)
+    training["ranges"], training["baseline"] = {}, dict.fromkeys(names, 1.0)
     text = model_card.write(training, score, decision, sources[:1] * 25)
     assert len(rows_under(text, "What it goes by")) == 15
     assert "Further columns, each used less: c15, c16, c17, c18, c19." in text
@@ -118,7 +118,7 @@ def test_names_are_text_wherever_they_stand(records, name):
     training, score, decision, sources = records
     training["features"] = {"numeric": [name], "categorical": []}
     training["importance"], training["ranges"] = {name: 1.0}, {name: [0.0, 1.0]}
-    training["typical"] = {name: name}
+    training["baseline"] = {name: name}
     training["dropped"], training["warnings"] = {name: name}, [name, f"{name} is left out"]
     sources = [sources[0] | {"source": name}]
     text = model_card.write(training, score, decision | {"reason": name}, sources)

@@ -67,7 +67,7 @@ def test_contact_table_leaves_out_what_no_client_has():
 
 def test_contacts_show_two_reasons_where_both_fit_in_two_lines():
     reasons = "9 open tickets, typical 1; tenure months 4, typical 38; third"
-    long = f"{'contract type month-to-month, typical ' * 4}multi-year; tenure months 4"
+    long = f"{'contract type month-to-month, baseline ' * 4}multi-year; tenure months 4"
     rows = [CLIENT | {"manager": "M", "reasons": said} for said in (reasons, long, "one only", "")]
     (page,) = read(pdf.contact_table(rows, "EUR"))
     assert "9 open tickets, typical 1; tenure months 4, typical 38 " in page

@@ -50,7 +50,7 @@ def test_commit_that_counted_is_finished_by_the_next(tmp_path, monkeypatch, move
             write_two(tmp_path)
     files.finish_commit(tmp_path)
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes() == b"new"
-    assert files.read_fresh(tmp_path / "record.json", {"x": "1"}) is not None
+    assert files.read_if_up_to_date(tmp_path / "record.json", {"x": "1"}) is not None
     assert not (tmp_path / files.COMMITTED).exists()
 
 
@@ -75,10 +75,10 @@ def test_every_write_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
 def test_fresh_only_with_the_same_inputs_and_whole_outputs(tmp_path):
     write_two(tmp_path)
     record = tmp_path / "record.json"
-    assert files.read_fresh(record, {"x": "1"}) is not None
-    assert files.read_fresh(record, {"x": "2"}) is None
+    assert files.read_if_up_to_date(record, {"x": "1"}) is not None
+    assert files.read_if_up_to_date(record, {"x": "2"}) is None
     (tmp_path / "a.csv").write_bytes(b"edited")
-    assert files.read_fresh(record, {"x": "1"}) is None
+    assert files.read_if_up_to_date(record, {"x": "1"}) is None
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"null", b'{"seal": 1', b"\x00" * 10, b"[" * 99_999])
@@ -86,7 +86,7 @@ def test_a_damaged_record_is_never_read_as_good(tmp_path, text):
     (tmp_path / "record.json").write_bytes(text)
     with pytest.raises(Damaged):
         files.read_record(tmp_path / "record.json")
-    assert files.read_fresh(tmp_path / "record.json", {}) is None
+    assert files.read_if_up_to_date(tmp_path / "record.json", {}) is None
 
 
 def test_a_changed_figure_breaks_the_seal(tmp_path):

@@ -31,13 +31,13 @@ FACT_BREAKS = {"rows": "I1", "ledger": "I2", "refused": "I2", "paths": "I7"}
 RUNS = 'INSERT INTO "runs"'
 QUESTION = {"lastmonth_activity": 3, "lastyear_activity": 90, "number_of_employees": 4}
 
-Facts = dict[str, Any]
+ReportData = dict[str, Any]
 
 
 # ---- what must be the same as after an undisturbed run
 
 
-def read_facts(config: Config) -> Facts:
+def load_report_data(config: Config) -> ReportData:
     """Read all that a fault may not change; times, and names made of times, aside."""
     release = releases.read_current(config.production_folder)
     assessment = _record(config.assessment_record)
@@ -80,7 +80,7 @@ def _cells(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def read_history(path: Path) -> Facts:
+def read_history(path: Path) -> ReportData:
     """Read what the history must know whatever happened: decisions, scores, drift, missing data."""
     queries = {
         "deployments": "SELECT action, reason FROM deployments ORDER BY rowid",
@@ -103,7 +103,7 @@ def list_paths(config: Config) -> list[str]:
     return sorted(found)
 
 
-def compare(found: Facts, expected: Facts) -> list[str]:
+def compare(found: ReportData, expected: ReportData) -> list[str]:
     """Name the invariant behind each fact that differs."""
     broken = []
     for name, wanted in expected.items():
@@ -126,12 +126,12 @@ def _difference(found: Any, wanted: Any) -> str:
     return f"{str(found)[:200]}, expected {str(wanted)[:200]}"
 
 
-def check_converged(config: Config, code: int, told: str, expected: Facts) -> list[str]:
+def check_converged(config: Config, code: int, told: str, expected: ReportData) -> list[str]:
     """Check what a plain run after the fault has made of it."""
     if code != 0:
         return [f"I4 the next plain run exits with {code}: {told.strip()[-600:]}"]
     try:
-        return compare(read_facts(config), expected)
+        return compare(load_report_data(config), expected)
     except (Damaged, NoModel, OSError, KeyError, sqlite3.Error) as error:
         return [f"I4 after the next plain run: {type(error).__name__}: {error}"]
 
@@ -245,7 +245,7 @@ def check_api(config: Config, *, had_model: bool) -> list[str]:
     return []
 
 
-def check_failed_run(config: Config, code: int, told: str, expected: Facts) -> list[str]:
+def check_failed_run(config: Config, code: int, told: str, expected: ReportData) -> list[str]:
     """I5: a run that was told of an error made all of it good, or exits != 0 and names a path."""
     if code < 0:
         return [f"I5 died of signal {-code}: {told.strip()[-600:]}"]

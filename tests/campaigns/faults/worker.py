@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.campaigns.faults import checker, conditions, harness, plants, recording, scenarios
-from tests.campaigns.faults.checker import Facts
+from tests.campaigns.faults.checker import ReportData
 from tests.campaigns.faults.harness import Fault, Ran, Shim
 from tests.campaigns.faults.recording import CRASHES, Call, Tree
 
@@ -77,7 +77,7 @@ class Scene:
     project: Path
     template: Tree
     disk: recording.Disk
-    expected: Facts
+    expected: ReportData
     calls: list[Call]
     had_model: bool
 
@@ -107,7 +107,7 @@ def prepare(shim: Shim, folder: Path, name: str) -> Scene:
     assert made[CURRENT] != template.get(CURRENT), (
         "no model was deployed: half of a run is not tried"
     )
-    expected = checker.read_facts(config)
+    expected = checker.load_report_data(config)
     return Scene(name, project, template, disk, expected, calls, had_model=name == "news")
 
 

@@ -32,6 +32,7 @@ from attrition.storage import files
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+SETTINGS = ("columns", "contact_capacity", "contact_order")
 SCORE_COLUMNS = (
     *("client", "risk", "rank", "observed_at", "value", "value_at_risk", "manager"),
     *("reasons", "low_confidence"),
@@ -147,12 +148,13 @@ def assess_clients(config: Config) -> Assessment:
 
     Raises: NoModel, Damaged.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
     release = releases.read_for(config.production_folder, config.columns)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
         "release": release.id,
-        "settings": config.fingerprint("columns", "contact_capacity", "contact_order"),
+        "settings": config.fingerprint(),
     }
     if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
         return _result(record, up_to_date=True)

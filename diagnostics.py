@@ -28,6 +28,7 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+SETTINGS = ("columns",)
 QUANTILES = (0.05, 0.25, 0.75, 0.95)
 TOP_LEVELS = 10
 ASK_EVERY_S = 24 * 3600
@@ -125,13 +126,14 @@ def run_diagnostics(
 
     Raises: NoModel, Damaged.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
     release = releases.read_for(config.production_folder, config.columns)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
         "release": release.id,
         "monitoring": files.sha256_file(config.monitoring_record),
-        "settings": config.fingerprint("columns"),
+        "settings": config.fingerprint(),
     }
     if (record := files.read_if_up_to_date(config.diagnostics_record, inputs)) is not None:
         return _diagnosis(record, up_to_date=True)

@@ -27,6 +27,8 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+# held_out_share: with another share, whether to train is a new question.
+SETTINGS = ("columns", "held_out_share", "contact_capacity")
 # Fewer new rows than this are pooled with the next ones before they count as judged.
 POOL_ROWS = 100
 SETTLED, ESTIMATED = ("labelled", "inputs"), "estimated"
@@ -62,10 +64,11 @@ def monitor_model(config: Config) -> Monitoring:
 
     Raises: Damaged when the champion does not verify.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.production_folder)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
-        "settings": config.fingerprint("columns", "held_out_share"),
+        "settings": config.fingerprint(),
     }
     if (record := files.read_if_up_to_date(config.monitoring_record, inputs)) is not None:
         return _monitoring(record, up_to_date=True)

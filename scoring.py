@@ -30,6 +30,7 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+SETTINGS = ("columns", "missing_markers", "held_out_share", "contact_capacity")
 FEW_ROWS, FEW_LEFT = 100, 20
 
 # Outcomes, and the risks of candidate and champion: (n,) each.
@@ -97,6 +98,7 @@ def score_model(config: Config) -> Scores:
 
     Raises: NoModel without a candidate.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.model_folder)
     training = files.read_record(config.training_record)
     if training is None or files.damaged_outputs(config.model_folder, training):
@@ -106,7 +108,7 @@ def score_model(config: Config) -> Scores:
         "candidate": training["outputs"][config.candidate.name],
         "champion": champion.id if champion else "",
         "finaldata": files.sha256_file(config.final_data),
-        "settings": config.fingerprint("columns", "held_out_share", "contact_capacity"),
+        "settings": config.fingerprint(),
         "monitoring": files.sha256_file(config.monitoring_record),
         **hash_test_data(config),
     }

@@ -50,6 +50,7 @@ from attrition.storage import files
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+SETTINGS = ("columns", "held_out_share", "accept_leakage")
 REFERENCE_ROWS = 10_000
 IMPORTANCE_ROWS = 2_000
 PROBE_ROWS = 200
@@ -134,11 +135,12 @@ def train_model(config: Config) -> TrainingResult:
 
     Raises: TooLittleData when nobody left or nobody stayed; Leakage; AttritionError without data.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.model_folder)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
         "monitoring": files.sha256_file(config.monitoring_record),
-        "settings": config.fingerprint("columns", "held_out_share", "accept_leakage"),
+        "settings": config.fingerprint(),
     }
     if (record := files.read_if_up_to_date(config.training_record, inputs)) is not None:
         return _result(record, up_to_date=True)

@@ -258,8 +258,7 @@ def test_every_file_says_in_its_docstring_what_it_is_for(name):
 def our_names(folder):
     """The name of every file that the config knows of, but for config.json."""
     config = write_config(folder)
-    known = [name for name, value in vars(Config).items() if isinstance(value, property)]
-    paths = {value for name in known if isinstance(value := getattr(config, name), Path)}
+    paths = {path for name in vars(Config) if isinstance(path := getattr(config, name), Path)}
     return {path.name for path in paths if path.suffix or path.name.startswith(".")}
 
 

@@ -79,10 +79,3 @@ def test_relative_sqlite_url_lies_beside_the_config(tmp_path):
     url = {"name": "crm", "url": "sqlite:///data/crm.sqlite", "table": "clients"}
     config = write_config(tmp_path, databases=[url])
     assert config.databases[0].url == f"sqlite:///{tmp_path}/data/crm.sqlite"
-
-
-def test_fingerprint_changes_with_the_setting_it_names(tmp_path):
-    one = write_config(tmp_path, contact_capacity=10)
-    two = write_config(tmp_path, contact_capacity=11)
-    assert one.fingerprint("contact_capacity") != two.fingerprint("contact_capacity")
-    assert one.fingerprint("columns") == two.fingerprint("columns")

@@ -1,0 +1,39 @@
+"""The app is created from a config, and served or refused at start."""
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from app import create_app
+from attrition.config import Config
+from tests.conftest import ROOT
+
+
+def test_debug_stays_off_if_the_environment_sets_it(project, monkeypatch):
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    assert not create_app(project).debug
+
+
+def start(config: Config, *more: str) -> subprocess.CompletedProcess:
+    """Run app.py where it is expected to end by itself."""
+    command = [sys.executable, str(ROOT / "app.py"), "--config", str(config.file), *more]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60, check=False)
+
+
+@pytest.mark.slow
+def test_taken_port_is_one_clear_line(project):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = start(project, "--port", str(port))
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert f"127.0.0.1:{port}: cannot listen" in ended.stderr
+
+
+@pytest.mark.slow
+def test_open_host_without_a_token_is_refused_at_start(project):
+    ended = start(project, "--host", "0.0.0.0", "--port", "0")
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
+    assert "api.token" in ended.stderr

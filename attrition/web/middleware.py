@@ -67,7 +67,7 @@ def init_app(app: Flask, host: str, token: str | None) -> None:
 
 
 def check_host(host: str) -> None:
-    """Compare the Host header with the names of the loopback interface; other names are not known.
+    """Accept only loopback names in the Host header if the app listens on the loopback interface.
 
     Raises: ApiError 421.
     """

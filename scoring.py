@@ -31,7 +31,7 @@ from attrition.storage import files, history
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 SETTINGS = ("columns", "missing_markers", "held_out_share", "contact_capacity")
-FEW_ROWS, FEW_LEFT = 100, 20
+MIN_ROWS_TO_SCORE, MIN_OF_EACH_TO_SCORE = 100, 20
 
 # Outcomes, and the risks of candidate and champion: (n,) each.
 Risks = tuple[Vector, Vector, Vector | None]
@@ -82,10 +82,10 @@ def warn_of_few(name: str, rows: int, left: int) -> list[str]:
     """Say when a set is too small for its scores to mean much."""
     if rows == 0:
         return [f"no {name} rows with an outcome: nothing could be scored on them"]
-    if rows < FEW_ROWS or min(left, rows - left) < FEW_LEFT:
+    if rows < MIN_ROWS_TO_SCORE or min(left, rows - left) < MIN_OF_EACH_TO_SCORE:
         return [
             f"{name}: {rows} rows with {left} who left show little; read the intervals, and add "
-            f"rows until there are {FEW_ROWS} with {FEW_LEFT} of each kind"
+            f"rows until there are {MIN_ROWS_TO_SCORE} with {MIN_OF_EACH_TO_SCORE} of each kind"
         ]
     return []
 

@@ -5,10 +5,12 @@ import importlib
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import attrition
 from attrition.config import Config
 from tests.conftest import ROOT, write_config
 
@@ -213,6 +215,25 @@ def test_the_help_of_a_script_is_its_docstring(capsys, name):
     assert ended.value.code == 0
     assert ast.get_docstring(tree(f"{name}.py")) in told
     assert "--config PATH" in told
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_prints_the_version_of_the_package(capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(name).main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.endswith(f" {attrition.__version__}\n")
+
+
+def test_the_version_is_written_in_one_place():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["project"]["dynamic"] == ["version"]
+    assert settings["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "attrition.__version__"
+    files = [ROOT / file for file in [*MODULES, "attrition/__init__.py", "pyproject.toml"]]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in files}
+    assert [name for name, text in texts.items() if f'"{attrition.__version__}"' in text] == [
+        "__init__.py"
+    ]
 
 
 @pytest.mark.parametrize("name", ["fullprocess", "training", "app"])

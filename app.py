@@ -28,6 +28,7 @@ from attrition import config as configuration
 from attrition import wording
 from attrition.config import Config
 from attrition.operations import cli
+from attrition.storage import tables
 from attrition.storage.files import Record
 from attrition.web import auth, health, middleware, pages, request_body, responses
 from attrition.web.artifact_cache import ArtifactCache, NotReady, Production
@@ -171,7 +172,7 @@ def assessed() -> tuple[Record, "pd.DataFrame"]:
 def contact_rows() -> list[dict[str, str]]:
     config = state().config
     record_path, script = config.assessment_record, "assessment.py"
-    return state().cache.output(record_path, config.contact_list, script, responses.parse_list)
+    return state().cache.output(record_path, config.contact_list, script, tables.parse_dicts)
 
 
 def latest_features(name: str) -> Record:

@@ -140,6 +140,11 @@ class Config:
         return self.output_folder / "finaldata.csv"
 
     @property
+    def rows(self) -> Path:
+        """The typed, columnar twin of `final_data`, which the steps read."""
+        return self.output_folder / "finaldata.parquet"
+
+    @property
     def ingested_files(self) -> Path:
         return self.output_folder / "ingestedfiles.txt"
 

@@ -84,10 +84,6 @@ def parse_risks(data: bytes) -> "pd.DataFrame":
     return table.sort_values("rank", kind="stable", ignore_index=True)
 
 
-def parse_list(data: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
-
-
 def to_dict(row: Mapping[Any, Any]) -> Record:
     """Return a row of a table as JSON can say it: null for what is not known."""
     found = {}

@@ -19,8 +19,7 @@ import pandas as pd
 
 from attrition.config import Columns, Config
 from attrition.contacts import ranking
-from attrition.data import files as source_files
-from attrition.data import schema
+from attrition.data import ledger, schema
 from attrition.errors import Damaged
 from attrition.modelling import explanations, metrics, models, reliability
 from attrition.modelling.models import Model
@@ -159,7 +158,7 @@ def assess_clients(config: Config) -> Assessment:
     if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
         return _result(record, up_to_date=True)
     columns = config.columns
-    rows = source_files.read_rows(config.final_data, columns)
+    rows = ledger.read_rows(config, columns.table)
     current = schema.current_clients(rows, columns)
     model = releases.load_model(release)
     said = explain(model, current, release.training["baseline"])

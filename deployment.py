@@ -6,8 +6,6 @@ Writes: production_deployment/releases/<id>/ with its modelcard.md, the pointer 
 Run:    python deployment.py [--config PATH] [--list | --rollback [RELEASE]]
 """
 
-import csv
-import io
 import logging
 import sys
 import time
@@ -23,7 +21,7 @@ from attrition.monitoring import gate
 from attrition.monitoring.gate import Comparison, Decision
 from attrition.operations import cli, integrity, releases
 from attrition.reporting import model_card
-from attrition.storage import files, history
+from attrition.storage import files, history, tables
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
@@ -181,7 +179,7 @@ def _release(
         path.name: path.read_bytes() for path in (config.latest_score, config.ingested_files)
     }
     contents[releases.DECISION] = files.encode(files.sealed(decision))
-    lines = list(csv.DictReader(io.StringIO(contents[config.ingested_files.name].decode())))
+    lines = tables.parse_dicts(contents[config.ingested_files.name])
     told = model_card.write(releases.UNTOLD | training, score, decision, lines)
     contents[releases.CARD] = told.encode()
     manifest = {"deployed_at": decision["decided_at"], "model": decision["candidate"]}

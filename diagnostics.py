@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Columns, Config
-from attrition.data import files as source_files
-from attrition.data import schema
+from attrition.data import ledger, schema
 from attrition.errors import Damaged
 from attrition.modelling import metrics, models
 from attrition.monitoring import drift
@@ -138,7 +137,8 @@ def run_diagnostics(
     if (record := files.read_if_up_to_date(config.diagnostics_record, inputs)) is not None:
         return _diagnosis(record, up_to_date=True)
     columns = config.columns
-    rows = source_files.read_rows(config.final_data, columns)
+    wanted = (columns.client_name, *columns.features, columns.time, columns.value, columns.outcome)
+    rows = ledger.read_rows(config, filter(None, wanted))
     current = schema.current_clients(rows, columns)
     model = releases.load_model(release)
     summary = summarise(current, columns)

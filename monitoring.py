@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Config
-from attrition.data import files as source_files
-from attrition.data import schema
+from attrition.data import ledger, schema
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import metrics, models
 from attrition.modelling.metrics import Interval, Vector
@@ -73,7 +72,8 @@ def monitor_model(config: Config) -> Monitoring:
     if (record := files.read_if_up_to_date(config.monitoring_record, inputs)) is not None:
         return _monitoring(record, up_to_date=True)
     columns = config.columns
-    rows = source_files.read_rows(config.final_data, columns)
+    names = (*columns.features, *filter(None, [columns.value]), columns.outcome)
+    rows = ledger.read_rows(config, (*names, schema.ROW_ID, schema.INPUT_ID))
     labelled = rows[rows[columns.outcome].notna()]
     checks: history.Rows = []
     try:
@@ -143,7 +143,7 @@ def _look(
     columns = config.columns
     model = releases.load_model(champion)
     labelled = rows[rows[columns.outcome].notna()]
-    ids = schema.row_ids(labelled, columns, with_outcome=True)
+    ids = labelled[schema.ROW_ID].to_numpy()
     is_new = ~np.isin(ids, settled["labelled"])
     new = labelled[is_new]
     outcome = new[columns.outcome].to_numpy(dtype="float64")
@@ -161,7 +161,7 @@ def _look(
     )
     if judged.verdict == "fine":
         settled["labelled"] = np.union1d(settled["labelled"], ids)
-    ids = schema.row_ids(rows, columns, with_outcome=False)
+    ids = rows[schema.INPUT_ID].to_numpy()
     batch = rows[~np.isin(ids, settled["inputs"])]
     look = drift.compare_clients(
         releases.read_reference(champion), batch, models.predict(model, batch), champion.training

@@ -6,7 +6,6 @@ Writes: practicemodels/trainedmodel.skops, training.json (the record), reference
 Run:    python training.py [--config PATH] [--accept-leakage]
 """
 
-import io
 import logging
 import sys
 import time
@@ -19,8 +18,7 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Columns, Config
-from attrition.data import cells, schema
-from attrition.data import files as source_files
+from attrition.data import cells, ledger, schema
 from attrition.errors import Leakage, TooLittleData
 from attrition.modelling import (
     backtest,
@@ -46,7 +44,7 @@ from attrition.modelling.selection import (
 )
 from attrition.monitoring import drift
 from attrition.operations import cli, releases
-from attrition.storage import files
+from attrition.storage import files, tables
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
@@ -147,14 +145,15 @@ def train_model(config: Config) -> TrainingResult:
         return _result(record, up_to_date=True)
     start = time.monotonic()
     columns = config.columns
-    rows = source_files.read_rows(config.final_data, columns)
+    names = (columns.client_name, *filter(None, [columns.time]), *columns.features, columns.outcome)
+    rows = ledger.read_rows(config, (*names, *schema.COMPUTED))
     labelled = rows[rows[columns.outcome].notna()].reset_index(drop=True)
     if len(labelled) == 0:
         raise TooLittleData(
             f"{config.final_data}: no row has an outcome in {columns.outcome!r}, so there is nothing "
             "to learn from; add rows of clients who left and of clients who stayed"
         )
-    held_out = schema.held_out(labelled[columns.client_name], config.held_out_share)
+    held_out = schema.held_out(labelled[schema.CLIENT_HASH], config.held_out_share)
     age = find_age(config, labelled)
     usable = labelled[~held_out]
     outcome = usable[columns.outcome].to_numpy(dtype="float64")
@@ -175,10 +174,10 @@ def train_model(config: Config) -> TrainingResult:
         "held_out_clients": int(labelled.loc[held_out, columns.client_name].nunique()),
         "triggers": _triggers(config),
     }
-    ids = schema.row_ids(labelled, columns, with_outcome=True)
+    ids = labelled[schema.ROW_ID].to_numpy()
     contents[config.known_rows] = files.arrays_bytes(
         labelled=np.unique(ids),
-        inputs=np.unique(schema.row_ids(labelled, columns, with_outcome=False)),
+        inputs=np.unique(labelled[schema.INPUT_ID].to_numpy()),
         before_change=np.unique(ids[age != RECENT]),
         **judged,
     )
@@ -192,7 +191,7 @@ def _triggers(config: Config) -> list[str]:
 
 def find_age(config: Config, labelled: pd.DataFrame) -> np.ndarray:
     """Tell the rows from before the truth moved from those since: (n,) of ANCIENT, OLDER, RECENT."""
-    ids = schema.row_ids(labelled, config.columns, with_outcome=True)
+    ids = labelled[schema.ROW_ID].to_numpy()
     age = np.full(len(labelled), RECENT)
     changes = releases.rows_before_change(config)
     for change, name in zip(reversed(changes), (OLDER, ANCIENT), strict=False):
@@ -256,13 +255,11 @@ def _learn(
     reference = reference.assign(**{drift.SCORE: learned.reference_risk})
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
     record |= _try_out(model, reference, baseline)
-    text = io.StringIO()
-    reference.to_csv(text, index=False, lineterminator="\n")
     judged = {
-        releases.JUDGED: schema.row_ids(usable[age == RECENT], columns, with_outcome=True),
+        releases.JUDGED: usable.loc[age == RECENT, schema.ROW_ID].to_numpy(),
         releases.JUDGED_RISK: learned.risk,
     }
-    return record, {config.candidate: data, config.reference: text.getvalue().encode()}, judged
+    return record, {config.candidate: data, config.reference: tables.frame_bytes(reference)}, judged
 
 
 def _look_back(table: Table, learned: SelectionResult, columns: Columns) -> Backtest | str:

@@ -220,6 +220,7 @@ class Config:
 
     # ingestion
     final_data = _File("output_folder", "finaldata.csv")
+    rows = _File("output_folder", "finaldata.parquet")
     ingested_files = _File("output_folder", "ingestedfiles.txt")
     rejected = _File("output_folder", "rejected.csv")
     withdrawn = _File("output_folder", "withdrawn.csv")

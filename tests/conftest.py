@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ import pandas as pd
 import pytest
 
 import fullprocess
+import ingestion
 from attrition import config as configuration
 from attrition.config import Config
+from attrition.data import ledger, schema
 from attrition.operations import dependencies
 from attrition.storage import files
 
@@ -68,6 +71,23 @@ def make_rows(
             "exited": (rng.random(n) < 1 / (1 + np.exp(-odds))).astype(int),
         }
     )
+
+
+def ingest_rows(config: Config, rows: pd.DataFrame) -> None:
+    """Let these rows be all that was ever ingested."""
+    sources = replace(config, input_folder=config.file.parent / "only these")
+    for folder in (sources.input_folder, config.output_folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    sources.input_folder.mkdir()
+    path = sources.input_folder / "rows.csv"
+    rows.to_csv(path, index=False)
+    os.utime(path, (1, 1))
+    ingestion.ingest_new_data(sources, adopt=True)
+
+
+def read_rows(config: Config) -> pd.DataFrame:
+    """Every typed row with all of its columns."""
+    return ledger.read_rows(config, (*config.columns.table, *schema.COMPUTED))
 
 
 def run_whole(config: Config, *more: str) -> int:

@@ -7,14 +7,13 @@ import pytest
 import assessment
 import ingestion
 from attrition.config import Columns, Numeric
-from attrition.data import files as source_files
 from attrition.data import schema
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import models
 from attrition.monitoring import performance
 from attrition.operations import releases
 from attrition.storage import files
-from tests.conftest import make_rows, run_whole, write_config
+from tests.conftest import ingest_rows, make_rows, read_rows, run_whole, write_config
 
 
 def read(path):
@@ -22,7 +21,7 @@ def read(path):
 
 
 def current_clients(config):
-    rows = source_files.read_rows(config.final_data, config.columns)
+    rows = read_rows(config)
     return schema.current_clients(rows, config.columns)
 
 
@@ -179,7 +178,7 @@ def test_a_damaged_model_gives_no_list(project):
 
 def test_where_everybody_left_the_list_is_empty_and_not_an_error(project):
     rows = make_rows(50).assign(exited=1)
-    rows.to_csv(project.final_data, index=False)
+    ingest_rows(project, rows)
     found = assessment.assess_clients(project)
     assert (found.clients, found.listed, found.expected_to_leave) == (0, 0, 0.0)
     assert read(project.contact_list).empty

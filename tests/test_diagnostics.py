@@ -7,14 +7,13 @@ import pytest
 import diagnostics
 import ingestion
 from attrition.config import Columns, Numeric
-from attrition.data import files as source_files
 from attrition.errors import NoModel
 from attrition.modelling import models
 from attrition.monitoring import drift
 from attrition.operations import releases
 from attrition.operations.dependencies import ask_all
 from attrition.storage import files, history
-from tests.conftest import make_rows, run_whole, write_config
+from tests.conftest import make_rows, read_rows, run_whole, write_config
 
 
 def arrive(config, rows, name):
@@ -102,7 +101,7 @@ def test_those_who_stayed_are_held_against_those_who_stayed(tmp_path):
     assert run_whole(config) == 0
     assert record(config)["drift"]["verdict"] == "stable"
     champion = releases.read_current(config.production_folder)
-    rows = source_files.read_rows(config.final_data, config.columns)
+    rows = read_rows(config)
     stayed, reference = rows[rows["exited"] == 0], releases.read_reference(champion)
     look = drift.compare_clients(
         reference, stayed, models.predict(releases.load_model(champion), stayed), champion.training

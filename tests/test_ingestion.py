@@ -7,7 +7,6 @@ import subprocess
 import sys
 from contextlib import closing
 
-import pandas as pd
 import pytest
 
 from attrition import config as configuration
@@ -16,7 +15,7 @@ from attrition.data import files as source_files
 from attrition.data import ledger as ledger_room
 from attrition.data.ledger import Line
 from attrition.errors import AttritionError, Damaged, SourceError
-from attrition.storage import files
+from attrition.storage import files, tables
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import GOOD, HEADER, ROWS, TELCO, lines
 from tests.conftest import PLAIN_KEYS, ROOT, TABLES, make_rows, write_config
@@ -48,7 +47,7 @@ def rejected(config):
 
 
 def final_rows(config):
-    return list(source_files.read_cells(config.final_data))
+    return list(tables.read_cells(config.final_data))
 
 
 def counts(line):
@@ -747,6 +746,5 @@ def test_line_reads_back_as_it_was_written(empty_project):
 def test_columns_of_the_final_rows_are_those_of_the_config(empty_project):
     put(empty_project, "a.csv", GOOD)
     ingest_new_data(empty_project)
-    found = source_files.read_rows(empty_project.final_data, Columns())
-    assert isinstance(found, pd.DataFrame)
-    assert tuple(found.columns) == Columns().table
+    header = empty_project.final_data.read_text().splitlines()[0]
+    assert header == ",".join(Columns().table)

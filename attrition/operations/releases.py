@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrition.config import Columns, Config
 from attrition.errors import AttritionError, Damaged, NoModel
-from attrition.storage import files, permissions
+from attrition.storage import files, permissions, tables
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,12 +166,10 @@ def load_model(release: Release) -> Any:
 def read_reference(release: Release) -> "pd.DataFrame":
     """Read the rows that travel with a release, each with the cross-validated risk it had."""
     import numpy as np
-    import pandas as pd
 
     from attrition.monitoring import drift
 
-    path = release.folder / REFERENCE
-    rows = pd.read_csv(path, dtype=object, na_filter=False, encoding="utf-8")
+    rows = tables.read_texts(release.folder / REFERENCE)
     for name in (*release.training["features"]["numeric"], drift.SCORE):
         rows[name] = rows[name].replace("", np.nan).astype("float64")
     return rows

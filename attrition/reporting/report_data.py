@@ -1,6 +1,5 @@
 """All that the report tells, read as the other steps wrote it; what is not there yet is empty."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +11,7 @@ from attrition.config import Config
 from attrition.errors import Damaged, NoModel
 from attrition.operations import releases, runs
 from attrition.operations.runs import Complaint
-from attrition.storage import files, history
+from attrition.storage import files, history, tables
 
 Row = Mapping[str, Any]
 
@@ -136,7 +135,4 @@ def last_held(config: Config) -> list[str]:
 
 def read_contacts(path: Path) -> list[dict[str, str]]:
     """Read the contact list as it stands; [] when there is none yet."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return tables.parse_dicts(path.read_bytes()) if path.is_file() else []

@@ -167,7 +167,7 @@ def test_row_ids_are_the_same_in_three_years():
 
 
 def test_held_out_clients_are_the_same_whatever_stands_beside_them():
-    clients = pd.Series([f"c{i}" for i in range(1000)])
+    clients = schema.client_hashes(pd.Series([f"c{i}" for i in range(1000)]))
     chosen = schema.held_out(clients, 0.2)
     assert 150 < chosen.sum() < 250
     assert schema.held_out(clients[::-1], 0.2).tolist() == chosen[::-1].tolist()
@@ -175,14 +175,16 @@ def test_held_out_clients_are_the_same_whatever_stands_beside_them():
 
 
 def test_held_out_share_only_grows_with_the_share():
-    clients = pd.Series([f"c{i}" for i in range(1000)])
+    clients = schema.client_hashes(pd.Series([f"c{i}" for i in range(1000)]))
     small, large = schema.held_out(clients, 0.1), schema.held_out(clients, 0.3)
     assert not (small & ~large).any()
 
 
 def test_all_rows_of_a_client_are_held_out_together():
     clients = pd.Series([f"c{i % 50}" for i in range(500)])
-    chosen = pd.Series(schema.held_out(clients, 0.3)).groupby(clients).nunique()
+    chosen = (
+        pd.Series(schema.held_out(schema.client_hashes(clients), 0.3)).groupby(clients).nunique()
+    )
     assert (chosen == 1).all()
 
 

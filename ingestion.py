@@ -136,7 +136,7 @@ def open_ledger(config: Config, *, adopt: bool) -> Ledger:
     Raises: Damaged, AttritionError.
     """
     known = ledger.read(config, adopt=adopt)
-    if known.record is None or known.record["inputs"].get("contract") == ledger.contract(config):
+    if known.record is None or known.record["inputs"]["contract"] == ledger.contract(config):
         return known
     check_nothing_left(config, known)
     logger.warning("the meaning of the columns changed: every source is read again")

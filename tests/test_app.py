@@ -571,17 +571,6 @@ def test_what_holds_for_all_clients_is_said_once(client, project):
     assert "All to be read with care: learned from few clients." in page
 
 
-def test_lists_of_before_confidence_was_told_are_still_served(client, project):
-    record, contents = files.read_record(project.assessment_record), {}
-    for path in (project.risk_scores, project.contact_list):
-        contents[path] = (
-            pd.read_csv(path).drop(columns="low_confidence").to_csv(index=False).encode()
-        )
-    files.commit(project.assessment_record, contents, record)
-    assert client.get("/clients?limit=1").json["clients"][0]["low_confidence"] == []
-    assert client.get("/").status_code == client.get("/contactlist.csv").status_code == 200
-
-
 def test_contact_list_is_an_attachment_that_no_spreadsheet_runs(odd_client, odd_project):
     answer = odd_client.get("/contactlist.csv")
     assert answer.headers["Content-Disposition"] == "attachment; filename=contactlist.csv"
@@ -619,18 +608,6 @@ def test_model_card_is_that_of_the_release_in_production(client, project):
     answer = client.get("/modelcard.md")
     assert answer.mimetype == "text/markdown"
     assert answer.data == (project.current / releases.CARD).read_bytes()
-
-
-def test_release_from_before_model_cards_has_none(client, project):
-    old = releases.read_current(project.production_folder)
-    names = [name for name in old.manifest["outputs"] if name != releases.CARD]
-    contents = {name: (old.folder / name).read_bytes() for name in names}
-    manifest = {"deployed_at": "2031-01-01T00:00:00Z"}
-    release_id = releases.create(project.production_folder, contents, manifest)
-    releases.activate(project.production_folder, release_id)
-    answer = client.get("/modelcard.md")
-    assert (answer.status_code, answer.json["code"]) == (404, "no_model_card")
-    assert client.get("/").status_code == 200
 
 
 def test_picture_that_is_not_of_the_report_is_not_handed_out(client, project):

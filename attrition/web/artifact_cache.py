@@ -4,21 +4,33 @@ Everything is verified when it is read and read again when it was replaced. What
 does not verify is `NotReady`, in a sentence that names the script that makes it, and no folder.
 """
 
+import csv
+import io
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from flask import current_app
+
+from attrition.config import Config
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.operations import releases
 from attrition.operations.releases import Release
 from attrition.storage import files
 from attrition.storage.files import Record
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
+LIST_TEXTS = ("client", "manager", "reasons", "low_confidence")
 READ_TRIES, READ_PAUSE_S = 4, 0.05
 
 
@@ -166,3 +178,73 @@ class Production:
         if problem != self.problem:
             logger.error("%s: %s", problem, error)
         self.problem = problem
+
+
+# ---- what the views read
+
+
+def optional(read: Callable[..., T], *arguments: Any) -> T | None:
+    """Return what `read` returns, or None if it is not ready."""
+    try:
+        return read(*arguments)
+    except NotReady:
+        return None
+
+
+@dataclass(frozen=True)
+class State:
+    """What the requests of one app share, and how they read it; each read raises NotReady."""
+
+    config: Config
+    cache: ArtifactCache
+    production: Production
+    token: str | None
+
+    def diagnostics(self) -> Record:
+        return self.cache.record(self.config.diagnostics_record, "diagnostics.py")
+
+    def assessment(self) -> Record:
+        return self.cache.record(self.config.assessment_record, "assessment.py")
+
+    def clients(self) -> "pd.DataFrame":
+        """Return the risk of every current client, the highest first."""
+        return self._assessed(self.config.risk_scores, parse_risks)
+
+    def contact_list(self) -> list[dict[str, str]]:
+        rows: list[dict[str, str]] = self._assessed(self.config.contact_list, parse_list)
+        return rows
+
+    def _assessed(self, path: Path, parse: Callable[[bytes], Any]) -> Any:
+        return self.cache.output(self.config.assessment_record, path, "assessment.py", parse)
+
+    def report(self, path: Path) -> bytes:
+        """Return the bytes of the PDF or of one of its figures."""
+        data: bytes = self.cache.output(self.config.report_record, path, "reporting.py")
+        return data
+
+    def figure_names(self) -> list[str]:
+        record = self.cache.record(self.config.report_record, "reporting.py")
+        return sorted(name[:-4] for name in record["outputs"] if name.endswith(".png"))
+
+
+def state() -> State:
+    """Return the state of the app that answers the current request."""
+    return cast(State, current_app.extensions["attrition"])
+
+
+def parse_risks(data: bytes) -> "pd.DataFrame":
+    """Read the risk of every current client, the riskiest first."""
+    import pandas as pd
+
+    text = dict.fromkeys(LIST_TEXTS, str) | {"observed_at": str}
+    table = pd.read_csv(
+        io.BytesIO(data),
+        dtype=text,
+        keep_default_na=False,
+        na_values={name: [""] for name in ("risk", "rank", "value", "value_at_risk")},
+    )
+    return table.sort_values("rank", kind="stable", ignore_index=True)
+
+
+def parse_list(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))

@@ -9,13 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from attrition import wording
-from attrition.config import Config
 from attrition.errors import AttritionError
 from attrition.operations import runs
 from attrition.operations.runs import Complaint
 from attrition.storage import history
-from attrition.web import pages
-from attrition.web.artifact_cache import ArtifactCache, NotReady, Production
+from attrition.web.artifact_cache import NotReady, State
 
 Row = Mapping[str, Any]
 
@@ -43,8 +41,9 @@ class Health:
     complaints: tuple[Complaint, ...]
 
 
-def of_runs(config: Config, cache: ArtifactCache, now: datetime) -> Runs:
-    """Look at the runs of late."""
+def of_runs(state: State, now: datetime) -> Runs:
+    """Summarise the recent runs."""
+    config = state.config
     complaints: list[Complaint] = []
     try:
         rows = history.read_runs(config.history, runs.RUNS_READ)
@@ -57,7 +56,7 @@ def of_runs(config: Config, cache: ArtifactCache, now: datetime) -> Runs:
         complaints.append(Complaint("run", f"the last run {last['outcome']}; its log says why"))
     good_at = None
     try:
-        record = cache.record(config.last_run, "fullprocess.py")
+        record = state.cache.record(config.last_run, "fullprocess.py")
     except NotReady as error:
         if error.code == "damaged":
             complaints.append(Complaint("damaged", str(error)))
@@ -71,8 +70,17 @@ def of_runs(config: Config, cache: ArtifactCache, now: datetime) -> Runs:
     return Runs(last, good_at, runs.tally(rows, now), tuple(complaints))
 
 
-def look(config: Config, cache: ArtifactCache, production: Production, now: datetime) -> Health:
-    """Look at everything."""
+def performance_of(monitoring: Row | None, release: str | None) -> Row | None:
+    """Return what monitoring says of a release; of another one it says nothing about this one."""
+    if monitoring is None or release is None or monitoring["release"] != release:
+        return None
+    performance: Row = monitoring["performance"]
+    return performance
+
+
+def look(state: State, now: datetime) -> Health:
+    """Check the model, the records and the recent runs."""
+    config, production = state.config, state.production
     complaints: list[Complaint] = []
     status, answers, release = OK, True, None
     try:
@@ -90,15 +98,15 @@ def look(config: Config, cache: ArtifactCache, production: Production, now: date
         (config.report_record, "reporting.py"),
     ):
         try:
-            record = cache.record(path, script)
+            record = state.cache.record(path, script)
         except NotReady as error:
             complaints += [Complaint("damaged", str(error))] if error.code == "damaged" else []
         else:
-            performance = pages.performance_of(record, release) if "performance" in record else None
+            performance = performance_of(record, release) if "performance" in record else None
             if performance and performance["verdict"] == "degraded":
                 sentence = "the model in production is no longer right"
                 complaints.append(Complaint("model", sentence))
-    recent_runs = of_runs(config, cache, now)
+    recent_runs = of_runs(state, now)
     complaints += recent_runs.complaints
     if complaints and status == OK:
         status = DEGRADED

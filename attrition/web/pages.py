@@ -4,12 +4,20 @@ Every part copes with a record that is missing (None): on the first day there is
 number that cannot be computed is said to be unknown.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime  # noqa: F401 (the doctest needs UTC)
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from flask import Blueprint, render_template, request
 
 from attrition import wording
+from attrition.web import health
+from attrition.web.artifact_cache import NotReady, State, state
+
+T = TypeVar("T")
+
+pages = Blueprint("pages", __name__)
 
 Row = Mapping[str, Any]
 
@@ -60,6 +68,70 @@ class Figure(NamedTuple):
     size: str
 
 
+@pages.get("/")
+def show_dashboard() -> str:
+    """Show the state, the contact list and the figures on one page."""
+    manager, show_all = request.args.get("manager", ""), request.args.get("show") == "all"
+    shown = dashboard(state(), manager, show_all=show_all, now=datetime.now(UTC))
+    return render_template("dashboard.html", **shown)
+
+
+def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> dict[str, Any]:
+    """Return what the template shows; damaged files are listed among the problems."""
+    config, cache, production = state.config, state.cache, state.production
+    problems: list[str] = []
+
+    def load(read: Callable[..., T], *arguments: Any) -> T | None:
+        try:
+            return read(*arguments)
+        except NotReady as error:
+            if error.code == "damaged":
+                problems.append(str(error))
+        return None
+
+    served = load(production.get)
+    release = served[0] if served else None
+    problems += [production.problem] if served and production.problem else []
+    monitoring = load(cache.record, config.monitoring_record, "fullprocess.py")
+    assessment = load(state.assessment)
+    diagnosis = load(state.diagnostics) or {}
+    rows = load(state.contact_list) or []
+    names = load(state.figure_names)
+    listed = contacts(rows)
+    chosen = [row for row in listed if manager in ("", row["manager"])]
+    is_cut = not manager and not show_all
+    score, release_id = (release.score, release.id) if release else (None, None)
+    performance = health.performance_of(monitoring, release_id)
+    recent = health.of_runs(state, now)
+    problems += [complaint.sentence for complaint in recent.complaints]
+    return {
+        "headline": headline(score, performance, recent.last, now),
+        "runs": runs(recent.good_at, recent.counts, now),
+        "problems": [wording.finished(problem) for problem in dict.fromkeys(problems)],
+        "release": release_id,
+        "numbers": numbers(assessment, config.currency),
+        "assessed": f"as of {wording.ago(assessment['assessed_at'], now)}" if assessment else "",
+        "order": config.contact_order,
+        "doubts": doubts_of_all(rows),
+        "contacts": chosen[:CONTACTS_SHOWN] if is_cut else chosen,
+        "listed": len(chosen),
+        "has_value": any(row["value_at_risk"] is not None for row in listed),
+        "has_reasons": any(row["reasons"] or row["doubts"] for row in listed),
+        "has_moved": any(row["moved"] for row in listed),
+        "managers": sorted({row["manager"] for row in listed if row["manager"]}),
+        "manager": manager,
+        "currency": config.currency,
+        "figures": figures(names or []),
+        "drift": diagnosis.get("drift"),
+        "moved_columns": moved_columns(diagnosis.get("drift")),
+        "data": diagnosis.get("data"),
+        "missing": missing_columns(diagnosis.get("columns")),
+        "packages": outdated(diagnosis.get("dependencies")),
+        "has_report": names is not None,
+        "with_token": state.token is not None,
+    }
+
+
 # ---- parts of the page
 
 
@@ -103,14 +175,6 @@ def runs(good_at: str | None, counts: Mapping[str, int], now: datetime) -> str:
     return f"Last good run: {wording.ago(good_at, now)}." + (
         f" In the last day: {lately}." if lately else ""
     )
-
-
-def performance_of(monitoring: Row | None, release: str | None) -> Row | None:
-    """Return what monitoring says of a release; of another one it says nothing about this one."""
-    if monitoring is None or release is None or monitoring["release"] != release:
-        return None
-    performance: Row = monitoring["performance"]
-    return performance
 
 
 def _quality(score_record: Row) -> str:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
-LIST_TEXTS = ("client", "manager", "reasons", "low_confidence")
-
 
 def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> list[Record]:
     """Return the risk of each row, order kept, with why it is to be read with care.
@@ -68,24 +66,6 @@ def scoring(release: Release, decision: Record | None) -> Record:
         "latest_decision": decision
         and {key: decision[key] for key in ("decided_at", "promoted", "rule", "reason", "release")},
     }
-
-
-def parse_risks(data: bytes) -> "pd.DataFrame":
-    """Read the risk of every current client, the riskiest first."""
-    import pandas as pd
-
-    text = dict.fromkeys(LIST_TEXTS, str) | {"observed_at": str}
-    table = pd.read_csv(
-        io.BytesIO(data),
-        dtype=text,
-        keep_default_na=False,
-        na_values={name: [""] for name in ("risk", "rank", "value", "value_at_risk")},
-    )
-    return table.sort_values("rank", kind="stable", ignore_index=True)
-
-
-def parse_list(data: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
 
 
 def to_dict(row: Mapping[Any, Any]) -> Record:

@@ -180,7 +180,7 @@ def _release(
     }
     contents[releases.DECISION] = files.encode(files.sealed(decision))
     lines = tables.parse_dicts(contents[config.ingested_files.name])
-    told = model_card.write(releases.UNTOLD | training, score, decision, lines)
+    told = model_card.write(training, score, decision, lines)
     contents[releases.CARD] = told.encode()
     manifest = {"deployed_at": decision["decided_at"], "model": decision["candidate"]}
     release_id = releases.create(config.production_folder, contents, manifest)

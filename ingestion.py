@@ -138,9 +138,7 @@ def open_ledger(config: Config, *, adopt: bool) -> Ledger:
     Raises: Damaged, AttritionError.
     """
     account = ledger.read(config, adopt=adopt)
-    if account.record is None or account.record["inputs"].get("contract") == ledger.contract(
-        config
-    ):
+    if account.record is None or account.record["inputs"]["contract"] == ledger.contract(config):
         return account
     check_nothing_left(config, account)
     logger.warning("the meaning of the columns has changed: all sources are read again")

@@ -83,13 +83,6 @@ def test_the_card_of_a_release_is_of_its_model_and_verified_with_it(deployed):
         releases.read_current(deployed.production_folder)
 
 
-def test_a_candidate_trained_before_the_card_asked_for_more_is_deployed(scored):
-    record = files.read_record(scored.training_record)
-    older = {key: value for key, value in record.items() if key not in releases.UNTOLD}
-    files.write_bytes(scored.training_record, files.encode(files.sealed(older)))
-    assert deployment.deploy_model(scored).promoted
-
-
 def test_the_second_call_does_nothing(deployed):
     before = deployed.decision_record.read_bytes()
     found = deployment.deploy_model(deployed)

@@ -322,7 +322,8 @@ def write_verdict(config, settled, *triggers, before_change=()):
     known = {"labelled": ids[0], "inputs": ids[1]}
     earlier = ids[0][list(before_change)]
     record = files.encode(files.sealed({}))
-    contents = dict.fromkeys((releases.TRAINING, releases.SCORE), record) | {releases.MODEL: b""}
+    contents = dict.fromkeys((releases.TRAINING, releases.SCORE), record)
+    contents |= {releases.MODEL: b"", releases.CARD: b""}
     contents[releases.KNOWN_ROWS] = files.arrays_bytes(**known, before_change=earlier)
     manifest = {"deployed_at": files.utc_now()}
     release_id = releases.create(config.production_folder, contents, manifest)

@@ -86,17 +86,6 @@ NOTHING: files.Record = {
 }
 
 
-def _today(record: files.Record) -> files.Record:
-    """Return a record in the form of today; before generations were counted, less was kept.
-
-    Without its watermark a table is read whole when it has news.
-    """
-    if "generation" in record:
-        return record
-    replaced = record["totals"]["accepted"] - record["rows"]
-    return {**NOTHING, **record, "watermarks": {}, "replaced": replaced}
-
-
 class Ledger:
     """What was ingested so far, and what this run adds to it; nothing counts before `write`."""
 
@@ -105,13 +94,13 @@ class Ledger:
         self.lines: dict[tuple[str, str], Line] = {}
         self.used: dict[str, str] = {}
         self.used_names: set[str] = set()
-        told = _today(record) if record else NOTHING
-        self.marks: dict[str, str] = dict(told["marks"])
-        self.watermarks: dict[str, Any] = dict(told["watermarks"])
-        self.replaced, self.withdrawn = int(told["replaced"]), int(told["withdrawn"])
-        self.files, self.generation = int(told["files"]), int(told["generation"])
-        self.previous = str(told["seal"])
-        self.outputs: frozenset[str] = frozenset(told["outputs"])
+        start = record or NOTHING
+        self.marks: dict[str, str] = dict(start["marks"])
+        self.watermarks: dict[str, Any] = dict(start["watermarks"])
+        self.replaced, self.withdrawn = int(start["replaced"]), int(start["withdrawn"])
+        self.files, self.generation = int(start["files"]), int(start["generation"])
+        self.previous = str(start["seal"])
+        self.outputs: frozenset[str] = frozenset(start["outputs"])
         self.new_lines: list[Line] = []
         self.unavailable: list[str] = []
         self.deferred = 0
@@ -222,13 +211,11 @@ class Ledger:
         """Would writing change anything?"""
         if self.record is None or self.new_lines or self.is_adopted:
             return True
-        if self.config.rows.name not in self.outputs:  # damaged, or of a release from before
-            return True
-        old = _today(self.record)
         # Whether there were files is remembered: an empty folder is an alarm, until it is accepted.
-        if bool(old["files"]) != bool(self.files):
+        if bool(self.record["files"]) != bool(self.files):
             return True
-        return (old["marks"], old["watermarks"]) != (self.marks, self.watermarks)
+        old = (self.record["marks"], self.record["watermarks"])
+        return old != (self.marks, self.watermarks)
 
     def write(self, now: str) -> files.Record:
         """Commit all that is known, and the record that names it, as one.
@@ -429,7 +416,7 @@ def read_aside(config: Config) -> Ledger:
                 "done, or let python ingestion.py finish it"
             ) from error
         known = read(config, tidy=False)  # a run may have ended between two looks
-    is_same = known.record is None or known.record["inputs"].get("contract") == contract(config)
+    is_same = known.record is None or known.record["inputs"]["contract"] == contract(config)
     return known if is_same else known.begin_anew()
 
 

@@ -504,7 +504,7 @@ def compare_clients(
 
     risk: (n_clients,) float in [0, 1], of that release's model; training: its training record
     """
-    features, importance = training["features"], training["importance"] or {}
+    features, importance = training["features"], training["importance"]
     return examine(
         reference,
         clients.assign(**{SCORE: risk}),

@@ -243,7 +243,7 @@ def doubts_of_all(rows: Iterable[Mapping[str, str]]) -> list[str]:
 
 
 def _doubts(row: Mapping[str, str]) -> list[str]:
-    return _parts(row.get("low_confidence", ""))
+    return _parts(row["low_confidence"])
 
 
 def _parts(text: str) -> list[str]:

@@ -84,29 +84,6 @@ def test_state_ahead_of_the_history_is_a_run_that_died_between_the_two(empty_pro
     assert ingest_new_data(empty_project).up_to_date
 
 
-def test_state_of_before_generations_were_counted_goes_on(empty_project):
-    put(empty_project, "a.csv", lines("a,1,2,3,", *ROWS))
-    ingest_new_data(empty_project)
-    put(empty_project, "b.csv", lines("a,1,2,3,0"))
-    ingest_new_data(empty_project)
-    record = files.read_record(empty_project.ingestion_record)
-    assert record is not None
-    kept = ("ingested_at", "inputs", "marks", "watermarks", "rows", "totals", "sources", "outputs")
-    old = {key: record[key] for key in kept}
-    for path in (empty_project.withdrawn, empty_project.table_rows):
-        path.unlink()
-        del old["outputs"][path.name]
-    files.write_bytes(empty_project.ingestion_record, files.encode(files.sealed(old)))
-    empty_project.history.unlink()
-    ingest_new_data(empty_project)
-    assert ingest_new_data(empty_project).up_to_date
-    put(empty_project, "c.csv", lines("c,1,2,3,0"))
-    assert ingest_new_data(empty_project).rows == 6
-    record = files.read_record(empty_project.ingestion_record)
-    assert record is not None
-    assert (record["generation"], record["replaced"]) == (2, 1)
-
-
 # ---- the account
 
 

@@ -73,10 +73,6 @@ def test_a_base_rate_says_so_for_every_client(model):
     assert doubts(model, training) == ["no usable signal: the base rate"]
 
 
-def test_a_record_from_before_ranges_were_told_doubts_no_number(model):
-    assert doubts(model, TRAINING | {"ranges": {}}, activity=1e9) == []
-
-
 def test_no_rows_have_no_doubts(model):
     assert reliability.doubts(model, table(5)[0].iloc[:0], TRAINING) == []
 

@@ -220,6 +220,10 @@ class Config:
 
     # what people read
     @property
+    def clients(self) -> Path:
+        return self.reports_folder / "clients.parquet"
+
+    @property
     def risk_scores(self) -> Path:
         return self.reports_folder / "riskscores.csv"
 

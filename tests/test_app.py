@@ -20,11 +20,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 import app as api
 from attrition import config as configuration
 from attrition.config import Api, Config
+from attrition.data import clients
+from attrition.data.clients import ClientTable
+from attrition.data.schema import Caution, Reason
 from attrition.errors import AttritionError, ConfigError
 from attrition.operations import releases
 from attrition.storage import files, history
@@ -544,41 +548,68 @@ def test_client_comes_with_reasons_on_the_list_or_not(client):
     assert last["reasons"] == rows[-1]["reasons"]
 
 
-def doubt(config, **said):
-    """Let the assessment say of clients, by name, why their risk is to be read with care."""
-    contents = {}
-    for path in (config.risk_scores, config.contact_list):
-        table = pd.read_csv(path, dtype={"client": str}, keep_default_na=False)
-        table["low_confidence"] = table["client"].map(said).fillna("")
-        contents[path] = table.to_csv(index=False).encode()
+def rewrite(config, change):
+    """Let the assessment have written another table of clients; `change` gets it and returns it."""
+    names = pq.read_schema(config.clients).names
+    table = clients.read_clients(config.clients, [name for name in names if name != clients.KEY])
+    rows, _ = ClientTable(config.clients).page(0, len(table))
+    data = {name: [row[name] for row in rows] for name in ("reasons", "cautions")}
+    places = {"list_rank": "Int64", "previous_rank": "Int64"}
+    changed = change(table.assign(**data).astype(places))
+    contents = {path: path.read_bytes() for path in (config.risk_scores, config.contact_list)}
+    contents[config.clients] = lambda path: clients.write_clients(path, changed)
     files.commit(config.assessment_record, contents, files.read_record(config.assessment_record))
+
+
+def caution(config, *cautions, of):
+    """Let the assessment say of clients, by name, why their risk is to be read with care."""
+
+    def change(table):
+        return table.assign(
+            cautions=[[*cautions] if name in of else [] for name in table["client"]]
+        )
+
+    rewrite(config, change)
 
 
 def test_client_that_the_model_hardly_knows_is_told_apart(client, project):
     name = client.get("/clients?limit=1").json["clients"][0]["client"]
-    doubt(project, **{name: "unknown level of <a>; few"})
-    assert client.get(f"/clients/{name}").json["low_confidence"] == ["unknown level of <a>", "few"]
+    few = Caution("few_clients")
+    caution(project, Caution("unknown_level", "<a>; b", "x"), few, of=[name])
+    texts = ["unknown level of <a>; b", "learned from few clients"]
+    assert client.get(f"/clients/{name}").json["low_confidence"] == texts
     assert client.get("/clients?limit=2").json["clients"][1]["low_confidence"] == []
     page = client.get("/").text
-    assert page.count("Read with care: unknown level of &lt;a&gt;; few") == 1
+    assert page.count("Read with care: unknown level of &lt;a&gt;; b; learned") == 1
 
 
 def test_what_holds_for_all_clients_is_said_once(client, project):
     names = pd.read_csv(project.risk_scores)["client"]
-    doubt(project, **dict.fromkeys(names, "learned from few clients"))
+    caution(project, Caution("few_clients"), of=set(names))
     page = client.get("/").text
     assert page.count("learned from few clients") == 1
     assert "All to be read with care: learned from few clients." in page
 
 
-def test_lists_of_before_confidence_was_told_are_still_served(client, project):
-    record, contents = files.read_record(project.assessment_record), {}
-    for path in (project.risk_scores, project.contact_list):
-        contents[path] = (
-            pd.read_csv(path).drop(columns="low_confidence").to_csv(index=False).encode()
-        )
+def test_level_with_a_semicolon_is_one_reason(client, project):
+    plan = Reason("plan", "plan A; legacy", "plan B", 0.7)
+    rewrite(project, lambda table: table.assign(reasons=[[plan]] * len(table)))
+    text = "plan: plan A; legacy (typical: plan B)"
+    row = client.get("/clients?limit=1").json["clients"][0]
+    answer = client.get(f"/clients/{row['client']}").json
+    assert row["reasons"] == answer["reasons"] == [text]
+    assert answer["reasons_detail"] == [
+        {"feature": "plan", "value": "plan A; legacy", "baseline": "plan B", "contribution": 0.7}
+    ]
+    assert client.get("/").text.count(f"<li>{text}</li>") == 20
+
+
+def test_assessment_without_the_table_of_clients_is_503(client, project):
+    contents = {path: path.read_bytes() for path in (project.risk_scores, project.contact_list)}
+    record = files.read_record(project.assessment_record)
     files.commit(project.assessment_record, contents, record)
-    assert client.get("/clients?limit=1").json["clients"][0]["low_confidence"] == []
+    answer = client.get("/clients")
+    assert (answer.status_code, answer.json["code"]) == (503, "not_ready")
     assert client.get("/").status_code == client.get("/contactlist.csv").status_code == 200
 
 
@@ -670,15 +701,9 @@ def test_damaged_first_release_is_503_and_says_how_to_go_back(client, project):
     assert client.get("/").status_code == 200
 
 
-def test_replaced_lists_are_read_again(client, project):
+def test_replaced_clients_are_read_again(client, project):
     first = client.get("/clients?limit=1").json["clients"][0]
-    record = files.read_record(project.assessment_record)
-    table = pd.read_csv(project.risk_scores).assign(manager="New")
-    contents = {
-        project.risk_scores: table.to_csv(index=False).encode(),
-        project.contact_list: project.contact_list.read_bytes(),
-    }
-    files.commit(project.assessment_record, contents, record)
+    rewrite(project, lambda table: table.assign(manager="New"))
     again = client.get("/clients?limit=1").json["clients"][0]
     assert (first["manager"], again["manager"]) == (None, "New")
 
@@ -686,7 +711,8 @@ def test_replaced_lists_are_read_again(client, project):
 @pytest.mark.parametrize(
     ("file", "path"),
     [
-        ("risk_scores", "/clients"),
+        ("clients", "/clients"),
+        ("clients", "/clients/now1"),
         ("contact_list", "/contactlist.csv"),
         ("assessment_record", "/clients"),
         ("diagnostics_record", "/summarystats"),

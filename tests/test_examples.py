@@ -10,8 +10,8 @@ import pytest
 import app
 import fullprocess
 from attrition import config as configuration
+from attrition.data import clients
 from attrition.data import files as source_files
-from attrition.data import schema
 from attrition.modelling import models
 from attrition.operations import releases
 from benchmarks import ranking
@@ -41,9 +41,9 @@ def test_contact_list_of_the_sample_is_nearly_the_best_there_is(sample):
 @pytest.mark.slow
 def test_api_assessment_and_hand_give_the_same_risk(sample):
     columns = sample.columns
-    rows = schema.current_clients(source_files.read_rows(sample.final_data, columns), columns).head(
-        300
-    )
+    rows = clients.current_clients(
+        source_files.read_rows(sample.final_data, columns), columns
+    ).head(300)
     model = releases.load_model(releases.read_current(sample.production_folder))
     by_hand = models.predict(model, rows)
     assessed = pd.read_csv(sample.risk_scores, index_col="client")["risk"]

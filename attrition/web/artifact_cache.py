@@ -12,25 +12,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from flask import current_app
 
 from attrition.config import Config
+from attrition.data.clients import ClientTable, Row, open_hashed
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.operations import releases
 from attrition.operations.releases import Release
 from attrition.storage import files
 from attrition.storage.files import Record
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-LIST_TEXTS = ("client", "manager", "reasons", "low_confidence")
 READ_TRIES, READ_PAUSE_S = 4, 0.05
 
 
@@ -63,7 +60,7 @@ class ArtifactCache:
             logger.warning("%s", error)
             raise _damaged(path, script) from error
         if record is None:
-            raise NotReady(f"{path.name} is not there yet; {script} or fullprocess.py makes it")
+            raise _missing(path, script)
         self._held[path] = (stamp, record)
         return dict(record)
 
@@ -72,9 +69,12 @@ class ArtifactCache:
         record_path: Path,
         path: Path,
         script: str,
-        parse: Callable[[bytes], Any] | None = None,
+        parse: Callable[[Any], Any] | None = None,
+        load: Callable[[Path], tuple[str, Any]] | None = None,
     ) -> Any:
         """Read a file that must hash as its record says; what `parse` makes of it is held.
+
+        `load` returns the sha256 of a file, and what to parse: without it the bytes of the file.
 
         Between a new file and its new record lie a few milliseconds, so a mismatch is looked at
         again before it is called damage.
@@ -86,10 +86,12 @@ class ArtifactCache:
             held = self._held.get(path)
             if parse and held is not None and held[0] == stamp:
                 return held[1]
-            data = _bytes(path)
-            record = self.record(record_path, script)
-            if data is not None and files.sha256_bytes(data) == record["outputs"].get(path.name):
-                value = parse(data) if parse else data
+            digest, content = _load(path, load or _bytes)
+            outputs = self.record(record_path, script)["outputs"]
+            if path.name not in outputs:
+                raise _missing(path, script)
+            if digest == outputs[path.name]:
+                value = parse(content) if parse else content
                 if parse:
                     self._held[path] = (stamp, value)
                 return value
@@ -105,11 +107,20 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return about.st_ino, about.st_mtime_ns, about.st_size
 
 
-def _bytes(path: Path) -> bytes | None:
+def _load(path: Path, load: Callable[[Path], tuple[str, Any]]) -> tuple[str, Any]:
     try:
-        return path.read_bytes()
+        return load(path)
     except OSError:
-        return None
+        return "", None
+
+
+def _bytes(path: Path) -> tuple[str, bytes]:
+    data = path.read_bytes()
+    return files.sha256_bytes(data), data
+
+
+def _missing(path: Path, script: str) -> NotReady:
+    return NotReady(f"{path.name} is not there yet; {script} or fullprocess.py makes it")
 
 
 def _damaged(path: Path, script: str) -> NotReady:
@@ -206,16 +217,21 @@ class State:
     def assessment(self) -> Record:
         return self.cache.record(self.config.assessment_record, "assessment.py")
 
-    def clients(self) -> "pd.DataFrame":
-        """Return the risk of every current client, the highest first."""
-        return self._assessed(self.config.risk_scores, parse_risks)
+    def clients(self) -> ClientTable:
+        """Return the current clients, to be looked up."""
+        table: ClientTable = self._assessed(self.config.clients, ClientTable, open_hashed)
+        return table
+
+    def listed(self) -> list[Row]:
+        """Return the clients on the contact list, as data."""
+        return self.clients().listed
 
     def contact_list(self) -> list[dict[str, str]]:
         rows: list[dict[str, str]] = self._assessed(self.config.contact_list, parse_list)
         return rows
 
-    def _assessed(self, path: Path, parse: Callable[[bytes], Any]) -> Any:
-        return self.cache.output(self.config.assessment_record, path, "assessment.py", parse)
+    def _assessed(self, path: Path, *how: Any) -> Any:
+        return self.cache.output(self.config.assessment_record, path, "assessment.py", *how)
 
     def report(self, path: Path) -> bytes:
         """Return the bytes of the PDF or of one of its figures."""
@@ -230,20 +246,6 @@ class State:
 def state() -> State:
     """Return the state of the app that answers the current request."""
     return cast(State, current_app.extensions["attrition"])
-
-
-def parse_risks(data: bytes) -> "pd.DataFrame":
-    """Read the risk of every current client, the riskiest first."""
-    import pandas as pd
-
-    text = dict.fromkeys(LIST_TEXTS, str) | {"observed_at": str}
-    table = pd.read_csv(
-        io.BytesIO(data),
-        dtype=text,
-        keep_default_na=False,
-        na_values={name: [""] for name in ("risk", "rank", "value", "value_at_risk")},
-    )
-    return table.sort_values("rank", kind="stable", ignore_index=True)
 
 
 def parse_list(data: bytes) -> list[dict[str, str]]:

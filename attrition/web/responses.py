@@ -5,10 +5,10 @@ Pure: no path, no clock; whoever calls has read the files.
 
 import csv
 import io
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from attrition.contacts import fields
 from attrition.modelling.metrics import THRESHOLD
 from attrition.operations.releases import Release
 from attrition.web.artifact_cache import NotReady
@@ -33,14 +33,14 @@ def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> 
             "names; run fullprocess.py",
             "other_columns",
         )
-    flags = reliability.doubts(model, rows, release.training)
+    cautions = reliability.cautions(model, rows, release.training)
     risks = models.predict(model, rows)
     return [
         {
             "client": name or None,
             "risk": float(risk),
             "outcome": int(risk >= THRESHOLD),
-            "flags": flags[i],
+            "flags": list(map(fields.caution_text, cautions[i])),
         }
         for i, (name, risk) in enumerate(zip(rows[client], risks, strict=True))
     ]
@@ -66,23 +66,6 @@ def scoring(release: Release, decision: Record | None) -> Record:
         "latest_decision": decision
         and {key: decision[key] for key in ("decided_at", "promoted", "rule", "reason", "release")},
     }
-
-
-def to_dict(row: Mapping[Any, Any]) -> Record:
-    """Return a row of a table as JSON can say it: null for what is not known."""
-    found = {}
-    for name, value in row.items():
-        value = value.item() if hasattr(value, "item") else value
-        is_unknown = value == "" or (isinstance(value, float) and math.isnan(value))
-        found[str(name)] = None if is_unknown else value
-    return found
-
-
-def client(row: Mapping[Any, Any]) -> Record:
-    """Return a client's line of the risks with its reasons, and why to doubt them, as lists."""
-    found = to_dict(row)
-    said = {name: found.get(name) for name in ("reasons", "low_confidence")}
-    return found | {name: text.split("; ") if text else [] for name, text in said.items()}
 
 
 def defuse(table: list[dict[str, str]], columns: Collection[str]) -> bytes:

@@ -33,6 +33,7 @@ from attrition.storage import files
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+SETTINGS = ("columns", "contact_capacity", "contact_order")
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
 
@@ -145,13 +146,14 @@ def assess_clients(config: Config) -> Assessment:
 
     Raises: NoModel, Damaged.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
     release = releases.read_for(config.production_folder, config.columns)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
         "release": release.id,
-        "columns": config.fingerprint("columns"),
-        "settings": config.fingerprint("contact_capacity", "contact_order"),
+        "columns": config.limited_to("columns").fingerprint(),
+        "settings": config.fingerprint(),
     }
     if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
         return _result(record, up_to_date=True)

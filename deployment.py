@@ -27,6 +27,7 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+SETTINGS = ("accept_leakage",)
 TOO_LITTLE_DATA, LEAKAGE = "too_little_data", "leakage"
 
 
@@ -80,13 +81,13 @@ def count_looks(deployments: history.Rows) -> int:
 
 def answered(config: Config) -> Deployment | None:
     """Return the decision that answers the present monitoring verdict, if it was made already."""
+    config = config.limited_to(*SETTINGS)
     asked = files.sha256_file(config.monitoring_record)
     if not asked:
         return None
     found = _find_decision(config, monitoring=asked)
     if found is not None and found.rule == LEAKAGE:  # asked again once other columns are accepted
-        accepted = config.fingerprint("accept_leakage")
-        return _find_decision(config, monitoring=asked, accepted=accepted)
+        return _find_decision(config, monitoring=asked, accepted=config.fingerprint())
     return found
 
 
@@ -131,6 +132,7 @@ def deploy_model(config: Config) -> Deployment:
 
     Raises: NoModel without a scored candidate.
     """
+    config = config.limited_to()
     asked = {
         "monitoring": files.sha256_file(config.monitoring_record),
         "score": files.sha256_file(config.score_record),
@@ -212,11 +214,12 @@ def _result(config: Config, record: files.Record, *, up_to_date: bool) -> Deploy
 
 def refuse(config: Config, rule: str, reason: str) -> Deployment:
     """Keep the champion where no candidate could be trained; the question counts as answered."""
+    config = config.limited_to(*SETTINGS)
     record: files.Record = {
         "inputs": {
             "monitoring": files.sha256_file(config.monitoring_record),
             "score": "",
-            "accepted": config.fingerprint("accept_leakage"),
+            "accepted": config.fingerprint(),
         },
         "decided_at": files.utc_now(),
         "promoted": False,

@@ -29,6 +29,7 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+SETTINGS = ("columns",)
 QUANTILES = (0.05, 0.25, 0.75, 0.95)
 TOP_LEVELS = 10
 ASK_EVERY_S = 24 * 3600
@@ -126,13 +127,14 @@ def run_diagnostics(
 
     Raises: NoModel, Damaged.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
     release = releases.read_for(config.production_folder, config.columns)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
         "release": release.id,
         "monitoring": files.sha256_file(config.monitoring_record),
-        "columns": config.fingerprint("columns"),
+        "settings": config.fingerprint(),
     }
     if (record := files.read_if_up_to_date(config.diagnostics_record, inputs)) is not None:
         return _diagnosis(record, up_to_date=True)
@@ -185,8 +187,9 @@ def read_assessment(config: Config, inputs: Mapping[str, str]) -> files.Record:
     Raises: AttritionError, Damaged.
     """
     record = files.read_record(config.assessment_record)
-    names = ("finaldata", "release", "columns")
-    if record is None or any(record["inputs"].get(name) != inputs[name] for name in names):
+    wanted = {name: inputs[name] for name in ("finaldata", "release")}
+    wanted["columns"] = inputs["settings"]  # those of this step are the columns
+    if record is None or wanted.items() - record["inputs"].items():
         raise AttritionError(
             f"{config.clients}: is not of these rows and the model in production; "
             "run assessment.py first"

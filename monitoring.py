@@ -27,8 +27,10 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+# held_out_share: with another share, whether to train is a new question.
+SETTINGS = ("columns", "held_out_share", "contact_capacity")
 # Fewer new rows than this are pooled with the next ones before they count as judged.
-POOL_ROWS = 100
+MIN_ROWS_TO_SETTLE = 100
 SETTLED, ESTIMATED = ("labelled", "inputs"), "estimated"
 
 
@@ -62,10 +64,11 @@ def monitor_model(config: Config) -> Monitoring:
 
     Raises: Damaged when the champion does not verify.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.production_folder)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
-        "settings": config.fingerprint("columns", "held_out_share"),
+        "settings": config.fingerprint(),
     }
     if (record := files.read_if_up_to_date(config.monitoring_record, inputs)) is not None:
         return _monitoring(record, up_to_date=True)
@@ -147,7 +150,7 @@ def _look(
     risk = models.predict(model, new)
     is_first = ~np.isin(ids[is_new], settled[ESTIMATED])
     checks: history.Rows = []
-    if is_first.sum() >= performance.LEAST_ROWS:
+    if is_first.sum() >= performance.MIN_ROWS_TO_ESTIMATE:
         checks = _check_estimate(config, champion, new[is_first], risk[is_first])
         settled[ESTIMATED] = np.union1d(settled[ESTIMATED], ids)
     judged = performance.check_performance(
@@ -163,7 +166,7 @@ def _look(
     look = drift.compare_clients(
         releases.read_reference(champion), batch, models.predict(model, batch), champion.training
     )
-    if look.verdict == "stable" and look.rows >= POOL_ROWS:
+    if look.verdict == "stable" and look.rows >= MIN_ROWS_TO_SETTLE:
         settled["inputs"] = np.union1d(settled["inputs"], ids)
     return judged, look, len(new), checks
 

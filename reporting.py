@@ -28,6 +28,7 @@ from attrition.storage import files
 Row = Mapping[str, Any]
 Pictures = Mapping[str, bytes]
 
+SETTINGS = ("contact_capacity", "contact_order", "currency", "overdue_minutes")
 TITLE = "Client attrition report"
 LISTED, LISTED_AT_LEAST, WARNINGS_SHOWN, HISTORY_SHOWN = 12, 10, 4, 8
 TRUST = {
@@ -378,6 +379,7 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
 
     held: the sources that cannot be read now; None for those of the last run.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
     facts = load_report_data(config, unavailable)
     # Not the runs: each run would ask for a new report of itself.
@@ -394,7 +396,7 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
         if facts.unavailable
         else "",
         "history": files.sha256_bytes(files.encode(shown)),
-        "settings": config.fingerprint("currency", "contact_capacity", "contact_order"),
+        "settings": config.fingerprint(),
         **{path.name: files.sha256_file(path) for path in read},
     }
     if (record := files.read_if_up_to_date(config.report_record, inputs)) is not None:

@@ -30,7 +30,8 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-FEW_ROWS, FEW_LEFT = 100, 20
+SETTINGS = ("columns", "missing_markers", "held_out_share", "contact_capacity")
+MIN_ROWS_TO_SCORE, MIN_OF_EACH_TO_SCORE = 100, 20
 
 # Outcomes, and the risks of candidate and champion: (n,) each.
 Risks = tuple[Vector, Vector, Vector | None]
@@ -81,10 +82,10 @@ def warn_of_few(name: str, rows: int, left: int) -> list[str]:
     """Say when a set is too small for its scores to mean much."""
     if rows == 0:
         return [f"no {name} rows with an outcome: nothing could be scored on them"]
-    if rows < FEW_ROWS or min(left, rows - left) < FEW_LEFT:
+    if rows < MIN_ROWS_TO_SCORE or min(left, rows - left) < MIN_OF_EACH_TO_SCORE:
         return [
             f"{name}: {rows} rows with {left} who left show little; read the intervals, and add "
-            f"rows until there are {FEW_ROWS} with {FEW_LEFT} of each kind"
+            f"rows until there are {MIN_ROWS_TO_SCORE} with {MIN_OF_EACH_TO_SCORE} of each kind"
         ]
     return []
 
@@ -97,6 +98,7 @@ def score_model(config: Config) -> Scores:
 
     Raises: NoModel without a candidate.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.model_folder)
     training = files.read_record(config.training_record)
     if training is None or files.damaged_outputs(config.model_folder, training):
@@ -106,7 +108,7 @@ def score_model(config: Config) -> Scores:
         "candidate": training["outputs"][config.candidate.name],
         "champion": champion.id if champion else "",
         "finaldata": files.sha256_file(config.final_data),
-        "settings": config.fingerprint("columns", "held_out_share", "contact_capacity"),
+        "settings": config.fingerprint(),
         "monitoring": files.sha256_file(config.monitoring_record),
         **hash_test_data(config),
     }

@@ -50,10 +50,11 @@ from attrition.storage import files
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+SETTINGS = ("columns", "held_out_share", "accept_leakage")
 REFERENCE_ROWS = 10_000
 IMPORTANCE_ROWS = 2_000
 PROBE_ROWS = 200
-LEAST_ROWS, LEAST_LEFT = 50, 10
+MIN_ROWS_TO_TRAIN, MIN_OF_EACH_TO_TRAIN = 50, 10
 NO_SIGNAL = (
     "no usable signal: nothing in these columns tells who leaves, so every client has the base rate as "
     "its risk; rank by value, and look for columns that know more"
@@ -97,15 +98,16 @@ def usable_features(rows: pd.DataFrame, columns: Columns) -> tuple[list[str], di
 
 def warn_of_little(rows: int, left: int) -> list[str]:
     """Say what so little data cannot show, and what would be enough."""
-    if rows < LEAST_ROWS or min(left, rows - left) < LEAST_LEFT:
+    if rows < MIN_ROWS_TO_TRAIN or min(left, rows - left) < MIN_OF_EACH_TO_TRAIN:
         return [
             f"{rows} rows with {left} who left are too few to learn from; the risks are little more "
-            f"than the base rate until there are {LEAST_ROWS} rows and {LEAST_LEFT} of each kind"
+            f"than the base rate until there are {MIN_ROWS_TO_TRAIN} rows and {MIN_OF_EACH_TO_TRAIN} "
+            "of each kind"
         ]
     if reliability.is_few(rows, left):
         return [
             f"{rows} rows with {left} who left are few; the risks are rough until there are "
-            f"{reliability.FEW_ROWS} rows and {reliability.FEW_LEFT} of each kind"
+            f"{reliability.MIN_ROWS_TO_RELY} rows and {reliability.MIN_OF_EACH_TO_RELY} of each kind"
         ]
     return []
 
@@ -134,11 +136,12 @@ def train_model(config: Config) -> TrainingResult:
 
     Raises: TooLittleData when nobody left or nobody stayed; Leakage; AttritionError without data.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.model_folder)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
         "monitoring": files.sha256_file(config.monitoring_record),
-        "settings": config.fingerprint("columns", "held_out_share", "accept_leakage"),
+        "settings": config.fingerprint(),
     }
     if (record := files.read_if_up_to_date(config.training_record, inputs)) is not None:
         return _result(record, up_to_date=True)
@@ -222,7 +225,7 @@ def _learn(
     warnings = warn_of_little(len(usable), left)
     warnings += [f"{name} is left out: {reason}" for name, reason in dropped.items()]
     warnings += [sign.sentence for sign in found]
-    if chosen.name == models.BASE_RATE and left >= reliability.FEW_LEFT:
+    if chosen.name == models.BASE_RATE and left >= reliability.MIN_OF_EACH_TO_RELY:
         warnings.append(NO_SIGNAL)
     if isinstance(past, Backtest) and past.is_harder:
         warnings.append(past.sentence)

@@ -5,10 +5,12 @@ import importlib
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import attrition
 from attrition.config import Config
 from tests.conftest import ROOT, write_config
 
@@ -216,6 +218,25 @@ def test_the_help_of_a_script_is_its_docstring(capsys, name):
     assert "--config PATH" in told
 
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_prints_the_version_of_the_package(capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(name).main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.endswith(f" {attrition.__version__}\n")
+
+
+def test_the_version_is_written_in_one_place():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["project"]["dynamic"] == ["version"]
+    assert settings["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "attrition.__version__"
+    files = [ROOT / file for file in [*MODULES, "attrition/__init__.py", "pyproject.toml"]]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in files}
+    assert [name for name, text in texts.items() if f'"{attrition.__version__}"' in text] == [
+        "__init__.py"
+    ]
+
+
 @pytest.mark.parametrize("name", ["fullprocess", "training", "app"])
 def test_a_script_is_run_by_its_path_from_any_folder(tmp_path, name):
     done = run(tmp_path, ROOT / f"{name}.py", "--help")
@@ -259,8 +280,7 @@ def test_every_file_says_in_its_docstring_what_it_is_for(name):
 def our_names(folder):
     """The name of every file that the config knows of, but for config.json."""
     config = write_config(folder)
-    known = [name for name, value in vars(Config).items() if isinstance(value, property)]
-    paths = {value for name in known if isinstance(value := getattr(config, name), Path)}
+    paths = {path for name in vars(Config) if isinstance(path := getattr(config, name), Path)}
     return {path.name for path in paths if path.suffix or path.name.startswith(".")}
 
 

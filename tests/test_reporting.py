@@ -19,6 +19,7 @@ from attrition.errors import Damaged
 from attrition.operations import releases
 from attrition.reporting import pdf
 from attrition.storage import files, history
+from tests.conftest import PLAIN_KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 MANAGERS = ("Amara Diallo", "Bruno Keller", "Henrik Sørensen")
@@ -322,7 +323,7 @@ def write_contacts(config, contacts, record):
 
 def write_project(folder, records=None, contacts=(), past=None, **settings):
     """Write a configured project, its records, its release and its history; return the config."""
-    keys = {key: key for key in configuration.FOLDER_KEYS}
+    keys = {key: key for key in PLAIN_KEYS}
     folder.joinpath("config.json").write_text(json.dumps(keys | settings))
     config = configuration.load(folder / "config.json")
     records = records or {}

@@ -102,7 +102,7 @@ def test_row_that_a_file_brought_first_stays(tmp_path):
 def test_table_that_lost_most_of_its_rows_is_held(crm, gone):
     execute(crm, f"DELETE FROM clients {gone}")
     result = ingest_new_data(crm)
-    assert "where 4 were before" in result.unavailable[0]
+    assert "but had 4 before" in result.unavailable[0]
     assert len(names(crm)) == 4
     assert len(ingest_new_data(crm).unavailable) == 1, "it is said until somebody acts"
 

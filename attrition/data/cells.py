@@ -1,7 +1,7 @@
-"""What a good cell is: a number, a level, a client's name, an outcome, a time; each judged as text.
+"""Validate one cell: a number, a category, a client's name, an outcome or a time, all read from text.
 
-A cell is either a canonical text or refused with a code and a reason. Every check is linear in the
-length of the cell, and short of it where the length alone tells.
+A cell becomes canonical text, or is refused with a code and a reason. Every check is linear in the
+length of the cell, and shorter if the length alone decides.
 """
 
 import re
@@ -30,7 +30,7 @@ BLANKS = " \t"
 
 
 class Cell(NamedTuple):
-    """A judged cell: its canonical text, or a code and what was wrong; a note on what was mended."""
+    """A validated cell: its canonical text, or a code and the problem; `note` names what was changed."""
 
     value: str
     code: str = ""
@@ -39,7 +39,7 @@ class Cell(NamedTuple):
 
 
 def read_number(text: str, column: Numeric, markers: Collection[str]) -> Cell:
-    """Judge a number: plain ASCII decimal or scientific notation, finite, in its range.
+    """Validate a number: plain ASCII decimal or scientific notation, finite, in its range.
 
     >>> read_number("007.0", Numeric("n", minimum=0), {"", "NA"})
     Cell(value='7', code='', problem='', note='NORMALISED')
@@ -75,7 +75,7 @@ def _no_number(code: str, column: Numeric, text: str, expected: str) -> Cell:
 
 
 def number_text(value: float) -> str:
-    """Write a number the one way it is kept: whole numbers without a fraction, no minus zero.
+    """Format a number canonically: whole numbers without a fraction, no minus zero.
 
     >>> number_text(12.0), number_text(-0.0), number_text(0.1)
     ('12', '0', '0.1')
@@ -84,13 +84,13 @@ def number_text(value: float) -> str:
 
 
 def read_text(text: str, name: str, markers: Collection[str]) -> Cell:
-    """Judge a level of a categorical column: a missing marker is missing, not a level."""
+    """Validate a category; if it is a missing marker, it is missing and no category."""
     stripped = text.strip(BLANKS)
     return Cell("") if stripped in markers else _plain_text(stripped, name, "BAD_TEXT")
 
 
 def read_client(text: str, name: str) -> Cell:
-    """Judge a client's name: never a number, never missing, no character that cannot be seen.
+    """Validate a client's name: always text, never missing, without invisible characters.
 
     >>> read_client("NA", "corporation").value, read_client("007", "corporation").value
     ('NA', '007')
@@ -112,7 +112,7 @@ def _plain_text(text: str, name: str, code: str) -> Cell:
         category = unicodedata.category(character)
         if category in ("Cc", "Cf", "Cs", "Zl", "Zp"):
             what = f"U+{ord(character):04X}"
-            return Cell("", "CONTROL_CHAR", f"{name} holds the control character {what}")
+            return Cell("", "CONTROL_CHAR", f"{name} contains the control character {what}")
         marks = marks + 1 if category in ("Mn", "Me") else 0
         if marks > MAX_MARKS_IN_A_ROW:
             return Cell("", code, f"{name} stacks more than {MAX_MARKS_IN_A_ROW} marks on a letter")
@@ -121,7 +121,7 @@ def _plain_text(text: str, name: str, code: str) -> Cell:
 
 
 def read_outcome(text: str, columns: Columns, markers: Collection[str]) -> Cell:
-    """Judge an outcome: 1 left, 0 stayed, empty not known yet."""
+    """Validate an outcome: 1 if the client left, 0 if it stayed, empty if not known yet."""
     stripped = text.strip(BLANKS)
     if columns.left is not None and columns.stayed is not None:
         plain = (columns.left, columns.stayed)
@@ -138,7 +138,7 @@ def read_outcome(text: str, columns: Columns, markers: Collection[str]) -> Cell:
 
 
 def read_time(text: str, name: str, markers: Collection[str]) -> Cell:
-    """Judge the time of an observation: ISO 8601, kept as a date or as UTC to the second.
+    """Validate the time of an observation: ISO 8601, stored as a date or in UTC to the second.
 
     >>> read_time("2026-03-01 12:30", "seen", {""}).value
     '2026-03-01T12:30:00Z'
@@ -160,24 +160,24 @@ def read_time(text: str, name: str, markers: Collection[str]) -> Cell:
 
 
 def shorten(text: str, width: int = 60) -> str:
-    """Cut a text that is only shown."""
+    """Shorten a text for display."""
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def readers(columns: Columns, markers: Collection[str]) -> dict[str, Callable[[str], Cell]]:
-    """Return how each delivered column is judged."""
-    kept = frozenset(markers)
-    found: dict[str, Callable[[str], Cell]] = {}
+    """Return the validator of each delivered column."""
+    missing = frozenset(markers)
+    validators: dict[str, Callable[[str], Cell]] = {}
     if columns.client:
-        found[columns.client] = lambda text: read_client(text, columns.client_name)
+        validators[columns.client] = lambda text: read_client(text, columns.client_name)
     if columns.time:
-        found[columns.time] = lambda text: read_time(text, columns.time or "", kept)
+        validators[columns.time] = lambda text: read_time(text, columns.time or "", missing)
     for name in columns.categorical + ((columns.manager,) if columns.manager else ()):
-        found[name] = lambda text, name=name: read_text(text, name, kept)  # type: ignore[misc]
+        validators[name] = lambda text, name=name: read_text(text, name, missing)  # type: ignore[misc]
     numeric = {column.name: column for column in columns.numeric}
     if columns.value:
         numeric.setdefault(columns.value, Numeric(columns.value, minimum=0))
     for name, column in numeric.items():
-        found[name] = lambda text, column=column: read_number(text, column, kept)  # type: ignore[misc]
-    found[columns.outcome] = lambda text: read_outcome(text, columns, kept)
-    return {name: found[name] for name in columns.delivered}
+        validators[name] = lambda text, column=column: read_number(text, column, missing)  # type: ignore[misc]
+    validators[columns.outcome] = lambda text: read_outcome(text, columns, missing)
+    return {name: validators[name] for name in columns.delivered}

@@ -1,11 +1,11 @@
-"""CSV, strictly: bytes -> strict decoding -> records -> runs of rows, whatever the size of the text.
+"""Read CSV strictly: bytes -> strict decoding -> records -> chunks of rows, at any size.
 
-Two lanes of the same verdicts. The strict lane is Python's csv module behind guards. The fast lane has
-arrow split a text that holds no quote, where splitting is all that parsing is; whatever does not split
-evenly is `NotPlain`, and the strict lane tells why.
+Two lanes give the same verdicts. The strict lane is Python's csv module behind guards. If a text has no
+quotes, parsing is only splitting, and the fast lane lets arrow do it; when a line does not split evenly,
+the fast lane raises `NotPlain` and the strict lane finds the reason.
 
-Source: RFC 4180; what is refused here and why a bare `pandas.read_csv` is no gate: pandas issues
-47490, 12519 and 15203 (a row too long shifts every value of it, without a word).
+Source: RFC 4180. pandas issues 47490, 12519 and 15203 show why a bare `pandas.read_csv` validates
+nothing: if a row has too many fields, all its values shift without a warning.
 """
 
 import codecs
@@ -42,12 +42,12 @@ DELIMITERS = ",;\t|"
 
 
 class NotPlain(Exception):
-    """The fast lane met something that it does not judge: the strict lane reads the file anew."""
+    """The fast lane cannot judge this text; read it again in the strict lane."""
 
 
 @dataclass(frozen=True)
 class _Scan:
-    """What a look at all bytes of a text tells before a row of it is read."""
+    """Properties of a text that one pass over its bytes finds before any row is read."""
 
     encoding: str
     notes: tuple[str, ...]
@@ -57,9 +57,6 @@ class _Scan:
 
 def read_csv(text: IO[bytes], *, fast: bool = True) -> Table:
     """Parse CSV strictly; the delimiter is the one that splits the header.
-
-    The fast lane has arrow split a text that holds no quote; where it does not split evenly, the strict
-    lane has to tell why.
 
     Raises: Refused, NotPlain (only when `fast`), both also while the rows are being read.
     """
@@ -85,7 +82,7 @@ def read_csv(text: IO[bytes], *, fast: bool = True) -> Table:
 
 
 def _scan(text: IO[bytes]) -> _Scan:
-    """Look at every byte once.
+    """Read every byte once and detect encoding, quotes and binary files.
 
     Raises: Refused.
     """
@@ -117,8 +114,10 @@ def _scan(text: IO[bytes]) -> _Scan:
             try:
                 last = decoder.decode(piece) or last
             except UnicodeDecodeError as error:
-                reason = f"byte {at - waiting + error.start} is not {encoding[:6].rstrip('-')}"
-                bad = Refused("ENCODING", reason)
+                bad = Refused(
+                    "ENCODING", _not_decodable(text, at - waiting + error.start, encoding)
+                )
+                text.seek(at + len(piece))
             if encoding == "utf-16" and "\x00" in last:
                 raise Refused("BINARY_NUL", "a NUL character, expected text")
         has_quote = has_quote or b'"' in piece
@@ -133,6 +132,22 @@ def _scan(text: IO[bytes]) -> _Scan:
     return _Scan(encoding, notes, has_quote, last.endswith(("\n", "\r")))
 
 
+def _not_decodable(text: IO[bytes], offset: int, encoding: str) -> str:
+    """Describe where a text is not valid, by line and column, and guess its encoding."""
+    text.seek(0)
+    line, rest, start = 1, offset, b""
+    while rest > 0 and (piece := text.read(min(PIECE, rest))):
+        rest -= len(piece)
+        line += piece.count(b"\n")
+        start = piece.rpartition(b"\n")[2] if b"\n" in piece else start + piece
+    byte = text.read(1)
+    column = len(start.decode("utf-8-sig", "ignore")) + 1
+    name = "UTF-16" if encoding == "utf-16" else "UTF-8"
+    likely = "; looks like Windows-1252" if name == "UTF-8" and byte >= b"\xa0" else ""
+    where = f"line {line}, column {column} (byte 0x{byte.hex().upper()})"
+    return f"not valid {name} at {where}{likely}. Save the file as UTF-8"
+
+
 @contextmanager
 def _as_text(text: IO[bytes], encoding: str) -> Iterator[io.TextIOWrapper]:
     """Decode from the beginning; the bytes stay open behind it."""
@@ -145,7 +160,7 @@ def _as_text(text: IO[bytes], encoding: str) -> Iterator[io.TextIOWrapper]:
 
 
 class _Lines:
-    """The lines of a text, counted; a record that goes on and on is refused, not held."""
+    """Iterate over the lines of a text and count them; refuse a record that never ends."""
 
     def __init__(self, reader: io.TextIOWrapper) -> None:
         self.reader = reader
@@ -170,7 +185,7 @@ class _Lines:
 
 
 class _Beginning(NamedTuple):
-    """How a text begins; the first of its records is the header."""
+    """The start of a text; the first record is the header."""
 
     records: Iterator[tuple[int, list[str]]]
     lines: _Lines
@@ -179,7 +194,7 @@ class _Beginning(NamedTuple):
 
 
 def _begin(reader: io.TextIOWrapper) -> _Beginning:
-    """Find the header and what splits it.
+    """Find the header and its delimiter.
 
     Raises: Refused.
     """
@@ -207,7 +222,7 @@ def _first_line(lines: _Lines) -> str:
 
 
 def _records(first: str, lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Split lines into records, each with the line it began at; blank lines are none.
+    """Split lines into records, each with its first line number; skip blank lines.
 
     Raises: Refused.
     """
@@ -248,9 +263,9 @@ def _strict_chunks(text: IO[bytes], encoding: str) -> Iterator[Chunk]:
 
 
 def _fast_chunks(text: IO[bytes], delimiter: str, skipped: int, width: int) -> Iterator[Chunk]:
-    """Have arrow split a text without quotes: there, splitting is all that parsing is.
+    """Split a text without quotes with arrow.
 
-    Raises: NotPlain for whatever does not split evenly, and for what the strict lane may refuse.
+    Raises: NotPlain if a line does not split evenly, or if the strict lane may refuse it.
     """
     import pyarrow.csv
 
@@ -272,7 +287,7 @@ def _fast_chunks(text: IO[bytes], delimiter: str, skipped: int, width: int) -> I
                 lengths = [pc.binary_length(column) for column in batch.columns]
                 if any(pc.max(length).as_py() > MAX_FIELD for length in lengths):
                     raise NotPlain
-                # To arrow a blank line is a row of empty fields; to us it is none.
+                # arrow reads a blank line as a row of empty fields; it is not a row.
                 if pc.min(functools.reduce(pc.add, lengths)).as_py() == 0:
                     raise NotPlain
                 yield Chunk(tuple(batch.columns), range(line, line + batch.num_rows))

@@ -1,7 +1,7 @@
-"""Rows from SQL tables: what is new in a table since it was last seen, or all of it.
+"""Read rows from SQL tables: those that changed since the last reading, or all of them.
 
-A table is looked at in one snapshot: how many rows it has, how far they changed, and the rows are those
-of one moment. Whatever goes wrong becomes a SourceError of one line that holds no secret.
+A table is read in one snapshot, so that the number of rows, the newest change and the rows belong to
+one moment. If anything fails, it becomes a SourceError of one line without secrets.
 """
 
 import hashlib
@@ -28,11 +28,11 @@ Watermark = dict[str, Any]
 
 @dataclass(frozen=True)
 class Reading:
-    """One look at a table in one snapshot; consumed while `reading` holds it open.
+    """One reading of a table in one snapshot; consume it while `reading` keeps the table open.
 
-    `chunks` come in the order of their changes; `whole` says that they are every row of the table, not
-    only what changed. `seen` is JSON, known before the first chunk: `rows` in the table, and what the
-    next look has to know to go on from here.
+    `chunks` are sorted by change; `whole` is true if they are all rows of the table and not only the
+    changed ones. `seen` is JSON and complete before the first chunk: `rows` in the table, and whatever
+    the next reading needs in order to continue from here.
     """
 
     header: tuple[str, ...]
@@ -46,127 +46,131 @@ def utc_datetime() -> datetime:
 
 
 def identity(database: Database) -> str:
-    """Hash what says which table is read: another table under an old name starts from its first row."""
+    """Hash what identifies the table; if another table takes an old name, it is read from the start."""
     settings = f"{database.url}\n{database.table}\n{database.changed_column}"
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
 def probe(database: Database, *, seconds: float) -> str:
-    """Return a mark that changes when a table has news, at the cost of one pass over it.
+    """Return a mark that changes when the table changes; costs one pass over it.
 
-    Of SQLite it hashes the file. Of a PostgreSQL table it adds up the transactions that wrote its
-    rows, of a view the hashes of its rows: a change that leaves the number of rows and the newest time
-    alone is seen as well. A file or a server that takes too long is an error, not a table without news.
+    For SQLite, hash the file. For a PostgreSQL table, sum the transactions that wrote its rows; for a
+    view, sum the hashes of its rows. So a change is noticed even if the number of rows and the newest
+    time stay the same. If a file or a server takes too long, that is an error and not "unchanged".
 
     Raises: SourceError.
     """
     mark = identity(database)
     if sqlite_file(database) is not None:
-        with _told(database):
+        with _one_line_errors(database):
             file = sqlite.existing_file(database)
             return f"{mark} {sqlite.hash_files(file, seconds=seconds)}"
     import sqlalchemy as sa
 
-    with _opened(database, seconds) as found, _told(database):
-        query = sa.select(sa.func.count(), *found.digest).select_from(found.table)
-        told = [*found.place.values(), *found.ask(query), found.header]
-    return f"{mark} {_hash(told)}"
+    with _opened(database, seconds) as snapshot, _one_line_errors(database):
+        query = sa.select(sa.func.count(), *snapshot.digest).select_from(snapshot.table)
+        parts = [*snapshot.place.values(), *snapshot.ask(query), snapshot.header]
+    return f"{mark} {_hash(parts)}"
 
 
 @contextmanager
 def reading(
     database: Database, since: Watermark | None, *, seconds: float, whole: bool = False
 ) -> Iterator[Reading]:
-    """Look at a table: what changed since it was last seen, or all of it where that is unsure.
+    """Read a table: what changed since the last reading, or everything if that is uncertain.
 
-    What changed is: rows from `overlap_hours` before the newest change on, so that one that shares its
-    time with the last row read or was committed late is met again, and dropped by its content; rows
-    without a time; and of a PostgreSQL table whatever a transaction wrote that was not over by then.
-    The table is read whole when that is asked for, when it is `reconcile_hours` ago, and whenever what
-    is there now cannot be told from what was there then by additions alone (see `_goes_on`).
+    Changed rows are: all rows from `overlap_hours` before the newest change on, because a row may share
+    its time with the last row read or may be committed late (repeats are dropped by content); rows
+    without a time; and, for a PostgreSQL table, rows written by a transaction that was still open.
+    The whole table is read if the caller asks for it, if the last whole reading is `reconcile_hours`
+    ago, or if more happened than additions and changes (see `_can_continue`).
 
     Raises: SourceError, also out of the chunks.
     """
-    with _opened(database, seconds) as found:
-        with _told(database):
+    with _opened(database, seconds) as snapshot:
+        with _one_line_errors(database):
             moment = utc_datetime()
-            seen = _look(found, database, moment)
-            goes_on = not whole and since and _goes_on(found, database, since, seen, moment)
-            if since and goes_on:
+            seen = _summarise(snapshot, database, moment)
+            continues = (
+                not whole and since and _can_continue(snapshot, database, since, seen, moment)
+            )
+            if since and continues:
                 seen["whole_at"] = since["whole_at"]
-            query = _select(found, since if goes_on else None)
-        yield Reading(found.header, _numbered(database, found.batches(query)), not goes_on, seen)
+            query = _select(snapshot, since if continues else None)
+        yield Reading(
+            snapshot.header, _numbered(database, snapshot.batches(query)), not continues, seen
+        )
 
 
-def _select(found: Snapshot, since: Watermark | None) -> Any:
-    """Select the rows in the order of their changes: all of them, or what changed."""
+def _select(snapshot: Snapshot, since: Watermark | None) -> Any:
+    """Select all rows, or the changed ones, sorted by change."""
     import sqlalchemy as sa
 
-    query = sa.select(*found.texts()).select_from(found.table)
-    if not found.changes:
+    query = sa.select(*snapshot.texts()).select_from(snapshot.table)
+    if not snapshot.changes:
         return query
-    changed = found.table.c[found.changes]
+    changed = snapshot.table.c[snapshot.changes]
     if since:
-        up_to_date = _fresh(found, since)
+        uncommitted = _uncommitted(snapshot, since)
         news = [changed >= _literal(since["bound"]), changed.is_(None)]
-        query = query.where(sa.or_(*news, *([] if up_to_date is None else [up_to_date])))
+        query = query.where(sa.or_(*news, *([] if uncommitted is None else [uncommitted])))
     return query.order_by(changed.nulls_first())
 
 
-def _fresh(found: Snapshot, since: Watermark) -> Any | None:
-    """Say which rows no transaction had written for good when the table was seen; None if unknown."""
+def _uncommitted(snapshot: Snapshot, since: Watermark) -> Any | None:
+    """Return a condition for rows not yet committed when the table was last read; None if unknown."""
     import sqlalchemy as sa
 
     then = since.get("xid")
-    if found.xid is None or then is None or not 0 <= found.xid - then < MAX_XIDS:
+    if snapshot.xid is None or then is None or not 0 <= snapshot.xid - then < MAX_XIDS:
         return None
     oldest: Any = sa.literal_column(f"'{then % (1 << 32)}'::xid")
     return sa.func.age(sa.literal_column("t.xmin")) <= sa.func.age(oldest)
 
 
 def _numbered(database: Database, batches: Iterable[tuple[Any, ...]]) -> Iterator[Chunk]:
-    """Number the rows from 1, and let nothing but a SourceError out."""
+    """Number the rows from 1; raise nothing but SourceError."""
     first = 1
-    with _told(database):
+    with _one_line_errors(database):
         for columns in batches:
             following = first + len(columns[0])
             yield Chunk(columns, range(first, following))
             first = following
 
 
-# ---- what is there now, and may we go on from what was there?
+# ---- can this reading continue from the last one?
 
 
-def _look(found: Snapshot, database: Database, moment: datetime) -> Watermark:
-    """Count the rows, and find from where to read the next time."""
+def _summarise(snapshot: Snapshot, database: Database, moment: datetime) -> Watermark:
+    """Count the rows and find where the next reading starts."""
     import sqlalchemy as sa
 
     seen: Watermark = {
         "whole_at": moment.isoformat(),
         "bound": None,
-        **found.place,
-        "xid": found.xid,
+        **snapshot.place,
+        "xid": snapshot.xid,
     }
     count = sa.func.count()
-    if not found.changes:
-        (seen["rows"],) = found.ask(sa.select(count).select_from(found.table))
+    if not snapshot.changes:
+        (seen["rows"],) = snapshot.ask(sa.select(count).select_from(snapshot.table))
         return seen
-    changed = found.table.c[found.changes]
-    query = sa.select(count, sa.func.count(changed), found.newest).select_from(found.table)
-    seen["rows"], timed, newest = found.ask(query)
-    kind = found.kind or ("number" if isinstance(newest, int | float) else "text")
+    changed = snapshot.table.c[snapshot.changes]
+    query = sa.select(count, sa.func.count(changed), snapshot.newest).select_from(snapshot.table)
+    seen["rows"], timed, newest = snapshot.ask(query)
+    kind = snapshot.kind or ("number" if isinstance(newest, int | float) else "text")
     bound, until = find_bound(newest, kind, database.overlap_hours, moment)
-    if bound is not None and found.xid is None:
-        seen["below"] = _below(found, bound)
+    if bound is not None and snapshot.xid is None:
+        seen["below"] = _below(snapshot, bound)
     return seen | {"nulls": seen["rows"] - timed, "bound": bound, "until": until}
 
 
 def find_bound(newest: Any, kind: str, overlap_hours: float, moment: datetime) -> tuple[Any, Any]:
-    """Return from where to read the next time, and up to where all has been seen; None to read all.
+    """Return where the next reading starts and up to where everything was read; None to read all.
 
-    Of a time it is the overlap before the newest, and never in the future, which would hide all that
-    follows; of one kept as text the day of that, which no way to write it sorts before. A counter goes
-    on from the newest itself.
+    For a time, start at the overlap before the newest, but never in the future, which would hide all
+    later rows. For a time stored as text, start at its day, because every notation sorts after it. For
+    a counter, start at the newest value.
 
     >>> april = datetime(2026, 4, 1, tzinfo=UTC)
     >>> find_bound("2026-03-01 12:00:00+00:00", "time", 1, april)
@@ -200,39 +204,39 @@ def _time_bound(newest: str, overlap: timedelta, moment: datetime) -> tuple[str,
     return (until - overlap).isoformat(sep=" "), until.isoformat(sep=" ")
 
 
-def _below(found: Snapshot, bound: Any) -> str:
-    """Digest the rows below a bound, which the next look does not mean to read."""
+def _below(snapshot: Snapshot, bound: Any) -> str:
+    """Hash the rows below a bound, which the next reading will skip."""
     import sqlalchemy as sa
 
-    query = sa.select(sa.func.count(), *found.digest).select_from(found.table)
-    return _hash(found.ask(query.where(found.table.c[found.changes] < _literal(bound))))
+    query = sa.select(sa.func.count(), *snapshot.digest).select_from(snapshot.table)
+    return _hash(snapshot.ask(query.where(snapshot.table.c[snapshot.changes] < _literal(bound))))
 
 
-def _goes_on(
-    found: Snapshot, database: Database, since: Watermark, seen: Watermark, moment: datetime
+def _can_continue(
+    snapshot: Snapshot, database: Database, since: Watermark, seen: Watermark, moment: datetime
 ) -> bool:
-    """Can what is there now be told from what was seen by additions and changes alone?
+    """Do additions and changes alone explain the difference to the last reading?
 
-    Not where rows are gone, nothing is left of the newest change (a backup was restored, a table filled
-    anew), or the table, the server or the clock is another one. Where the server does not know which
-    rows are fresh, those below the bound have to be what they were.
+    No if rows are gone, if the newest change is gone (a backup was restored, the table was refilled), or
+    if the table, the server or the clock differs. If the server does not know which rows are new, the
+    rows below the bound must be unchanged.
     """
     import sqlalchemy as sa
 
     if since.get("bound") is None or seen["bound"] is None or seen["rows"] < since["rows"]:
         return False
-    if any(since.get(name) != value for name, value in found.place.items()):
+    if any(since.get(name) != value for name, value in snapshot.place.items()):
         return False
     hours_ago = (moment - datetime.fromisoformat(since["whole_at"])) / timedelta(hours=1)
     if not 0 <= hours_ago < database.reconcile_hours:
         return False
-    newest = sa.select(sa.func.count()).select_from(found.table)
-    reached = found.table.c[found.changes] >= _literal(since["until"])
-    if found.ask(newest.where(reached))[0] == 0:
+    newest = sa.select(sa.func.count()).select_from(snapshot.table)
+    reached = snapshot.table.c[snapshot.changes] >= _literal(since["until"])
+    if snapshot.ask(newest.where(reached))[0] == 0:
         return False
-    if found.xid is None:
-        return bool(_below(found, since["bound"]) == since["below"])
-    return _fresh(found, since) is not None
+    if snapshot.xid is None:
+        return bool(_below(snapshot, since["bound"]) == since["below"])
+    return _uncommitted(snapshot, since) is not None
 
 
 def _hash(values: Iterable[object]) -> str:
@@ -240,35 +244,35 @@ def _hash(values: Iterable[object]) -> str:
 
 
 def _literal(value: Any) -> Any:
-    """Bind a value without a type: the column that it is compared with decides."""
+    """Bind a value without a type; the column it is compared with decides."""
     import sqlalchemy as sa
 
     return sa.literal(value, sa.types.NullType())
 
 
-# ---- open, and say what went wrong
+# ---- open a table, and turn errors into one line
 
 
 @contextmanager
 def _opened(database: Database, seconds: float) -> Iterator[Snapshot]:
-    """Hold a table open in one snapshot.
+    """Open a table in one snapshot for as long as the block lasts.
 
     Raises: SourceError.
     """
     with ExitStack() as stack:
-        with _told(database):
+        with _one_line_errors(database):
             if sqlite_file(database) is not None:
-                found = sqlite.open_table(database, seconds, stack)
+                snapshot = sqlite.open_table(database, seconds, stack)
             else:
-                found = postgres.open_table(database, seconds, stack)
-        yield found
+                snapshot = postgres.open_table(database, seconds, stack)
+        yield snapshot
 
 
 @contextmanager
-def _told(database: Database) -> Iterator[None]:
-    """Raise a SourceError of one line in place of whatever a driver raises.
+def _one_line_errors(database: Database) -> Iterator[None]:
+    """Raise a SourceError of one line instead of whatever a driver raises.
 
-    Neither the line nor a traceback holds a secret: the driver's own error is not chained to it.
+    Neither the line nor a traceback contains a secret: the driver's own error is not chained.
     """
     errors: tuple[type[Exception], ...] = (sqlite3.Error, OSError)
     if sqlite_file(database) is None:

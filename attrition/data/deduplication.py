@@ -1,7 +1,7 @@
-"""What becomes of each record of a source: accepted, refused, a duplicate or in conflict.
+"""Decide for each record of a source: accepted, refused, duplicate or in conflict.
 
-A source is judged run by run; its records wait in a spool, so that one of millions costs little memory,
-and that a file of which most is bad can be held back whole.
+A source is validated chunk by chunk and its records wait in a spool. So a source with millions of rows
+needs little memory, and a file can still be quarantined as a whole if most of it is bad.
 """
 
 import sys
@@ -20,7 +20,7 @@ from attrition.data.ledger import ACCEPTED, QUARANTINED, Digest, Ledger, Line
 from attrition.storage import files
 
 CONFLICT, DUPLICATE = "conflict", "duplicate"
-HELD_SHARE = 0.5
+MAX_BAD_SHARE = 0.5
 RECORDS = pa.schema(
     [("line", pa.int64()), *((n, pa.string()) for n in ("code", "reason", "raw", "key", "outcome"))]
 )
@@ -29,18 +29,18 @@ K = TypeVar("K")
 
 
 def merge(known: Mapping[K, str], keys: Sequence[K], outcomes: Sequence[str]) -> list[str]:
-    """Say what each row is beside the rows known: "accepted", "duplicate" or "conflict".
+    """Classify each row as "accepted", "duplicate" or "conflict" against the rows known so far.
 
-    A row is known by all of its columns but the outcome. An outcome may arrive later (open -> stayed
-    or left, stayed -> left); one that would take back that a client left is a conflict, and so are
-    both outcomes for one row in one source. A row that one source brings open and with its outcome
-    counts with its outcome. `known` is not changed.
+    All columns except the outcome identify a row. An outcome may arrive later (open -> stayed or left,
+    stayed -> left). It is a conflict if a row changes from left to stayed, or if one source gives both
+    outcomes for the same row. If a source contains a row both open and with an outcome, the outcome
+    counts. `known` is not changed.
     """
-    told: dict[K, str] = {}
+    first: dict[K, str] = {}
     both = {
         key
         for key, outcome in zip(keys, outcomes, strict=True)
-        if outcome and told.setdefault(key, outcome) != outcome
+        if outcome and first.setdefault(key, outcome) != outcome
     }
     seen: dict[K, str] = {}
     verdicts = []
@@ -48,7 +48,7 @@ def merge(known: Mapping[K, str], keys: Sequence[K], outcomes: Sequence[str]) ->
         old = seen.get(key, known.get(key))
         if outcome and key in both:
             verdict = CONFLICT
-        elif not outcome and key in told and key not in both:
+        elif not outcome and key in first and key not in both:
             verdict = DUPLICATE
         elif old is None or (outcome and old not in (outcome, "1")):
             verdict = ACCEPTED
@@ -63,9 +63,9 @@ def merge(known: Mapping[K, str], keys: Sequence[K], outcomes: Sequence[str]) ->
 
 @dataclass(frozen=True)
 class SourceVerdict:
-    """One source, judged: its line, and every record of it in a spool, with the verdict of the good.
+    """The verdict on one source: its line of the account, its records in a spool, and their verdicts.
 
-    `digests` and `verdicts` are of the records without a code, in their order.
+    `digests` and `verdicts` cover the records without a code, in order.
     """
 
     line: Line
@@ -76,7 +76,7 @@ class SourceVerdict:
     unfinished: str = ""
 
     def batches(self) -> Iterator[tuple["pa.RecordBatch", "pa.RecordBatch", np.ndarray]]:
-        """Yield all records of a run, the good ones among them, and their verdicts."""
+        """Yield for each chunk: all records, the valid ones, and their verdicts."""
         if self.spool is None:
             return
         self.spool.seek(0)
@@ -88,7 +88,7 @@ class SourceVerdict:
                 at += len(good)
 
     def accepted(self) -> Iterator[tuple[Sequence[Digest], list[str], list[str]]]:
-        """Yield the rows to add, a run at a time: digests, outcomes, and lines of text."""
+        """Yield the rows to add, chunk by chunk: digests, outcomes, and lines of text."""
         at = 0
         for _, good, verdicts in self.batches():
             is_kept = verdicts == ACCEPTED
@@ -99,21 +99,21 @@ class SourceVerdict:
             at += len(good)
 
     def refusals(self) -> Iterator[schema.Refusal]:
-        """Yield every record that is not used, by line: the bad, those in conflict, those held."""
-        is_held = self.line.verdict == QUARANTINED
-        why = f"nothing wrong with this row, but {self.line.reason.rpartition('; ')[2]}"
+        """Yield every record that is not used, by line: invalid, in conflict, or quarantined."""
+        is_quarantined = self.line.verdict == QUARANTINED
+        why = f"this row is valid, but {self.line.reason.rpartition('; ')[2]}"
         for batch, _, verdicts in self.batches():
             is_good = pc.equal(batch["code"], "").to_numpy(False)
             is_conflict = np.zeros(len(batch), dtype=bool)
             is_conflict[is_good] = verdicts == CONFLICT
-            is_told = ~is_good | is_conflict | is_held
-            records = batch.filter(pa.array(is_told)).to_pylist()
-            for record, conflicts in zip(records, is_conflict[is_told], strict=True):
+            is_refused = ~is_good | is_conflict | is_quarantined
+            records = batch.filter(pa.array(is_refused)).to_pylist()
+            for record, conflicts in zip(records, is_conflict[is_refused], strict=True):
                 code, reason = record["code"], record["reason"]
                 if conflicts:
                     code = "CONFLICT"
                     outcome = f"{self.outcome_name} is {record['outcome']}"
-                    reason = f"{outcome} here and the other elsewhere; row refused"
+                    reason = f"{outcome} here and the opposite elsewhere; row refused"
                 elif not code:
                     code, reason = "HELD", why
                 yield schema.Refusal(record["line"], code, reason, record["raw"])
@@ -122,12 +122,12 @@ class SourceVerdict:
 def judge(
     table: schema.Table, columns: Columns, known: Ledger, line: Line, spool: IO[bytes]
 ) -> SourceVerdict:
-    """Check a table, run by run, and merge it with the rows known; hold it back if most of it is bad.
+    """Validate a table chunk by chunk and merge it with the known rows; quarantine it if most is bad.
 
-    `line` is the line of the source, without its counts; a sha256 of "" is made from the records,
-    whatever their order.
+    `line` is the source's line of the account without its counts. If its sha256 is "", compute it from
+    the records, independent of their order.
 
-    Raises: Refused, and what reading the table raises.
+    Raises: Refused, and whatever reading the table raises.
     """
     cut = "NO_FINAL_EOL" if "NO_FINAL_EOL" in table.notes else ""
     try:
@@ -143,14 +143,16 @@ def judge(
         for chunk in table.chunks:
             checked = contract.check(chunk)
             keys = checked.keys()
-            up_to_date = [ledger.digest(key.encode()) for key in keys.to_pylist()]
-            told = [sys.intern(text) for text in checked.columns[columns.outcome].to_pylist()]
+            row_digests = [ledger.digest(key.encode()) for key in keys.to_pylist()]
+            chunk_outcomes = [
+                sys.intern(text) for text in checked.columns[columns.outcome].to_pylist()
+            ]
             ends_short = bool(chunk.odd) and is_last_short(chunk, len(table.header))
             codes.update(refusal.code for refusal in checked.refused)
             if not line.sha256:
-                content += hash_records(up_to_date, told, checked.refused)
-            digests += up_to_date
-            outcomes += told
+                content += hash_records(row_digests, chunk_outcomes, checked.refused)
+            digests += row_digests
+            outcomes += chunk_outcomes
             writer.write_batch(gather(checked, keys, columns.outcome))
     records = len(digests) + codes.total()
     if not line.sha256:
@@ -164,7 +166,7 @@ def judge(
     notes += [] if records else ["NO_ROWS"]
     notes += [f"{code}: {count}" for code, count in sorted(codes.items())]
     line = line._replace(records=records)
-    if (bad := codes.total()) > HELD_SHARE * records:
+    if (bad := codes.total()) > MAX_BAD_SHARE * records:
         why = f"{bad} of {records} rows are bad, so none is used"
         reason = "; ".join([*notes, why])
         line = line._replace(rejected=records, verdict=QUARANTINED, reason=reason)
@@ -180,13 +182,13 @@ def judge(
 
 
 def is_last_short(chunk: schema.Chunk, width: int) -> bool:
-    """Does the last row of a run lack fields, as that of a file does which is still being written?"""
+    """Does the last row of a chunk lack fields? It does if a file is still being written."""
     line, row = chunk.odd[-1]
     return len(row) < width and line > max(chunk.lines, default=0)
 
 
 def gather(checked: schema.ValidatedRows, keys: "pa.Array", outcome: str) -> "pa.RecordBatch":
-    """Return all records of a run, good and refused, by line."""
+    """Return all records of a chunk, valid and refused, sorted by line."""
     refused, count = checked.refused, len(keys)
     none = pa.array([""], pa.string()).take(pa.array(np.zeros(count, dtype="int64")))
     good = [pa.array(checked.lines, pa.int64()), none, none, checked.raw, keys]
@@ -202,7 +204,7 @@ def gather(checked: schema.ValidatedRows, keys: "pa.Array", outcome: str) -> "pa
 def hash_records(
     digests: Iterable[Digest], outcomes: Iterable[str], refused: Iterable[schema.Refusal]
 ) -> int:
-    """Add up a hash of every record: the same sum in any order, another one for a repeat."""
+    """Sum a hash of every record: independent of order, but a repeated record changes it."""
     good = (digest + outcome.encode() for digest, outcome in zip(digests, outcomes, strict=True))
     bad = (refusal.raw.encode("utf-8", "surrogatepass") for refusal in refused)
     return sum(int.from_bytes(ledger.digest(text)) for group in (good, bad) for text in group)

@@ -25,6 +25,7 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(__name__)
 
+SETTINGS = ("columns", "missing_markers")
 ACCEPTED, QUARANTINED, SKIPPED, DEFERRED = "accepted", "quarantined", "skipped", "deferred"
 COUNTS = ("records", "accepted", "rejected", "duplicates")
 REJECTED_HEADER = ("ingested_at", "source", "line", "reason", "raw")
@@ -96,7 +97,7 @@ class Ledger:
     """What was ingested so far, and what this run adds to it; nothing counts before `write`."""
 
     def __init__(self, config: Config, record: files.Record | None = None) -> None:
-        self.config, self.record = config, record
+        self.config, self.record = config.limited_to(*SETTINGS), record
         self.lines: dict[tuple[str, str], Line] = {}
         self.used: dict[str, str] = {}
         self.used_names: set[str] = set()
@@ -331,7 +332,7 @@ def _newest_generation(config: Config) -> tuple[int, str]:
 
 def contract(config: Config) -> str:
     """Hash what decides how a row reads: under another contract everything is read again."""
-    return config.fingerprint("columns", "missing_markers")
+    return config.limited_to(*SETTINGS).fingerprint()
 
 
 def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:

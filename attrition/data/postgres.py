@@ -1,4 +1,4 @@
-"""Tables of PostgreSQL servers: one transaction that may not write, and rows by COPY."""
+"""Read tables of PostgreSQL servers in one read-only transaction, with rows by COPY."""
 
 import os
 import re
@@ -31,9 +31,9 @@ KEEPS_XMIN = ("r", "m")  # tables and materialised views; other relations have n
 
 
 def resolve(database: Database) -> tuple[Any, list[str]]:
-    """Return the URL to connect to, its `${NAME}`s filled in, and the secrets in it, longest first.
+    """Return the URL with each `${NAME}` replaced, and the secrets in it, longest first.
 
-    A password from the environment may hold any character; one in a URL is quoted by who wrote it.
+    A password from the environment may contain any character; in a URL its author has to quote it.
 
     Raises: SourceError.
     """
@@ -41,8 +41,8 @@ def resolve(database: Database) -> tuple[Any, list[str]]:
 
     names = re.findall(r"\$\{(\w+)\}", database.url)
     if missing := [name for name in names if name not in os.environ]:
-        told = ", ".join(missing)
-        raise SourceError(f"{database.name}: the environment variable {told} is not set")
+        unset = ", ".join(missing)
+        raise SourceError(f"{database.name}: the environment variable {unset} is not set")
     given = {name: os.environ[name] for name in names}
     text = re.sub(r"(?<=:)\$\{(\w+)\}(?=@)", lambda m: quote(given[m[1]], safe=""), database.url)
     text = re.sub(r"\$\{(\w+)\}", lambda m: given[m[1]], text)
@@ -62,7 +62,7 @@ def resolve(database: Database) -> tuple[Any, list[str]]:
 
 
 def _connect(database: Database, seconds: float) -> Any:
-    """Connect for reading only: every statement is one of a snapshot, and ends in time.
+    """Connect read-only: all statements share one snapshot, and each has a time limit.
 
     Raises: SourceError, psycopg.Error.
     """
@@ -93,8 +93,8 @@ def _connect(database: Database, seconds: float) -> Any:
     return connection
 
 
-# Which table of which server this is, how many rows it ever lost, and the oldest transaction that is not
-# over. Deletes are counted when their session gets to it, and from nought after a crash: a hint.
+# Identify server and table, count deleted rows, and find the oldest open transaction. The server counts
+# deletes with a delay, and from zero after a crash, so the count is only a hint.
 PLACE = """SELECT relkind, system_identifier || '/' || timeline_id, oid || '/' ||
     coalesce(pg_relation_filenode(oid), 0), pg_stat_get_tuples_deleted(oid),
     pg_snapshot_xmin(pg_current_snapshot())::text
@@ -160,15 +160,15 @@ def open_table(database: Database, seconds: float, stack: ExitStack) -> Snapshot
 
 
 def kind_of(oid: int) -> str:
-    """Say how far the changes can be told by a column of this type: "" where they cannot."""
+    """Return the kind of a changed column: "number", "time", "text", or "" if it cannot be used."""
     kinds = {"number": NUMBERS, "time": TIMES, "text": PLAIN_TEXTS | {CHAR}}
     return next((kind for kind, oids in kinds.items() if oid in oids), "")
 
 
 def _text(column: Any, oid: int) -> Any:
-    """Select a column so that its text is the one that a CSV would hold, and not too long.
+    """Select a column as the text that CSV would contain, limited in length.
 
-    What COPY writes well by itself is left to it: a cast costs a tenth of the reading.
+    Types that COPY formats well need no cast; a cast costs a tenth of the reading time.
     """
     import sqlalchemy as sa
 
@@ -183,9 +183,9 @@ def _text(column: Any, oid: int) -> Any:
 
 
 def _copied(pgconn: Any, query: str, end: float) -> Iterator[bytearray]:
-    """Copy the rows of a query out as CSV, in pieces that end where a row does.
+    """Copy the rows of a query as CSV, in pieces that end with a row.
 
-    psycopg's own loop makes a generator and a wait for each row, and waits for ever.
+    psycopg's own loop creates a generator and a wait per row, and waits without a limit.
 
     Raises: psycopg.Error, OSError.
     """
@@ -211,7 +211,7 @@ def _copied(pgconn: Any, query: str, end: float) -> Iterator[bytearray]:
 
 
 def _await(pgconn: Any, end: float) -> None:
-    """Wait for the server's next words, no longer than until `end` on the monotonic clock."""
+    """Wait for the next data, at most until `end` on the monotonic clock."""
     poll = select.poll()
     poll.register(pgconn.socket, select.POLLIN)
     left_ms = (end - time.monotonic()) * 1000
@@ -225,16 +225,16 @@ def _expect(result: Any, status: int) -> None:
     from psycopg.pq import DiagnosticField
 
     if result is None or result.status != status:
-        told = result and result.error_field(DiagnosticField.MESSAGE_PRIMARY)
+        message = result and result.error_field(DiagnosticField.MESSAGE_PRIMARY)
         raise psycopg.OperationalError(
-            (told or b"the reading was cut off").decode(errors="replace")
+            (message or b"the reading was cut off").decode(errors="replace")
         )
 
 
 def _parsed(pieces: Iterable[bytearray]) -> Iterator[tuple[Any, ...]]:
-    """Parse CSV as PostgreSQL writes it: quoted where need be, without a header; all of it is text.
+    """Parse CSV as PostgreSQL writes it: quoted if needed, without a header, all columns text.
 
-    Raises: psycopg.DataError where the server delivers what is not Unicode.
+    Raises: psycopg.DataError if the server delivers text that is not Unicode.
     """
     import psycopg
     import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Tables of SQLite files, which are somebody else's: locked, torn or hostile, and never written to."""
+"""Read tables of SQLite files. They may be locked, torn or hostile, and are never written to."""
 
 import hashlib
 import sqlite3
@@ -24,7 +24,7 @@ from attrition.errors import SourceError
 FETCH_ROWS = 25_000
 HASHED_BYTES = 4 << 20
 MAX_ROW_BYTES = 64 << 20
-STEPS_BETWEEN_LOOKS = 20_000  # at the clock; of SQLite's machine
+STEPS_BETWEEN_LOOKS = 20_000  # virtual machine steps of SQLite between two checks of the time
 
 
 def existing_file(database: Database) -> Path:
@@ -37,9 +37,9 @@ def existing_file(database: Database) -> Path:
 def hash_files(file: Path, *, seconds: float) -> str:
     """Hash a database with its write-ahead log and journal.
 
-    Never while a connection is open: closing any descriptor of the file frees its locks.
+    Never call it while a connection is open: closing any descriptor of the file frees its locks.
 
-    Raises: OSError, also when it takes longer than it may.
+    Raises: OSError, also if it takes longer than `seconds`.
     """
     end = time.monotonic() + seconds
     digest = hashlib.sha256()
@@ -55,7 +55,7 @@ def hash_files(file: Path, *, seconds: float) -> str:
 
 
 def open_table(database: Database, seconds: float, stack: ExitStack) -> Snapshot:
-    """Open a table of an SQLite file, which may be locked, torn or hostile, and is never written to.
+    """Open a table of an SQLite file for reading.
 
     Raises: SourceError, sqlite3.Error.
     """
@@ -112,7 +112,7 @@ def open_table(database: Database, seconds: float, stack: ExitStack) -> Snapshot
 
 
 def _connect(file: Path, seconds: float) -> sqlite3.Connection:
-    """Begin to read an SQLite file in one snapshot, for so many seconds at most."""
+    """Connect and begin one read snapshot, limited to `seconds`."""
     connection = sqlite3.connect(
         f"file:{quote(str(file))}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None
     )
@@ -131,7 +131,7 @@ def _stand_of(file: Path) -> tuple[int, int, int]:
 
 
 def _cut(column: Any) -> Any:
-    """Select a value of whatever type as it is, but no more than the contract could take of a text."""
+    """Select a value of any type, cut to the longest text that could be valid."""
     import sqlalchemy as sa
 
     is_long = sa.and_(
@@ -142,7 +142,7 @@ def _cut(column: Any) -> Any:
 
 
 def text_array(values: Sequence[Any]) -> Any:
-    """Write a column of SQLite's values as the text that a CSV would hold: a `pa.string()` array."""
+    """Format a column of SQLite values as CSV would: a `pa.string()` array."""
     import pyarrow as pa
 
     kinds = set(map(type, values)) - {type(None)}
@@ -154,7 +154,7 @@ def text_array(values: Sequence[Any]) -> Any:
 
 
 def cell_text(value: Any) -> str:
-    """Write one of SQLite's values as the text that a CSV would hold."""
+    """Format one SQLite value as CSV would."""
     if value is None:
         return ""
     if isinstance(value, float):

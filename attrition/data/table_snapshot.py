@@ -1,4 +1,4 @@
-"""What a table is once it is open for reading in one snapshot, whichever database it lies in."""
+"""The interface of a table that is open for reading in one snapshot, for any database."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from attrition.errors import SourceError
 
 SQLITE_URL = "sqlite:///"
 BUSY_SECONDS = 5
-# A longer value is cut: the contract refuses it by then (`cells.MAX_TEXT`, `cells.MAX_DIGITS`).
+# A longer value is cut: it is invalid at that length anyway (`cells.MAX_TEXT`, `cells.MAX_DIGITS`).
 MAX_VALUE = 8192
-UNPRINTABLE = "\x01"  # before the hex digits of binary values, so that the contract refuses them
+UNPRINTABLE = "\x01"  # before the hex digits of binary values, so that validation refuses them
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A table in an open snapshot: its columns, and how to ask it.
+    """A table in an open snapshot: its columns, and the functions to query it.
 
-    `texts` returns the columns as text. `changes` names the column that tells what changed, if one does;
-    `kind` says how it is to be read ("number", "time", "text", or "" by its value), and `newest` is its
-    greatest value. `digest` are sums that change with the rows that they are taken of: of SQLite most of
-    the time, of PostgreSQL always. `place` says which table of which server this is. Where the server
-    keeps which transaction wrote a row, `xid` is the oldest that was not over.
+    `texts` returns the columns as text. `changes` names the column that grows with every change, if
+    there is one; `kind` is how to read it ("number", "time", "text", or "" to decide by value), and
+    `newest` is its maximum. `digest` are sums that change when the rows change: always for PostgreSQL,
+    nearly always for SQLite. `place` identifies the table and its server. If the server records which
+    transaction wrote a row, `xid` is the oldest transaction that was still open.
     """
 
     table: Any
@@ -49,8 +49,7 @@ def sqlite_file(database: Database) -> Path | None:
 def named_table(database: Database, header: Sequence[str] = ()) -> Any:
     """Return the table that the config names, with these columns.
 
-    Raises: SourceError when the column of the changes is not among them: SQLite would take its name
-    for a text.
+    Raises: SourceError if the changed column is not among them; SQLite would read its name as text.
     """
     import sqlalchemy as sa
 

@@ -16,7 +16,7 @@ from attrition.modelling.metrics import Difference, Interval, Vector
 from attrition.modelling.selection import SelectionResult, Table
 
 JUDGED_SHARE, GAP_SHARE = 0.2, 0.1  # of the distinct times
-LEAST_LEFT = 20  # of either kind, to say anything about an AUC: Collins et al. 2016
+MIN_OF_EACH_TO_BACKTEST = 20  # of either kind, to say anything about an AUC: Collins et al. 2016
 LEAST_DROP = 0.02
 
 
@@ -97,7 +97,8 @@ def run(table: Table, learned: SelectionResult, time: Sequence[str]) -> Backtest
     train, judged, gap = cut
     judged = judged[table.recent[judged]]
     if not (_is_enough(table.outcome[judged]) and _is_enough(table.outcome[train])):
-        return f"fewer than {LEAST_LEFT} who left, or who stayed, before or after the cut"
+        too_few = f"fewer than {MIN_OF_EACH_TO_BACKTEST} who left, or who stayed"
+        return f"{too_few}, before or after the cut"
     with threadpool_limits(1):
         model = selection.fit_model(table, learned.chosen, learned.model.calibration, train)
         risk = models.predict(model, table.rows.iloc[judged])
@@ -119,4 +120,4 @@ def run(table: Table, learned: SelectionResult, time: Sequence[str]) -> Backtest
 
 
 def _is_enough(outcome: Vector) -> bool:
-    return min(outcome.sum(), len(outcome) - outcome.sum()) >= LEAST_LEFT
+    return min(outcome.sum(), len(outcome) - outcome.sum()) >= MIN_OF_EACH_TO_BACKTEST

@@ -11,12 +11,12 @@ from attrition.modelling import models
 from attrition.modelling.models import Model
 
 # Source: the least that Salesforce Einstein asks for before it learns: 400 rows, 100 of each kind.
-FEW_ROWS, FEW_LEFT = 400, 100
+MIN_ROWS_TO_RELY, MIN_OF_EACH_TO_RELY = 400, 100
 
 
 def is_few(rows: int, left: int) -> bool:
     """Are so few rows, of so many who left, too few for more than rough risks?"""
-    return rows < FEW_ROWS or min(left, rows - left) < FEW_LEFT
+    return rows < MIN_ROWS_TO_RELY or min(left, rows - left) < MIN_OF_EACH_TO_RELY
 
 
 def cautions(model: Model, rows: pd.DataFrame, training: Mapping[str, Any]) -> list[list[Caution]]:

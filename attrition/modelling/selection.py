@@ -26,7 +26,7 @@ FOLDS = 5
 REPEATS = 3
 MANY_ROWS = 50_000  # above this one cross-validation says enough
 STILL_IN_THE_RACE = 3.0  # standard errors from the best after one cross-validation
-LEAST_ROWS_TO_BLEND, LEAST_LEFT_TO_BLEND = 500, 50
+MIN_ROWS_TO_BLEND, MIN_OF_EACH_TO_BLEND = 500, 50
 
 CELL = 0.005  # of the middle half of a column, within which numbers are nearly the same
 MOST_GLUED = 0.05  # of the rows in one group because of near-copies
@@ -252,7 +252,7 @@ def _helpful(table: Table, tried: Sequence[CandidateScore]) -> set[str]:
 
 def _is_enough_to_blend(outcome: Vector) -> bool:
     rarer = min(outcome.sum(), len(outcome) - outcome.sum())
-    return len(outcome) >= LEAST_ROWS_TO_BLEND and rarer >= LEAST_LEFT_TO_BLEND
+    return len(outcome) >= MIN_ROWS_TO_BLEND and rarer >= MIN_OF_EACH_TO_BLEND
 
 
 def cross_validate(table: Table, name: str, window: str, folds: Folds) -> Vector:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from attrition import __version__
 from attrition import config as configuration
 from attrition.config import Config
 from attrition.errors import AttritionError, Busy, ConfigError, Damaged
@@ -40,6 +41,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     made.add_argument("--config", type=Path, metavar="PATH", help="default: config.json here")
     made.add_argument("--quiet", action="store_true", help="speak only of what needs a person")
     return made

@@ -323,7 +323,7 @@ def held_line(config):
     [line] = result.unavailable
     assert line.startswith("crm: ")
     assert "\n" not in line
-    assert f"cannot be read now: {line}" in result.summary().splitlines()
+    assert f"unavailable: {line}" in result.summary().splitlines()
     return line
 
 

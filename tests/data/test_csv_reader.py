@@ -110,10 +110,22 @@ def test_runs_of_rows_are_short_where_rows_are_long(monkeypatch):
     assert [line for line, _ in rows_of(table)] == list(range(2, 12))
 
 
-def test_encoding_is_told_by_the_byte_that_breaks_it():
-    text = b"a,b\n" + b"1,2\n" * csv_reader.PIECE + b"\xff,2\n"
-    with pytest.raises(Refused, match=f"byte {len(text) - 4} is not utf-8"):
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (
+            b"a,b\n" + b"1,2\n" * csv_reader.PIECE + b"\xff,2\n",
+            "line 1048578, column 1 (byte 0xFF)",
+        ),
+        (b"a,b\n1,M\xfcller\n", "line 2, column 4 (byte 0xFC)"),
+        ("a,b\né,M".encode() + b"\xfcller\n", "line 2, column 4 (byte 0xFC)"),
+    ],
+)
+def test_bytes_that_are_no_utf8_are_located_by_line_and_column(text, where):
+    with pytest.raises(Refused) as error:
         read(text)
+    assert error.value.code == "ENCODING"
+    assert error.value.reason.startswith(f"not valid UTF-8 at {where}; looks like Windows-1252")
 
 
 def test_character_across_two_pieces_is_one():

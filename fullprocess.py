@@ -53,7 +53,8 @@ def find_products(config: Config) -> dict[str, str]:
     contents = [*_files(config.output_folder), *_files(config.model_folder)]
     contents += [config.monitoring_record, config.settled_rows, config.history]
     contents += _files(config.releases)
-    contents += [config.risk_scores, config.contact_list, config.assessment_record]
+    contents += [config.clients, config.risk_scores, config.contact_list]
+    contents += [config.assessment_record]
     contents += [config.diagnostics_record, config.report, config.report_record]
     contents += config.find_figures()
     links = [config.current, *(config.production_folder / name for name in releases.LINKS)]

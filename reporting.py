@@ -2,7 +2,7 @@
 
 Reads:  training.json and score.json of the release in production, practicemodels/decision.json,
         production_deployment/monitoring.json and history.sqlite, reports/assessment.json,
-        contactlist.csv and diagnostics.json; whatever of it is not there yet is said to be missing
+        clients.parquet and diagnostics.json; whatever of it is not there yet is said to be missing
 Writes: reports/*.png (the figures), reports/report.pdf, reports/report.json (the record)
 Run:    python reporting.py [--config PATH]
 """
@@ -162,12 +162,12 @@ def list_note(facts: ReportData) -> str:
         return ""
     by = "value at risk" if facts.order == "value_at_risk" else "risk"
     said = f"The whole list, by {by}, with all reasons: contactlist.csv."
-    new = sum(not row.get("previous_rank") for row in facts.contacts)
+    new = sum(row["previous_rank"] is None for row in facts.contacts)
     if new < len(facts.contacts):
         said += f" {new:,} of {len(facts.contacts):,} were not on the last list."
-    if doubted := sum(bool(row.get("low_confidence")) for row in facts.contacts):
-        said += f" {doubted:,} risks are to be read with care: see low_confidence there."
-    if any("□" in charts.drawable(row.get("client", "")) for row in facts.contacts[:LISTED]):
+    if cautioned := sum(bool(row["cautions"]) for row in facts.contacts):
+        said += f" {cautioned:,} risks are to be read with care: see low_confidence there."
+    if any("□" in charts.drawable(row["client"]) for row in facts.contacts[:LISTED]):
         said += " □ stands for a character that this report cannot show."
     return said
 
@@ -388,7 +388,6 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
         config.decision_record,
         config.monitoring_record,
         config.assessment_record,
-        config.contact_list,
         config.diagnostics_record,
     )
     inputs = {

@@ -248,6 +248,7 @@ class Config:
     settled_rows = _File("production_folder", "settled_rows.npz")
 
     # what people read
+    clients = _File("reports_folder", "clients.parquet")
     risk_scores = _File("reports_folder", "riskscores.csv")
     contact_list = _File("reports_folder", "contactlist.csv")
     assessment_record = _File("reports_folder", "assessment.json")

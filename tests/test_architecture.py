@@ -28,7 +28,7 @@ ARROWS = {
     "contacts": {"data", "storage"},
     "monitoring": {"modelling", "data", "storage"},
     "operations": {"monitoring", "modelling", "data", "storage"},
-    "reporting": {"operations", "monitoring", "modelling", "data", "storage"},
+    "reporting": {"contacts", "operations", "monitoring", "modelling", "data", "storage"},
     "web": {"reporting", "contacts", "operations", "monitoring", "modelling", "data", "storage"},
 }
 MAX_FILES = 11
@@ -40,6 +40,7 @@ FILES = sorted(
 ROOMS = [file.removesuffix(".py").replace("/", ".") for file in FILES]
 PURE = (
     *("wording", "data.cells", "data.csv_reader", "data.schema", "contacts.ranking"),
+    "contacts.fields",
     *(
         f"modelling.{name}"
         for name in (

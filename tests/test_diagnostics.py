@@ -7,7 +7,7 @@ import pytest
 import diagnostics
 import ingestion
 from attrition.config import Columns, Numeric
-from attrition.errors import NoModel
+from attrition.errors import AttritionError, NoModel
 from attrition.modelling import models
 from attrition.monitoring import drift
 from attrition.operations import releases
@@ -132,6 +132,33 @@ def test_missing_data_and_drift_are_kept_in_the_history_once(project):
 def test_without_a_model_it_says_so(empty_project):
     with pytest.raises(NoModel):
         diagnostics.run_diagnostics(empty_project)
+
+
+@pytest.mark.parametrize("change", ["no record", "other rows", "other release", "no table"])
+def test_without_an_assessment_of_these_rows_it_says_so(project, change):
+    record = files.read_record(project.assessment_record)
+    if change == "no record":
+        project.assessment_record.unlink()
+    elif change == "no table":
+        project.clients.unlink()
+    else:
+        name = "finaldata" if change == "other rows" else "release"
+        record["inputs"][name] = "other"
+        files.write_bytes(project.assessment_record, files.encode(files.sealed(record)))
+    project.diagnostics_record.unlink()
+    with pytest.raises(AttritionError, match=r"clients\.parquet: .* run assessment\.py first"):
+        diagnostics.run_diagnostics(project)
+
+
+def test_risks_of_the_assessment_are_taken_without_a_model(project, monkeypatch):
+    def predict(*_):
+        raise AssertionError("predicted again")
+
+    before = record(project)
+    monkeypatch.setattr(models, "predict", predict)
+    found = diagnose_again(project)
+    for part in ("columns", "predictions", "drift", "data"):
+        assert found[part] == before[part]
 
 
 def test_main_monitors_and_diagnoses(project, capsys):

@@ -10,7 +10,7 @@ import pytest
 import app
 import fullprocess
 from attrition import config as configuration
-from attrition.data import schema
+from attrition.data import clients
 from attrition.modelling import models
 from attrition.operations import releases
 from benchmarks import ranking
@@ -40,7 +40,7 @@ def test_contact_list_of_the_sample_is_nearly_the_best_there_is(sample):
 @pytest.mark.slow
 def test_api_assessment_and_hand_give_the_same_risk(sample):
     columns = sample.columns
-    rows = schema.current_clients(read_rows(sample), columns).head(300)
+    rows = clients.current_clients(read_rows(sample), columns).head(300)
     model = releases.load_model(releases.read_current(sample.production_folder))
     by_hand = models.predict(model, rows)
     assessed = pd.read_csv(sample.risk_scores, index_col="client")["risk"]

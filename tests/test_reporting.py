@@ -1,5 +1,3 @@
-import csv
-import io
 import json
 import subprocess
 import sys
@@ -7,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pypdf
 import pytest
 from matplotlib.text import Text
@@ -14,6 +13,8 @@ from reportlab.pdfbase.pdfmetrics import stringWidth
 
 import reporting
 from attrition import config as configuration
+from attrition.data import clients
+from attrition.data.schema import Caution, Reason
 from attrition.errors import Damaged
 from attrition.operations import releases
 from attrition.reporting import pdf
@@ -261,15 +262,22 @@ def rich_contacts(n=100, names=()):
     names = [*names, *(f"Client {i:05d} & Søn Ltd" for i in range(n))][:n]
     return [
         {
+            **dict.fromkeys(clients.COLUMNS),
             "rank": i + 1,
+            "list_rank": i + 1,
             "client": name,
             "risk": 0.93 - 0.4 * i / n,
             "value": 52_000 - i,
             "value_at_risk": (52_000 - i) * (0.93 - 0.4 * i / n),
             "manager": MANAGERS[i % 3],
-            "reasons": "activity fell to 12 a month from 50; 9 open tickets; month-to-month",
-            "previous_rank": i + 3 if i % 4 else "",
-            "risk_change": 0.02 if i % 4 else "",
+            "reasons": [
+                Reason("activity_a_month", 12.0, 50.0, 0.9),
+                Reason("open_tickets", 9.0, 1.0, 0.5),
+                Reason("contract_type", "month-to-month", "multi-year", 0.2),
+            ],
+            "cautions": [],
+            "previous_rank": i + 3 if i % 4 else None,
+            "risk_change": 0.02 if i % 4 else None,
         }
         for i, name in enumerate(names)
     ]
@@ -308,6 +316,13 @@ def rich_history(months=11):
     return found | {"estimates": kept}
 
 
+def write_contacts(config, contacts, record):
+    """Write the record of an assessment and the table of its clients, all of them on the list."""
+    table = pd.DataFrame(contacts).astype({"list_rank": "Int64", "previous_rank": "Int64"})
+    content = {config.clients: lambda path: clients.write_clients(path, table)}
+    files.commit(config.assessment_record, content, record)
+
+
 def write_project(folder, records=None, contacts=(), past=None, **settings):
     """Write a configured project, its records, its release and its history; return the config."""
     keys = {key: key for key in PLAIN_KEYS}
@@ -334,12 +349,8 @@ def write_project(folder, records=None, contacts=(), past=None, **settings):
             records["monitoring"] = {"release": release} | records["monitoring"]
     for name in contents.keys() & records.keys():
         files.write_bytes(contents[name], files.encode(files.sealed(records[name])))
-    if contacts:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(contacts[0]))
-        writer.writeheader()
-        writer.writerows(contacts)
-        files.write_bytes(config.contact_list, text.getvalue().encode())
+    if contacts and "assessment" in records:
+        write_contacts(config, contacts, records["assessment"])
     for name, rows in (past or {}).items():
         history.save(config.history, name, rows)
     return config
@@ -415,8 +426,8 @@ def poor_records():
 
 def poor_contacts():
     return [
-        {"rank": i + 1, "client": f"c{i:02d}", "risk": 0.43, "value": "", "value_at_risk": ""}
-        | {"manager": "", "reasons": "", "previous_rank": "", "risk_change": ""}
+        {**dict.fromkeys(clients.COLUMNS), "rank": i + 1, "list_rank": i + 1}
+        | {"client": f"c{i:02d}", "risk": 0.43, "reasons": [], "cautions": []}
         for i in range(26)
     ]
 
@@ -460,7 +471,7 @@ def test_first_page_tells_the_four_numbers_with_their_intervals(tmp_path):
         "82 % of pairs (95 % interval 79 % to 84 %)",
         "Deployed: proven better, ROC AUC +0.012",
         "The outcomes of the last two months are not complete yet.",
-        "activity fell to 12 a month from 50",
+        "activity a month: 12 (typical: 50)",
         "25 of 100 were not on the last list",
         "Henrik Sørensen",
     ):
@@ -541,7 +552,8 @@ def test_contact_table_of_long_names_stays_on_page_one(tmp_path):
 
 
 def test_clients_whose_risk_is_to_be_read_with_care_are_counted(tmp_path):
-    contacts = [row | {"low_confidence": "few" * (row["rank"] < 4)} for row in rich_contacts(20)]
+    few = [Caution("few_clients")]
+    contacts = [row | {"cautions": few[: row["rank"] < 4]} for row in rich_contacts(20)]
     config = write_project(tmp_path, rich_records(), contacts)
     reporting.write_report(config)
     assert "3 risks are to be read with care: see low_confidence there." in read_pages(config)[0]
@@ -708,7 +720,7 @@ def test_report_is_made_again_when_what_it_tells_changed(tmp_path, change):
     config = rich_project(tmp_path)
     reporting.write_report(config)
     if change == "contacts":
-        config.contact_list.write_text("rank,client,risk\n1,only one,0.5\n")
+        write_contacts(config, rich_contacts(1), rich_records()["assessment"])
     elif change == "history":
         row = {"at": "2026-12-01T00:00:00Z", "made": "x", "action": "refused", "reason": "no"}
         history.save(config.history, "deployments", [row])

@@ -100,6 +100,31 @@ class ValidatedRows:
         return csv_lines([*self.columns.values()][:-1])
 
 
+class Reason(NamedTuple):
+    """A feature that raises a client's risk: its value, the baseline, what it adds to the log-odds.
+
+    A value is None if it is missing.
+    """
+
+    feature: str
+    value: float | str | None
+    baseline: float | str | None
+    contribution: float
+
+
+class Caution(NamedTuple):
+    """Why to read a risk with care: of the client, or, without a feature, of every risk of a model.
+
+    `low` and `high` are the range of a feature in training.
+    """
+
+    code: str
+    feature: str | None = None
+    value: float | str | None = None
+    low: float | None = None
+    high: float | None = None
+
+
 class BadHeader(Exception):
     """The columns are not those of the contract: nothing of the table can be used."""
 
@@ -450,22 +475,6 @@ def _combine_hashes(hashes: Sequence[np.ndarray]) -> np.ndarray:
         combined = (combined ^ column) * np.uint64(factor % 2**64)
         factor += 82520 + 2 * left
     return combined + np.uint64(97531)
-
-
-def current_clients(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Return the rows to assess, one a client: the latest open row of each that has not left since.
-
-    Where no row is open, the latest row of each client that has not left. `rows` are typed, in the
-    order in which they arrived; that order decides where the table has no time column.
-    """
-    ordered = rows.sort_values(columns.time, kind="stable") if columns.time else rows
-    outcome = ordered[columns.outcome]
-    if outcome.isna().any():
-        decisive = ordered[outcome.isna() | (outcome == 1)]
-    else:
-        decisive = ordered
-    latest = decisive.drop_duplicates(columns.client_name, keep="last")
-    return latest[latest[columns.outcome] != 1].sort_values(columns.client_name, kind="stable")
 
 
 def _hash_names(names: Iterable[str]) -> np.ndarray:

@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from attrition import wording
 from attrition.config import Config
+from attrition.data import clients
+from attrition.data.clients import ClientTable
 from attrition.errors import Damaged, NoModel
 from attrition.operations import releases, runs
 from attrition.operations.runs import Complaint
-from attrition.storage import files, history, tables
+from attrition.storage import files, history
 
 Row = Mapping[str, Any]
 
@@ -108,7 +109,7 @@ def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -
         monitoring=files.read_record(config.monitoring_record) or {},
         assessment=files.read_record(config.assessment_record) or {},
         diagnostics=files.read_record(config.diagnostics_record) or {},
-        contacts=read_contacts(config.contact_list),
+        contacts=read_contacts(config),
         scores=history.read_scores(config.history),
         missing=history.read_missing(config.history),
         estimates=history.read_estimates(config.history),
@@ -133,6 +134,15 @@ def last_held(config: Config) -> list[str]:
     return list(record.get("unavailable", [])) if record else []
 
 
-def read_contacts(path: Path) -> list[dict[str, str]]:
-    """Read the contact list as it stands; [] when there is none yet."""
-    return tables.parse_dicts(path.read_bytes()) if path.is_file() else []
+def read_contacts(config: Config) -> list[Row]:
+    """Read the clients on the contact list; [] if no client was assessed yet.
+
+    Raises: Damaged when the table is not what the assessment wrote.
+    """
+    record = files.read_record(config.assessment_record)
+    if record is None or config.clients.name not in record.get("outputs", {}):
+        return []
+    digest, file = clients.open_hashed(config.clients)
+    if digest != record["outputs"][config.clients.name]:
+        raise Damaged(f"{config.clients}: is not what was written; run assessment.py first")
+    return [*ClientTable(file).listed]

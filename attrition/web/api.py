@@ -7,19 +7,15 @@ is NotReady, which the error handlers of `middleware` answer with 503.
 import io
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request, send_file, url_for
 
 from attrition import wording
-from attrition.config import Config
+from attrition.contacts import fields
 from attrition.storage.files import Record
 from attrition.web import health, middleware, request_body, responses
-from attrition.web.artifact_cache import LIST_TEXTS, optional, state
+from attrition.web.artifact_cache import optional, state
 from attrition.web.request_body import ApiError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 api = Blueprint("api", __name__)
 
@@ -72,21 +68,16 @@ def list_clients() -> Record:
     offset = middleware.read_number("offset", 0, 0, 1e12, whole=True)
     min_risk = middleware.read_number("min_risk", 0.0, 0, 1, whole=False)
     manager = request.args.get("manager")
-    table = state().clients()
-    if min_risk:
-        table = table[table["risk"] >= min_risk]
-    if manager is not None:
-        table = table[table["manager"] == manager]
-    page = table.iloc[offset : offset + limit]
+    rows, total = state().clients().page(offset, limit, manager, min_risk)
     next_page = None
-    if offset + limit < len(table):
+    if offset + limit < total:
         query = {**request.args.to_dict(), "limit": limit, "offset": offset + limit}
         next_page = url_for(".list_clients", **query)
     return {
         **assessed(),
-        "clients": [responses.client(row) for row in page.to_dict("records")],
-        "count": len(page),
-        "total": len(table),
+        "clients": [fields.to_dict(row) for row in rows],
+        "count": len(rows),
+        "total": total,
         "next": next_page,
     }
 
@@ -95,15 +86,16 @@ def list_clients() -> Record:
 def show_client(name: str) -> Record:
     """Return one current client with its risk, the reasons and its latest features."""
     table = state().clients()
-    rows = table[table["client"] == name]
-    if rows.empty:
+    row = table.find(name)
+    if row is None:
         raise ApiError(404, "unknown_client", "there is no such current client")
     return {
         **assessed(),
-        **responses.client(rows.iloc[0].to_dict()),
-        "clients": len(table),
-        "on_contact_list": any(row["client"] == name for row in state().contact_list()),
-        "features": latest_features(state().config, name),
+        **fields.to_dict(row),
+        "reasons_detail": [reason._asdict() for reason in row["reasons"]],
+        "clients": table.total,
+        "on_contact_list": row["list_rank"] is not None,
+        "features": row["features"],
     }
 
 
@@ -113,27 +105,10 @@ def assessed() -> Record:
     return {"model": record["release"], "assessed_at": record["assessed_at"]}
 
 
-def latest_features(config: Config, name: str) -> Record:
-    """Return the features of a client in its latest row; empty if there is none."""
-
-    def parse(data: bytes) -> "pd.DataFrame":
-        import pandas as pd
-
-        from attrition.data import schema
-
-        rows = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
-        latest = schema.current_clients(schema.typed(rows, config.columns), config.columns)
-        return latest.set_index(config.columns.client_name)[list(config.columns.features)]
-
-    record_path, path = config.ingestion_record, config.final_data
-    latest = state().cache.output(record_path, path, "ingestion.py", parse)
-    return responses.to_dict(latest.loc[name].to_dict()) if name in latest.index else {}
-
-
 @api.get("/contactlist.csv")
 def contact_list() -> Response:
     """Download the contact list for a spreadsheet."""
-    data = responses.defuse(state().contact_list(), LIST_TEXTS)
+    data = responses.defuse(state().contact_list(), fields.TEXTS)
     return download(data, "text/csv", state().config.contact_list)
 
 

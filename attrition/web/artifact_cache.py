@@ -12,25 +12,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from flask import current_app
 
 from attrition.config import Config
+from attrition.data.clients import ClientTable, Row, open_hashed
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.operations import releases
 from attrition.operations.releases import Release
 from attrition.storage import files
 from attrition.storage.files import Record
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-LIST_TEXTS = ("client", "manager", "reasons", "low_confidence")
 READ_TRIES, READ_PAUSE_S = 4, 0.05
 
 
@@ -63,7 +60,7 @@ class ArtifactCache:
             logger.warning("%s", error)
             raise _damaged(path, script) from error
         if record is None:
-            raise NotReady(f"{path.name} does not exist yet; run {script} or fullprocess.py")
+            raise _missing(path, script)
         self._entries[path] = (stamp, record)
         return dict(record)
 
@@ -72,9 +69,12 @@ class ArtifactCache:
         record_path: Path,
         path: Path,
         script: str,
-        parse: Callable[[bytes], Any] | None = None,
+        parse: Callable[[Any], Any] | None = None,
+        load: Callable[[Path], tuple[str, Any]] | None = None,
     ) -> Any:
         """Read a file and compare its hash with its record; cache what `parse` returns.
+
+        `load` returns the sha256 of a file and what to parse, without it the bytes of the file.
 
         A new file is written a few milliseconds before its new record, so a mismatch is checked
         again before it counts as damage.
@@ -86,12 +86,14 @@ class ArtifactCache:
             entry = self._entries.get(path)
             if parse and entry is not None and entry[0] == stamp:
                 return entry[1]
-            data = _bytes(path)
-            record = self.record(record_path, script)
-            if data is not None and files.sha256_bytes(data) == record["outputs"].get(path.name):
+            digest, content = _load(path, load or _bytes)
+            outputs = self.record(record_path, script)["outputs"]
+            if path.name not in outputs:
+                raise _missing(path, script)
+            if digest == outputs[path.name]:
                 if not parse:
-                    return data
-                value = parse(data)
+                    return content
+                value = parse(content)
                 self._entries[path] = (stamp, value)
                 return value
             time.sleep(pause_s)
@@ -106,11 +108,20 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return about.st_ino, about.st_mtime_ns, about.st_size
 
 
-def _bytes(path: Path) -> bytes | None:
+def _load(path: Path, load: Callable[[Path], tuple[str, Any]]) -> tuple[str, Any]:
     try:
-        return path.read_bytes()
+        return load(path)
     except OSError:
-        return None
+        return "", None
+
+
+def _bytes(path: Path) -> tuple[str, bytes]:
+    data = path.read_bytes()
+    return files.sha256_bytes(data), data
+
+
+def _missing(path: Path, script: str) -> NotReady:
+    return NotReady(f"{path.name} does not exist yet; run {script} or fullprocess.py")
 
 
 def _damaged(path: Path, script: str) -> NotReady:
@@ -212,15 +223,19 @@ class State:
     def assessment(self) -> Record:
         return self.cache.record(self.config.assessment_record, "assessment.py")
 
-    def clients(self) -> "pd.DataFrame":
-        """Return the risk of every current client, the highest first."""
-        return self._assessed(self.config.risk_scores, parse_risks)
+    def clients(self) -> ClientTable:
+        """Return the current clients, to be looked up."""
+        return self._assessed(self.config.clients, ClientTable, open_hashed)
+
+    def listed(self) -> list[Row]:
+        """Return the clients on the contact list, as data."""
+        return self.clients().listed
 
     def contact_list(self) -> list[dict[str, str]]:
         return self._assessed(self.config.contact_list, parse_contact_list)
 
-    def _assessed(self, path: Path, parse: Callable[[bytes], Any]) -> Any:
-        return self.cache.output(self.config.assessment_record, path, "assessment.py", parse)
+    def _assessed(self, path: Path, *how: Any) -> Any:
+        return self.cache.output(self.config.assessment_record, path, "assessment.py", *how)
 
     def report(self, path: Path) -> bytes:
         """Return the bytes of the PDF or of one of its figures."""
@@ -234,19 +249,6 @@ class State:
 def state() -> State:
     """Return the state of the app that answers the current request."""
     return current_app.extensions["attrition"]
-
-
-def parse_risks(data: bytes) -> "pd.DataFrame":
-    import pandas as pd
-
-    text = dict.fromkeys(LIST_TEXTS, str) | {"observed_at": str}
-    table = pd.read_csv(
-        io.BytesIO(data),
-        dtype=text,
-        keep_default_na=False,
-        na_values={name: [""] for name in ("risk", "rank", "value", "value_at_risk")},
-    )
-    return table.sort_values("rank", kind="stable", ignore_index=True)
 
 
 def parse_contact_list(data: bytes) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from flask import Blueprint, render_template, request
 
 from attrition import wording
+from attrition.contacts import fields
 from attrition.web import health
 from attrition.web.artifact_cache import State, optional, state
 
@@ -83,7 +84,7 @@ def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> d
     monitoring = optional(state.monitoring, damage=problems)
     assessment = optional(state.assessment, damage=problems)
     diagnosis = optional(state.diagnostics, damage=problems) or {}
-    rows = optional(state.contact_list, damage=problems) or []
+    rows = optional(state.listed, damage=problems) or []
     names = optional(state.figure_names, damage=problems)
     listed = contacts(rows)
     chosen = [row for row in listed if manager in ("", row["manager"])]
@@ -100,12 +101,10 @@ def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> d
         "numbers": numbers(assessment, config.currency),
         "assessed": f"as of {wording.ago(assessment['assessed_at'], now)}" if assessment else "",
         "order": config.contact_order,
-        "doubts": doubts_of_all(rows),
+        "cautions": cautions_of_all(rows),
+        "columns": columns(listed, config.currency),
         "contacts": chosen[:CONTACTS_SHOWN] if is_cut else chosen,
         "listed": len(chosen),
-        "has_value": any(row["value_at_risk"] is not None for row in listed),
-        "has_reasons": any(row["reasons"] or row["doubts"] for row in listed),
-        "has_moved": any(row["moved"] for row in listed),
         "managers": sorted({row["manager"] for row in listed if row["manager"]}),
         "manager": manager,
         "currency": config.currency,
@@ -212,59 +211,51 @@ def numbers(assessment: Row | None, currency: str) -> list[Number]:
     ]
 
 
-def contacts(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+def contacts(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the contact list for display; `moved` describes the change since the last list."""
-    rows = list(rows)
-    shared_doubts = doubts_of_all(rows)
-    is_first = not any(row["previous_rank"] for row in rows)
+    general = cautions_of_all(rows)
+    is_first = all(row["previous_rank"] is None for row in rows)
     return [
-        {
-            "rank": row["rank"],
-            "client": row["client"],
-            "risk": float(row["risk"]),
-            "value_at_risk": _number(row["value_at_risk"]),
-            "manager": row["manager"],
-            "reasons": _parts(row["reasons"]),
-            "doubts": [doubt for doubt in _doubts(row) if doubt not in shared_doubts],
-            "moved": "" if is_first else _moved(row),
-        }
+        {name: fields.value_of(name, row) for name in fields.DASHBOARD if name != "moved"}
+        | {"moved": "" if is_first else _moved(row)}
+        | {"cautions": [text for text in _cautions(row) if text not in general]}
         for row in rows
     ]
 
 
-def doubts_of_all(rows: Iterable[Mapping[str, str]]) -> list[str]:
-    """Return the doubts that apply to every client on the list.
-
-    >>> doubts_of_all([{"low_confidence": "no value of a; few"}, {"low_confidence": "few"}])
-    ['few']
-    """
-    first, *others = [_doubts(row) for row in rows] or [[]]
-    return [doubt for doubt in first if all(doubt in other for other in others)]
-
-
-def _doubts(row: Mapping[str, str]) -> list[str]:
-    return _parts(row["low_confidence"])
+def columns(listed: Sequence[Row], currency: str) -> dict[str, str]:
+    """Return the fields that any client on the list has, with their headings."""
+    return {
+        name: fields.heading(name, currency)
+        for name in fields.DASHBOARD
+        if any(
+            row[name] not in (None, "", []) or (name == "reasons" and row["cautions"])
+            for row in listed
+        )
+    }
 
 
-def _parts(text: str) -> list[str]:
-    return [part for part in text.split("; ") if part]
+def cautions_of_all(rows: Sequence[Row]) -> list[str]:
+    """Return the cautions that apply to every client on the list."""
+    first, *others = [_cautions(row) for row in rows] or [[]]
+    return [text for text in first if all(text in other for other in others)]
 
 
-def _number(text: str) -> float | None:
-    return float(text) if text else None
+def _cautions(row: Row) -> list[str]:
+    return fields.value_of("low_confidence", row)
 
 
-def _moved(row: Mapping[str, str]) -> str:
+def _moved(row: Row) -> str:
     """Describe the change of one client's rank and risk.
 
-    >>> _moved({"rank": "2", "previous_rank": "9", "risk_change": "0.0412"})
+    >>> _moved({"rank": 2, "previous_rank": 9, "risk_change": 0.0412})
     'up from 9, risk +4.1 points'
     """
-    if not row["previous_rank"]:
+    rank, before = row["rank"], row["previous_rank"]
+    if before is None:
         return "new"
-    rank, before = int(float(row["rank"])), int(float(row["previous_rank"]))
     parts = [f"{'up' if rank < before else 'down'} from {before}"] if rank != before else []
-    change = 100 * (_number(row["risk_change"]) or 0)
+    change = 100 * row["risk_change"]
     if abs(change) >= 0.1:
         parts.append(f"risk {'+' if change > 0 else '−'}{abs(change):.1f} points")
     return ", ".join(parts) or "as before"

@@ -5,10 +5,10 @@ Pure: no path, no clock, no request.
 
 import csv
 import io
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from attrition.contacts import fields
 from attrition.modelling.metrics import THRESHOLD
 from attrition.operations.releases import Release
 from attrition.storage.files import Record
@@ -32,14 +32,14 @@ def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> 
             "names; run fullprocess.py",
             "other_columns",
         )
-    flags = reliability.doubts(model, rows, release.training)
+    cautions = reliability.cautions(model, rows, release.training)
     risks = models.predict(model, rows)
     return [
         {
             "client": name or None,
             "risk": float(risk),
             "outcome": int(risk >= THRESHOLD),
-            "flags": flags[i],
+            "flags": list(map(fields.caution_text, cautions[i])),
         }
         for i, (name, risk) in enumerate(zip(rows[client], risks, strict=True))
     ]
@@ -65,24 +65,6 @@ def scoring(release: Release, decision: Record | None) -> Record:
         "latest_decision": decision
         and {key: decision[key] for key in ("decided_at", "promoted", "rule", "reason", "release")},
     }
-
-
-def to_dict(row: Mapping[Any, Any]) -> Record:
-    """Convert a row of a table to JSON values; missing values become None."""
-    record = {}
-    for name, value in row.items():
-        value = value.item() if hasattr(value, "item") else value
-        is_missing = value == "" or (isinstance(value, float) and math.isnan(value))
-        record[str(name)] = None if is_missing else value
-    return record
-
-
-def client(row: Mapping[Any, Any]) -> Record:
-    """Return a current client with `reasons` and `low_confidence` as lists."""
-    record = to_dict(row)
-    for name in ("reasons", "low_confidence"):
-        record[name] = record[name].split("; ") if record.get(name) else []
-    return record
 
 
 def defuse(table: list[dict[str, str]], columns: Collection[str]) -> bytes:

@@ -4,12 +4,16 @@ import shutil
 from dataclasses import replace
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from app import create_app
 from attrition import config as configuration
 from attrition.config import Api, Config
+from attrition.data import clients
+from attrition.data.clients import ClientTable
 from attrition.operations import releases
+from attrition.storage import files
 from tests.conftest import TOKEN, make_rows, run_whole, write_config
 
 GOOD = {"lastmonth_activity": 12, "lastyear_activity": 150, "number_of_employees": 40}
@@ -85,6 +89,19 @@ def deploy_again(config: Config) -> str:
     release_id = releases.create(config.production_folder, contents, manifest)
     releases.activate(config.production_folder, release_id)
     return release_id
+
+
+def rewrite(config, change):
+    """Let the assessment have written another table of clients; `change` gets it and returns it."""
+    names = pq.read_schema(config.clients).names
+    table = clients.read_clients(config.clients, [name for name in names if name != clients.KEY])
+    rows, _ = ClientTable(config.clients).page(0, len(table))
+    data = {name: [row[name] for row in rows] for name in ("reasons", "cautions")}
+    places = {"list_rank": "Int64", "previous_rank": "Int64"}
+    changed = change(table.assign(**data).astype(places))
+    contents = {path: path.read_bytes() for path in (config.risk_scores, config.contact_list)}
+    contents[config.clients] = lambda path: clients.write_clients(path, changed)
+    files.commit(config.assessment_record, contents, files.read_record(config.assessment_record))
 
 
 RECORD = '{"lastmonth_activity": %s, "lastyear_activity": 150, "number_of_employees": 40}'

@@ -1,13 +1,12 @@
 """Files that change or are damaged while the app runs."""
 
-import pandas as pd
 import pytest
 
 from app import create_app
 from attrition.operations import releases
 from attrition.storage import files
 from tests.conftest import damage
-from tests.web.conftest import GOOD, deploy_again
+from tests.web.conftest import GOOD, deploy_again, rewrite
 
 
 def test_new_release_answers_the_next_request(client, project):
@@ -39,23 +38,27 @@ def test_damaged_first_release_is_503_that_names_the_rollback(client, project):
     assert client.get("/").status_code == 200
 
 
-def test_replaced_lists_are_read_again(client, project):
+def test_replaced_clients_are_read_again(client, project):
     first = client.get("/clients?limit=1").json["clients"][0]
-    record = files.read_record(project.assessment_record)
-    table = pd.read_csv(project.risk_scores).assign(manager="New")
-    contents = {
-        project.risk_scores: table.to_csv(index=False).encode(),
-        project.contact_list: project.contact_list.read_bytes(),
-    }
-    files.commit(project.assessment_record, contents, record)
+    rewrite(project, lambda table: table.assign(manager="New"))
     again = client.get("/clients?limit=1").json["clients"][0]
     assert (first["manager"], again["manager"]) == (None, "New")
+
+
+def test_assessment_without_the_table_of_clients_is_503(client, project):
+    contents = {path: path.read_bytes() for path in (project.risk_scores, project.contact_list)}
+    record = files.read_record(project.assessment_record)
+    files.commit(project.assessment_record, contents, record)
+    answer = client.get("/clients")
+    assert (answer.status_code, answer.json["code"]) == (503, "not_ready")
+    assert client.get("/").status_code == client.get("/contactlist.csv").status_code == 200
 
 
 @pytest.mark.parametrize(
     ("file", "path"),
     [
-        ("risk_scores", "/clients"),
+        ("clients", "/clients"),
+        ("clients", "/clients/now1"),
         ("contact_list", "/contactlist.csv"),
         ("assessment_record", "/clients"),
         ("diagnostics_record", "/summarystats"),

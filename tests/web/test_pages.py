@@ -7,47 +7,54 @@ import pandas as pd
 import pytest
 
 from app import create_app
+from attrition.data.schema import Caution, Reason
 from attrition.operations import releases
 from attrition.storage import files
 from tests.conftest import damage
+from tests.web.conftest import rewrite
 
 
-def doubt(config, **doubts):
-    """Set the doubts of an assessment, by client."""
-    contents = {}
-    for path in (config.risk_scores, config.contact_list):
-        table = pd.read_csv(path, dtype={"client": str}, keep_default_na=False)
-        table["low_confidence"] = table["client"].map(doubts).fillna("")
-        contents[path] = table.to_csv(index=False).encode()
-    files.commit(config.assessment_record, contents, files.read_record(config.assessment_record))
+def caution(config, *cautions, of):
+    """Let the assessment say of clients, by name, why their risk is to be read with care."""
+
+    def change(table):
+        return table.assign(
+            cautions=[[*cautions] if name in of else [] for name in table["client"]]
+        )
+
+    rewrite(config, change)
 
 
 def test_uncertain_client_is_marked(client, project):
     name = client.get("/clients?limit=1").json["clients"][0]["client"]
-    doubt(project, **{name: "unknown level of <a>; few"})
-    assert client.get(f"/clients/{name}").json["low_confidence"] == ["unknown level of <a>", "few"]
+    few = Caution("few_clients")
+    caution(project, Caution("unknown_level", "<a>; b", "x"), few, of=[name])
+    texts = ["unknown level of <a>; b", "learned from few clients"]
+    assert client.get(f"/clients/{name}").json["low_confidence"] == texts
     assert client.get("/clients?limit=2").json["clients"][1]["low_confidence"] == []
     page = client.get("/").text
-    assert page.count("Read with care: unknown level of &lt;a&gt;; few") == 1
+    assert page.count("Read with care: unknown level of &lt;a&gt;; b; learned") == 1
 
 
-def test_doubt_about_all_clients_is_shown_once(client, project):
+def test_caution_about_all_clients_is_shown_once(client, project):
     names = pd.read_csv(project.risk_scores)["client"]
-    doubt(project, **dict.fromkeys(names, "learned from few clients"))
+    caution(project, Caution("few_clients"), of=set(names))
     page = client.get("/").text
     assert page.count("learned from few clients") == 1
     assert "All to be read with care: learned from few clients." in page
 
 
-def test_lists_without_a_confidence_column_are_still_served(client, project):
-    record, contents = files.read_record(project.assessment_record), {}
-    for path in (project.risk_scores, project.contact_list):
-        contents[path] = (
-            pd.read_csv(path).drop(columns="low_confidence").to_csv(index=False).encode()
-        )
-    files.commit(project.assessment_record, contents, record)
-    assert client.get("/clients?limit=1").json["clients"][0]["low_confidence"] == []
-    assert client.get("/").status_code == client.get("/contactlist.csv").status_code == 200
+def test_level_with_a_semicolon_is_one_reason(client, project):
+    plan = Reason("plan", "plan A; legacy", "plan B", 0.7)
+    rewrite(project, lambda table: table.assign(reasons=[[plan]] * len(table)))
+    text = "plan: plan A; legacy (typical: plan B)"
+    row = client.get("/clients?limit=1").json["clients"][0]
+    answer = client.get(f"/clients/{row['client']}").json
+    assert row["reasons"] == answer["reasons"] == [text]
+    assert answer["reasons_detail"] == [
+        {"feature": "plan", "value": "plan A; legacy", "baseline": "plan B", "contribution": 0.7}
+    ]
+    assert client.get("/").text.count(f"<li>{text}</li>") == 20
 
 
 def test_dashboard_shows_the_list_and_loads_nothing_from_elsewhere(odd_client):

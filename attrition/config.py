@@ -307,18 +307,12 @@ def _plain(value: Any) -> Any:
     return asdict(value) if hasattr(value, "__dataclass_fields__") else value
 
 
-def default_file() -> Path:
-    """config.json beside the scripts, whatever the working folder."""
-    return Path(__file__).resolve().parent.parent / "config.json"
-
-
 def load(file: Path | None = None) -> Config:
-    """Read and check config.json; report every wrong key at once, each with its name.
+    """Read and check config.json, by default the one beside the scripts; report all wrong keys at once.
 
     Raises: ConfigError.
     """
-    file = Path(file) if file is not None else default_file()
-    file = file.absolute()
+    file = (file or Path(__file__).resolve().parent.parent / "config.json").absolute()
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -97,8 +97,8 @@ def run(table: Table, learned: SelectionResult, time: Sequence[str]) -> Backtest
     train, judged, gap = cut
     judged = judged[table.recent[judged]]
     if not (_is_enough(table.outcome[judged]) and _is_enough(table.outcome[train])):
-        too_few = f"fewer than {MIN_OF_EACH_TO_BACKTEST} who left, or who stayed"
-        return f"{too_few}, before or after the cut"
+        n = MIN_OF_EACH_TO_BACKTEST
+        return f"fewer than {n} who left, or who stayed, before or after the cut"
     with threadpool_limits(1):
         model = selection.fit_model(table, learned.chosen, learned.model.calibration, train)
         risk = models.predict(model, table.rows.iloc[judged])

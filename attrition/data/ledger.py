@@ -269,7 +269,7 @@ class Ledger:
         """Write every row that counts: the old ones in their order, then what is new."""
         gone = self._gone.copy()
         self._withdrawn_lines: list[tuple[str, ...]] = []
-        self._is_kept.clear()
+        self._is_kept = bytearray()
         file.write(tables.csv_bytes([self.config.columns.table]))
         for line in self._all_lines():
             is_gone = False

@@ -216,7 +216,7 @@ def _learn(
     found = data_checks.find(usable, outcome, groups, numeric, categorical)
     check_signs(config, found)
     table = Table(usable, outcome, groups, age, numeric, categorical)
-    learned = selection.learn(table)
+    learned = selection.select_model(table)
     past = _look_back(table, learned, columns)
     chosen, model = learned.chosen, learned.model
     data = persistence.dumps(model)
@@ -238,7 +238,7 @@ def _learn(
         "clients": int(usable[columns.client_name].nunique()),
         "features": {"numeric": list(numeric), "categorical": list(categorical)},
         "dropped": dropped,
-        "candidates": [_told(candidate, candidate is chosen) for candidate in learned.tried],
+        "candidates": [_told(candidate, candidate is chosen) for candidate in learned.candidates],
         "why": learned.why,
         "parts": dict(zip(chosen.parts or (chosen.name,), chosen.weights, strict=True)),
         "calibration": {"kind": model.calibration.kind, "log_loss": learned.calibrations},
@@ -266,7 +266,7 @@ def _look_back(table: Table, learned: SelectionResult, columns: Columns) -> Back
     """Hold the future against the past, or say why that cannot be done."""
     if not columns.time:
         return "no column of times"
-    return backtest.run(table, learned, table.rows[columns.time].tolist())
+    return backtest.backtest_model(table, learned, table.rows[columns.time].tolist())
 
 
 def _not_validated(reason: str) -> dict[str, Any]:

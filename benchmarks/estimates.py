@@ -74,9 +74,11 @@ def judge(table: Table, split: int, model: str) -> Iterator[SourceVerdict]:
 def _fit(table: Table, model: str) -> tuple[models.Model, Vector]:
     """Return the model, and the risks out of fold of its own rows."""
     if model == RECIPE:
-        learned = selection.learn(table)
+        learned = selection.select_model(table)
         return learned.model, learned.risk
-    score = selection.cross_validate(table, model, selection.ALL_ROWS, selection.split(table, 0))
+    score = selection.cross_validate(
+        table, model, selection.ALL_ROWS, selection.make_folds(table, 0)
+    )
     return quality.alone(model)(table), metrics.expit(score)
 
 

@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     lines, chosen = [], []
 
     def whole(table: Table) -> models.Model:
-        learned = selection.learn(table)
+        learned = selection.select_model(table)
         chosen.append(learned.chosen.title)
         return learned.model
 

@@ -1,7 +1,7 @@
-"""From the score of a model to a risk that means what it says: of 100 clients at 20 %, 20 leave.
+"""Calibration of scores to risks that match the outcomes: of 100 clients with a risk of 20 %, 20 leave.
 
-All in log-odds: a score goes in, calibrated log-odds come out, and higher stays higher. Fitted on
-scores of rows that the model had not learned from.
+Scores and results are log-odds, and no calibration reverses their order. A calibration is fitted on
+out-of-fold scores, those of rows that the model was not trained on.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,15 +18,17 @@ from attrition.modelling.metrics import Vector
 
 NONE, SIGMOID, FLOORED, ISOTONIC = "none", "sigmoid", "sigmoid with a floor", "isotonic"
 MIN_ROWS_TO_BEND, MIN_OF_EACH_TO_CALIBRATE = 1000, 10
-FLOORS = np.linspace(0, 0.9, 10)  # the shares of rows that may lie on the floor
+FLOORS = np.linspace(0, 0.9, 10)  # candidate shares of rows on the floor
 
 Folds = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibrated log-odds at rising scores; between the knots a line, beyond them the last line goes on
-    (sigmoid, whose two knots are one line) or the last value stays (isotonic, below a floor)."""
+    """Calibrated log-odds at the knots, in ascending order of score, with straight lines between them.
+
+    Beyond the knots the line continues (sigmoid) or the last value stays (isotonic; below a floor).
+    """
 
     kind: str
     scores: tuple[float, ...]
@@ -36,7 +38,11 @@ class Calibration:
         return asdict(self)
 
     def apply(self, score: Vector) -> Vector:
-        """Return calibrated log-odds: (n,)."""
+        """Return the calibrated log-odds of scores: (n,) each.
+
+        >>> Calibration(SIGMOID, (0.0, 1.0), (-1.0, 1.0)).apply(np.array([0.0, 2.0])).tolist()
+        [-1.0, 3.0]
+        """
         if self.kind == ISOTONIC:
             return np.asarray(np.interp(score, self.scores, self.log_odds))
         (a, b), (low, high) = self.scores, self.log_odds
@@ -49,10 +55,10 @@ AS_IT_IS = Calibration(NONE, (0.0, 1.0), (0.0, 1.0))
 
 
 def fit_sigmoid(score: Vector, outcome: Vector) -> Calibration:
-    """Fit slope and intercept by maximum likelihood; a slope below nought is none of ours.
+    """Fit slope and intercept by maximum likelihood, with a slope of at least 0.
 
-    The outcomes are drawn in by one case of each kind, so that scores which separate them perfectly
-    leave a finite slope.
+    The targets are shrunk as if there were one more client of each outcome, so that the slope stays
+    finite if the scores separate the outcomes perfectly.
 
     Source: Platt 1999.
     """
@@ -67,16 +73,18 @@ def fit_sigmoid(score: Vector, outcome: Vector) -> Calibration:
         return value, np.array([np.mean(error * score), np.mean(error)])
 
     start = np.array([1.0, 0.0])
-    found = optimize.minimize(
+    result = optimize.minimize(
         loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None), (None,) * 2]
     )
-    slope, intercept = (float(value) for value in found.x)
+    slope, intercept = (float(value) for value in result.x)
     return Calibration(SIGMOID, (0.0, 1.0), (intercept, intercept + slope))
 
 
 def fit_floored(score: Vector, outcome: Vector) -> Calibration:
-    """Fit a sigmoid to scores of which the lowest count alike: those that score the lowest leave for
-    reasons no column tells, and a model that is surer of the one than of the other is mistaken.
+    """Fit a sigmoid to scores raised to a floor, choosing the floor with the lowest log loss.
+
+    The clients with the lowest scores leave for reasons that no column contains, so a model that ranks
+    them among each other is overconfident.
 
     Source: the lower asymptote of Birnbaum 1968, in Lord and Novick, "Statistical theories of mental
     test scores"; here as a corner, which is one line to fit.
@@ -93,9 +101,11 @@ def fit_floored(score: Vector, outcome: Vector) -> Calibration:
 
 
 def fit_isotonic(score: Vector, outcome: Vector) -> Calibration:
-    """Fit the best rising steps, joined by lines.
+    """Fit an isotonic regression, its steps connected by lines.
 
-    A step on which nobody or everybody left has half a client of the other kind: no risk is 0 or 1.
+    If nobody or everybody left on a step, half a client of the other outcome is added, so that no risk
+    is 0 or 1.
+    If there is only one step, the scores are left as they are.
 
     Source: Zadrozny and Elkan 2002.
     """
@@ -118,30 +128,36 @@ FITS: dict[str, Callable[[Vector, Vector], Calibration]] = {
 }
 
 
-def choose(score: Vector, outcome: Vector, folds: Folds) -> tuple[Calibration, dict[str, float]]:
+def choose_calibration(
+    score: Vector, outcome: Vector, folds: Folds
+) -> tuple[Calibration, dict[str, float]]:
     """Choose the simplest calibration within one standard error of the lowest log loss.
 
-    `score` are those of rows out of fold; each way is fitted on all folds but one and judged on that
-    one. What bends needs 1,000 rows. Returns the choice and the log loss of each way that was tried.
+    score: (n,) out-of-fold log-odds. Each kind is fitted on all folds but one and evaluated on that one;
+    those with a floor or steps are compared only if there are 1,000 rows.
+
+    Returns: the calibration, and the log loss of each kind that was compared.
 
     Source: Niculescu-Mizil and Caruana 2005 for the rows that isotonic needs.
     """
-    ways = [NONE]
-    rarer = min(outcome.sum(), len(outcome) - outcome.sum())
-    if rarer >= MIN_OF_EACH_TO_CALIBRATE and len(folds) > 1:
-        ways += [SIGMOID, *([FLOORED, ISOTONIC] if len(outcome) >= MIN_ROWS_TO_BEND else [])]
+    kinds = [NONE]
+    if (
+        min(outcome.sum(), len(outcome) - outcome.sum()) >= MIN_OF_EACH_TO_CALIBRATE
+        and len(folds) > 1
+    ):
+        kinds += [SIGMOID, *([FLOORED, ISOTONIC] if len(outcome) >= MIN_ROWS_TO_BEND else [])]
     losses = {}
-    for way in ways:
-        risk = metrics.expit(cross_calibrate(way, score, outcome, folds))
-        losses[way] = metrics.row_log_loss(outcome, risk)
+    for kind in kinds:
+        risk = metrics.expit(cross_calibrate(kind, score, outcome, folds))
+        losses[kind] = metrics.row_log_loss(outcome, risk)
     chosen = metrics.simplest(losses)
-    told = {way: float(loss.mean()) for way, loss in losses.items()}
-    return FITS[chosen](score, outcome), told
+    mean_losses = {kind: float(loss.mean()) for kind, loss in losses.items()}
+    return FITS[chosen](score, outcome), mean_losses
 
 
 def cross_calibrate(kind: str, score: Vector, outcome: Vector, folds: Folds) -> Vector:
-    """Return calibrated log-odds of rows, each by a calibration that never saw it."""
-    found = score.copy()
+    """Return calibrated log-odds: (n,), the calibration of each fold fitted on the others."""
+    calibrated = score.copy()
     for train, test in folds:
-        found[test] = FITS[kind](score[train], outcome[train]).apply(score[test])
-    return found
+        calibrated[test] = FITS[kind](score[train], outcome[train]).apply(score[test])
+    return calibrated

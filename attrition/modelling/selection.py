@@ -1,7 +1,7 @@
-"""The recipe by which a model is made: candidates tried by cross-validation, one chosen, calibrated.
+"""Model selection: cross-validate the candidates, choose one, calibrate it and fit it on all rows.
 
-Pure: rows in, model out. Everything that is chosen is chosen on rows that the part in question had not
-learned from, with all rows of a client, and copies and near-copies of a row, in one fold.
+Pure: rows in, model out. Every choice is made on rows that the part in question was not trained on.
+All rows of a client, and duplicates and near-duplicates of a row, stay in one fold.
 """
 
 from collections.abc import Sequence
@@ -24,16 +24,15 @@ from attrition.modelling.models import Model
 
 FOLDS = 5
 REPEATS = 3
-MANY_ROWS = 50_000  # above this one cross-validation says enough
-STILL_IN_THE_RACE = 3.0  # standard errors from the best after one cross-validation
+MANY_ROWS = 50_000  # if there are more, one cross-validation is precise enough
+MAX_ERRORS_FROM_BEST = 3.0  # standard errors; a candidate is dropped if it is further from the best
 MIN_ROWS_TO_BLEND, MIN_OF_EACH_TO_BLEND = 500, 50
 
-CELL = 0.005  # of the middle half of a column, within which numbers are nearly the same
-MOST_GLUED = 0.05  # of the rows in one group because of near-copies
+CELL = 0.005  # of the interquartile range: numbers in one cell count as nearly equal
+MAX_GROUP_SHARE = 0.05  # of the rows in one group because of near-duplicates
 
 ALL_ROWS = "all rows"
-# How much a row counts by its age: from before an earlier change of the truth, from before the last
-# one, and since then.
+# The weight of a row by its age: before an earlier concept drift, before the last one, and since then.
 WINDOWS = {
     ALL_ROWS: (1.0, 1.0, 1.0),
     "rows since the change before": (0.0, 1.0, 1.0),
@@ -45,10 +44,10 @@ ANCIENT, OLDER, RECENT = 0, 1, 2
 
 @dataclass(frozen=True)
 class CandidateScore:
-    """A candidate, tried: what it gives to the judged rows out of fold, and what that costs.
+    """The out-of-fold scores of one candidate on the recent rows, and their loss.
 
     score: (n, repeats) log-odds; loss: (n,) log loss, the mean of the repeats. `parts` and `weights`
-    are those of a blend.
+    are set if it is a blend.
     """
 
     name: str
@@ -65,15 +64,16 @@ class CandidateScore:
 
 @dataclass(frozen=True)
 class SelectionResult:
-    """A model, and all that was weighed to come to it.
+    """The selected model, every candidate it was compared with, and the reason for the choice.
 
-    risk: (n,) cross-validated risk of the judged rows, each by a calibration that never saw it; usual:
-    the same by the model's own, which is what its risks of other rows are like.
+    risk: (n,) cross-validated risk of the recent rows, each calibrated without the row itself.
+    reference_risk: the same with the calibration of the model, so that it is comparable with the risks
+    that the model gives to new rows.
     """
 
     model: Model
     chosen: CandidateScore
-    tried: tuple[CandidateScore, ...]
+    candidates: tuple[CandidateScore, ...]
     why: str
     calibrations: dict[str, float]
     risk: Vector
@@ -82,7 +82,7 @@ class SelectionResult:
 
 @dataclass(frozen=True)
 class Table:
-    """What is learned from: rows, (n,) outcomes, groups and ages, and the names of the features."""
+    """The training data: rows, (n,) outcomes, groups and ages, and the names of the features."""
 
     rows: pd.DataFrame
     outcome: Vector
@@ -97,40 +97,42 @@ class Table:
 
 
 def group_rows(rows: pd.DataFrame, client: str, features: Sequence[str]) -> NDArray[np.intp]:
-    """Number the groups that must stay in one fold: all rows of a client, all copies and near-copies.
+    """Number the groups that must stay in one fold: the rows of a client, duplicates, near-duplicates.
 
-    Near-copies have equal levels, and numbers that fall into one cell of a grid, or of the same grid
-    moved by half a cell. Where that would glue much of a coarse table together, copies are equal rows.
+    Two rows are near-duplicates if their categories are equal and their numbers fall into the same cells
+    of a grid, or of the same grid shifted by half a cell. If that puts too much of a coarse table into
+    one group, only equal rows are grouped.
 
-    Returns: (n,) int, the same number for rows that are linked, directly or through others.
+    Returns: (n,) int, the same number if two rows are linked, directly or through other rows.
     """
     table = rows[list(features)]
-    by_client, by_content = pd.factorize(rows[client])[0], _number(table)
-    exact = _link(by_client, by_content)
-    near = _link(by_client, by_content, *(_number(_on_grid(table, moved)) for moved in (0.0, 0.5)))
-    glued = np.bincount(near).max(initial=0)
-    is_fine = glued <= max(np.bincount(exact).max(initial=0), MOST_GLUED * len(rows))
+    by_client, by_content = pd.factorize(rows[client])[0], _number_by_content(table)
+    exact = _connect(by_client, by_content)
+    cells = [_number_by_content(_snap_to_grid(table, shift)) for shift in (0.0, 0.5)]
+    near = _connect(by_client, by_content, *cells)
+    largest = np.bincount(near).max(initial=0)
+    is_fine = largest <= max(np.bincount(exact).max(initial=0), MAX_GROUP_SHARE * len(rows))
     return near if is_fine else exact
 
 
-def _number(table: pd.DataFrame) -> NDArray[np.intp]:
-    """Number the rows by their content: equal rows have one number."""
+def _number_by_content(table: pd.DataFrame) -> NDArray[np.intp]:
+    """Number the rows by their content: equal rows get the same number."""
     number = table.groupby(list(table.columns), dropna=False, sort=False).ngroup()
     return np.asarray(number, dtype=np.intp)
 
 
-def _on_grid(table: pd.DataFrame, moved: float) -> pd.DataFrame:
-    """Put for each number its cell, as wide as a share of the middle half of its column."""
+def _snap_to_grid(table: pd.DataFrame, shift: float) -> pd.DataFrame:
+    """Replace each number by its cell, whose width is a share of the interquartile range."""
     cells: dict[str, pd.Series] = {}
     for name in map(str, table.select_dtypes("number")):
         low, high = table[name].quantile([0.25, 0.75])
         if 0 < high - low < np.inf:
-            cells[name] = np.floor(table[name] / (CELL * (high - low)) + moved)
+            cells[name] = np.floor(table[name] / (CELL * (high - low)) + shift)
     return table.assign(**cells)
 
 
-def _link(*numbers: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Number the rows that share a number in any of the ways of numbering, or are linked by others."""
+def _connect(*numbers: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Number the connected rows: two are connected if they share a number in any of the numberings."""
     starts = np.cumsum([len(numbers[0]), *(int(one.max(initial=-1)) + 1 for one in numbers)])
     row = np.tile(np.arange(len(numbers[0])), len(numbers))
     shared = np.concatenate([one + start for one, start in zip(numbers, starts, strict=False)])
@@ -139,47 +141,51 @@ def _link(*numbers: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.unique(labels[: len(numbers[0])], return_inverse=True)[1]
 
 
-def learn(table: Table) -> SelectionResult:
-    """Try, choose, calibrate, and fit the chosen model on all rows.
+def select_model(table: Table) -> SelectionResult:
+    """Compare the candidates, choose one, calibrate it, and fit it on all rows.
 
-    On one thread: for sums as short as these, more of them only wait for each other.
+    Uses one thread: the computations are so short that more threads only wait for each other.
     """
     with threadpool_limits(1):
-        return _learn(table)
+        return _select_model(table)
 
 
-def _learn(table: Table) -> SelectionResult:
+def _select_model(table: Table) -> SelectionResult:
     repeats = 1 if len(table.rows) > MANY_ROWS else REPEATS
-    folds = [split(table, repeat) for repeat in range(repeats)]
-    tried = try_candidates(_coded(table), folds)
-    tried = [*tried, *try_blends(table, tried, folds)]
-    chosen, why = choose(tried)
+    folds = [make_folds(table, repeat) for repeat in range(repeats)]
+    candidates = score_candidates(_encode_categories(table), folds)
+    candidates += score_blends(table, candidates, folds)
+    chosen, why = choose_candidate(candidates)
     outcome = table.outcome[table.recent]
-    score = chosen.score[:, 0]  # of one model each, as clients will have; means would spread less
-    judged = [_among_recent(table, repeat) for repeat in folds]
-    scale, losses = calibration.choose(score, outcome, judged[0])
+    score = chosen.score[
+        :, 0
+    ]  # of one model, as in production; a mean of repeats would spread less
+    recent_folds = _among_recent(table, folds[0])
+    scale, losses = calibration.choose_calibration(score, outcome, recent_folds)
     model = fit_model(table, chosen, scale)
-    risk = metrics.expit(calibration.cross_calibrate(scale.kind, score, outcome, judged[0]))
+    risk = metrics.expit(calibration.cross_calibrate(scale.kind, score, outcome, recent_folds))
     reference_risk = metrics.expit(scale.apply(score))
-    if chosen.name == models.BASE_RATE:  # of which each fold has one of its own
+    if chosen.name == models.BASE_RATE:  # each fold has a base rate of its own
         reference_risk = models.predict(model, table.rows[table.recent])
-    return SelectionResult(model, chosen, tuple(tried), why, losses, risk, reference_risk)
+    return SelectionResult(model, chosen, tuple(candidates), why, losses, risk, reference_risk)
 
 
-def split(table: Table, repeat: int) -> Folds:
-    """Cut the rows into folds that keep groups whole and both outcomes in each; [] where none can."""
-    left = int(table.outcome[table.recent].sum())
-    judged = int(table.recent.sum())
-    count = min(FOLDS, left, judged - left, len(np.unique(table.groups[table.recent])))
+def make_folds(table: Table, repeat: int) -> Folds:
+    """Split the rows into folds that keep groups whole, with both outcomes in each training part.
+
+    Returns [] if fewer than two folds are possible.
+    """
+    left, rows = int(table.outcome[table.recent].sum()), int(table.recent.sum())
+    count = min(FOLDS, left, rows - left, len(np.unique(table.groups[table.recent])))
     if count < 2:
         return []
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=repeat)
-    found = splitter.split(table.rows, table.outcome, table.groups)
-    return [(train, test) for train, test in found if 0 < table.outcome[train].sum() < len(train)]
+    folds = splitter.split(table.rows, table.outcome, table.groups)
+    return [(train, test) for train, test in folds if 0 < table.outcome[train].sum() < len(train)]
 
 
-def _coded(table: Table) -> Table:
-    """Put a number for each level, in their order: encoders are many times faster on them."""
+def _encode_categories(table: Table) -> Table:
+    """Replace each category by its number in sorted order: the encoders are many times faster on it."""
     codes = {
         name: pd.factorize(table.rows[name], sort=True)[0].astype("float64")
         for name in table.categorical
@@ -188,61 +194,67 @@ def _coded(table: Table) -> Table:
 
 
 def windows(age: NDArray[np.intp]) -> list[str]:
-    """Name the ways to count older rows that differ for rows of these ages."""
+    """Name the weightings of older rows that differ from each other if rows have these ages."""
     ages = sorted(set(age.tolist()))
-    found: dict[tuple[float, ...], str] = {}
+    names: dict[tuple[float, ...], str] = {}
     for name, weights in WINDOWS.items():
-        found.setdefault(tuple(weights[a] for a in ages), name)
-    return list(found.values())
+        names.setdefault(tuple(weights[a] for a in ages), name)
+    return list(names.values())
 
 
-def try_candidates(table: Table, folds: Sequence[Folds]) -> list[CandidateScore]:
-    """Cross-validate every candidate, judged on the recent rows; simplest first.
+def score_candidates(table: Table, folds: Sequence[Folds]) -> list[CandidateScore]:
+    """Cross-validate every candidate and score it on the recent rows; simplest first.
 
-    With rows from before a change of the truth, each is tried with the older rows counting in full, in
-    part, and not at all. Who is clearly beaten after one repeat, and adds nothing to a blend either, is
-    not tried in the others.
+    If there are rows from before a concept drift, each candidate is scored with the older rows at full,
+    reduced and zero weight. If a candidate is clearly worse than the best after one repeat and adds
+    nothing to a blend, the other repeats are skipped.
     """
     recent = table.outcome[table.recent]
     names = models.candidates(len(recent), int(recent.sum())) if folds[0] else [models.BASE_RATE]
-    todo = [(window, name) for window in windows(table.age) for name in names]
+    pairs = [(window, name) for window in windows(table.age) for name in names]
     first = [
-        _tried(table, name, window, [cross_validate(table, name, window, folds[0])])
-        for window, name in _shown(todo)
+        _score_candidate(table, name, window, [cross_validate(table, name, window, folds[0])])
+        for window, name in _with_progress(pairs)
     ]
-    best = min(first, key=lambda one: float(one.loss.mean()))
-    helpful = _helpful(table, [one for one in first if one.window == best.window])
-    found = []
-    for one in _shown(first):
-        more = [] if _is_beaten(one, best) and one.title not in helpful else folds[1:]
+    best = _lowest_loss(first)
+    useful = _useful_in_blend(table, [one for one in first if one.window == best.window])
+    candidates = []
+    for one in _with_progress(first):
+        more = [] if _is_clearly_worse(one, best) and one.title not in useful else folds[1:]
         scores = [cross_validate(table, one.name, one.window, repeat) for repeat in more]
-        found.append(_tried(table, one.name, one.window, [*one.score.T, *scores]))
-    return found
+        candidates.append(_score_candidate(table, one.name, one.window, [*one.score.T, *scores]))
+    return candidates
 
 
-def _shown(todo: Sequence[Any]) -> Any:
-    return tqdm(todo, desc="training", unit="model", leave=False, disable=None)
+def _with_progress(items: Sequence[Any]) -> Any:
+    return tqdm(items, desc="training", unit="model", leave=False, disable=None)
 
 
-def _tried(table: Table, name: str, window: str, scores: Sequence[Vector]) -> CandidateScore:
+def _score_candidate(
+    table: Table, name: str, window: str, scores: Sequence[Vector]
+) -> CandidateScore:
     score = np.column_stack(scores)
-    return CandidateScore(name, window, score, _loss(score, table.outcome[table.recent]))
+    return CandidateScore(name, window, score, _mean_loss(score, table.outcome[table.recent]))
 
 
-def _loss(score: NDArray[np.float64], outcome: Vector) -> Vector:
-    losses = [metrics.row_log_loss(outcome, metrics.expit(one)) for one in score.T]
+def _mean_loss(score: NDArray[np.float64], outcome: Vector) -> Vector:
+    losses = [metrics.row_log_loss(outcome, metrics.expit(repeat)) for repeat in score.T]
     return np.asarray(np.mean(losses, axis=0))
 
 
-def _is_beaten(one: CandidateScore, best: CandidateScore) -> bool:
-    difference = one.loss - best.loss
+def _lowest_loss(candidates: Sequence[CandidateScore]) -> CandidateScore:
+    return min(candidates, key=lambda candidate: float(candidate.loss.mean()))
+
+
+def _is_clearly_worse(candidate: CandidateScore, best: CandidateScore) -> bool:
+    difference = candidate.loss - best.loss
     error = float(np.std(difference)) / np.sqrt(len(difference))
-    return float(difference.mean()) > STILL_IN_THE_RACE * error
+    return float(difference.mean()) > MAX_ERRORS_FROM_BEST * error
 
 
-def _helpful(table: Table, tried: Sequence[CandidateScore]) -> set[str]:
-    """Name those that a blend by the first repeat would take in: the beaten may know something else."""
-    parts = [one for one in tried if one.name != models.BASE_RATE]
+def _useful_in_blend(table: Table, candidates: Sequence[CandidateScore]) -> set[str]:
+    """Name the candidates with weight in a blend of the first repeat: a weak one can still add to it."""
+    parts = [one for one in candidates if one.name != models.BASE_RATE]
     outcome = table.outcome[table.recent]
     if not _is_enough_to_blend(outcome):
         return set()
@@ -256,7 +268,7 @@ def _is_enough_to_blend(outcome: Vector) -> bool:
 
 
 def cross_validate(table: Table, name: str, window: str, folds: Folds) -> Vector:
-    """Return the log-odds of each judged row from models that never saw it: (n_recent,)."""
+    """Return the log-odds of each recent row from models that were not trained on it: (n_recent,)."""
     weight = np.array(WINDOWS[window])[table.age]
     base_rate = np.average(table.outcome, weights=weight)
     score = metrics.log_odds(np.full(len(table.rows), base_rate))
@@ -268,51 +280,53 @@ def cross_validate(table: Table, name: str, window: str, folds: Folds) -> Vector
 
 
 def fit_part(table: Table, name: str, weight: Vector, train: NDArray[np.intp]) -> Any:
-    """Fit one candidate on some rows; where those that count have one outcome, the base rate of all."""
-    counted = train[weight[train] > 0]
-    if not 0 < table.outcome[counted].sum() < len(counted):
-        counted, weight, name = train, np.ones(len(table.rows)), models.BASE_RATE
+    """Fit one candidate on some rows; the base rate, if those with any weight have only one outcome."""
+    weighted = train[weight[train] > 0]
+    if not 0 < table.outcome[weighted].sum() < len(weighted):
+        weighted, weight, name = train, np.ones(len(table.rows)), models.BASE_RATE
     features = [*table.numeric, *table.categorical]
-    rows = table.rows.iloc[counted][features]
+    rows = table.rows.iloc[weighted][features]
     part = models.build(name, table.numeric, table.categorical, rows)
-    return models.fit(part, rows, table.outcome[counted], weight[counted])
+    return models.fit(part, rows, table.outcome[weighted], weight[weighted])
 
 
-def try_blends(
-    table: Table, tried: Sequence[CandidateScore], folds: Sequence[Folds]
+def score_blends(
+    table: Table, candidates: Sequence[CandidateScore], folds: Sequence[Folds]
 ) -> list[CandidateScore]:
-    """Blend the finalists of the best window; judged with weights that never saw the row."""
+    """Blend the candidates of the best window that ran in all repeats, and score the blend.
+
+    The weights for a row are fitted without it. Returns [] if there are too few rows to blend, or if
+    fewer than two candidates get any weight.
+    """
     outcome = table.outcome[table.recent]
-    best = min(tried, key=lambda one: float(one.loss.mean()))
+    best = _lowest_loss(candidates)
     parts = [
         one
-        for one in tried
-        if one.window == best.window and one.name != models.BASE_RATE and _ran_all(one, folds)
+        for one in candidates
+        if one.window == best.window
+        and one.name != models.BASE_RATE
+        and one.score.shape[1] == len(folds)
     ]
     if not _is_enough_to_blend(outcome) or len(parts) < 2:
         return []
     blended = np.empty((len(outcome), len(folds)))
-    for repeat, cut in enumerate(folds):
-        scores = np.column_stack([one.score[:, repeat] for one in parts])
-        for train, test in _among_recent(table, cut):
+    for i, repeat in enumerate(folds):
+        scores = np.column_stack([one.score[:, i] for one in parts])
+        for train, test in _among_recent(table, repeat):
             weights = models.blend_weights(scores[train], outcome[train])
-            blended[test, repeat] = scores[test] @ weights
-    everything = np.column_stack([one.score.T.ravel() for one in parts])
-    weights = models.blend_weights(everything, np.tile(outcome, len(folds)))
+            blended[test, i] = scores[test] @ weights
+    all_scores = np.column_stack([one.score.T.ravel() for one in parts])
+    weights = models.blend_weights(all_scores, np.tile(outcome, len(folds)))
     kept = [(one.name, float(weight)) for one, weight in zip(parts, weights, strict=True) if weight]
     if len(kept) < 2:
         return []
     names, shares = zip(*kept, strict=True)
-    loss = _loss(blended, outcome)
+    loss = _mean_loss(blended, outcome)
     return [CandidateScore(models.BLEND, best.window, blended, loss, tuple(names), tuple(shares))]
 
 
-def _ran_all(one: CandidateScore, folds: Sequence[Folds]) -> bool:
-    return one.score.shape[1] == len(folds)
-
-
 def _among_recent(table: Table, folds: Folds) -> Folds:
-    """Return folds as positions among the judged rows."""
+    """Return folds as positions among the recent rows."""
     place = np.cumsum(table.recent) - 1
     return [
         (place[train[table.recent[train]]], place[test[table.recent[test]]])
@@ -320,24 +334,24 @@ def _among_recent(table: Table, folds: Folds) -> Folds:
     ]
 
 
-def choose(tried: Sequence[CandidateScore]) -> tuple[CandidateScore, str]:
-    """Choose the simplest candidate within one standard error of the lowest log loss."""
-    by_title = {one.title: one for one in tried}
-    chosen = by_title[metrics.simplest({one.title: one.loss for one in tried})]
-    best = min(tried, key=lambda one: float(one.loss.mean()))
-    told = f"cross-validated log loss {chosen.loss.mean():.4f}"
+def choose_candidate(candidates: Sequence[CandidateScore]) -> tuple[CandidateScore, str]:
+    """Choose the simplest candidate within one standard error of the lowest log loss; state why."""
+    by_title = {one.title: one for one in candidates}
+    chosen = by_title[metrics.simplest({one.title: one.loss for one in candidates})]
+    best = _lowest_loss(candidates)
+    reason = f"cross-validated log loss {chosen.loss.mean():.4f}"
     if chosen.window != ALL_ROWS:
-        told = f"{chosen.window}, {told}"
+        reason = f"{chosen.window}, {reason}"
     if chosen is best:
-        return chosen, f"{told}, the lowest of {len(tried)}"
+        return chosen, f"{reason}, the lowest of {len(candidates)}"
     lowest = f"({best.title} {best.loss.mean():.4f})"
-    return chosen, f"{told}, within one standard error of the lowest {lowest}"
+    return chosen, f"{reason}, within one standard error of the lowest {lowest}"
 
 
 def fit_model(
     table: Table, chosen: CandidateScore, scale: Calibration, train: NDArray[np.intp] | None = None
 ) -> Model:
-    """Fit the chosen candidate, or all parts of a blend, on all rows or on some."""
+    """Fit the chosen candidate, or each part if it is a blend, on all rows or on those in `train`."""
     weight = np.array(WINDOWS[chosen.window])[table.age]
     train = np.arange(len(table.rows)) if train is None else train
     names = chosen.parts or (chosen.name,)

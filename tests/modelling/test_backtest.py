@@ -23,30 +23,30 @@ def monthly(n, *, turns=0.0, seed=0):
 
 
 def held(table, time):
-    return backtest.run(table, selection.learn(table), time)
+    return backtest.backtest_model(table, selection.select_model(table), time)
 
 
 # ---- split
 
 
 def test_the_last_fifth_of_the_times_is_judged_and_the_tenth_before_it_left_out():
-    train, judged, gap = backtest.split(MONTHS, np.arange(10))
+    train, judged, gap = backtest.split_by_time(MONTHS, np.arange(10))
     assert (train.tolist(), judged.tolist(), gap) == ([0, 1, 2, 3, 4, 5, 6], [8, 9], 1)
 
 
 def test_the_order_of_the_rows_does_not_matter():
-    train, judged, _ = backtest.split(MONTHS[::-1], np.arange(10))
+    train, judged, _ = backtest.split_by_time(MONTHS[::-1], np.arange(10))
     assert (train.tolist(), judged.tolist()) == ([3, 4, 5, 6, 7, 8, 9], [0, 1])
 
 
 def test_three_times_are_the_least():
-    assert backtest.split(["2026-01", "2026-02", "2026-02"], np.arange(3)) is None
-    train, judged, _ = backtest.split(["2026-01", "2026-02", "2026-03"], np.arange(3))
+    assert backtest.split_by_time(["2026-01", "2026-02", "2026-02"], np.arange(3)) is None
+    train, judged, _ = backtest.split_by_time(["2026-01", "2026-02", "2026-03"], np.arange(3))
     assert (train.tolist(), judged.tolist()) == ([0], [2])
 
 
 def test_a_row_without_a_time_is_on_no_side():
-    train, judged, _ = backtest.split(["", *MONTHS], np.arange(11))
+    train, judged, _ = backtest.split_by_time(["", *MONTHS], np.arange(11))
     assert 0 not in {*train, *judged}
 
 
@@ -54,7 +54,7 @@ def test_a_row_without_a_time_is_on_no_side():
 def test_no_client_is_on_both_sides(seed):
     rng = np.random.default_rng(seed)
     groups, time = rng.integers(0, 150, 1000), rng.choice(MONTHS, 1000)
-    train, judged, _ = backtest.split(time, groups)
+    train, judged, _ = backtest.split_by_time(time, groups)
     assert len(train) > 300
     assert len(judged) > 20
     assert not set(groups[train]) & set(groups[judged])
@@ -64,7 +64,7 @@ def test_no_client_is_on_both_sides(seed):
 
 def test_where_every_client_is_seen_every_month_a_fifth_is_judged():
     groups, time = np.tile(np.arange(100), 10), np.repeat(MONTHS, 100)
-    train, judged, _ = backtest.split(time, groups)
+    train, judged, _ = backtest.split_by_time(time, groups)
     assert (len(train), len(judged)) == (7 * 80, 2 * 20)
 
 
@@ -77,7 +77,7 @@ def test_a_truth_that_turns_makes_the_future_harder():
     assert found.difference.interval.value == pytest.approx(
         found.random_roc_auc.value - found.roc_auc.value
     )
-    assert found.sentence.startswith("the future is harder than the past: learned from rows until")
+    assert found.sentence.startswith("the future is harder than the past: trained on rows until")
     assert (found.cut, found.trained_until, found.gap) == (MONTHS[8], MONTHS[6], 1)
     assert (found.trained_rows, found.rows) == (700, 200)
 

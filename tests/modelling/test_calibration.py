@@ -59,7 +59,10 @@ def test_below_a_floor_all_count_alike():
 
 
 def test_a_floor_is_chosen_where_the_lowest_scores_tell_nothing():
-    assert calibration.choose(*with_floor(8000), cut(8000))[0].kind == "sigmoid with a floor"
+    assert (
+        calibration.choose_calibration(*with_floor(8000), cut(8000))[0].kind
+        == "sigmoid with a floor"
+    )
 
 
 def test_where_every_score_tells_the_floor_lies_under_nearly_all():
@@ -95,7 +98,7 @@ def test_isotonic_bends_where_the_truth_does():
 )
 def test_the_simplest_that_is_as_good_as_the_best_is_chosen(n, slope, kind):
     score, outcome = drawn(n, slope)
-    found, losses = calibration.choose(score, outcome, cut(n))
+    found, losses = calibration.choose_calibration(score, outcome, cut(n))
     assert found.kind == kind
     assert ("isotonic" in losses) == (n >= 1000)
 
@@ -104,13 +107,13 @@ def test_isotonic_is_chosen_where_no_line_will_do():
     rng = np.random.default_rng(0)
     score = rng.normal(0, 2, 20_000)
     outcome = (rng.random(20_000) < np.where(score < 2, 0.1, 0.7)).astype(float)
-    found, _ = calibration.choose(score, outcome, cut(20_000))
+    found, _ = calibration.choose_calibration(score, outcome, cut(20_000))
     assert found.kind == "isotonic"
 
 
 def test_too_few_who_left_calibrate_nothing():
     score, outcome = drawn(200)
     outcome[np.flatnonzero(outcome)[9:]] = 0
-    found, losses = calibration.choose(score, outcome, cut(200))
+    found, losses = calibration.choose_calibration(score, outcome, cut(200))
     assert found == calibration.AS_IT_IS
     assert set(losses) == {"none"}

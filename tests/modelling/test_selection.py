@@ -24,7 +24,7 @@ def learned_from(rows, *, numeric=("lastmonth_activity", "lastyear_activity"), a
 
 
 def cross_validated(table, name):
-    folds = selection.split(table, 0)
+    folds = selection.make_folds(table, 0)
     return selection.cross_validate(table, name, selection.ALL_ROWS, folds)
 
 
@@ -81,7 +81,7 @@ def test_linked_rows_are_always_in_the_same_fold(seed):
     rng = np.random.default_rng(seed)
     rows = table(rng.integers(0, 80, 200).astype(str), rng.integers(0, 150, 200), ["x"] * 200)
     outcome = (rng.random(200) < 0.3).astype(float)
-    folds = selection.split(
+    folds = selection.make_folds(
         Table(rows, outcome, group(rows), np.full(200, RECENT), ("a",), ()), seed
     )
     assert len(folds) == 5
@@ -92,7 +92,7 @@ def test_linked_rows_are_always_in_the_same_fold(seed):
 
 def test_repeats_cut_the_rows_in_other_ways():
     table = learned_from(make_rows(100))
-    first, second = (selection.split(table, repeat)[0][1] for repeat in (0, 1))
+    first, second = (selection.make_folds(table, repeat)[0][1] for repeat in (0, 1))
     assert not np.array_equal(first, second)
 
 
@@ -104,9 +104,9 @@ def test_where_the_truth_moved_the_older_rows_may_count_less():
     old, new = make_rows(400, seed=1), make_rows(200, seed=2, prefix="d")
     rows = pd.concat([old, new.assign(exited=1 - new["exited"])], ignore_index=True)
     age = np.where(np.arange(600) < 400, OLDER, RECENT)
-    learned = selection.learn(learned_from(rows, age=age))
+    learned = selection.select_model(learned_from(rows, age=age))
     assert learned.chosen.window == "only the rows since the change"
-    assert all(len(one.loss) == 200 for one in learned.tried)
+    assert all(len(one.loss) == 200 for one in learned.candidates)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_ways_to_count_older_rows_are_tried_only_where_they_differ(ages, count):
 
 
 def test_where_nothing_moved_there_is_one_window():
-    found = selection.learn(learned_from(make_rows(120))).tried
+    found = selection.select_model(learned_from(make_rows(120))).candidates
     assert [one.title for one in found] == models.candidates(120, 30)
 
 
@@ -129,7 +129,9 @@ def test_risks_of_the_folds_are_those_of_models_that_never_saw_the_row():
     rows = table([f"c{i // 4}" for i in range(200)], rng.normal(size=200), ["x"] * 200)
     rows["b"] = rows["client"]
     outcome = (rng.random(50) < 0.5).astype(float).repeat(4)
-    found = selection.learn(Table(rows, outcome, group(rows), np.full(200, RECENT), ("a",), ("b",)))
+    found = selection.select_model(
+        Table(rows, outcome, group(rows), np.full(200, RECENT), ("a",), ("b",))
+    )
     assert found.chosen.name == models.BASE_RATE
 
 
@@ -138,34 +140,42 @@ def test_the_usual_risk_of_a_base_rate_is_the_one_that_it_gives_to_everybody():
     rows = table(range(60), np.ones(60), ["x"] * 60)
     outcome = np.arange(60) % 7 == 0
     everything = np.full(60, RECENT)
-    found = selection.learn(Table(rows, outcome * 1.0, group(rows), everything, ("a",), ("b",)))
+    found = selection.select_model(
+        Table(rows, outcome * 1.0, group(rows), everything, ("a",), ("b",))
+    )
     assert found.chosen.name == models.BASE_RATE
     assert found.reference_risk == pytest.approx(models.predict(found.model, rows), abs=0)
 
 
 def test_who_is_clearly_beaten_is_tried_once():
-    found = selection.learn(learned_from(make_rows(600)))
-    repeats = {one.name: one.score.shape[1] for one in found.tried}
+    found = selection.select_model(learned_from(make_rows(600)))
+    repeats = {one.name: one.score.shape[1] for one in found.candidates}
     assert repeats[models.BASE_RATE] == 1
     assert repeats[found.chosen.name] == selection.REPEATS
 
 
 def test_the_lowest_loss_is_chosen_when_it_is_clearly_the_lowest():
-    chosen, why = selection.choose([tried("simple", 1, 1.1, 0.9), tried("best", 0.5, 0.6, 0.4)])
+    chosen, why = selection.choose_candidate(
+        [tried("simple", 1, 1.1, 0.9), tried("best", 0.5, 0.6, 0.4)]
+    )
     assert chosen.name == "best"
     assert why == "cross-validated log loss 0.5000, the lowest of 2"
 
 
 def test_the_simplest_within_one_standard_error_is_chosen():
     """By hand: differences .5, -.3, -.05 have the mean .05 and the standard error .24."""
-    chosen, why = selection.choose([tried("simple", 1, 0.2, 0.45), tried("best", 0.5, 0.5, 0.5)])
+    chosen, why = selection.choose_candidate(
+        [tried("simple", 1, 0.2, 0.45), tried("best", 0.5, 0.5, 0.5)]
+    )
     assert chosen.name == "simple"
     assert "within one standard error of the lowest (best 0.5000)" in why
 
 
 def test_levels_are_tried_as_numbers_that_keep_their_order():
     rows = table("pqrs", [1, 2, 3, 4], ["b", "", "a", "b"])
-    coded = selection._coded(Table(rows, np.zeros(4), np.arange(4), np.zeros(4), ("a",), ("b",)))
+    coded = selection._encode_categories(
+        Table(rows, np.zeros(4), np.arange(4), np.zeros(4), ("a",), ("b",))
+    )
     assert coded.rows["b"].tolist() == [2, 0, 1, 2]
     assert rows["b"].tolist() == ["b", "", "a", "b"]
 
@@ -179,11 +189,11 @@ def test_one_that_is_beaten_is_tried_again_where_a_blend_would_take_it_in():
         pd.DataFrame(index=range(2000)), outcome, np.arange(2000), np.full(2000, RECENT), (), ()
     )
     both = [
-        selection._tried(made, name, selection.ALL_ROWS, [score])
+        selection._score_candidate(made, name, selection.ALL_ROWS, [score])
         for name, score in zip((models.LOGISTIC, models.DEEP), known.T * [[1], [0.5]], strict=True)
     ]
-    assert selection._is_beaten(both[1], both[0])
-    assert selection._helpful(made, both) == {models.LOGISTIC, models.DEEP}
+    assert selection._is_clearly_worse(both[1], both[0])
+    assert selection._useful_in_blend(made, both) == {models.LOGISTIC, models.DEEP}
 
 
 def ugly(n=240):
@@ -212,7 +222,7 @@ def test_an_ugly_table_still_makes_a_model(name):
     rows = pd.DataFrame({"client": clients}).assign(**columns)
     everything = np.full(len(rows), RECENT)
     made = Table(rows, left.astype(float), group(rows), everything, ("a",), ("b",))
-    model = selection.learn(made).model
+    model = selection.select_model(made).model
     new = pd.DataFrame({"a": [np.nan, 1e300, -1e300, 0], "b": ["", "never seen", "x", "x" * 200]})
     risk = models.predict(model, new)
     assert ((risk >= 0) & (risk <= 1)).all()
@@ -231,7 +241,7 @@ def two_halves(n=1500, seed=0):
 
 @pytest.mark.slow
 def test_a_blend_is_chosen_where_it_pays():
-    found = selection.learn(learned_from(two_halves(), numeric="abcdefghij"))
+    found = selection.select_model(learned_from(two_halves(), numeric="abcdefghij"))
     assert found.chosen.name == models.BLEND
     assert {models.LOGISTIC, models.BOOSTING} <= set(found.chosen.parts)
 
@@ -254,7 +264,7 @@ def test_the_model_of_a_blend_has_its_parts_and_weights():
 
 
 def test_the_risks_of_the_folds_are_calibrated():
-    found = selection.learn(learned_from(make_rows(1200)))
+    found = selection.select_model(learned_from(make_rows(1200)))
     rows = make_rows(1200)
     assert found.risk.sum() == pytest.approx(rows["exited"].sum(), rel=0.1)
     assert set(found.calibrations) == set(calibration.FITS)
@@ -262,14 +272,14 @@ def test_the_risks_of_the_folds_are_calibrated():
 
 def test_the_risks_of_the_folds_are_of_one_model_each_as_those_of_new_rows_are():
     """Drift is held against them: means over the repeats would be drawn to the middle."""
-    found = selection.learn(learned_from(make_rows(600)))
+    found = selection.select_model(learned_from(make_rows(600)))
     assert found.model.calibration.kind == "none"
     assert found.risk == pytest.approx(metrics.expit(found.chosen.score[:, 0]))
     assert found.risk != pytest.approx(metrics.expit(found.chosen.score.mean(axis=1)))
 
 
 def test_the_same_rows_make_the_same_model():
-    one, other = (selection.learn(learned_from(make_rows(300))) for _ in range(2))
+    one, other = (selection.select_model(learned_from(make_rows(300))) for _ in range(2))
     rows = make_rows(50, seed=9)
     np.testing.assert_array_equal(
         models.predict(one.model, rows), models.predict(other.model, rows)

@@ -190,7 +190,7 @@ def fill(path):
 
 
 def read_all(path):
-    return [history._read(path, table, -1) for table in history.TABLES]
+    return [history._read(table, path, -1) for table in history.TABLES]
 
 
 def test_a_flipped_bit_is_noticed_or_changes_nothing_that_is_read(path, tmp_path):

@@ -244,7 +244,11 @@ class Contract:
 
     def _column(self, column: Any, name: str, problems: dict[int, tuple[str, str]]) -> Any:
         """Return a column as canonical text; add problems of rows that have none so far."""
-        encoded, read, remembered = column.dictionary_encode(), self.readers[name], self._cells[name]
+        encoded, read, remembered = (
+            column.dictionary_encode(),
+            self.readers[name],
+            self._cells[name],
+        )
         if len(remembered) > REMEMBERED:
             remembered.clear()
         cells = []
@@ -544,7 +548,7 @@ def _check_record(
     return row, problems
 
 
-def _record_number(value: Any, column: Numeric) -> tuple[float | str, str]:
+def _record_number(value: Any, column: Numeric) -> tuple[float, str]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan, "expected a number"
     if isinstance(value, int) and abs(value) > MAX_NUMBER:
@@ -553,7 +557,7 @@ def _record_number(value: Any, column: Numeric) -> tuple[float | str, str]:
     return (math.nan, cell.problem) if cell.code else (float(cell.value), "")
 
 
-def _record_text(value: Any, name: str) -> tuple[float | str, str]:
+def _record_text(value: Any, name: str) -> tuple[str, str]:
     if not isinstance(value, str):
         return "", "expected text"
     cell = read_text(value, name, ())

@@ -414,10 +414,12 @@ class _Reader:
 
     def read(self, record: type, raw: dict[str, Any], where: str = "") -> dict[str, Any]:
         """Read every setting of a record from an object of config.json, by the names of its fields."""
-        known = _declared(record)
-        for key in sorted(set(raw) - set(known)):
-            self.problems.append(f"unknown key {where}{key}, known are {', '.join(sorted(known))}")
-        return {f.name: self._value(raw, key, f, where) for key, f in known.items()}
+        settings = _declared(record)
+        for key in sorted(set(raw) - set(settings)):
+            self.problems.append(
+                f"unknown key {where}{key}, known are {', '.join(sorted(settings))}"
+            )
+        return {f.name: self._value(raw, key, f, where) for key, f in settings.items()}
 
     def _value(self, raw: dict[str, Any], key: str, declared: Field, where: str) -> Any:
         default, kind, name = declared.default, declared.type, where + key

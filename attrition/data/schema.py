@@ -130,7 +130,7 @@ class BadHeader(Exception):
 
 
 class Refused(Exception):
-    """Nothing of this source can be used; `unfinished` says that it may still be being written."""
+    """A source that cannot be used; if it may still be being written, it is `unfinished`."""
 
     def __init__(self, code: str, reason: str, *, unfinished: bool = False) -> None:
         super().__init__(reason)

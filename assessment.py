@@ -45,7 +45,7 @@ class Assessment:
     listed: int
     listed_mean_risk: float
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         return (
@@ -216,7 +216,7 @@ def _result(record: files.Record, *, up_to_date: bool) -> Assessment:
         listed=record["list"]["clients"],
         listed_mean_risk=record["list"]["mean_risk"] or 0.0,
         up_to_date=up_to_date,
-        made=record["seal"],
+        seal=record["seal"],
     )
 
 

@@ -65,7 +65,7 @@ class Ingestion:
     unavailable: tuple[str, ...]
     deferred: int
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         new = [line for line in self.lines if line.verdict in (ACCEPTED, QUARANTINED)]

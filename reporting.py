@@ -57,7 +57,7 @@ class Report:
     figures: int
     listed: int
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         what = f"report.pdf: {self.pages} pages, {self.figures} figures"

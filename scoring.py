@@ -45,7 +45,7 @@ class Scores:
     told: str
     warnings: tuple[str, ...]
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         return "\n".join([self.told, *(f"note: {warning}" for warning in self.warnings)])

@@ -69,7 +69,7 @@ class TrainingResult:
     why: str
     warnings: tuple[str, ...]
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         first = f"{self.kind} from {self.rows:,} rows, {self.left:,} of whom left: {self.why}"
@@ -305,7 +305,7 @@ def _result(record: files.Record, *, up_to_date: bool) -> TrainingResult:
         why=record["why"],
         warnings=tuple(record["warnings"]),
         up_to_date=up_to_date,
-        made=record["seal"],
+        seal=record["seal"],
     )
 
 

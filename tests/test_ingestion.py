@@ -183,7 +183,7 @@ def test_second_run_says_nothing_new_and_changes_no_byte(empty_project):
     assert not first.up_to_date
     assert second.up_to_date
     assert second.summary().startswith("nothing new")
-    assert (second.made, second.deferred) == (first.made, 1)
+    assert (second.seal, second.deferred) == (first.seal, 1)
     assert folder_bytes(empty_project) == before
 
 

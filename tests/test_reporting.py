@@ -706,7 +706,7 @@ def test_second_run_does_nothing(tmp_path):
     second = reporting.write_report(config)
     assert not first.up_to_date
     assert second.up_to_date
-    assert second.made == first.made
+    assert second.seal == first.seal
     assert (
         second.summary()
         == first.summary()

@@ -113,7 +113,7 @@ def test_the_second_call_does_nothing(tmp_path, spied):
     fitted, times = len(spied), config.candidate.stat().st_mtime_ns
     second = training.train_model(config)
     assert second.up_to_date
-    assert second.made == first.made
+    assert second.seal == first.seal
     assert (len(spied), config.candidate.stat().st_mtime_ns) == (fitted, times)
 
 

@@ -1,9 +1,10 @@
 """Step 1: take in whatever is new from the source folder and the databases, and account for all of it.
 
 Reads:  sourcedata/*.csv, *.csv.gz, *.parquet; the database tables that config.json names
-Writes: ingesteddata/finaldata.csv (the rows), ingestedfiles.txt (one line per version of a source
-        ever judged), rejected.csv (every row refused, and why), withdrawn.csv (open rows that their
-        table no longer holds), table_rows.npz (what each table held), ingestion.json (the record)
+Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed, for the steps),
+        ingestedfiles.txt (one line per version of a source ever judged), rejected.csv (every row
+        refused, and why), withdrawn.csv (open rows that their table no longer holds), table_rows.npz
+        (what each table held), ingestion.json (the record)
 Run:    python ingestion.py [--config PATH] [--check FILE | --explain | --reconcile]
         [--accept-loss] [--adopt]
 """

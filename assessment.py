@@ -21,7 +21,7 @@ from attrition.config import Columns, Config
 from attrition.contacts import fields, ranking
 from attrition.data import clients
 from attrition.data import files as source_files
-from attrition.data.schema import Caution, Reason
+from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
 from attrition.modelling import explanations, metrics, models, reliability
 from attrition.modelling.models import Model

@@ -14,7 +14,7 @@ from reportlab.pdfbase.pdfmetrics import stringWidth
 import reporting
 from attrition import config as configuration
 from attrition.data import clients
-from attrition.data.schema import Caution, Reason
+from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
 from attrition.operations import releases
 from attrition.reporting import pdf

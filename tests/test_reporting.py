@@ -757,6 +757,14 @@ def test_damaged_record_is_not_reported_as_truth(tmp_path):
     assert not config.report.exists()
 
 
+@pytest.mark.parametrize("data", [b"", None])
+def test_damaged_table_of_clients_is_not_reported(tmp_path, data):
+    config = rich_project(tmp_path)
+    config.clients.unlink() if data is None else config.clients.write_bytes(data)
+    with pytest.raises(Damaged, match=r"clients\.parquet: .* run assessment\.py first"):
+        reporting.write_report(config)
+
+
 def test_script_runs_from_a_foreign_folder(tmp_path):
     config = rich_project(tmp_path)
     command = [sys.executable, ROOT / "reporting.py", "--config", config.file]

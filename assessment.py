@@ -20,7 +20,7 @@ import pandas as pd
 from attrition.config import Columns, Config
 from attrition.contacts import fields, ranking
 from attrition.data import clients, ledger
-from attrition.data.schema import Caution, Reason
+from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
 from attrition.modelling import explanations, metrics, models, reliability
 from attrition.modelling.models import Model

@@ -14,7 +14,7 @@ from reportlab.pdfbase.pdfmetrics import stringWidth
 import reporting
 from attrition import config as configuration
 from attrition.data import clients
-from attrition.data.schema import Caution, Reason
+from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
 from attrition.operations import releases
 from attrition.reporting import pdf
@@ -749,6 +749,14 @@ def test_damaged_record_is_not_reported_as_truth(tmp_path):
     with pytest.raises(Damaged, match=r"assessment\.json"):
         reporting.write_report(config)
     assert not config.report.exists()
+
+
+@pytest.mark.parametrize("data", [b"", None])
+def test_damaged_table_of_clients_is_not_reported(tmp_path, data):
+    config = rich_project(tmp_path)
+    config.clients.unlink() if data is None else config.clients.write_bytes(data)
+    with pytest.raises(Damaged, match=r"clients\.parquet: .* run assessment\.py first"):
+        reporting.write_report(config)
 
 
 def test_script_runs_from_a_foreign_folder(tmp_path):

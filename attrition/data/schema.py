@@ -100,31 +100,6 @@ class ValidatedRows:
         return csv_lines([*self.columns.values()][:-1])
 
 
-class Reason(NamedTuple):
-    """A feature that raises a client's risk: its value, the baseline, what it adds to the log-odds.
-
-    A value is None if it is missing.
-    """
-
-    feature: str
-    value: float | str | None
-    baseline: float | str | None
-    contribution: float
-
-
-class Caution(NamedTuple):
-    """Why to read a risk with care: of the client, or, without a feature, of every risk of a model.
-
-    `low` and `high` are the range of a feature in training.
-    """
-
-    code: str
-    feature: str | None = None
-    value: float | str | None = None
-    low: float | None = None
-    high: float | None = None
-
-
 class BadHeader(Exception):
     """The columns are not those of the contract: nothing of the table can be used."""
 

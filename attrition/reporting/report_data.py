@@ -7,7 +7,6 @@ from typing import Any
 
 from attrition import wording
 from attrition.config import Config
-from attrition.data import clients
 from attrition.data.clients import ClientTable
 from attrition.errors import Damaged, NoModel
 from attrition.operations import releases, runs
@@ -142,7 +141,6 @@ def read_contacts(config: Config) -> list[Row]:
     record = files.read_record(config.assessment_record)
     if record is None or config.clients.name not in record.get("outputs", {}):
         return []
-    digest, file = clients.open_hashed(config.clients)
-    if digest != record["outputs"][config.clients.name]:
+    if files.sha256_file(config.clients) != record["outputs"][config.clients.name]:
         raise Damaged(f"{config.clients}: is not what was written; run assessment.py first")
-    return [*ClientTable(file).listed]
+    return [*ClientTable(config.clients).listed]

@@ -32,8 +32,9 @@ FILES = (
     *(f"production_deployment/{name}" for name in ("current", ".lock", "history.sqlite")),
     *(f"production_deployment/{name}" for name in ("lastrun.json", "monitoring.json")),
     *(f"production_deployment/{name}" for name in ("settled_rows.npz", "trainedmodel.skops")),
-    *(f"reports/{name}" for name in ("assessment.json", "contactlist.csv", "diagnostics.json")),
-    *(f"reports/{name}" for name in ("report.json", "report.pdf", "riskscores.csv", "roc.png")),
+    *(f"reports/{name}" for name in ("assessment.json", "clients.parquet", "contactlist.csv")),
+    *(f"reports/{name}" for name in ("diagnostics.json", "report.json", "report.pdf")),
+    *(f"reports/{name}" for name in ("riskscores.csv", "roc.png")),
 )
 WAYS = ("empty", "half", "tail", "braces", "older", "missing", "folder")
 # One of each kind for every run of the tests; all of them are a matter of minutes.

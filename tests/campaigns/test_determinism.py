@@ -21,7 +21,8 @@ def made(config):
     """Return all that must be the same: bytes, and of the score what it says."""
     score = files.read_record(config.score_record)
     contents = (config.final_data, config.rejected, config.candidate, config.reference)
-    contents += (config.known_rows, config.latest_score, config.risk_scores, config.contact_list)
+    contents += (config.known_rows, config.latest_score)
+    contents += (config.clients, config.risk_scores, config.contact_list)
     found = {path.name: path.read_bytes() for path in contents}
     return found | {"score": files.encode({key: score[key] for key in SCORED if key in score})}
 

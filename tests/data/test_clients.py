@@ -8,8 +8,8 @@ import pytest
 
 from attrition.config import Columns
 from attrition.data import clients
+from attrition.data.cells import Caution, Reason
 from attrition.data.clients import ClientTable
-from attrition.data.schema import Caution, Reason
 from tests.data.test_schema import PLAIN, X, plain_rows
 
 REASONS = [

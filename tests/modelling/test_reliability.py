@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attrition.data.schema import Caution
+from attrition.data.cells import Caution
 from attrition.modelling import models, reliability
 from tests.modelling.test_models import CATEGORICAL, NUMERIC, fitted, table
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from app import create_app
-from attrition.data.schema import Caution, Reason
+from attrition.data.cells import Caution, Reason
 from attrition.operations import releases
 from attrition.storage import files
 from tests.conftest import damage

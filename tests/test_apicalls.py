@@ -15,7 +15,7 @@ from attrition import config as configuration
 from attrition.config import Api
 from attrition.errors import AttritionError
 from tests.conftest import ROOT
-from tests.test_app import TOKEN, damage, served
+from tests.web.serving import TOKEN, damage, served
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -56,7 +56,6 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60, check=False)
 
 
-@pytest.mark.slow
 def test_every_endpoint_is_called_and_every_answer_kept(running):
     config, url = running
     answers = apicalls.call_api(config, url)
@@ -80,7 +79,6 @@ def test_every_endpoint_is_called_and_every_answer_kept(running):
     assert "roc_auc" in text
 
 
-@pytest.mark.slow
 def test_script_prints_a_line_an_endpoint(running):
     config, url = running
     ended = run("--config", str(config.file), "--url", url)
@@ -90,7 +88,6 @@ def test_script_prints_a_line_an_endpoint(running):
     assert lines[-1].endswith("all answered as they should")
 
 
-@pytest.mark.slow
 def test_answer_that_is_not_good_fails_the_script_and_is_kept(running):
     config, url = running
     kept = config.diagnostics_record.read_bytes()
@@ -102,7 +99,6 @@ def test_answer_that_is_not_good_fails_the_script_and_is_kept(running):
     assert '"code": "damaged"' in config.api_returns.read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_token_is_shown_and_kept_out_of_the_answers(project, monkeypatch):
     monkeypatch.setenv("API_TOKEN", TOKEN)
     raw = json.loads(project.file.read_text())

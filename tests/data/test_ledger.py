@@ -8,7 +8,7 @@ from attrition.errors import Damaged, Unaccounted
 from attrition.storage import files, history
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import GOOD, ROWS, lines
-from tests.test_ingestion import final_rows, put
+from tests.support import final_rows, put
 
 
 def keep(config, folder):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from attrition.modelling import models, reliability
-from tests.modelling.test_models import CATEGORICAL, NUMERIC, fitted, table
+from tests.modelling.samples import CATEGORICAL, NUMERIC, fitted, table
 
 TRAINING = {
     "kind": models.LOGISTIC,

@@ -180,6 +180,29 @@ def test_no_two_rooms_import_each_other():
     assert not arrows
 
 
+# ---- the tests mirror the files
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_each_module_has_a_test_file_of_its_name(file):
+    folder, _, name = file.removeprefix("attrition/").rpartition("/")
+    assert (ROOT / "tests" / folder / f"test_{name}").is_file()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_script_has_a_test_file_of_its_name(name):
+    assert (ROOT / "tests" / f"test_{name}.py").is_file()
+
+
+TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", TESTS)
+def test_no_test_file_is_imported_by_another(file):
+    parts = {part for name in imports(file) for part in name.split(".")}
+    assert not parts & {Path(name).stem for name in TESTS if "/test_" in name}
+
+
 # ---- importing does nothing
 
 

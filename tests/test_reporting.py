@@ -20,6 +20,7 @@ from attrition.operations import releases
 from attrition.reporting import pdf
 from attrition.storage import files, history
 from tests.conftest import PLAIN_KEYS
+from tests.support import interval, metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 MANAGERS = ("Amara Diallo", "Bruno Keller", "Henrik Sørensen")
@@ -31,23 +32,6 @@ HOSTILE = (
     "A" * 120,
     "Kowalski and Sons of the Very Long Name " * 3,
 )
-
-
-def interval(value, half):
-    return {"value": value, "low": value - half, "high": value + half}
-
-
-def metrics(shift=0.0):
-    return {
-        "roc_auc": interval(0.812 + shift, 0.022),
-        "pr_auc": interval(0.47 + shift, 0.04),
-        "f1": interval(0.44 + shift, 0.03),
-        "precision": interval(0.58 + shift, 0.09),
-        "lift": interval(3.6, 0.5),
-        "log_loss": interval(0.351 - shift, 0.014),
-        "brier": interval(0.109 - shift, 0.006),
-        "called": 100,
-    }
 
 
 def drifted(columns):

@@ -6,8 +6,6 @@ import shutil
 import subprocess
 import sys
 
-import pytest
-
 from attrition import config as configuration
 from attrition.storage import files
 from tests.conftest import ROOT, count_as_asked
@@ -27,7 +25,6 @@ def made(config):
     return found | {"score": files.encode({key: score[key] for key in SCORED if key in score})}
 
 
-@pytest.mark.slow
 def test_hash_seed_and_time_zone_change_no_byte(small_project, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(small_project.file.parent, source, ignore=shutil.ignore_patterns("source"))

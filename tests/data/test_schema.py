@@ -7,18 +7,9 @@ import pytest
 from attrition.config import MISSING_MARKERS, Columns, Numeric
 from attrition.data import schema
 from attrition.data.schema import BadHeader, BadRecords, Table, check, check_records
+from tests.support import WIDE
 
 PLAIN = Columns()
-WIDE = Columns(
-    client="id",
-    outcome="left",
-    numeric=(Numeric("x"), Numeric("n", minimum=0, maximum=9, integer=True)),
-    categorical=("kind",),
-    time="seen",
-    value="worth",
-    manager="owner",
-    ignore=("note",),
-)
 MARKERS = frozenset(MISSING_MARKERS)
 X = Numeric("x")
 

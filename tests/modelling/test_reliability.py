@@ -4,7 +4,7 @@ import pytest
 
 from attrition.data.cells import Caution
 from attrition.modelling import models, reliability
-from tests.modelling.test_models import CATEGORICAL, NUMERIC, fitted, table
+from tests.modelling.samples import CATEGORICAL, NUMERIC, fitted, table
 
 TRAINING = {
     "kind": models.LOGISTIC,

@@ -7,7 +7,7 @@ import pytest
 from attrition.operations import releases
 from attrition.reporting import model_card
 from attrition.storage import files
-from tests.test_reporting import metrics
+from tests.support import metrics
 
 HOSTILE = (
     "a|b",

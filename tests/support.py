@@ -8,12 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from attrition import config as configuration
 from attrition.config import Columns, Numeric
-from attrition.data import files as source_files
+from attrition.data import schema
+from attrition.storage import tables
 from tests.conftest import PLAIN_KEYS, ROOT, count_as_asked
 
 SCRIPT = [sys.executable, str(ROOT / "fullprocess.py")]
+PLAIN = Columns()
 WIDE = Columns(
     client="id",
     outcome="left",
@@ -24,6 +28,20 @@ WIDE = Columns(
     manager="owner",
     ignore=("note",),
 )
+
+
+# Which folders of attrition/ each may import; config, errors and wording lie above all folders.
+ARROWS = {
+    "": set(),
+    "storage": set(),
+    "data": {"storage"},
+    "modelling": {"data", "storage"},
+    "contacts": {"data", "storage"},
+    "monitoring": {"modelling", "data", "storage"},
+    "operations": {"monitoring", "modelling", "data", "storage"},
+    "reporting": {"contacts", "operations", "monitoring", "modelling", "data", "storage"},
+    "web": {"reporting", "contacts", "operations", "monitoring", "modelling", "data", "storage"},
+}
 
 
 # ---- the whole process
@@ -87,7 +105,7 @@ def rejected(config):
 
 def final_rows(config):
     """Read the rows of finaldata.csv as text."""
-    return list(source_files.read_cells(config.final_data))
+    return list(tables.read_cells(config.final_data))
 
 
 def counts(line):
@@ -129,3 +147,9 @@ def metrics(shift=0.0):
         "brier": interval(0.109 - shift, 0.006),
         "called": 100,
     }
+
+
+def plain_rows(*rows, columns=PLAIN):
+    """Typed rows of the plain form: client, features and outcome as text."""
+    cells = [row.split(",") for row in rows]
+    return schema.typed(pd.DataFrame(cells, columns=list(columns.table), dtype=object), columns)

@@ -13,24 +13,13 @@ import pytest
 import attrition
 from attrition.config import Config
 from tests.conftest import ROOT, write_config
+from tests.support import ARROWS
 
 STEPS = (
     *("ingestion", "monitoring", "training", "scoring", "deployment"),
     *("assessment", "diagnostics", "reporting"),
 )
 SCRIPTS = (*STEPS, "app", "apicalls", "fullprocess")
-# Which folders of attrition/ each may import; config, errors and wording lie above all folders.
-ARROWS = {
-    "": set(),
-    "storage": set(),
-    "data": {"storage"},
-    "modelling": {"data", "storage"},
-    "contacts": {"data", "storage"},
-    "monitoring": {"modelling", "data", "storage"},
-    "operations": {"monitoring", "modelling", "data", "storage"},
-    "reporting": {"contacts", "operations", "monitoring", "modelling", "data", "storage"},
-    "web": {"reporting", "contacts", "operations", "monitoring", "modelling", "data", "storage"},
-}
 MAX_FILES = 11
 FILES = sorted(
     path.relative_to(ROOT).as_posix()

@@ -211,6 +211,8 @@ class Ledger:
         """Would writing change anything?"""
         if self.record is None or self.new_lines or self.is_adopted:
             return True
+        if self.config.rows.name not in self.outputs:  # its twin is damaged: write it again
+            return True
         # Whether there were files is remembered: an empty folder is an alarm, until it is accepted.
         if bool(self.record["files"]) != bool(self.files):
             return True

@@ -225,19 +225,6 @@ def test_damaged_twin_is_not_read_and_made_again_by_ingestion(wide, damage, capl
     assert ingest_new_data(wide).up_to_date
 
 
-def test_rows_of_a_release_from_before_get_their_twin(wide):
-    record = files.read_record(wide.ingestion_record)
-    assert record is not None
-    del record["outputs"][wide.rows.name]
-    files.write_bytes(wide.ingestion_record, files.encode(files.sealed(record)))
-    wide.history.unlink()
-    wide.rows.unlink()
-    with pytest.raises(AttritionError, match=r"run ingestion\.py first"):
-        read_rows(wide)
-    ingest_new_data(wide)
-    check_twin(wide)
-
-
 def test_rows_that_were_changed_by_hand_are_not_read(wide):
     wide.final_data.write_bytes(wide.final_data.read_bytes()[:-2])
     with pytest.raises(Damaged, match=r"finaldata\.csv: is not what was ingested"):

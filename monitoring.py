@@ -82,9 +82,7 @@ def monitor_model(config: Config) -> Monitoring:
         judged = performance.Performance(
             "no_model", 0, 0, metrics.UNKNOWN, metrics.UNKNOWN, 0, 0, "no model yet"
         )
-        look = drift.DriftReport(
-            "insufficient", 0, "nothing to compare with before the first model", ()
-        )
+        look = drift.DriftReport("insufficient", 0, "there is no model to compare with yet", ())
         new_labelled = 0
     else:
         settled = _settled(config, champion)

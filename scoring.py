@@ -83,8 +83,8 @@ def warn_of_few(name: str, rows: int, left: int) -> list[str]:
         return [f"no {name} rows with an outcome: nothing could be scored on them"]
     if rows < FEW_ROWS or min(left, rows - left) < FEW_LEFT:
         return [
-            f"{name}: {rows} rows with {left} who left show little; read the intervals, and add "
-            f"rows until there are {FEW_ROWS} with {FEW_LEFT} of each kind"
+            f"{name}: only {rows} rows ({left} left), so the scores are imprecise: see their intervals, "
+            f"and add rows until there are {FEW_ROWS} with {FEW_LEFT} of each outcome"
         ]
     return []
 

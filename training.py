@@ -99,13 +99,13 @@ def warn_of_little(rows: int, left: int) -> list[str]:
     """Say what so little data cannot show, and what would be enough."""
     if rows < LEAST_ROWS or min(left, rows - left) < LEAST_LEFT:
         return [
-            f"{rows} rows with {left} who left are too few to learn from; the risks are little more "
-            f"than the base rate until there are {LEAST_ROWS} rows and {LEAST_LEFT} of each kind"
+            f"Only {rows} labelled rows ({left} left): the risks are little more than the base rate "
+            f"until there are {LEAST_ROWS} rows with {LEAST_LEFT} of each outcome."
         ]
     if reliability.is_few(rows, left):
         return [
-            f"{rows} rows with {left} who left are few; the risks are rough until there are "
-            f"{reliability.FEW_ROWS} rows and {reliability.FEW_LEFT} of each kind"
+            f"Only {rows} labelled rows ({left} left): treat the risks as approximate until there "
+            f"are {reliability.FEW_ROWS} rows with {reliability.FEW_LEFT} of each outcome."
         ]
     return []
 

@@ -1,4 +1,4 @@
-"""Serve predictions, the ranked clients, the diagnostics and the dashboard over what is on disk.
+"""Serve predictions, the ranked clients, diagnostics and the dashboard over HTTP.
 
 Reads:  production_deployment/, reports/, ingesteddata/finaldata.csv, testdata/, sourcedata/
 Writes: nothing
@@ -6,7 +6,6 @@ Run:    python app.py [--config PATH] [--host HOST] [--port PORT] [--workers N]
 """
 
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from attrition.config import Config
 from attrition.operations import cli
 from attrition.web import auth, middleware
 from attrition.web.api import api
-from attrition.web.artifact_cache import ArtifactCache, NotReady, Production, State
+from attrition.web.artifact_cache import ArtifactCache, Production, State, optional
 from attrition.web.pages import pages
 
 WEB = Path(__file__).resolve().parent / "attrition" / "web"
@@ -34,14 +33,14 @@ class ClientName(BaseConverter):
 
 
 def create_app(config: Config | Path | None = None) -> Flask:
-    """Make the application for one config.json; nothing exists before.
+    """Create the app for one config.json.
 
-    Raises: ConfigError when config.json or the environment does not say all that is needed.
+    Raises: ConfigError if config.json or a named environment variable is missing or wrong.
     """
     if not isinstance(config, Config):
         config = configuration.load(config)
     app = Flask("attrition", root_path=str(WEB), static_url_path="/static")
-    app.debug = False  # whatever FLASK_DEBUG says
+    app.debug = False  # FLASK_DEBUG is ignored
     app.url_map.merge_slashes = False
     app.url_map.converters["client"] = ClientName
     app.jinja_env.filters |= {
@@ -57,15 +56,14 @@ def create_app(config: Config | Path | None = None) -> Flask:
 
 
 def serve(config: Config, workers: int) -> int:
-    """Serve until a signal says to stop; each worker loads the model before its first request."""
+    """Serve until a signal stops it; each worker loads the model before its first request."""
     from attrition.web import server
 
     auth.check_exposure(config.api.host, auth.read_token(config))
 
     def load() -> Flask:
         app = create_app(config)
-        with suppress(NotReady):
-            app.extensions["attrition"].production.get()
+        optional(app.extensions["attrition"].production.get)
         return app
 
     listener = server.bind(config.api.host, config.api.port)

@@ -3,8 +3,13 @@
 import json
 import logging
 import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +35,7 @@ PLAIN_KEYS = {
     "output_model_path": "practicemodels",
     "prod_deployment_path": "production_deployment",
 }
+TOKEN = "correct-horse-battery-staple"
 
 
 def write_config(folder: Path, **settings: Any) -> Config:
@@ -67,6 +73,35 @@ def make_rows(
 def run_whole(config: Config, *more: str) -> int:
     """Run the whole process in this process."""
     return fullprocess.main(["--config", str(config.file), "--quiet", *more])
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o640)
+    path.write_bytes(bytes(data))
+
+
+@contextmanager
+def served(config: Config, *more: str) -> Iterator[tuple[int, int]]:
+    """Serve a project from a process of its own, on a free port; yield the port and the pid."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "app.py"), "--config", str(config.file), "--port", "0", *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd="/",
+    )
+    try:
+        line = process.stdout.readline()
+        port = re.search(r":(\d+) ", line)
+        assert port, line + process.stderr.read()
+        yield int(port[1]), process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in stderr, stderr
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,10 @@ is NotReady, which the error handlers of `middleware` answer with 503.
 
 import io
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, request, send_file, url_for
 
 from attrition import wording
 from attrition.config import Config
@@ -133,19 +134,18 @@ def latest_features(config: Config, name: str) -> Record:
 def contact_list() -> Response:
     """Download the contact list for a spreadsheet."""
     data = responses.defuse(state().contact_list(), LIST_TEXTS)
-    return download(data, "text/csv", state().config.contact_list.name)
+    return download(data, "text/csv", state().config.contact_list)
 
 
 @api.get("/report.pdf")
 def report() -> Response:
     """Download the report."""
     path = state().config.report
-    return download(state().report(path), "application/pdf", path.name)
+    return download(state().report(path), "application/pdf", path)
 
 
-def download(data: bytes, mimetype: str, name: str) -> Response:
-    headers = {"Content-Disposition": f"attachment; filename={name}"}
-    return Response(data, mimetype=mimetype, headers=headers)
+def download(data: bytes, mimetype: str, path: Path) -> Response:
+    return send_file(io.BytesIO(data), mimetype, as_attachment=True, download_name=path.name)
 
 
 @api.get("/modelcard.md")
@@ -168,7 +168,7 @@ def figure(name: str) -> Response:
 def show_health() -> tuple[Record, int]:
     """Return whether requests can be answered, from which release, and what needs attention."""
     now = datetime.now(UTC)
-    result = health.look(state(), now)
+    result = health.check_health(state(), now)
     last, good_at = result.runs.last, result.runs.good_at
     ended_at = last["ended_at"] if last else None
     return {
@@ -181,7 +181,7 @@ def show_health() -> tuple[Record, int]:
         "runs_of_last_day": dict(result.runs.counts),
         "complaints": sorted({complaint.code for complaint in result.complaints}),
         "warnings": [complaint.sentence for complaint in result.complaints],
-    }, 200 if result.answers else 503
+    }, 200 if result.can_answer else 503
 
 
 def age_s(at: str | None, now: datetime) -> int | None:

@@ -1,7 +1,7 @@
-"""What a long-lived reader holds of what is on disk: the model in production, records, reports.
+"""Cache of verified files, reloaded when they change on disk, and the state that views share.
 
-Everything is verified when it is read and read again when it was replaced. What is not there yet or
-does not verify is `NotReady`, in a sentence that names the script that makes it, and no folder.
+A file that does not exist yet or does not match its hash is `NotReady`; the message names the
+script that writes it, and no folder.
 """
 
 import csv
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import current_app
 
@@ -35,7 +35,7 @@ READ_TRIES, READ_PAUSE_S = 4, 0.05
 
 
 class NotReady(AttritionError):
-    """What was asked for cannot be read now; a later run of the named script mends it."""
+    """A file cannot be read now; a later run of the named script repairs it."""
 
     def __init__(self, sentence: str, code: str = "not_ready") -> None:
         super().__init__(sentence)
@@ -43,28 +43,28 @@ class NotReady(AttritionError):
 
 
 class ArtifactCache:
-    """Files as they were last read; read again only when another file stands in their place."""
+    """Verified files, read again only when they were replaced on disk."""
 
     def __init__(self) -> None:
-        self._held: dict[Path, tuple[object, Any]] = {}
+        self._entries: dict[Path, tuple[object, Any]] = {}
 
     def record(self, path: Path, script: str) -> Record:
         """Read a record that `script` writes.
 
-        Raises: NotReady when it is not there yet, or damaged.
+        Raises: NotReady if it does not exist yet or is damaged.
         """
         stamp = _stamp(path)
-        held = self._held.get(path)
-        if held is not None and held[0] == stamp:
-            return dict(held[1])
+        entry = self._entries.get(path)
+        if entry is not None and entry[0] == stamp:
+            return dict(entry[1])
         try:
             record = files.read_record(path)
         except Damaged as error:
             logger.warning("%s", error)
             raise _damaged(path, script) from error
         if record is None:
-            raise NotReady(f"{path.name} is not there yet; {script} or fullprocess.py makes it")
-        self._held[path] = (stamp, record)
+            raise NotReady(f"{path.name} does not exist yet; run {script} or fullprocess.py")
+        self._entries[path] = (stamp, record)
         return dict(record)
 
     def output(
@@ -74,24 +74,25 @@ class ArtifactCache:
         script: str,
         parse: Callable[[bytes], Any] | None = None,
     ) -> Any:
-        """Read a file that must hash as its record says; what `parse` makes of it is held.
+        """Read a file and compare its hash with its record; cache what `parse` returns.
 
-        Between a new file and its new record lie a few milliseconds, so a mismatch is looked at
-        again before it is called damage.
+        A new file is written a few milliseconds before its new record, so a mismatch is checked
+        again before it counts as damage.
 
         Raises: NotReady.
         """
         for pause_s in (*[READ_PAUSE_S] * (READ_TRIES - 1), 0):
             stamp = (_stamp(path), _stamp(record_path))
-            held = self._held.get(path)
-            if parse and held is not None and held[0] == stamp:
-                return held[1]
+            entry = self._entries.get(path)
+            if parse and entry is not None and entry[0] == stamp:
+                return entry[1]
             data = _bytes(path)
             record = self.record(record_path, script)
             if data is not None and files.sha256_bytes(data) == record["outputs"].get(path.name):
-                value = parse(data) if parse else data
-                if parse:
-                    self._held[path] = (stamp, value)
+                if not parse:
+                    return data
+                value = parse(data)
+                self._entries[path] = (stamp, value)
                 return value
             time.sleep(pause_s)
         raise _damaged(path, script)
@@ -113,52 +114,52 @@ def _bytes(path: Path) -> bytes | None:
 
 
 def _damaged(path: Path, script: str) -> NotReady:
-    sentence = f"the file {path.name} is damaged: it is not what was written"
-    return NotReady(f"{sentence}; {script} or fullprocess.py makes it again", "damaged")
+    sentence = f"the file {path.name} is damaged: its content does not match its hash"
+    return NotReady(f"{sentence}; run {script} or fullprocess.py to write it again", "damaged")
 
 
 class Production:
-    """The release that requests are answered from, with its model loaded."""
+    """The deployed release with its model loaded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.problem: str | None = None
-        self._held: tuple[Release, Any] | None = None
+        self._loaded: tuple[Release, Any] | None = None
         self._lock = Lock()
 
     def get(self) -> tuple[Release, Any]:
-        """Return the release that `current` names now.
+        """Return the release that `current` names, and its model.
 
-        While that does not verify: the one held, else the newest that does.
+        If that one does not verify, return the one loaded before, else the newest that verifies.
 
-        Raises: NotReady when there is none that can be used.
+        Raises: NotReady if no release can be used.
         """
         with self._lock:
             try:
-                wanted = releases.current_id(self.folder)
-                if self._held is None or self._held[0].id != wanted:
-                    self._held = self._load(wanted)
+                release_id = releases.current_id(self.folder)
+                if self._loaded is None or self._loaded[0].id != release_id:
+                    self._loaded = self._load(release_id)
                 self.problem = None
             except (AttritionError, OSError) as error:
-                if self._held is None:
-                    self._held = self._newest()
-                if self._held is None and isinstance(error, NoModel):
+                if self._loaded is None:
+                    self._loaded = self._load_newest()
+                if self._loaded is None and isinstance(error, NoModel):
                     sentence = "no model is in production yet; run fullprocess.py"
                     raise NotReady(sentence, "no_model") from error
-                self._complain(error)
-            if self._held is None:
+                self._set_problem(error)
+            if self._loaded is None:
                 raise NotReady(
                     f"{self.problem}; roll back with deployment.py --rollback", "damaged"
                 )
-            return self._held
+            return self._loaded
 
-    def _newest(self) -> tuple[Release, Any] | None:
-        """Load the newest release that verifies: a model of before is better than none."""
+    def _load_newest(self) -> tuple[Release, Any] | None:
+        """Load the newest release that verifies: an older model is better than none."""
         for release_id in reversed(releases.list_ids(self.folder)):
             try:
                 return self._load(release_id)
             except (AttritionError, OSError):
-                continue  # each request comes here; what is wrong is said once, by _complain
+                continue  # every request comes here; _set_problem logs the error once
         return None
 
     def _load(self, release_id: str) -> tuple[Release, Any]:
@@ -170,11 +171,11 @@ class Production:
         logger.info("release %s is served", release_id)
         return release, model
 
-    def _complain(self, error: Exception) -> None:
-        """Log once what is wrong, and keep it for /health in words that name no folder."""
-        problem = "the release that is deployed does not verify"
-        if self._held is not None:
-            problem += f", {self._held[0].id} is served in its place"
+    def _set_problem(self, error: Exception) -> None:
+        """Log a problem once, and describe it for /health without naming a folder."""
+        problem = "the deployed release does not verify"
+        if self._loaded is not None:
+            problem += f"; {self._loaded[0].id} is served instead"
         if problem != self.problem:
             logger.error("%s: %s", problem, error)
         self.problem = problem
@@ -183,22 +184,27 @@ class Production:
 # ---- what the views read
 
 
-def optional(read: Callable[..., T], *arguments: Any) -> T | None:
-    """Return what `read` returns, or None if it is not ready."""
+def optional(read: Callable[..., T], *arguments: Any, damage: list[str] | None = None) -> T | None:
+    """Return what `read` returns, or None if it is not ready; add a damaged file to `damage`."""
     try:
         return read(*arguments)
-    except NotReady:
-        return None
+    except NotReady as error:
+        if error.code == "damaged" and damage is not None:
+            damage.append(str(error))
+    return None
 
 
 @dataclass(frozen=True)
 class State:
-    """What the requests of one app share, and how they read it; each read raises NotReady."""
+    """What the requests of one app share. Every read raises NotReady."""
 
     config: Config
     cache: ArtifactCache
     production: Production
     token: str | None
+
+    def monitoring(self) -> Record:
+        return self.cache.record(self.config.monitoring_record, "monitoring.py")
 
     def diagnostics(self) -> Record:
         return self.cache.record(self.config.diagnostics_record, "diagnostics.py")
@@ -211,16 +217,14 @@ class State:
         return self._assessed(self.config.risk_scores, parse_risks)
 
     def contact_list(self) -> list[dict[str, str]]:
-        rows: list[dict[str, str]] = self._assessed(self.config.contact_list, parse_list)
-        return rows
+        return self._assessed(self.config.contact_list, parse_contact_list)
 
     def _assessed(self, path: Path, parse: Callable[[bytes], Any]) -> Any:
         return self.cache.output(self.config.assessment_record, path, "assessment.py", parse)
 
     def report(self, path: Path) -> bytes:
         """Return the bytes of the PDF or of one of its figures."""
-        data: bytes = self.cache.output(self.config.report_record, path, "reporting.py")
-        return data
+        return self.cache.output(self.config.report_record, path, "reporting.py")
 
     def figure_names(self) -> list[str]:
         record = self.cache.record(self.config.report_record, "reporting.py")
@@ -229,11 +233,10 @@ class State:
 
 def state() -> State:
     """Return the state of the app that answers the current request."""
-    return cast(State, current_app.extensions["attrition"])
+    return current_app.extensions["attrition"]
 
 
 def parse_risks(data: bytes) -> "pd.DataFrame":
-    """Read the risk of every current client, the riskiest first."""
     import pandas as pd
 
     text = dict.fromkeys(LIST_TEXTS, str) | {"observed_at": str}
@@ -246,5 +249,5 @@ def parse_risks(data: bytes) -> "pd.DataFrame":
     return table.sort_values("rank", kind="stable", ignore_index=True)
 
 
-def parse_list(data: bytes) -> list[dict[str, str]]:
+def parse_contact_list(data: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))

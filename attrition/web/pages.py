@@ -3,18 +3,16 @@
 Every part copes with a record that is missing: on the first day there is only a model.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from flask import Blueprint, render_template, request
 
 from attrition import wording
 from attrition.reporting.report_data import CAPTIONS, ReportData
 from attrition.web import health
-from attrition.web.artifact_cache import NotReady, State, state
-
-T = TypeVar("T")
+from attrition.web.artifact_cache import State, optional, state
 
 pages = Blueprint("pages", __name__)
 
@@ -44,36 +42,26 @@ def show_dashboard() -> str:
 
 def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> dict[str, Any]:
     """Return what the template shows; damaged files are listed among the problems."""
-    config, cache, production = state.config, state.cache, state.production
-    problems: list[str] = []
-
-    def load(read: Callable[..., T], *arguments: Any) -> T | None:
-        try:
-            return read(*arguments)
-        except NotReady as error:
-            if error.code == "damaged":
-                problems.append(str(error))
-        return None
-
-    served = load(production.get)
+    config, production, problems = state.config, state.production, list[str]()
+    served = optional(production.get, damage=problems)
     release = served[0] if served else None
     problems += [production.problem] if served and production.problem else []
     data = ReportData(
         release=release.id if release else None,
         training=release.training if release else {},
         score=release.score if release else {},
-        monitoring=load(cache.record, config.monitoring_record, "fullprocess.py") or {},
-        assessment=load(state.assessment) or {},
-        diagnostics=load(state.diagnostics) or {},
+        monitoring=optional(state.monitoring, damage=problems) or {},
+        assessment=optional(state.assessment, damage=problems) or {},
+        diagnostics=optional(state.diagnostics, damage=problems) or {},
         currency=config.currency,
         capacity=config.contact_capacity,
     )
-    rows = load(state.contact_list) or []
-    names = load(state.figure_names)
+    rows = optional(state.contact_list, damage=problems) or []
+    names = optional(state.figure_names, damage=problems)
     listed = contacts(rows)
     chosen = [row for row in listed if manager in ("", row["manager"])]
     is_cut = not manager and not show_all
-    recent = health.of_runs(state, now)
+    recent = health.summarise_runs(state, now)
     problems += [complaint.sentence for complaint in recent.complaints]
     return {
         "data": data,
@@ -116,9 +104,9 @@ def assessed(data: ReportData, now: datetime) -> str:
 
 
 def contacts(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Return the contact list ready to show; `moved` says what changed since the last list."""
+    """Return the contact list for display; `moved` describes the change since the last list."""
     rows = list(rows)
-    doubted = doubts_of_all(rows)
+    shared_doubts = doubts_of_all(rows)
     is_first = not any(row["previous_rank"] for row in rows)
     return [
         {
@@ -128,7 +116,7 @@ def contacts(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
             "value_at_risk": _number(row["value_at_risk"]),
             "manager": row["manager"],
             "reasons": _parts(row["reasons"]),
-            "doubts": [said for said in _doubts(row) if said not in doubted],
+            "doubts": [doubt for doubt in _doubts(row) if doubt not in shared_doubts],
             "moved": "" if is_first else _moved(row),
         }
         for row in rows
@@ -136,13 +124,13 @@ def contacts(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
 
 
 def doubts_of_all(rows: Iterable[Mapping[str, str]]) -> list[str]:
-    """Return why the risk of every client on the list is to be read with care.
+    """Return the doubts that apply to every client on the list.
 
     >>> doubts_of_all([{"low_confidence": "no value of a; few"}, {"low_confidence": "few"}])
     ['few']
     """
     first, *others = [_doubts(row) for row in rows] or [[]]
-    return [said for said in first if all(said in other for other in others)]
+    return [doubt for doubt in first if all(doubt in other for other in others)]
 
 
 def _doubts(row: Mapping[str, str]) -> list[str]:
@@ -158,7 +146,7 @@ def _number(text: str) -> float | None:
 
 
 def _moved(row: Mapping[str, str]) -> str:
-    """Say what changed for one client.
+    """Describe the change of one client's rank and risk.
 
     >>> _moved({"rank": "2", "previous_rank": "9", "risk_change": "0.0412"})
     'up from 9, risk +4.1 points'
@@ -166,11 +154,11 @@ def _moved(row: Mapping[str, str]) -> str:
     if not row["previous_rank"]:
         return "new"
     rank, before = int(float(row["rank"])), int(float(row["previous_rank"]))
-    told = [f"{'up' if rank < before else 'down'} from {before}"] if rank != before else []
+    parts = [f"{'up' if rank < before else 'down'} from {before}"] if rank != before else []
     change = 100 * (_number(row["risk_change"]) or 0)
     if abs(change) >= 0.1:
-        told.append(f"risk {'+' if change > 0 else '−'}{abs(change):.1f} points")
-    return ", ".join(told) or "as before"
+        parts.append(f"risk {'+' if change > 0 else '−'}{abs(change):.1f} points")
+    return ", ".join(parts) or "as before"
 
 
 def missing_columns(columns: Mapping[str, Row]) -> list[tuple[str, float]]:

@@ -1,6 +1,6 @@
-"""What the API says: rows and records turned into answers, none of which knows a request.
+"""Build the answers of the API from rows and records.
 
-Pure: no path, no clock; whoever calls has read the files.
+Pure: no path, no clock, no request.
 """
 
 import csv
@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from attrition.modelling.metrics import THRESHOLD
 from attrition.operations.releases import Release
+from attrition.storage.files import Record
 from attrition.web.artifact_cache import NotReady
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Record = dict[str, Any]
-
 
 def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> list[Record]:
-    """Return the risk of each row, order kept, with why it is to be read with care.
+    """Return the risk of each row in the same order, with flags for uncertain ones.
 
-    Raises: NotReady when the model was trained on other columns than config.json names now.
+    Raises: NotReady if the model was trained on columns that config.json no longer names.
     """
     from attrition.modelling import models, reliability
 
@@ -47,7 +46,7 @@ def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> 
 
 
 def scoring(release: Release, decision: Record | None) -> Record:
-    """Return what is known of how right the model in production is."""
+    """Return the score of the model in production and the latest decision."""
     score = release.score
     sets = {
         name: {"rows": of["rows"], "left": of["left"], "scores": of["candidate"]}
@@ -69,24 +68,25 @@ def scoring(release: Release, decision: Record | None) -> Record:
 
 
 def to_dict(row: Mapping[Any, Any]) -> Record:
-    """Return a row of a table as JSON can say it: null for what is not known."""
-    found = {}
+    """Convert a row of a table to JSON values; missing values become None."""
+    record = {}
     for name, value in row.items():
         value = value.item() if hasattr(value, "item") else value
-        is_unknown = value == "" or (isinstance(value, float) and math.isnan(value))
-        found[str(name)] = None if is_unknown else value
-    return found
+        is_missing = value == "" or (isinstance(value, float) and math.isnan(value))
+        record[str(name)] = None if is_missing else value
+    return record
 
 
 def client(row: Mapping[Any, Any]) -> Record:
-    """Return a client's line of the risks with its reasons, and why to doubt them, as lists."""
-    found = to_dict(row)
-    said = {name: found.get(name) for name in ("reasons", "low_confidence")}
-    return found | {name: text.split("; ") if text else [] for name, text in said.items()}
+    """Return a current client with `reasons` and `low_confidence` as lists."""
+    record = to_dict(row)
+    for name in ("reasons", "low_confidence"):
+        record[name] = record[name].split("; ") if record.get(name) else []
+    return record
 
 
 def defuse(table: list[dict[str, str]], columns: Collection[str]) -> bytes:
-    """Write a table as CSV whose text no spreadsheet takes for a formula.
+    """Write a table as CSV with text that no spreadsheet interprets as a formula.
 
     >>> defuse([{"client": "=1+1", "risk_change": "-0.1"}], ["client"])
     b"client,risk_change\\r\\n'=1+1,-0.1\\r\\n"
@@ -95,11 +95,11 @@ def defuse(table: list[dict[str, str]], columns: Collection[str]) -> bytes:
     writer = csv.DictWriter(text, list(table[0]) if table else [], lineterminator="\r\n")
     writer.writeheader()
     for row in table:
-        writer.writerow({k: _harmless(v) if k in columns else v for k, v in row.items()})
+        writer.writerow({k: _escape(v) if k in columns else v for k, v in row.items()})
     return text.getvalue().encode("utf-8")
 
 
-def _harmless(cell: str) -> str:
-    """Source: OWASP, CSV Injection; the full-width forms are read as formulas too."""
+def _escape(cell: str) -> str:
+    """Source: OWASP, CSV Injection; the full-width forms start a formula too."""
     first = cell.lstrip(" \n\u00a0\ufeff")[:1]
     return f"'{cell}" if first and first in "=+-@\t\r＝＋－＠" else cell

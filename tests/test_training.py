@@ -82,7 +82,7 @@ def test_a_constant_that_is_sometimes_missing_says_something():
 def test_little_data_is_told(rows, left, told):
     (warning,) = training.warn_of_little(rows, left)
     assert told in warning
-    assert f"{rows} rows with {left} who left" in warning
+    assert f"{rows} labelled rows ({left} left)" in warning
 
 
 def test_enough_data_is_no_warning():

@@ -238,7 +238,7 @@ HUNDREDTHS = partial(decimal, digits=2)
 ESTIMATED: dict[str, tuple[str, Say]] = {
     "expected": ("clients who leave", count),
     "rate": ("share who leave", percent),
-    "value_at_risk": ("value at risk", amount),
+    "value_at_risk": ("value at risk", partial(amount, short=True)),
     "roc_auc": ("ROC AUC", HUNDREDTHS),
     "precision": ("share of the contact list who leave", percent),
 }

@@ -367,7 +367,7 @@ def category_table(columns: Mapping[str, Row]) -> Flowable:
         ]
         for name, row in columns.items()
     ]
-    titles = {"column": 46, "missing": 16, "categories": 18, "most frequent": 94}
+    titles = {"column": 46, "missing": 16, "categories": 21, "most frequent": 91}
     return table(titles, rows, numbers=(1, 2))
 
 

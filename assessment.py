@@ -49,7 +49,7 @@ class Assessment:
 
     def summary(self) -> str:
         return (
-            f"{self.clients:,} current clients, about {self.expected_to_leave:,.0f} likely to leave; "
+            f"{self.clients:,} current clients, {self.expected_to_leave:,.0f} expected to leave; "
             f"{self.listed:,} on the contact list with a mean risk of {self.listed_mean_risk:.0%}"
         )
 

@@ -85,9 +85,7 @@ def monitor_model(config: Config) -> Monitoring:
         verdict = performance.Performance(
             "no_model", 0, 0, metrics.UNKNOWN, metrics.UNKNOWN, 0, 0, "no model yet"
         )
-        report = drift.DriftReport(
-            "insufficient", 0, "nothing to compare with before the first model", ()
-        )
+        report = drift.DriftReport("insufficient", 0, "there is no model to compare with yet", ())
         new_labelled = 0
     else:
         settled = _read_settled(config, champion)

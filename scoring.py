@@ -84,8 +84,8 @@ def warn_of_few(name: str, rows: int, left: int) -> list[str]:
         return [f"no {name} rows with an outcome: nothing could be scored on them"]
     if rows < MIN_ROWS_TO_SCORE or min(left, rows - left) < MIN_OF_EACH_TO_SCORE:
         return [
-            f"{name}: {rows} rows with {left} who left show little; read the intervals, and add "
-            f"rows until there are {MIN_ROWS_TO_SCORE} with {MIN_OF_EACH_TO_SCORE} of each kind"
+            f"{name}: only {rows} rows ({left} left), so the scores are imprecise: see their intervals, "
+            f"and add rows until there are {MIN_ROWS_TO_SCORE} with {MIN_OF_EACH_TO_SCORE} of each outcome"
         ]
     return []
 

@@ -98,14 +98,13 @@ def warn_of_little(rows: int, left: int) -> list[str]:
     """Say what so little data cannot show, and what would be enough."""
     if rows < MIN_ROWS_TO_TRAIN or min(left, rows - left) < MIN_OF_EACH_TO_TRAIN:
         return [
-            f"{rows} rows with {left} who left are too few to learn from; the risks are little more "
-            f"than the base rate until there are {MIN_ROWS_TO_TRAIN} rows and {MIN_OF_EACH_TO_TRAIN} "
-            "of each kind"
+            f"Only {rows} labelled rows ({left} left): the risks are little more than the base rate "
+            f"until there are {MIN_ROWS_TO_TRAIN} rows with {MIN_OF_EACH_TO_TRAIN} of each outcome."
         ]
     if reliability.is_few(rows, left):
         return [
-            f"{rows} rows with {left} who left are few; the risks are rough until there are "
-            f"{reliability.MIN_ROWS_TO_RELY} rows and {reliability.MIN_OF_EACH_TO_RELY} of each kind"
+            f"Only {rows} labelled rows ({left} left): treat the risks as approximate until there "
+            f"are {reliability.MIN_ROWS_TO_RELY} rows with {reliability.MIN_OF_EACH_TO_RELY} of each outcome."
         ]
     return []
 

@@ -38,7 +38,7 @@ def drifted(columns):
     return {
         "verdict": "moved",
         "rows": 10_000,
-        "sentence": "input has moved: open_tickets (10,000 rows)",
+        "sentence": "data has drifted: open_tickets (10,000 rows)",
         "columns": [
             {
                 "column": name,
@@ -110,7 +110,7 @@ def rich_records():
         "reference_roc_auc": interval(0.812, 0.02),
         "observed": 71,
         "expected": 68.2,
-        "sentence": "the model still tells the performance: 71 of 612 left where 68 were expected",
+        "sentence": "model still accurate: 71 of 612 left, 68 expected",
     }
     return {
         "training": {
@@ -187,7 +187,7 @@ def rich_records():
             "checked_at": "2026-11-23T18:29:00Z",
             "retrain": True,
             "triggers": ["more_rows"],
-            "reason": "training: more rows",
+            "reason": "retraining needed: the labelled rows have doubled",
             "performance": performance,
             "drift": moved,
         },
@@ -201,7 +201,7 @@ def rich_records():
             "list": {"clients": 100, "mean_risk": 0.71, "expected_to_leave": 71.2}
             | {"value_at_risk": 812_345.0},
             "estimate": {
-                "sentence": "about 1,234 of 10,000 clients will leave; no outcome is known yet",
+                "sentence": "expected to leave: 1,234 of 10,000 clients",
                 "warnings": [],
                 "expected": interval(1_234.4, 62.0),
                 "rate": interval(0.123, 0.006),
@@ -209,7 +209,7 @@ def rich_records():
                 "roc_auc": interval(0.81, 0.02),
                 "precision": interval(0.71, 0.08),
             },
-            "second_opinion": {"estimate": None, "reason": "none needed: the clients are alike"},
+            "second_opinion": {"estimate": None, "reason": "not needed: the clients are alike"},
             "risk_histogram": {
                 "edges": np.linspace(0, 1, 21).tolist(),
                 "counts": np.histogram(rng.beta(1.2, 7, 10_000), np.linspace(0, 1, 21))[0].tolist(),
@@ -375,7 +375,7 @@ def poor_records():
     }
     records["decision"] |= {
         "comparison": None,
-        "reason": "deployed: there was no model in production",
+        "reason": "first model deployed (none was in production)",
     }
     records["monitoring"] |= {
         "performance": {"verdict": "insufficient", "sentence": "No outcome has come in since."},
@@ -447,13 +447,13 @@ def test_first_page_tells_the_four_numbers_with_their_intervals(tmp_path):
     for said in (
         "As of 23 November 2026, 18:34 UTC",
         "10,000",
-        "1,234 clients likely to leave",
-        "4.25 million value at risk, EUR",
-        "1,172 to 1,296",
-        "of 48.1 million; likely 3.94 million to 4.56 million",
-        "they hold 19 % of the value at risk",
-        "82 % of pairs (95 % interval 79 % to 84 %)",
-        "Deployed: proven better, ROC AUC +0.012",
+        "1,234 Expected to leave 95 % interval 1,172 to 1,296",
+        "4.25 M Value at risk, EUR",
+        "of 48.1 M; 95 % interval 3.94 M to 4.56 M",
+        "19 % of the value at risk",
+        "On 2,396 rows from clients it had never seen, the model ranked a client who left above one "
+        "who stayed in 82 % of pairs (95 % interval 79 % to 84 %).",
+        "Latest change: Deployed: proven better, ROC AUC +0.012",
         "The outcomes of the last two months are not complete yet.",
         "activity a month: 12 (typical: 50)",
         "25 of 100 were not on the last list",
@@ -464,11 +464,13 @@ def test_first_page_tells_the_four_numbers_with_their_intervals(tmp_path):
 
 def test_trust_follows_the_last_check_of_the_model_in_production(tmp_path):
     records = rich_records()
-    assert "trusted today? Yes. The model still" in first_page(tmp_path / "a", records)
+    assert "The model is still accurate. Model still accurate: 71 of" in first_page(
+        tmp_path / "a", records
+    )
     records["monitoring"]["performance"]["verdict"] = "degraded"
-    assert "trusted today? No: it has become worse." in first_page(tmp_path / "b", records)
+    assert "The model is no longer accurate." in first_page(tmp_path / "b", records)
     records["monitoring"]["release"] = "the one before"
-    assert "trusted today? It is new: no outcome" in first_page(tmp_path / "c", records)
+    assert "A model is in production. No outcome has arrived" in first_page(tmp_path / "c", records)
 
 
 def first_page(folder, records):
@@ -479,7 +481,7 @@ def first_page(folder, records):
 
 
 def test_moved_clients_are_a_caveat_on_page_one(tmp_path):
-    assert "But the clients have changed. Input has moved: open_tickets" in first_page(
+    assert "pairs (95 % interval 79 % to 84 %). Data has drifted: open_tickets" in first_page(
         tmp_path / "a", rich_records()
     )
 
@@ -548,22 +550,22 @@ def test_report_tells_what_the_other_steps_found(tmp_path):
     reporting.write_report(config)
     text = " ".join(read_pages(config))
     for said in (
-        "on 9,604 rows of 8,011 clients, of which 1,402 left",
+        "on 9,604 rows of 8,011 clients, with 1,402 leavers",
         "Columns not used: fax_number: the same value in every row.",
         "gradient boosting 0.351 ± 0.007 chosen",
         "0.82 (0.79–0.84)",
         "+0.012 (+0.007 to +0.017)",
         "p < 0.001",
-        "About 1,234 of 10,000 clients will leave; no outcome is known yet.",
-        "A second opinion: None needed: the clients are alike.",
+        "Estimated performance (outcomes still unknown) Expected to leave: 1,234 of 10,000 clients.",
+        "Check under covariate shift: not needed: the clients are alike.",
         "ROC AUC 11 0.02 8 of 11 0.80 [0.77 – 0.83] 0.82",
         "22,000 rows of 10,000 clients from 14 sources",
         "manufacturing 21 %",
-        "No. Input has moved: open_tickets (10,000 rows).",
-        "open_tickets 10 % 0.140 0.310 1.5 % 2.0 % – act",
+        "training data Data has drifted: open_tickets (10,000 rows).",
+        "open_tickets 10 % 0.140 0.310 1.5 % 2.0 % – material",
         "training 8 1 min 15 s 1 min 15 s 8 % longer than in October",
-        "1 of 3 packages behind the latest",
-        "flask 3.1.3 3.1.3 3.2.0 behind",
+        "1 of 3 packages outdated: flask (checked 23 November 2026, 04:00 UTC).",
+        "flask 3.1.3 3.1.3 3.2.0 outdated",
         "reportlab 5.1.0 5.1.0 unknown unknown",
         "2026-10-02 04:00 promoted",
         "done: new rows",
@@ -604,13 +606,13 @@ def test_report_before_anything_ran_says_so(tmp_path):
     assert report.figures == 9
     for said in (
         "Nothing was run yet; no model in production yet",
-        "No candidate was judged yet.",
+        "No candidate has been evaluated yet.",
         "The contact list is empty",
-        "The data was not examined yet.",
-        "No step was timed yet.",
-        "The installed packages were not listed yet.",
-        "Nothing was deployed yet.",
-        "No run was recorded yet.",
+        "The data has not been examined yet.",
+        "No step has been timed yet.",
+        "The installed packages have not been checked yet.",
+        "Nothing has been deployed yet.",
+        "No run has been recorded yet.",
     ):
         assert said in text, said
 
@@ -620,13 +622,13 @@ def test_report_of_a_small_company_promises_nothing(tmp_path):
     reporting.write_report(config)
     text = " ".join(read_pages(config))
     for said in (
-        "Only as an average: every client has the same risk",
-        "config.json names no column with the value of a client",
-        "they hold 100 % of those likely to leave",
+        "All clients have the same risk. There is not enough data yet",
+        "config.json names no column for the value",
+        "100 % of those expected to leave",
         "5 test rows prove nothing.",
-        "No row was kept aside to judge it.",
-        "So few outcomes say nothing about ROC AUC, PR AUC",
-        "There was no model before to compare it with.",
+        "No row was held out to evaluate it.",
+        "Too few outcomes for ROC AUC, PR AUC",
+        "There was no previous model to compare it with.",
         "26 rows are too few.",
     ):
         assert said in text, said

@@ -70,17 +70,17 @@ def test_a_constant_that_is_sometimes_missing_says_something():
 @pytest.mark.parametrize(
     ("rows", "left", "told"),
     [
-        (49, 20, "too few to learn from"),
-        (200, 9, "too few to learn from"),
-        (200, 195, "too few to learn from"),
-        (399, 150, "are few"),
-        (1000, 99, "are few"),
+        (49, 20, "little more than the base rate"),
+        (200, 9, "little more than the base rate"),
+        (200, 195, "little more than the base rate"),
+        (399, 150, "treat the risks as approximate"),
+        (1000, 99, "treat the risks as approximate"),
     ],
 )
 def test_little_data_is_told(rows, left, told):
     (warning,) = training.warn_of_little(rows, left)
     assert told in warning
-    assert f"{rows} rows with {left} who left" in warning
+    assert f"{rows} labelled rows ({left} left)" in warning
 
 
 def test_enough_data_is_no_warning():

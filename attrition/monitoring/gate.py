@@ -22,6 +22,12 @@ ALPHA = 0.01
 LOOKS_FREE = 4
 MARGIN = 0.005
 
+REASONS = {
+    "no_model": "no model in production",
+    "degraded": "the model is no longer accurate",
+    "input_moved": "the data has drifted",
+    "more_rows": "the labelled rows have doubled",
+}
 GROWTH = 2.0
 NEWS_SHARE = 0.1
 
@@ -103,7 +109,7 @@ def decide(
     and nothing else worse.
     """
     if first:
-        return Decision(True, "first_model", "deployed: there was no model in production")
+        return Decision(True, "first_model", "first model deployed (none was in production)")
     if identical or (comparison is not None and comparison.rows and comparison.same_risks):
         return Decision(False, "same_model", "kept the champion: the candidate is the same model")
     if comparison is None or comparison.rows < MIN_ROWS_TO_COMPARE or not _enough_left(comparison):
@@ -112,8 +118,8 @@ def decide(
         return Decision(
             False,
             "too_few_rows",
-            f"kept the champion: {rows} unseen rows with {left} who left prove nothing "
-            f"(at least {MIN_ROWS_TO_COMPARE} rows and {MIN_OF_EACH_TO_COMPARE} of each kind)",
+            f"kept the champion: {rows} unseen rows with {left} who left are too few to prove a gain "
+            f"(at least {MIN_ROWS_TO_COMPARE} rows and {MIN_OF_EACH_TO_COMPARE} of each outcome)",
         )
     gain, loss = comparison.roc_auc_difference, comparison.log_loss_difference
     told = f"ROC AUC {_signed(gain)}, log loss {_signed(loss)} on {comparison.rows:,} unseen rows"
@@ -126,14 +132,14 @@ def decide(
         better = _above(0, loss.high) or (_above(gain.low, -MARGIN) and not worse)
         if better and not worse:
             return Decision(
-                True, "champion_degraded", f"deployed: the champion is proven wrong, and {told}"
+                True, "champion_degraded", f"deployed: the champion is no longer accurate; {told}"
             )
         return Decision(
-            False, "degraded_not_better", f"kept the champion, although it degraded: {told}"
+            False, "degraded_not_better", f"kept the champion although it degraded: {told}"
         )
     if moved and _is_proven_below_0(loss, looks) and not worse and not _above(0, gain.high):
         return Decision(
-            True, "input_moved", f"deployed: the input has moved, and proven better on it, {told}"
+            True, "input_moved", f"deployed: the data has drifted, and proven better on it, {told}"
         )
     proven = comparison.p_value is not None and comparison.p_value < alpha(looks)
     if proven and _above(gain.value, LEAST_GAIN) and not worse:
@@ -203,22 +209,23 @@ def is_worth_training(
     have doubled since.
     """
     if not triggers:
-        waiting = f"; not trained on {recent:,} new outcomes" if recent else ""
+        waiting = f"; {recent:,} new outcomes not used for training yet" if recent else ""
         return False, (
-            "no reason to train: nothing speaks against the model in production, and its rows have "
-            f"not doubled{waiting}"
+            "no retraining needed: no drift or loss of accuracy found, and the labelled rows have not "
+            f"doubled{waiting}"
         )
-    reasons = ", ".join(trigger.replace("_", " ") for trigger in triggers)
+    reasons = ", ".join(REASONS[trigger] for trigger in triggers)
+    training = f"retraining needed: {reasons}"
     if last is None or "no_model" in triggers:
-        return True, f"training: {reasons}"
+        return True, training
     if "degraded" in triggers and "degraded" not in last.triggers:
-        return True, f"training: {reasons}"
+        return True, training
     counted, before = (recent, last.recent) if "degraded" in triggers else (labelled, last.labelled)
     growth = GROWTH if tuple(triggers) == ("more_rows",) else 1 + NEWS_SHARE
     wanted = max(before + 1, math.ceil(growth * before)) - counted
     if wanted <= 0:
-        return True, f"training: {reasons}"
+        return True, training
     return False, (
-        f"not training ({reasons}): the last training knew nearly all that is known now; "
+        f"not retraining ({reasons}): the last training had nearly the same rows; "
         f"at least {wanted:,} more outcomes are needed"
     )

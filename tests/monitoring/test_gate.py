@@ -177,14 +177,14 @@ def test_every_reason_to_train_is_named():
 def test_without_a_trigger_nothing_is_trained():
     is_worth_it, why = gate.is_worth_training((), None, 1000, 0)
     assert not is_worth_it
-    assert why.startswith("no reason to train")
+    assert why.startswith("no retraining needed")
     assert "outcomes" not in why
 
 
 def test_outcomes_that_are_not_trained_on_are_said():
     is_worth_it, why = gate.is_worth_training((), None, 1000, 20)
     assert not is_worth_it
-    assert why.endswith("not trained on 20 new outcomes")
+    assert why.endswith("20 new outcomes not used for training yet")
 
 
 def test_without_a_model_or_an_earlier_training_it_is_worth_trying():

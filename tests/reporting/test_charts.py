@@ -57,14 +57,14 @@ def drifted(n, psi=0.01, verdict="stable"):
     ("draw", "said"),
     [
         (charts.confusion_matrix, "No outcomes to compare"),
-        (lambda nothing: charts.roc(nothing, None), "It takes clients who left"),
-        (charts.calibration, "No outcomes to hold"),
-        (charts.gain, "there is none to find"),
-        (charts.importance, "not measured"),
-        (charts.score_over_time, "No model was scored yet"),
-        (charts.missing_over_time, "not counted yet"),
+        (lambda nothing: charts.roc(nothing, None), "This curve needs clients who left"),
+        (charts.calibration, "No outcomes to compare"),
+        (charts.gain, "there is no leaver to find"),
+        (charts.importance, "no model yet"),
+        (charts.score_over_time, "No model has been scored yet"),
+        (charts.missing_over_time, "not been counted yet"),
         (charts.drift, "No column has enough rows"),
-        (charts.risk_distribution, "not assessed yet"),
+        (charts.risk_distribution, "not been assessed yet"),
     ],
 )
 def test_chart_without_data_says_what_is_missing(draw, said, nothing):
@@ -90,7 +90,7 @@ def test_rows_with_holes_are_left_out():
     moved = charts.drift([*drifted(1), *drifted(1, psi=None), *drifted(1, psi="x")])
     assert len(moved.axes[0].get_yticklabels()) == 1
     assert "2 with less or nothing to compare are not shown" in words(moved)
-    assert "not assessed" in words(charts.risk_distribution(risks))
+    assert "not been assessed" in words(charts.risk_distribution(risks))
     assert "No outcomes" in words(charts.confusion_matrix({"stayed_stayed": 3}))
 
 
@@ -135,7 +135,9 @@ def test_confusion_matrix_without_anyone_who_left_has_no_share_of_them():
 
 def test_roc_says_area_and_interval_in_words():
     curve = {"false_positive_rate": [0, 0.2, 1], "true_positive_rate": [0, 0.7, 1]}
-    assert "ROC AUC 0.81 (0.79 to 0.83): in 81 % of pairs" in words(charts.roc(curve, AREA))
+    assert "ROC AUC 0.81 (0.79 to 0.83): a client who left ranks above" in words(
+        charts.roc(curve, AREA)
+    )
     assert "too few outcomes" in words(charts.roc(curve, {"value": None}))
     assert "AUC 0.81:" in words(charts.roc(curve, {"value": 0.812, "low": None, "high": None}))
 
@@ -150,7 +152,7 @@ def test_calibration_draws_the_interval_of_each_group():
 def test_gain_marks_what_the_team_can_call():
     curve = {"share_contacted": [0, 0.1, 1], "share_found": [0, 0.31, 1]}
     figure = charts.gain(curve, called=100, clients=1_000)
-    assert "calling 100 of 1,000 finds 31 % of those who leave" in words(figure)
+    assert "calling 100 of 1,000 finds 31 % of the leavers" in words(figure)
     assert "calling all 26 finds 100 %" in words(charts.gain(curve, called=100, clients=26))
     assert "calling" not in words(charts.gain(curve)).replace("calling the riskiest", "")
 
@@ -163,7 +165,7 @@ def test_importance_puts_the_most_on_top_and_sums_up_the_small():
     assert axes.patches[-1].get_width() == pytest.approx(15 / 210)
 
 
-def test_importance_of_a_base_rate_says_that_it_goes_by_nothing():
+def test_importance_of_a_base_rate_says_that_it_uses_no_column():
     said = words(charts.importance({"a": 0.0, "b": 0.0}))
     assert "no column: every client has the same risk" in said
 
@@ -186,7 +188,7 @@ def test_score_over_time_draws_intervals_and_deployments():
     changes = [{"at": days[0], "action": "promoted"}, {"at": days[2], "action": "rolled back"}]
     figure = charts.score_over_time(scores, changes)
     assert "▼ deployed; ✖ rolled back" in words(figure)
-    assert "unseen clients" in words(figure)
+    assert "held-out clients" in words(figure)
     hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
     assert [len(line.get_xdata()) for line in hollow] == [1]
 
@@ -195,7 +197,9 @@ def test_score_over_time_of_one_day_and_another_measure():
     of_one_day = charts.score_over_time([score("2026-01-02", 0.8)])
     assert points(of_one_day) == 1
     assert of_one_day.axes[0].lines[0].get_ydata() == pytest.approx([0.8])
-    assert "No model was scored" in words(charts.score_over_time([score("2026", 1, metric="f1")]))
+    assert "No model has been scored" in words(
+        charts.score_over_time([score("2026", 1, metric="f1")])
+    )
 
 
 def test_missing_over_time_names_the_columns_with_most_and_none_overlap():
@@ -230,18 +234,18 @@ def test_drift_puts_the_furthest_on_top_and_says_the_verdict():
     rows = drifted(2) + drifted(1, psi=2.5, verdict="act") + drifted(1, psi=0.05, verdict="look")
     figure = charts.drift([row | {"column": f"c{i}"} for i, row in enumerate(rows)])
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:2] == ["c2", "c3"]
-    assert "2.500 act" in words(figure)
-    assert "0.050 look" in words(figure)
+    assert "2.500 material" in words(figure)
+    assert "0.050 minor" in words(figure)
 
 
 def test_drift_of_many_columns_shows_the_furthest_and_counts_the_rest():
-    assert "; 60 with less or nothing to compare are not shown" in words(charts.drift(drifted(100)))
+    assert "; 60 with less drift or nothing to compare" in words(charts.drift(drifted(100)))
 
 
 def test_risk_distribution_marks_where_the_contact_list_begins():
     histogram = {"edges": [0, 0.25, 0.5, 0.75, 1], "counts": [9_000, 800, 150, 50]}
     figure = charts.risk_distribution(histogram, cut=0.8, called=40)
-    assert "200 of 10,000 are more likely to leave than to stay." in words(figure)
+    assert "200 of 10,000 have a risk over 50 %." in words(figure)
     assert "40 on the contact list: risk from 80 %" in words(figure)
 
 

@@ -1,4 +1,4 @@
-"""Call every endpoint of a running app and keep the answers.
+"""Call every endpoint of a running app and write the answers to a file.
 
 Reads:  the API over HTTP; the names of the files in testdata/
 Writes: reports/apireturns.txt
@@ -28,7 +28,7 @@ CLIENTS_ASKED = 2
 
 @dataclass(frozen=True)
 class Call:
-    """One question and its answer; `answer` is text to read, `value` what JSON made of it."""
+    """One request and its answer: `answer` as readable text, `value` parsed from JSON."""
 
     method: str
     path: str
@@ -42,13 +42,13 @@ class Call:
         return self.status == 200
 
     def line(self) -> str:
-        """Say in one line how it went."""
-        asked = f"{self.method:4} {self.path}"
-        return f"{self.status or '---'} {self.elapsed_ms:6.0f} ms  {asked}  {self.short}"
+        """Describe the call in one line."""
+        request = f"{self.method:4} {self.path}"
+        return f"{self.status or '---'} {self.elapsed_ms:6.0f} ms  {request}  {self.short}"
 
     @property
     def short(self) -> str:
-        """What the answer holds, or what went wrong, in a few words."""
+        """The content of the answer, or the error, in a few words."""
         if isinstance(self.value, dict):
             if not self.is_good:
                 return str(self.value.get("error", "an error without a sentence"))
@@ -59,10 +59,10 @@ class Call:
 
 @dataclass(frozen=True)
 class ApiCalls:
-    """All answers of one round."""
+    """The answers of all endpoints."""
 
     url: str
-    made: str
+    seal: str
     calls: tuple[Call, ...]
     up_to_date: bool = False
 
@@ -71,15 +71,15 @@ class ApiCalls:
         return [call for call in self.calls if not call.is_good]
 
     def summary(self) -> str:
-        asked = f"{len(self.calls)} calls of {self.url}"
+        calls = f"{len(self.calls)} calls of {self.url}"
         if not self.failed:
-            return f"{asked}: all answered as they should"
+            return f"{calls}: all succeeded"
         failed = "; ".join(f"{call.method} {call.path}: {call.short}" for call in self.failed)
-        return f"{asked}: {len(self.failed)} failed: {failed}"
+        return f"{calls}: {len(self.failed)} failed: {failed}"
 
 
 def readable(value: Any, indent: str = "") -> str:
-    """Write JSON so that a person can read it: what fits on a line stands on one.
+    """Format JSON for people: a value that fits on one line stays on one line.
 
     >>> print(readable({"count": 2, "names": ["a", "b"]}))
     {"count": 2, "names": ["a", "b"]}
@@ -101,7 +101,7 @@ def readable(value: Any, indent: str = "") -> str:
 
 
 class Caller:
-    """Asks one app, with a timeout on each call, past any proxy and without following redirects."""
+    """A client of one app: a timeout for each call, no proxy, no redirects."""
 
     def __init__(self, url: str, token: str | None, timeout_s: float) -> None:
         self.url, self.timeout_s = url.rstrip("/"), timeout_s
@@ -111,7 +111,7 @@ class Caller:
             self.session.headers["Authorization"] = f"Bearer {token}"
 
     def ask(self, path: str, body: Any = None) -> Call:
-        """Ask once; an answer that does not come is told in words and has no status."""
+        """Send one request; without an answer the status is None."""
         method = "GET" if body is None else "POST"
         start = time.monotonic()
         try:
@@ -122,17 +122,17 @@ class Caller:
             elapsed_ms = 1000 * (time.monotonic() - start)
             return Call(method, path, None, elapsed_ms, f"no answer ({type(error).__name__})")
         elapsed_ms = 1000 * (time.monotonic() - start)
-        answer, value = _told(response)
+        answer, value = _parse(response)
         return Call(method, path, response.status_code, elapsed_ms, answer, value)
 
 
-def _told(response: requests.Response) -> tuple[str, Any]:
+def _parse(response: requests.Response) -> tuple[str, Any]:
     kind = response.headers.get("Content-Type", "").partition(";")[0]
     if kind == "application/json":
         try:
             value = response.json()
         except requests.JSONDecodeError:
-            return "not the JSON that it says", None
+            return "not valid JSON", None
         return readable(value), value
     if kind in ("text/csv", "text/markdown"):
         return response.content.decode("utf-8", "replace"), None
@@ -140,34 +140,34 @@ def _told(response: requests.Response) -> tuple[str, Any]:
     return f"{kind}, {len(response.content):,} bytes, sha256 {digest[:16]}", None
 
 
-def call_all(ask: Caller, datafiles: list[str]) -> Iterator[Call]:
-    """Ask every endpoint; what one answers is what the next is asked about."""
-    yield ask.ask("/scoring")
-    yield ask.ask("/summarystats")
-    yield ask.ask("/diagnostics")
-    ranked = ask.ask(f"/clients?limit={CLIENTS_ASKED}")
+def call_all(caller: Caller, datafiles: list[str]) -> Iterator[Call]:
+    """Call every endpoint; later requests use the answers of earlier ones."""
+    yield caller.ask("/scoring")
+    yield caller.ask("/summarystats")
+    yield caller.ask("/diagnostics")
+    ranked = caller.ask(f"/clients?limit={CLIENTS_ASKED}")
     yield ranked
     clients = ranked.value["clients"] if ranked.is_good else []
     records = []
     for row in clients:
-        known = ask.ask("/clients/" + quote(row["client"], safe=""))
-        yield known
-        records += [known.value["features"]] if known.is_good and known.value["features"] else []
+        client = caller.ask("/clients/" + quote(row["client"], safe=""))
+        yield client
+        records += [client.value["features"]] if client.is_good and client.value["features"] else []
     if records:
-        yield ask.ask("/prediction", {"records": records})
+        yield caller.ask("/prediction", {"records": records})
     for name in datafiles:
-        yield ask.ask("/prediction", {"datafile": name})
-    yield ask.ask("/contactlist.csv")
-    yield ask.ask("/report.pdf")
-    yield ask.ask("/modelcard.md")
-    unknown = ask.ask("/figures/-.png")
+        yield caller.ask("/prediction", {"datafile": name})
+    yield caller.ask("/contactlist.csv")
+    yield caller.ask("/report.pdf")
+    yield caller.ask("/modelcard.md")
+    unknown = caller.ask("/figures/-.png")
     for name in (unknown.value or {}).get("figures", []):
-        yield ask.ask(f"/figures/{name}.png")
-    yield ask.ask("/")
+        yield caller.ask(f"/figures/{name}.png")
+    yield caller.ask("/")
 
 
 def default_url(config: Config) -> str:
-    """Where the app of a config listens, as a caller on the same machine reaches it."""
+    """Return the URL of the app for a caller on the same machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.api.host, config.api.host)
     return (
         f"http://[{host}]:{config.api.port}" if ":" in host else f"http://{host}:{config.api.port}"
@@ -175,7 +175,7 @@ def default_url(config: Config) -> str:
 
 
 def is_running(config: Config, url: str | None = None, timeout_s: float = 2.0) -> bool:
-    """Does an app of ours answer there?"""
+    """Return whether our app answers at the URL."""
     return _is_ours(Caller(url or default_url(config), None, timeout_s).ask("/health"))
 
 
@@ -184,24 +184,24 @@ def _is_ours(health: Call) -> bool:
 
 
 def call_api(config: Config, url: str | None = None, timeout_s: float = TIMEOUT_S) -> ApiCalls:
-    """Call every endpoint and write the answers; `failed` lists those that were not as they should.
+    """Call every endpoint and write the answers to apireturns.txt.
 
-    Raises: AttritionError when no app answers there.
+    Raises: AttritionError if our app does not answer at the URL.
     """
     caller = Caller(url or default_url(config), auth.read_token(config), timeout_s)
     health = caller.ask("/health")
     if health.status is None:
         raise AttritionError(f"{caller.url}: {health.answer}; start the app with python app.py")
     if not _is_ours(health):
-        raise AttritionError(f"{caller.url}: something else answers there; name ours with --url")
+        raise AttritionError(f"{caller.url}: another server answers there; name the app with --url")
     folder = config.test_folder
     names = sorted(path.name for path in folder.glob("*.csv")) if folder.is_dir() else []
     calls = (health, *call_all(caller, names))
-    made = files.utc_now()
+    called_at = files.utc_now()
     parts = [f"{call.method} {call.path}\n{call.status}\n{call.answer}\n" for call in calls]
-    text = f"Answers of {caller.url}, {made}\n\n" + "\n".join(parts)
+    text = f"Answers of {caller.url}, {called_at}\n\n" + "\n".join(parts)
     files.write_bytes(config.api_returns, text.encode("utf-8", "backslashreplace"))
-    return ApiCalls(caller.url, made, calls)
+    return ApiCalls(caller.url, called_at, calls)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,8 +1,8 @@
 """Step 5: assess every current client with the model in production, and write the contact list.
 
 Reads:  production_deployment/current, the current clients in ingesteddata/finaldata.csv
-Writes: reports/riskscores.csv (every current client, with reasons, and why to read its risk with care),
-        contactlist.csv (the first contact_capacity of them), assessment.json (the record)
+Writes: reports/clients.parquet (every current client: features, risk, reasons and cautions),
+        riskscores.csv and contactlist.csv (what people read of it), assessment.json (the record)
 Run:    python assessment.py [--config PATH]
 """
 
@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Columns, Config
-from attrition.contacts import ranking
-from attrition.data import files as source_files
-from attrition.data import schema
+from attrition.contacts import fields, ranking
+from attrition.data import clients, ledger
+from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
 from attrition.modelling import explanations, metrics, models, reliability
 from attrition.modelling.models import Model
@@ -32,14 +32,7 @@ from attrition.storage import files
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-SCORE_COLUMNS = (
-    *("client", "risk", "rank", "observed_at", "value", "value_at_risk", "manager"),
-    *("reasons", "low_confidence"),
-)
-LIST_COLUMNS = (
-    *("rank", "client", "risk", "value", "value_at_risk", "manager"),
-    *("reasons", "low_confidence", "previous_rank", "risk_change"),
-)
+SETTINGS = ("columns", "contact_capacity", "contact_order")
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
 
@@ -52,7 +45,7 @@ class Assessment:
     listed: int
     listed_mean_risk: float
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         return (
@@ -64,28 +57,32 @@ class Assessment:
 # ---- compute
 
 
-def explain(model: Model, current: pd.DataFrame, baseline: Mapping[str, Any]) -> list[str]:
-    """Say in words what raises each client's risk the most."""
+def explain(model: Model, current: pd.DataFrame, baseline: Mapping[str, Any]) -> list[list[Reason]]:
+    """Return what raises each client's risk the most, the strongest first."""
     if len(current) == 0:
         return []
     added = explanations.contributions(model, current, baseline)
     strongest = explanations.strongest(model, current, added, baseline, ranking.REASONS)
-    return ranking.reasons_in_words(strongest, current, baseline)
+    values = current[list(model.features)].astype(object)
+    values = values.where(values.notna() & (values != ""), None)
+    return [
+        [Reason(name, value[name], baseline[name], contribution[name]) for name in names]
+        for names, value, contribution in zip(
+            strongest, values.to_dict("records"), added.to_dict("records"), strict=True
+        )
+    ]
 
 
 def assess(
     current: pd.DataFrame,
     risk: metrics.Vector,
-    said: Sequence[str],
-    doubts: Sequence[Sequence[str]],
+    reasons: Sequence[Sequence[Reason]],
+    cautions: Sequence[Sequence[Caution]],
     columns: Columns,
 ) -> pd.DataFrame:
-    """Return one line a client, ranked, with its reasons, and its value and manager where known.
-
-    doubts: for each client why its risk is to be read with care
-    """
+    """Return one line a client, ranked: the columns of `clients`, those of the list aside."""
     value = current[columns.value].to_numpy() if columns.value else np.full(len(current), np.nan)
-    found = pd.DataFrame(
+    table = pd.DataFrame(
         {
             "client": current[columns.client_name].to_numpy(dtype=object),
             "risk": risk,
@@ -93,11 +90,12 @@ def assess(
             "value": value,
             "value_at_risk": risk * value,
             "manager": current[columns.manager].to_numpy() if columns.manager else "",
-            "reasons": said,
-            "low_confidence": ["; ".join(of_one) for of_one in doubts],
+            "reasons": reasons,
+            "cautions": cautions,
+            **{clients.FEATURE + name: current[name].to_numpy() for name in columns.features},
         }
     )
-    return ranking.rank(found)[list(SCORE_COLUMNS)]
+    return ranking.rank(table)
 
 
 def estimate(
@@ -147,35 +145,46 @@ def assess_clients(config: Config) -> Assessment:
 
     Raises: NoModel, Damaged.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
     release = releases.read_for(config.production_folder, config.columns)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
         "release": release.id,
-        "settings": config.fingerprint("columns", "contact_capacity", "contact_order"),
+        "columns": config.limited_to("columns").fingerprint(),
+        "settings": config.fingerprint(),
     }
     if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
         return _result(record, up_to_date=True)
     columns = config.columns
-    rows = source_files.read_rows(config.final_data, columns)
-    current = schema.current_clients(rows, columns)
+    rows = ledger.read_rows(config, columns.table)
+    current = clients.current_clients(rows, columns)
     model = releases.load_model(release)
-    said = explain(model, current, release.training["baseline"])
-    doubts = reliability.doubts(model, current, release.training)
+    reasons = explain(model, current, release.training["baseline"])
+    cautions = reliability.cautions(model, current, release.training)
     risk = models.predict(model, current)
     estimated, again = estimate(current, risk, release, columns, config.contact_capacity)
-    ranked = assess(current, risk, said, doubts, columns)
+    ranked = assess(current, risk, reasons, cautions, columns)
     listed = ranking.choose(ranked, config.contact_capacity, config.contact_order)
-    listed = ranking.since_last_list(listed, _last_ranks(config))[list(LIST_COLUMNS)]
+    listed = ranking.since_last_list(listed, _last_ranks(config))
+    places = listed.rename(columns={"rank": "list_rank"})[
+        ["client", "list_rank", "previous_rank", "risk_change"]
+    ]
+    table = ranked.merge(places, how="left", on="client")
     record = {
         "inputs": inputs,
         "assessed_at": files.utc_now(),
         "release": release.id,
+        "have_stayed": not current[columns.outcome].isna().any(),
         **sum_up(ranked, listed, estimated, columns),
         "estimate": estimated.to_dict(),
         "second_opinion": again.to_dict(),
     }
-    contents = {config.risk_scores: _csv(ranked), config.contact_list: _csv(listed)}
+    contents: dict[Path, files.Content] = {
+        config.clients: lambda file: clients.write_clients(file, table),
+        config.risk_scores: _csv(fields.csv_table(ranked, fields.RISK_SCORES)),
+        config.contact_list: _csv(fields.csv_table(listed, fields.CONTACT_LIST)),
+    }
     return _result(files.commit(config.assessment_record, contents, record), up_to_date=False)
 
 
@@ -193,10 +202,10 @@ def _last_ranks(config: Config) -> dict[str, tuple[int, float]]:
         return {}
     if record is None:
         return {}
-    if config.risk_scores.name in files.damaged_outputs(config.reports_folder, record):
-        logger.warning("%s: not as it was written; no ranks to compare with", config.risk_scores)
+    if files.sha256_file(config.clients) != record["outputs"].get(config.clients.name):
+        logger.warning("%s: not as it was written; no ranks to compare with", config.clients)
         return {}
-    last = pd.read_csv(config.risk_scores, dtype={"client": object}, keep_default_na=False)
+    last = clients.read_clients(config.clients, ["client", "rank", "risk"])
     return dict(zip(last["client"], zip(last["rank"], last["risk"], strict=True), strict=True))
 
 
@@ -207,7 +216,7 @@ def _result(record: files.Record, *, up_to_date: bool) -> Assessment:
         listed=record["list"]["clients"],
         listed_mean_risk=record["list"]["mean_risk"] or 0.0,
         up_to_date=up_to_date,
-        made=record["seal"],
+        seal=record["seal"],
     )
 
 

@@ -1,6 +1,7 @@
 """Step 6: describe the data, the drift, how long the steps take, and which dependencies are outdated.
 
-Reads:  production_deployment/ (the release, monitoring.json, the history), ingesteddata/finaldata.csv
+Reads:  production_deployment/ (the release, monitoring.json, the history), ingesteddata/finaldata.csv,
+        reports/clients.parquet (the current clients with their risks)
 Writes: reports/diagnostics.json, dependencies.json
 Run:    python diagnostics.py [--config PATH] [--verify]
 """
@@ -8,7 +9,7 @@ Run:    python diagnostics.py [--config PATH] [--verify]
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,9 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Columns, Config
-from attrition.data import files as source_files
-from attrition.data import schema
-from attrition.errors import Damaged
-from attrition.modelling import metrics, models
+from attrition.data import clients, ledger
+from attrition.errors import AttritionError, Damaged
+from attrition.modelling import metrics
 from attrition.monitoring import drift
 from attrition.operations import cli, dependencies, integrity, releases
 from attrition.operations.releases import Release
@@ -28,6 +28,7 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+SETTINGS = ("columns",)
 QUANTILES = (0.05, 0.25, 0.75, 0.95)
 TOP_LEVELS = 10
 ASK_EVERY_S = 24 * 3600
@@ -42,7 +43,7 @@ class Diagnosis:
     drift: str
     outdated: str
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         return "\n".join([self.told, self.drift, self.outdated])
@@ -125,26 +126,23 @@ def run_diagnostics(
 
     Raises: NoModel, Damaged.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
     release = releases.read_for(config.production_folder, config.columns)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
         "release": release.id,
         "monitoring": files.sha256_file(config.monitoring_record),
-        "settings": config.fingerprint("columns"),
+        "settings": config.fingerprint(),
     }
     if (record := files.read_if_up_to_date(config.diagnostics_record, inputs)) is not None:
         return _diagnosis(record, up_to_date=True)
     columns = config.columns
-    rows = source_files.read_rows(config.final_data, columns)
-    current = schema.current_clients(rows, columns)
-    model = releases.load_model(release)
+    assessment = read_assessment(config, inputs)
+    current, risk = clients.read_assessed(config.clients, columns)
     summary = summarise(current, columns)
     look = drift.compare_clients(
-        _like(current, release, columns.outcome),
-        current,
-        models.predict(model, current),
-        release.training,
+        _like(assessment["have_stayed"], release, columns.outcome), current, risk, release.training
     ).to_dict()
     now = files.utc_now()
     steps = {name: history.read_steps(config.history, name) for name in ("ingestion", "training")}
@@ -153,7 +151,7 @@ def run_diagnostics(
         "diagnosed_at": now,
         "release": release.id,
         "columns": summary,
-        "predictions": _predictions(model, current),
+        "predictions": _predictions(risk),
         "drift": look,
         "monitoring": files.read_record(config.monitoring_record),
         "timings": {
@@ -164,15 +162,15 @@ def run_diagnostics(
             "trend": {name: trend(found) for name, found in steps.items()},
         },
         "dependencies": find_dependencies(config, latest),
-        "data": _describe_data(config, rows, current),
+        "data": _describe_data(config, len(current)),
     }
-    made = files.sha256_bytes(files.encode(inputs))
+    fingerprint = files.sha256_bytes(files.encode(inputs))
     missing = [
-        {"at": now, "made": made, "column": name, "missing_pct": found["missing_pct"]}
+        {"at": now, "made": fingerprint, "column": name, "missing_pct": found["missing_pct"]}
         for name, found in summary.items()
     ]
     moved = [
-        {"at": now, "made": made}
+        {"at": now, "made": fingerprint}
         | {key: column[key] for key in ("column", "psi", "p_value", "verdict")}
         for column in look["columns"]
     ]
@@ -181,16 +179,31 @@ def run_diagnostics(
     return _diagnosis(files.commit(config.diagnostics_record, {}, record), up_to_date=False)
 
 
-def _like(current: pd.DataFrame, release: Release, outcome: str) -> pd.DataFrame:
-    """Return the reference; only those who stayed where current clients are known to have stayed."""
+def read_assessment(config: Config, inputs: Mapping[str, str]) -> files.Record:
+    """Read the record of the assessment of these rows by this release; its clients are verified.
+
+    Raises: AttritionError, Damaged.
+    """
+    record = files.read_record(config.assessment_record)
+    wanted = {name: inputs[name] for name in ("finaldata", "release")}
+    wanted["columns"] = inputs["settings"]  # those of this step are the columns
+    if record is None or wanted.items() - record["inputs"].items():
+        raise AttritionError(
+            f"{config.clients}: is not of these rows and the model in production; "
+            "run assessment.py first"
+        )
+    if files.sha256_file(config.clients) != record["outputs"].get(config.clients.name):
+        raise Damaged(f"{config.clients}: is not what was written; run assessment.py first")
+    return record
+
+
+def _like(have_stayed: bool, release: Release, outcome: str) -> pd.DataFrame:
+    """Return the reference; only those who stayed if the current clients are known to have stayed."""
     reference = releases.read_reference(release)
-    if current[outcome].isna().any():
-        return reference
-    return reference[reference[outcome].astype("float64") == 0]
+    return reference[reference[outcome].astype("float64") == 0] if have_stayed else reference
 
 
-def _predictions(model: Any, current: pd.DataFrame) -> dict[str, Any]:
-    risk = models.predict(model, current)
+def _predictions(risk: metrics.Vector) -> dict[str, Any]:
     return {
         "set": "current clients",
         "rows": len(risk),
@@ -199,16 +212,17 @@ def _predictions(model: Any, current: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _describe_data(config: Config, rows: pd.DataFrame, current: pd.DataFrame) -> dict[str, Any]:
-    outcome = rows[config.columns.outcome]
+def _describe_data(config: Config, n_clients: int) -> dict[str, Any]:
+    name = config.columns.outcome
+    outcome = ledger.read_rows(config, [name])[name]
     ingestion = files.read_record(config.ingestion_record)
     assert ingestion is not None
     return {
-        "rows": len(rows),
+        "rows": len(outcome),
         "labelled": int(outcome.notna().sum()),
         "left": int((outcome == 1).sum()),
         "open": int(outcome.isna().sum()),
-        "clients": len(current),
+        "clients": n_clients,
         "sources": ingestion["sources"],
         "rejected": ingestion["totals"]["rejected"],
         "duplicates": ingestion["totals"]["duplicates"],
@@ -265,7 +279,7 @@ def _diagnosis(record: files.Record, *, up_to_date: bool) -> Diagnosis:
         drift=f"current clients: {record['drift']['sentence']}",
         outdated=told,
         up_to_date=up_to_date,
-        made=record["seal"],
+        seal=record["seal"],
     )
 
 

@@ -1,14 +1,13 @@
-"""The whole process, steps 1 to 7 in order, one decision at a time; what cron runs.
+"""Run the whole process, steps 1 to 7; cron runs this script.
 
-Nothing new and nothing unfinished: it says so and ends. A run that was killed, at any instant, is
-finished by the next one. One run at a time; another one that starts meanwhile ends at once. A run that
-takes longer than config.json allows is ended. What is found damaged is said, and made again where it
-follows from other things; the rest waits for --repair, which sets it aside (nothing is ever deleted)
-and makes it anew.
+If nothing is new or unfinished, print that and end. If a run was killed, at any instant, the next run
+finishes it. Only one run works at a time; if another one starts meanwhile, it ends at once. If a run
+takes longer than config.json allows, it is stopped. If a file is damaged, report it; if it follows from
+other files, make it again; otherwise --repair renames it (nothing is ever deleted) and makes it again.
 
-Reads:  what the steps read
-Writes: what the steps write; production_deployment/lastrun.json (the record; its time is that of the
-        last good run), reports/fullprocess.log
+Reads:  the inputs of all steps
+Writes: the outputs of all steps; production_deployment/lastrun.json (the record; its modification time
+        is the end of the last good run), reports/fullprocess.log
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair]
                                 [--accept-leakage]
 """
@@ -38,9 +37,10 @@ R = TypeVar("R", bound=cli.Result)
 
 
 def find_sources(config: Config) -> dict[str, str]:
-    """Hash what a run takes in: config, source and test files, SQLite databases.
+    """Hash the inputs of a run: config, source and test files, SQLite databases.
 
-    Standard library only, here and below, so that a tick with nothing new costs next to nothing.
+    Here and below only the standard library is imported, so that a run costs next to nothing if nothing
+    is new.
     """
     contents = [config.file, Path(__file__).resolve().parent / "requirements.txt"]
     contents += [*_files(config.input_folder), *_files(config.test_folder)]
@@ -49,11 +49,12 @@ def find_sources(config: Config) -> dict[str, str]:
 
 
 def find_products(config: Config) -> dict[str, str]:
-    """Hash what a run makes, all releases and the history included."""
+    """Hash the outputs of a run, including all releases and the history."""
     contents = [*_files(config.output_folder), *_files(config.model_folder)]
     contents += [config.monitoring_record, config.settled_rows, config.history]
     contents += _files(config.releases)
-    contents += [config.risk_scores, config.contact_list, config.assessment_record]
+    contents += [config.clients, config.risk_scores, config.contact_list]
+    contents += [config.assessment_record]
     contents += [config.diagnostics_record, config.report, config.report_record]
     contents += config.find_figures()
     links = [config.current, *(config.production_folder / name for name in releases.LINKS)]
@@ -67,14 +68,14 @@ def _shown(path: Path) -> str:
 
 
 def _hash(path: Path) -> str:
-    """Hash a regular file; a link or a pipe is only named, never opened."""
+    """Hash a regular file; never open a link or a pipe."""
     regular = path.is_file() and not path.is_symlink()
     return files.sha256_file(path) if regular else "not a file"
 
 
 def _files(folder: Path) -> list[Path]:
-    found = sorted(folder.rglob("*")) if folder.is_dir() else []
-    return [path for path in found if not path.is_dir() or path.is_symlink()]
+    paths = sorted(folder.rglob("*")) if folder.is_dir() else []
+    return [path for path in paths if not path.is_dir() or path.is_symlink()]
 
 
 def _sqlite_files(url: str) -> list[Path]:
@@ -89,7 +90,7 @@ def _pointer(config: Config) -> str:
 
 
 def nothing_new(config: Config) -> bool:
-    """Did the last run end whole, and is everything still as it left it?"""
+    """Did the last run complete, and are all inputs and outputs unchanged since?"""
     if any(not database.url.startswith("sqlite:///") for database in config.databases):
         return False
     try:
@@ -107,18 +108,18 @@ def nothing_new(config: Config) -> bool:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: a text a step, whether any had work, sources not read, and if some wait."""
+    """The result of a run: a summary per step, unavailable sources, and whether files still wait."""
 
-    told: tuple[str, ...]
+    summaries: tuple[str, ...]
     worked: bool
     unavailable: tuple[str, ...]
     waiting: bool
 
 
 def process(config: Config, *, adopt: bool = False) -> Outcome:
-    """Run what is not fresh; a step that cannot do its work leaves what worked before it.
+    """Run the steps that are not up to date; if a step fails, the results before it stay in force.
 
-    `adopt` takes it that the rows ingested so far were set aside, and begins anew.
+    `adopt` accepts that the rows ingested so far were moved aside, and ingests everything again.
 
     Raises: AttritionError.
     """
@@ -165,8 +166,8 @@ def process(config: Config, *, adopt: bool = False) -> Outcome:
     worked = any(not result.up_to_date for _, result in done)
     if worked:
         call_running_api(config)
-    told = [f"{name}: {result.summary()}" for name, result in done]
-    return Outcome(tuple(told), worked, tuple(ingested.unavailable), ingested.deferred > 0)
+    summaries = [f"{name}: {result.summary()}" for name, result in done]
+    return Outcome(tuple(summaries), worked, tuple(ingested.unavailable), ingested.deferred > 0)
 
 
 def ask_latest(names: list[str]) -> dict[str, str | None]:
@@ -176,7 +177,7 @@ def ask_latest(names: list[str]) -> dict[str, str | None]:
 
 
 def call_running_api(config: Config) -> None:
-    """Keep the API's answers, if one is up; a run does not fail because of it."""
+    """If an API is running, store its answers; a failure here does not fail the run."""
     import apicalls
 
     try:
@@ -187,7 +188,7 @@ def call_running_api(config: Config) -> None:
 
 
 def plan(config: Config) -> list[str]:
-    """Say what a run would do, without doing it."""
+    """Describe what a run would do, without doing it."""
     import ingestion
     from attrition.data import databases, ledger
     from attrition.data import files as source_files
@@ -212,38 +213,38 @@ def plan(config: Config) -> list[str]:
     if not _pointer(config):
         lines.append("would train, score and deploy a first model")
     elif lines:
-        lines.append("would judge the model on what is new, and train if it no longer holds")
+        lines.append("would judge the model on the new rows, and train if it is no longer accurate")
     if lines:
         lines.append("would assess every current client and write the report")
-    return lines or ["would finish what the last run left unfinished"]
+    return lines or ["would finish the last run"]
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    """Work under the lock; where another run holds it, say so and let it do the work."""
+    """Work under the lock; if another run has it, report that and leave the work to it."""
     if options.repair:
         repair.free_lock(config)
     try:
         with files.run_lock(config.lock) as lock:
             if options.dry_run:
-                return tell(config)
-            died = runs.read_mark(config.lock)
+                return print_plan(config)
+            dead_run = runs.read_mark(config.lock)
             asked = options.repair or options.accept_leakage
-            if died is None and not asked and nothing_new(config):
+            if dead_run is None and not asked and nothing_new(config):
                 os.utime(config.last_run)  # the time of the last good run; no content changes
-                return say_nothing_new(options)
-            return work(config, options, lock, died)
+                return print_nothing_new(options)
+            return work(config, options, lock, dead_run)
     except Busy as busy:
-        return skip(config, options, busy)
+        return record_skipped(config, options, busy)
 
 
-def tell(config: Config) -> int:
-    """Say what a run would do, and do nothing."""
+def print_plan(config: Config) -> int:
+    """Print what a run would do, and do nothing."""
     print("nothing new" if nothing_new(config) else "\n".join(plan(config)))
     return 0
 
 
-def skip(config: Config, options: argparse.Namespace, busy: Busy) -> int:
-    """Leave the work to the run that holds the lock, and count that; complain when it hangs."""
+def record_skipped(config: Config, options: argparse.Namespace, busy: Busy) -> int:
+    """Leave the work to the run that has the lock and count that; if it hangs, report it and exit 1."""
     mark = runs.read_mark(config.lock) or {}
     by = f"process {mark['pid']}, since {mark['started_at']}" if "pid" in mark else "a process"
     reason = f"{busy}: {by}"
@@ -255,15 +256,15 @@ def skip(config: Config, options: argparse.Namespace, busy: Busy) -> int:
         keep_run(config, f"{now} {time.time_ns()}", now, 0.0, "skipped", reason)
     if mark and runs.is_overdue(mark):
         minutes = mark["limit_s"] / 60
-        logger.error("%s; its limit is %g minutes: look at it, and end it if it hangs", by, minutes)
+        logger.error("%s; its limit is %g minutes: check it, and stop it if it hangs", by, minutes)
         return 1
     if not options.quiet:
         print(reason)
     return 0
 
 
-def work(config: Config, options: argparse.Namespace, lock: int, died: runs.Mark | None) -> int:
-    """Do what there is to do, within the limits, and keep the record of the run."""
+def work(config: Config, options: argparse.Namespace, lock: int, dead_run: runs.Mark | None) -> int:
+    """Do the work within the time limit, and record the run."""
     permissions.close_folders(config)
     files.make_folder(config.reports_folder)
     log.set_up(quiet=options.quiet, file=config.diary)
@@ -272,18 +273,20 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: runs.Mark
     with files.named(config.lock):
         runs.leave_mark(lock, run_id, started_at, limit_s)
     lost: list[str] = []
-    anew = False
+    is_ingested_anew = False
     try:
         with runs.time_limit(limit_s):
             if options.repair:
-                anew = mend(config, options)
-            if died is not None:
-                cli.keep_death(config, died)
-            taken = find_sources(config)  # before they are read: what arrives meanwhile is news
+                is_ingested_anew = repair_damage(config, options)
+            if dead_run is not None:
+                cli.keep_death(config, dead_run)
+            inputs = find_sources(
+                config
+            )  # before they are read: if a file arrives meanwhile, the next run sees it
             check_state(config)
-            is_recovery = died is not None or did_fail(config)
-            outcome = process(config, adopt=anew)
-            lost += repair.find_lost(config) if anew else []
+            is_recovery = dead_run is not None or did_fail(config)
+            outcome = process(config, adopt=is_ingested_anew)
+            lost += repair.find_lost(config) if is_ingested_anew else []
             if is_recovery:
                 repair.accept_decision(config)
             check_made(config)
@@ -294,23 +297,23 @@ def work(config: Config, options: argparse.Namespace, lock: int, died: runs.Mark
     elapsed_s = time.monotonic() - start
     with runs.undisturbed():
         ended = "unavailable" if outcome.unavailable else "done"
-        if outcome.worked or outcome.unavailable or died or options.repair:
-            reason = "\n".join([*lost, *outcome.unavailable, outcome.told[0]][:3])
+        if outcome.worked or outcome.unavailable or dead_run or options.repair:
+            reason = "\n".join([*lost, *outcome.unavailable, outcome.summaries[0]][:3])
             keep_run(config, run_id, started_at, elapsed_s, ended, reason)
-        keep_state(config, outcome, taken)
+        keep_state(config, outcome, inputs)
         with files.named(config.lock):
             runs.clear_mark(lock)
     return report(config, options, outcome, lost, elapsed_s)
 
 
 def did_fail(config: Config) -> bool:
-    """Did the last run that worked end before its time?"""
+    """Did the last run with work to do fail or die?"""
     last = history.read_worked_runs(config.history, 1)
     return bool(last) and last[-1]["outcome"] in ("failed", "died")
 
 
-def mend(config: Config, options: argparse.Namespace) -> bool:
-    """Set aside what is damaged, and say it; return whether everything is to be ingested again."""
+def repair_damage(config: Config, options: argparse.Namespace) -> bool:
+    """Move damaged files aside and report them; return whether everything must be ingested again."""
     mended = repair.mend(config)
     for line in mended.told:
         logger.warning("%s", line)
@@ -320,39 +323,39 @@ def mend(config: Config, options: argparse.Namespace) -> bool:
 
 
 def check_state(config: Config) -> None:
-    """Look at all that earlier runs left: warn of what is made again, refuse to go on without the rest.
+    """Check all outputs of earlier runs: warn if a file can be made again, and stop if it cannot.
 
     Raises: Damaged.
     """
-    found = integrity.find(config)
-    for each in found:
+    damages = integrity.find(config)
+    for each in damages:
         if each.follows:
             logger.warning("%s: %s; it is made again", each.path, each.problem)
-    if grave := [each for each in found if not each.follows]:
-        raise damaged(grave)
+    if grave := [each for each in damages if not each.follows]:
+        raise damage_error(grave)
     for link in releases.restore_links(config.production_folder):
-        logger.warning("%s: was not the link it was; made again", link)
+        logger.warning("%s: is not the link that deployment.py wrote; made again", link)
 
 
 def check_made(config: Config) -> None:
-    """Look at all of it once more: is there anything that the run could not make again?
+    """Check everything once more: is anything damaged that the run could not make again?
 
     Raises: Damaged.
     """
-    found = [each for each in integrity.find_all(config) if each.path != config.last_run]
-    if found:  # the record of the last run is written last
-        raise damaged(found)
+    damages = [each for each in integrity.find_all(config) if each.path != config.last_run]
+    if damages:  # the record of the last run is written last
+        raise damage_error(damages)
 
 
-def damaged(found: list[integrity.Damage]) -> Damaged:
-    told = "; ".join(f"{each.path}: {each.problem}" for each in found)
-    return Damaged(f"{told}. python fullprocess.py --repair mends it, and deletes nothing")
+def damage_error(damages: list[integrity.Damage]) -> Damaged:
+    problems = "; ".join(f"{each.path}: {each.problem}" for each in damages)
+    return Damaged(f"{problems}. python fullprocess.py --repair repairs it, and deletes nothing")
 
 
 def fail(
     config: Config, lock: int, run_id: str, started_at: str, elapsed_s: float, error: BaseException
 ) -> None:
-    """Keep why a run failed; where even that cannot be kept, say it and let the first error stand."""
+    """Record why a run failed; if that fails too, log it and let the first error stand."""
     try:
         keep_run(config, run_id, started_at, elapsed_s, "failed", cli.error_message(error))
         with files.named(config.lock):
@@ -362,10 +365,10 @@ def fail(
             logger.error("%s", cli.error_message(other))
 
 
-def keep_state(config: Config, outcome: Outcome, taken: dict[str, str]) -> None:
-    """Keep what the run took and made, by which the next one knows that nothing is new.
+def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None:
+    """Record the run's inputs and outputs, so that the next run can see whether anything is new.
 
-    `good_at` is the time of the last good run before one that was not good.
+    If this run was not good, `good_at` is the end of the last good one.
     """
     is_good = not outcome.unavailable
     record = {
@@ -374,7 +377,7 @@ def keep_state(config: Config, outcome: Outcome, taken: dict[str, str]) -> None:
         "good": is_good,
         "good_at": files.utc_now() if is_good else runs.last_good_at(config),
         "unavailable": list(outcome.unavailable),
-        "state": taken | find_products(config),
+        "state": inputs | find_products(config),
     }
     files.write_bytes(config.last_run, files.encode(files.sealed(record)))
 
@@ -386,19 +389,19 @@ def report(
     lost: list[str],
     elapsed_s: float,
 ) -> int:
-    """Say what was done; exit code 1 where something was held or lost."""
+    """Print the result; exit code 1 if a source was unavailable or rows were lost."""
     for line in lost:
         logger.error("%s", line)
     if not outcome.worked and not outcome.unavailable and not options.repair:
-        return say_nothing_new(options)
+        return print_nothing_new(options)
     if not options.quiet:
-        print("\n".join(outcome.told))
-        print(f"done in {elapsed_s:.0f} s. Whom to call: {config.contact_list}")
-        print(f"the report: {config.report}; the dashboard: make serve")
+        print("\n".join(outcome.summaries))
+        print(f"done in {elapsed_s:.0f} s. Contact list: {config.contact_list}")
+        print(f"report: {config.report}; dashboard: make serve")
     return 1 if outcome.unavailable or lost else 0
 
 
-def say_nothing_new(options: argparse.Namespace) -> int:
+def print_nothing_new(options: argparse.Namespace) -> int:
     if not options.quiet:
         print("nothing new")
     return 0
@@ -407,7 +410,7 @@ def say_nothing_new(options: argparse.Namespace) -> int:
 def keep_run(
     config: Config, run_id: str, started_at: str, elapsed_s: float, outcome: str, reason: str
 ) -> None:
-    """Keep a run in the history."""
+    """Add a run to the history."""
     row: dict[str, Any] = {"run": run_id, "started_at": started_at, "ended_at": files.utc_now()}
     row |= {"elapsed_s": round(elapsed_s, 3), "outcome": outcome, "reason": reason}
     if cli.is_history_gone(config):
@@ -419,9 +422,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the whole process."""
     parser = cli.parser(__doc__)
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--dry-run", action="store_true", help="tell what would be done")
+    either.add_argument("--dry-run", action="store_true", help="print what a run would do")
     either.add_argument(
-        "--repair", action="store_true", help="set aside what is damaged, and make it anew"
+        "--repair", action="store_true", help="move damaged files aside and make them again"
     )
     cli.add_accept_leakage(parser)
     options = parser.parse_args(argv)

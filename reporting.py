@@ -2,7 +2,7 @@
 
 Reads:  training.json and score.json of the release in production, practicemodels/decision.json,
         production_deployment/monitoring.json and history.sqlite, reports/assessment.json,
-        contactlist.csv and diagnostics.json; whatever of it is not there yet is said to be missing
+        clients.parquet and diagnostics.json; whatever of it is not there yet is said to be missing
 Writes: reports/*.png (the figures), reports/report.pdf, reports/report.json (the record)
 Run:    python reporting.py [--config PATH]
 """
@@ -28,6 +28,7 @@ from attrition.storage import files
 Row = Mapping[str, Any]
 Pictures = Mapping[str, bytes]
 
+SETTINGS = ("contact_capacity", "contact_order", "currency", "overdue_minutes")
 TITLE = "Client attrition report"
 LISTED, LISTED_AT_LEAST, WARNINGS_SHOWN, HISTORY_SHOWN = 12, 10, 4, 8
 TRUST = {
@@ -56,7 +57,7 @@ class Report:
     figures: int
     listed: int
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         what = f"report.pdf: {self.pages} pages, {self.figures} figures"
@@ -161,12 +162,12 @@ def list_note(facts: ReportData) -> str:
         return ""
     by = "value at risk" if facts.order == "value_at_risk" else "risk"
     said = f"The whole list, by {by}, with all reasons: contactlist.csv."
-    new = sum(not row.get("previous_rank") for row in facts.contacts)
+    new = sum(row["previous_rank"] is None for row in facts.contacts)
     if new < len(facts.contacts):
         said += f" {new:,} of {len(facts.contacts):,} were not on the last list."
-    if doubted := sum(bool(row.get("low_confidence")) for row in facts.contacts):
-        said += f" {doubted:,} risks are to be read with care: see low_confidence there."
-    if any("□" in charts.drawable(row.get("client", "")) for row in facts.contacts[:LISTED]):
+    if cautioned := sum(bool(row["cautions"]) for row in facts.contacts):
+        said += f" {cautioned:,} risks are to be read with care: see low_confidence there."
+    if any("□" in charts.drawable(row["client"]) for row in facts.contacts[:LISTED]):
         said += " □ stands for a character that this report cannot show."
     return said
 
@@ -378,6 +379,7 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
 
     held: the sources that cannot be read now; None for those of the last run.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
     facts = load_report_data(config, unavailable)
     # Not the runs: each run would ask for a new report of itself.
@@ -386,7 +388,6 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
         config.decision_record,
         config.monitoring_record,
         config.assessment_record,
-        config.contact_list,
         config.diagnostics_record,
     )
     inputs = {
@@ -395,7 +396,7 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
         if facts.unavailable
         else "",
         "history": files.sha256_bytes(files.encode(shown)),
-        "settings": config.fingerprint("currency", "contact_capacity", "contact_order"),
+        "settings": config.fingerprint(),
         **{path.name: files.sha256_file(path) for path in read},
     }
     if (record := files.read_if_up_to_date(config.report_record, inputs)) is not None:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from attrition.config import Config
 from attrition.data import files as source_files
-from attrition.data import schema
+from attrition.data import ledger, schema
 from attrition.errors import NoModel
 from attrition.modelling import metrics, models, persistence
 from attrition.modelling.metrics import Vector
@@ -30,7 +30,8 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-FEW_ROWS, FEW_LEFT = 100, 20
+SETTINGS = ("columns", "missing_markers", "held_out_share", "contact_capacity")
+MIN_ROWS_TO_SCORE, MIN_OF_EACH_TO_SCORE = 100, 20
 
 # Outcomes, and the risks of candidate and champion: (n,) each.
 Risks = tuple[Vector, Vector, Vector | None]
@@ -44,7 +45,7 @@ class Scores:
     told: str
     warnings: tuple[str, ...]
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         return "\n".join([self.told, *(f"note: {warning}" for warning in self.warnings)])
@@ -83,10 +84,10 @@ def warn_of_few(name: str, rows: int, left: int) -> list[str]:
     """Say when a set is too small for its scores to mean much."""
     if rows == 0:
         return [f"no {name} rows with an outcome: nothing could be scored on them"]
-    if rows < FEW_ROWS or min(left, rows - left) < FEW_LEFT:
+    if rows < MIN_ROWS_TO_SCORE or min(left, rows - left) < MIN_OF_EACH_TO_SCORE:
         return [
             f"{name}: {rows} rows with {left} who left show little; read the intervals, and add "
-            f"rows until there are {FEW_ROWS} with {FEW_LEFT} of each kind"
+            f"rows until there are {MIN_ROWS_TO_SCORE} with {MIN_OF_EACH_TO_SCORE} of each kind"
         ]
     return []
 
@@ -99,6 +100,7 @@ def score_model(config: Config) -> Scores:
 
     Raises: NoModel without a candidate.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.model_folder)
     training = files.read_record(config.training_record)
     if training is None or files.damaged_outputs(config.model_folder, training):
@@ -108,21 +110,21 @@ def score_model(config: Config) -> Scores:
         "candidate": training["outputs"][config.candidate.name],
         "champion": champion.id if champion else "",
         "finaldata": files.sha256_file(config.final_data),
-        "settings": config.fingerprint("columns", "held_out_share", "contact_capacity"),
+        "settings": config.fingerprint(),
         "monitoring": files.sha256_file(config.monitoring_record),
         **hash_test_data(config),
     }
     if (record := files.read_if_up_to_date(config.score_record, inputs)) is not None:
         return _result(record, up_to_date=True)
     candidate = persistence.loads(config.candidate.read_bytes())
-    rows = source_files.read_rows(config.final_data, config.columns)
-    labelled = rows[rows[config.columns.outcome].notna()]
+    columns = config.columns
+    rows = ledger.read_rows(config, (*columns.features, columns.outcome, *schema.COMPUTED))
+    labelled = rows[rows[columns.outcome].notna()]
     sets, warnings = _unseen_sets(config, labelled)
-    outcome_name = config.columns.outcome
     risks: dict[str, Risks] = {}
     model = releases.load_model(champion) if champion else None
     for name, unseen in sets.items():
-        outcome = unseen[outcome_name].to_numpy(dtype="float64")
+        outcome = unseen[columns.outcome].to_numpy(dtype="float64")
         theirs = models.predict(model, unseen) if model is not None else None
         risks[name] = (outcome, models.predict(candidate, unseen), theirs)
     if champion and model is not None and not _is_same_model(risks):
@@ -183,7 +185,7 @@ def _came_since(config: Config, champion: Release, model: Model, labelled: pd.Da
     arrays = files.read_arrays(config.known_rows)
     risk = pd.Series(arrays[releases.JUDGED_RISK], index=arrays[releases.JUDGED])
     risk = risk[~np.isin(risk.index, np.concatenate([known, *releases.rows_before_change(config)]))]
-    ids = schema.row_ids(labelled, config.columns, with_outcome=True)
+    ids = labelled[schema.ROW_ID].to_numpy()
     is_new = np.isin(ids, risk.index)
     new = labelled[is_new]
     outcome = new[config.columns.outcome].to_numpy(dtype="float64")
@@ -242,20 +244,19 @@ def _unseen_sets(
     and of all held-out ones, where the truth moved, those from after the change."""
     warnings: list[str] = []
     columns = config.columns
-    held_out = schema.held_out(labelled[columns.client_name], config.held_out_share)
+    held_out = schema.held_out(labelled[schema.CLIENT_HASH], config.held_out_share)
     unseen = labelled[held_out]
     test = read_test_data(config, warnings)
     test = test[test[columns.outcome].notna()]
-    trained_on = schema.row_ids(labelled[~held_out], columns, with_outcome=False)
     test_ids = schema.row_ids(test, columns, with_outcome=False)
-    known = np.isin(test_ids, trained_on)
+    known = np.isin(test_ids, labelled.loc[~held_out, schema.INPUT_ID])
     if known.any():
         warnings.append(f"{known.sum()} test rows are also training rows; they are not scored")
-    again = np.isin(schema.row_ids(unseen, columns, with_outcome=False), test_ids)
+    again = np.isin(unseen[schema.INPUT_ID], test_ids)
     sets = {"test": test[~known], "unseen": unseen[~again]}
     if changes := releases.rows_before_change(config):
-        ids = schema.row_ids(unseen, columns, with_outcome=True)
-        sets["recent"] = unseen[~np.isin(ids, np.concatenate(changes))]
+        is_older = np.isin(unseen[schema.ROW_ID], np.concatenate(changes))
+        sets["recent"] = unseen[~is_older]
     return sets, warnings
 
 

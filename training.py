@@ -6,7 +6,6 @@ Writes: practicemodels/trainedmodel.skops, training.json (the record), reference
 Run:    python training.py [--config PATH] [--accept-leakage]
 """
 
-import io
 import logging
 import sys
 import time
@@ -19,8 +18,7 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Columns, Config
-from attrition.data import cells, schema
-from attrition.data import files as source_files
+from attrition.data import cells, ledger, schema
 from attrition.errors import Leakage, TooLittleData
 from attrition.modelling import (
     backtest,
@@ -46,14 +44,15 @@ from attrition.modelling.selection import (
 )
 from attrition.monitoring import drift
 from attrition.operations import cli, releases
-from attrition.storage import files
+from attrition.storage import files, tables
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
+SETTINGS = ("columns", "held_out_share", "accept_leakage")
 REFERENCE_ROWS = 10_000
 IMPORTANCE_ROWS = 2_000
 PROBE_ROWS = 200
-LEAST_ROWS, LEAST_LEFT = 50, 10
+MIN_ROWS_TO_TRAIN, MIN_OF_EACH_TO_TRAIN = 50, 10
 NO_SIGNAL = (
     "no usable signal: nothing in these columns tells who leaves, so every client has the base rate as "
     "its risk; rank by value, and look for columns that know more"
@@ -70,7 +69,7 @@ class TrainingResult:
     why: str
     warnings: tuple[str, ...]
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         first = f"{self.kind} from {self.rows:,} rows, {self.left:,} of whom left: {self.why}"
@@ -97,15 +96,16 @@ def usable_features(rows: pd.DataFrame, columns: Columns) -> tuple[list[str], di
 
 def warn_of_little(rows: int, left: int) -> list[str]:
     """Say what so little data cannot show, and what would be enough."""
-    if rows < LEAST_ROWS or min(left, rows - left) < LEAST_LEFT:
+    if rows < MIN_ROWS_TO_TRAIN or min(left, rows - left) < MIN_OF_EACH_TO_TRAIN:
         return [
             f"{rows} rows with {left} who left are too few to learn from; the risks are little more "
-            f"than the base rate until there are {LEAST_ROWS} rows and {LEAST_LEFT} of each kind"
+            f"than the base rate until there are {MIN_ROWS_TO_TRAIN} rows and {MIN_OF_EACH_TO_TRAIN} "
+            "of each kind"
         ]
     if reliability.is_few(rows, left):
         return [
             f"{rows} rows with {left} who left are few; the risks are rough until there are "
-            f"{reliability.FEW_ROWS} rows and {reliability.FEW_LEFT} of each kind"
+            f"{reliability.MIN_ROWS_TO_RELY} rows and {reliability.MIN_OF_EACH_TO_RELY} of each kind"
         ]
     return []
 
@@ -134,24 +134,26 @@ def train_model(config: Config) -> TrainingResult:
 
     Raises: TooLittleData when nobody left or nobody stayed; Leakage; AttritionError without data.
     """
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.model_folder)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
         "monitoring": files.sha256_file(config.monitoring_record),
-        "settings": config.fingerprint("columns", "held_out_share", "accept_leakage"),
+        "settings": config.fingerprint(),
     }
     if (record := files.read_if_up_to_date(config.training_record, inputs)) is not None:
         return _result(record, up_to_date=True)
     start = time.monotonic()
     columns = config.columns
-    rows = source_files.read_rows(config.final_data, columns)
+    names = (columns.client_name, *filter(None, [columns.time]), *columns.features, columns.outcome)
+    rows = ledger.read_rows(config, (*names, *schema.COMPUTED))
     labelled = rows[rows[columns.outcome].notna()].reset_index(drop=True)
     if len(labelled) == 0:
         raise TooLittleData(
             f"{config.final_data}: no row has an outcome in {columns.outcome!r}, so there is nothing "
             "to learn from; add rows of clients who left and of clients who stayed"
         )
-    held_out = schema.held_out(labelled[columns.client_name], config.held_out_share)
+    held_out = schema.held_out(labelled[schema.CLIENT_HASH], config.held_out_share)
     age = find_age(config, labelled)
     usable = labelled[~held_out]
     outcome = usable[columns.outcome].to_numpy(dtype="float64")
@@ -172,10 +174,10 @@ def train_model(config: Config) -> TrainingResult:
         "held_out_clients": int(labelled.loc[held_out, columns.client_name].nunique()),
         "triggers": _triggers(config),
     }
-    ids = schema.row_ids(labelled, columns, with_outcome=True)
+    ids = labelled[schema.ROW_ID].to_numpy()
     contents[config.known_rows] = files.arrays_bytes(
         labelled=np.unique(ids),
-        inputs=np.unique(schema.row_ids(labelled, columns, with_outcome=False)),
+        inputs=np.unique(labelled[schema.INPUT_ID].to_numpy()),
         before_change=np.unique(ids[age != RECENT]),
         **judged,
     )
@@ -189,7 +191,7 @@ def _triggers(config: Config) -> list[str]:
 
 def find_age(config: Config, labelled: pd.DataFrame) -> np.ndarray:
     """Tell the rows from before the truth moved from those since: (n,) of ANCIENT, OLDER, RECENT."""
-    ids = schema.row_ids(labelled, config.columns, with_outcome=True)
+    ids = labelled[schema.ROW_ID].to_numpy()
     age = np.full(len(labelled), RECENT)
     changes = releases.rows_before_change(config)
     for change, name in zip(reversed(changes), (OLDER, ANCIENT), strict=False):
@@ -222,7 +224,7 @@ def _learn(
     warnings = warn_of_little(len(usable), left)
     warnings += [f"{name} is left out: {reason}" for name, reason in dropped.items()]
     warnings += [sign.sentence for sign in found]
-    if chosen.name == models.BASE_RATE and left >= reliability.FEW_LEFT:
+    if chosen.name == models.BASE_RATE and left >= reliability.MIN_OF_EACH_TO_RELY:
         warnings.append(NO_SIGNAL)
     if isinstance(past, Backtest) and past.is_harder:
         warnings.append(past.sentence)
@@ -253,13 +255,11 @@ def _learn(
     reference = reference.assign(**{drift.SCORE: learned.reference_risk})
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
     record |= _try_out(model, reference, baseline)
-    text = io.StringIO()
-    reference.to_csv(text, index=False, lineterminator="\n")
     judged = {
-        releases.JUDGED: schema.row_ids(usable[age == RECENT], columns, with_outcome=True),
+        releases.JUDGED: usable.loc[age == RECENT, schema.ROW_ID].to_numpy(),
         releases.JUDGED_RISK: learned.risk,
     }
-    return record, {config.candidate: data, config.reference: text.getvalue().encode()}, judged
+    return record, {config.candidate: data, config.reference: tables.frame_bytes(reference)}, judged
 
 
 def _look_back(table: Table, learned: SelectionResult, columns: Columns) -> Backtest | str:
@@ -305,7 +305,7 @@ def _result(record: files.Record, *, up_to_date: bool) -> TrainingResult:
         why=record["why"],
         warnings=tuple(record["warnings"]),
         up_to_date=up_to_date,
-        made=record["seal"],
+        seal=record["seal"],
     )
 
 

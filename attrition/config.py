@@ -1,27 +1,42 @@
 """config.json -> one frozen `Config`; the only file that spells a path or a file name.
 
-Standard library only: a tick of cron that finds nothing new imports nothing else.
+Each setting is declared once, by `setting(...)`: the reader, the error messages and the tables of
+docs/configuration.md (python -m attrition.config prints them) follow from the declaration. Standard
+library only: a tick of cron that finds nothing new imports nothing else.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from attrition.errors import ConfigError
+from attrition.errors import ConfigError, Undeclared
 
 MISSING_MARKERS = ("", "NA", "N/A", "NaN", "null", "None", "-", "?")
-FOLDER_KEYS = (
-    "input_folder_path",
-    "output_folder_path",
-    "test_data_path",
-    "output_model_path",
-    "prod_deployment_path",
-)
-CONTACT_ORDERS = ("risk", "value_at_risk")
-ON_DELETE = ("keep_outcomes", "remove")
+
+
+def setting(
+    meaning: str,
+    default: Any = MISSING,
+    *,
+    key: str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    may_be_empty: bool = False,
+    is_level: bool = False,
+) -> Any:
+    """Declare a setting: what it means, and which values are valid; without a default it is required.
+
+    key: its name in config.json, by default that of the field; is_level: a value of a column, so a
+    whole number is as good as text.
+    """
+    declared = {
+        **{"meaning": meaning, "key": key, "low": low, "high": high, "choices": choices},
+        **{"may_be_empty": may_be_empty, "is_level": is_level},
+    }
+    return field(default=default, metadata=declared)
 
 
 @dataclass(frozen=True)
@@ -29,29 +44,40 @@ class Numeric:
     """A numeric feature and the range outside which a value is an error, not information."""
 
     name: str
-    minimum: float | None = None
-    maximum: float | None = None
-    integer: bool = False
+    minimum: float | None = setting("a row with less is refused", None)
+    maximum: float | None = setting("a row with more is refused", None)
+    integer: bool = setting("only whole numbers are valid", False)
 
 
 @dataclass(frozen=True)
 class Columns:
     """What each column of a table means; the defaults are the form of the plain CSV files."""
 
-    client: str | None = "corporation"
-    outcome: str = "exited"
-    left: str | None = None
-    stayed: str | None = None
-    numeric: tuple[Numeric, ...] = (
-        Numeric("lastmonth_activity", minimum=0),
-        Numeric("lastyear_activity", minimum=0),
-        Numeric("number_of_employees", minimum=0),
+    client: str | None = setting("name of the client; `null` if the table has none", "corporation")
+    outcome: str = setting("whether the client left; empty while that is not known", "exited")
+    left: str | None = setting(
+        "value of the outcome of a client who left; without it 1, yes, true, ...",
+        None,
+        is_level=True,
     )
-    categorical: tuple[str, ...] = ()
-    time: str | None = None
-    value: str | None = None
-    manager: str | None = None
-    ignore: tuple[str, ...] = ()
+    stayed: str | None = setting(
+        "value of the outcome of a client who stayed; without it 0, no, false, ...",
+        None,
+        is_level=True,
+    )
+    numeric: tuple[Numeric, ...] = setting(
+        "numeric features",
+        (
+            Numeric("lastmonth_activity", minimum=0),
+            Numeric("lastyear_activity", minimum=0),
+            Numeric("number_of_employees", minimum=0),
+        ),
+    )
+    categorical: tuple[str, ...] = setting("features whose values are categories", ())
+    time: str | None = setting("when the row was observed, in ISO 8601", None)
+    value: str | None = setting("value of the contract; may also be a numeric feature", None)
+    manager: str | None = setting("client manager", None)
+    ignore: tuple[str, ...] = setting("columns that are neither used nor reported as unknown", ())
 
     @property
     def client_name(self) -> str:
@@ -80,31 +106,66 @@ class Columns:
 
 @dataclass(frozen=True)
 class Database:
-    """A table to read beside the files; `${NAME}` in the URL is taken from the environment.
+    """A table to read beside the files.
 
-    With `changed_column` only what changed is read, `overlap_hours` back from the newest change, and
-    all of it every `reconcile_hours`. What is then gone from the table goes from our rows too; of rows
-    with an outcome only where `on_delete` is "remove". A table that shrank by more than `max_shrink`
-    is held.
+    With `changed_column` only what changed is read, and all of it every `reconcile_hours`. What is then
+    gone from the table goes from our rows too; of rows with an outcome only if `on_delete` is "remove".
     """
 
-    name: str
-    url: str
-    table: str
-    changed_column: str | None = None
-    overlap_hours: float = 24.0
-    reconcile_hours: float = 24.0
-    on_delete: str = "keep_outcomes"
-    max_shrink: float = 0.5
+    name: str = setting("name of the source in `ingestedfiles.txt`")
+    url: str = setting(
+        "`sqlite:///path` or `postgresql://user:${PASSWORD}@host/database`; `${NAME}` is taken from "
+        "the environment"
+    )
+    table: str = setting("table or view, `schema.table` where necessary")
+    changed_column: str | None = setting(
+        "column that grows with every change of a row (a time, a counter), so that only changes are "
+        "read; without it the whole table is read each time",
+        None,
+    )
+    overlap_hours: float = setting(
+        "how far back from the newest change a reading starts, for rows that are committed late",
+        24.0,
+        low=0,
+    )
+    reconcile_hours: float = setting(
+        "how often the whole table is read, for deleted rows and for changes that were missed",
+        24.0,
+        low=0,
+    )
+    on_delete: str = setting(
+        "rows that are gone from the table: `keep_outcomes` withdraws those without an outcome, "
+        "`remove` all of them",
+        "keep_outcomes",
+        choices=("keep_outcomes", "remove"),
+    )
+    max_shrink: float = setting(
+        "a table that lost a larger share of its rows at once is not read until `--accept-loss`",
+        0.5,
+        low=0,
+        high=1,
+    )
 
 
 @dataclass(frozen=True)
 class Api:
-    """Where the API listens; `token` names the secret callers must show, `${NAME}` style."""
+    """Where the API listens, and the secret that its callers must send."""
 
-    host: str = "127.0.0.1"
-    port: int = 8000
-    token: str | None = None
+    host: str = setting(
+        "address to listen on; any but a loopback address needs a token", "127.0.0.1"
+    )
+    port: int = setting("port to listen on", 8000, low=1, high=65535)
+    token: str | None = setting("`${NAME}`: the variable with the secret of the callers", None)
+
+
+class _File:
+    """The path of a file of ours: the folder that it lies in, by its setting, and its name."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        self.folder, self.name = folder, name
+
+    def __get__(self, config: "Config", owner: type) -> Path:
+        return getattr(config, self.folder) / self.name
 
 
 @dataclass(frozen=True)
@@ -112,148 +173,91 @@ class Config:
     """Everything a company changes, with every path resolved against config.json's own folder."""
 
     file: Path
-    input_folder: Path
-    output_folder: Path
-    test_folder: Path
-    model_folder: Path
-    production_folder: Path
-    reports_folder: Path
-    columns: Columns = field(default_factory=Columns)
-    databases: tuple[Database, ...] = ()
-    missing_markers: tuple[str, ...] = MISSING_MARKERS
-    contact_capacity: int = 100
-    contact_order: str = "risk"
-    held_out_share: float = 0.2
-    settle_seconds: float = 30.0
-    max_source_mb: float = 2048.0
-    max_source_seconds: float = 600.0
-    sources_may_vanish: bool = False
-    accept_leakage: tuple[str, ...] = ()
-    run_limit_minutes: float = 60.0
-    overdue_minutes: float = 60.0
-    currency: str = "EUR"
-    api: Api = field(default_factory=Api)
+    input_folder: Path = setting("CSV, gzipped CSV and Parquet files", key="input_folder_path")
+    output_folder: Path = setting(
+        "accepted rows, and the account of every source", key="output_folder_path"
+    )
+    test_folder: Path = setting(
+        "labelled rows of other clients, which are only scored on", key="test_data_path"
+    )
+    model_folder: Path = setting("the candidate model", key="output_model_path")
+    production_folder: Path = setting("releases, history, the lock", key="prod_deployment_path")
+    reports_folder: Path = setting("what people read", Path("reports"), key="reports_path")
+    columns: Columns = setting("what each column means", Columns())
+    databases: tuple[Database, ...] = setting("tables to read beside the files", ())
+    missing_markers: tuple[str, ...] = setting(
+        "cells that count as no value", MISSING_MARKERS, may_be_empty=True
+    )
+    contact_capacity: int = setting("how many clients the managers can contact", 100, low=1)
+    contact_order: str = setting(
+        "order of the contact list; `value_at_risk` needs `columns.value`",
+        "risk",
+        choices=("risk", "value_at_risk"),
+    )
+    held_out_share: float = setting(
+        "share of clients that no model is trained on", 0.2, low=0.05, high=0.5
+    )
+    settle_seconds: float = setting(
+        "a file whose end looks unfinished is left alone until it has not changed for so long",
+        30.0,
+        low=0,
+    )
+    max_source_mb: float = setting("largest size of a source, unpacked", 2048.0, low=0.001)
+    max_source_seconds: float = setting("longest time to read a source", 600.0, low=1)
+    sources_may_vanish: bool = setting(
+        "an empty folder is no error, although it contained files before", False
+    )
+    accept_leakage: tuple[str, ...] = setting(
+        "features that are known in time, although they look as if they were filled in afterwards",
+        (),
+    )
+    run_limit_minutes: float = setting("a run that takes longer is ended", 60.0, low=0.01)
+    overdue_minutes: float = setting(
+        "age of the last good run above which `/health` and the report warn", 60.0, low=1
+    )
+    currency: str = setting("currency of `columns.value`, for display", "EUR")
+    api: Api = setting("where the API listens", Api())
 
     # ingestion
-    @property
-    def final_data(self) -> Path:
-        return self.output_folder / "finaldata.csv"
-
-    @property
-    def ingested_files(self) -> Path:
-        return self.output_folder / "ingestedfiles.txt"
-
-    @property
-    def rejected(self) -> Path:
-        return self.output_folder / "rejected.csv"
-
-    @property
-    def withdrawn(self) -> Path:
-        return self.output_folder / "withdrawn.csv"
-
-    @property
-    def table_rows(self) -> Path:
-        return self.output_folder / "table_rows.npz"
-
-    @property
-    def ingestion_record(self) -> Path:
-        return self.output_folder / "ingestion.json"
+    final_data = _File("output_folder", "finaldata.csv")
+    rows = _File("output_folder", "finaldata.parquet")
+    ingested_files = _File("output_folder", "ingestedfiles.txt")
+    rejected = _File("output_folder", "rejected.csv")
+    withdrawn = _File("output_folder", "withdrawn.csv")
+    table_rows = _File("output_folder", "table_rows.npz")
+    ingestion_record = _File("output_folder", "ingestion.json")
 
     # training, scoring, the decision to deploy
-    @property
-    def candidate(self) -> Path:
-        return self.model_folder / "trainedmodel.skops"
-
-    @property
-    def reference(self) -> Path:
-        return self.model_folder / "reference.csv"
-
-    @property
-    def known_rows(self) -> Path:
-        return self.model_folder / "known_rows.npz"
-
-    @property
-    def training_record(self) -> Path:
-        return self.model_folder / "training.json"
-
-    @property
-    def latest_score(self) -> Path:
-        return self.model_folder / "latestscore.txt"
-
-    @property
-    def score_record(self) -> Path:
-        return self.model_folder / "score.json"
-
-    @property
-    def decision_record(self) -> Path:
-        return self.model_folder / "decision.json"
+    candidate = _File("model_folder", "trainedmodel.skops")
+    reference = _File("model_folder", "reference.csv")
+    known_rows = _File("model_folder", "known_rows.npz")
+    training_record = _File("model_folder", "training.json")
+    latest_score = _File("model_folder", "latestscore.txt")
+    score_record = _File("model_folder", "score.json")
+    decision_record = _File("model_folder", "decision.json")
 
     # production
-    @property
-    def releases(self) -> Path:
-        return self.production_folder / "releases"
-
-    @property
-    def current(self) -> Path:
-        return self.production_folder / "current"
-
-    @property
-    def history(self) -> Path:
-        return self.production_folder / "history.sqlite"
-
-    @property
-    def lock(self) -> Path:
-        return self.production_folder / ".lock"
-
-    @property
-    def last_run(self) -> Path:
-        return self.production_folder / "lastrun.json"
+    releases = _File("production_folder", "releases")
+    current = _File("production_folder", "current")
+    history = _File("production_folder", "history.sqlite")
+    lock = _File("production_folder", ".lock")
+    last_run = _File("production_folder", "lastrun.json")
 
     # monitoring: is the model in production still right?
-    @property
-    def monitoring_record(self) -> Path:
-        return self.production_folder / "monitoring.json"
-
-    @property
-    def settled_rows(self) -> Path:
-        return self.production_folder / "settled_rows.npz"
+    monitoring_record = _File("production_folder", "monitoring.json")
+    settled_rows = _File("production_folder", "settled_rows.npz")
 
     # what people read
-    @property
-    def risk_scores(self) -> Path:
-        return self.reports_folder / "riskscores.csv"
-
-    @property
-    def contact_list(self) -> Path:
-        return self.reports_folder / "contactlist.csv"
-
-    @property
-    def assessment_record(self) -> Path:
-        return self.reports_folder / "assessment.json"
-
-    @property
-    def diagnostics_record(self) -> Path:
-        return self.reports_folder / "diagnostics.json"
-
-    @property
-    def dependencies(self) -> Path:
-        return self.reports_folder / "dependencies.json"
-
-    @property
-    def report(self) -> Path:
-        return self.reports_folder / "report.pdf"
-
-    @property
-    def report_record(self) -> Path:
-        return self.reports_folder / "report.json"
-
-    @property
-    def api_returns(self) -> Path:
-        return self.reports_folder / "apireturns.txt"
-
-    @property
-    def diary(self) -> Path:
-        return self.reports_folder / "fullprocess.log"
+    clients = _File("reports_folder", "clients.parquet")
+    risk_scores = _File("reports_folder", "riskscores.csv")
+    contact_list = _File("reports_folder", "contactlist.csv")
+    assessment_record = _File("reports_folder", "assessment.json")
+    diagnostics_record = _File("reports_folder", "diagnostics.json")
+    dependencies = _File("reports_folder", "dependencies.json")
+    report = _File("reports_folder", "report.pdf")
+    report_record = _File("reports_folder", "report.json")
+    api_returns = _File("reports_folder", "apireturns.txt")
+    diary = _File("reports_folder", "fullprocess.log")
 
     def figure(self, name: str) -> Path:
         return self.reports_folder / f"{name}.png"
@@ -261,11 +265,40 @@ class Config:
     def find_figures(self) -> list[Path]:
         return sorted(self.reports_folder.glob(self.figure("*").name))
 
-    def fingerprint(self, *names: str) -> str:
-        """Hash the named settings: a result made under other settings is not fresh."""
-        settings = {name: _plain(getattr(self, name)) for name in names}
+    def fingerprint(self) -> str:
+        """Hash the settings of this view: results under other settings are not up to date."""
+        settings = {name: _plain(value) for name, value in vars(self).items() if name in SETTINGS}
         text = json.dumps(settings, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def limited_to(self, *names: str) -> "Config":
+        """Return a view with the named settings only: every path works, any other setting raises.
+
+        Raises: Undeclared.
+        """
+        view = object.__new__(_Limited)
+        paths = {name: value for name, value in vars(self).items() if name not in SETTINGS}
+        vars(view).update(paths | {name: getattr(self, name) for name in names})
+        return view
+
+
+class _Limited(Config):
+    """The settings that a step declares, so that its fingerprint leaves none out that it reads."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in SETTINGS and name not in object.__getattribute__(self, "__dict__"):
+            raise Undeclared(f"{name} is read, but not declared; add it to SETTINGS of this step")
+        return super().__getattribute__(name)
+
+
+def _declared(record: type) -> dict[str, Field]:
+    """Return the settings of a record by their names in config.json."""
+    declared = (f for f in fields(record) if f.metadata)
+    return {f.metadata["key"] or f.name: f for f in declared}
+
+
+# The settings that change results; paths do not.
+SETTINGS = frozenset(f.name for f in _declared(Config).values() if f.type is not Path)
 
 
 def _plain(value: Any) -> Any:
@@ -274,18 +307,12 @@ def _plain(value: Any) -> Any:
     return asdict(value) if hasattr(value, "__dataclass_fields__") else value
 
 
-def default_file() -> Path:
-    """config.json beside the scripts, whatever the working folder."""
-    return Path(__file__).resolve().parent.parent / "config.json"
-
-
 def load(file: Path | None = None) -> Config:
-    """Read and check config.json; report every wrong key at once, each with its name.
+    """Read and check config.json, by default the one beside the scripts; report all wrong keys at once.
 
     Raises: ConfigError.
     """
-    file = Path(file) if file is not None else default_file()
-    file = file.absolute()
+    file = (file or Path(__file__).resolve().parent.parent / "config.json").absolute()
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -296,7 +323,7 @@ def load(file: Path | None = None) -> Config:
         raise ConfigError(f"{file}: is not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{file}: expected a JSON object of settings, found {_kind(raw)}")
-    return _Reader(file, raw).config()
+    return _Reader(file).config(raw)
 
 
 def _refuse_constant(name: str) -> None:
@@ -308,107 +335,123 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-class _Reader:
-    """Reads one object of settings and remembers every complaint, so that all are told at once."""
+_NUMBERS = (int, float, float | None)
+# How a value that is no number is described, and the type that JSON has for one that is nested.
+_EXPECTED: dict[Any, str] = {
+    **{Path: "the name of a folder", str: "text", str | None: "text", bool: "true or false"},
+    **{tuple[str, ...]: "a list of names", Columns: "an object", Api: "an object"},
+    tuple[Numeric, ...]: "names, or names with their ranges",
+    tuple[Database, ...]: "a list of tables",
+}
+_NESTED: dict[Any, Any] = {
+    **{Columns: dict, Api: dict, tuple[Numeric, ...]: dict | list, tuple[Database, ...]: list}
+}
 
-    def __init__(self, file: Path, raw: dict[str, Any]) -> None:
-        self.file, self.raw = file, raw
+
+def _expected(declared: Field) -> str:
+    """Describe the valid values of a setting, for a message and for the documentation."""
+    kind, rules = declared.type, declared.metadata
+    if kind in _NUMBERS:
+        ends = {">=": rules["low"], "<=": rules["high"]}
+        limits = " and ".join(f"{sign} {end}" for sign, end in ends.items() if end is not None)
+        return f"{'a whole number' if kind is int else 'a number'} {limits}".strip()
+    if rules["choices"]:
+        return f"one of {rules['choices']}"
+    return "the value as text" if rules["is_level"] else _EXPECTED[kind]
+
+
+def _is_valid(value: Any, declared: Field) -> bool:
+    """Is this a value of config.json that the setting may have?"""
+    kind, rules = declared.type, declared.metadata
+    if kind in _NESTED:
+        is_names = kind != tuple[Numeric, ...] or isinstance(value, dict) or _is_names(value)
+        return isinstance(value, _NESTED[kind]) and is_names
+    if kind == tuple[str, ...]:
+        return _is_names(value, may_be_empty=rules["may_be_empty"])
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    if kind in _NUMBERS:
+        low, high = rules["low"], rules["high"]
+        is_number = isinstance(value, int) or (
+            isinstance(value, float) and (kind is not int or value.is_integer())
+        )
+        return is_number and (low is None or value >= low) and (high is None or value <= high)
+    if value is None or (isinstance(value, int) and rules["is_level"]):
+        return value is not None or kind == str | None
+    is_text = isinstance(value, str) and bool(value.strip())
+    return is_text and (not rules["choices"] or value in rules["choices"])
+
+
+def _is_names(value: Any, *, may_be_empty: bool = False) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(name, str) and (name or may_be_empty) for name in value
+    )
+
+
+class _Reader:
+    """Reads the objects of config.json and remembers every problem, so that all are reported at once."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
         self.problems: list[str] = []
 
-    def config(self) -> Config:
-        folders = self._folders()
-        known = {*FOLDER_KEYS, "reports_path", *(f.name for f in fields(Config))}
-        known -= {"file", *(f.name for f in fields(Config) if f.name.endswith("_folder"))}
-        self._unknown(self.raw, known, "")
-        columns = self._columns(self._object(self.raw, "columns", ""))
-        databases = self._databases()
-        markers = self._names(self.raw, "missing_markers", "", MISSING_MARKERS, empty=True)
-        capacity = self._number(self.raw, "contact_capacity", "", 100, low=1, integer=True)
-        order = self._text(self.raw, "contact_order", "", "risk")
-        if order not in CONTACT_ORDERS:
-            self.problems.append(f"contact_order is {order!r}, expected one of {CONTACT_ORDERS}")
-        if order == "value_at_risk" and not columns.value:
+    def config(self, raw: dict[str, Any]) -> Config:
+        values = self.read(Config, raw)
+        keys = {f.name: key for key, f in _declared(Config).items() if f.type is Path}
+        values |= {name: Path(self.file.parent, values[name] or keys[name]) for name in keys}
+        first: dict[Path, str] = {}
+        for name, key in keys.items():
+            if (other := first.setdefault(values[name], key)) != key:
+                self.problems.append(f"{key} and {other} name the same folder {values[name]}")
+        columns: Columns = values["columns"]
+        if values["contact_order"] == "value_at_risk" and not columns.value:
             self.problems.append("contact_order is 'value_at_risk', but columns.value names none")
-        held_out = self._number(self.raw, "held_out_share", "", 0.2, low=0.05, high=0.5)
-        settle = self._number(self.raw, "settle_seconds", "", 30.0, low=0)
-        limits: dict[str, Any] = {
-            "max_source_mb": self._number(self.raw, "max_source_mb", "", 2048.0, low=0.001),
-            "max_source_seconds": self._number(self.raw, "max_source_seconds", "", 600.0, low=1),
-            "run_limit_minutes": self._number(self.raw, "run_limit_minutes", "", 60.0, low=0.01),
-            "overdue_minutes": self._number(self.raw, "overdue_minutes", "", 60.0, low=1),
-        }
-        may_vanish = self._flag(self.raw, "sources_may_vanish", "")
-        accepted = self._names(self.raw, "accept_leakage", "", ())
-        for name in sorted(set(accepted) - set(columns.features)):
+        for name in sorted(set(values["accept_leakage"]) - set(columns.features)):
             self.problems.append(f"accept_leakage names {name!r}, which is no feature")
-        currency = self._text(self.raw, "currency", "", "EUR")
-        api = self._api(self._object(self.raw, "api", ""))
         if self.problems:
             raise ConfigError(f"{self.file}: " + "; ".join(self.problems))
-        return Config(
-            file=self.file,
-            **folders,
-            columns=columns,
-            databases=databases,
-            missing_markers=markers,
-            contact_capacity=int(capacity),
-            contact_order=str(order),
-            held_out_share=held_out,
-            settle_seconds=settle,
-            **limits,
-            sources_may_vanish=may_vanish,
-            accept_leakage=accepted,
-            currency=str(currency),
-            api=api,
-        )
+        return Config(file=self.file, **values)
 
-    def _folders(self) -> dict[str, Any]:
-        names = {
-            "input_folder": "input_folder_path",
-            "output_folder": "output_folder_path",
-            "test_folder": "test_data_path",
-            "model_folder": "output_model_path",
-            "production_folder": "prod_deployment_path",
-            "reports_folder": "reports_path",
-        }
-        folders: dict[str, Any] = {}
-        for attribute, key in names.items():
-            default = "reports" if key == "reports_path" else None
-            text = self._text(self.raw, key, "", default)
-            if text is None and key not in self.raw:
-                self.problems.append(f"{key} is missing, expected the name of a folder")
-            folders[attribute] = Path(self.file.parent, (text or key).strip() or key)
-        seen: dict[Path, str] = {}
-        for attribute, folder in folders.items():
-            key = names[attribute]
-            where = Path(*folder.parts)
-            if where in seen:
-                self.problems.append(f"{key} and {seen[where]} name the same folder {folder}")
-            seen[where] = key
-        return folders
+    def read(self, record: type, raw: dict[str, Any], where: str = "") -> dict[str, Any]:
+        """Read every setting of a record from an object of config.json, by the names of its fields."""
+        known = _declared(record)
+        for key in sorted(set(raw) - set(known)):
+            self.problems.append(f"unknown key {where}{key}, known are {', '.join(sorted(known))}")
+        return {f.name: self._value(raw, key, f, where) for key, f in known.items()}
+
+    def _value(self, raw: dict[str, Any], key: str, declared: Field, where: str) -> Any:
+        default, kind, name = declared.default, declared.type, where + key
+        value = raw.get(key, default)
+        if default is MISSING and value in (MISSING, None):
+            wanted = f", expected {_expected(declared)}" if kind is Path else ""
+            self.problems.append(f"{name} is missing{wanted}")
+            return ""
+        if value is default:
+            return value
+        if not _is_valid(value, declared):
+            shown = _kind(value) if kind in _NESTED else repr(value)
+            self.problems.append(f"{name} is {shown}, expected {_expected(declared)}")
+            return "" if default is MISSING else default
+        if kind == Columns:
+            return self._columns(value)
+        if kind == Api:
+            return Api(**self.read(Api, value, "api."))
+        if kind == tuple[Numeric, ...]:
+            return self._numeric(value)
+        if kind == tuple[Database, ...]:
+            return self._databases(value)
+        if kind == tuple[str, ...]:
+            return tuple(value)
+        if kind is Path or (declared.metadata["is_level"] and value is not None):
+            return str(value).strip()
+        return int(value) if kind is int else value
 
     def _columns(self, raw: dict[str, Any]) -> Columns:
-        where = "columns."
         if not raw:
             return Columns()
-        self._unknown(raw, {f.name for f in fields(Columns)}, where)
         if "numeric" not in raw and "categorical" not in raw:
             self.problems.append("columns names neither numeric nor categorical features")
-        client = raw.get("client", "corporation")
-        if client is not None:
-            client = self._text(raw, "client", where, "corporation")
-        columns = Columns(
-            client=client,
-            outcome=self._text(raw, "outcome", where, "exited") or "exited",
-            left=self._level(raw, "left"),
-            stayed=self._level(raw, "stayed"),
-            numeric=self._numeric(raw.get("numeric", [])),
-            categorical=self._names(raw, "categorical", where, ()),
-            time=self._text(raw, "time", where, None),
-            value=self._text(raw, "value", where, None),
-            manager=self._text(raw, "manager", where, None),
-            ignore=self._names(raw, "ignore", where, ()),
-        )
+        columns = Columns(**self.read(Columns, {"numeric": [], **raw}, "columns."))
         if (columns.left is None) != (columns.stayed is None):
             self.problems.append("columns.left and columns.stayed go together: name both values")
         elif columns.left is not None and columns.left.casefold() == str(columns.stayed).casefold():
@@ -428,74 +471,32 @@ class _Reader:
         }:
             self.problems.append(f"columns.value: {columns.value!r} is given two meanings")
 
-    def _level(self, raw: dict[str, Any], key: str) -> str | None:
-        value = raw.get(key)
-        if value is None or (isinstance(value, str) and value.strip()):
-            return value.strip() if value else None
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        self.problems.append(f"columns.{key} is {value!r}, expected the value as text")
-        return None
-
-    def _numeric(self, raw: Any) -> tuple[Numeric, ...]:
-        if isinstance(raw, list):
-            raw = {name: {} for name in raw if isinstance(name, str) and name} or raw
-        if not isinstance(raw, dict):
-            if raw:
-                self.problems.append("columns.numeric: expected names, or names with their ranges")
-            return ()
-        found = []
-        for name, limits in raw.items():
-            where = f"columns.numeric.{name}."
+    def _numeric(self, raw: dict[str, Any] | list[str]) -> tuple[Numeric, ...]:
+        features = []
+        for name, limits in (raw if isinstance(raw, dict) else {name: {} for name in raw}).items():
+            where = f"columns.numeric.{name}"
             if not isinstance(limits, dict):
-                self.problems.append(f"columns.numeric.{name} is {_kind(limits)}, expected a range")
+                self.problems.append(f"{where} is {_kind(limits)}, expected a range")
                 continue
-            self._unknown(limits, {"minimum", "maximum", "integer"}, where)
-            low = self._number(limits, "minimum", where, None)
-            high = self._number(limits, "maximum", where, None)
+            feature = Numeric(name, **self.read(Numeric, limits, f"{where}."))
+            low, high = feature.minimum, feature.maximum
             if low is not None and high is not None and low > high:
-                self.problems.append(f"{where}minimum {low} is above maximum {high}")
-            found.append(Numeric(name, low, high, self._flag(limits, "integer", where)))
-        return tuple(found)
+                self.problems.append(f"{where}.minimum {low} is above maximum {high}")
+            features.append(feature)
+        return tuple(features)
 
-    def _databases(self) -> tuple[Database, ...]:
-        raw = self.raw.get("databases", [])
-        if not isinstance(raw, list):
-            self.problems.append(f"databases is {_kind(raw)}, expected a list of tables")
-            return ()
-        found: list[Database] = []
+    def _databases(self, raw: list[Any]) -> tuple[Database, ...]:
+        databases: list[Database] = []
         for i, entry in enumerate(raw):
-            where = f"databases[{i}]."
+            where = f"databases[{i}]"
             if not isinstance(entry, dict):
-                self.problems.append(f"databases[{i}] is {_kind(entry)}, expected an object")
+                self.problems.append(f"{where} is {_kind(entry)}, expected an object")
                 continue
-            self._unknown(entry, {f.name for f in fields(Database)}, where)
-            texts = {key: self._text(entry, key, where, None) for key in ("name", "url", "table")}
-            for key, text in texts.items():
-                if not text:
-                    self.problems.append(f"{where}{key} is missing")
-            name, url, table = (text or "" for text in texts.values())
-            if name in {database.name for database in found}:
-                self.problems.append(f"{where}name {name!r} stands twice")
-            changed = self._text(entry, "changed_column", where, None)
-            on_delete = self._text(entry, "on_delete", where, "keep_outcomes") or "keep_outcomes"
-            if on_delete not in ON_DELETE:
-                self.problems.append(
-                    f"{where}on_delete is {on_delete!r}, expected one of {ON_DELETE}"
-                )
-            found.append(
-                Database(
-                    name,
-                    self._beside_config(url),
-                    table,
-                    changed,
-                    overlap_hours=self._number(entry, "overlap_hours", where, 24.0, low=0),
-                    reconcile_hours=self._number(entry, "reconcile_hours", where, 24.0, low=0),
-                    on_delete=on_delete,
-                    max_shrink=self._number(entry, "max_shrink", where, 0.5, low=0, high=1),
-                )
-            )
-        return tuple(found)
+            values = self.read(Database, entry, f"{where}.")
+            if values["name"] in {database.name for database in databases}:
+                self.problems.append(f"{where}.name {values['name']!r} stands twice")
+            databases.append(Database(**values | {"url": self._beside_config(values["url"])}))
+        return tuple(databases)
 
     def _beside_config(self, url: str) -> str:
         """A relative SQLite path is relative to config.json, like every path."""
@@ -504,72 +505,41 @@ class _Reader:
             return prefix + str(self.file.parent / url.removeprefix(prefix))
         return url
 
-    def _api(self, raw: dict[str, Any]) -> Api:
-        self._unknown(raw, {f.name for f in fields(Api)}, "api.")
-        port = self._number(raw, "port", "api.", 8000, low=1, high=65535, integer=True)
-        host = self._text(raw, "host", "api.", "127.0.0.1")
-        return Api(str(host), int(port or 0), self._text(raw, "token", "api.", None))
 
-    def _unknown(self, raw: dict[str, Any], known: Iterable[str], where: str) -> None:
-        for key in sorted(set(raw) - set(known)):
-            self.problems.append(f"unknown key {where}{key}, known are {', '.join(sorted(known))}")
+def describe() -> str:
+    """Return the settings as Markdown tables, one for each object of config.json."""
+    titles = {
+        Config: "Settings",
+        Columns: "Keys of `columns`",
+        Numeric: "Keys of a feature in `columns.numeric`",
+        Database: "Keys of a table in `databases`",
+        Api: "Keys of `api`",
+    }
+    blocks = []
+    for record, title in titles.items():
+        lines = [f"### {title}", "", "| key | meaning | value | default |", "|---|---|---|---|"]
+        for key, declared in _declared(record).items():
+            value = " or ".join(f"`{c}`" for c in declared.metadata["choices"])
+            cells = (declared.metadata["meaning"], value or _expected(declared))
+            lines.append(f"| `{key}` | {' | '.join(cells)} | {_shown(declared.default)} |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
 
-    def _object(self, raw: dict[str, Any], key: str, where: str) -> dict[str, Any]:
-        value = raw.get(key, {})
-        if isinstance(value, dict):
-            return value
-        self.problems.append(f"{where}{key} is {_kind(value)}, expected an object")
-        return {}
 
-    def _text(self, raw: dict[str, Any], key: str, where: str, default: str | None) -> str | None:
-        value = raw.get(key, default)
-        if value is default or (isinstance(value, str) and value.strip()):
-            return value
-        self.problems.append(f"{where}{key} is {value!r}, expected text")
-        return default
+def _shown(default: Any) -> str:
+    """Format a default as it would be written in config.json."""
+    if default is MISSING:
+        return "required"
+    if default is None or default == ():
+        return "none"
+    if isinstance(default, Columns | Api):
+        return "see below"
+    if isinstance(default, tuple) and isinstance(default[0], Numeric):
+        default = {feature.name: {"minimum": feature.minimum} for feature in default}
+    if isinstance(default, float):
+        return f"`{default:g}`"
+    return f"`{json.dumps(str(default) if isinstance(default, Path) else default)}`"
 
-    def _flag(self, raw: dict[str, Any], key: str, where: str) -> bool:
-        value = raw.get(key, False)
-        if not isinstance(value, bool):
-            self.problems.append(f"{where}{key} is {value!r}, expected true or false")
-        return bool(value)
 
-    def _names(
-        self,
-        raw: dict[str, Any],
-        key: str,
-        where: str,
-        default: tuple[str, ...],
-        *,
-        empty: bool = False,
-    ) -> tuple[str, ...]:
-        value = raw.get(key, list(default))
-        if isinstance(value, list) and all(isinstance(v, str) and (v or empty) for v in value):
-            return tuple(value)
-        self.problems.append(f"{where}{key} is {value!r}, expected a list of names")
-        return default
-
-    def _number(
-        self,
-        raw: dict[str, Any],
-        key: str,
-        where: str,
-        default: Any,
-        *,
-        low: float | None = None,
-        high: float | None = None,
-        integer: bool = False,
-    ) -> Any:
-        value = raw.get(key, default)
-        if value is default:
-            return value
-        wanted = "a whole number" if integer else "a number"
-        wanted += f" >= {low}" if low is not None else ""
-        wanted += f" and <= {high}" if high is not None else ""
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-        good = good and (not integer or value == int(value))
-        good = good and (low is None or value >= low) and (high is None or value <= high)
-        if not good:
-            self.problems.append(f"{where}{key} is {value!r}, expected {wanted}")
-            return default
-        return value
+if __name__ == "__main__":
+    print(describe(), end="")

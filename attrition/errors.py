@@ -35,3 +35,7 @@ class SourceError(AttritionError):
 
 class Unaccounted(AttritionError):
     """The count of rows and their account disagree: our own bug, and nothing of it is written."""
+
+
+class Undeclared(AttritionError):
+    """A step reads a setting that it does not declare: our own bug, its fingerprint would miss it."""

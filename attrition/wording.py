@@ -280,8 +280,8 @@ def dropped(record: Row) -> str:
 
 def training(record: Row) -> list[str]:
     """Say from what the model learned, why it was chosen, and what it does not use."""
-    made = made_of(record) if "calibration" in record else ""
-    return [*filter(None, (learned_from(record), finished(record["why"]), made, dropped(record)))]
+    sentences = learned_from(record), finished(record["why"]), made_of(record), dropped(record)
+    return [*filter(None, sentences)]
 
 
 def made_of(record: Row) -> str:

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Config
-from attrition.data import files as source_files
-from attrition.data import schema
+from attrition.data import clients, ledger
 from benchmarks import simulation
 from benchmarks.project import ROOT, make_project
 
@@ -22,7 +21,7 @@ from benchmarks.project import ROOT, make_project
 def judge(config: Config) -> tuple[float, float]:
     """Return the mean true risk of the list, and that of the best list of its length."""
     columns = config.columns
-    rows = schema.current_clients(source_files.read_rows(config.final_data, columns), columns)
+    rows = clients.current_clients(ledger.read_rows(config, columns.table), columns)
     names = list(columns.categorical)
     observed = rows.assign(**{name: rows[name].replace("", None) for name in names})
     truth = pd.Series(simulation.true_risk(observed), index=rows[columns.client_name])

@@ -3,8 +3,14 @@
 import json
 import logging
 import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +19,14 @@ import pandas as pd
 import pytest
 
 import fullprocess
+import ingestion
 from attrition import config as configuration
 from attrition.config import Config
+from attrition.data import ledger, schema
 from attrition.operations import dependencies
 from attrition.storage import files
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.postgres", "tests.tables", "tests.damage"]
 
 ROOT = Path(__file__).resolve().parent.parent
 # Public tables that are not ours to ship; tests that use them skip where they are not.
@@ -30,6 +38,7 @@ PLAIN_KEYS = {
     "output_model_path": "practicemodels",
     "prod_deployment_path": "production_deployment",
 }
+TOKEN = "correct-horse-battery-staple"
 
 
 def write_config(folder: Path, **settings: Any) -> Config:
@@ -64,9 +73,65 @@ def make_rows(
     )
 
 
+def ingest_rows(config: Config, rows: pd.DataFrame) -> None:
+    """Let these rows be all that was ever ingested."""
+    sources = replace(config, input_folder=config.file.parent / "only these")
+    for folder in (sources.input_folder, config.output_folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    sources.input_folder.mkdir()
+    path = sources.input_folder / "rows.csv"
+    rows.to_csv(path, index=False)
+    os.utime(path, (1, 1))
+    ingestion.ingest_new_data(sources, adopt=True)
+
+
+def read_rows(config: Config) -> pd.DataFrame:
+    """Every typed row with all of its columns."""
+    return ledger.read_rows(config, (*config.columns.table, *schema.COMPUTED))
+
+
+def write_sources(folder: Path) -> Config:
+    """Configure a project with 600 labelled rows, 200 open ones and 300 test rows."""
+    config = write_config(folder, contact_capacity=20)
+    make_rows().to_csv(config.input_folder / "history.csv", index=False)
+    current = make_rows(200, seed=1, prefix="now").assign(exited="")
+    current.to_csv(config.input_folder / "current.csv", index=False)
+    make_rows(300, seed=2, prefix="test").to_csv(config.test_folder / "testdata.csv", index=False)
+    return config
+
+
 def run_whole(config: Config, *more: str) -> int:
     """Run the whole process in this process."""
     return fullprocess.main(["--config", str(config.file), "--quiet", *more])
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o640)
+    path.write_bytes(bytes(data))
+
+
+@contextmanager
+def served(config: Config, *more: str) -> Iterator[tuple[int, int]]:
+    """Serve a project from a process of its own, on a free port; yield the port and the pid."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "app.py"), "--config", str(config.file), "--port", "0", *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd="/",
+    )
+    try:
+        line = process.stdout.readline()
+        port = re.search(r":(\d+) ", line)
+        assert port, line + process.stderr.read()
+        yield int(port[1]), process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in stderr, stderr
 
 
 @pytest.fixture(autouse=True)
@@ -96,23 +161,14 @@ def empty_project(tmp_path: Path) -> Config:
 @pytest.fixture
 def small_project(tmp_path: Path) -> Config:
     """A configured project with 600 labelled rows, 200 open ones and 300 test rows; nothing run."""
-    config = write_config(tmp_path, contact_capacity=20)
-    make_rows().to_csv(config.input_folder / "history.csv", index=False)
-    current = make_rows(200, seed=1, prefix="now").assign(exited="")
-    current.to_csv(config.input_folder / "current.csv", index=False)
-    make_rows(300, seed=2, prefix="test").to_csv(config.test_folder / "testdata.csv", index=False)
-    return config
+    return write_sources(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose whole process ran once; copied, never changed."""
     folder = tmp_path_factory.mktemp("finished")
-    config = write_config(folder, contact_capacity=20)
-    make_rows().to_csv(config.input_folder / "history.csv", index=False)
-    current = make_rows(200, seed=1, prefix="now").assign(exited="")
-    current.to_csv(config.input_folder / "current.csv", index=False)
-    make_rows(300, seed=2, prefix="test").to_csv(config.test_folder / "testdata.csv", index=False)
+    config = write_sources(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dependencies, "ask_all", dict.fromkeys)
         assert run_whole(config) == 0

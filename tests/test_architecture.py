@@ -5,10 +5,12 @@ import importlib
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import attrition
 from attrition.config import Config
 from tests.conftest import ROOT, write_config
 
@@ -26,7 +28,7 @@ ARROWS = {
     "contacts": {"data", "storage"},
     "monitoring": {"modelling", "data", "storage"},
     "operations": {"monitoring", "modelling", "data", "storage"},
-    "reporting": {"operations", "monitoring", "modelling", "data", "storage"},
+    "reporting": {"contacts", "operations", "monitoring", "modelling", "data", "storage"},
     "web": {"reporting", "contacts", "operations", "monitoring", "modelling", "data", "storage"},
 }
 MAX_FILES = 11
@@ -38,6 +40,7 @@ FILES = sorted(
 ROOMS = [file.removesuffix(".py").replace("/", ".") for file in FILES]
 PURE = (
     *("wording", "data.cells", "data.csv_reader", "data.schema", "contacts.ranking"),
+    "contacts.fields",
     *(
         f"modelling.{name}"
         for name in (
@@ -177,6 +180,29 @@ def test_no_two_rooms_import_each_other():
     assert not arrows
 
 
+# ---- the tests mirror the files
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_each_module_has_a_test_file_of_its_name(file):
+    folder, _, name = file.removeprefix("attrition/").rpartition("/")
+    assert (ROOT / "tests" / folder / f"test_{name}").is_file()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_script_has_a_test_file_of_its_name(name):
+    assert (ROOT / "tests" / f"test_{name}.py").is_file()
+
+
+TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", TESTS)
+def test_no_test_file_is_imported_by_another(file):
+    parts = {part for name in imports(file) for part in name.split(".")}
+    assert not parts & {Path(name).stem for name in TESTS if "/test_" in name}
+
+
 # ---- importing does nothing
 
 
@@ -213,6 +239,25 @@ def test_the_help_of_a_script_is_its_docstring(capsys, name):
     assert ended.value.code == 0
     assert ast.get_docstring(tree(f"{name}.py")) in told
     assert "--config PATH" in told
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_prints_the_version_of_the_package(capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(name).main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.endswith(f" {attrition.__version__}\n")
+
+
+def test_the_version_is_written_in_one_place():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["project"]["dynamic"] == ["version"]
+    assert settings["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "attrition.__version__"
+    files = [ROOT / file for file in [*MODULES, "attrition/__init__.py", "pyproject.toml"]]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in files}
+    assert [name for name, text in texts.items() if f'"{attrition.__version__}"' in text] == [
+        "__init__.py"
+    ]
 
 
 @pytest.mark.parametrize("name", ["fullprocess", "training", "app"])
@@ -258,8 +303,7 @@ def test_every_file_says_in_its_docstring_what_it_is_for(name):
 def our_names(folder):
     """The name of every file that the config knows of, but for config.json."""
     config = write_config(folder)
-    known = [name for name, value in vars(Config).items() if isinstance(value, property)]
-    paths = {value for name in known if isinstance(value := getattr(config, name), Path)}
+    paths = {path for name in vars(Config) if isinstance(path := getattr(config, name), Path)}
     return {path.name for path in paths if path.suffix or path.name.startswith(".")}
 
 

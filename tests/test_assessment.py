@@ -7,14 +7,14 @@ import pytest
 import assessment
 import ingestion
 from attrition.config import Columns, Numeric
-from attrition.data import files as source_files
-from attrition.data import schema
+from attrition.contacts import fields
+from attrition.data import clients
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import models
 from attrition.monitoring import performance
 from attrition.operations import releases
 from attrition.storage import files
-from tests.conftest import make_rows, run_whole, write_config
+from tests.conftest import ingest_rows, make_rows, read_rows, run_whole, write_config
 
 
 def read(path):
@@ -22,8 +22,8 @@ def read(path):
 
 
 def current_clients(config):
-    rows = source_files.read_rows(config.final_data, config.columns)
-    return schema.current_clients(rows, config.columns)
+    rows = read_rows(config)
+    return clients.current_clients(rows, config.columns)
 
 
 def arrive(config, rows, name="more.csv"):
@@ -53,8 +53,9 @@ def test_clients_are_ranked_by_risk(project):
 
 
 def test_clients_of_equal_risk_are_ranked_by_name():
-    rows = pd.DataFrame({"corporation": ["b", "a", "c"], "lastmonth_activity": 1.0})
-    found = assessment.assess(rows, np.array([0.5, 0.5, 0.9]), ["x", "y", "z"], [[]] * 3, Columns())
+    rows = pd.DataFrame({"client": ["b", "a", "c"], "a": 1.0})
+    columns = Columns(client="client", numeric=(Numeric("a"),))
+    found = assessment.assess(rows, np.array([0.5, 0.5, 0.9]), [[]] * 3, [[]] * 3, columns)
     assert found["client"].tolist() == ["c", "a", "b"]
 
 
@@ -62,7 +63,7 @@ def test_the_contact_list_is_the_head_of_the_ranking(project):
     listed, ranked = read(project.contact_list), read(project.risk_scores)
     assert len(listed) == project.contact_capacity == 20
     assert listed["client"].tolist() == ranked["client"].head(20).tolist()
-    assert list(listed.columns) == list(assessment.LIST_COLUMNS)
+    assert list(listed.columns) == list(fields.CONTACT_LIST)
 
 
 def test_every_client_has_its_reasons(project):
@@ -75,7 +76,7 @@ def test_every_client_has_its_reasons(project):
 def test_reasons_are_told_in_words(project):
     reasons = read(project.contact_list)["reasons"]
     assert reasons.str.contains("activity").all()
-    assert reasons.str.fullmatch(r"([a-z ]+ [\d,.]+, typical [\d,.]+(; )?){1,3}").all()
+    assert reasons.str.fullmatch(r"([a-z ]+: [\d,.]+ \(typical: [\d,.]+\)(; )?){1,3}").all()
 
 
 def test_a_client_beyond_what_the_model_knows_is_told_apart(project):
@@ -130,15 +131,36 @@ def test_a_new_client_has_no_previous_rank(project):
     assert listed.loc["new0", "previous_rank"] == listed.loc["new0", "risk_change"] == ""
 
 
-@pytest.mark.parametrize(
-    "text", ["", "garbled", "client;risk;rank\nc1;0,5;1\n", "client,rank,risk\na,x,y"]
-)
-def test_a_risk_file_that_a_person_changed_is_made_again(project, text, caplog):
+@pytest.mark.parametrize("text", ["", "garbled", "client,rank,risk\na,x,y"])
+def test_a_file_that_a_person_changed_is_made_again(project, text, caplog):
     before = project.risk_scores.read_bytes()
     project.risk_scores.write_text(text)
+    project.clients.write_text(text)
     assessment.assess_clients(project)
     assert project.risk_scores.read_bytes() == before
-    assert "riskscores.csv" in caplog.text
+    assert "clients.parquet" in caplog.text
+
+
+def test_the_table_of_clients_has_what_the_lists_show(project):
+    table = clients.ClientTable(project.clients)
+    scores, listed = read(project.risk_scores), read(project.contact_list)
+    rows, total = table.page(0, 1000)
+    assert total == len(scores)
+    assert [row["client"] for row in rows] == scores["client"].tolist()
+    assert [row["risk"] for row in rows] == scores["risk"].tolist()
+    assert [row["client"] for row in table.listed] == listed["client"].tolist()
+    assert ["; ".join(fields.value_of("reasons", row)) for row in rows] == scores[
+        "reasons"
+    ].tolist()
+
+
+def test_the_table_of_clients_has_their_features(project):
+    rows = current_clients(project)
+    stored, _ = clients.read_assessed(project.clients, project.columns)
+    pd.testing.assert_frame_equal(
+        stored.reset_index(drop=True),
+        rows[list(project.columns.features)].reset_index(drop=True),
+    )
 
 
 def test_a_client_that_left_is_no_longer_assessed(project):
@@ -179,7 +201,7 @@ def test_a_damaged_model_gives_no_list(project):
 
 def test_where_everybody_left_the_list_is_empty_and_not_an_error(project):
     rows = make_rows(50).assign(exited=1)
-    rows.to_csv(project.final_data, index=False)
+    ingest_rows(project, rows)
     found = assessment.assess_clients(project)
     assert (found.clients, found.listed, found.expected_to_leave) == (0, 0, 0.0)
     assert read(project.contact_list).empty
@@ -197,14 +219,14 @@ def valued(n=3):
 
 def test_value_at_risk_is_risk_times_value():
     found = assessment.assess(
-        valued(), np.array([0.9, 0.8, 0.1]), [""] * 3, [[]] * 3, VALUED
+        valued(), np.array([0.9, 0.8, 0.1]), [[]] * 3, [[]] * 3, VALUED
     ).set_index("client")
     assert found["value_at_risk"].tolist() == pytest.approx([9.0, np.nan, 100.0], nan_ok=True)
     assert found["manager"].tolist() == ["Kim"] * 3
 
 
 def test_the_portfolio_counts_a_missing_value_as_nothing():
-    ranked = assessment.assess(valued(), np.array([0.9, 0.8, 0.1]), [""] * 3, [[]] * 3, VALUED)
+    ranked = assessment.assess(valued(), np.array([0.9, 0.8, 0.1]), [[]] * 3, [[]] * 3, VALUED)
     estimated = performance.estimate(ranked["risk"].to_numpy(), value=ranked["value"].to_numpy())
     found = assessment.sum_up(ranked, ranked.head(1), estimated, VALUED)
     assert found["value"] == 1010

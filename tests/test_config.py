@@ -1,11 +1,38 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+import monitoring
+import scoring
+import training
 from attrition import config as configuration
 from attrition.errors import ConfigError
-from tests.conftest import PLAIN_KEYS, write_config
+from attrition.modelling import backtest, calibration, data_checks, reliability, selection
+from attrition.monitoring import drift, gate, performance
+from tests.conftest import PLAIN_KEYS, ROOT, write_config
+
+DOCUMENTATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+# Rows, and rows of each outcome, in the order of the table "How much data do I need?".
+MINIMA = [
+    (training.MIN_ROWS_TO_TRAIN, training.MIN_OF_EACH_TO_TRAIN),
+    (reliability.MIN_ROWS_TO_RELY, reliability.MIN_OF_EACH_TO_RELY),
+    (None, data_checks.MIN_OF_EACH_TO_CHECK),
+    (None, calibration.MIN_OF_EACH_TO_CALIBRATE),
+    (calibration.MIN_ROWS_TO_BEND, None),
+    (selection.MIN_ROWS_TO_BLEND, selection.MIN_OF_EACH_TO_BLEND),
+    (None, backtest.MIN_OF_EACH_TO_BACKTEST),
+    (scoring.MIN_ROWS_TO_SCORE, scoring.MIN_OF_EACH_TO_SCORE),
+    (gate.MIN_ROWS_TO_COMPARE, gate.MIN_OF_EACH_TO_COMPARE),
+    (performance.MIN_LABELLED_TO_JUDGE, performance.MIN_OF_EACH_TO_JUDGE),
+    (drift.MIN_ROWS_FOR_DRIFT, None),
+    (drift.MIN_ROWS_FOR_JOINT_DRIFT, None),
+    (monitoring.MIN_ROWS_TO_SETTLE, None),
+    (performance.MIN_ROWS_TO_ESTIMATE, performance.MIN_OF_EACH_TO_ESTIMATE),
+    (performance.MIN_ROWS_TO_TRUST_AUC, None),
+    (performance.MIN_ROWS_TO_REWEIGH, None),
+]
 
 
 def load(folder: Path, settings: object) -> configuration.Config:
@@ -55,6 +82,16 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
         ({"accept_leakage": ["exited"]}, "accept_leakage names 'exited', which is no feature"),
         ({"api": {"port": 99999}}, "api.port"),
         ({"test_data_path": "sourcedata"}, "name the same folder"),
+        ({"test_data_path": None}, "test_data_path is missing, expected the name of a folder"),
+        ({"contact_capacity": 1.5}, "contact_capacity is 1.5, expected a whole number >= 1"),
+        ({"contact_capacity": True}, "contact_capacity is True, expected a whole number"),
+        ({"columns": {"numeric": ["a", 3]}}, "expected names, or names with their ranges"),
+        ({"columns": {"numeric": {"a": {"minimum": "x"}}}}, "columns.numeric.a.minimum is 'x'"),
+        ({"columns": {"numeric": {"a": {"lowest": 1}}}}, "unknown key columns.numeric.a.lowest"),
+        ({"columns": {"numeric": ["a"], "left": True, "stayed": "N"}}, "columns.left is True"),
+        ({"columns": []}, "columns is a list, expected an object"),
+        ({"api": {"prot": 1}}, "unknown key api.prot, known are host, port, token"),
+        ({"missing_markers": "NA"}, "missing_markers is 'NA', expected a list of names"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path, settings, told):
@@ -70,6 +107,23 @@ def test_a_file_that_is_no_object_is_refused(tmp_path, text):
         configuration.load(tmp_path / "config.json")
 
 
+def test_a_number_too_large_for_a_float_is_named(tmp_path):
+    text = json.dumps(PLAIN_KEYS)[:-1] + ', "contact_capacity": 1e999}'
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match="contact_capacity is inf, expected a whole number"):
+        configuration.load(tmp_path / "config.json")
+
+
+def test_values_are_read_as_they_are_written(tmp_path):
+    columns = {"client": None, "left": 1, "stayed": " 0 ", "numeric": {"a": {"maximum": 5}}}
+    settings = {"columns": columns, "contact_capacity": 7.0, "reports_path": " out "}
+    config = load(tmp_path, PLAIN_KEYS | settings)
+    assert (config.columns.client, config.columns.left, config.columns.stayed) == (None, "1", "0")
+    assert config.columns.numeric == (configuration.Numeric("a", maximum=5),)
+    assert repr(config.contact_capacity) == "7"
+    assert config.report == tmp_path / "out" / "report.pdf"
+
+
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(ConfigError, match="--config"):
         configuration.load(tmp_path / "nothing.json")
@@ -81,8 +135,22 @@ def test_relative_sqlite_url_lies_beside_the_config(tmp_path):
     assert config.databases[0].url == f"sqlite:///{tmp_path}/data/crm.sqlite"
 
 
-def test_fingerprint_changes_with_the_setting_it_names(tmp_path):
-    one = write_config(tmp_path, contact_capacity=10)
-    two = write_config(tmp_path, contact_capacity=11)
-    assert one.fingerprint("contact_capacity") != two.fingerprint("contact_capacity")
-    assert one.fingerprint("columns") == two.fingerprint("columns")
+# ---- docs/configuration.md
+
+
+def test_documentation_has_the_settings_as_they_are_declared():
+    assert DOCUMENTATION.endswith("## All settings\n\n" + configuration.describe())
+
+
+@pytest.mark.parametrize("block", re.findall(r"```json\n(.*?)```", DOCUMENTATION, re.DOTALL))
+def test_an_example_of_the_documentation_is_valid(tmp_path, block):
+    load(tmp_path, json.loads(block))
+
+
+def test_documentation_has_the_minima_of_the_code():
+    section = DOCUMENTATION.partition("## How much data do I need?")[2].partition("\n## ")[0]
+    table = [line.split("|")[2:4] for line in section.splitlines() if line.startswith("| ")][1:]
+    numbers = [
+        tuple(int(cell.replace(",", "")) if cell.strip() else None for cell in row) for row in table
+    ]
+    assert numbers == MINIMA

@@ -10,16 +10,14 @@ from attrition import config as configuration
 from attrition.errors import Damaged, NoModel
 from attrition.operations import releases
 from attrition.storage import files, history
-from tests.conftest import make_rows, write_config
+from tests.conftest import ingest_rows, make_rows, write_config
 
 
 @pytest.fixture(scope="module")
 def scored_folder(tmp_path_factory):
     """A project whose first candidate was scored and never deployed; copied, never changed."""
     config = write_config(tmp_path_factory.mktemp("scored"))
-    config.output_folder.mkdir()
-    make_rows(300).to_csv(config.final_data, index=False)
-    config.ingested_files.write_text("ingested_at,source\n")
+    ingest_rows(config, make_rows(300))
     make_rows(200, seed=2, prefix="test").to_csv(config.test_folder / "t.csv", index=False)
     training.train_model(config)
     scoring.score_model(config)
@@ -83,13 +81,6 @@ def test_the_card_of_a_release_is_of_its_model_and_verified_with_it(deployed):
     (found.folder / releases.CARD).write_text("a better model")
     with pytest.raises(Damaged, match=releases.CARD):
         releases.read_current(deployed.production_folder)
-
-
-def test_a_candidate_trained_before_the_card_asked_for_more_is_deployed(scored):
-    record = files.read_record(scored.training_record)
-    older = {key: value for key, value in record.items() if key not in releases.UNTOLD}
-    files.write_bytes(scored.training_record, files.encode(files.sealed(older)))
-    assert deployment.deploy_model(scored).promoted
 
 
 def test_the_second_call_does_nothing(deployed):
@@ -179,7 +170,7 @@ def test_without_a_scored_candidate_it_says_what_to_run(empty_project):
 
 
 def test_a_score_of_another_candidate_is_not_taken(scored):
-    make_rows(200).to_csv(scored.final_data, index=False)
+    ingest_rows(scored, make_rows(200))
     training.train_model(scored)
     with pytest.raises(NoModel, match="is of another candidate"):
         deployment.deploy_model(scored)
@@ -194,7 +185,7 @@ def test_a_candidate_that_was_changed_is_not_deployed(scored):
 
 @pytest.mark.parametrize("degraded", [False, True])
 def test_the_gate_is_asked_with_what_scoring_wrote(deployed, degraded):
-    make_rows(500, signal=3).to_csv(deployed.final_data, index=False)
+    ingest_rows(deployed, make_rows(500, signal=3))
     training.train_model(deployed)
     scoring.score_model(deployed)
     score = files.read_record(deployed.score_record)

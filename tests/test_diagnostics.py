@@ -7,14 +7,13 @@ import pytest
 import diagnostics
 import ingestion
 from attrition.config import Columns, Numeric
-from attrition.data import files as source_files
-from attrition.errors import NoModel
+from attrition.errors import AttritionError, NoModel
 from attrition.modelling import models
 from attrition.monitoring import drift
 from attrition.operations import releases
 from attrition.operations.dependencies import ask_all
 from attrition.storage import files, history
-from tests.conftest import make_rows, run_whole, write_config
+from tests.conftest import make_rows, read_rows, run_whole, write_config
 
 
 def arrive(config, rows, name):
@@ -102,7 +101,7 @@ def test_those_who_stayed_are_held_against_those_who_stayed(tmp_path):
     assert run_whole(config) == 0
     assert record(config)["drift"]["verdict"] == "stable"
     champion = releases.read_current(config.production_folder)
-    rows = source_files.read_rows(config.final_data, config.columns)
+    rows = read_rows(config)
     stayed, reference = rows[rows["exited"] == 0], releases.read_reference(champion)
     look = drift.compare_clients(
         reference, stayed, models.predict(releases.load_model(champion), stayed), champion.training
@@ -133,6 +132,33 @@ def test_missing_data_and_drift_are_kept_in_the_history_once(project):
 def test_without_a_model_it_says_so(empty_project):
     with pytest.raises(NoModel):
         diagnostics.run_diagnostics(empty_project)
+
+
+@pytest.mark.parametrize("change", ["no record", "other rows", "other release", "no table"])
+def test_without_an_assessment_of_these_rows_it_says_so(project, change):
+    record = files.read_record(project.assessment_record)
+    if change == "no record":
+        project.assessment_record.unlink()
+    elif change == "no table":
+        project.clients.unlink()
+    else:
+        name = "finaldata" if change == "other rows" else "release"
+        record["inputs"][name] = "other"
+        files.write_bytes(project.assessment_record, files.encode(files.sealed(record)))
+    project.diagnostics_record.unlink()
+    with pytest.raises(AttritionError, match=r"clients\.parquet: .* run assessment\.py first"):
+        diagnostics.run_diagnostics(project)
+
+
+def test_risks_of_the_assessment_are_taken_without_a_model(project, monkeypatch):
+    def predict(*_):
+        raise AssertionError("predicted again")
+
+    before = record(project)
+    monkeypatch.setattr(models, "predict", predict)
+    found = diagnose_again(project)
+    for part in ("columns", "predictions", "drift", "data"):
+        assert found[part] == before[part]
 
 
 def test_main_monitors_and_diagnoses(project, capsys):

@@ -10,12 +10,11 @@ import pytest
 import app
 import fullprocess
 from attrition import config as configuration
-from attrition.data import files as source_files
-from attrition.data import schema
+from attrition.data import clients
 from attrition.modelling import models
 from attrition.operations import releases
 from benchmarks import ranking
-from tests.conftest import ROOT, TABLES, make_rows, run_whole, write_config
+from tests.conftest import ROOT, TABLES, make_rows, read_rows, run_whole, write_config
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +31,14 @@ def sample(tmp_path_factory):
     return config
 
 
-@pytest.mark.slow
 def test_contact_list_of_the_sample_is_nearly_the_best_there_is(sample):
     ours, best = ranking.judge(sample)
     assert ours >= 0.95 * best
 
 
-@pytest.mark.slow
 def test_api_assessment_and_hand_give_the_same_risk(sample):
     columns = sample.columns
-    rows = schema.current_clients(source_files.read_rows(sample.final_data, columns), columns).head(
-        300
-    )
+    rows = clients.current_clients(read_rows(sample), columns).head(300)
     model = releases.load_model(releases.read_current(sample.production_folder))
     by_hand = models.predict(model, rows)
     assessed = pd.read_csv(sample.risk_scores, index_col="client")["risk"]
@@ -55,14 +50,12 @@ def test_api_assessment_and_hand_give_the_same_risk(sample):
     np.testing.assert_allclose(assessed[rows[columns.client_name]], by_hand, rtol=0, atol=1e-9)
 
 
-@pytest.mark.slow
 def test_first_clients_of_the_api_have_the_highest_risk(sample):
     listed = app.create_app(sample).test_client().get("/clients?limit=20").get_json()["clients"]
     highest = pd.read_csv(sample.risk_scores)["risk"].nlargest(20)
     assert [client["risk"] for client in listed] == list(highest)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["telco", "mlc_churn", "iranian"])
 def test_public_table_runs_by_config_alone(name, tmp_path):
     table = TABLES / name / f"{name}.csv"
@@ -83,7 +76,6 @@ def test_public_table_runs_by_config_alone(name, tmp_path):
     assert json.loads(answer.data)["total"] == len(pd.read_csv(config.risk_scores))
 
 
-@pytest.mark.slow
 def test_few_rows_are_run_through_and_said_to_be_few(tmp_path, capsys):
     course = TABLES / "course"
     if not course.is_dir():

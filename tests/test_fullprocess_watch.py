@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 
 import pytest
 
@@ -19,7 +18,7 @@ import training
 from attrition.operations import releases, runs
 from attrition.storage import files, history
 from tests.conftest import ROOT, count_as_asked, make_rows, run_whole
-from tests.test_fullprocess import SCRIPT, digest, run
+from tests.support import SCRIPT, digest, run
 
 
 def outcomes(config):
@@ -231,31 +230,6 @@ def test_a_tick_with_nothing_new_renews_the_last_good_run_and_no_content(project
 
 def health_of(config):
     return api.create_app(config).test_client().get("/health").json
-
-
-def test_health_complains_when_no_good_run_was_seen_for_long(project):
-    run_whole(project)
-    assert health_of(project)["complaints"] == []
-    hours_ago = time.time() - 3 * 3600
-    os.utime(project.last_run, (hours_ago, hours_ago))
-    found = health_of(project)
-    assert (found["status"], found["complaints"]) == ("degraded", ["overdue"])
-    assert "the last good run ended 3 hours ago" in found["warnings"][0]
-    assert 3 * 3600 <= found["last_good_run_age_s"] < 4 * 3600
-
-
-def test_health_counts_what_went_wrong_of_late(project):
-    now = datetime.now(UTC).strftime(files.TIME)
-    for i, outcome in enumerate(["skipped", "skipped", "failed", "died", "done"]):
-        row = {"run": f"z{i}", "started_at": now, "ended_at": now, "outcome": outcome}
-        history.save(project.history, "runs", [row])
-    old = {"run": "old", "started_at": "2020-01-01T00:00:00Z", "outcome": "skipped"}
-    history.save(project.history, "runs", [old])
-    found = health_of(project)
-    assert found["runs_of_last_day"] == {"skipped": 2, "failed": 1, "died": 1, "unavailable": 0}
-    assert found["complaints"] == []
-    page = api.create_app(project).test_client().get("/").text
-    assert "2 runs skipped, 1 run failed, 1 run died" in page
 
 
 def test_a_source_that_is_gone_is_an_alarm_at_every_tick_until_it_is_mended(project, capsys):

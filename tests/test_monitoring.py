@@ -8,13 +8,12 @@ import ingestion
 import monitoring
 from attrition import config as configuration
 from attrition.config import Columns, Numeric
-from attrition.data import files as source_files
 from attrition.errors import Damaged
 from attrition.modelling import models
 from attrition.monitoring import drift
 from attrition.operations import releases
 from attrition.storage import files, history
-from tests.conftest import make_rows, run_whole, write_config
+from tests.conftest import make_rows, read_rows, run_whole, write_config
 
 
 def arrive(config, rows, name):
@@ -208,7 +207,7 @@ def test_the_input_of_a_model_with_levels_and_missing_values_is_compared(tmp_pat
     )
     assert run_whole(config) == 0
     champion = releases.read_current(config.production_folder)
-    final = source_files.read_rows(config.final_data, config.columns)
+    final = read_rows(config)
     reference = releases.read_reference(champion)
     look = drift.compare_clients(
         reference, final, models.predict(releases.load_model(champion), final), champion.training

@@ -1,5 +1,3 @@
-import csv
-import io
 import json
 import subprocess
 import sys
@@ -7,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pypdf
 import pytest
 from matplotlib.text import Text
@@ -14,10 +13,14 @@ from reportlab.pdfbase.pdfmetrics import stringWidth
 
 import reporting
 from attrition import config as configuration
+from attrition.data import clients
+from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
 from attrition.operations import releases
 from attrition.reporting import pdf
 from attrition.storage import files, history
+from tests.conftest import PLAIN_KEYS
+from tests.support import interval, metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 MANAGERS = ("Amara Diallo", "Bruno Keller", "Henrik Sørensen")
@@ -29,23 +32,6 @@ HOSTILE = (
     "A" * 120,
     "Kowalski and Sons of the Very Long Name " * 3,
 )
-
-
-def interval(value, half):
-    return {"value": value, "low": value - half, "high": value + half}
-
-
-def metrics(shift=0.0):
-    return {
-        "roc_auc": interval(0.812 + shift, 0.022),
-        "pr_auc": interval(0.47 + shift, 0.04),
-        "f1": interval(0.44 + shift, 0.03),
-        "precision": interval(0.58 + shift, 0.09),
-        "lift": interval(3.6, 0.5),
-        "log_loss": interval(0.351 - shift, 0.014),
-        "brier": interval(0.109 - shift, 0.006),
-        "called": 100,
-    }
 
 
 def drifted(columns):
@@ -147,6 +133,8 @@ def rich_records():
             ],
             "why": "cross-validated log loss 0.3512, the lowest of 3",
             "window": "all rows",
+            "parts": {"gradient boosting": 1.0},
+            "calibration": {"kind": "none", "log_loss": {"none": 0.3512}},
             "importance": dict(zip(names[1:], (0.4, 0.1, 0.05, 0.2, 0.15, 0.1, 0.0), strict=True)),
             "warnings": [],
         },
@@ -258,15 +246,22 @@ def rich_contacts(n=100, names=()):
     names = [*names, *(f"Client {i:05d} & Søn Ltd" for i in range(n))][:n]
     return [
         {
+            **dict.fromkeys(clients.COLUMNS),
             "rank": i + 1,
+            "list_rank": i + 1,
             "client": name,
             "risk": 0.93 - 0.4 * i / n,
             "value": 52_000 - i,
             "value_at_risk": (52_000 - i) * (0.93 - 0.4 * i / n),
             "manager": MANAGERS[i % 3],
-            "reasons": "activity fell to 12 a month from 50; 9 open tickets; month-to-month",
-            "previous_rank": i + 3 if i % 4 else "",
-            "risk_change": 0.02 if i % 4 else "",
+            "reasons": [
+                Reason("activity_a_month", 12.0, 50.0, 0.9),
+                Reason("open_tickets", 9.0, 1.0, 0.5),
+                Reason("contract_type", "month-to-month", "multi-year", 0.2),
+            ],
+            "cautions": [],
+            "previous_rank": i + 3 if i % 4 else None,
+            "risk_change": 0.02 if i % 4 else None,
         }
         for i, name in enumerate(names)
     ]
@@ -305,9 +300,16 @@ def rich_history(months=11):
     return found | {"estimates": kept}
 
 
+def write_contacts(config, contacts, record):
+    """Write the record of an assessment and the table of its clients, all of them on the list."""
+    table = pd.DataFrame(contacts).astype({"list_rank": "Int64", "previous_rank": "Int64"})
+    content = {config.clients: lambda path: clients.write_clients(path, table)}
+    files.commit(config.assessment_record, content, record)
+
+
 def write_project(folder, records=None, contacts=(), past=None, **settings):
     """Write a configured project, its records, its release and its history; return the config."""
-    keys = {key: key for key in configuration.FOLDER_KEYS}
+    keys = {key: key for key in PLAIN_KEYS}
     folder.joinpath("config.json").write_text(json.dumps(keys | settings))
     config = configuration.load(folder / "config.json")
     records = records or {}
@@ -320,6 +322,7 @@ def write_project(folder, records=None, contacts=(), past=None, **settings):
     if "training" in records:
         made = {
             releases.MODEL: b"model",
+            releases.CARD: b"card",
             releases.TRAINING: files.encode(files.sealed(records["training"])),
             releases.SCORE: files.encode(files.sealed(records["score"])),
         }
@@ -330,12 +333,8 @@ def write_project(folder, records=None, contacts=(), past=None, **settings):
             records["monitoring"] = {"release": release} | records["monitoring"]
     for name in contents.keys() & records.keys():
         files.write_bytes(contents[name], files.encode(files.sealed(records[name])))
-    if contacts:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(contacts[0]))
-        writer.writeheader()
-        writer.writerows(contacts)
-        files.write_bytes(config.contact_list, text.getvalue().encode())
+    if contacts and "assessment" in records:
+        write_contacts(config, contacts, records["assessment"])
     for name, rows in (past or {}).items():
         history.save(config.history, name, rows)
     return config
@@ -411,8 +410,8 @@ def poor_records():
 
 def poor_contacts():
     return [
-        {"rank": i + 1, "client": f"c{i:02d}", "risk": 0.43, "value": "", "value_at_risk": ""}
-        | {"manager": "", "reasons": "", "previous_rank": "", "risk_change": ""}
+        {**dict.fromkeys(clients.COLUMNS), "rank": i + 1, "list_rank": i + 1}
+        | {"client": f"c{i:02d}", "risk": 0.43, "reasons": [], "cautions": []}
         for i in range(26)
     ]
 
@@ -456,7 +455,7 @@ def test_first_page_tells_the_four_numbers_with_their_intervals(tmp_path):
         "82 % of pairs (95 % interval 79 % to 84 %)",
         "Deployed: proven better, ROC AUC +0.012",
         "The outcomes of the last two months are not complete yet.",
-        "activity fell to 12 a month from 50",
+        "activity a month: 12 (typical: 50)",
         "25 of 100 were not on the last list",
         "Henrik Sørensen",
     ):
@@ -537,7 +536,8 @@ def test_contact_table_of_long_names_stays_on_page_one(tmp_path):
 
 
 def test_clients_whose_risk_is_to_be_read_with_care_are_counted(tmp_path):
-    contacts = [row | {"low_confidence": "few" * (row["rank"] < 4)} for row in rich_contacts(20)]
+    few = [Caution("few_clients")]
+    contacts = [row | {"cautions": few[: row["rank"] < 4]} for row in rich_contacts(20)]
     config = write_project(tmp_path, rich_records(), contacts)
     reporting.write_report(config)
     assert "3 risks are to be read with care: see low_confidence there." in read_pages(config)[0]
@@ -570,15 +570,6 @@ def test_report_tells_what_the_other_steps_found(tmp_path):
         "Page 5",
     ):
         assert said in text, said
-
-
-def test_report_of_a_release_from_before_importance_was_measured_stands(tmp_path):
-    records = rich_records()
-    del records["training"]["importance"]
-    config = write_project(tmp_path, records, rich_contacts(5))
-    reporting.write_report(config)
-    assert "It is what the model goes by" not in " ".join(read_pages(config))
-    assert config.figure("importance").is_file()
 
 
 def test_tables_repeat_their_header_on_every_page(tmp_path):
@@ -699,7 +690,7 @@ def test_second_run_does_nothing(tmp_path):
     second = reporting.write_report(config)
     assert not first.up_to_date
     assert second.up_to_date
-    assert second.made == first.made
+    assert second.seal == first.seal
     assert (
         second.summary()
         == first.summary()
@@ -713,7 +704,7 @@ def test_report_is_made_again_when_what_it_tells_changed(tmp_path, change):
     config = rich_project(tmp_path)
     reporting.write_report(config)
     if change == "contacts":
-        config.contact_list.write_text("rank,client,risk\n1,only one,0.5\n")
+        write_contacts(config, rich_contacts(1), rich_records()["assessment"])
     elif change == "history":
         row = {"at": "2026-12-01T00:00:00Z", "made": "x", "action": "refused", "reason": "no"}
         history.save(config.history, "deployments", [row])
@@ -742,6 +733,14 @@ def test_damaged_record_is_not_reported_as_truth(tmp_path):
     with pytest.raises(Damaged, match=r"assessment\.json"):
         reporting.write_report(config)
     assert not config.report.exists()
+
+
+@pytest.mark.parametrize("data", [b"", None])
+def test_damaged_table_of_clients_is_not_reported(tmp_path, data):
+    config = rich_project(tmp_path)
+    config.clients.unlink() if data is None else config.clients.write_bytes(data)
+    with pytest.raises(Damaged, match=r"clients\.parquet: .* run assessment\.py first"):
+        reporting.write_report(config)
 
 
 def test_script_runs_from_a_foreign_folder(tmp_path):

@@ -9,21 +9,18 @@ import deployment
 import scoring
 import training
 from attrition import config as configuration
-from attrition.data import files as source_files
 from attrition.data import schema
 from attrition.errors import NoModel
 from attrition.modelling import metrics, models, persistence
 from attrition.operations import releases
 from attrition.storage import files, history
-from tests.conftest import make_rows, write_config
+from tests.conftest import ingest_rows, make_rows, read_rows, write_config
 
 
 def with_candidate(tmp_path, rows, test=None):
     """A project with a trained candidate and, perhaps, test data."""
     config = write_config(tmp_path, contact_capacity=20)
-    config.output_folder.mkdir()
-    rows.to_csv(config.final_data, index=False)
-    config.ingested_files.write_text("")
+    ingest_rows(config, rows)
     if test is not None:
         test.to_csv(config.test_folder / "testdata.csv", index=False)
     training.train_model(config)
@@ -35,8 +32,8 @@ def record(config):
 
 
 def unseen(config):
-    rows = source_files.read_rows(config.final_data, config.columns)
-    return rows[schema.held_out(rows["corporation"], config.held_out_share)]
+    rows = read_rows(config)
+    return rows[schema.held_out(rows[schema.CLIENT_HASH], config.held_out_share)]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +45,7 @@ def folders(tmp_path_factory):
     shutil.copytree(first, second, dirs_exist_ok=True)
     config = configuration.load(second / "config.json")
     deployment.deploy_model(config)
-    make_rows(500).to_csv(config.final_data, index=False)
+    ingest_rows(config, make_rows(500))
     training.train_model(config)
     scoring.score_model(config)
     return first, second
@@ -128,8 +125,8 @@ def test_the_comparison_is_over_all_rows_that_neither_has_seen(challenged):
 
 def test_what_came_since_the_champion_is_compared_by_cross_validated_risks(challenged):
     """The champion knew none of the rows that the candidate learned from."""
-    rows = source_files.read_rows(challenged.final_data, challenged.columns)
-    learned_from = rows[~schema.held_out(rows["corporation"], challenged.held_out_share)]
+    rows = read_rows(challenged)
+    learned_from = rows[~schema.held_out(rows[schema.CLIENT_HASH], challenged.held_out_share)]
     since = record(challenged)["sets"]["since"]
     assert (since["rows"], since["left"]) == (len(learned_from), learned_from["exited"].sum())
     candidate = persistence.loads(challenged.candidate.read_bytes())
@@ -141,7 +138,7 @@ def test_what_came_since_the_champion_is_compared_by_cross_validated_risks(chall
 
 def test_the_same_model_is_known_as_the_champion(challenged):
     shutil.rmtree(challenged.model_folder)
-    make_rows(300).to_csv(challenged.final_data, index=False)
+    ingest_rows(challenged, make_rows(300))
     training.train_model(challenged)
     scoring.score_model(challenged)
     found = record(challenged)
@@ -153,7 +150,9 @@ def test_test_rows_that_are_training_rows_are_not_scored(tmp_path):
     rows = make_rows(300)
     test = pd.concat([rows.head(100), make_rows(50, seed=2, prefix="test")])
     config = with_candidate(tmp_path, rows, test)
-    held_out = schema.held_out(rows["corporation"].head(100), config.held_out_share).sum()
+    held_out = schema.held_out(
+        schema.client_hashes(rows["corporation"].head(100)), config.held_out_share
+    ).sum()
     found = scoring.score_model(config)
     assert record(config)["sets"]["test"]["rows"] == 50 + held_out
     assert (
@@ -216,8 +215,8 @@ def test_test_rows_of_one_class_have_no_f1(tmp_path, label):
 def test_nothing_unseen_at_all_is_told_and_not_an_error(tmp_path):
     rows = make_rows(60)
     config = with_candidate(tmp_path, rows)
-    rows = rows[~schema.held_out(rows["corporation"], config.held_out_share)]
-    rows.to_csv(config.final_data, index=False)
+    rows = rows[~schema.held_out(schema.client_hashes(rows["corporation"]), config.held_out_share)]
+    ingest_rows(config, rows)
     found = scoring.score_model(config)
     assert found.told == "no unseen rows with an outcome, so nothing could be scored"
     assert record(config)["curves"] is None

@@ -6,13 +6,12 @@ import pytest
 
 import training
 from attrition.config import Columns, Numeric
-from attrition.data import files as source_files
 from attrition.data import schema
 from attrition.errors import AttritionError, Leakage, TooLittleData
 from attrition.modelling import models, selection
 from attrition.operations import releases
 from attrition.storage import files
-from tests.conftest import make_rows, write_config
+from tests.conftest import ingest_rows, make_rows, read_rows, write_config
 
 COLUMNS = Columns(client="client", outcome="left", numeric=(Numeric("a"),), categorical=("b",))
 
@@ -25,8 +24,7 @@ def table(clients, a, b, left=None):
 def with_data(tmp_path, rows, **settings):
     """A project whose ingestion wrote these rows."""
     config = write_config(tmp_path, **settings)
-    config.output_folder.mkdir(exist_ok=True)
-    rows.to_csv(config.final_data, index=False)
+    ingest_rows(config, rows)
     return config
 
 
@@ -35,7 +33,7 @@ def record(config):
 
 
 def is_held_out(config, rows):
-    return schema.held_out(rows["corporation"], config.held_out_share)
+    return schema.held_out(schema.client_hashes(rows["corporation"]), config.held_out_share)
 
 
 @pytest.fixture
@@ -115,7 +113,7 @@ def test_the_second_call_does_nothing(tmp_path, spied):
     fitted, times = len(spied), config.candidate.stat().st_mtime_ns
     second = training.train_model(config)
     assert second.up_to_date
-    assert second.made == first.made
+    assert second.seal == first.seal
     assert (len(spied), config.candidate.stat().st_mtime_ns) == (fitted, times)
 
 
@@ -158,7 +156,7 @@ def test_what_is_known_only_of_held_out_clients_is_not_learned(tmp_path):
     rng = np.random.default_rng(0)
     rows["exited"] = (rng.random(600) < 0.3).astype(int)
     rows.loc[held_out, "exited"] = (rows.loc[held_out, "lastmonth_activity"] < 40).astype(int)
-    rows.to_csv(config.final_data, index=False)
+    ingest_rows(config, rows)
     assert training.train_model(config).kind == models.BASE_RATE
 
 
@@ -191,7 +189,9 @@ def test_the_record_tells_the_range_of_every_number(tmp_path):
     rows["number_of_employees"] = rows["number_of_employees"].where(rows.index % 3 > 0)
     config = with_data(tmp_path, rows)
     training.train_model(config)
-    learned = rows[~schema.held_out(rows["corporation"], config.held_out_share)]
+    learned = rows[
+        ~schema.held_out(schema.client_hashes(rows["corporation"]), config.held_out_share)
+    ]
     for name, (low, high) in record(config)["ranges"].items():
         assert (low, high) == (learned[name].min(), learned[name].max())
 
@@ -281,7 +281,7 @@ def test_one_who_left_is_the_least_that_can_be_learned_from(tmp_path):
     rows = make_rows(40).assign(exited=0)
     config = with_data(tmp_path, rows)
     rows.loc[int(np.flatnonzero(~is_held_out(config, rows))[0]), "exited"] = 1
-    rows.to_csv(config.final_data, index=False)
+    ingest_rows(config, rows)
     found = training.train_model(config)
     assert (found.kind, found.left) == (models.BASE_RATE, 1)
 
@@ -309,7 +309,7 @@ def test_every_labelled_row_is_known_from_now_on(tmp_path):
     config = with_data(tmp_path, make_rows(100))
     training.train_model(config)
     known = files.read_arrays(config.known_rows)
-    rows = source_files.read_rows(config.final_data, config.columns)
+    rows = read_rows(config)
     ids = schema.row_ids(rows, config.columns, with_outcome=True)
     assert np.isin(ids, known["labelled"]).all()
     assert len(known["inputs"]) == 100
@@ -322,7 +322,8 @@ def write_verdict(config, settled, *triggers, before_change=()):
     known = {"labelled": ids[0], "inputs": ids[1]}
     earlier = ids[0][list(before_change)]
     record = files.encode(files.sealed({}))
-    contents = dict.fromkeys((releases.TRAINING, releases.SCORE), record) | {releases.MODEL: b""}
+    contents = dict.fromkeys((releases.TRAINING, releases.SCORE), record)
+    contents |= {releases.MODEL: b"", releases.CARD: b""}
     contents[releases.KNOWN_ROWS] = files.arrays_bytes(**known, before_change=earlier)
     manifest = {"deployed_at": files.utc_now()}
     release_id = releases.create(config.production_folder, contents, manifest)
@@ -349,7 +350,7 @@ def test_rows_are_older_by_the_changes_that_came_after_them(tmp_path):
     rows = make_rows(100)
     config = with_data(tmp_path, rows)
     write_verdict(config, rows.head(60), "degraded", before_change=range(20))
-    labelled = source_files.read_rows(config.final_data, config.columns)
+    labelled = read_rows(config)
     expected = [selection.ANCIENT] * 20 + [selection.OLDER] * 40 + [selection.RECENT] * 40
     assert training.find_age(config, labelled).tolist() == expected
 
@@ -358,7 +359,7 @@ def test_a_change_of_the_truth_is_remembered_by_the_champion_that_was_trained_af
     rows = make_rows(100)
     config = with_data(tmp_path, rows)
     write_verdict(config, rows, "more_rows", before_change=range(20))
-    labelled = source_files.read_rows(config.final_data, config.columns)
+    labelled = read_rows(config)
     expected = [selection.OLDER] * 20 + [selection.RECENT] * 80
     assert training.find_age(config, labelled).tolist() == expected
 

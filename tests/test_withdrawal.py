@@ -12,7 +12,7 @@ from attrition.storage import files
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import lines
 from tests.conftest import write_config
-from tests.test_ingestion import final_rows, ledger, put, reconfigure
+from tests.support import final_rows, ledger, put, reconfigure
 
 TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
 
@@ -102,7 +102,7 @@ def test_row_that_a_file_brought_first_stays(tmp_path):
 def test_table_that_lost_most_of_its_rows_is_held(crm, gone):
     execute(crm, f"DELETE FROM clients {gone}")
     result = ingest_new_data(crm)
-    assert "where 4 were before" in result.unavailable[0]
+    assert "but had 4 before" in result.unavailable[0]
     assert len(names(crm)) == 4
     assert len(ingest_new_data(crm).unavailable) == 1, "it is said until somebody acts"
 

@@ -1,12 +1,9 @@
-"""Who is on the list, in which order, why, and what moved since the last list."""
+"""Rank clients, cut the list to capacity, and compare it with the last list."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-
-from attrition.data.cells import number_text
 
 REASONS = 3
 
@@ -45,25 +42,3 @@ def since_last_list(chosen: pd.DataFrame, before: Mapping[str, tuple[int, float]
     ]
     ranks = pd.Series([None if old is None else old[0] for old in known], dtype="Int64")
     return chosen.assign(previous_rank=ranks, risk_change=pd.Series(changes, dtype="float64"))
-
-
-def reasons_in_words(
-    reasons: Sequence[Sequence[str]], rows: pd.DataFrame, baseline: Mapping[str, Any]
-) -> list[str]:
-    """Say each client's reasons with its value of each, beside what is ordinary: one text a client."""
-    return [
-        "; ".join(_in_words(name, row[name], baseline[name]) for name in names)
-        for names, row in zip(reasons, rows.to_dict("records"), strict=True)
-    ]
-
-
-def _in_words(name: str, value: Any, baseline: Any) -> str:
-    return f"{name.replace('_', ' ')} {_shown(value)}, typical {_shown(baseline)}"
-
-
-def _shown(value: Any) -> str:
-    if value is None or value == "" or value != value:
-        return "unknown"
-    if isinstance(value, str):
-        return value
-    return f"{value:,.0f}" if abs(value) >= 100 else number_text(round(float(value), 2))

@@ -5,11 +5,9 @@ passes a strict gate: bytes -> strict decoding -> strict CSV -> cells for `schem
 quote takes a fast lane of the same verdicts. Nothing is guessed that could turn one client into another.
 """
 
-import csv
 import errno
 import gzip
 import hashlib
-import io
 import os
 import stat
 import tempfile
@@ -22,16 +20,13 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import IO, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from attrition.config import Columns
-from attrition.data import schema
 from attrition.data.cells import number_text
 from attrition.data.csv_reader import CHUNK_ROWS, PIECE, NotPlain, read_csv
 from attrition.data.schema import MAX_COLUMNS, Chunk, Refused, Table
-from attrition.errors import AttritionError, SourceError
+from attrition.errors import SourceError
 
 INPUT_ENDINGS = (".csv", ".csv.gz", ".parquet")
 IN_MEMORY = 16 << 20
@@ -343,33 +338,3 @@ def cell_text(value: Any) -> str:
     if isinstance(value, bytes | bytearray | memoryview):
         return "\x00" + bytes(value).hex()[:40]
     return str(value)
-
-
-# ---- our own tables
-
-
-def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
-    """Write rows as CSV in UTF-8; a name that is not Unicode is written with its bytes escaped."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8", "backslashreplace")
-
-
-def read_cells(path: Path) -> Iterator[list[str]]:
-    """Read the rows of a CSV file that we wrote, as text, without its header."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        next(rows)
-        yield from rows
-
-
-def read_rows(path: Path, columns: Columns) -> pd.DataFrame:
-    """Read finaldata.csv, or another table that we wrote, with its types (see `schema.typed`).
-
-    Raises: AttritionError when it is not there.
-    """
-    try:
-        text = pd.read_csv(path, dtype=object, na_filter=False, encoding="utf-8")
-    except FileNotFoundError as error:
-        raise AttritionError(f"{path}: is not there yet; run ingestion.py first") from error
-    return schema.typed(text, columns)

@@ -13,18 +13,23 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
+from itertools import compress, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 
 from attrition.config import Config
 from attrition.data import files as source_files
+from attrition.data import schema
 from attrition.errors import AttritionError, Damaged, Unaccounted
-from attrition.storage import files, history
+from attrition.storage import files, history, tables
 
 logger = logging.getLogger(__name__)
 
+SETTINGS = ("columns", "missing_markers")
 ACCEPTED, QUARANTINED, SKIPPED, DEFERRED = "accepted", "quarantined", "skipped", "deferred"
 COUNTS = ("records", "accepted", "rejected", "duplicates")
 REJECTED_HEADER = ("ingested_at", "source", "line", "reason", "raw")
@@ -81,32 +86,21 @@ NOTHING: files.Record = {
 }
 
 
-def _today(record: files.Record) -> files.Record:
-    """Return a record in the form of today; before generations were counted, less was kept.
-
-    Without its watermark a table is read whole when it has news.
-    """
-    if "generation" in record:
-        return record
-    replaced = record["totals"]["accepted"] - record["rows"]
-    return {**NOTHING, **record, "watermarks": {}, "replaced": replaced}
-
-
 class Ledger:
     """What was ingested so far, and what this run adds to it; nothing counts before `write`."""
 
     def __init__(self, config: Config, record: files.Record | None = None) -> None:
-        self.config, self.record = config, record
+        self.config, self.record = config.limited_to(*SETTINGS), record
         self.lines: dict[tuple[str, str], Line] = {}
         self.used: dict[str, str] = {}
         self.used_names: set[str] = set()
-        told = _today(record) if record else NOTHING
-        self.marks: dict[str, str] = dict(told["marks"])
-        self.watermarks: dict[str, Any] = dict(told["watermarks"])
-        self.replaced, self.withdrawn = int(told["replaced"]), int(told["withdrawn"])
-        self.files, self.generation = int(told["files"]), int(told["generation"])
-        self.previous = str(told["seal"])
-        self.outputs: frozenset[str] = frozenset(told["outputs"])
+        start = record or NOTHING
+        self.marks: dict[str, str] = dict(start["marks"])
+        self.watermarks: dict[str, Any] = dict(start["watermarks"])
+        self.replaced, self.withdrawn = int(start["replaced"]), int(start["withdrawn"])
+        self.files, self.generation = int(start["files"]), int(start["generation"])
+        self.previous = str(start["seal"])
+        self.outputs: frozenset[str] = frozenset(start["outputs"])
         self.new_lines: list[Line] = []
         self.unavailable: list[str] = []
         self.deferred = 0
@@ -115,6 +109,7 @@ class Ledger:
         self._spools = ExitStack()
         self._gone: Counter[Digest] = Counter()
         self._withdrawn: dict[Digest, tuple[str, str]] = {}
+        self._is_kept = bytearray()
 
     def begin_anew(self) -> "Ledger":
         """Return an empty ledger that follows this one, for a run that reads every source again."""
@@ -198,7 +193,7 @@ class Ledger:
 
     def add_refusals(self, rows: Iterable[Iterable[object]]) -> None:
         """Add lines to rejected.csv."""
-        self._rejected.write(source_files.csv_bytes(rows))
+        self._rejected.write(tables.csv_bytes(rows))
 
     def withdraw(self, rows: Iterable[Digest], source: str, now: str) -> int:
         """Take rows out that their table no longer holds; they go to withdrawn.csv. Return how many."""
@@ -216,11 +211,11 @@ class Ledger:
         """Would writing change anything?"""
         if self.record is None or self.new_lines or self.is_adopted:
             return True
-        old = _today(self.record)
         # Whether there were files is remembered: an empty folder is an alarm, until it is accepted.
-        if bool(old["files"]) != bool(self.files):
+        if bool(self.record["files"]) != bool(self.files):
             return True
-        return (old["marks"], old["watermarks"]) != (self.marks, self.watermarks)
+        old = (self.record["marks"], self.record["watermarks"])
+        return old != (self.marks, self.watermarks)
 
     def write(self, now: str) -> files.Record:
         """Commit all that is known, and the record that names it, as one.
@@ -236,11 +231,12 @@ class Ledger:
         }
         contents: dict[
             Path, files.Content
-        ] = {  # in this order: withdrawn rows are met among all rows
+        ] = {  # in this order: which rows are kept or withdrawn is met among all rows
             self.config.final_data: self._write_rows,
+            self.config.rows: self._write_typed_rows,
             self.config.withdrawn: self._write_withdrawn,
             self.config.rejected: self._write_rejected,
-            self.config.ingested_files: source_files.csv_bytes([Line._fields, *lines]),
+            self.config.ingested_files: tables.csv_bytes([Line._fields, *lines]),
             self.config.table_rows: files.arrays_bytes(**owned),
         }
         record = {
@@ -269,47 +265,66 @@ class Ledger:
                 "nothing was written"
             )
 
-    def _write_rows(self, path: Path) -> None:
+    def _write_rows(self, file: IO[bytes]) -> None:
         """Write every row that counts: the old ones in their order, then what is new."""
-        gone, written = self._gone.copy(), 0
+        gone = self._gone.copy()
         self._withdrawn_lines: list[tuple[str, ...]] = []
-        with path.open("wb") as file:
-            file.write(source_files.csv_bytes([self.config.columns.table]))
-            for line in self._all_lines():
-                if gone:
-                    key = digest(line[: line.rindex(b",")])
-                    if gone[key]:
-                        gone[key] -= 1
-                        self._keep_withdrawn(key, line, last=not gone[key])
-                        continue
+        self._is_kept = bytearray()
+        file.write(tables.csv_bytes([self.config.columns.table]))
+        for line in self._all_lines():
+            is_gone = False
+            if gone:
+                key = digest(line[: line.rindex(b",")])
+                if is_gone := gone[key] > 0:
+                    gone[key] -= 1
+                    self._keep_withdrawn(key, line, last=not gone[key])
+            self._is_kept.append(not is_gone)
+            if not is_gone:
                 file.write(line)
-                written += 1
-        self._check_rows(written, "those written are")
+        self._check_rows(sum(self._is_kept), "those written are")
 
     def _all_lines(self) -> Iterator[bytes]:
         if not self.starts_anew:
             with self.config.final_data.open("rb") as old:
                 next(old)
                 yield from old
+        yield from self._added_lines()
+
+    def _added_lines(self) -> Iterator[bytes]:
         self._added.seek(0)
         yield from self._added
+
+    def _write_typed_rows(self, file: IO[bytes]) -> None:
+        """Write the same rows in the same order, typed; those typed before are only copied."""
+        tables.write_parquet(file, self._typed_parts(), unique=schema.COMPUTED)
+
+    def _typed_parts(self) -> Iterator[Any]:
+        columns, old, lines = self.config.columns, 0, self._all_lines()
+        yield schema.type_lines(b"", columns)
+        if self.config.rows.name in self.outputs:
+            lines = self._added_lines()
+            for part in tables.read_parts(self.config.rows):
+                is_kept = np.frombuffer(self._is_kept, bool, len(part), old)
+                yield part if is_kept.all() else part.filter(pa.array(is_kept))
+                old += len(part)
+        kept = compress(lines, memoryview(self._is_kept)[old:])
+        while block := list(islice(kept, tables.ROW_GROUP)):
+            yield schema.type_lines(b"".join(block), columns)
 
     def _keep_withdrawn(self, key: Digest, line: bytes, *, last: bool) -> None:
         if last and key in self._withdrawn:
             cells = next(csv.reader([line.decode()]))
             self._withdrawn_lines.append((*self._withdrawn[key], *cells))
 
-    def _write_withdrawn(self, path: Path) -> None:
-        header = source_files.csv_bytes([(*WITHDRAWN_HEADER, *self.config.columns.table)])
-        with path.open("wb") as file:
-            self._begin_file(file, self.config.withdrawn, header)
-            file.write(source_files.csv_bytes(self._withdrawn_lines))
+    def _write_withdrawn(self, file: IO[bytes]) -> None:
+        header = tables.csv_bytes([(*WITHDRAWN_HEADER, *self.config.columns.table)])
+        self._begin_file(file, self.config.withdrawn, header)
+        file.write(tables.csv_bytes(self._withdrawn_lines))
 
-    def _write_rejected(self, path: Path) -> None:
-        with path.open("wb") as file:
-            self._begin_file(file, self.config.rejected, source_files.csv_bytes([REJECTED_HEADER]))
-            self._rejected.seek(0)
-            shutil.copyfileobj(self._rejected, file)
+    def _write_rejected(self, file: IO[bytes]) -> None:
+        self._begin_file(file, self.config.rejected, tables.csv_bytes([REJECTED_HEADER]))
+        self._rejected.seek(0)
+        shutil.copyfileobj(self._rejected, file)
 
     def _begin_file(self, file: IO[bytes], old: Path, header: bytes) -> None:
         """Begin with what the old file holds, or with the header of a new one."""
@@ -331,7 +346,7 @@ def _newest_generation(config: Config) -> tuple[int, str]:
 
 def contract(config: Config) -> str:
     """Hash what decides how a row reads: under another contract everything is read again."""
-    return config.fingerprint("columns", "missing_markers")
+    return config.limited_to(*SETTINGS).fingerprint()
 
 
 def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
@@ -365,7 +380,12 @@ def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
                 "backup back, or run python ingestion.py --adopt to ingest every source again"
             )
         return found
-    if wrong := files.damaged_outputs(folder, record):
+    wrong = set(files.damaged_outputs(folder, record))
+    if wrong == {config.rows.name}:
+        logger.warning("%s: is not what was written; it is made again", config.rows)
+        kept = {name: digest for name, digest in record["outputs"].items() if name not in wrong}
+        record = {**record, "outputs": kept}
+    elif wrong:
         raise Damaged(f"{folder}: {', '.join(sorted(wrong))} not as written; {mend}")
     found = Ledger(config, record)
     own = found.generation
@@ -377,7 +397,7 @@ def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
                 "was the last to be written. If a backup was put back: python ingestion.py --adopt goes "
                 "on from it, and reads again what it does not know"
             )
-    for row in source_files.read_cells(config.ingested_files):
+    for row in tables.read_cells(config.ingested_files):
         found.enter(Line(*row[:3], *map(int, row[3:7]), *row[7:]))  # type: ignore[arg-type]
     return found
 
@@ -396,5 +416,20 @@ def read_aside(config: Config) -> Ledger:
                 "done, or let python ingestion.py finish it"
             ) from error
         known = read(config, tidy=False)  # a run may have ended between two looks
-    is_same = known.record is None or known.record["inputs"].get("contract") == contract(config)
+    is_same = known.record is None or known.record["inputs"]["contract"] == contract(config)
     return known if is_same else known.begin_anew()
+
+
+def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:
+    """Read the named columns of every row, typed (see `schema.typed` and `schema.COMPUTED`).
+
+    Raises: AttritionError before the first ingestion, Damaged when a file is not what was ingested.
+    """
+    record = files.read_record(config.ingestion_record)
+    outputs = record["outputs"] if record else {}
+    if config.rows.name not in outputs:
+        raise AttritionError(f"{config.rows}: is not there yet; run ingestion.py first")
+    for path in (config.final_data, config.rows):
+        if files.sha256_file(path) != outputs[path.name]:
+            raise Damaged(f"{path}: is not what was ingested; run fullprocess.py")
+    return tables.read_parquet(config.rows, list(dict.fromkeys(names)))

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import csv
 
 from attrition.config import Columns, Numeric
 from attrition.data.cells import (
@@ -34,6 +35,11 @@ from attrition.data.cells import (
 MAX_COLUMNS = 2000
 MAX_RAW = 2000
 REMEMBERED = 100_000
+# Columns of the typed rows beside those of the contract: what a row is known by, with and without its
+# outcome, and the hash that says whether its client is held-out. No company names a column like that.
+ROW_ID, INPUT_ID, CLIENT_HASH = "attrition:row_id", "attrition:input_id", "attrition:client_hash"
+COMPUTED = (ROW_ID, INPUT_ID, CLIENT_HASH)
+MISSING_HASH = np.uint64(2**64 - 1)
 
 
 class Refusal(NamedTuple):
@@ -364,55 +370,107 @@ def _expected(name: str, columns: Columns, numeric: Mapping[str, Numeric]) -> st
 # ---- typed rows
 
 
+def number_names(columns: Columns) -> list[str]:
+    """Return the columns that are float64 in typed rows: numbers, the value and the outcome."""
+    names = [*columns.numeric_names, columns.outcome, *([columns.value] if columns.value else [])]
+    return list(dict.fromkeys(names))
+
+
 def typed(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Return canonical text rows with their types.
 
     Numbers and the value become float64 (missing NaN), the outcome 1.0 / 0.0 / NaN (open), all else
     stays text ("" missing).
     """
-    made = rows.astype(object).copy()
-    numbers = [*columns.numeric_names, columns.outcome, *([columns.value] if columns.value else [])]
-    for name in dict.fromkeys(numbers):
-        made[name] = pd.to_numeric(made[name].replace("", np.nan)).astype("float64")
-    return made
+    result = rows.astype(object).copy()
+    for name in number_names(columns):
+        result[name] = pd.to_numeric(result[name].replace("", np.nan)).astype("float64")
+    return result
+
+
+def type_lines(lines: bytes, columns: Columns) -> pa.Table:
+    """Parse lines of finaldata.csv into the columns of `typed` and those of `COMPUTED`.
+
+    Each distinct value of a column is typed and hashed once. A number is hashed as the text that
+    float64 has in Python, where a whole one ends in ".0", without being turned into a float and back.
+    """
+    texts_only = pa.schema([(name, pa.string()) for name in columns.table])
+    read = csv.ReadOptions(column_names=texts_only.names, block_size=len(lines) + 1)
+    convert = csv.ConvertOptions(column_types=texts_only)
+    table = texts_only.empty_table()
+    if lines:
+        table = csv.read_csv(pa.py_buffer(lines), read, convert_options=convert)
+    numbers, result, hashes = set(number_names(columns)), {}, []
+    for name in columns.table:
+        result[name] = table[name].combine_chunks()
+        encoded = result[name].dictionary_encode()
+        texts, places = encoded.dictionary, encoded.indices.to_numpy()
+        if name in numbers:
+            texts = pc.replace_with_mask(texts, pc.equal(texts, ""), pa.scalar(None, pa.string()))
+            result[name] = texts.cast(pa.float64()).take(encoded.indices)
+            is_float = pc.match_substring_regex(texts, "[.e]")
+            texts = pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", ""))
+        elif name == columns.client_name:
+            result[CLIENT_HASH] = pa.array(_hash_names(texts.to_pylist())[places])
+        hashes.append(_hash_texts(texts.to_pylist())[places])
+    result[ROW_ID] = pa.array(_combine_hashes(hashes))
+    result[INPUT_ID] = pa.array(_combine_hashes(hashes[:-1]))
+    return pa.table({name: result[name] for name in (*columns.table, *COMPUTED)})
 
 
 def row_ids(rows: pd.DataFrame, columns: Columns, *, with_outcome: bool) -> np.ndarray:
-    """Return a 64-bit id for each row, by its content alone: (n,) uint64.
+    """Return a 64-bit id for each typed row, by its content alone: (n,) uint64.
 
-    With its outcome, a row whose label arrives later is a new one.
+    With its outcome, a row whose label arrives later is a new one. These are the ids of `type_lines`.
     """
-    names = [name for name in columns.table if with_outcome or name != columns.outcome]
-    text = rows[names].astype(str)
-    ids = pd.util.hash_pandas_object(text, index=False).to_numpy(dtype="uint64")
-    return np.asarray(ids)
+    hashes = []
+    for name in columns.table if with_outcome else columns.table[:-1]:
+        places, values = pd.factorize(rows[name], use_na_sentinel=False)
+        texts = [None if value != value else str(value) for value in values.tolist()]
+        hashes.append(_hash_texts(texts)[places])
+    return _combine_hashes(hashes)
 
 
-def current_clients(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Return the rows to assess, one a client: the latest open row of each that has not left since.
+def _hash_texts(texts: Sequence[str | None]) -> np.ndarray:
+    """Return a 64-bit hash of each text, `MISSING_HASH` for None: (n,) uint64."""
+    objects = np.array([text or "" for text in texts], dtype=object)
+    hashes = np.asarray(pd.util.hash_array(objects, categorize=False), dtype="uint64")
+    return np.where([text is None for text in texts], MISSING_HASH, hashes)
 
-    Where no row is open, the latest row of each client that has not left. `rows` are typed, in the
-    order in which they arrived; that order decides where the table has no time column.
+
+def _combine_hashes(hashes: Sequence[np.ndarray]) -> np.ndarray:
+    """Combine the hashes of the columns of each row: (n,) uint64.
+
+    Source: pandas' `hash_pandas_object`, whose ids the releases of before know their rows by; CPython's
+    hash of a tuple.
     """
-    ordered = rows.sort_values(columns.time, kind="stable") if columns.time else rows
-    outcome = ordered[columns.outcome]
-    if outcome.isna().any():
-        decisive = ordered[outcome.isna() | (outcome == 1)]
-    else:
-        decisive = ordered
-    latest = decisive.drop_duplicates(columns.client_name, keep="last")
-    return latest[latest[columns.outcome] != 1].sort_values(columns.client_name, kind="stable")
+    combined = np.full(len(hashes[0]), 0x345678, dtype="uint64")
+    factor = 1000003
+    for left, column in zip(range(len(hashes), 0, -1), hashes, strict=True):
+        combined = (combined ^ column) * np.uint64(factor % 2**64)
+        factor += 82520 + 2 * left
+    return combined + np.uint64(97531)
 
 
-def held_out(clients: pd.Series, share: float) -> np.ndarray:
-    """Say which rows belong to the clients that no model is ever trained on: (n,) bool.
-
-    A hash of the name decides, so that it is the same clients today and in three years.
-    """
-    places, names = pd.factorize(clients)
+def _hash_names(names: Iterable[str]) -> np.ndarray:
+    """Hash the names of clients, so that it is the same ones today and in three years: (n,) uint64."""
     digests = (hashlib.sha256(str(name).encode("utf-8", "surrogatepass")) for name in names)
-    chosen = [int.from_bytes(digest.digest()[:8], "big") < share * 2**64 for digest in digests]
-    return np.array(chosen, dtype=bool)[places]
+    hashes = [int.from_bytes(digest.digest()[:8], "big") for digest in digests]
+    return np.array(hashes, dtype="uint64")
+
+
+def client_hashes(clients: pd.Series) -> np.ndarray:
+    """Return what decides whether a client is held-out, as `type_lines` does: (n,) uint64."""
+    places, names = pd.factorize(clients)
+    return _hash_names(names)[places]
+
+
+def held_out(hashes: Any, share: float) -> np.ndarray:
+    """Return which rows belong to the clients that no model is ever trained on: (n,) bool.
+
+    hashes: (n,) uint64, see `client_hashes`
+    """
+    return np.asarray(hashes, dtype="uint64") < np.uint64(math.ceil(share * 2**64))
 
 
 # ---- API records

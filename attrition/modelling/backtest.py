@@ -17,7 +17,7 @@ from attrition.modelling.metrics import Difference, Interval, Vector
 from attrition.modelling.selection import SelectionResult, Table
 
 LATE_SHARE, GAP_SHARE = 0.2, 0.1  # of the distinct times
-LEAST_LEFT = 20  # of either kind, to say anything about an AUC: Collins et al. 2016
+MIN_OF_EACH_TO_BACKTEST = 20  # of either kind, to say anything about an AUC: Collins et al. 2016
 LEAST_DROP = 0.02
 
 
@@ -98,7 +98,9 @@ def backtest_model(table: Table, selected: SelectionResult, time: Sequence[str])
     train, late, gap = cut
     late = late[table.recent[late]]
     if not (_is_enough(table.outcome[late]) and _is_enough(table.outcome[train])):
-        return f"fewer than {LEAST_LEFT} who left, or who stayed, before or after the cut"
+        return (
+            f"fewer than {MIN_OF_EACH_TO_BACKTEST} who left, or who stayed, before or after the cut"
+        )
     with threadpool_limits(1):
         model = selection.fit_model(table, selected.chosen, selected.model.calibration, train)
         risk = models.predict(model, table.rows.iloc[late])
@@ -120,4 +122,4 @@ def backtest_model(table: Table, selected: SelectionResult, time: Sequence[str])
 
 
 def _is_enough(outcome: Vector) -> bool:
-    return min(outcome.sum(), len(outcome) - outcome.sum()) >= LEAST_LEFT
+    return min(outcome.sum(), len(outcome) - outcome.sum()) >= MIN_OF_EACH_TO_BACKTEST

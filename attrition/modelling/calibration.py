@@ -17,7 +17,7 @@ from attrition.modelling import metrics
 from attrition.modelling.metrics import Vector
 
 NONE, SIGMOID, FLOORED, ISOTONIC = "none", "sigmoid", "sigmoid with a floor", "isotonic"
-LEAST_ROWS_BENT, LEAST_LEFT_SIGMOID = 1000, 10
+MIN_ROWS_TO_BEND, MIN_OF_EACH_TO_CALIBRATE = 1000, 10
 FLOORS = np.linspace(0, 0.9, 10)  # candidate shares of rows on the floor
 
 Folds = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
@@ -141,8 +141,11 @@ def choose_calibration(
     Source: Niculescu-Mizil and Caruana 2005 for the rows that isotonic needs.
     """
     kinds = [NONE]
-    if min(outcome.sum(), len(outcome) - outcome.sum()) >= LEAST_LEFT_SIGMOID and len(folds) > 1:
-        kinds += [SIGMOID, *([FLOORED, ISOTONIC] if len(outcome) >= LEAST_ROWS_BENT else [])]
+    if (
+        min(outcome.sum(), len(outcome) - outcome.sum()) >= MIN_OF_EACH_TO_CALIBRATE
+        and len(folds) > 1
+    ):
+        kinds += [SIGMOID, *([FLOORED, ISOTONIC] if len(outcome) >= MIN_ROWS_TO_BEND else [])]
     losses = {}
     for kind in kinds:
         risk = metrics.expit(cross_calibrate(kind, score, outcome, folds))

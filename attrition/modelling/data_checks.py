@@ -18,7 +18,7 @@ from attrition.modelling import metrics
 from attrition.modelling.metrics import Interval, Vector
 
 TOO_GOOD_AUC = 0.95
-LEAST_LEFT = 20
+MIN_OF_EACH_TO_CHECK = 20
 BINS = 20
 ONE_SIDED_SHARE, ONE_SIDED_P = 0.98, 1e-6
 # Words in the name of a column that may be filled in when a client leaves.
@@ -66,7 +66,7 @@ def find_signs(
 def _check_column(
     values: pd.Series, outcome: Vector, groups: NDArray[np.intp], name: str
 ) -> list[LeakageSign]:
-    if min(outcome.sum(), len(outcome) - outcome.sum()) < LEAST_LEFT:
+    if min(outcome.sum(), len(outcome) - outcome.sum()) < MIN_OF_EACH_TO_CHECK:
         return []
     has_value = (values.notna() & (values != "")).to_numpy()
     if (side := one_sided(has_value, outcome)) is not None:
@@ -103,7 +103,7 @@ def one_sided(has_value: NDArray[np.bool_], outcome: Vector) -> float | None:
     for side in (1.0, 0.0):
         hits = int((outcome[has_value] == side).sum())
         base = float((outcome == side).mean())
-        if hits < ONE_SIDED_SHARE * n or hits < LEAST_LEFT:
+        if hits < ONE_SIDED_SHARE * n or hits < MIN_OF_EACH_TO_CHECK:
             continue
         if stats.binom.sf(hits - 1, n, base) < ONE_SIDED_P:
             return side

@@ -74,16 +74,19 @@ def strongest(
     values = added[sorted(added.columns)]
     names, found = values.columns.to_numpy(), values.to_numpy()
     order = np.argsort(-found, axis=1, kind="stable")[:, :shown]
-    score = models.score(model, rows)
-    lowers = np.empty(order.shape, dtype=bool)
-    for place in range(order.shape[1]):
-        changed = rows[list(model.features)].copy()
-        for i, name in enumerate(names):
-            changed.loc[order[:, place] == i, name] = _or_missing(baseline[name])
-        lowers[:, place] = models.score(model, changed) < score
-    order = np.take_along_axis(order, np.argsort(~lowers, axis=1, kind="stable"), axis=1)
     raises = np.take_along_axis(found, order, axis=1) >= LEAST_ADDED
-    return [names[kept[is_one]].tolist() for kept, is_one in zip(order, raises, strict=True)]
+    last, lowers = raises.sum(axis=1) - 1, raises.copy()
+    score = models.score(model, rows)
+    for place in range(
+        order.shape[1]
+    ):  # the last reason moves only if one before it lowers nothing
+        some = np.flatnonzero((place < last) | ((place == last) & ~lowers[:, :place].all(axis=1)))
+        changed = rows[list(model.features)].iloc[some]
+        for i, name in enumerate(names):
+            changed[name] = changed[name].mask(order[some, place] == i, _or_missing(baseline[name]))
+        lowers[some, place] = models.score(model, changed) < score[some]
+    order = np.take_along_axis(order, np.argsort(~lowers, axis=1, kind="stable"), axis=1)
+    return [kept[: n + 1] for kept, n in zip(names[order].tolist(), last.tolist(), strict=True)]
 
 
 def _or_missing(value: Any) -> Any:
@@ -107,9 +110,33 @@ def _of_trees(
     fitted: HistGradientBoostingClassifier, X: Matrix, players: NDArray[np.intp], n_features: int
 ) -> Matrix:
     added = np.zeros((n_features, len(X) - 1))
+    bins = fitted._bin_mapper.transform(X)[:-1].T.astype(np.intp)
+    missing = fitted._bin_mapper.missing_values_bin_idx_
     for (tree,) in fitted._predictors:  # its only way to the trees
-        _add_tree(tree.nodes, X, players, added)
+        number, one_of_each = _alike(tree.nodes, bins, missing)
+        given = np.zeros((n_features, len(one_of_each)))
+        _add_tree(tree.nodes, X[np.append(one_of_each, -1)], players, given)
+        for i in np.flatnonzero(given.any(axis=1)):
+            added[i] += given[i][number]
     return added.T
+
+
+def _alike(
+    nodes: Any, bins: NDArray[np.intp], missing: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Number the rows so that those which no split of a tree tells apart share one: (n,); and return
+    a row of each number. bins: (n_columns, n)."""
+    splits = nodes[nodes["is_leaf"] == 0]
+    key = np.zeros(bins.shape[1], dtype=np.int64)
+    for column in np.unique(splits["feature_idx"]):
+        cuts = np.unique(splits["bin_threshold"][splits["feature_idx"] == column])
+        piece = np.searchsorted(cuts, np.arange(missing + 1))
+        piece[missing] = len(cuts) + 1
+        key = key * (len(cuts) + 2) + piece[bins[column]]
+    number, distinct = pd.factorize(key)
+    one_of_each = np.empty(len(distinct), dtype=np.intp)
+    one_of_each[number] = np.arange(len(number))
+    return number, one_of_each
 
 
 def _add_tree(nodes: Any, X: Matrix, players: NDArray[np.intp], added: Matrix) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import sklearn
 import skops
 import skops.io
-from sklearn.pipeline import Pipeline
 
 from attrition.errors import Damaged
 from attrition.modelling.calibration import Calibration
@@ -58,8 +57,6 @@ def loads(data: bytes) -> Model:
     try:
         _check_parts(data)
         found = skops.io.loads(data, trusted=list(TRUSTED))
-        if isinstance(found, Pipeline):  # as models were kept until they could be blends
-            return Model((found,))
         knots = found["calibration"]
         calibration = Calibration(knots["kind"], tuple(knots["scores"]), tuple(knots["log_odds"]))
         return Model(tuple(found["parts"]), tuple(found["weights"]), calibration)

@@ -26,7 +26,7 @@ FOLDS = 5
 REPEATS = 3
 MANY_ROWS = 50_000  # if there are more, one cross-validation is precise enough
 MAX_ERRORS_FROM_BEST = 3.0  # standard errors; a candidate is dropped if it is further from the best
-LEAST_ROWS_TO_BLEND, LEAST_LEFT_TO_BLEND = 500, 50
+MIN_ROWS_TO_BLEND, MIN_OF_EACH_TO_BLEND = 500, 50
 
 CELL = 0.005  # of the interquartile range: numbers in one cell count as nearly equal
 MAX_GROUP_SHARE = 0.05  # of the rows in one group because of near-duplicates
@@ -264,7 +264,7 @@ def _useful_in_blend(table: Table, candidates: Sequence[CandidateScore]) -> set[
 
 def _is_enough_to_blend(outcome: Vector) -> bool:
     rarer = min(outcome.sum(), len(outcome) - outcome.sum())
-    return len(outcome) >= LEAST_ROWS_TO_BLEND and rarer >= LEAST_LEFT_TO_BLEND
+    return len(outcome) >= MIN_ROWS_TO_BLEND and rarer >= MIN_OF_EACH_TO_BLEND
 
 
 def cross_validate(table: Table, name: str, window: str, folds: Folds) -> Vector:

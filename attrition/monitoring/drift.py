@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from attrition.modelling import metrics
 from attrition.modelling.metrics import Vector
 
-LEAST_ROWS = 30
+MIN_ROWS_FOR_DRIFT = 30
 FALSE_DISCOVERY_RATE = 0.05
 # The least effects of what is worth a look, and of what is large enough to act on.
 LOOK_PSI, ACT_PSI = 0.02, 0.10
@@ -32,7 +32,7 @@ PERCENTILES = np.linspace(0.005, 0.995, 100)
 LEAST_EXPECTED, LEAST_EXPECTED_INEXACT = 5, 20
 SCORE = "predicted risk"
 
-JOINT_ROWS, JOINT_REFERENCE_ROWS, LEAST_JOINT_ROWS, JOINT_NAMED = 2500, 10_000, 100, 5
+JOINT_ROWS, JOINT_REFERENCE_ROWS, MIN_ROWS_FOR_JOINT_DRIFT, JOINT_NAMED = 2500, 10_000, 100, 5
 JOINT_Z, LEAST_JOINT_AUC = 3.0, 0.53
 WIDER = 1.3  # a cross-validated AUC spreads so much wider than its formula says: measured under no shift
 LARGEST = 1e300
@@ -125,7 +125,7 @@ def compare(
     have a level that the model never met.
     """
     n, m = len(batch), len(reference)
-    if n < LEAST_ROWS or m < LEAST_ROWS:
+    if n < MIN_ROWS_FOR_DRIFT or m < MIN_ROWS_FOR_DRIFT:
         return DriftReport("insufficient", n, _too_few(n, m), ())
     kinds = [(SCORE, "score"), *((c, "numeric") for c in numeric)]
     kinds += [(name, "categorical") for name in categorical]
@@ -187,7 +187,7 @@ def _numbers(reference: pd.Series, batch: pd.Series) -> dict[str, Any]:
     a, b = _sorted_numbers(reference), _sorted_numbers(batch)
     gaps = _gaps(len(batch) - len(b), batch, len(reference) - len(a), reference)
     tests, effect, distance = [gaps.pop("p_value")], None, None
-    if len(a) >= LEAST_ROWS and len(b) >= LEAST_ROWS:
+    if len(a) >= MIN_ROWS_FOR_DRIFT and len(b) >= MIN_ROWS_FOR_DRIFT:
         expected, found = _histograms(a, b)
         effect, distance = psi(expected, found), _distance(a, b)
         tests.append(_chi_squared(expected, found))
@@ -404,9 +404,10 @@ def compare_jointly(
     n = min(len(batch), JOINT_ROWS)
     m = min(len(reference), JOINT_REFERENCE_ROWS)
     names = [*numeric, *categorical]
-    if min(n, m) < LEAST_JOINT_ROWS or not names:
+    if min(n, m) < MIN_ROWS_FOR_JOINT_DRIFT or not names:
         sentence = f"{min(n, m)} rows are too few to look at all columns together"
-        return Joint("insufficient", n, None, None, (), f"{sentence} (at least {LEAST_JOINT_ROWS})")
+        sentence += f" (at least {MIN_ROWS_FOR_JOINT_DRIFT})"
+        return Joint("insufficient", n, None, None, (), sentence)
     rows = pd.concat(
         [reference.sample(m, random_state=0), batch.sample(n, random_state=0)], ignore_index=True
     )
@@ -503,7 +504,7 @@ def compare_clients(
 
     risk: (n_clients,) float in [0, 1], of that release's model; training: its training record
     """
-    features, importance = training["features"], training["importance"] or {}
+    features, importance = training["features"], training["importance"]
     return examine(
         reference,
         clients.assign(**{SCORE: risk}),

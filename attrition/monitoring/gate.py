@@ -16,7 +16,7 @@ from scipy import stats
 from attrition.modelling import metrics
 from attrition.modelling.metrics import Interval, Vector
 
-LEAST_ROWS, LEAST_LEFT = 100, 20
+MIN_ROWS_TO_COMPARE, MIN_OF_EACH_TO_COMPARE = 100, 20
 LEAST_GAIN = 0.005
 ALPHA = 0.01
 LOOKS_FREE = 4
@@ -106,14 +106,14 @@ def decide(
         return Decision(True, "first_model", "deployed: there was no model in production")
     if identical or (comparison is not None and comparison.rows and comparison.same_risks):
         return Decision(False, "same_model", "kept the champion: the candidate is the same model")
-    if comparison is None or comparison.rows < LEAST_ROWS or not _enough_left(comparison):
+    if comparison is None or comparison.rows < MIN_ROWS_TO_COMPARE or not _enough_left(comparison):
         rows = comparison.rows if comparison else 0
         left = comparison.left if comparison else 0
         return Decision(
             False,
             "too_few_rows",
             f"kept the champion: {rows} unseen rows with {left} who left prove nothing "
-            f"(at least {LEAST_ROWS} rows and {LEAST_LEFT} of each kind)",
+            f"(at least {MIN_ROWS_TO_COMPARE} rows and {MIN_OF_EACH_TO_COMPARE} of each kind)",
         )
     gain, loss = comparison.roc_auc_difference, comparison.log_loss_difference
     told = f"ROC AUC {_signed(gain)}, log loss {_signed(loss)} on {comparison.rows:,} unseen rows"
@@ -147,7 +147,7 @@ def _is_proven_below_0(difference: Interval, looks: int) -> bool:
 
 
 def _enough_left(comparison: Comparison) -> bool:
-    return min(comparison.left, comparison.rows - comparison.left) >= LEAST_LEFT
+    return min(comparison.left, comparison.rows - comparison.left) >= MIN_OF_EACH_TO_COMPARE
 
 
 def _above(value: float | None, limit: float | None) -> bool:

@@ -31,7 +31,7 @@ from attrition.modelling import metrics
 from attrition.modelling.metrics import UNKNOWN, Interval, Vector
 from attrition.monitoring import drift
 
-LEAST_ROWS, FEW_ROWS, LEAST_OF_EACH = 100, 500, 20
+MIN_ROWS_TO_ESTIMATE, MIN_ROWS_TO_TRUST_AUC, MIN_OF_EACH_TO_ESTIMATE = 100, 500, 20
 LEAST_AUC_DROP = 0.03
 
 REPLICATES = (200, 1000)  # at least, at most
@@ -43,7 +43,7 @@ AS_IT_IS, SLOPES = np.array([1.0, 1.0, 0.0]), np.array([1.0, 1.0, 0.0])
 TURN, MOVE = 0.04, 0.03
 LARGEST = 1e290  # a million values of this size still have a sum
 
-LEAST_ROWS_SECOND, LEAST_EFFECTIVE_ROWS = 1000, 200
+MIN_ROWS_TO_REWEIGH, MIN_EFFECTIVE_ROWS = 1000, 200
 SHIFT_Z, LARGEST_WEIGHT = 3.0, 20.0
 
 INSUFFICIENT, FINE, DEGRADED = "insufficient", "fine", "degraded"
@@ -111,7 +111,7 @@ def estimate(
         figures = _figures(risk, reference, value, called)
     before = UNKNOWN if reference is None else metrics.roc_auc(reference.outcome, reference.risk)
     expected = figures["expected"].value or 0.0
-    too_few = n < LEAST_ROWS or min(expected, n - expected) < LEAST_OF_EACH
+    too_few = n < MIN_ROWS_TO_ESTIMATE or min(expected, n - expected) < MIN_OF_EACH_TO_ESTIMATE
     if too_few:
         figures |= {"roc_auc": UNKNOWN, "precision": UNKNOWN}
     verdict = _verdict(figures["roc_auc"], before)
@@ -135,16 +135,16 @@ def _verdict(auc: Interval, before: Interval) -> str:
 def _warnings(n: int, *, too_few: bool, recalibrated: bool) -> Iterator[str]:
     if not recalibrated:
         yield (
-            f"the reference is absent or has fewer than {LEAST_OF_EACH} of an outcome: "
+            f"the reference is absent or has fewer than {MIN_OF_EACH_TO_ESTIMATE} of an outcome: "
             "the intervals take the risks as they are"
         )
     if too_few:
         yield (
-            f"too few to estimate how well the risks rank (at least {LEAST_ROWS} clients, "
-            f"{LEAST_OF_EACH} who leave and {LEAST_OF_EACH} who stay)"
+            f"too few to estimate how well the risks rank (at least {MIN_ROWS_TO_ESTIMATE} clients, "
+            f"{MIN_OF_EACH_TO_ESTIMATE} who leave and {MIN_OF_EACH_TO_ESTIMATE} who stay)"
         )
-    elif n < FEW_ROWS:
-        yield f"few clients: below {FEW_ROWS} the estimate of the ROC AUC says little"
+    elif n < MIN_ROWS_TO_TRUST_AUC:
+        yield f"few clients: below {MIN_ROWS_TO_TRUST_AUC} the estimate of the ROC AUC says little"
 
 
 def _sentence(n: int, figures: Mapping[str, Interval], before: Interval, verdict: str) -> str:
@@ -176,7 +176,7 @@ def _reference(
     if risk is None or outcome is None:
         return None
     left = int(outcome.sum())
-    if min(left, len(outcome) - left) < LEAST_OF_EACH:
+    if min(left, len(outcome) - left) < MIN_OF_EACH_TO_ESTIMATE:
         return None
     weights = np.ones(len(risk)) if weights is None else weights / weights.mean()
     order = np.lexsort((weights, outcome, risk))
@@ -368,7 +368,7 @@ def weigh(
     Source: Białek et al. 2024, arXiv 2401.08348; the classifier as in drift.compare_jointly.
     """
     m, n = len(reference), len(batch)
-    if m < LEAST_ROWS or n < LEAST_ROWS_SECOND:
+    if m < MIN_ROWS_TO_ESTIMATE or n < MIN_ROWS_TO_REWEIGH:
         return Weighing(np.ones(m), 0.5, 0.0, float(m))
     rows = pd.concat([reference, batch], ignore_index=True)
     is_new = np.r_[np.zeros(m), np.ones(n)]
@@ -395,15 +395,15 @@ def second_opinion(
     Only where the clients have changed, are many, and the reference has enough like them; the first
     opinion stays the one to lead with, since re-weighting loses where the change does no harm.
     """
-    if len(risk) < LEAST_ROWS_SECOND:
-        reason = f"{len(risk)} clients are too few for one (at least {LEAST_ROWS_SECOND:,})"
+    if len(risk) < MIN_ROWS_TO_REWEIGH:
+        reason = f"{len(risk)} clients are too few for one (at least {MIN_ROWS_TO_REWEIGH:,})"
         return SecondOpinion(None, reason)
     if weighing.z <= SHIFT_Z:
         return SecondOpinion(None, "none needed: the clients are like those of the reference")
-    if weighing.effective_rows < LEAST_EFFECTIVE_ROWS:
+    if weighing.effective_rows < MIN_EFFECTIVE_ROWS:
         reason = (
             f"the reference has too few rows like these clients: it says as much as "
-            f"{weighing.effective_rows:.0f} of them (at least {LEAST_EFFECTIVE_ROWS})"
+            f"{weighing.effective_rows:.0f} of them (at least {MIN_EFFECTIVE_ROWS})"
         )
         return SecondOpinion(None, reason)
     found = estimate(

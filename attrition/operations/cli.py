@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from attrition import __version__
 from attrition import config as configuration
 from attrition.config import Config
 from attrition.errors import AttritionError, Busy, ConfigError, Damaged
@@ -21,13 +22,13 @@ logger = logging.getLogger(__name__)
 
 
 class Result(Protocol):
-    """What a step returns: what it made, whether that stood already, and a few lines on it."""
+    """The result of a step: the seal of its record, whether it was up to date, and a summary."""
 
     @property
     def up_to_date(self) -> bool: ...
 
     @property
-    def made(self) -> str: ...
+    def seal(self) -> str: ...
 
     def summary(self) -> str: ...
 
@@ -40,6 +41,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     made.add_argument("--config", type=Path, metavar="PATH", help="default: config.json here")
     made.add_argument("--quiet", action="store_true", help="speak only of what needs a person")
     return made
@@ -69,7 +71,7 @@ def run_step(config: Config, name: str, step: Callable[[Config], R]) -> R:
     if not result.up_to_date:
         row = {
             "step": name,
-            "made": result.made,
+            "made": result.seal,
             "started_at": started_at,
             "elapsed_s": round(elapsed_s, 3),
             "outcome": headline,

@@ -36,15 +36,19 @@ class Damage(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """A record with the files that it names, and the step that writes them."""
+    """A record with the files that it names, and the step that writes them.
+
+    `derived` names the one file that follows from the others where they do not follow.
+    """
 
     record: Path
     step: str
     follows: bool = True
+    derived: Path | None = None
 
 
 def ingested(config: Config) -> Unit:
-    return Unit(config.ingestion_record, "ingestion", follows=False)
+    return Unit(config.ingestion_record, "ingestion", follows=False, derived=config.rows)
 
 
 def candidate_units(config: Config) -> list[Unit]:
@@ -164,7 +168,7 @@ def our_files(config: Config) -> list[Path]:
 
 def ingested_files(config: Config) -> list[Path]:
     """Return the files of ingestion that are there, without their record."""
-    contents = [config.final_data, config.ingested_files, config.rejected]
+    contents = [config.final_data, config.rows, config.ingested_files, config.rejected]
     contents += [config.withdrawn, config.table_rows]
     return [path for path in contents if os.path.lexists(path)]
 
@@ -182,10 +186,11 @@ def find_in_unit(unit: Unit, *, is_expected: bool) -> Iterator[Damage]:
         return
     for name, digest in record.get("outputs", {}).items():
         path = unit.record.with_name(name)
+        follows = unit.follows or path == unit.derived
         if not path.is_file():
-            yield Damage(path, GONE, unit.follows)
+            yield Damage(path, GONE, follows)
         elif files.sha256_file(path) != digest:
-            yield Damage(path, CHANGED, unit.follows)
+            yield Damage(path, CHANGED, follows)
 
 
 def find_in_record(path: Path) -> Iterator[Damage]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrition.config import Columns, Config
 from attrition.errors import AttritionError, Damaged, NoModel
-from attrition.storage import files, permissions
+from attrition.storage import files, permissions, tables
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,25 +43,20 @@ LINKS = (MODEL, "latestscore.txt", "ingestedfiles.txt")
 ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 STAMP = "%Y%m%dT%H%M%SZ"
 KEEP = 10
-# What the training record of a release from before did not tell.
-UNTOLD: dict[str, Any] = {"importance": None, "ranges": {}, "reference_rows": None}
 # Another version of a library may compute in another order, but to no other result.
 MAX_DIFFERENCE = 1e-9
 
 
 @dataclass(frozen=True)
 class Release:
-    """A verified release; `training` and `score` are the records that travel with it.
-
-    A release from before there were model cards has none.
-    """
+    """A verified release; `training` and `score` are the records that travel with it."""
 
     id: str
     folder: Path
     manifest: dict[str, Any]
     training: dict[str, Any]
     score: dict[str, Any]
-    card: bytes | None
+    card: bytes
 
     @property
     def model_sha256(self) -> str:
@@ -90,9 +85,9 @@ def read(production: Path, release_id: str) -> Release:
         raise Damaged(f"{folder}: holds another release; roll back with deployment.py --rollback")
     training = files.read_record(folder / TRAINING)
     score = files.read_record(folder / SCORE)
-    if training is None or score is None or MODEL not in outputs:
+    if training is None or score is None or not {MODEL, CARD} <= outputs.keys():
         raise Damaged(f"{folder}: is not complete; roll back with deployment.py --rollback")
-    return Release(release_id, folder, manifest, UNTOLD | training, score, contents.get(CARD))
+    return Release(release_id, folder, manifest, training, score, contents[CARD])
 
 
 def _bytes(path: Path) -> bytes:
@@ -155,10 +150,7 @@ def load_model(release: Release) -> Any:
     from attrition.modelling import persistence
 
     model = persistence.loads((release.folder / MODEL).read_bytes())
-    trained_with = release.training.get("versions")
-    if trained_with is None:
-        logger.warning("%s: does not say with which versions it was trained", release.folder)
-    elif trained_with != persistence.versions():
+    if release.training["versions"] != persistence.versions():
         _probe(release, model)
     return model
 
@@ -166,12 +158,10 @@ def load_model(release: Release) -> Any:
 def read_reference(release: Release) -> "pd.DataFrame":
     """Read the rows that travel with a release, each with the cross-validated risk it had."""
     import numpy as np
-    import pandas as pd
 
     from attrition.monitoring import drift
 
-    path = release.folder / REFERENCE
-    rows = pd.read_csv(path, dtype=object, na_filter=False, encoding="utf-8")
+    rows = tables.read_texts(release.folder / REFERENCE)
     for name in (*release.training["features"]["numeric"], drift.SCORE):
         rows[name] = rows[name].replace("", np.nan).astype("float64")
     return rows

@@ -88,8 +88,9 @@ def _mend_history(config: Config, mended: RepairLog) -> None:
 
 def _mend_ingested(config: Config, mended: RepairLog) -> None:
     there = integrity.ingested_files(config)
-    found = list(integrity.find_in_unit(integrity.ingested(config), is_expected=bool(there)))
-    if not found:
+    unit = integrity.ingested(config)
+    found = list(integrity.find_in_unit(unit, is_expected=bool(there)))
+    if all(each.follows for each in found):
         return
     for each in found:
         mended.told.append(f"{each.path}: {each.problem}; everything {BEGUN}")

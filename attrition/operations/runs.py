@@ -192,7 +192,7 @@ def last_good_at(config: Config) -> str | None:
         return None
     if record is None:
         return None
-    if record.get("good", record.get("complete")):
+    if record.get("good"):
         return time.strftime(files.TIME, time.gmtime(renewed))
     good_at = record.get("good_at")
     return str(good_at) if good_at else None

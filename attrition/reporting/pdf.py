@@ -34,6 +34,7 @@ from reportlab.platypus import (
 )
 
 from attrition import wording
+from attrition.contacts import fields
 from attrition.monitoring import performance
 from attrition.monitoring.performance import Check
 from attrition.reporting import charts
@@ -203,30 +204,23 @@ def largest(make: Callable[[int], Flowable], sizes: Iterable[int], room: float) 
 # ---- tables of what the steps found
 
 
-def contact_table(contacts: Iterable[Row], currency: str) -> Flowable:
+def contact_table(contacts: Sequence[Row], currency: str) -> Flowable:
     """Set a row for each client, without the columns that no client has: value, manager, reasons."""
-    contacts = list(contacts)
-    columns: dict[str, tuple[str, float, Callable[[Any], Any]]] = {
-        "rank": ("#", 7, str),
-        "client": ("client", 44, str),
-        "risk": ("risk", 12, wording.percent),
-        "value_at_risk": (f"value at risk, {currency}", 20, wording.amount),
-        "manager": ("client manager", 25, str),
-        "reasons": ("main reasons", 66, _main_reasons),
-    }
-    kept = {key: columns[key] for key in columns if any(row.get(key) for row in contacts)}
-    rows = [
-        [say(row[key]) if row.get(key) else wording.DASH for key, (_, _, say) in kept.items()]
-        for row in contacts
-    ]
-    numbers = [i for i, key in enumerate(kept) if key in ("risk", "value_at_risk")]
-    return table({name: width for name, width, _ in kept.values()}, rows, numbers=numbers)
+    kept = [name for name in fields.PDF if any(fields.value_of(name, row) for row in contacts)]
+    rows = [[_contact_cell(name, row) for name in kept] for row in contacts]
+    widths = {fields.heading(name, currency): fields.FIELDS[name].width for name in kept}
+    numbers = [i for i, name in enumerate(kept) if fields.FIELDS[name].is_number]
+    return table(widths, rows, numbers=numbers)
 
 
-def _main_reasons(reasons: str) -> tuple[str, str]:
-    """Return the first two reasons, and the first alone for where there is no room for both."""
-    first = reasons.split("; ")[:2]
-    return "; ".join(first), first[0]
+def _contact_cell(name: str, row: Row) -> str | tuple[str, str]:
+    """Return a field as text; of a list the first two, and the first alone if both do not fit."""
+    value = fields.value_of(name, row)
+    if not value:
+        return wording.DASH
+    if isinstance(value, list):
+        return "; ".join(value[:2]), value[0]
+    return fields.FIELDS[name].show(value)
 
 
 def manager_table(contacts: Iterable[Row], currency: str) -> Story:

@@ -1,14 +1,13 @@
 """All that the report tells, read as the other steps wrote it; what is not there yet is empty."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from attrition import wording
 from attrition.config import Config
+from attrition.data.clients import ClientTable
 from attrition.errors import Damaged, NoModel
 from attrition.operations import releases, runs
 from attrition.operations.runs import Complaint
@@ -109,7 +108,7 @@ def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -
         monitoring=files.read_record(config.monitoring_record) or {},
         assessment=files.read_record(config.assessment_record) or {},
         diagnostics=files.read_record(config.diagnostics_record) or {},
-        contacts=read_contacts(config.contact_list),
+        contacts=read_contacts(config),
         scores=history.read_scores(config.history),
         missing=history.read_missing(config.history),
         estimates=history.read_estimates(config.history),
@@ -134,9 +133,14 @@ def last_held(config: Config) -> list[str]:
     return list(record.get("unavailable", [])) if record else []
 
 
-def read_contacts(path: Path) -> list[dict[str, str]]:
-    """Read the contact list as it stands; [] when there is none yet."""
-    if not path.is_file():
+def read_contacts(config: Config) -> list[Row]:
+    """Read the clients on the contact list; [] if no client was assessed yet.
+
+    Raises: Damaged when the table is not what the assessment wrote.
+    """
+    record = files.read_record(config.assessment_record)
+    if record is None or config.clients.name not in record.get("outputs", {}):
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    if files.sha256_file(config.clients) != record["outputs"][config.clients.name]:
+        raise Damaged(f"{config.clients}: is not what was written; run assessment.py first")
+    return [*ClientTable(config.clients).listed]

@@ -10,6 +10,7 @@ Standard library only: a tick of cron that finds nothing new imports nothing els
 import fcntl
 import glob
 import hashlib
+import io
 import json
 import logging
 import os
@@ -17,21 +18,25 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from attrition.errors import AttritionError, Busy, Damaged
 
 logger = logging.getLogger(__name__)
 
-Content = bytes | Callable[[Path], object]
+Content = bytes | Callable[[IO[bytes]], object]
 Record = dict[str, Any]
 
 STAGING, COMMITTED = ".staging", ".committed"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 CHUNK = 1 << 20
 TIME = "%Y-%m-%dT%H:%M:%SZ"
+# A file that changed less than this before it was hashed may change again and keep its times.
+RACY_NS = 2_000_000_000
+Signature = tuple[int, int, int, int, int]
+_hashes: dict[Path, tuple[Signature, str]] = {}
 
 
 def utc_now() -> str:
@@ -44,15 +49,36 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Hash a file's content; "" when there is no such file."""
-    digest = hashlib.sha256()
+    """Hash a file's content; "" when there is no such file.
+
+    A file that was not touched since this process hashed it is not read again.
+    Source: git's index, and its note on racy entries.
+    """
     try:
+        if (entry := _hashes.get(path)) and entry[0] == _signature(path.stat()):
+            return entry[1]
         with path.open("rb") as file:
+            began, before = time.time_ns(), _signature(os.fstat(file.fileno()))
+            digest = hashlib.sha256()
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
+            after = _signature(os.fstat(file.fileno()))
     except (FileNotFoundError, NotADirectoryError):
         return ""
+    if before == after and max(after[-2:]) < began - RACY_NS:
+        _hashes[path] = after, digest.hexdigest()
     return digest.hexdigest()
+
+
+def _signature(about: os.stat_result) -> Signature:
+    return (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+
+
+def _remember(digests: Mapping[Path, str]) -> None:
+    """Store the hashes of files that this process has just written, so that none is read back."""
+    for path, digest in digests.items():
+        with suppress(FileNotFoundError):  # removed at once; the next reader notices
+            _hashes[path] = _signature(path.stat()), digest
 
 
 def make_folder(folder: Path) -> None:
@@ -100,17 +126,30 @@ def write_bytes(path: Path, data: bytes) -> None:
     fsync_folder(path.parent)
 
 
-def _write_new(path: Path, content: Content) -> None:
-    """Create a file that did not exist, and have it on the disk before returning."""
+class HashedFile(io.BufferedWriter):
+    """A file that is hashed as it is written, from its beginning to its end."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(io.FileIO(descriptor, "wb"))
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return super().write(data)
+
+
+def _write_new(path: Path, content: Content) -> str:
+    """Create a file that did not exist, and have it on the disk before returning; return its sha256."""
     with named(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
-        with os.fdopen(descriptor, "wb") as file:
+        with HashedFile(descriptor) as file:
             if isinstance(content, bytes):
                 file.write(content)
             else:
-                content(path)
+                content(file)
             file.flush()
             os.fsync(file.fileno())
+    return file.sha256.hexdigest()
 
 
 # ---- several files as one
@@ -129,14 +168,14 @@ def commit(record_path: Path, files: Mapping[Path, Content], record: Record) -> 
     outputs = {}
     for path, content in files.items():
         assert path.parent == folder, f"{path} lies outside {folder}"
-        _write_new(staging / path.name, content)
-        outputs[path.name] = sha256_file(staging / path.name)
+        outputs[path.name] = _write_new(staging / path.name, content)
     record = sealed({**record, "outputs": outputs})
-    _write_new(staging / record_path.name, encode(record))
+    own = _write_new(staging / record_path.name, encode(record))
     fsync_folder(staging)
     os.rename(staging, folder / COMMITTED)
     fsync_folder(folder)
     finish_commit(folder)
+    _remember({folder / name: digest for name, digest in outputs.items()} | {record_path: own})
     return record
 
 

@@ -30,55 +30,44 @@ MEND = "python fullprocess.py --repair mends it"
 
 
 class Table(NamedTuple):
-    """The columns of a table, by which of them a row is known, and its time of old."""
+    """The columns of a table, and its unique key."""
 
     columns: str
     key: str
-    time: str
 
 
 TABLES = {
     "runs": Table(
-        "run TEXT, started_at TEXT, ended_at TEXT, elapsed_s REAL, outcome TEXT, reason TEXT",
-        "run",
-        "started_at",
+        "run TEXT, started_at TEXT, ended_at TEXT, elapsed_s REAL, outcome TEXT, reason TEXT", "run"
     ),
     "steps": Table(
-        "step TEXT, made TEXT, started_at TEXT, elapsed_s REAL, outcome TEXT",
-        "step, made",
-        "started_at",
+        "step TEXT, made TEXT, started_at TEXT, elapsed_s REAL, outcome TEXT", "step, made"
     ),
     "scores": Table(
         'scored_at TEXT, model TEXT, kind TEXT, promoted INTEGER, "set" TEXT, metric TEXT, '
         "value REAL, low REAL, high REAL",
         'model, "set", metric',
-        "scored_at",
     ),
-    "missing": Table('at TEXT, made TEXT, "column" TEXT, missing_pct REAL', 'made, "column"', "at"),
+    "missing": Table('at TEXT, made TEXT, "column" TEXT, missing_pct REAL', 'made, "column"'),
     "drift": Table(
-        'at TEXT, made TEXT, "column" TEXT, psi REAL, p_value REAL, verdict TEXT',
-        'made, "column"',
-        "at",
+        'at TEXT, made TEXT, "column" TEXT, psi REAL, p_value REAL, verdict TEXT', 'made, "column"'
     ),
-    "deployments": Table(
-        'at TEXT, made TEXT, action TEXT, "release" TEXT, reason TEXT', "made", "at"
-    ),
+    "deployments": Table('at TEXT, made TEXT, action TEXT, "release" TEXT, reason TEXT', "made"),
     "estimates": Table(
         'at TEXT, made TEXT, "release" TEXT, figure TEXT, "rows" INTEGER, estimated REAL, low REAL, '
         "high REAL, realised REAL",
         "made, figure",
-        "at",
     ),
-    "generations": Table("generation INTEGER, seal TEXT, at TEXT", "generation", "at"),
+    "generations": Table("generation INTEGER, seal TEXT, at TEXT", "generation"),
 }
-SEAL, SEALED_SINCE = "row_seal", 1
+SEAL = "row_seal"
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    """Make the tables that are not there; `seq` is the order of saving, the clock has no say."""
+    """Create the tables; `seq` is the order of saving, whatever the clock says."""
     for name, table in TABLES.items():
         connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {name} (seq INTEGER PRIMARY KEY, {table.columns}, "
+            f"CREATE TABLE {name} (seq INTEGER PRIMARY KEY, {table.columns}, "
             f"{SEAL} TEXT, UNIQUE ({table.key}))"
         )
     connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -101,14 +90,13 @@ def _seal_rows(connection: sqlite3.Connection, table: str, where: str, *values: 
     connection.executemany(f"UPDATE {table} SET {SEAL} = ? WHERE seq = ?", seals)
 
 
-def _check_version(connection: sqlite3.Connection, path: Path) -> int:
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise AttritionError(
             f"{path}: was made by a newer version of this software (format {version}, expected "
             f"at most {VERSION}); use that one"
         )
-    return int(version)
 
 
 def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
@@ -159,7 +147,7 @@ def begin(path: Path) -> None:
 
 @contextmanager
 def _open(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open for one transaction; make the history where there is none, renew one of an older format.
+    """Open for one transaction; create the history if there is none.
 
     Raises: Damaged when the file is not a database of ours, AttritionError when it cannot be written
     now (locked, disk full): then nothing is wrong with it.
@@ -177,39 +165,13 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 _check_whole(connection, path)
-                version = _check_version(connection, path)
-                if version < SEALED_SINCE:
-                    _renew(connection)
-                elif version < VERSION:
-                    _create(connection)
+                _check_version(connection, path)
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-
-
-def _names(connection: sqlite3.Connection) -> set[str]:
-    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-    return {name for (name,) in found}
-
-
-def _renew(connection: sqlite3.Connection) -> None:
-    """Bring the tables of the first format, which had no seals, into this one."""
-    old = _names(connection) & TABLES.keys()
-    for name in old:
-        connection.execute(f"ALTER TABLE {name} RENAME TO {name}_of_old")
-    _create(connection)
-    for name in sorted(old):
-        table = TABLES[name]
-        columns = ", ".join(column.split()[0] for column in table.columns.split(", "))
-        connection.execute(
-            f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {name}_of_old "
-            f"ORDER BY {table.time}, rowid"
-        )
-        connection.execute(f"DROP TABLE {name}_of_old")
-        _seal_rows(connection, name, "1")
 
 
 def save(path: Path, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -270,19 +232,13 @@ def _read(path: Path, table: str, limit: int, where: str = "", *values: Any) -> 
     uri = f"{path.absolute().as_uri()}?mode=rw"
     with _explained(path), closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as connection:
         connection.row_factory = sqlite3.Row
-        version = _check_version(connection, path)
-        if version == VERSION:
-            _check_whole(connection, path)
-        elif table not in _names(connection):
-            return []
-        order = "seq" if version == VERSION else f"{TABLES[table].time} DESC, rowid"
-        sql = f"SELECT * FROM {table} {where} ORDER BY {order} DESC LIMIT ?"
-        found = connection.execute(sql, [*values, limit]).fetchall()
-    if version == VERSION:
-        for row in found:
-            if not _is_sealed(table, row):
-                raise Damaged(f"{path}: a row of {table} is not what was saved; {MEND}")
-    return [_plain(row) for row in reversed(found)]
+        _check_version(connection, path)
+        _check_whole(connection, path)
+        sql = f"SELECT * FROM {table} {where} ORDER BY seq DESC LIMIT ?"
+        rows = connection.execute(sql, [*values, limit]).fetchall()
+    if not all(_is_sealed(table, row) for row in rows):
+        raise Damaged(f"{path}: a row of {table} is not what was saved; {MEND}")
+    return [_plain(row) for row in reversed(rows)]
 
 
 def check(path: Path) -> None:

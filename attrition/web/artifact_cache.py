@@ -1,21 +1,30 @@
-"""What a long-lived reader holds of what is on disk: the model in production, records, reports.
+"""Cache of verified files, reloaded when they change on disk, and the state that views share.
 
-Everything is verified when it is read and read again when it was replaced. What is not there yet or
-does not verify is `NotReady`, in a sentence that names the script that makes it, and no folder.
+A file that does not exist yet or does not match its hash is `NotReady`; the message names the
+script that writes it, and no folder.
 """
 
+import csv
+import io
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
+from flask import current_app
+
+from attrition.config import Config
+from attrition.data.clients import ClientTable, Row, open_hashed
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.operations import releases
 from attrition.operations.releases import Release
 from attrition.storage import files
 from attrition.storage.files import Record
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +32,7 @@ READ_TRIES, READ_PAUSE_S = 4, 0.05
 
 
 class NotReady(AttritionError):
-    """What was asked for cannot be read now; a later run of the named script mends it."""
+    """A file cannot be read now; a later run of the named script repairs it."""
 
     def __init__(self, sentence: str, code: str = "not_ready") -> None:
         super().__init__(sentence)
@@ -31,28 +40,28 @@ class NotReady(AttritionError):
 
 
 class ArtifactCache:
-    """Files as they were last read; read again only when another file stands in their place."""
+    """Verified files, read again only when they were replaced on disk."""
 
     def __init__(self) -> None:
-        self._held: dict[Path, tuple[object, Any]] = {}
+        self._entries: dict[Path, tuple[object, Any]] = {}
 
     def record(self, path: Path, script: str) -> Record:
         """Read a record that `script` writes.
 
-        Raises: NotReady when it is not there yet, or damaged.
+        Raises: NotReady if it does not exist yet or is damaged.
         """
         stamp = _stamp(path)
-        held = self._held.get(path)
-        if held is not None and held[0] == stamp:
-            return dict(held[1])
+        entry = self._entries.get(path)
+        if entry is not None and entry[0] == stamp:
+            return dict(entry[1])
         try:
             record = files.read_record(path)
         except Damaged as error:
             logger.warning("%s", error)
             raise _damaged(path, script) from error
         if record is None:
-            raise NotReady(f"{path.name} is not there yet; {script} or fullprocess.py makes it")
-        self._held[path] = (stamp, record)
+            raise _missing(path, script)
+        self._entries[path] = (stamp, record)
         return dict(record)
 
     def output(
@@ -60,26 +69,32 @@ class ArtifactCache:
         record_path: Path,
         path: Path,
         script: str,
-        parse: Callable[[bytes], Any] | None = None,
+        parse: Callable[[Any], Any] | None = None,
+        load: Callable[[Path], tuple[str, Any]] | None = None,
     ) -> Any:
-        """Read a file that must hash as its record says; what `parse` makes of it is held.
+        """Read a file and compare its hash with its record; cache what `parse` returns.
 
-        Between a new file and its new record lie a few milliseconds, so a mismatch is looked at
-        again before it is called damage.
+        `load` returns the sha256 of a file and what to parse, without it the bytes of the file.
+
+        A new file is written a few milliseconds before its new record, so a mismatch is checked
+        again before it counts as damage.
 
         Raises: NotReady.
         """
         for pause_s in (*[READ_PAUSE_S] * (READ_TRIES - 1), 0):
             stamp = (_stamp(path), _stamp(record_path))
-            held = self._held.get(path)
-            if parse and held is not None and held[0] == stamp:
-                return held[1]
-            data = _bytes(path)
-            record = self.record(record_path, script)
-            if data is not None and files.sha256_bytes(data) == record["outputs"].get(path.name):
-                value = parse(data) if parse else data
-                if parse:
-                    self._held[path] = (stamp, value)
+            entry = self._entries.get(path)
+            if parse and entry is not None and entry[0] == stamp:
+                return entry[1]
+            digest, content = _load(path, load or _bytes)
+            outputs = self.record(record_path, script)["outputs"]
+            if path.name not in outputs:
+                raise _missing(path, script)
+            if digest == outputs[path.name]:
+                if not parse:
+                    return content
+                value = parse(content)
+                self._entries[path] = (stamp, value)
                 return value
             time.sleep(pause_s)
         raise _damaged(path, script)
@@ -93,60 +108,69 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return about.st_ino, about.st_mtime_ns, about.st_size
 
 
-def _bytes(path: Path) -> bytes | None:
+def _load(path: Path, load: Callable[[Path], tuple[str, Any]]) -> tuple[str, Any]:
     try:
-        return path.read_bytes()
+        return load(path)
     except OSError:
-        return None
+        return "", None
+
+
+def _bytes(path: Path) -> tuple[str, bytes]:
+    data = path.read_bytes()
+    return files.sha256_bytes(data), data
+
+
+def _missing(path: Path, script: str) -> NotReady:
+    return NotReady(f"{path.name} does not exist yet; run {script} or fullprocess.py")
 
 
 def _damaged(path: Path, script: str) -> NotReady:
-    sentence = f"the file {path.name} is damaged: it is not what was written"
-    return NotReady(f"{sentence}; {script} or fullprocess.py makes it again", "damaged")
+    sentence = f"the file {path.name} is damaged: its content does not match its hash"
+    return NotReady(f"{sentence}; run {script} or fullprocess.py to write it again", "damaged")
 
 
 class Production:
-    """The release that requests are answered from, with its model loaded."""
+    """The deployed release with its model loaded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.problem: str | None = None
-        self._held: tuple[Release, Any] | None = None
+        self._loaded: tuple[Release, Any] | None = None
         self._lock = Lock()
 
     def get(self) -> tuple[Release, Any]:
-        """Return the release that `current` names now.
+        """Return the release that `current` names, and its model.
 
-        While that does not verify: the one held, else the newest that does.
+        If that one does not verify, return the one loaded before, else the newest that verifies.
 
-        Raises: NotReady when there is none that can be used.
+        Raises: NotReady if no release can be used.
         """
         with self._lock:
             try:
-                wanted = releases.current_id(self.folder)
-                if self._held is None or self._held[0].id != wanted:
-                    self._held = self._load(wanted)
+                release_id = releases.current_id(self.folder)
+                if self._loaded is None or self._loaded[0].id != release_id:
+                    self._loaded = self._load(release_id)
                 self.problem = None
             except (AttritionError, OSError) as error:
-                if self._held is None:
-                    self._held = self._newest()
-                if self._held is None and isinstance(error, NoModel):
+                if self._loaded is None:
+                    self._loaded = self._load_newest()
+                if self._loaded is None and isinstance(error, NoModel):
                     sentence = "no model is in production yet; run fullprocess.py"
                     raise NotReady(sentence, "no_model") from error
-                self._complain(error)
-            if self._held is None:
+                self._set_problem(error)
+            if self._loaded is None:
                 raise NotReady(
                     f"{self.problem}; roll back with deployment.py --rollback", "damaged"
                 )
-            return self._held
+            return self._loaded
 
-    def _newest(self) -> tuple[Release, Any] | None:
-        """Load the newest release that verifies: a model of before is better than none."""
+    def _load_newest(self) -> tuple[Release, Any] | None:
+        """Load the newest release that verifies: an older model is better than none."""
         for release_id in reversed(releases.list_ids(self.folder)):
             try:
                 return self._load(release_id)
             except (AttritionError, OSError):
-                continue  # each request comes here; what is wrong is said once, by _complain
+                continue  # every request comes here; _set_problem logs the error once
         return None
 
     def _load(self, release_id: str) -> tuple[Release, Any]:
@@ -158,11 +182,74 @@ class Production:
         logger.info("release %s is served", release_id)
         return release, model
 
-    def _complain(self, error: Exception) -> None:
-        """Log once what is wrong, and keep it for /health in words that name no folder."""
-        problem = "the release that is deployed does not verify"
-        if self._held is not None:
-            problem += f", {self._held[0].id} is served in its place"
+    def _set_problem(self, error: Exception) -> None:
+        """Log a problem once, and describe it for /health without naming a folder."""
+        problem = "the deployed release does not verify"
+        if self._loaded is not None:
+            problem += f"; {self._loaded[0].id} is served instead"
         if problem != self.problem:
             logger.error("%s: %s", problem, error)
         self.problem = problem
+
+
+# ---- what the views read
+
+
+def optional(read: Callable[..., T], *arguments: Any, damage: list[str] | None = None) -> T | None:
+    """Return what `read` returns, or None if it is not ready; add a damaged file to `damage`."""
+    try:
+        return read(*arguments)
+    except NotReady as error:
+        if error.code == "damaged" and damage is not None:
+            damage.append(str(error))
+    return None
+
+
+@dataclass(frozen=True)
+class State:
+    """What the requests of one app share. Every read raises NotReady."""
+
+    config: Config
+    cache: ArtifactCache
+    production: Production
+    token: str | None
+
+    def monitoring(self) -> Record:
+        return self.cache.record(self.config.monitoring_record, "monitoring.py")
+
+    def diagnostics(self) -> Record:
+        return self.cache.record(self.config.diagnostics_record, "diagnostics.py")
+
+    def assessment(self) -> Record:
+        return self.cache.record(self.config.assessment_record, "assessment.py")
+
+    def clients(self) -> ClientTable:
+        """Return the current clients, to be looked up."""
+        return self._assessed(self.config.clients, ClientTable, open_hashed)
+
+    def listed(self) -> list[Row]:
+        """Return the clients on the contact list, as data."""
+        return self.clients().listed
+
+    def contact_list(self) -> list[dict[str, str]]:
+        return self._assessed(self.config.contact_list, parse_contact_list)
+
+    def _assessed(self, path: Path, *how: Any) -> Any:
+        return self.cache.output(self.config.assessment_record, path, "assessment.py", *how)
+
+    def report(self, path: Path) -> bytes:
+        """Return the bytes of the PDF or of one of its figures."""
+        return self.cache.output(self.config.report_record, path, "reporting.py")
+
+    def figure_names(self) -> list[str]:
+        record = self.cache.record(self.config.report_record, "reporting.py")
+        return sorted(name[:-4] for name in record["outputs"] if name.endswith(".png"))
+
+
+def state() -> State:
+    """Return the state of the app that answers the current request."""
+    return current_app.extensions["attrition"]
+
+
+def parse_contact_list(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))

@@ -1,8 +1,8 @@
-"""Who may call the API: where it listens, the token callers show, the hosts it answers to.
+"""Check who may call the API: the listening address, the token and the Host header.
 
-Without a token the API listens on the loopback interface only. There, the name in the Host header
-is checked, so that a web page open in a browser on the same machine cannot reach it under a name of
-its own (DNS rebinding). Standard library only.
+Without a token the API listens on the loopback interface only. There the Host header is checked, so
+that a web page in a browser on the same machine cannot reach the API under a domain of its own (DNS
+rebinding). Standard library only.
 """
 
 import hmac
@@ -17,26 +17,26 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 def read_token(config: Config) -> str | None:
-    """Return the token that callers have to show, or None where none is asked for.
+    """Return the token that callers must send, or None if the config names none.
 
-    Raises: ConfigError when config.json does not name an environment variable, or it is empty.
+    Raises: ConfigError if api.token is not the name of an environment variable that is set.
     """
     if config.api.token is None:
         return None
-    named = re.fullmatch(r"\$\{(\w+)\}", config.api.token.strip())
-    if named is None:
+    variable = re.fullmatch(r"\$\{(\w+)\}", config.api.token.strip())
+    if variable is None:
         raise ConfigError(
-            f"{config.file}: api.token holds the secret itself, expected ${{NAME}} with the name "
+            f"{config.file}: api.token is the secret itself, expected ${{NAME}} with the name "
             "of an environment variable"
         )
-    token = os.environ.get(named[1], "").strip()
+    token = os.environ.get(variable[1], "").strip()
     if not token:
-        raise ConfigError(f"the environment variable {named[1]} is not set; api.token names it")
+        raise ConfigError(f"the environment variable {variable[1]} is not set; api.token names it")
     return token
 
 
 def is_loopback(host: str) -> bool:
-    """Can only this machine reach the host?
+    """Return whether only this machine can reach the host.
 
     >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost")
     (True, True, True)
@@ -52,7 +52,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_exposure(host: str, token: str | None) -> None:
-    """Refuse to show clients to a network that has to show nothing in return.
+    """Refuse to serve client data to a network without a token.
 
     Raises: ConfigError.
     """
@@ -64,7 +64,10 @@ def check_exposure(host: str, token: str | None) -> None:
 
 
 def is_own_name(host_header: str) -> bool:
-    """Does a Host header name the loopback interface, with or without a port?
+    """Return whether a Host header names the loopback interface, with or without a port.
+
+    Flask's TRUSTED_HOSTS cannot do this: Werkzeug 3.1 cuts each trusted name at its first colon, so
+    that [::1] never matches, and it compares upper case with lower case.
 
     >>> is_own_name("localhost:8000"), is_own_name("[::1]"), is_own_name("127.0.0.1.evil.example")
     (True, True, False)
@@ -72,7 +75,7 @@ def is_own_name(host_header: str) -> bool:
     return re.sub(r":[0-9]{1,5}$", "", host_header).lower() in LOOPBACK_NAMES
 
 
-def is_same(shown: str | None, token: str) -> bool:
-    """Compare in a time that says nothing of how much was right."""
-    given = (shown or "").encode("utf-8", "surrogatepass")
+def is_token(candidate: str | None, token: str) -> bool:
+    """Compare in constant time, so that the time does not reveal how much matches."""
+    given = (candidate or "").encode("utf-8", "surrogatepass")
     return hmac.compare_digest(given, token.encode())

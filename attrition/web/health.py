@@ -1,6 +1,6 @@
-"""Is everything well? What the model, the records and the runs of late say, for /health and people.
+"""Check the health of the model, the records and the recent runs, for /health and the dashboard.
 
-Sentences name no folder and no secret: they are shown to whoever can reach the API.
+Sentences name no folder and no secret: everyone who reaches the API can read them.
 """
 
 from collections.abc import Mapping
@@ -9,13 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from attrition import wording
-from attrition.config import Config
 from attrition.errors import AttritionError
 from attrition.operations import runs
 from attrition.operations.runs import Complaint
 from attrition.storage import history
-from attrition.web import pages
-from attrition.web.artifact_cache import ArtifactCache, NotReady, Production
+from attrition.web.artifact_cache import NotReady, State, optional
 
 Row = Mapping[str, Any]
 
@@ -23,8 +21,8 @@ OK, STARTING, DEGRADED = "ok", "starting", "degraded"
 
 
 @dataclass(frozen=True)
-class Runs:
-    """The last run that did something, the last good one, and the counts of the last day."""
+class RecentRuns:
+    """The last run that did something, when the last good one ended, and counts of one day."""
 
     last: Row | None
     good_at: str | None
@@ -34,17 +32,18 @@ class Runs:
 
 @dataclass(frozen=True)
 class Health:
-    """`answers` says whether requests can be answered."""
+    """The status of the app; `can_answer` is false if no request can be answered."""
 
     status: str
-    answers: bool
+    can_answer: bool
     release: str | None
-    runs: Runs
+    runs: RecentRuns
     complaints: tuple[Complaint, ...]
 
 
-def of_runs(config: Config, cache: ArtifactCache, now: datetime) -> Runs:
-    """Look at the runs of late."""
+def summarise_runs(state: State, now: datetime) -> RecentRuns:
+    """Summarise recent runs."""
+    config = state.config
     complaints: list[Complaint] = []
     try:
         rows = history.read_runs(config.history, runs.RUNS_READ)
@@ -54,52 +53,49 @@ def of_runs(config: Config, cache: ArtifactCache, now: datetime) -> Runs:
         complaints.append(Complaint("history", "the history cannot be read"))
     last = worked[-1] if worked else None
     if last and last["outcome"] in ("failed", "died"):
-        complaints.append(Complaint("run", f"the last run {last['outcome']}; its log says why"))
-    good_at = None
-    try:
-        record = cache.record(config.last_run, "fullprocess.py")
-    except NotReady as error:
-        if error.code == "damaged":
-            complaints.append(Complaint("damaged", str(error)))
-    else:
+        complaints.append(Complaint("run", f"the last run {last['outcome']}; see its log"))
+    good_at, damage = None, list[str]()
+    record = optional(state.cache.record, config.last_run, "fullprocess.py", damage=damage)
+    complaints += [Complaint("damaged", sentence) for sentence in damage]
+    if record is not None:
         good_at = runs.last_good_at(config)
         complaints += filter(None, [runs.check_overdue(good_at, config.overdue_minutes, now)])
         if unavailable := record.get("unavailable"):
-            what = wording.plural(len(unavailable), "source")
-            sentence = f"{what} could not be read in the last run; its log says which"
+            count = wording.plural(len(unavailable), "source")
+            sentence = f"{count} could not be read in the last run; see its log"
             complaints.append(Complaint("unavailable", sentence))
-    return Runs(last, good_at, runs.tally(rows, now), tuple(complaints))
+    return RecentRuns(last, good_at, runs.tally(rows, now), tuple(complaints))
 
 
-def look(config: Config, cache: ArtifactCache, production: Production, now: datetime) -> Health:
-    """Look at everything."""
+def performance_of(monitoring: Row | None, release: str | None) -> Row | None:
+    """Return the performance of a release, None if the record is about another one."""
+    if monitoring is None or release is None or monitoring["release"] != release:
+        return None
+    return monitoring["performance"]
+
+
+def check_health(state: State, now: datetime) -> Health:
+    """Check the release, the records and the recent runs."""
+    production = state.production
     complaints: list[Complaint] = []
-    status, answers, release = OK, True, None
+    status, can_answer, release = OK, True, None
     try:
         release = production.get()[0].id
         if production.problem:
             complaints.append(Complaint("release", production.problem))
     except NotReady as error:
         is_starting = error.code == "no_model"
-        status, answers = (STARTING, True) if is_starting else (DEGRADED, False)
+        status, can_answer = (STARTING, True) if is_starting else (DEGRADED, False)
         complaints.append(Complaint(error.code, str(error)))
-    for path, script in (
-        (config.monitoring_record, "fullprocess.py"),
-        (config.assessment_record, "assessment.py"),
-        (config.diagnostics_record, "diagnostics.py"),
-        (config.report_record, "reporting.py"),
-    ):
-        try:
-            record = cache.record(path, script)
-        except NotReady as error:
-            complaints += [Complaint("damaged", str(error))] if error.code == "damaged" else []
-        else:
-            performance = pages.performance_of(record, release) if "performance" in record else None
-            if performance and performance["verdict"] == "degraded":
-                sentence = "the model in production is no longer right"
-                complaints.append(Complaint("model", sentence))
-    recent_runs = of_runs(config, cache, now)
-    complaints += recent_runs.complaints
+    damage: list[str] = []
+    for read in (state.monitoring, state.assessment, state.diagnostics, state.figure_names):
+        optional(read, damage=damage)
+    complaints += [Complaint("damaged", sentence) for sentence in damage]
+    performance = performance_of(optional(state.monitoring), release)
+    if performance and performance["verdict"] == "degraded":
+        complaints.append(Complaint("model", "the model in production is no longer accurate"))
+    recent = summarise_runs(state, now)
+    complaints += recent.complaints
     if complaints and status == OK:
         status = DEGRADED
-    return Health(status, answers, release, recent_runs, tuple(complaints))
+    return Health(status, can_answer, release, recent, tuple(complaints))

@@ -1,6 +1,6 @@
-"""What holds for every request and every answer: host, token, parameters, body, headers, errors.
+"""Check every request (host, token, parameters, body) and add headers and JSON errors to answers.
 
-A caller is told what was wrong in JSON, and nothing of how it looks inside.
+An error names what was wrong with the request, and nothing of the server's internals.
 """
 
 import logging
@@ -9,15 +9,18 @@ import uuid
 from functools import partial
 from typing import Any
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
+from attrition.storage.files import Record
 from attrition.web import auth, request_body
 from attrition.web.artifact_cache import NotReady
 from attrition.web.request_body import ApiError
 
 logger = logging.getLogger(__name__)
+
+Answer = tuple[Record, int, dict[str, str]]
 
 MAX_BODY_BYTES = 1 << 20
 RETRY_AFTER_S = 60
@@ -31,7 +34,7 @@ API_POLICY = "default-src 'none'"
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'"
 )
-# What a person opens in a browser, which can show the token as a password only.
+# Views that people open in a browser, which can send the token as a password only.
 FOR_BROWSERS = frozenset(
     {"show_dashboard", "static", "figure", "report", "model_card", "contact_list"}
 )
@@ -41,14 +44,14 @@ PARAMETERS = {
 }
 SENTENCES = {
     400: ("bad_request", "the request cannot be read"),
-    404: ("not_found", "there is nothing under this address"),
-    405: ("method_not_allowed", "this address does not know the method"),
+    404: ("not_found", "there is no such address"),
+    405: ("method_not_allowed", "use {methods} for {path}"),
     413: ("too_large", f"the body is too large, expected at most {MAX_BODY_BYTES} bytes"),
 }
 
 
 def init_app(app: Flask, host: str, token: str | None) -> None:
-    """Let every request of an application pass the checks, and every answer carry the headers."""
+    """Register request checks, security headers and error handlers on the app."""
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.before_request(partial(check_host, host))
     app.before_request(partial(check_token, token))
@@ -64,30 +67,29 @@ def init_app(app: Flask, host: str, token: str | None) -> None:
 
 
 def check_host(host: str) -> None:
-    """Answer on the loopback interface to its own names only; elsewhere we cannot know ours.
+    """Accept only loopback names in the Host header if the app listens on the loopback interface.
 
     Raises: ApiError 421.
     """
-    named = request.headers.get("Host")
-    if named and auth.is_loopback(host) and not auth.is_own_name(named):
-        raise ApiError(421, "wrong_host", "this is not the host that the request names")
+    name = request.headers.get("Host")
+    if name and auth.is_loopback(host) and not auth.is_own_name(name):
+        raise ApiError(421, "wrong_host", "the Host header names another host")
 
 
 def check_token(token: str | None) -> None:
-    """Let nobody past who does not show the token, where there is one; /health tells no secret.
+    """Require the token if there is one; /health, which reveals no client, works without.
 
     Raises: ApiError 401.
     """
     endpoint = name_of_view()
     if token is None or endpoint == "health":
         return
-    shown = request.authorization
     is_browser = endpoint in FOR_BROWSERS
-    if shown is not None and shown.type == "bearer" and auth.is_same(shown.token, token):
-        return
-    password = shown.password if shown is not None and shown.type == "basic" else None
-    if is_browser and auth.is_same(password, token):
-        return
+    if (sent := request.authorization) is not None:
+        if sent.type == "bearer" and auth.is_token(sent.token, token):
+            return
+        if sent.type == "basic" and is_browser and auth.is_token(sent.password, token):
+            return
     challenge = 'Basic realm="attrition", charset="UTF-8"' if is_browser else "Bearer"
     raise ApiError(
         401,
@@ -98,15 +100,13 @@ def check_token(token: str | None) -> None:
 
 
 def check_parameters() -> None:
-    """Refuse parameters that nobody reads: whoever sends them expects something else.
+    """Reject unknown query parameters; a typo should not be ignored.
 
     Raises: ApiError 400.
     """
-    if request.routing_exception is None:
-        known = PARAMETERS.get(name_of_view(), set())
-        if unknown := set(request.args) - known:
-            name = min(unknown)[:60]
-            raise ApiError(400, "unknown_parameter", f"there is no parameter {name!r}")
+    unknown = set(request.args) - PARAMETERS.get(name_of_view(), set())
+    if unknown and request.routing_exception is None:
+        raise ApiError(400, "unknown_parameter", f"there is no parameter {min(unknown)[:60]!r}")
 
 
 def name_of_view() -> str:
@@ -126,15 +126,15 @@ def read_number(name: str, default: float, low: float, high: float, *, whole: bo
     except ValueError:
         number = math.nan
     if not low <= number <= high or (whole and not isinstance(number, int)):
-        wanted = "a whole number" if whole else "a number"
+        kind = "a whole number" if whole else "a number"
         raise ApiError(
-            422, "invalid_parameter", f"{name}: expected {wanted} from {low:g} to {high:g}"
+            422, "invalid_parameter", f"{name}: expected {kind} from {low:g} to {high:g}"
         )
     return number
 
 
 def read_body() -> Any:
-    """Return the JSON of the request.
+    """Return the parsed JSON body of the request.
 
     Raises: ApiError.
     """
@@ -148,7 +148,7 @@ def read_body() -> Any:
     except ParseException as error:
         raise ApiError(400, "bad_request", f"the body cannot be read: {error}") from error
     if request.content_length is None and len(data) >= MAX_BODY_BYTES:
-        raise RequestEntityTooLarge  # sent in chunks, and cut where the limit lies
+        raise RequestEntityTooLarge  # a chunked body, which Werkzeug cuts at the limit
     if len(data) < (request.content_length or 0):
         raise ApiError(400, "bad_request", "the body ended before its Content-Length")
     return request_body.read_json(data)
@@ -164,29 +164,30 @@ def add_headers(response: Response) -> Response:
     return response
 
 
-def answer_error(error: ApiError) -> Response:
-    response = jsonify(error.body)
-    response.status_code = error.status
-    response.headers.update(error.headers)
-    return response
+def answer_error(error: ApiError) -> Answer:
+    return error.body, error.status, dict(error.headers)
 
 
-def answer_not_ready(error: NotReady) -> Response:
+def answer_not_ready(error: NotReady) -> Answer:
     retry = {"Retry-After": str(RETRY_AFTER_S)}
     return answer_error(ApiError(503, error.code, str(error), retry))
 
 
-def answer_http_error(error: HTTPException) -> Response:
+def answer_http_error(error: HTTPException) -> Answer:
     status = error.code or 500
-    code, sentence = SENTENCES.get(status, ("refused", f"{error.name.lower()}"))
-    allowed = error.valid_methods if isinstance(error, MethodNotAllowed) else None
-    headers = {"Allow": ", ".join(sorted(allowed))} if allowed else {}
+    code, sentence = SENTENCES.get(status, ("refused", error.name.lower()))
+    headers = {}
+    if isinstance(error, MethodNotAllowed):
+        methods = sorted(error.valid_methods or ())
+        headers["Allow"] = ", ".join(methods)
+        usable = " or ".join(name for name in methods if name not in ("HEAD", "OPTIONS"))
+        sentence = sentence.format(methods=usable, path=request.path[:60])
     return answer_error(ApiError(status, code, sentence, headers))
 
 
-def answer_bug(error: Exception) -> Response:
-    """Tell the caller nothing but an id, by which the log tells the rest."""
+def answer_bug(error: Exception) -> Answer:
+    """Log the error under an id, and answer with nothing but that id."""
     case = uuid.uuid4().hex[:12]
     logger.error("case %s: %s %s", case, request.method, name_of_view(), exc_info=error)
-    sentence = f"something went wrong here; the log says more under {case}"
+    sentence = f"internal error; the log has the details under {case}"
     return answer_error(ApiError(500, "internal_error", sentence, id=case))

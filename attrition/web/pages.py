@@ -1,43 +1,50 @@
-"""What the dashboard says, made from the records of the steps: sentences, numbers, rows, figures.
+"""The dashboard: its view, and the sentences, numbers, rows and figures that it shows.
 
-Every part copes with a record that is missing (None): on the first day there is only a model, and a
-number that cannot be computed is said to be unknown.
+Each part accepts a missing record (None): on the first day there is only a model. A number that
+cannot be computed is shown as unknown.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime  # noqa: F401 (the doctest needs UTC)
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
+from flask import Blueprint, render_template, request
+
 from attrition import wording
+from attrition.contacts import fields
+from attrition.web import health
+from attrition.web.artifact_cache import State, optional, state
+
+pages = Blueprint("pages", __name__)
 
 Row = Mapping[str, Any]
 
 BASE_RATE = "base rate"
 NBSP = "\u00a0"
 VERDICTS = {
-    "fine": ("good", "The model is still right"),
-    "degraded": ("bad", "The model is no longer right"),
-    "insufficient": ("calm", "The model awaits enough new outcomes to be judged"),
+    "fine": ("good", "The model is still accurate"),
+    "degraded": ("bad", "The model is no longer accurate"),
+    "insufficient": ("calm", "Too few new outcomes to judge the model"),
 }
 SETS = {"unseen": "rows of clients it has never seen", "test": "rows of test data"}
-# In reading order: what each shows, and how much of the width it takes.
+# In reading order: caption and width of each figure.
 FIGURES = {
-    "risk_distribution": ("How the risks of the current clients are spread", "large"),
+    "risk_distribution": ("Distribution of the risks of the current clients", "large"),
     "gain": ("Share of the leavers found by contacting the riskiest clients first", "large"),
-    "calibration": ("Share that left against the risk that was predicted", ""),
-    "confusionmatrix": ("What was predicted, and what happened", ""),
+    "calibration": ("Share that left against the predicted risk", ""),
+    "confusionmatrix": ("Confusion matrix: predictions and outcomes", ""),
     "roc": ("ROC curve: how well the model tells leavers from stayers", ""),
-    "importance": ("What the model goes by: the share of each column", "wide"),
-    "score_over_time": ("The score of every candidate, and when one was deployed", "wide"),
-    "drift": ("How far each column has moved since the model was trained", "wide"),
+    "importance": ("Feature importance: the share of each column", "wide"),
+    "score_over_time": ("Score of every candidate, and deployments", "wide"),
+    "drift": ("Drift of each column since the model was trained", "wide"),
     "missing_over_time": ("Missing values of the current clients over time", "wide"),
 }
 MISSING_SHOWN, CONTACTS_SHOWN = 8, 20
 
 
 class Headline(NamedTuple):
-    """The state in one sentence; `tone` is good, calm or bad."""
+    """The state of the model; `tone` is good, calm or bad."""
 
     tone: str
     title: str
@@ -45,7 +52,7 @@ class Headline(NamedTuple):
 
 
 class Number(NamedTuple):
-    """A big number, what it counts, and how sure it is."""
+    """A big number, its label, and its uncertainty."""
 
     label: str
     value: str
@@ -53,11 +60,63 @@ class Number(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A picture, what it shows in words, and its size on the page."""
+    """A figure, its caption, and its size on the page."""
 
     name: str
     shows: str
     size: str
+
+
+@pages.get("/")
+def show_dashboard() -> str:
+    """Show the state, the contact list and the figures on one page."""
+    manager, show_all = request.args.get("manager", ""), request.args.get("show") == "all"
+    shown = dashboard(state(), manager, show_all=show_all, now=datetime.now(UTC))
+    return render_template("dashboard.html", **shown)
+
+
+def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> dict[str, Any]:
+    """Return what the template shows; damaged files are listed among the problems."""
+    config, production, problems = state.config, state.production, list[str]()
+    served = optional(production.get, damage=problems)
+    release = served[0] if served else None
+    problems += [production.problem] if served and production.problem else []
+    monitoring = optional(state.monitoring, damage=problems)
+    assessment = optional(state.assessment, damage=problems)
+    diagnosis = optional(state.diagnostics, damage=problems) or {}
+    rows = optional(state.listed, damage=problems) or []
+    names = optional(state.figure_names, damage=problems)
+    listed = contacts(rows)
+    chosen = [row for row in listed if manager in ("", row["manager"])]
+    is_cut = not manager and not show_all
+    score, release_id = (release.score, release.id) if release else (None, None)
+    performance = health.performance_of(monitoring, release_id)
+    recent = health.summarise_runs(state, now)
+    problems += [complaint.sentence for complaint in recent.complaints]
+    return {
+        "headline": headline(score, performance, recent.last, now),
+        "runs": runs(recent.good_at, recent.counts, now),
+        "problems": [wording.finished(problem) for problem in dict.fromkeys(problems)],
+        "release": release_id,
+        "numbers": numbers(assessment, config.currency),
+        "assessed": f"as of {wording.ago(assessment['assessed_at'], now)}" if assessment else "",
+        "order": config.contact_order,
+        "cautions": cautions_of_all(rows),
+        "columns": columns(listed, config.currency),
+        "contacts": chosen[:CONTACTS_SHOWN] if is_cut else chosen,
+        "listed": len(chosen),
+        "managers": sorted({row["manager"] for row in listed if row["manager"]}),
+        "manager": manager,
+        "currency": config.currency,
+        "figures": figures(names or []),
+        "drift": diagnosis.get("drift"),
+        "moved_columns": moved_columns(diagnosis.get("drift")),
+        "data": diagnosis.get("data"),
+        "missing": missing_columns(diagnosis.get("columns")),
+        "packages": outdated(diagnosis.get("dependencies")),
+        "has_report": names is not None,
+        "with_token": state.token is not None,
+    }
 
 
 # ---- parts of the page
@@ -66,16 +125,16 @@ class Figure(NamedTuple):
 def headline(
     score_record: Row | None, performance: Row | None, last_run: Row | None, now: datetime
 ) -> Headline:
-    """Say which model works, how well it ranks, when it last ran, and whether it is still right.
+    """Describe the model in production, its quality, the last run and its recent performance.
 
-    `truth` is what monitoring says of this very model, None where it has not been looked at yet.
+    `performance` is monitoring's record of this release, None if it has not been checked yet.
     """
     if score_record is None:
         return Headline(
             "calm",
             "No model is in production yet",
-            "Put files of clients into the input folder and run fullprocess.py: it trains a model, "
-            "deploys it and fills this page.",
+            "Put files of clients into the input folder and run fullprocess.py: it trains and deploys "
+            "a model and fills this page.",
         )
     sentences = [_quality(score_record)]
     if last_run is not None:
@@ -94,7 +153,7 @@ def headline(
 
 
 def runs(good_at: str | None, counts: Mapping[str, int], now: datetime) -> str:
-    """Say when the last good run was, and what became of the others of the last day.
+    """Describe the last good run, and count the others of the last day.
 
     >>> runs(None, {"skipped": 2, "failed": 0, "died": 1, "unavailable": 0}, datetime.now(UTC))
     'Last good run: never. In the last day: 2 runs skipped, 1 run died.'
@@ -105,18 +164,10 @@ def runs(good_at: str | None, counts: Mapping[str, int], now: datetime) -> str:
     )
 
 
-def performance_of(monitoring: Row | None, release: str | None) -> Row | None:
-    """Return what monitoring says of a release; of another one it says nothing about this one."""
-    if monitoring is None or release is None or monitoring["release"] != release:
-        return None
-    performance: Row = monitoring["performance"]
-    return performance
-
-
 def _quality(score_record: Row) -> str:
     kind = score_record["candidate"]["kind"]
     if kind == BASE_RATE:
-        return "So far nothing in the data tells clients apart: all have the same risk."
+        return "So far no column separates the clients: all have the same risk."
     for name, seen in SETS.items():
         of = score_record["sets"].get(name)
         auc = of["candidate"]["roc_auc"] if of else None
@@ -130,7 +181,7 @@ def _quality(score_record: Row) -> str:
 def numbers(assessment: Row | None, currency: str) -> list[Number]:
     """Return the four big numbers of an assessment."""
     if assessment is None:
-        labels = ("Current clients", "Likely to leave", "Value at risk", "On the contact list")
+        labels = ("Current clients", "Expected to leave", "Value at risk", "On the contact list")
         return [Number(label, wording.DASH, "not assessed yet") for label in labels]
     leaving, worth, listed = (
         assessment[key] for key in ("expected_to_leave", "value_at_risk", "list")
@@ -149,7 +200,7 @@ def numbers(assessment: Row | None, currency: str) -> list[Number]:
     return [
         Number("Current clients", wording.count(assessment["clients"]), "each with its risk"),
         Number(
-            "Likely to leave",
+            "Expected to leave",
             wording.count(leaving),
             f"{between} (95{NBSP}% interval)" if between else "an estimate",
         ),
@@ -160,88 +211,82 @@ def numbers(assessment: Row | None, currency: str) -> list[Number]:
     ]
 
 
-def contacts(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Return the contact list ready to show; `moved` says what changed since the last list."""
-    rows = list(rows)
-    doubted = doubts_of_all(rows)
-    is_first = not any(row["previous_rank"] for row in rows)
+def contacts(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the contact list for display; `moved` describes the change since the last list."""
+    general = cautions_of_all(rows)
+    is_first = all(row["previous_rank"] is None for row in rows)
     return [
-        {
-            "rank": row["rank"],
-            "client": row["client"],
-            "risk": float(row["risk"]),
-            "value_at_risk": _number(row["value_at_risk"]),
-            "manager": row["manager"],
-            "reasons": _parts(row["reasons"]),
-            "doubts": [said for said in _doubts(row) if said not in doubted],
-            "moved": "" if is_first else _moved(row),
-        }
+        {name: fields.value_of(name, row) for name in fields.DASHBOARD if name != "moved"}
+        | {"moved": "" if is_first else _moved(row)}
+        | {"cautions": [text for text in _cautions(row) if text not in general]}
         for row in rows
     ]
 
 
-def doubts_of_all(rows: Iterable[Mapping[str, str]]) -> list[str]:
-    """Return why the risk of every client on the list is to be read with care.
-
-    >>> doubts_of_all([{"low_confidence": "no value of a; few"}, {"low_confidence": "few"}])
-    ['few']
-    """
-    first, *others = [_doubts(row) for row in rows] or [[]]
-    return [said for said in first if all(said in other for other in others)]
-
-
-def _doubts(row: Mapping[str, str]) -> list[str]:
-    return _parts(row.get("low_confidence", ""))  # lists of before do not tell
+def columns(listed: Sequence[Row], currency: str) -> dict[str, str]:
+    """Return the fields that any client on the list has, with their headings."""
+    return {
+        name: fields.heading(name, currency)
+        for name in fields.DASHBOARD
+        if any(
+            row[name] not in (None, "", []) or (name == "reasons" and row["cautions"])
+            for row in listed
+        )
+    }
 
 
-def _parts(text: str) -> list[str]:
-    return [part for part in text.split("; ") if part]
+def cautions_of_all(rows: Sequence[Row]) -> list[str]:
+    """Return the cautions that apply to every client on the list."""
+    first, *others = [_cautions(row) for row in rows] or [[]]
+    return [text for text in first if all(text in other for other in others)]
 
 
-def _number(text: str) -> float | None:
-    return float(text) if text else None
+def _cautions(row: Row) -> list[str]:
+    return fields.value_of("low_confidence", row)
 
 
-def _moved(row: Mapping[str, str]) -> str:
-    """Say what changed for one client.
+def _moved(row: Row) -> str:
+    """Describe the change of one client's rank and risk.
 
-    >>> _moved({"rank": "2", "previous_rank": "9", "risk_change": "0.0412"})
+    >>> _moved({"rank": 2, "previous_rank": 9, "risk_change": 0.0412})
     'up from 9, risk +4.1 points'
     """
-    if not row["previous_rank"]:
+    rank, before = row["rank"], row["previous_rank"]
+    if before is None:
         return "new"
-    rank, before = int(float(row["rank"])), int(float(row["previous_rank"]))
-    told = [f"{'up' if rank < before else 'down'} from {before}"] if rank != before else []
-    change = 100 * (_number(row["risk_change"]) or 0)
+    parts = [f"{'up' if rank < before else 'down'} from {before}"] if rank != before else []
+    change = 100 * row["risk_change"]
     if abs(change) >= 0.1:
-        told.append(f"risk {'+' if change > 0 else '−'}{abs(change):.1f} points")
-    return ", ".join(told) or "as before"
+        parts.append(f"risk {'+' if change > 0 else '−'}{abs(change):.1f} points")
+    return ", ".join(parts) or "as before"
 
 
 def moved_columns(drift: Row | None) -> list[Row]:
-    """Return the columns that deserve a look, the furthest moved first."""
+    """Return the columns that need attention, the largest drift first."""
     columns: Sequence[Row] = drift["columns"] if drift else []
-    found = [column for column in columns if column["verdict"] in ("look", "act")]
-    return sorted(found, key=lambda column: (column["verdict"] != "act", -(column["psi"] or 0)))
+    moved = [column for column in columns if column["verdict"] in ("look", "act")]
+    return sorted(moved, key=lambda column: (column["verdict"] != "act", -(column["psi"] or 0)))
 
 
 def missing_columns(columns: Mapping[str, Row] | None) -> list[tuple[str, float]]:
-    """Return the columns with missing values and their share, the most first."""
-    found = [(name, of["missing_pct"]) for name, of in (columns or {}).items() if of["missing"]]
-    return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:MISSING_SHOWN]
+    """Return the columns with missing values and their share, the largest first."""
+    shares = [(name, of["missing_pct"]) for name, of in (columns or {}).items() if of["missing"]]
+    return sorted(shares, key=lambda pair: (-pair[1], pair[0]))[:MISSING_SHOWN]
 
 
 def figures(names: Iterable[str]) -> list[Figure]:
-    """Return the figures that there are, in reading order, those not known here last."""
+    """Return the available figures in reading order, those without a caption last."""
     names = set(names)
-    known = [Figure(name, *FIGURES[name]) for name in FIGURES if name in names]
-    return known + [Figure(name, name.replace("_", " "), "") for name in sorted(names - {*FIGURES})]
+    captioned = [Figure(name, *FIGURES[name]) for name in FIGURES if name in names]
+    return captioned + [
+        Figure(name, name.replace("_", " "), "") for name in sorted(names - {*FIGURES})
+    ]
 
 
 def outdated(dependencies: Row | None) -> str:
-    """Say in one sentence how current the installed packages are."""
+    """Describe in one sentence how current the installed packages are."""
     if not dependencies or not dependencies["asked_at"]:
-        return "Not asked yet whether the installed packages are current."
+        return "The package index has not been asked yet."
     if not dependencies["reachable"]:
         return "The package index could not be reached: whether packages are current is unknown."
     old = [package["name"] for package in dependencies["packages"] if package["outdated"]]

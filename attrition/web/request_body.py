@@ -1,4 +1,4 @@
-"""What POST /prediction is asked: JSON read strictly, its records checked, or a file named."""
+"""Parse and validate the body of POST /prediction."""
 
 import json
 import math
@@ -18,7 +18,7 @@ MAX_PROBLEMS = 100
 
 
 class ApiError(AttritionError):
-    """An answer other than the one that was asked for: status, code, sentence, and details."""
+    """An error to answer with: status, code, sentence and details."""
 
     def __init__(
         self, status: int, code: str, sentence: str, headers: Mapping[str, str] = {}, **details: Any
@@ -53,16 +53,16 @@ def read_json(data: bytes) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:60]!r} stands twice in one object")
-    return found
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {repeated[:60]!r} is repeated in one object")
+    return unique
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _read_int(text: str) -> int:
@@ -74,12 +74,12 @@ def _read_int(text: str) -> int:
 def _read_float(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError("a number is beyond what can be represented")
+        raise ValueError("a number is too large")
     return number
 
 
 def check_body(body: Any) -> tuple[str, Any]:
-    """Return which of the two ways to ask a body uses, and what it says.
+    """Return the one key of the body, "records" or "datafile", and its value.
 
     Raises: ApiError 422, 413.
     """
@@ -106,9 +106,9 @@ def check_body(body: Any) -> tuple[str, Any]:
 def check_records(
     columns: Columns, records: list[Any], missing_allowed: Collection[str]
 ) -> "pd.DataFrame":
-    """Return the features of the records of a body, order kept.
+    """Validate the records of a body; return their features in the same order.
 
-    Raises: ApiError 422 naming every record and field that is wrong.
+    Raises: ApiError 422 with every record and field that is wrong.
     """
     from attrition.data import schema
 
@@ -129,30 +129,30 @@ def _invalid_records(problems: list[dict[str, Any]]) -> ApiError:
 
 
 def read_datafile(config: Config, name: str) -> "pd.DataFrame":
-    """Return the rows of a file that lies in the test or the input folder, in their order.
+    """Read the rows of a file in the test or the input folder, in their order.
 
-    The name is looked up in the listing of these folders; it never becomes a path by itself.
+    The name must be in the listing of these folders; it is never used as a path.
 
     Raises: ApiError 404, 413, 422.
     """
     from attrition.data import files as source_files
     from attrition.data import schema
 
-    known: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for folder in (config.input_folder, config.test_folder):
         names = source_files.list_names(folder) if folder.is_dir() else []
-        known |= {found: folder for found in names if not source_files.not_an_input(found)}
-    if name not in known:
+        folders |= {each: folder for each in names if not source_files.not_an_input(each)}
+    if name not in folders:
         raise ApiError(
-            404, "unknown_datafile", "there is no such data file", datafiles=sorted(known)
+            404, "unknown_datafile", "there is no such data file", datafiles=sorted(folders)
         )
     try:
-        table = source_files.read_path(known[name] / name)
+        table = source_files.read_path(folders[name] / name)
         if (count := sum(chunk.records for chunk in table.chunks)) > MAX_FILE_RECORDS:
             raise ApiError(
                 413,
                 "too_many_records",
-                f"{name} holds {count} records, expected at most {MAX_FILE_RECORDS}",
+                f"{name} has {count} records, expected at most {MAX_FILE_RECORDS}",
             )
         checked = schema.check(table, config.columns, config.missing_markers)
     except (schema.Refused, schema.BadHeader) as error:
@@ -169,5 +169,5 @@ def read_datafile(config: Config, name: str) -> "pd.DataFrame":
             problems=problems[:MAX_PROBLEMS],
         )
     if not len(checked.lines):
-        raise ApiError(422, "invalid_datafile", f"{name}: holds no rows")
+        raise ApiError(422, "invalid_datafile", f"{name}: has no rows")
     return schema.typed(checked.frame(), config.columns)

@@ -1,32 +1,28 @@
-"""What the API says: rows and records turned into answers, none of which knows a request.
+"""Build the answers of the API from rows and records.
 
-Pure: no path, no clock; whoever calls has read the files.
+Pure: no path, no clock, no request.
 """
 
 import csv
 import io
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from attrition.modelling.metrics import THRESHOLD
+from attrition.contacts import fields
 from attrition.operations.releases import Release
+from attrition.storage.files import Record
 from attrition.web.artifact_cache import NotReady
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Record = dict[str, Any]
-
-LIST_TEXTS = ("client", "manager", "reasons", "low_confidence")
-
 
 def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> list[Record]:
-    """Return the risk of each row, order kept, with why it is to be read with care.
+    """Return the risk of each row in the same order, with flags for uncertain ones.
 
-    Raises: NotReady when the model was trained on other columns than config.json names now.
+    Raises: NotReady if the model was trained on columns that config.json no longer names.
     """
-    from attrition.modelling import models, reliability
+    from attrition.modelling import metrics, models, reliability
 
     features = [name for names in release.training["features"].values() for name in names]
     if unnamed := [name for name in features if name not in rows]:
@@ -35,21 +31,21 @@ def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> 
             "names; run fullprocess.py",
             "other_columns",
         )
-    flags = reliability.doubts(model, rows, release.training)
+    cautions = reliability.cautions(model, rows, release.training)
     risks = models.predict(model, rows)
     return [
         {
             "client": name or None,
             "risk": float(risk),
-            "outcome": int(risk >= THRESHOLD),
-            "flags": flags[i],
+            "outcome": int(risk >= metrics.THRESHOLD),
+            "flags": list(map(fields.caution_text, cautions[i])),
         }
         for i, (name, risk) in enumerate(zip(rows[client], risks, strict=True))
     ]
 
 
 def scoring(release: Release, decision: Record | None) -> Record:
-    """Return what is known of how right the model in production is."""
+    """Return the score of the model in production and the latest decision."""
     score = release.score
     sets = {
         name: {"rows": of["rows"], "left": of["left"], "scores": of["candidate"]}
@@ -70,43 +66,8 @@ def scoring(release: Release, decision: Record | None) -> Record:
     }
 
 
-def parse_risks(data: bytes) -> "pd.DataFrame":
-    """Read the risk of every current client, the riskiest first."""
-    import pandas as pd
-
-    text = dict.fromkeys(LIST_TEXTS, str) | {"observed_at": str}
-    table = pd.read_csv(
-        io.BytesIO(data),
-        dtype=text,
-        keep_default_na=False,
-        na_values={name: [""] for name in ("risk", "rank", "value", "value_at_risk")},
-    )
-    return table.sort_values("rank", kind="stable", ignore_index=True)
-
-
-def parse_list(data: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
-
-
-def to_dict(row: Mapping[Any, Any]) -> Record:
-    """Return a row of a table as JSON can say it: null for what is not known."""
-    found = {}
-    for name, value in row.items():
-        value = value.item() if hasattr(value, "item") else value
-        is_unknown = value == "" or (isinstance(value, float) and math.isnan(value))
-        found[str(name)] = None if is_unknown else value
-    return found
-
-
-def client(row: Mapping[Any, Any]) -> Record:
-    """Return a client's line of the risks with its reasons, and why to doubt them, as lists."""
-    found = to_dict(row)
-    said = {name: found.get(name) for name in ("reasons", "low_confidence")}
-    return found | {name: text.split("; ") if text else [] for name, text in said.items()}
-
-
 def defuse(table: list[dict[str, str]], columns: Collection[str]) -> bytes:
-    """Write a table as CSV whose text no spreadsheet takes for a formula.
+    """Write a table as CSV with text that no spreadsheet interprets as a formula.
 
     >>> defuse([{"client": "=1+1", "risk_change": "-0.1"}], ["client"])
     b"client,risk_change\\r\\n'=1+1,-0.1\\r\\n"
@@ -115,11 +76,11 @@ def defuse(table: list[dict[str, str]], columns: Collection[str]) -> bytes:
     writer = csv.DictWriter(text, list(table[0]) if table else [], lineterminator="\r\n")
     writer.writeheader()
     for row in table:
-        writer.writerow({k: _harmless(v) if k in columns else v for k, v in row.items()})
+        writer.writerow({k: _escape(v) if k in columns else v for k, v in row.items()})
     return text.getvalue().encode("utf-8")
 
 
-def _harmless(cell: str) -> str:
-    """Source: OWASP, CSV Injection; the full-width forms are read as formulas too."""
+def _escape(cell: str) -> str:
+    """Source: OWASP, CSV Injection; the full-width forms start a formula too."""
     first = cell.lstrip(" \n\u00a0\ufeff")[:1]
     return f"'{cell}" if first and first in "=+-@\t\r＝＋－＠" else cell

@@ -63,28 +63,3 @@ def test_an_empty_list_moves_nowhere():
     empty = ranking.choose(ranked(("a", 0.1)).iloc[:0], 5, "risk")
     found = ranking.since_last_list(empty, {"a": (1, 0.1)})
     assert list(found["previous_rank"]) == list(found["risk_change"]) == []
-
-
-def test_reasons_are_told_with_the_value_and_the_usual_one():
-    rows = pd.DataFrame({"lastmonth_activity": [3.0, 90.0], "trade": ["retail", "bank"]})
-    baseline = {"lastmonth_activity": 78.5, "trade": "bank"}
-    told = ranking.reasons_in_words([["trade", "lastmonth_activity"], []], rows, baseline)
-    assert told == ["trade retail, typical bank; lastmonth activity 3, typical 78.5", ""]
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (None, "unknown"),
-        ("", "unknown"),
-        (math.nan, "unknown"),
-        ("Trade", "Trade"),
-        (0.1 + 0.2, "0.3"),
-        (12.0, "12"),
-        (-0.001, "0"),
-        (1234567.8, "1,234,568"),
-        (-250.0, "-250"),
-    ],
-)
-def test_values_are_shown_as_a_person_writes_them(value, shown):
-    assert ranking._shown(value) == shown

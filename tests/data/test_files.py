@@ -9,27 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from attrition.config import Columns
 from attrition.data import files as source_files
 from attrition.data import schema
 from attrition.data.files import File, Limits, cell_text, read_table
 from attrition.data.schema import Refused
-from attrition.errors import AttritionError, SourceError
+from attrition.errors import SourceError
+from tests.support import rows_of
 
 
 def opened(name, data, limits=source_files.DEFAULT_LIMITS):
     """A file as it would have been read."""
     return File(name, "", io.BytesIO(data), 0, limits)
-
-
-def rows_of(table):
-    """The rows of a table, whose runs of rows are used up by it."""
-    found = []
-    for chunk in table.chunks:
-        columns = [column.to_pylist() for column in chunk.columns]
-        found += zip(chunk.lines, zip(*columns, strict=True), strict=True)
-        found += chunk.odd
-    return sorted((line, list(row)) for line, row in found)
 
 
 @pytest.mark.parametrize(
@@ -244,8 +234,3 @@ def test_names_are_listed_in_the_order_of_their_bytes(tmp_path):
     for name in ("b", "é", "B", "a"):
         (tmp_path / name).touch()
     assert source_files.list_names(tmp_path) == ["B", "a", "b", "é"]
-
-
-def test_final_rows_that_are_not_there_are_asked_of_ingestion(tmp_path):
-    with pytest.raises(AttritionError, match=r"run ingestion\.py first"):
-        source_files.read_rows(tmp_path / "finaldata.csv", Columns())

@@ -1,14 +1,18 @@
+import logging
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from attrition.data import ledger
+from attrition.data import ledger, schema
 from attrition.data.ledger import Line
-from attrition.errors import Damaged, Unaccounted
-from attrition.storage import files, history
+from attrition.errors import AttritionError, Damaged, Unaccounted
+from attrition.storage import files, history, tables
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import GOOD, ROWS, lines
-from tests.test_ingestion import final_rows, put
+from tests.conftest import read_rows, write_config
+from tests.support import final_rows, put
 
 
 def keep(config, folder):
@@ -84,29 +88,6 @@ def test_state_ahead_of_the_history_is_a_run_that_died_between_the_two(empty_pro
     assert ingest_new_data(empty_project).up_to_date
 
 
-def test_state_of_before_generations_were_counted_goes_on(empty_project):
-    put(empty_project, "a.csv", lines("a,1,2,3,", *ROWS))
-    ingest_new_data(empty_project)
-    put(empty_project, "b.csv", lines("a,1,2,3,0"))
-    ingest_new_data(empty_project)
-    record = files.read_record(empty_project.ingestion_record)
-    assert record is not None
-    kept = ("ingested_at", "inputs", "marks", "watermarks", "rows", "totals", "sources", "outputs")
-    old = {key: record[key] for key in kept}
-    for path in (empty_project.withdrawn, empty_project.table_rows):
-        path.unlink()
-        del old["outputs"][path.name]
-    files.write_bytes(empty_project.ingestion_record, files.encode(files.sealed(old)))
-    empty_project.history.unlink()
-    ingest_new_data(empty_project)
-    assert ingest_new_data(empty_project).up_to_date
-    put(empty_project, "c.csv", lines("c,1,2,3,0"))
-    assert ingest_new_data(empty_project).rows == 6
-    record = files.read_record(empty_project.ingestion_record)
-    assert record is not None
-    assert (record["generation"], record["replaced"]) == (2, 1)
-
-
 # ---- the account
 
 
@@ -148,3 +129,121 @@ def test_second_copy_of_a_row_replaces_the_first_wherever_both_stand(empty_proje
     record = files.read_record(empty_project.ingestion_record)
     assert record is not None
     assert (record["rows"], record["replaced"], record["withdrawn"]) == (2, 2, 0)
+
+
+# ---- the typed twin
+
+WIDE = {
+    "client": "who",
+    "outcome": "gone, or not",
+    "numeric": ["n", "row_id", "worth"],
+    "categorical": ["kind", "a.b"],
+    "time": "seen",
+    "value": "worth",
+    "manager": "by",
+}
+WIDE_HEADER = 'who,seen,n,row_id,worth,kind,a.b,by,"gone, or not"'
+WIDE_ROWS = (
+    'NA,2026-01-01,1,2.50,1e15,NA,nan,"O\'Neil, ""Kim""",1',
+    '"a,b",,0.1,-0,5e-324,"say ""hi""",x,,0',
+    '"say ""hi""",2026-01-02T03:04:05Z,,-1.5e-7,0.30000000000000004,é,null,NA,',
+    "Café,,123456789.123,1e14,,=1+1,007,None,yes",
+    "007,2026-01-01,,,,x,,,no",
+    "nan,,1,1,1,,,,",
+)
+
+
+@pytest.fixture
+def wide(tmp_path):
+    """A project whose columns hold every kind of text and number."""
+    config = write_config(tmp_path, columns=WIDE)
+    put(config, "a.csv", "\n".join([WIDE_HEADER, *WIDE_ROWS, ""]))
+    assert ingest_new_data(config).rows == len(WIDE_ROWS)
+    return config
+
+
+def check_twin(config):
+    """The twin is what its CSV reads as, with the ids and hashes of these rows."""
+    columns = config.columns
+    expected = schema.typed(tables.read_texts(config.final_data), columns)
+    found = read_rows(config)
+    pd.testing.assert_frame_equal(found[list(columns.table)], expected, check_exact=True)
+    for name, with_outcome in ((schema.ROW_ID, True), (schema.INPUT_ID, False)):
+        ids = schema.row_ids(expected, columns, with_outcome=with_outcome)
+        np.testing.assert_array_equal(found[name], ids)
+        names = [name for name in columns.table if with_outcome or name != columns.outcome]
+        text = expected[names].astype(str)
+        assert ids.tolist() == pd.util.hash_pandas_object(text, index=False).tolist()
+    hashes = schema.client_hashes(expected[columns.client_name])
+    np.testing.assert_array_equal(found[schema.CLIENT_HASH], hashes)
+
+
+def test_twin_of_hostile_text_and_numbers_is_what_the_rows_read_as(wide):
+    check_twin(wide)
+    assert read_rows(wide)["who"].tolist()[:2] == ["NA", "a,b"]
+    assert read_rows(wide)["worth"].tolist()[:2] == [1e15, 5e-324]
+
+
+def test_twin_is_committed_with_its_rows(wide):
+    record = files.read_record(wide.ingestion_record)
+    assert record is not None
+    assert record["outputs"][wide.rows.name] == files.sha256_file(wide.rows)
+
+
+def test_twin_that_grew_equals_one_that_is_written_at_once(wide, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP", 4)
+    put(
+        wide, "b.csv", "\n".join([WIDE_HEADER, WIDE_ROWS[2] + "1", "x,,1,,,,,,", "y,,1,,,,,,0", ""])
+    )
+    ingest_new_data(wide)
+    check_twin(wide)
+    assert len(read_rows(wide)) == len(WIDE_ROWS) + 2
+    grown = wide.rows.read_bytes()
+    wide.rows.unlink()
+    ingest_new_data(wide)
+    assert wide.rows.read_bytes() == grown
+
+
+def test_twin_of_no_rows_has_every_column(empty_project):
+    put(empty_project, "a.csv", lines())
+    ingest_new_data(empty_project)
+    check_twin(empty_project)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x")]
+)
+def test_damaged_twin_is_not_read_and_made_again_by_ingestion(wide, damage, caplog):
+    before = wide.rows.read_bytes()
+    damage(wide.rows)
+    with pytest.raises(Damaged, match=r"finaldata\.parquet: is not what was ingested"):
+        read_rows(wide)
+    with caplog.at_level(logging.WARNING):
+        assert not ingest_new_data(wide).up_to_date
+    assert "finaldata.parquet: is not what was written" in caplog.text
+    assert wide.rows.read_bytes() == before
+    assert ingest_new_data(wide).up_to_date
+
+
+def test_rows_of_a_release_from_before_get_their_twin(wide):
+    record = files.read_record(wide.ingestion_record)
+    assert record is not None
+    del record["outputs"][wide.rows.name]
+    files.write_bytes(wide.ingestion_record, files.encode(files.sealed(record)))
+    wide.history.unlink()
+    wide.rows.unlink()
+    with pytest.raises(AttritionError, match=r"run ingestion\.py first"):
+        read_rows(wide)
+    ingest_new_data(wide)
+    check_twin(wide)
+
+
+def test_rows_that_were_changed_by_hand_are_not_read(wide):
+    wide.final_data.write_bytes(wide.final_data.read_bytes()[:-2])
+    with pytest.raises(Damaged, match=r"finaldata\.csv: is not what was ingested"):
+        read_rows(wide)
+
+
+def test_rows_that_are_not_there_are_asked_of_ingestion(empty_project):
+    with pytest.raises(AttritionError, match=r"run ingestion\.py first"):
+        read_rows(empty_project)

@@ -7,18 +7,9 @@ import pytest
 from attrition.config import MISSING_MARKERS, Columns, Numeric
 from attrition.data import schema
 from attrition.data.schema import BadHeader, BadRecords, Table, check, check_records
+from tests.support import WIDE
 
 PLAIN = Columns()
-WIDE = Columns(
-    client="id",
-    outcome="left",
-    numeric=(Numeric("x"), Numeric("n", minimum=0, maximum=9, integer=True)),
-    categorical=("kind",),
-    time="seen",
-    value="worth",
-    manager="owner",
-    ignore=("note",),
-)
 MARKERS = frozenset(MISSING_MARKERS)
 X = Numeric("x")
 
@@ -167,7 +158,7 @@ def test_row_ids_are_the_same_in_three_years():
 
 
 def test_held_out_clients_are_the_same_whatever_stands_beside_them():
-    clients = pd.Series([f"c{i}" for i in range(1000)])
+    clients = schema.client_hashes(pd.Series([f"c{i}" for i in range(1000)]))
     chosen = schema.held_out(clients, 0.2)
     assert 150 < chosen.sum() < 250
     assert schema.held_out(clients[::-1], 0.2).tolist() == chosen[::-1].tolist()
@@ -175,58 +166,17 @@ def test_held_out_clients_are_the_same_whatever_stands_beside_them():
 
 
 def test_held_out_share_only_grows_with_the_share():
-    clients = pd.Series([f"c{i}" for i in range(1000)])
+    clients = schema.client_hashes(pd.Series([f"c{i}" for i in range(1000)]))
     small, large = schema.held_out(clients, 0.1), schema.held_out(clients, 0.3)
     assert not (small & ~large).any()
 
 
 def test_all_rows_of_a_client_are_held_out_together():
     clients = pd.Series([f"c{i % 50}" for i in range(500)])
-    chosen = pd.Series(schema.held_out(clients, 0.3)).groupby(clients).nunique()
+    chosen = (
+        pd.Series(schema.held_out(schema.client_hashes(clients), 0.3)).groupby(clients).nunique()
+    )
     assert (chosen == 1).all()
-
-
-# ---- current clients
-
-
-def current(*rows, columns=PLAIN):
-    found = schema.current_clients(plain_rows(*rows, columns=columns), columns)
-    return list(zip(found[columns.client_name], found[columns.features[0]], strict=True))
-
-
-def test_current_clients_are_those_without_an_outcome():
-    assert current("a,1,2,3,", "b,1,2,3,0", "c,1,2,3,1") == [("a", 1)]
-
-
-def test_latest_open_row_of_a_client_counts():
-    assert current("a,1,2,3,", "b,5,2,3,", "a,2,2,3,") == [("a", 2), ("b", 5)]
-
-
-def test_client_that_left_since_is_not_current():
-    assert current("a,1,2,3,", "b,1,2,3,", "a,2,2,3,1") == [("b", 1)]
-
-
-def test_client_that_came_back_is_current():
-    assert current("a,1,2,3,1", "a,2,2,3,") == [("a", 2)]
-
-
-def test_client_with_an_open_row_that_stayed_before_and_after_is_current():
-    assert current("a,1,2,3,0", "a,2,2,3,", "a,3,2,3,0") == [("a", 2)]
-
-
-def test_without_open_rows_the_latest_of_each_client_that_stayed_counts():
-    assert current("a,1,2,3,0", "a,2,2,3,0", "b,1,2,3,0", "b,2,2,3,1") == [("a", 2)]
-
-
-def test_time_decides_which_row_is_the_latest():
-    columns = Columns(numeric=(X,), time="seen")
-    rows = ("a,2026-03-02,2,", "a,2026-03-01,1,", "b,2026-03-01,1,1", "b,2026-02-01,2,")
-    assert current(*rows, columns=columns) == [("a", 2)]
-
-
-def test_nobody_is_current_where_there_are_no_rows():
-    empty = plain_rows("a,1,2,3,0").iloc[:0]
-    assert schema.current_clients(empty, PLAIN).empty
 
 
 # ---- API records

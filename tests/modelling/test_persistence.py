@@ -13,7 +13,7 @@ from sklearn.preprocessing import FunctionTransformer
 from attrition.errors import Damaged
 from attrition.modelling import calibration, models, persistence
 from attrition.modelling.models import Model
-from tests.modelling.test_models import KINDS, fitted, table
+from tests.modelling.samples import KINDS, fitted, table
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -40,30 +40,6 @@ def test_a_calibrated_blend_comes_back_as_it_was():
     loaded = persistence.loads(persistence.dumps(blend))
     assert loaded.calibration == blend.calibration
     np.testing.assert_array_equal(models.predict(loaded, rows), models.predict(blend, rows))
-
-
-def test_a_file_of_one_pipeline_is_still_read():
-    rows, _ = table(50)
-    model = fitted(models.BOOSTING)
-    data = packed_as_numbers(skops.io.dumps(model.parts[0]))
-    np.testing.assert_array_equal(
-        models.predict(persistence.loads(data), rows), models.predict(model, rows)
-    )
-
-
-def packed_as_numbers(data):
-    """Name the parts of a skops file as ours are named."""
-    found = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(found, "w") as new:
-        names = {
-            name: f"{i}.npy" for i, name in enumerate(old.namelist()) if name != persistence.SCHEMA
-        }
-        schema = old.read(persistence.SCHEMA).decode()
-        for name, number in names.items():
-            schema = schema.replace(name, number)
-            new.writestr(number, old.read(name))
-        new.writestr(persistence.SCHEMA, schema)
-    return found.getvalue()
 
 
 # ---- hostile files

@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from attrition.data.cells import Caution
 from attrition.modelling import models, reliability
-from tests.modelling.test_models import CATEGORICAL, NUMERIC, fitted, table
+from tests.modelling.samples import CATEGORICAL, NUMERIC, fitted, table
 
 TRAINING = {
     "kind": models.LOGISTIC,
@@ -23,40 +24,44 @@ def model():
     return fitted(models.LOGISTIC, rows[known], outcome[known])
 
 
-def doubts(model, training=TRAINING, **odd):
-    (found,) = reliability.doubts(model, pd.DataFrame([USUAL | odd]), training)
+def cautions(model, training=TRAINING, **odd):
+    (found,) = reliability.cautions(model, pd.DataFrame([USUAL | odd]), training)
     return found
 
 
-def test_a_client_like_those_known_raises_no_doubt(model):
-    assert doubts(model) == []
+def test_a_client_like_those_known_raises_no_caution(model):
+    assert cautions(model) == []
 
 
 @pytest.mark.parametrize(
-    ("odd", "said"),
+    ("odd", "caution"),
     [
-        ({"industry": "space"}, "unknown level of industry"),
-        ({"industry": ""}, "no value of industry, which was never missing in training"),
-        ({"activity": np.nan}, "no value of activity, which was never missing in training"),
-        ({"activity": 900.0}, "activity 900, the model knows 0.5 to 300"),
-        ({"activity": -1.5}, "activity -1.5, the model knows 0.5 to 300"),
+        ({"industry": "space"}, Caution("unknown_level", "industry", "space")),
+        ({"industry": ""}, Caution("never_missing", "industry")),
+        ({"activity": np.nan}, Caution("never_missing", "activity")),
+        ({"activity": 900.0}, Caution("outside_range", "activity", 900.0, 0.5, 300.0)),
+        ({"activity": -1.5}, Caution("outside_range", "activity", -1.5, 0.5, 300.0)),
     ],
 )
-def test_what_the_model_never_met_is_said(model, odd, said):
-    assert doubts(model, **odd) == [said]
+def test_what_the_model_never_met_is_a_caution(model, odd, caution):
+    assert cautions(model, **odd) == [caution]
 
 
 @pytest.mark.parametrize("odd", [{"size": np.nan}, {"size": 1.0}, {"size": 499.0}])
-def test_what_training_has_met_is_no_doubt(model, odd):
-    assert doubts(model, **odd) == []
+def test_what_training_has_met_is_no_caution(model, odd):
+    assert cautions(model, **odd) == []
 
 
-def test_each_row_has_its_own_doubts_and_all_those_of_the_model(model):
+def test_each_row_has_its_own_cautions_and_all_those_of_the_model(model):
     rows = pd.DataFrame([USUAL, USUAL | {"industry": "space", "activity": 900.0}])
-    few = "learned from few clients"
-    assert reliability.doubts(model, rows, TRAINING | {"rows": 399}) == [
+    few = Caution("few_clients")
+    assert reliability.cautions(model, rows, TRAINING | {"rows": 399}) == [
         [few],
-        ["activity 900, the model knows 0.5 to 300", "unknown level of industry", few],
+        [
+            Caution("outside_range", "activity", 900.0, 0.5, 300.0),
+            Caution("unknown_level", "industry", "space"),
+            few,
+        ],
     ]
 
 
@@ -68,17 +73,12 @@ def test_few_is_few_rows_or_few_of_either_kind(rows, left, few):
     assert reliability.is_few(rows, left) is few
 
 
-def test_a_base_rate_says_so_for_every_client(model):
-    training = TRAINING | {"kind": models.BASE_RATE}
-    assert doubts(model, training) == ["no usable signal: the base rate"]
+def test_a_base_rate_is_a_caution_for_every_client(model):
+    assert cautions(model, TRAINING | {"kind": models.BASE_RATE}) == [Caution("base_rate")]
 
 
-def test_a_record_from_before_ranges_were_told_doubts_no_number(model):
-    assert doubts(model, TRAINING | {"ranges": {}}, activity=1e9) == []
-
-
-def test_no_rows_have_no_doubts(model):
-    assert reliability.doubts(model, table(5)[0].iloc[:0], TRAINING) == []
+def test_no_rows_have_no_cautions(model):
+    assert reliability.cautions(model, table(5)[0].iloc[:0], TRAINING) == []
 
 
 def test_ranges_are_those_of_the_known_values():

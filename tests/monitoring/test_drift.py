@@ -32,7 +32,6 @@ def verdict(found, name):
     return next(column for column in found.columns if column.column == name)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n", [30, 100, 1000])
 def test_no_shift_is_no_alarm(n):
     reference = table(REFERENCE, 10_000)
@@ -41,7 +40,6 @@ def test_no_shift_is_no_alarm(n):
     assert np.mean(alarmed) <= 0.08
 
 
-@pytest.mark.slow
 def test_no_shift_is_no_alarm_against_a_small_reference():
     pairs = [(table(200, 1000 + seed), table(200, seed)) for seed in range(200)]
     assert np.mean([look(*pair).verdict == "moved" for pair in pairs]) <= 0.08

@@ -80,19 +80,16 @@ def test_few_rows_prove_nothing_however_good_they_look(n, left, degraded):
     assert (decision.promoted, decision.rule) == (False, "too_few_rows")
 
 
-@pytest.mark.slow
 def test_noise_is_not_promoted():
     drawn = [decide(*scores(300, (0.8, 0.8), seed)) for seed in range(200)]
     assert np.mean([decision.promoted for decision in drawn]) <= 0.03
 
 
-@pytest.mark.slow
 def test_a_worse_candidate_is_never_promoted():
     drawn = [decide(*scores(300, (0.78, 0.8), seed)) for seed in range(200)]
     assert not any(decision.promoted for decision in drawn)
 
 
-@pytest.mark.slow
 def test_a_better_candidate_is_promoted():
     drawn = [decide(*scores(1000, (0.84, 0.80), seed)) for seed in range(200)]
     assert np.mean([decision.promoted for decision in drawn]) >= 0.9

@@ -300,7 +300,6 @@ def test_checks_are_summed_up_by_figure():
     assert performance.sum_up([]) == ()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("n", "sigma"), [(300, 1.5), (1000, 1.0)])
 def test_intervals_cover_what_is_realised_95_times_in_100(n, sigma):
     rng = np.random.default_rng(5)

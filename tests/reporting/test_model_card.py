@@ -7,7 +7,7 @@ import pytest
 from attrition.operations import releases
 from attrition.reporting import model_card
 from attrition.storage import files
-from tests.test_reporting import metrics
+from tests.support import metrics
 
 HOSTILE = (
     "a|b",
@@ -148,10 +148,3 @@ def test_warnings_of_training_and_of_scoring_are_told(records):
         training | {"warnings": ["few rows"]}, score | {"warnings": ["old"]}, *others
     )
     assert "- Few rows.\n- Old.\n" in text
-
-
-def test_records_from_before_cards_were_written_are_enough(records):
-    training, *others = records
-    older = {key: value for key, value in training.items() if key not in releases.UNTOLD}
-    rows = rows_under(model_card.write(releases.UNTOLD | older, *others), "What it goes by")
-    assert {row[1] for row in rows} == {row[2] for row in rows} == {"unknown"}

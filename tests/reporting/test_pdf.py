@@ -3,10 +3,15 @@ import io
 import pypdf
 import pytest
 
+from attrition.data import clients
+from attrition.data.cells import Reason
 from attrition.reporting import pdf
 
 MARKUP = ("<b>&Bold</b>", "<img src='http://127.0.0.1:9/x.png'/>", '<font color="[[1]]">', "a & b")
-CLIENT = {"rank": 1, "client": "Søn Ltd", "risk": 0.9}
+CLIENT = dict.fromkeys(clients.COLUMNS) | {
+    **{"rank": 1, "client": "Søn Ltd", "risk": 0.9},
+    **{"reasons": [], "cautions": []},
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -62,18 +67,26 @@ def test_largest_is_the_first_that_fits():
 
 def test_contact_table_leaves_out_what_no_client_has():
     (page,) = read(pdf.contact_table([CLIENT], "EUR"))
-    assert "# client risk 1 Søn Ltd 90 %" in page
+    assert "rank client risk 1 Søn Ltd 90 %" in page
 
 
 def test_contacts_show_two_reasons_where_both_fit_in_two_lines():
-    reasons = "9 open tickets, typical 1; tenure months 4, typical 38; third"
-    long = f"{'contract type month-to-month, baseline ' * 4}multi-year; tenure months 4"
-    rows = [CLIENT | {"manager": "M", "reasons": said} for said in (reasons, long, "one only", "")]
+    short = [Reason("tickets", 9.0, 1.0, 1.0), Reason("age", 4.0, 38.0, 0.5)]
+    long = [Reason("contract_type", "month-to-month " * 8, "multi-year", 1.0), *short]
+    reasons = [[*short, *long], long, short[:1], []]
+    rows = [CLIENT | {"manager": "M", "reasons": each} for each in reasons]
     (page,) = read(pdf.contact_table(rows, "EUR"))
-    assert "9 open tickets, typical 1; tenure months 4, typical 38 " in page
-    assert "multi-year 1" in page
-    assert "one only 1" in page
+    assert "tickets: 9 (typical: 1); age: 4 (typical: 38) 1" in page
+    assert "(typical: multi-year) 1" in page
+    assert "M tickets: 9 (typical: 1) 1" in page
     assert "M –" in page
+
+
+def test_reason_with_a_semicolon_is_one_reason():
+    plan = Reason("plan", "plan A; legacy", "plan B", 1.0)
+    other = Reason("tickets", 9.0, 1.0, 0.5)
+    (page,) = read(pdf.contact_table([CLIENT | {"reasons": [plan, other]}], "EUR"))
+    assert "plan: plan A; legacy (typical: plan B); tickets: 9 (typical: 1)" in page
 
 
 def test_managers_are_not_set_where_all_clients_have_the_same():
@@ -81,7 +94,7 @@ def test_managers_are_not_set_where_all_clients_have_the_same():
 
 
 def test_managers_beyond_the_first_are_counted():
-    rows = [CLIENT | {"manager": f"m{i:02d}", "value_at_risk": "5"} for i in range(11)]
+    rows = [CLIENT | {"manager": f"m{i:02d}", "value_at_risk": 5.0} for i in range(11)]
     (page,) = read(*pdf.manager_table(rows, "EUR"))
     assert "m07 1 5 and 3 other managers" in page
 

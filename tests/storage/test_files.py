@@ -2,6 +2,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -222,3 +224,69 @@ def test_folder_that_cannot_be_removed_is_named_in_full(tmp_path):
 def test_records_of_equal_content_have_equal_bytes():
     assert files.encode({"b": 1, "a": [2]}) == files.encode({"a": [2], "b": 1})
     assert json.loads(files.encode({"b": 1})) == {"b": 1}
+
+
+# ---- hashing once
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The files that were read to be hashed."""
+    names, real = [], Path.open
+
+    def spy(path, mode="r", *arguments, **options):
+        if mode == "rb":
+            names.append(path.name)
+        return real(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", spy)
+    return names
+
+
+def test_what_was_just_committed_is_not_read_to_be_hashed(tmp_path, reads):
+    record = write_two(tmp_path)
+    for name, digest in record["outputs"].items():
+        assert files.sha256_file(tmp_path / name) == digest
+    assert files.sha256_file(tmp_path / "record.json") == files.sha256_bytes(files.encode(record))
+    assert reads == []
+
+
+def test_content_that_is_written_in_pieces_is_hashed_as_it_is_written(tmp_path, reads):
+    contents = {tmp_path / "a": lambda file: file.writelines([b"x" * 100_000, b"y", b""])}
+    outputs = files.commit(tmp_path / "r.json", contents, {})["outputs"]
+    assert (files.sha256_file(tmp_path / "a"), reads) == (outputs["a"], [])
+    assert outputs["a"] == files.sha256_bytes((tmp_path / "a").read_bytes())
+
+
+def test_file_that_has_not_changed_for_a_while_is_hashed_once(tmp_path, monkeypatch, reads):
+    (tmp_path / "a").write_bytes(b"1")
+    monkeypatch.setattr(files, "RACY_NS", 0)
+    changed = (tmp_path / "a").stat().st_ctime_ns
+    while time.clock_gettime_ns(files.CLOCK_REALTIME_COARSE) <= changed:
+        pass
+    assert files.sha256_file(tmp_path / "a") == files.sha256_file(tmp_path / "a")
+    assert reads == ["a"]
+
+
+def test_file_that_changed_just_now_is_hashed_each_time(tmp_path, reads):
+    (tmp_path / "a").write_bytes(b"1")
+    assert files.sha256_file(tmp_path / "a") == files.sha256_file(tmp_path / "a")
+    assert reads == ["a", "a"]
+
+
+def test_bit_that_flips_is_noticed_at_once_and_also_where_the_time_is_set_back(tmp_path):
+    record, path = write_two(tmp_path), tmp_path / "a.csv"
+    before = path.stat()
+    path.write_bytes(b"nfw")
+    assert files.damaged_outputs(tmp_path, record) == ["a.csv"]
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert files.damaged_outputs(tmp_path, record) == ["a.csv"]
+
+
+def test_file_that_is_replaced_by_another_is_noticed(tmp_path):
+    record = write_two(tmp_path)
+    (tmp_path / "other").write_bytes(b"nfw")
+    os.replace(tmp_path / "other", tmp_path / "a.csv")
+    assert files.damaged_outputs(tmp_path, record) == ["a.csv"]
+    (tmp_path / "a.csv").unlink()
+    assert files.sha256_file(tmp_path / "a.csv") == ""

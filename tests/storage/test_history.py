@@ -168,38 +168,6 @@ def test_generations_are_kept_by_their_number(path):
     assert history.read_generations(path) == rows
 
 
-OLD = """
-CREATE TABLE runs (
-    run TEXT PRIMARY KEY, started_at TEXT, ended_at TEXT, elapsed_s REAL, outcome TEXT, reason TEXT);
-INSERT INTO runs (run, started_at) VALUES ('b', '2026-02'), ('a', '2026-01');
-"""
-
-
-@pytest.fixture
-def old(path):
-    """A history of the first format, without seals."""
-    path.parent.mkdir()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(OLD)
-    return path
-
-
-def test_a_history_of_the_first_format_is_read_as_it_is(old):
-    assert names(old) == ["a", "b"]
-    assert history.read_deployments(old) == []
-
-
-def test_a_history_of_the_first_format_is_renewed_with_the_first_row(old):
-    save_runs(old, "c")
-    assert names(old) == ["a", "b", "c"]
-    history.check(old)
-    with closing(sqlite3.connect(old)) as connection:
-        connection.execute("UPDATE runs SET reason = 'changed' WHERE run = 'a'")
-        connection.commit()
-    with pytest.raises(Damaged, match="a row of runs is not what was saved"):
-        names(old)
-
-
 def test_a_history_of_a_newer_format_is_refused_and_not_called_damaged(path):
     save_runs(path, "1")
     with closing(sqlite3.connect(path)) as connection:

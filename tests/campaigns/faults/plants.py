@@ -73,7 +73,8 @@ def record_before_data() -> None:
 def _overwrite(path, content) -> None:
     if not isinstance(content, bytes):  # it may read the file that it replaces
         aside = path.with_name(f".{path.name}.aside")
-        content(aside)
+        with aside.open("wb") as file:
+            content(file)
         content = aside.read_bytes()
         aside.unlink()
     path.write_bytes(content)

@@ -1,0 +1,269 @@
+"""The current clients, one typed table: features, risk, rank, reasons and cautions as data.
+
+`clients.parquet` has a row a client, the riskiest first, in row groups of `GROUP_ROWS`, so that one
+client costs one row group. Every list of clients is rendered from it. A feature stands under its own
+name with `FEATURE` before it: a company may name one "risk" or "rank".
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import RLock
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from attrition.config import Columns
+from attrition.data.cells import Caution, Reason
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+
+GROUP_ROWS = 10_000
+FEATURE = "feature_"
+_TEXT, _NUMBER, _PLACE = pa.string(), pa.float64(), pa.int32()
+REASON = pa.struct(
+    {
+        "feature": _TEXT,
+        **{"number": _NUMBER, "level": _TEXT},
+        **{"baseline_number": _NUMBER, "baseline_level": _TEXT},
+        "contribution": _NUMBER,
+    }
+)
+CAUTION = pa.struct(
+    {"code": _TEXT, "feature": _TEXT, "number": _NUMBER, "level": _TEXT}
+    | {"low": _NUMBER, "high": _NUMBER}
+)
+# Of each row, features aside. `list_rank` is the place on the contact list, null for the others;
+# `previous_rank` and `risk_change` compare those on the list with the assessment before.
+COLUMNS = {
+    **{"client": _TEXT, "rank": _PLACE, "risk": _NUMBER, "observed_at": _TEXT},
+    **{"value": _NUMBER, "value_at_risk": _NUMBER, "manager": _TEXT},
+    **{"list_rank": _PLACE, "previous_rank": _PLACE, "risk_change": _NUMBER},
+    **{"reasons": pa.list_(REASON), "cautions": pa.list_(CAUTION)},
+}
+KEY = "client_key"
+# Nearly every value differs, so a dictionary would only add to them.
+_DISTINCT = (KEY, "client", "rank", "risk", "value_at_risk", "contribution")
+
+
+def current_clients(rows: "pd.DataFrame", columns: Columns) -> "pd.DataFrame":
+    """Return the rows to assess, one a client: the latest open row of each that has not left since.
+
+    If no row is open, the latest row of each client that has not left. `rows` are typed, in the
+    order in which they arrived; that order decides if the table has no time column.
+    """
+    ordered = rows.sort_values(columns.time, kind="stable") if columns.time else rows
+    outcome = ordered[columns.outcome]
+    if outcome.isna().any():
+        decisive = ordered[outcome.isna() | (outcome == 1)]
+    else:
+        decisive = ordered
+    latest = decisive.drop_duplicates(columns.client_name, keep="last")
+    return latest[latest[columns.outcome] != 1].sort_values(columns.client_name, kind="stable")
+
+
+# ---- write
+
+
+def write_clients(destination: Path | IO[bytes], ranked: "pd.DataFrame") -> None:
+    """Write the table, sorted by rank: same rows, same bytes.
+
+    ranked: `COLUMNS` and the features, each with `FEATURE` before its name; `reasons` has a sequence
+    of `Reason` a client, `cautions` one of `Caution`
+    """
+    features = [name for name in ranked.columns if name.startswith(FEATURE)]
+    arrays = {KEY: pa.array(client_keys(ranked["client"]))}
+    arrays |= {name: _array(ranked[name], kind) for name, kind in COLUMNS.items()}
+    arrays |= {name: _array(ranked[name], _feature_type(ranked[name])) for name in features}
+    table = pa.table(arrays)
+    paths = [leaf for name in table.schema.names for leaf in _leaves(name, table.schema)]
+    pq.write_table(
+        table,
+        destination,
+        row_group_size=GROUP_ROWS,
+        compression="zstd",
+        write_statistics=False,
+        use_dictionary=[leaf for leaf in paths if leaf.rpartition(".")[2] not in _DISTINCT],
+    )
+
+
+def client_keys(names: Iterable[str]) -> NDArray[np.uint64]:
+    """Return 64 bits of a digest of each name: (n,) uint64."""
+    texts = (str(name).encode("utf-8", "surrogatepass") for name in names)
+    digests = (hashlib.blake2b(text, digest_size=8).digest() for text in texts)
+    return np.frombuffer(b"".join(digests), dtype="<u8")
+
+
+def _feature_type(values: "pd.Series") -> pa.DataType:
+    return _NUMBER if values.dtype.kind == "f" else _TEXT
+
+
+def _array(values: "pd.Series", kind: pa.DataType) -> pa.Array:
+    if kind == COLUMNS["reasons"]:
+        return pa.array([[_flat_reason(reason) for reason in each] for each in values], kind)
+    if kind == COLUMNS["cautions"]:
+        return pa.array([[_flat_caution(caution) for caution in each] for each in values], kind)
+    return pa.array(values, kind, from_pandas=True)
+
+
+def _flat_reason(reason: Reason) -> tuple[Any, ...]:
+    name, value, baseline, contribution = reason
+    return (name, *_number_or_level(value), *_number_or_level(baseline), contribution)
+
+
+def _flat_caution(caution: Caution) -> tuple[Any, ...]:
+    return (caution.code, caution.feature, *_number_or_level(caution.value), *caution[3:])
+
+
+def _number_or_level(value: float | str | None) -> tuple[float | None, str | None]:
+    return (None, value) if isinstance(value, str) else (value, None)
+
+
+def _leaves(name: str, schema: pa.Schema) -> list[str]:
+    kind = schema.field(name).type
+    if not pa.types.is_list(kind):
+        return [name]
+    return [f"{name}.list.element.{field.name}" for field in kind.value_type]
+
+
+# ---- read
+
+
+def read_clients(path: Path, names: Sequence[str]) -> "pd.DataFrame":
+    """Read columns of the table, in the order of the ranks."""
+    return pq.read_table(path, columns=list(names)).select(list(names)).to_pandas()
+
+
+def read_assessed(path: Path, columns: Columns) -> "tuple[pd.DataFrame, NDArray[np.float64]]":
+    """Read the clients' features and values, by their names and typed as rows are, and their risks.
+
+    Returned in the order of `current_clients`.
+    """
+    stored = {FEATURE + name: name for name in columns.features}
+    names = ["client", "risk", *stored, *(["value"] if columns.value else [])]
+    table = read_clients(path, names).sort_values("client", kind="stable")
+    rows = table[list(stored)].rename(columns=stored)
+    if columns.value:
+        rows[columns.value] = table["value"]
+    return rows, table["risk"].to_numpy()
+
+
+def open_hashed(path: Path) -> tuple[str, pa.OSFile]:
+    """Open a file; return its sha256, and the file: what was hashed is what will be read."""
+    file = pa.OSFile(str(path))
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    file.seek(0)
+    return digest, file
+
+
+class ClientTable:
+    """The table, opened to look up single clients; it keeps 8 bytes of each in memory.
+
+    A row is a mapping of the names in `COLUMNS` with None for what is not known, `reasons` a list of
+    `Reason`, `cautions` one of `Caution`, and, from `find`, `features` by their own names.
+    """
+
+    def __init__(self, source: Any) -> None:
+        """Open a path or a file; nothing but the footer is read."""
+        self._file = pq.ParquetFile(source)
+        self._lock = RLock()  # one reader serves every thread
+        self.total: int = self._file.metadata.num_rows
+
+    def find(self, name: str) -> Row | None:
+        """Return one client; None if there is no such client."""
+        (key,) = client_keys([name])
+        with self._lock:
+            for i in np.flatnonzero(self._keys == key).tolist():
+                row = self._rows([i])[0]
+                if row["client"] == name:
+                    return row
+        return None
+
+    def page(
+        self, offset: int, limit: int, manager: str | None = None, min_risk: float = 0.0
+    ) -> tuple[list[Row], int]:
+        """Return a page of the clients of a manager and from a risk on, and how many there are."""
+        with self._lock:
+            count = int(np.count_nonzero(self._risks >= min_risk)) if min_risk else self.total
+            if manager is None:
+                return self._rows(range(count)[offset : offset + limit], list(COLUMNS)), count
+            codes, managers = self._managers
+            chosen = np.flatnonzero(codes[:count] == managers.get(manager, -1))
+            return self._rows(chosen[offset : offset + limit].tolist(), list(COLUMNS)), len(chosen)
+
+    @cached_property
+    def listed(self) -> list[Row]:
+        """Return the contact list in its order; `rank` is the place on it."""
+        with self._lock:
+            ranks = self._column("list_rank")
+            places = np.flatnonzero(ranks.is_valid().to_numpy(zero_copy_only=False))
+            rows = self._rows(places.tolist(), list(COLUMNS))
+        listed = [row | {"rank": row["list_rank"]} for row in rows]
+        return sorted(listed, key=lambda row: row["rank"])
+
+    @cached_property
+    def _keys(self) -> NDArray[np.uint64]:
+        return np.asarray(self._column(KEY).to_numpy())
+
+    @cached_property
+    def _risks(self) -> NDArray[np.float64]:
+        return np.asarray(self._column("risk").to_numpy())
+
+    @cached_property
+    def _managers(self) -> tuple[NDArray[np.int32], dict[str, int]]:
+        encoded = self._column("manager").dictionary_encode()
+        codes = {name: code for code, name in enumerate(encoded.dictionary.to_pylist())}
+        return np.asarray(encoded.indices.to_numpy()), codes
+
+    def _column(self, name: str) -> pa.Array:
+        return self._file.read([name], use_threads=False)[name].combine_chunks()
+
+    def _rows(self, places: Sequence[int], names: list[str] | None = None) -> list[Row]:
+        """Return the rows at some places, which ascend; a row group is read once."""
+        groups: dict[int, list[int]] = {}
+        for place in places:
+            groups.setdefault(place // GROUP_ROWS, []).append(place % GROUP_ROWS)
+        return [
+            _decode(row)
+            for group, within in groups.items()
+            for row in self._file.read_row_group(group, names, use_threads=False)
+            .take(within)
+            .to_pylist()
+        ]
+
+
+def _decode(row: Row) -> Row:
+    """Turn a row as it is stored into one as it is used."""
+    reasons = [
+        Reason(
+            reason["feature"],
+            _value(reason["number"], reason["level"]),
+            _value(reason["baseline_number"], reason["baseline_level"]),
+            reason["contribution"],
+        )
+        for reason in row["reasons"]
+    ]
+    cautions = [
+        Caution(each["code"], each["feature"], _value(each["number"], each["level"]))._replace(
+            low=each["low"], high=each["high"]
+        )
+        for each in row["cautions"]
+    ]
+    kept = {name: None if row[name] == "" else row[name] for name in COLUMNS}
+    features = {
+        name.removeprefix(FEATURE): None if value == "" else value
+        for name, value in row.items()
+        if name.startswith(FEATURE)
+    }
+    return kept | {"reasons": reasons, "cautions": cautions, "features": features}
+
+
+def _value(number: float | None, level: str | None) -> float | str | None:
+    return number if level is None else level

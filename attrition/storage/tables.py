@@ -1,0 +1,142 @@
+"""The one place that reads and writes our own tables: CSV for people, Parquet for the steps.
+
+What others deliver is read in `data`, by a strict gate; here a table is as we wrote it. A tick of cron
+that finds nothing new comes by this file, so the libraries are imported where they are used.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from attrition.errors import Damaged
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROW_GROUP = 1 << 17
+
+
+# ---- CSV
+
+
+def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
+    """Write rows as CSV in UTF-8; a name that is not Unicode is written with its bytes escaped."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def frame_bytes(table: "pd.DataFrame") -> bytes:
+    """Write a DataFrame as CSV in UTF-8 with a header and without its index."""
+    text: str = table.to_csv(index=False, lineterminator="\n")
+    return text.encode("utf-8", "backslashreplace")
+
+
+def read_cells(path: Path) -> Iterator[list[str]]:
+    """Read the rows of a CSV file, as text, without its header."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        next(rows)
+        yield from rows
+
+
+def parse_dicts(data: bytes) -> list[dict[str, str]]:
+    """Return the rows of CSV as text by the names of its header."""
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
+
+
+def read_texts(path: Path) -> "pd.DataFrame":
+    """Read CSV into a DataFrame of text: nothing is missing, "" is an empty cell."""
+    import pandas as pd
+
+    return pd.read_csv(path, dtype=object, na_filter=False, encoding="utf-8")
+
+
+# ---- Parquet
+
+
+def write_parquet(file: IO[bytes], parts: Iterable[Any], unique: Sequence[str] = ()) -> None:
+    """Write arrow tables as one, in row groups of equal size: same rows, same bytes.
+
+    parts: at least one, all of one schema; no more than a row group and a part are kept in memory
+    unique: the columns whose values hardly repeat, which are written without a dictionary
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer, waiting = None, None
+    for part in parts:
+        waiting = pa.concat_tables([waiting, part]) if waiting is not None else part
+        if writer is None:
+            dictionary = [name for name in part.schema.names if name not in unique]
+            writer = pq.ParquetWriter(file, part.schema, use_dictionary=dictionary or False)
+        while len(waiting) >= ROW_GROUP:
+            writer.write_table(waiting.slice(0, ROW_GROUP))
+            waiting = waiting.slice(ROW_GROUP)
+    assert writer is not None, "no part to write"
+    writer.write_table(waiting)
+    writer.close()
+
+
+def parquet_bytes(table: Any) -> bytes:
+    """Return an arrow table as the bytes of a Parquet file: same rows, same bytes."""
+    buffer = io.BytesIO()
+    write_parquet(buffer, [table])
+    return buffer.getvalue()
+
+
+def read_parquet(path: Path, names: Sequence[str] | None = None) -> "pd.DataFrame":
+    """Read the named columns of a Parquet file, all without names: text as objects, numbers as they are.
+
+    Raises: Damaged.
+    """
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as file:
+            about = pq.read_schema(file)
+            file.seek(0)
+            # Text is read as a dictionary: each distinct value becomes one Python object.
+            texts = [field.name for field in about if pa.types.is_string(field.type)]
+            table = pq.ParquetFile(file, read_dictionary=texts).read(names)
+    except MemoryError:  # arrow's is an ArrowException too, but no fault of the file
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise Damaged(f"{path}: cannot be read ({error})") from error
+    columns = {name: _to_pandas(table[name]) for name in names or table.column_names}
+    return pd.DataFrame(columns, copy=False)
+
+
+def _to_pandas(column: Any) -> "pd.Series":
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        return pd.Series(column.to_pandas())
+    column = column.unify_dictionaries().combine_chunks()
+    values = np.array(column.dictionary.to_pylist(), dtype=object)
+    return pd.Series(values[column.indices.to_numpy()], dtype=object)
+
+
+def read_parts(path: Path) -> Iterator[Any]:
+    """Yield a Parquet file as arrow tables, one a row group.
+
+    Raises: Damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as file:
+            opened = pq.ParquetFile(file)
+            for i in range(opened.num_row_groups):
+                yield opened.read_row_group(i)
+    except MemoryError:  # arrow's is an ArrowException too, but no fault of the file
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise Damaged(f"{path}: cannot be read ({error})") from error

@@ -1,0 +1,164 @@
+"""The views that answer in JSON or with a file to download.
+
+Each one checks the request, calls one function and returns what it answers. What cannot be read now
+is NotReady, which the error handlers of `middleware` answer with 503.
+"""
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flask import Blueprint, Response, request, send_file, url_for
+
+from attrition import wording
+from attrition.contacts import fields
+from attrition.storage.files import Record
+from attrition.web import health, middleware, request_body, responses
+from attrition.web.artifact_cache import optional, state
+from attrition.web.request_body import ApiError
+
+api = Blueprint("api", __name__)
+
+DEFAULT_LIMIT, MAX_LIMIT = 50, 1_000
+
+
+@api.post("/prediction")
+def prediction() -> Record:
+    """Predict the risk of the records in the body or in a data file: all of them or none."""
+    config = state().config
+    key, value = request_body.check_body(middleware.read_body())
+    release, model = state().production.get()
+    if key == "records":
+        missing_allowed = release.training["missing_seen"]
+        rows = request_body.check_records(config.columns, value, missing_allowed)
+    else:
+        rows = request_body.read_datafile(config, value)
+    predictions = responses.predict(release, model, rows, config.columns.client_name)
+    return {"model": release.id, "predictions": predictions, "count": len(predictions)}
+
+
+@api.get("/scoring")
+def scoring() -> Record:
+    """Return the score of the model in production and the latest decision on deployment."""
+    release, _ = state().production.get()
+    decision = optional(state().cache.record, state().config.decision_record, "deployment.py")
+    return responses.scoring(release, decision)
+
+
+@api.get("/summarystats")
+def summarystats() -> Record:
+    """Return statistics of each column, missing values included."""
+    record = state().diagnostics()
+    return {key: record[key] for key in ("diagnosed_at", "release", "columns")}
+
+
+@api.get("/diagnostics")
+def diagnostics() -> Record:
+    """Return drift, estimated performance, timings of the steps and outdated packages."""
+    left_out = {"columns", "inputs", "outputs", "seal"}
+    record = {k: value for k, value in state().diagnostics().items() if k not in left_out}
+    assessment = optional(state().assessment) or {}
+    return record | {key: assessment.get(key) for key in ("estimate", "second_opinion")}
+
+
+@api.get("/clients")
+def list_clients() -> Record:
+    """List the current clients, the highest risk first, one page at a time."""
+    limit = middleware.read_number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT, whole=True)
+    offset = middleware.read_number("offset", 0, 0, 1e12, whole=True)
+    min_risk = middleware.read_number("min_risk", 0.0, 0, 1, whole=False)
+    manager = request.args.get("manager")
+    rows, total = state().clients().page(offset, limit, manager, min_risk)
+    next_page = None
+    if offset + limit < total:
+        query = {**request.args.to_dict(), "limit": limit, "offset": offset + limit}
+        next_page = url_for(".list_clients", **query)
+    return {
+        **assessed(),
+        "clients": [fields.to_dict(row) for row in rows],
+        "count": len(rows),
+        "total": total,
+        "next": next_page,
+    }
+
+
+@api.get("/clients/<client:name>")
+def show_client(name: str) -> Record:
+    """Return one current client with its risk, the reasons and its latest features."""
+    table = state().clients()
+    row = table.find(name)
+    if row is None:
+        raise ApiError(404, "unknown_client", "there is no such current client")
+    return {
+        **assessed(),
+        **fields.to_dict(row),
+        "reasons_detail": [reason._asdict() for reason in row["reasons"]],
+        "clients": table.total,
+        "on_contact_list": row["list_rank"] is not None,
+        "features": row["features"],
+    }
+
+
+def assessed() -> Record:
+    """Return which model assessed the clients, and when."""
+    record = state().assessment()
+    return {"model": record["release"], "assessed_at": record["assessed_at"]}
+
+
+@api.get("/contactlist.csv")
+def contact_list() -> Response:
+    """Download the contact list for a spreadsheet."""
+    data = responses.defuse(state().contact_list(), fields.TEXTS)
+    return download(data, "text/csv", state().config.contact_list)
+
+
+@api.get("/report.pdf")
+def report() -> Response:
+    """Download the report."""
+    path = state().config.report
+    return download(state().report(path), "application/pdf", path)
+
+
+def download(data: bytes, mimetype: str, path: Path) -> Response:
+    return send_file(io.BytesIO(data), mimetype, as_attachment=True, download_name=path.name)
+
+
+@api.get("/modelcard.md")
+def model_card() -> Response:
+    """Return the model card of the release in production."""
+    release, _ = state().production.get()
+    return Response(release.card, mimetype="text/markdown")
+
+
+@api.get("/figures/<name>.png")
+def figure(name: str) -> Response:
+    """Return one figure of the report."""
+    names = state().figure_names()
+    if name not in names:
+        raise ApiError(404, "unknown_figure", "there is no such figure", figures=names)
+    return Response(state().report(state().config.figure(name)), mimetype="image/png")
+
+
+@api.get("/health", endpoint="health")
+def show_health() -> tuple[Record, int]:
+    """Return whether requests can be answered, from which release, and what needs attention."""
+    now = datetime.now(UTC)
+    result = health.check_health(state(), now)
+    last, good_at = result.runs.last, result.runs.good_at
+    ended_at = last["ended_at"] if last else None
+    return {
+        "status": result.status,
+        "release": result.release,
+        "last_run_ended_at": ended_at,
+        "last_run_age_s": age_s(ended_at, now),
+        "last_good_run_at": good_at,
+        "last_good_run_age_s": age_s(good_at, now),
+        "runs_of_last_day": dict(result.runs.counts),
+        "complaints": sorted({complaint.code for complaint in result.complaints}),
+        "warnings": [complaint.sentence for complaint in result.complaints],
+    }, 200 if result.can_answer else 503
+
+
+def age_s(at: str | None, now: datetime) -> int | None:
+    """Return the seconds since a time; 0 for a time in the future."""
+    return max(0, round(wording.seconds_since(at, now))) if at else None

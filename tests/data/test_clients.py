@@ -1,0 +1,204 @@
+import math
+from unittest.mock import Mock
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from attrition.config import Columns
+from attrition.data import clients
+from attrition.data.cells import Caution, Reason
+from attrition.data.clients import ClientTable
+from tests.data.test_schema import PLAIN, X, plain_rows
+
+REASONS = [
+    Reason("trade", "plan A; legacy", "plan B", 0.75),
+    Reason("size", None, 38.0, 0.25),
+]
+CAUTIONS = [Caution("outside_range", "size", 900.0, 0.5, 300.0), Caution("few_clients")]
+STORED = Columns(client="name", outcome="left", numeric=(X,), categorical=("risk",), value="worth")
+
+
+def make_table(n=25, **columns):
+    """Clients c0, c1 ... ranked by a falling risk; every other one is Ann's."""
+    place = np.arange(n)
+    table = {
+        "client": [f"c{i}" for i in place],
+        "rank": place + 1,
+        "risk": 1 - (place + 1) / (n + 1),
+        "observed_at": "",
+        "value": [math.nan if i % 5 == 0 else 10.0 * i for i in place],
+        "value_at_risk": math.nan,
+        "manager": ["Ann" if i % 2 == 0 else "Bob" for i in place],
+        "list_rank": pd.array([pd.NA] * n, "Int64"),
+        "previous_rank": pd.array([pd.NA] * n, "Int64"),
+        "risk_change": math.nan,
+        "reasons": [REASONS] * n,
+        "cautions": [CAUTIONS] * n,
+        "feature_x": [math.nan if i == 1 else float(i) for i in place],
+        "feature_risk": ["" if i == 1 else f"level {i}" for i in place],
+    }
+    return pd.DataFrame(table | columns)
+
+
+@pytest.fixture(autouse=True)
+def _small_groups(monkeypatch):
+    monkeypatch.setattr(clients, "GROUP_ROWS", 10)
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "clients.parquet"
+    clients.write_clients(path, make_table())
+    return path
+
+
+# ---- current clients
+
+
+def current(*rows, columns=PLAIN):
+    found = clients.current_clients(plain_rows(*rows, columns=columns), columns)
+    return list(zip(found[columns.client_name], found[columns.features[0]], strict=True))
+
+
+def test_current_clients_are_those_without_an_outcome():
+    assert current("a,1,2,3,", "b,1,2,3,0", "c,1,2,3,1") == [("a", 1)]
+
+
+def test_latest_open_row_of_a_client_counts():
+    assert current("a,1,2,3,", "b,5,2,3,", "a,2,2,3,") == [("a", 2), ("b", 5)]
+
+
+def test_client_that_left_since_is_not_current():
+    assert current("a,1,2,3,", "b,1,2,3,", "a,2,2,3,1") == [("b", 1)]
+
+
+def test_client_that_came_back_is_current():
+    assert current("a,1,2,3,1", "a,2,2,3,") == [("a", 2)]
+
+
+def test_client_with_an_open_row_that_stayed_before_and_after_is_current():
+    assert current("a,1,2,3,0", "a,2,2,3,", "a,3,2,3,0") == [("a", 2)]
+
+
+def test_without_open_rows_the_latest_of_each_client_that_stayed_counts():
+    assert current("a,1,2,3,0", "a,2,2,3,0", "b,1,2,3,0", "b,2,2,3,1") == [("a", 2)]
+
+
+def test_time_decides_which_row_is_the_latest():
+    columns = Columns(numeric=(X,), time="seen")
+    rows = ("a,2026-03-02,2,", "a,2026-03-01,1,", "b,2026-03-01,1,1", "b,2026-02-01,2,")
+    assert current(*rows, columns=columns) == [("a", 2)]
+
+
+def test_nobody_is_current_where_there_are_no_rows():
+    empty = plain_rows("a,1,2,3,0").iloc[:0]
+    assert clients.current_clients(empty, PLAIN).empty
+
+
+# ---- the table
+
+
+def test_same_clients_give_the_same_bytes(path, tmp_path):
+    clients.write_clients(tmp_path / "again", make_table())
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_client_is_found_with_its_features_reasons_and_cautions(path):
+    row = ClientTable(path).find("c12")
+    assert (row["rank"], row["manager"], row["value"]) == (13, "Ann", 120.0)
+    assert row["features"] == {"x": 12.0, "risk": "level 12"}
+    assert row["reasons"] == REASONS
+    assert row["cautions"] == CAUTIONS
+
+
+def test_what_is_not_known_is_none(path):
+    row = ClientTable(path).find("c1")
+    assert row["features"] == {"x": None, "risk": None}
+    assert row["observed_at"] is row["value_at_risk"] is row["list_rank"] is None
+
+
+def test_level_with_a_semicolon_stays_one_value(path):
+    assert ClientTable(path).find("c3")["reasons"][0].value == "plan A; legacy"
+
+
+def test_unknown_client_is_not_found(path):
+    assert ClientTable(path).find("c25") is None
+
+
+def test_clients_whose_keys_collide_are_told_apart(tmp_path, monkeypatch):
+    keys = lambda names: np.zeros(len(list(names)), dtype="uint64")  # noqa: E731
+    monkeypatch.setattr(clients, "client_keys", keys)
+    clients.write_clients(tmp_path / "t", make_table())
+    table = ClientTable(tmp_path / "t")
+    assert [table.find(name)["rank"] for name in ("c0", "c24")] == [1, 25]
+    assert table.find("gone") is None
+
+
+def test_one_row_group_is_read_for_one_client(path):
+    table = ClientTable(path)
+    table._file = Mock(wraps=table._file)
+    table.find("c12")
+    assert [call.args[0] for call in table._file.read_row_group.call_args_list] == [1]
+
+
+def test_keys_are_those_of_the_names_alone():
+    first, again = clients.client_keys(["a", "東京"]), clients.client_keys(["東京", "a"])
+    assert first.dtype == np.uint64
+    assert first.tolist() == again.tolist()[::-1]
+    assert first.tolist() == [0x2F42665B399EF840, 0xF02B68D1CA5511EE]  # as in files on disk
+
+
+@pytest.mark.parametrize(
+    ("query", "expected", "total"),
+    [
+        ({}, range(5), 25),
+        ({"offset": 8}, range(8, 13), 25),
+        ({"offset": 23}, (23, 24), 25),
+        ({"offset": 99}, (), 25),
+        ({"manager": "Bob"}, (1, 3, 5, 7, 9), 12),
+        ({"manager": "Bob", "offset": 10}, (21, 23), 12),
+        ({"manager": "Eve"}, (), 0),
+        ({"min_risk": 0.9}, (0, 1), 2),
+        ({"min_risk": 0.9, "manager": "Bob"}, (1,), 1),
+        ({"min_risk": 1.0}, (), 0),
+    ],
+)
+def test_page_is_cut_from_those_who_match(path, query, expected, total):
+    rows, count = ClientTable(path).page(**{"offset": 0, "limit": 5} | query)
+    assert [row["client"] for row in rows] == [f"c{i}" for i in expected]
+    assert count == total
+
+
+def test_listed_are_in_the_order_of_the_list(tmp_path):
+    places = pd.array([3, 1] + [pd.NA] * 22 + [2], "Int64")
+    clients.write_clients(tmp_path / "t", make_table(list_rank=places))
+    listed = ClientTable(tmp_path / "t").listed
+    assert [(row["rank"], row["client"]) for row in listed] == [(1, "c1"), (2, "c24"), (3, "c0")]
+
+
+def test_assessed_clients_are_typed_as_rows_in_the_order_of_their_names(path):
+    rows, risk = clients.read_assessed(path, STORED)
+    assert list(rows.columns) == ["x", "risk", "worth"]
+    assert rows["x"].isna().sum() == 1
+    assert (rows["risk"] == "").sum() == 1
+    order = [int(level.split()[1]) if level else 1 for level in rows["risk"]]
+    assert [f"c{i}" for i in order] == sorted(f"c{i}" for i in range(25))
+    assert risk.tolist() == make_table()["risk"].to_numpy()[order].tolist()
+
+
+def test_table_of_no_clients_is_served(tmp_path):
+    clients.write_clients(tmp_path / "t", make_table().iloc[:0])
+    table = ClientTable(tmp_path / "t")
+    assert (table.total, table.find("c1"), table.listed) == (0, None, [])
+    assert table.page(0, 5, "Ann", 0.5) == ([], 0)
+
+
+def test_columns_are_read_alone(path):
+    assert list(clients.read_clients(path, ["rank", "client"]).columns) == ["rank", "client"]
+
+
+def test_types_are_those_declared(path):
+    kinds = pq.read_schema(path)
+    assert {name: kinds.field(name).type for name in clients.COLUMNS} == clients.COLUMNS

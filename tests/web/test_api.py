@@ -1,0 +1,179 @@
+"""The views that answer in JSON or with a file."""
+
+import csv
+import io
+import re
+from dataclasses import replace
+from urllib.parse import quote
+
+import pandas as pd
+import pytest
+
+from app import create_app
+from attrition.operations import releases
+from tests.web.conftest import GETS, GOOD, ODD_NAMES
+
+
+def test_predictions_are_those_of_the_assessment_in_the_order_asked(client, project):
+    assessed = pd.read_csv(project.risk_scores).set_index("client")["risk"]
+    asked = pd.read_csv(project.input_folder / "current.csv")["corporation"].tolist()
+    answer = client.post("/prediction", json={"datafile": "current.csv"}).json
+    assert [row["client"] for row in answer["predictions"]] == asked
+    assert answer["count"] == len(asked)
+    for row in answer["predictions"]:
+        assert row["risk"] == pytest.approx(assessed[row["client"]], abs=1e-9)
+        assert row["outcome"] == (row["risk"] >= 0.5)
+    assert answer["model"] == releases.current_id(project.production_folder)
+
+
+def test_records_get_the_same_risk_as_the_file_they_stand_in(client, project):
+    rows = pd.read_csv(project.input_folder / "current.csv").drop(columns="exited").head(50)
+    by_file = client.post("/prediction", json={"datafile": "current.csv"}).json["predictions"]
+    records = rows.to_dict("records")
+    assert client.post("/prediction", json={"records": records}).json["predictions"] == by_file[:50]
+
+
+def test_unknown_level_is_an_answer_with_a_flag(odd_client):
+    record = {**GOOD, "industry": "space"}
+    (row,) = odd_client.post("/prediction", json={"records": [record]}).json["predictions"]
+    assert row["flags"] == ["unknown level of industry"]
+    assert 0 <= row["risk"] <= 1
+
+
+def test_number_that_training_never_saw_is_an_answer_with_a_flag(odd_client):
+    record = {**GOOD, "industry": "retail", "number_of_employees": 900}
+    (row,) = odd_client.post("/prediction", json={"records": [record]}).json["predictions"]
+    assert row["flags"] == ["number_of_employees 900, the model knows 1 to 498"]
+
+
+def test_model_of_other_columns_is_503_that_names_them(project):
+    columns = replace(project.columns, numeric=project.columns.numeric[:2])
+    answer = (
+        create_app(replace(project, columns=columns))
+        .test_client()
+        .post("/prediction", json={"records": [{k: v for k, v in GOOD.items() if "emp" not in k}]})
+    )
+    assert (answer.status_code, answer.json["code"]) == (503, "other_columns")
+    assert "number_of_employees" in answer.json["error"]
+
+
+def test_scoring_is_the_score_of_the_release_with_intervals(client, project):
+    answer = client.get("/scoring").json
+    score = releases.read_current(project.production_folder).score
+    assert answer["model"] == releases.current_id(project.production_folder)
+    assert answer["sets"]["test"]["scores"] == score["sets"]["test"]["candidate"]
+    assert answer["sets"]["test"]["scores"]["roc_auc"].keys() == {"value", "low", "high"}
+    assert answer["latest_decision"]["promoted"] is True
+
+
+def test_summarystats_describe_every_column_with_its_missing_values(client):
+    columns = client.get("/summarystats").json["columns"]
+    assert set(GOOD) <= set(columns)
+    assert {"mean", "median", "std", "missing", "missing_pct"} <= set(columns["lastmonth_activity"])
+
+
+def test_diagnostics_include_drift_timings_and_dependencies(client):
+    answer = client.get("/diagnostics").json
+    assert {"drift", "monitoring", "timings", "dependencies", "predictions"} <= set(answer)
+
+
+def test_clients_are_ranked_and_paged_to_the_end(client, project):
+    expected = pd.read_csv(project.risk_scores)["client"].tolist()
+    path, names = "/clients?limit=70", []
+    while path:
+        page = client.get(path).json
+        assert page["total"] == 200
+        names += [row["client"] for row in page["clients"]]
+        path = page["next"]
+    assert names == expected
+    assert client.get("/clients").json["count"] == 50
+
+
+def test_clients_are_filtered_by_manager_and_risk(odd_client):
+    anns = odd_client.get("/clients?manager=Ann&limit=1000").json
+    bobs = odd_client.get("/clients?manager=%40Bob&limit=1000").json
+    assert (anns["total"], bobs["total"]) == (50, 50)
+    assert {row["manager"] for row in bobs["clients"]} == {"@Bob"}
+    page = odd_client.get("/clients?manager=Ann&min_risk=0.3&limit=2").json
+    assert all(row["risk"] >= 0.3 for row in page["clients"])
+    assert odd_client.get(page["next"]).json["total"] == page["total"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_client_is_found_by_any_name(odd_client, name):
+    answer = odd_client.get("/clients/" + quote(name, safe="")).json
+    assert answer["client"] == name
+    assert answer["features"]["lastmonth_activity"] == 0
+    assert answer["manager"] == "Ann"
+
+
+def test_client_comes_with_reasons_on_the_list_or_not(client):
+    rows = client.get("/clients").json["clients"]
+    first, last = (client.get(f"/clients/{rows[i]['client']}").json for i in (0, -1))
+    assert first["rank"] == 1
+    assert (first["on_contact_list"], last["on_contact_list"]) == (True, False)
+    assert first["reasons"]
+    assert first["reasons"] == rows[0]["reasons"]
+    assert last["reasons"] == rows[-1]["reasons"]
+
+
+def test_contact_list_is_an_attachment_that_no_spreadsheet_runs(odd_client, odd_project):
+    answer = odd_client.get("/contactlist.csv")
+    assert answer.headers["Content-Disposition"] == "attachment; filename=contactlist.csv"
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    kept = list(csv.DictReader(odd_project.contact_list.read_text().splitlines()))
+    assert len(rows) == len(kept) == 30
+    for row, original in zip(rows, kept, strict=True):
+        assert row["client"].removeprefix("'") == original["client"]
+        assert not any(
+            cell.lstrip()[:1] in tuple("=+-@") for cell in (row["client"], row["manager"])
+        )
+        assert float(row["risk"]) == float(original["risk"])
+    assert "'=1+1" in {row["client"] for row in rows}
+
+
+def test_report_and_figures_are_those_on_disk(client, project):
+    report = client.get("/report.pdf")
+    assert report.mimetype == "application/pdf"
+    assert report.data == project.report.read_bytes()
+    figure = client.get("/figures/roc.png")
+    assert (figure.mimetype, figure.data) == ("image/png", project.figure("roc").read_bytes())
+
+
+def test_model_card_is_that_of_the_release_in_production(client, project):
+    answer = client.get("/modelcard.md")
+    assert answer.mimetype == "text/markdown"
+    assert answer.data == (project.current / releases.CARD).read_bytes()
+
+
+def test_release_from_before_model_cards_has_none(client, project):
+    old = releases.read_current(project.production_folder)
+    names = [name for name in old.manifest["outputs"] if name != releases.CARD]
+    contents = {name: (old.folder / name).read_bytes() for name in names}
+    manifest = {"deployed_at": "2031-01-01T00:00:00Z"}
+    release_id = releases.create(project.production_folder, contents, manifest)
+    releases.activate(project.production_folder, release_id)
+    answer = client.get("/modelcard.md")
+    assert (answer.status_code, answer.json["code"]) == (404, "no_model_card")
+    assert client.get("/").status_code == 200
+
+
+def test_picture_that_is_not_of_the_report_is_not_handed_out(client, project):
+    project.figure("private").write_bytes(b"x")
+    assert client.get("/figures/private.png").status_code == 404
+
+
+@pytest.mark.parametrize("path", GETS)
+def test_before_the_first_run_it_is_503_that_names_the_script(empty_project, path):
+    answer = create_app(empty_project).test_client().get(path)
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert re.search(r"\w+\.py", answer.json["error"])
+
+
+def test_before_the_first_run_predictions_are_503_and_health_is_starting(empty_project):
+    client = create_app(empty_project).test_client()
+    answer = client.post("/prediction", json={"records": [GOOD]})
+    assert (answer.status_code, answer.json["code"]) == (503, "no_model")
+    health = client.get("/health")
+    assert (health.status_code, health.json["status"]) == (200, "starting")

@@ -1,0 +1,103 @@
+"""Files that change or are damaged while the app runs."""
+
+import pytest
+
+from app import create_app
+from attrition.operations import releases
+from attrition.storage import files
+from tests.conftest import damage
+from tests.web.conftest import GOOD, deploy_again, rewrite
+
+
+def test_new_release_answers_the_next_request(client, project):
+    before = client.post("/prediction", json={"records": [GOOD]}).json["model"]
+    new = deploy_again(project)
+    after = client.post("/prediction", json={"records": [GOOD]}).json["model"]
+    assert before != new == after
+
+
+def test_damaged_new_release_leaves_the_old_one_in_service(client, project):
+    old = client.get("/health").json["release"]
+    new = deploy_again(project)
+    damage(project.releases / new / releases.MODEL)
+    answer = client.post("/prediction", json={"records": [GOOD]})
+    health = client.get("/health")
+    assert (answer.status_code, answer.json["model"]) == (200, old)
+    assert (health.status_code, health.json["status"]) == (200, "degraded")
+    assert old in health.json["warnings"][0]
+    releases.activate(project.production_folder, old)
+    assert client.get("/health").json["status"] == "ok"
+
+
+def test_damaged_first_release_is_503_that_names_the_rollback(client, project):
+    damage(project.current / releases.MODEL)
+    answer = client.post("/prediction", json={"records": [GOOD]})
+    assert (answer.status_code, answer.json["code"]) == (503, "damaged")
+    assert "deployment.py --rollback" in answer.json["error"]
+    assert client.get("/health").status_code == 503
+    assert client.get("/").status_code == 200
+
+
+def test_replaced_clients_are_read_again(client, project):
+    first = client.get("/clients?limit=1").json["clients"][0]
+    rewrite(project, lambda table: table.assign(manager="New"))
+    again = client.get("/clients?limit=1").json["clients"][0]
+    assert (first["manager"], again["manager"]) == (None, "New")
+
+
+def test_assessment_without_the_table_of_clients_is_503(client, project):
+    contents = {path: path.read_bytes() for path in (project.risk_scores, project.contact_list)}
+    record = files.read_record(project.assessment_record)
+    files.commit(project.assessment_record, contents, record)
+    answer = client.get("/clients")
+    assert (answer.status_code, answer.json["code"]) == (503, "not_ready")
+    assert client.get("/").status_code == client.get("/contactlist.csv").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("file", "path"),
+    [
+        ("clients", "/clients"),
+        ("clients", "/clients/now1"),
+        ("contact_list", "/contactlist.csv"),
+        ("assessment_record", "/clients"),
+        ("diagnostics_record", "/summarystats"),
+        ("diagnostics_record", "/diagnostics"),
+        ("report_record", "/report.pdf"),
+        ("report", "/report.pdf"),
+        ("decision_record", "/scoring"),
+    ],
+)
+def test_damaged_file_is_503_never_500_and_the_page_stands(client, project, file, path):
+    damage(getattr(project, file))
+    answer = client.get(path)
+    if file == "decision_record":
+        assert answer.status_code == 200
+        return
+    assert (answer.status_code, answer.json["code"]) == (503, "damaged")
+    assert "Retry-After" in answer.headers
+    assert client.get("/").status_code == 200
+
+
+def test_missing_file_of_a_record_is_503(client, project):
+    project.figure("roc").unlink()
+    assert client.get("/figures/roc.png").status_code == 503
+
+
+def test_api_that_starts_beside_a_damaged_release_serves_the_one_before(project):
+    old = releases.current_id(project.production_folder)
+    new = deploy_again(project)
+    damage(project.releases / new / releases.MODEL)
+    client = create_app(project).test_client()
+    answer = client.post("/prediction", json={"records": [GOOD]})
+    assert (answer.status_code, answer.json["model"]) == (200, old)
+    assert client.get("/health").json["complaints"] == ["release"]
+
+
+def test_api_serves_on_when_the_pointer_is_gone(client, project):
+    old = client.get("/health").json["release"]
+    project.current.unlink()
+    for each in (client, create_app(project).test_client()):
+        answer = each.post("/prediction", json={"records": [GOOD]})
+        assert (answer.status_code, answer.json["model"]) == (200, old)
+        assert each.get("/health").json["status"] == "degraded"

@@ -1,0 +1,123 @@
+"""The dashboard."""
+
+import re
+import shutil
+
+import pandas as pd
+import pytest
+
+from app import create_app
+from attrition.data.cells import Caution, Reason
+from attrition.operations import releases
+from attrition.storage import files
+from tests.conftest import damage
+from tests.web.conftest import rewrite
+
+
+def caution(config, *cautions, of):
+    """Let the assessment say of clients, by name, why their risk is to be read with care."""
+
+    def change(table):
+        return table.assign(
+            cautions=[[*cautions] if name in of else [] for name in table["client"]]
+        )
+
+    rewrite(config, change)
+
+
+def test_uncertain_client_is_marked(client, project):
+    name = client.get("/clients?limit=1").json["clients"][0]["client"]
+    few = Caution("few_clients")
+    caution(project, Caution("unknown_level", "<a>; b", "x"), few, of=[name])
+    texts = ["unknown level of <a>; b", "learned from few clients"]
+    assert client.get(f"/clients/{name}").json["low_confidence"] == texts
+    assert client.get("/clients?limit=2").json["clients"][1]["low_confidence"] == []
+    page = client.get("/").text
+    assert page.count("Read with care: unknown level of &lt;a&gt;; b; learned") == 1
+
+
+def test_caution_about_all_clients_is_shown_once(client, project):
+    names = pd.read_csv(project.risk_scores)["client"]
+    caution(project, Caution("few_clients"), of=set(names))
+    page = client.get("/").text
+    assert page.count("learned from few clients") == 1
+    assert "All to be read with care: learned from few clients." in page
+
+
+def test_level_with_a_semicolon_is_one_reason(client, project):
+    plan = Reason("plan", "plan A; legacy", "plan B", 0.7)
+    rewrite(project, lambda table: table.assign(reasons=[[plan]] * len(table)))
+    text = "plan: plan A; legacy (typical: plan B)"
+    row = client.get("/clients?limit=1").json["clients"][0]
+    answer = client.get(f"/clients/{row['client']}").json
+    assert row["reasons"] == answer["reasons"] == [text]
+    assert answer["reasons_detail"] == [
+        {"feature": "plan", "value": "plan A; legacy", "baseline": "plan B", "contribution": 0.7}
+    ]
+    assert client.get("/").text.count(f"<li>{text}</li>") == 20
+
+
+def test_dashboard_shows_the_list_and_loads_nothing_from_elsewhere(odd_client):
+    page = odd_client.get("/").text
+    assert "ROC AUC" in page
+    assert "Whom to contact first" in page
+    assert "Last run with news" in page
+    assert not re.search(r"<script|style=|https?://|onclick|&lt;b&gt;bold.*<b>bold", page)
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page
+    for path in re.findall(r'(?:src|href)="(/[^"#]*)', page):
+        answer = odd_client.get(path.replace("&amp;", "&"), buffered=True)
+        assert answer.status_code == 200
+
+
+def test_dashboard_shows_one_manager_the_clients_of_theirs(odd_client):
+    page = odd_client.get("/?manager=%40Bob").text
+    assert 'class="manager">@Bob' in page
+    assert 'class="manager">Ann' not in page
+    assert "No client of &lt;i&gt;" in odd_client.get("/?manager=<i>").text
+
+
+def test_dashboard_shows_the_first_of_a_long_list_and_all_when_asked(odd_client):
+    assert odd_client.get("/").text.count('class="client"') == 20
+    assert odd_client.get("/?show=all").text.count('class="client"') == 30
+
+
+def test_dashboard_without_a_model_names_the_next_step(empty_project):
+    answer = create_app(empty_project).test_client().get("/")
+    assert answer.status_code == 200
+    assert "No model is in production yet" in answer.text
+    assert "fullprocess.py" in answer.text
+
+
+@pytest.mark.parametrize(
+    "file", ["monitoring_record", "assessment_record", "diagnostics_record", "report_record"]
+)
+def test_dashboard_and_health_name_the_damaged_file(client, project, file):
+    path = getattr(project, file)
+    damage(path)
+    page = client.get("/").text
+    assert 'role="alert"' in page
+    assert f"The file {path.name} is damaged" in page
+    assert f"{path.name} is damaged" in client.get("/health").json["warnings"][0]
+
+
+def test_verdict_on_another_release_is_not_shown_for_this_one(client, project):
+    monitoring = files.read_record(project.monitoring_record)
+    current = releases.current_id(project.production_folder)
+    shown = {}
+    for release in (current, "20200101T000000Z-00000000"):
+        performance = {**monitoring["performance"], "verdict": "degraded", "sentence": "worse"}
+        record = files.sealed({**monitoring, "release": release, "performance": performance})
+        files.write_bytes(project.monitoring_record, files.encode(record))
+        shown[release == current] = client.get("/health").json["status"], client.get("/").text
+    assert shown[True][0] == "degraded"
+    assert "The model is no longer accurate" in shown[True][1]
+    assert shown[False][0] == "ok"
+    assert "A model is in production" in shown[False][1]
+
+
+def test_dashboard_stands_on_a_model_alone(client, project):
+    shutil.rmtree(project.reports_folder)
+    project.monitoring_record.unlink()
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "A model is in production" in page.text

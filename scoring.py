@@ -61,8 +61,10 @@ def score_set(
     return {
         "rows": len(outcome),
         "left": int(outcome.sum()),
-        "candidate": metrics.score(outcome, candidate, capacity),
-        "champion": None if champion is None else metrics.score(outcome, champion, capacity),
+        "candidate": metrics.compute_metrics(outcome, candidate, capacity),
+        "champion": None
+        if champion is None
+        else metrics.compute_metrics(outcome, champion, capacity),
     }
 
 
@@ -73,8 +75,8 @@ def draw_curves(outcome: Vector, risk: Vector) -> dict[str, Any]:
         "left": int(outcome.sum()),
         "confusion": metrics.confusion(outcome, risk),
         "roc": metrics.roc_curve(outcome, risk),
-        "calibration": metrics.calibration(outcome, risk),
-        "gain": metrics.gain(outcome, risk),
+        "calibration": metrics.calibration_curve(outcome, risk),
+        "gain": metrics.gain_curve(outcome, risk),
     }
 
 

@@ -212,7 +212,7 @@ def _learn(
     numeric = tuple(name for name in columns.numeric_names if name in features)
     categorical = tuple(name for name in columns.categorical if name in features)
     groups = selection.group_rows(usable, columns.client_name, columns.features)
-    found = data_checks.find(usable, outcome, groups, numeric, categorical)
+    found = data_checks.find_signs(usable, outcome, groups, numeric, categorical)
     check_signs(config, found)
     table = Table(usable, outcome, groups, age, numeric, categorical)
     learned = selection.select_model(table)

@@ -240,7 +240,7 @@ def leaking(tmp_path, **settings):
 
 def test_a_column_that_knows_the_outcome_is_named_and_refused(tmp_path):
     config = leaking(tmp_path)
-    with pytest.raises(Leakage, match="number_of_employees alone tells who left") as refused:
+    with pytest.raises(Leakage, match="number_of_employees alone predicts who left") as refused:
         training.train_model(config)
     assert "columns.ignore" in str(refused.value)
     assert "--accept-leakage" in str(refused.value)
@@ -249,14 +249,14 @@ def test_a_column_that_knows_the_outcome_is_named_and_refused(tmp_path):
 
 def test_a_column_that_knows_the_outcome_may_be_accepted_by_name(tmp_path):
     config = leaking(tmp_path, accept_leakage=["number_of_employees"])
-    assert any("alone tells" in warning for warning in training.train_model(config).warnings)
+    assert any("alone predicts" in warning for warning in training.train_model(config).warnings)
     assert [sign["column"] for sign in record(config)["signs"]] == ["number_of_employees"]
 
 
 def test_the_flag_accepts_what_looks_like_leakage(tmp_path, capsys):
     config = leaking(tmp_path)
     assert training.main(["--config", str(config.file)]) == 1
-    assert "number_of_employees alone tells who left" in capsys.readouterr().err
+    assert "number_of_employees alone predicts who left" in capsys.readouterr().err
     assert training.main(["--config", str(config.file), "--accept-leakage"]) == 0
 
 

@@ -129,7 +129,7 @@ def test_a_hostile_model_file_is_refused(project, kind, tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
 def test_a_part_that_stands_twice_is_refused(project):
     parts = parts_of(project.candidate.read_bytes())
-    with pytest.raises(Damaged, match="holds a part twice"):
+    with pytest.raises(Damaged, match="contains a part twice"):
         persistence.loads(packed([*parts, parts[0]]))
 
 

@@ -87,7 +87,8 @@ def warn_of_few(name: str, rows: int, left: int) -> list[str]:
     if rows < MIN_ROWS_TO_SCORE or min(left, rows - left) < MIN_OF_EACH_TO_SCORE:
         return [
             f"{name}: only {rows} rows ({left} left), so the scores are imprecise: see their intervals, "
-            f"and add rows until there are {MIN_ROWS_TO_SCORE} with {MIN_OF_EACH_TO_SCORE} of each outcome"
+            f"and add rows until there are {MIN_ROWS_TO_SCORE} with {MIN_OF_EACH_TO_SCORE} of each "
+            "outcome"
         ]
     return []
 

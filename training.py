@@ -104,7 +104,8 @@ def warn_of_little(rows: int, left: int) -> list[str]:
     if reliability.is_few(rows, left):
         return [
             f"Only {rows} labelled rows ({left} left): treat the risks as approximate until there "
-            f"are {reliability.MIN_ROWS_TO_RELY} rows with {reliability.MIN_OF_EACH_TO_RELY} of each outcome."
+            f"are {reliability.MIN_ROWS_TO_RELY} rows with {reliability.MIN_OF_EACH_TO_RELY} of each "
+            "outcome."
         ]
     return []
 

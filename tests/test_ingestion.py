@@ -383,7 +383,7 @@ def test_damaged_file_of_ours_stops_the_run(empty_project, name, harm):
             {"emptied": b"", "halved": data[: len(data) // 2], "flipped": flipped}[harm]
         )
     before = folder_bytes(empty_project)
-    with pytest.raises(Damaged, match=r"put the copy from a backup back, or .* --repair"):
+    with pytest.raises(Damaged, match=r"restore it from a backup, or .* --repair"):
         ingest_new_data(empty_project)
     assert folder_bytes(empty_project) == before
 
@@ -599,7 +599,7 @@ def test_check_where_a_run_was_interrupted_touches_nothing(empty_project, capsys
             ingest_new_data(empty_project)
     code, told = check(empty_project, path, capsys)
     assert code == 1
-    assert "a run is writing it, or was interrupted; ask again when it is done" in told
+    assert "a run is writing it, or was interrupted; try again when it is done" in told
     ingest_new_data(empty_project)
     assert check(empty_project, path, capsys)[0] == 0
 

@@ -1,8 +1,8 @@
-"""Rows from CSV, gzipped CSV and Parquet files in a folder, run by run, whatever their size.
+"""Read CSV, gzipped CSV and Parquet files of any size, one chunk of rows at a time.
 
-A file is copied once into a spool, and the bytes that were hashed are the bytes that are read. Text
-passes a strict gate: bytes -> strict decoding -> strict CSV -> cells for `schema`. A file without a
-quote takes a fast lane of the same verdicts. Nothing is guessed that could turn one client into another.
+A file is copied once into a spool, so the bytes that are read are the bytes that were hashed. Text is
+validated strictly: bytes -> decoding -> CSV -> cells for `schema`. If a file has no quotes, it takes a
+fast lane with the same verdicts. Nothing is guessed that could turn one client into another.
 """
 
 import errno
@@ -14,7 +14,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ MAX_PARQUET_TEXT = 10_000
 
 @dataclass(frozen=True)
 class Limits:
-    """What a source may cost: bytes, packed and unpacked, and seconds."""
+    """The limits on a source: bytes, packed and unpacked, and seconds."""
 
     max_bytes: int = 2 << 30
     max_seconds: float = 600.0
@@ -46,7 +46,7 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class File:
-    """A file as it was read once, in a spool of ours."""
+    """A file that was copied into a spool."""
 
     name: str
     sha256: str
@@ -62,25 +62,25 @@ class File:
 def list_names(folder: Path) -> list[str]:
     """Return the names in a folder, sorted.
 
-    Raises: SourceError when there is no such folder.
+    Raises: SourceError if there is no such folder.
     """
     try:
         return sorted((path.name for path in folder.iterdir()), key=os.fsencode)
     except OSError as error:
         raise SourceError(
-            f"{folder}: cannot be listed ({error.strerror}); create the folder or mend config.json"
+            f"{folder}: cannot be listed ({error.strerror}); create the folder or correct config.json"
         ) from error
 
 
 def not_an_input(name: str) -> str | None:
-    """Say why a name is not that of an input, or None when it is."""
+    """Return a code if a name is not that of an input, else None."""
     if name.startswith("."):
         return "HIDDEN"
     return None if name.lower().endswith(INPUT_ENDINGS) else "NOT_AN_INPUT_NAME"
 
 
 def shown(name: str) -> str:
-    """Write a file name as one line of UTF-8, whatever bytes it is made of."""
+    """Format a file name as one line of UTF-8; other bytes are escaped."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -109,9 +109,9 @@ def _opened(path: Path, limits: Limits) -> Iterator[tuple[int, os.stat_result]]:
 
 
 def _pieces(descriptor: int) -> Iterator[bytes]:
-    """Read what is behind a descriptor.
+    """Yield the content of a file.
 
-    Raises: Refused where the disk does not give it.
+    Raises: Refused if the disk fails.
     """
     try:
         while piece := os.read(descriptor, PIECE):
@@ -121,13 +121,13 @@ def _pieces(descriptor: int) -> Iterator[bytes]:
 
 
 def _unreadable(error: OSError) -> Refused:
-    """Say why a file cannot be read; one that went away just now may be back the next time."""
+    """Describe why a file cannot be read; if it has just disappeared, the next run retries it."""
     is_gone = error.errno in (errno.ENOENT, errno.ESTALE)
     return Refused("UNREADABLE", f"cannot be read ({error.strerror})", unfinished=is_gone)
 
 
 def hash_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> str:
-    """Return the sha256 of what a source file holds now; "-" where there is nothing to read."""
+    """Return the sha256 of a source file; "-" if it cannot be read."""
     try:
         with _opened(path, limits) as (descriptor, _):
             digest = hashlib.sha256()
@@ -139,7 +139,7 @@ def hash_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> str:
 
 
 def make_spool(folder: Path | None = None) -> IO[bytes]:
-    """Make a file without a name: in memory while it is small, then in a folder; gone with us."""
+    """Create an unnamed file, in memory while it is small, then in a folder."""
     return tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(folder) if folder else None)
 
 
@@ -147,7 +147,7 @@ def make_spool(folder: Path | None = None) -> IO[bytes]:
 def reading(
     path: Path, limits: Limits = DEFAULT_LIMITS, spool_folder: Path | None = None
 ) -> Iterator[File]:
-    """Copy a file once; what is hashed is what is then read, whoever writes to it meanwhile.
+    """Copy a file into a spool and hash the copy, so that later writes to the file change neither.
 
     Raises: Refused.
     """
@@ -169,27 +169,20 @@ def reading(
 
 @contextmanager
 def open_table(file: File, *, fast: bool = True) -> Iterator[Table]:
-    """Turn a file into runs of rows of text; only the fast lane raises NotPlain.
+    """Read a file as chunks of rows of text; only the fast lane raises NotPlain.
 
-    Raises: Refused, SourceError where it takes too long, NotPlain; the last three also while the runs
-    are being read.
+    Raises: Refused, SourceError if it takes too long, NotPlain; all of them also while the chunks are
+    read.
     """
     name = file.name.lower()
     file.spool.seek(0)
-    if name.endswith(".parquet"):
-        table = _read_parquet(file)
-        yield Table(table.header, _in_time(table.chunks, file), table.notes)
-    elif name.endswith(".gz"):
-        with closing(_gunzip(file)) as text:
-            table = read_csv(text, fast=fast)
-            yield Table(table.header, _in_time(table.chunks, file), table.notes)
-    else:
-        table = read_csv(file.spool, fast=fast)
+    with closing(_gunzip(file)) if name.endswith(".gz") else nullcontext(file.spool) as text:
+        table = _read_parquet(file) if name.endswith(".parquet") else read_csv(text, fast=fast)
         yield Table(table.header, _in_time(table.chunks, file), table.notes)
 
 
 def read_path(path: Path, limits: Limits = DEFAULT_LIMITS) -> Table:
-    """Read a file whole into memory.
+    """Read a whole file into memory.
 
     Raises: Refused, SourceError.
     """
@@ -198,7 +191,7 @@ def read_path(path: Path, limits: Limits = DEFAULT_LIMITS) -> Table:
 
 
 def read_table(file: File) -> Table:
-    """Read what was opened whole into memory.
+    """Read a whole spool into memory.
 
     Raises: Refused, SourceError.
     """
@@ -208,13 +201,13 @@ def read_table(file: File) -> Table:
                 return Table(table.header, list(table.chunks), table.notes)
         except NotPlain:
             continue
-    raise AssertionError("the strict lane judges every file")
+    raise AssertionError("the strict lane reads every file")
 
 
 def _in_time(chunks: Iterable[Chunk], file: File) -> Iterator[Chunk]:
-    """Pass runs of rows on while there is time.
+    """Yield the chunks until the time is up.
 
-    Raises: SourceError: a slow machine is no fault of the file, so it is tried again.
+    Raises: SourceError, so that the next run retries: the machine may be slow.
     """
     began = time.monotonic()
     for chunk in chunks:
@@ -222,12 +215,12 @@ def _in_time(chunks: Iterable[Chunk], file: File) -> Iterator[Chunk]:
         if time.monotonic() - began > file.limits.max_seconds:
             raise SourceError(
                 f"{ascii(file.name)[1:-1]}: took longer than max_source_seconds "
-                f"({file.limits.max_seconds:g}); raise it in config.json or take the file away"
+                f"({file.limits.max_seconds:g}); raise it in config.json or remove the file"
             )
 
 
 def _gunzip(file: File) -> IO[bytes]:
-    """Unpack into a spool of its own, never more than a source may have.
+    """Unpack into another spool, up to the limit.
 
     Raises: Refused.
     """
@@ -250,37 +243,37 @@ def _gunzip(file: File) -> IO[bytes]:
 
 
 def _read_parquet(file: File) -> Table:
-    """Read Parquet a batch of rows at a time; what claims more than a source may have is refused.
+    """Read Parquet a batch of rows at a time.
 
-    Raises: Refused, also while the batches are being read.
+    Raises: Refused, also while the batches are read.
     """
     import pyarrow.parquet as pq
 
     with _parquet_errors():
-        about = pq.read_metadata(file.spool)
-        fields = about.schema.to_arrow_schema()
+        metadata = pq.read_metadata(file.spool)
+        fields = metadata.schema.to_arrow_schema()
         names = fields.names
-        groups = [about.row_group(i) for i in range(about.num_row_groups)]
-        size = max(sum(group.total_byte_size for group in groups), about.num_rows * len(names))
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        size = max(sum(group.total_byte_size for group in groups), metadata.num_rows * len(names))
         if size > file.limits.max_bytes:
             raise Refused("TOO_LARGE", f"{size} bytes unpacked, at most {file.limits.max_bytes}")
         if len(names) > MAX_COLUMNS:
             raise Refused("TOO_MANY_COLUMNS", f"{len(names)} columns, at most {MAX_COLUMNS}")
         file.spool.seek(0)
-        # Kept as a dictionary, a long text that repeats a million times is held once.
+        # In a dictionary, a long text that is repeated a million times takes memory once.
         texts = [name for name, kind in zip(names, fields.types, strict=True) if _is_text(kind)]
-        opened = pq.ParquetFile(file.spool, read_dictionary=texts)
-    return Table(tuple(names), _parquet_chunks(opened))
+        reader = pq.ParquetFile(file.spool, read_dictionary=texts)
+    return Table(tuple(names), _parquet_chunks(reader))
 
 
 def _is_text(kind: Any) -> bool:
-    return any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _parquet_chunks(opened: Any) -> Iterator[Chunk]:
+def _parquet_chunks(reader: Any) -> Iterator[Chunk]:
     line = 1
     with _parquet_errors():
-        for batch in opened.iter_batches(CHUNK_ROWS):
+        for batch in reader.iter_batches(CHUNK_ROWS):
             columns = tuple(_text_column(column) for column in batch.columns)
             yield Chunk(columns, range(line, line + batch.num_rows))
             line += batch.num_rows
@@ -294,15 +287,15 @@ def _parquet_errors() -> Iterator[None]:
         raise
     except (pa.ArrowException, ValueError, OverflowError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # it is the disk's: arrow's own has no number
+            raise  # an error of the disk: arrow's own have no number
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Refused("BAD_PARQUET", f"not readable ({reason})", unfinished=True) from error
 
 
 def _text_column(column: Any) -> Any:
-    """Write a column of any type as text, each distinct value once.
+    """Convert a column of any type to text, each distinct value once.
 
-    Raises: Refused when a value is longer than any that could be of use.
+    Raises: Refused if a text is too long.
     """
     if pa.types.is_nested(column.type):
         return pa.array([cell_text(value) for value in column.to_pylist()], pa.string())
@@ -312,7 +305,7 @@ def _text_column(column: Any) -> Any:
         column = column.dictionary_encode()
     values = column.dictionary
     if _is_text(values.type):
-        values.validate(full=True)  # arrow takes over whatever bytes a file calls text
+        values.validate(full=True)  # arrow does not check that a text is UTF-8 when it reads one
         texts = values.cast(pa.string())
     else:
         texts = pa.array([cell_text(value) for value in values.to_pylist()], pa.string())
@@ -322,7 +315,7 @@ def _text_column(column: Any) -> Any:
 
 
 def cell_text(value: Any) -> str:
-    """Write a typed value as the text that a CSV would hold."""
+    """Format a typed value as a cell of a CSV."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -331,10 +324,8 @@ def cell_text(value: Any) -> str:
         if value != value:
             return "NaN"
         return number_text(value) if abs(value) < 1e300 else repr(value)
-    if isinstance(value, datetime):
-        return value.isoformat(sep=" ")
     if isinstance(value, date):
-        return value.isoformat()
+        return value.isoformat(sep=" ") if isinstance(value, datetime) else value.isoformat()
     if isinstance(value, bytes | bytearray | memoryview):
         return "\x00" + bytes(value).hex()[:40]
     return str(value)

@@ -1,8 +1,8 @@
-"""All that ingestion knows: the account of every source ever judged, and every row, at any size.
+"""The state of ingestion: the verdict on every source so far, and every row, at any size.
 
-A row is known by a digest of its canonical line, the outcome aside. Rows themselves stay on the disk:
-what is new waits in a spool without a name until `Ledger.write` commits all files and the record of
-them as one. Every count is checked against the rows before it is written: nothing gets lost in between.
+A row is identified by a digest of its canonical line without the outcome. Rows stay on disk: new ones
+wait in an unnamed spool until `Ledger.write` commits all files and their record as one. Every count is
+checked against the rows before anything is written, so no row is lost in between.
 """
 
 import csv
@@ -41,7 +41,7 @@ Digest = bytes
 
 
 class Line(NamedTuple):
-    """One line of ingestedfiles.txt: what became of one version of a source."""
+    """One line of ingestedfiles.txt: the verdict on one version of a source."""
 
     ingested_at: str
     source: str
@@ -55,7 +55,7 @@ class Line(NamedTuple):
 
     @property
     def counted(self) -> str:
-        """What became of the records, in words."""
+        """Return the counts as a phrase."""
         return (
             f"{self.records:,} record{'s' * (self.records != 1)}, {self.accepted:,} accepted, "
             f"{self.rejected:,} refused, {self.duplicates:,} duplicate{'s' * (self.duplicates != 1)}"
@@ -63,15 +63,12 @@ class Line(NamedTuple):
 
 
 def digest(key: bytes) -> Digest:
-    """Return what a row is known by: 128 bits of its canonical line without the outcome."""
+    """Return the identity of a row: a 128-bit hash of its canonical line without the outcome."""
     return hashlib.blake2b(key, digest_size=DIGEST_BYTES).digest()
 
 
 def check_line(line: Line) -> None:
-    """Hold the one rule of the account: every record of a source has one fate.
-
-    Raises: Unaccounted.
-    """
+    """Raise Unaccounted if a record of the source was counted twice or not at all."""
     counted = line.accepted + line.rejected + line.duplicates
     if counted != line.records:
         raise Unaccounted(
@@ -87,7 +84,7 @@ NOTHING: files.Record = {
 
 
 class Ledger:
-    """What was ingested so far, and what this run adds to it; nothing counts before `write`."""
+    """The sources and rows ingested so far, and what this run adds; `write` saves all of it."""
 
     def __init__(self, config: Config, record: files.Record | None = None) -> None:
         self.config, self.record = config.limited_to(*SETTINGS), record
@@ -113,34 +110,34 @@ class Ledger:
 
     def begin_anew(self) -> "Ledger":
         """Return an empty ledger that follows this one, for a run that reads every source again."""
-        anew = Ledger(self.config)
-        anew.generation, anew.previous = self.generation, self.previous
-        return anew
+        empty = Ledger(self.config)
+        empty.generation, empty.previous = self.generation, self.previous
+        return empty
 
-    # what is known
+    # so far
 
     @cached_property
     def rows(self) -> dict[Digest, str]:
-        """The outcome of every row known; read when a source has news, and not before."""
-        found: dict[Digest, str] = {}
+        """The outcome of every row; read only when a source has news."""
+        outcomes: dict[Digest, str] = {}
         if not self.starts_anew:
             with self.config.final_data.open("rb") as file:
                 next(file)
                 for line in file:
                     key, _, outcome = line.rstrip(b"\n").rpartition(b",")
-                    found[digest(key)] = outcome.decode()
-        return found
+                    outcomes[digest(key)] = outcome.decode()
+        return outcomes
 
     @cached_property
     def owned(self) -> dict[str, set[Digest]]:
-        """The rows that each table, by its place, brought and still held when it was last read."""
+        """The rows that each table, by its place, contained when it was last read."""
         if self.config.table_rows.name not in self.outputs:
             return {}
         arrays = files.read_arrays(self.config.table_rows)
         return {place: {row.tobytes() for row in rows} for place, rows in arrays.items()}
 
     def is_known(self, source: str, sha256: str) -> bool:
-        """Was this version of a source judged for good?"""
+        """Return whether the verdict on this version of a source is final."""
         line = self.lines.get((source, sha256))
         return line is not None and line.verdict != DEFERRED
 
@@ -155,18 +152,18 @@ class Ledger:
         return self._spools.enter_context(source_files.make_spool(self.config.output_folder))
 
     def close(self) -> None:
-        """Throw away what was added and not written."""
+        """Discard additions that were not written."""
         self._spools.close()
 
     def enter(self, line: Line) -> None:
-        """Put a line into the account; of a source that was used, the content is remembered."""
+        """Enter a verdict; if the source was accepted, remember its content too."""
         self.lines[line.source, line.sha256] = line
         if line.verdict == ACCEPTED:
             self.used[line.sha256] = line.source
             self.used_names.add(line.source)
 
     def add_line(self, line: Line) -> bool:
-        """Enter a new line, unless it says no more than the account does already.
+        """Enter a new verdict; return False if the ledger contains the same one already.
 
         Raises: Unaccounted.
         """
@@ -180,10 +177,7 @@ class Ledger:
         return True
 
     def add_rows(self, digests: Iterable[Digest], outcomes: Iterable[str], text: Any) -> None:
-        """Add accepted rows, as they are and as lines of text; one with a known key replaces it.
-
-        The replaced line goes and the new one stands at the end, as news.
-        """
+        """Add accepted rows at the end; if a row is a new version of an old one, it replaces that."""
         for key, outcome in zip(digests, outcomes, strict=True):
             if key in self.rows:
                 self._gone[key] += 1
@@ -192,11 +186,11 @@ class Ledger:
         self._added.writelines(f"{line}\n".encode() for line in text)
 
     def add_refusals(self, rows: Iterable[Iterable[object]]) -> None:
-        """Add lines to rejected.csv."""
+        """Append lines to rejected.csv."""
         self._rejected.write(tables.csv_bytes(rows))
 
     def withdraw(self, rows: Iterable[Digest], source: str, now: str) -> int:
-        """Take rows out that their table no longer holds; they go to withdrawn.csv. Return how many."""
+        """Move rows that are gone from their table to withdrawn.csv; return how many."""
         count = 0
         for key in rows:
             del self.rows[key]
@@ -208,32 +202,33 @@ class Ledger:
 
     @property
     def has_news(self) -> bool:
-        """Would writing change anything?"""
+        """Return whether writing would change anything."""
         if self.record is None or self.new_lines or self.is_adopted:
             return True
-        if self.config.rows.name not in self.outputs:  # its twin is damaged: write it again
+        if self.config.rows.name not in self.outputs:  # it is damaged
             return True
-        # Whether there were files is remembered: an empty folder is an alarm, until it is accepted.
+        # Whether there were files is remembered: an empty folder is an error until it is accepted.
         if bool(self.record["files"]) != bool(self.files):
             return True
         old = (self.record["marks"], self.record["watermarks"])
         return old != (self.marks, self.watermarks)
 
     def write(self, now: str) -> files.Record:
-        """Commit all that is known, and the record that names it, as one.
+        """Commit all files and the record that names them as one.
 
-        Raises: Unaccounted when the account and the rows disagree: then nothing was written.
+        Raises: Unaccounted if the counts and the rows disagree; then nothing was written.
         """
         lines = self.lines.values()
         totals = {name: sum(getattr(line, name) for line in lines) for name in COUNTS}
-        self._check_rows(totals["accepted"] - self.replaced - self.withdrawn, "the account says")
+        self._check_rows(
+            totals["accepted"] - self.replaced - self.withdrawn, "the sources add up to"
+        )
         owned = {
             place: np.frombuffer(b"".join(sorted(rows)), "uint8").reshape(-1, DIGEST_BYTES)
             for place, rows in sorted(self.owned.items())
         }
-        contents: dict[
-            Path, files.Content
-        ] = {  # in this order: which rows are kept or withdrawn is met among all rows
+        # In this order: writing all rows decides which are kept and which are withdrawn.
+        contents: dict[Path, files.Content] = {
             self.config.final_data: self._write_rows,
             self.config.rows: self._write_typed_rows,
             self.config.withdrawn: self._write_withdrawn,
@@ -256,19 +251,19 @@ class Ledger:
             "sources": len(lines),
         }
         record = files.commit(self.config.ingestion_record, contents, record)
-        known = {"generation": record["generation"], "seal": record["seal"], "at": now}
-        history.save(self.config.history, "generations", [known])
+        row = {"generation": record["generation"], "seal": record["seal"], "at": now}
+        history.save(self.config.history, "generations", [row])
         return record
 
-    def _check_rows(self, count: int, who: str) -> None:
+    def _check_rows(self, count: int, source: str) -> None:
         if count != len(self.rows):
             raise Unaccounted(
-                f"{self.config.final_data}: {len(self.rows)} rows are known, but {who} {count}; "
+                f"{self.config.final_data}: expected {len(self.rows)} rows, but {source} {count}; "
                 "nothing was written"
             )
 
     def _write_rows(self, file: IO[bytes]) -> None:
-        """Write every row that counts: the old ones in their order, then what is new."""
+        """Write every row that is kept: the old ones in their order, then the new ones."""
         gone = self._gone.copy()
         self._withdrawn_lines: list[tuple[str, ...]] = []
         self._is_kept = bytearray()
@@ -279,11 +274,13 @@ class Ledger:
                 key = digest(line[: line.rindex(b",")])
                 if is_gone := gone[key] > 0:
                     gone[key] -= 1
-                    self._keep_withdrawn(key, line, last=not gone[key])
+                    if not gone[key] and key in self._withdrawn:  # its last version
+                        cells = next(csv.reader([line.decode()]))
+                        self._withdrawn_lines.append((*self._withdrawn[key], *cells))
             self._is_kept.append(not is_gone)
             if not is_gone:
                 file.write(line)
-        self._check_rows(sum(self._is_kept), "those written are")
+        self._check_rows(sum(self._is_kept), "the file would have")
 
     def _all_lines(self) -> Iterator[bytes]:
         if not self.starts_anew:
@@ -297,7 +294,7 @@ class Ledger:
         yield from self._added
 
     def _write_typed_rows(self, file: IO[bytes]) -> None:
-        """Write the same rows in the same order, typed; those typed before are only copied."""
+        """Write the same rows in the same order, typed; copy those that were typed before."""
         tables.write_parquet(file, self._typed_parts(), unique=schema.COMPUTED)
 
     def _typed_parts(self) -> Iterator[Any]:
@@ -313,11 +310,6 @@ class Ledger:
         while block := list(islice(kept, tables.ROW_GROUP)):
             yield schema.type_lines(b"".join(block), columns)
 
-    def _keep_withdrawn(self, key: Digest, line: bytes, *, last: bool) -> None:
-        if last and key in self._withdrawn:
-            cells = next(csv.reader([line.decode()]))
-            self._withdrawn_lines.append((*self._withdrawn[key], *cells))
-
     def _write_withdrawn(self, file: IO[bytes]) -> None:
         header = tables.csv_bytes([(*WITHDRAWN_HEADER, *self.config.columns.table)])
         self._begin_file(file, self.config.withdrawn, header)
@@ -329,7 +321,7 @@ class Ledger:
         shutil.copyfileobj(self._rejected, file)
 
     def _begin_file(self, file: IO[bytes], old: Path, header: bytes) -> None:
-        """Begin with what the old file holds, or with the header of a new one."""
+        """Copy the old file, or write the header if there is none."""
         if old.name not in self.outputs:
             file.write(header)
         else:
@@ -341,91 +333,92 @@ class Ledger:
 
 
 def _newest_generation(config: Config) -> tuple[int, str]:
-    """Return the newest record that was ever written, by its number and seal; (0, "") before that."""
-    found = history.read_generations(config.history, 1)
-    return (int(found[-1]["generation"]), str(found[-1]["seal"])) if found else (0, "")
+    """Return the number and the seal of the last record written; (0, "") before the first."""
+    rows = history.read_generations(config.history, 1)
+    return (int(rows[-1]["generation"]), str(rows[-1]["seal"])) if rows else (0, "")
 
 
 def contract(config: Config) -> str:
-    """Hash what decides how a row reads: under another contract everything is read again."""
+    """Hash the settings that decide how a row reads; if they change, every source is read again."""
     return config.limited_to(*SETTINGS).fingerprint()
 
 
 def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
-    """Read what was ingested so far, verified; `tidy` finishes what a crash left.
+    """Read and verify the ledger.
 
-    `adopt` takes over what a backup brought back, and goes on from there.
+    tidy: complete a commit that a crash interrupted; adopt: continue from an older state, e.g. one
+    restored from a backup
 
-    Raises: Damaged when a file is not what the record says, or all of it is older than what was last
-    written; nothing is ever started from scratch, or again, in silence.
+    Raises: Damaged if a file differs from its record, or the record is not the last one written:
+    ingestion never starts again without an error.
     """
     folder = config.output_folder
     if tidy:
         files.make_folder(folder)
         files.finish_commit(folder)
-    mend = "put the copy from a backup back, or have python fullprocess.py --repair mend it"
+    advice = "restore it from a backup, or run python fullprocess.py --repair"
     newest, seal = _newest_generation(config)
     try:
         record = files.read_record(config.ingestion_record)
     except Damaged as error:
-        raise Damaged(f"{error}; {mend}") from error
+        raise Damaged(f"{error}; {advice}") from error
     if record is None:
         ours = (config.final_data, config.ingested_files, config.rejected)
         if there := [path.name for path in ours if path.exists()]:
             name = config.ingestion_record.name
-            raise Damaged(f"{folder}: {', '.join(there)} without the record {name}; {mend}")
-        found = Ledger(config)
-        found.generation = newest
+            raise Damaged(f"{folder}: {', '.join(there)} without the record {name}; {advice}")
         if newest and not adopt:
             raise Damaged(
-                f"{folder}: is empty, but {newest} generations of it were written; put the copy from a "
-                "backup back, or run python ingestion.py --adopt to ingest every source again"
+                f"{folder}: is empty, but {newest} generations of it were written; restore it from a "
+                "backup, or run python ingestion.py --adopt to ingest every source again"
             )
-        return found
+        ledger = Ledger(config)
+        ledger.generation = newest
+        return ledger
     wrong = set(files.damaged_outputs(folder, record))
     if wrong == {config.rows.name}:
-        logger.warning("%s: is not what was written; it is made again", config.rows)
+        logger.warning("%s: is not what was written; it is written again", config.rows)
         kept = {name: digest for name, digest in record["outputs"].items() if name not in wrong}
         record = {**record, "outputs": kept}
     elif wrong:
-        raise Damaged(f"{folder}: {', '.join(sorted(wrong))} not as written; {mend}")
-    found = Ledger(config, record)
-    own = found.generation
-    if newest > own or (newest == own > 0 and seal != found.previous):
-        found.generation, found.is_adopted = max(own, newest), True
+        raise Damaged(f"{folder}: {', '.join(sorted(wrong))} not as written; {advice}")
+    ledger = Ledger(config, record)
+    own = ledger.generation
+    if newest > own or (newest == own > 0 and seal != ledger.previous):
+        ledger.generation, ledger.is_adopted = max(own, newest), True
         if not adopt:
             raise Damaged(
                 f"{folder}: is generation {own} of {record['ingested_at']}, but another one, {newest}, "
-                "was the last to be written. If a backup was put back: python ingestion.py --adopt goes "
-                "on from it, and reads again what it does not know"
+                "was written last. If a backup was restored, run python ingestion.py --adopt to "
+                "continue from it and to read the other sources again"
             )
     for row in tables.read_cells(config.ingested_files):
-        found.enter(Line(*row[:3], *map(int, row[3:7]), *row[7:]))  # type: ignore[arg-type]
-    return found
+        ledger.enter(Line(*row[:3], *map(int, row[3:7]), *row[7:]))  # type: ignore[arg-type]
+    return ledger
 
 
 def read_aside(config: Config) -> Ledger:
-    """Read what was ingested so far and touch nothing, also while a run is at work.
+    """Read the ledger and change nothing, also while a run is active.
 
     Raises: AttritionError.
     """
     try:
-        known = read(config, tidy=False)
+        ledger = read(config, tidy=False)
     except Damaged as error:
         if (config.output_folder / files.COMMITTED).is_dir():
             raise AttritionError(
-                f"{config.output_folder}: a run is writing it, or was interrupted; ask again when it is "
-                "done, or let python ingestion.py finish it"
+                f"{config.output_folder}: a run is writing it, or was interrupted; try again when it "
+                "is done, or run python ingestion.py to finish it"
             ) from error
-        known = read(config, tidy=False)  # a run may have ended between two looks
-    is_same = known.record is None or known.record["inputs"]["contract"] == contract(config)
-    return known if is_same else known.begin_anew()
+        ledger = read(config, tidy=False)  # a run may have ended since the files were compared
+    is_same = ledger.record is None or ledger.record["inputs"]["contract"] == contract(config)
+    return ledger if is_same else ledger.begin_anew()
 
 
 def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:
     """Read the named columns of every row, typed (see `schema.typed` and `schema.COMPUTED`).
 
-    Raises: AttritionError before the first ingestion, Damaged when a file is not what was ingested.
+    Raises: AttritionError before the first ingestion, Damaged if a file is not what was ingested.
     """
     record = files.read_record(config.ingestion_record)
     outputs = record["outputs"] if record else {}

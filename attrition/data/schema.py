@@ -1,7 +1,7 @@
-"""What a good row is: one contract for files, databases and API bodies.
+"""Validate rows: one contract for files, databases and API bodies.
 
-Rows arrive in runs of text, a column at a time; `cells` judges each distinct value once, so that a
-plain function per kind of cell is fast enough. What is good comes out in canonical text.
+Rows arrive in chunks of text, column by column; `cells` validates each distinct value once, so a plain
+function for each kind of cell is fast enough. Valid rows are returned as canonical text.
 """
 
 import hashlib
@@ -35,15 +35,15 @@ from attrition.data.cells import (
 MAX_COLUMNS = 2000
 MAX_RAW = 2000
 REMEMBERED = 100_000
-# Columns of the typed rows beside those of the contract: what a row is known by, with and without its
-# outcome, and the hash that says whether its client is held-out. No company names a column like that.
+# Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
+# whether its client is held-out. No company names a column like this.
 ROW_ID, INPUT_ID, CLIENT_HASH = "attrition:row_id", "attrition:input_id", "attrition:client_hash"
 COMPUTED = (ROW_ID, INPUT_ID, CLIENT_HASH)
 MISSING_HASH = np.uint64(2**64 - 1)
 
 
 class Refusal(NamedTuple):
-    """A row that is not used: where it stood, why, and what it said."""
+    """A refused row: its line, the reason and its text."""
 
     line: int
     code: str
@@ -52,11 +52,10 @@ class Refusal(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A run of rows as delivered: an arrow array of text a column, and the line each row began at.
+    """A chunk of rows as delivered: columns of text, and the line at which each row began.
 
-    Each column is a `pa.Array` of `pa.string()` without nulls ("" is missing), all of one length;
-    `lines` is as long. `odd` has the rows with another number of fields than the header, and their
-    lines.
+    Each column is a `pa.Array` of `pa.string()` without nulls ("" is missing), as long as `lines`. If a
+    row has more or fewer fields than the header, it is in `odd`, with its line.
     """
 
     columns: tuple[Any, ...]
@@ -70,7 +69,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows on their way in: the header, runs of rows that can be read once, and what was mended."""
+    """A table to validate: the header, chunks that can be read once, and codes of corrections."""
 
     header: tuple[str, ...]
     chunks: Iterable[Chunk]
@@ -79,9 +78,9 @@ class Table:
 
 @dataclass(frozen=True)
 class ValidatedRows:
-    """Good rows in canonical text, a column of the contract each, with their lines; rows refused.
+    """The valid rows as canonical text by column, with their lines, and the refused rows.
 
-    `raw` is the good rows as they were delivered; `notes` says of a whole table what was mended.
+    `raw` contains the valid rows as delivered; `notes` the codes of corrections to a whole table.
     """
 
     columns: Mapping[str, Any]
@@ -91,17 +90,17 @@ class ValidatedRows:
     notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """Return the good rows as a DataFrame of text."""
-        found = {name: column.to_pylist() for name, column in self.columns.items()}
-        return pd.DataFrame(found, columns=list(self.columns), dtype=object)
+        """Return the valid rows as a DataFrame of text."""
+        texts = {name: column.to_pylist() for name, column in self.columns.items()}
+        return pd.DataFrame(texts, columns=list(self.columns), dtype=object)
 
     def keys(self) -> Any:
-        """Return each good row as a line of CSV, its outcome aside: (n,) `pa.string()`."""
+        """Return each valid row as a line of CSV without its outcome: (n,) `pa.string()`."""
         return csv_lines([*self.columns.values()][:-1])
 
 
 class BadHeader(Exception):
-    """The columns are not those of the contract: nothing of the table can be used."""
+    """A table that cannot be used because its columns are not those of the contract."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -117,7 +116,7 @@ class Refused(Exception):
 
 
 class BadRecords(Exception):
-    """API records that break the contract; `problems` names the record, the field and why."""
+    """API records that break the contract; `problems` contains the record, the field and the reason."""
 
     def __init__(self, problems: list[dict[str, Any]]) -> None:
         super().__init__(f"{len(problems)} problems in the records")
@@ -128,7 +127,7 @@ class BadRecords(Exception):
 
 
 def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int], list[str]]:
-    """Find where each column of the contract stands; return positions and what was mended.
+    """Return the position of each column of the contract, and the codes of corrections.
 
     Raises: BadHeader.
     """
@@ -136,8 +135,7 @@ def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int
     named = [name for name in folded if name]
     if len(header) > MAX_COLUMNS:
         raise BadHeader("TOO_MANY_COLUMNS", f"{len(header)} columns, at most {MAX_COLUMNS}")
-    places = {}
-    missing = []
+    places, missing = {}, []
     for name in columns.delivered:
         if name in header:
             places[name] = list(header).index(name)
@@ -146,7 +144,7 @@ def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int
         else:
             missing.append(name)
     if not places and any(NUMBER.fullmatch(name[:40]) for name in named):
-        raise BadHeader("NO_HEADER", "the first line holds values, expected column names")
+        raise BadHeader("NO_HEADER", "the first line contains values, expected column names")
     if len(set(named)) < len(named):
         twice = sorted(name for name, count in Counter(named).items() if count > 1)
         raise BadHeader("DUP_HEADER", f"column {shorten(twice[0])!r} stands twice")
@@ -159,49 +157,45 @@ def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int
 
 
 class Contract:
-    """The contract, held against one table a run of rows at a time; nothing is dropped in silence.
+    """The contract for one table, which validates one chunk of rows at a time.
 
-    Raises: BadHeader when the table cannot be used at all.
+    Raises: BadHeader if no row can be used.
     """
 
     def __init__(self, header: Sequence[str], columns: Columns, markers: Collection[str]) -> None:
         self.header, self.columns = tuple(header), columns
         self.places, notes = match_header(header, columns)
         self.readers = readers(columns, markers)
-        self._judged: dict[str, dict[str, Cell]] = {name: {} for name in self.readers}
-        self._mended = dict.fromkeys(notes)
-        self._extra = self._extra_columns()
-
-    def _extra_columns(self) -> dict[int, bool]:
-        """Return which columns nobody asked for, and whether any row has filled them so far."""
-        ignored = {name.casefold() for name in self.columns.ignore}
-        known = self.places.values()
-        return {
+        self._cells: dict[str, dict[str, Cell]] = {name: {} for name in self.readers}
+        self._corrections = dict.fromkeys(notes)
+        ignored = {name.casefold() for name in columns.ignore}
+        # Columns that are not in the contract, and whether one has a name or, so far, a value.
+        self._extra = {
             i: bool(name)
             for i, name in enumerate(self.header)
-            if i not in known and name.strip(BLANKS).casefold() not in ignored
+            if i not in self.places.values() and name.strip(BLANKS).casefold() not in ignored
         }
 
     def notes(self) -> list[str]:
-        """Say what had to be mended so far, by code."""
+        """Return the codes of corrections so far."""
         extra = ["EXTRA_COLUMN" if filled else "EMPTY_COLUMN" for filled in self._extra.values()]
-        return list(dict.fromkeys([*extra, *self._mended]))
+        return list(dict.fromkeys([*extra, *self._corrections]))
 
     def check(self, chunk: Chunk) -> ValidatedRows:
-        """Judge a run of rows."""
+        """Validate a chunk of rows."""
         refused = {line: _misshapen(line, row, self.header) for line, row in chunk.odd}
         for i, filled in self._extra.items():
             self._extra[i] = filled or bool(pc.any(pc.not_equal(chunk.columns[i], "")).as_py())
         problems = self._repeated_headers(chunk)
-        found = {}
-        for name, read in self.readers.items():
-            found[name] = self._column(chunk.columns[self.places[name]], name, read, problems)
-        features = [found[name] for name in self.columns.features]
+        texts = {}
+        for name in self.readers:
+            texts[name] = self._column(chunk.columns[self.places[name]], name, problems)
+        features = [texts[name] for name in self.columns.features]
         empty = np.logical_and.reduce([pc.equal(column, "").to_numpy(False) for column in features])
         for i in np.flatnonzero(empty).tolist():
             problems.setdefault(i, ("EMPTY_ROW", "no feature has a value"))
         if not self.columns.client:
-            found[self.columns.client_name] = _row_names(features)
+            texts[self.columns.client_name] = _row_names(features)
         for i, (code, problem) in problems.items():
             raw = raw_text([column[i].as_py() for column in chunk.columns])
             line = int(chunk.lines[i])
@@ -210,14 +204,14 @@ class Contract:
         is_good[list(problems)] = False
         kept = pa.array(is_good)
         return ValidatedRows(
-            columns={name: found[name].filter(kept) for name in self.columns.table},
+            columns={name: texts[name].filter(kept) for name in self.columns.table},
             lines=np.asarray(chunk.lines)[is_good].tolist(),
             raw=csv_lines([column.filter(kept) for column in chunk.columns]),
             refused=[refused[line] for line in sorted(refused)],
         )
 
     def _repeated_headers(self, chunk: Chunk) -> dict[int, tuple[str, str]]:
-        """Find the rows that are the header again, as files laid end to end have them."""
+        """Find the rows that repeat the header, as in files that were concatenated."""
         first = pa.array([self.header[0], f"\ufeff{self.header[0]}"])
         alike = pc.is_in(chunk.columns[0], value_set=first).to_numpy(False)
         return {
@@ -226,25 +220,24 @@ class Contract:
             if [column[int(i)].as_py() for column in chunk.columns[1:]] == list(self.header[1:])
         }
 
-    def _column(
-        self, column: Any, name: str, read: Any, problems: dict[int, tuple[str, str]]
-    ) -> Any:
-        """Return a column in canonical text; add the rows whose first problem lies in it."""
-        encoded = column.dictionary_encode()
-        judged = self._judged[name]
-        if len(judged) > REMEMBERED:
-            judged.clear()
+    def _column(self, column: Any, name: str, problems: dict[int, tuple[str, str]]) -> Any:
+        """Return a column as canonical text; add problems of rows that have none so far."""
+        encoded, read, remembered = (
+            column.dictionary_encode(),
+            self.readers[name],
+            self._cells[name],
+        )
+        if len(remembered) > REMEMBERED:
+            remembered.clear()
         cells = []
         for text in encoded.dictionary.to_pylist():
-            cell = judged.get(text)
+            cell = remembered.get(text)
             if cell is None:
-                cell = judged[text] = read(text)
+                cell = remembered[text] = read(text)
             cells.append(cell)
         places = encoded.indices.to_numpy()
         is_bad = np.array([bool(cell.code) for cell in cells], dtype=bool)
-        told = np.array([bool(cell.note) for cell in cells], dtype=bool)
-        for cell in (cells[i] for i in np.flatnonzero(told)):
-            self._mended[cell.note] = None
+        self._corrections |= dict.fromkeys(cell.note for cell in cells if cell.note)
         if is_bad.any():
             for i in np.flatnonzero(is_bad[places]).tolist():
                 cell = cells[places[i]]
@@ -254,7 +247,7 @@ class Contract:
 
 
 def check(table: Table, columns: Columns, markers: Collection[str]) -> ValidatedRows:
-    """Judge a whole table that fits into memory.
+    """Validate a whole table that fits into memory.
 
     Raises: BadHeader.
     """
@@ -274,7 +267,7 @@ def check(table: Table, columns: Columns, markers: Collection[str]) -> Validated
 
 
 def make_chunk(rows: Sequence[Sequence[str]], lines: Sequence[int], width: int) -> Chunk:
-    """Turn rows of text into a run of columns; a row of another width is set apart as odd."""
+    """Turn rows of text into a chunk of columns; if a row has another width, it is odd."""
     whole = [i for i, row in enumerate(rows) if len(row) == width]
     odd = [(lines[i], row) for i, row in enumerate(rows) if len(row) != width]
     columns = list(zip(*(rows[i] for i in whole), strict=True)) or [()] * width
@@ -289,14 +282,14 @@ def _misshapen(line: int, row: Sequence[str], header: Sequence[str]) -> Refusal:
 
 
 def _row_names(features: Sequence[Any]) -> Any:
-    """Name each client by a hash of its row, for a table without a client column."""
+    """Return a name for each client from a hash of its row, if the table has no client column."""
     joined = pc.binary_join_element_wise(*features, "\x1f") if len(features) > 1 else features[0]
     names = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in joined.to_pylist()]
     return pa.array(names, pa.string())
 
 
 def csv_lines(columns: Sequence[Any]) -> Any:
-    """Join columns of text into lines of CSV, quoted where they must be: (n,) `pa.string()`.
+    """Join columns of text into lines of CSV, quoted if necessary: (n,) `pa.string()`.
 
     >>> csv_lines([pa.array(["a", "b"]), pa.array(["1,5", ""])]).to_pylist()
     ['a,"1,5"', 'b,']
@@ -314,7 +307,7 @@ def _quote(column: Any) -> Any:
 
 
 def raw_text(fields: Sequence[str]) -> str:
-    """Write the fields of a refused row as one line of CSV, so that a person can mend it."""
+    """Format the fields of a refused row as one line of CSV, so that a person can correct it."""
     quoted = []
     for text in fields:
         text = text.encode("utf-8", "replace").decode()
@@ -324,40 +317,40 @@ def raw_text(fields: Sequence[str]) -> str:
 
 
 def explain(columns: Columns, markers: Collection[str]) -> str:
-    """Say in words what a good row is, for whoever prepares a file."""
+    """Describe a valid row for a person who prepares a file."""
     numeric = {column.name: column for column in columns.numeric}
     if columns.value:
         numeric.setdefault(columns.value, Numeric(columns.value, minimum=0))
-    columns_told = [f"  {name}: {_expected(name, columns, numeric)}" for name in columns.delivered]
-    shown = " or ".join(["empty", *(repr(marker) for marker in markers if marker)])
+    descriptions = [f"  {name}: {_expected(name, columns, numeric)}" for name in columns.delivered]
+    missing = " or ".join(["empty", *(repr(marker) for marker in markers if marker)])
     left = f"{columns.left!r} left, {columns.stayed!r} stayed" if columns.left else (
         "1, yes, true or y left; 0, no, false or n stayed"
     )  # fmt: skip
     client = (
-        "a client is never missing, whatever the name"
+        "a client is never missing, whatever its name"
         if columns.client
-        else "a row names its client by its content, as there is no column for it"
+        else "there is no column for the client, so its name is a hash of the row"
     )
     paragraphs = [
-        "One row is one observation of one client. CSV in UTF-8, columns found by their names in the "
-        "first line, in any order; split by comma, semicolon, tab or |. Also .csv.gz and .parquet.",
+        "One row is one observation of one client. CSV in UTF-8 with column names in the first line, "
+        "in any order; separated by comma, semicolon, tab or |. Also .csv.gz and .parquet.",
         f"The outcome {columns.outcome}: {left}; empty: not known yet, a current client. "
-        f"Missing is {shown}; {client}.",
-        "Columns of other names are ignored. A row without any feature is refused, and a row whose "
-        "fields do not match the header. Refused rows stand in rejected.csv, each with its line and "
-        "the reason; where more than half of a file is bad, none of it is used.",
+        f"A value is missing if it is {missing}; {client}.",
+        "Other columns are ignored. A row is refused if it has no feature or if its fields do not "
+        "match the header. Refused rows are listed in rejected.csv with their lines and reasons; if "
+        "more than half of the rows of a file are refused, no row of it is used.",
     ]
     first, *others = [textwrap.fill(text, 100) for text in paragraphs]
-    return "\n\n".join([first, "\n".join(columns_told), *others])
+    return "\n\n".join([first, "\n".join(descriptions), *others])
 
 
 def _expected(name: str, columns: Columns, numeric: Mapping[str, Numeric]) -> str:
     if name == columns.client:
-        return f"the client, text of at most {MAX_TEXT} characters, always given"
+        return f"the client, text of at most {MAX_TEXT} characters, never empty"
     if name == columns.outcome:
         return "the outcome, see below"
     if name == columns.time:
-        return "when it was observed: 2026-03-01 or 2026-03-01T12:30:00Z (ISO 8601)"
+        return "time of the observation: 2026-03-01 or 2026-03-01T12:30:00Z (ISO 8601)"
     if name in numeric:
         column = numeric[name]
         kind = "a whole number" if column.integer else "a number"
@@ -371,16 +364,16 @@ def _expected(name: str, columns: Columns, numeric: Mapping[str, Numeric]) -> st
 
 
 def number_names(columns: Columns) -> list[str]:
-    """Return the columns that are float64 in typed rows: numbers, the value and the outcome."""
+    """Return the names of the columns that are float64 in typed rows."""
     names = [*columns.numeric_names, columns.outcome, *([columns.value] if columns.value else [])]
     return list(dict.fromkeys(names))
 
 
 def typed(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Return canonical text rows with their types.
+    """Convert rows of canonical text.
 
-    Numbers and the value become float64 (missing NaN), the outcome 1.0 / 0.0 / NaN (open), all else
-    stays text ("" missing).
+    Numbers and the value become float64 (NaN if missing), the outcome 1.0, 0.0 or NaN (open); all other
+    columns stay text ("" if missing).
     """
     result = rows.astype(object).copy()
     for name in number_names(columns):
@@ -391,8 +384,8 @@ def typed(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 def type_lines(lines: bytes, columns: Columns) -> pa.Table:
     """Parse lines of finaldata.csv into the columns of `typed` and those of `COMPUTED`.
 
-    Each distinct value of a column is typed and hashed once. A number is hashed as the text that
-    float64 has in Python, where a whole one ends in ".0", without being turned into a float and back.
+    Each distinct value of a column is converted and hashed once. A number is hashed as Python's text of
+    the float, with ".0" if it is whole, without a conversion to float and back.
     """
     texts_only = pa.schema([(name, pa.string()) for name in columns.table])
     read = csv.ReadOptions(column_names=texts_only.names, block_size=len(lines) + 1)
@@ -419,9 +412,9 @@ def type_lines(lines: bytes, columns: Columns) -> pa.Table:
 
 
 def row_ids(rows: pd.DataFrame, columns: Columns, *, with_outcome: bool) -> np.ndarray:
-    """Return a 64-bit id for each typed row, by its content alone: (n,) uint64.
+    """Return a 64-bit id of each typed row from its content, as `type_lines` does: (n,) uint64.
 
-    With its outcome, a row whose label arrives later is a new one. These are the ids of `type_lines`.
+    With its outcome, a row gets another id when its outcome arrives.
     """
     hashes = []
     for name in columns.table if with_outcome else columns.table[:-1]:
@@ -441,32 +434,31 @@ def _hash_texts(texts: Sequence[str | None]) -> np.ndarray:
 def _combine_hashes(hashes: Sequence[np.ndarray]) -> np.ndarray:
     """Combine the hashes of the columns of each row: (n,) uint64.
 
-    Source: pandas' `hash_pandas_object`, whose ids the releases of before know their rows by; CPython's
-    hash of a tuple.
+    Source: pandas' `hash_pandas_object`, and CPython's hash of a tuple.
     """
     combined = np.full(len(hashes[0]), 0x345678, dtype="uint64")
     factor = 1000003
-    for left, column in zip(range(len(hashes), 0, -1), hashes, strict=True):
+    for n, column in zip(range(len(hashes), 0, -1), hashes, strict=True):
         combined = (combined ^ column) * np.uint64(factor % 2**64)
-        factor += 82520 + 2 * left
+        factor += 82520 + 2 * n
     return combined + np.uint64(97531)
 
 
 def _hash_names(names: Iterable[str]) -> np.ndarray:
-    """Hash the names of clients, so that it is the same ones today and in three years: (n,) uint64."""
+    """Hash the names of clients; the hashes never change: (n,) uint64."""
     digests = (hashlib.sha256(str(name).encode("utf-8", "surrogatepass")) for name in names)
     hashes = [int.from_bytes(digest.digest()[:8], "big") for digest in digests]
     return np.array(hashes, dtype="uint64")
 
 
 def client_hashes(clients: pd.Series) -> np.ndarray:
-    """Return what decides whether a client is held-out, as `type_lines` does: (n,) uint64."""
+    """Return the hash that decides whether a client is held-out, as `type_lines` does: (n,) uint64."""
     places, names = pd.factorize(clients)
     return _hash_names(names)[places]
 
 
 def held_out(hashes: Any, share: float) -> np.ndarray:
-    """Return which rows belong to the clients that no model is ever trained on: (n,) bool.
+    """Return which rows belong to clients that no model is trained on: (n,) bool.
 
     hashes: (n,) uint64, see `client_hashes`
     """
@@ -479,22 +471,22 @@ def held_out(hashes: Any, share: float) -> np.ndarray:
 def check_records(
     columns: Columns, records: Sequence[Any], missing_allowed: Collection[str] = ()
 ) -> pd.DataFrame:
-    """Judge records of an API body by the same contract; return typed features, order kept.
+    """Validate records of an API body by the same contract; return typed features in their order.
 
-    A record names every feature and may name its client. Numbers are JSON numbers, levels are text.
-    null is allowed for the columns in `missing_allowed` only: elsewhere the model never saw one.
+    A record contains every feature and may name its client. Numbers are JSON numbers, categories text;
+    null is valid only if the column is in `missing_allowed`: the model has seen it missing.
 
     Raises: BadRecords.
     """
     problems: list[dict[str, Any]] = []
-    good = []
+    checked = []
     for i, record in enumerate(records):
-        row, found = _check_record(columns, record, missing_allowed)
-        problems += [{"record": i, "field": name, "problem": why} for name, why in found]
-        good.append(row)
+        row, reasons = _check_record(columns, record, missing_allowed)
+        problems += [{"record": i, "field": name, "problem": reason} for name, reason in reasons]
+        checked.append(row)
     if problems:
         raise BadRecords(problems)
-    rows = pd.DataFrame(good, columns=[columns.client_name, *columns.features], dtype=object)
+    rows = pd.DataFrame(checked, columns=[columns.client_name, *columns.features], dtype=object)
     for name in columns.numeric_names:
         rows[name] = pd.to_numeric(rows[name]).astype("float64")
     return rows
@@ -506,34 +498,35 @@ def _check_record(
     if not isinstance(record, Mapping):
         return {}, [(None, "expected an object of features")]
     extras = {columns.client_name, columns.outcome, columns.time, columns.value, columns.manager}
-    known = {*columns.features, *(name for name in extras if name)}
-    unknown = [name for name in record if name not in known]
-    found: list[tuple[str | None, str]] = [(shorten(name), "unknown field") for name in unknown]
+    fields = {*columns.features, *(name for name in extras if name)}
+    unknown = [name for name in record if name not in fields]
+    problems: list[tuple[str | None, str]] = [(shorten(name), "unknown field") for name in unknown]
     row: dict[str, Any] = {columns.client_name: ""}
     if columns.client and (client := record.get(columns.client)) is not None:
         cell = read_client(client, columns.client) if isinstance(client, str) else None
         if cell is None or cell.code:
-            found.append((columns.client, cell.problem if cell else "expected text"))
+            problems.append((columns.client, cell.problem if cell else "expected text"))
         else:
             row[columns.client] = cell.value
     numeric = {column.name: column for column in columns.numeric}
     for name in columns.features:
         if name not in record:
-            found.append((name, "missing"))
+            problems.append((name, "missing"))
         elif record[name] is None:
             row[name] = math.nan if name in numeric else ""
             if name not in missing_allowed:
-                found.append((name, "is null, but the model has never seen it missing"))
-        elif name in numeric:
-            row[name], why = _record_number(record[name], numeric[name])
-            found += [(name, why)] if why else []
+                problems.append((name, "is null, but the model has never seen it missing"))
         else:
-            row[name], why = _record_text(record[name], name)
-            found += [(name, why)] if why else []
-    return row, found
+            row[name], problem = (
+                _record_number(record[name], numeric[name])
+                if name in numeric
+                else _record_text(record[name], name)
+            )
+            problems += [(name, problem)] if problem else []
+    return row, problems
 
 
-def _record_number(value: Any, column: Numeric) -> tuple[float, str]:
+def _record_number(value: Any, column: Numeric) -> tuple[float | str, str]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan, "expected a number"
     if isinstance(value, int) and abs(value) > MAX_NUMBER:
@@ -542,7 +535,7 @@ def _record_number(value: Any, column: Numeric) -> tuple[float, str]:
     return (math.nan, cell.problem) if cell.code else (float(cell.value), "")
 
 
-def _record_text(value: Any, name: str) -> tuple[str, str]:
+def _record_text(value: Any, name: str) -> tuple[float | str, str]:
     if not isinstance(value, str):
         return "", "expected text"
     cell = read_text(value, name, ())

@@ -113,7 +113,7 @@ def error_message(error: BaseException) -> str:
     if isinstance(error, OSError):
         return str(files.explain(error))
     if isinstance(error, MemoryError):
-        return "not enough memory; what was there before still counts"
+        return "not enough memory; nothing was changed"
     return str(error) or type(error).__name__
 
 
@@ -171,7 +171,7 @@ def keep_death(config: Config, died: runs.Mark) -> None:
     why = "it never ended: it was killed, or the machine stopped"
     row = {"run": died["run"], "started_at": died["started_at"], "outcome": "died", "reason": why}
     if not is_history_gone(config):
-        history.save_if_new(config.history, "runs", [row])
+        history.save(config.history, "runs", [row], replace=False)
     logger.warning("the run before, of %s: %s", died["started_at"] or "an unknown time", why)
 
 

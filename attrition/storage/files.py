@@ -1,10 +1,8 @@
-"""The only file that writes and reads back artefacts: atomic commits, hashes, records, the run lock.
+"""Write and read back artefacts: atomic commits, hashes, records, the run lock.
 
 A step writes all of its files in one `commit`: they are staged beside their destination, one rename
-makes them count, and whoever comes next finishes what a crash interrupted. So there are no half
-results, whichever instruction a process dies at.
-
-Standard library only: a tick of cron that finds nothing new imports nothing else.
+makes them valid, and the next run completes a commit that a crash interrupted. So no partial results
+exist, whenever a process dies. Standard library only: a run that finds nothing new imports nothing else.
 """
 
 import fcntl
@@ -33,7 +31,7 @@ STAGING, COMMITTED = ".staging", ".committed"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 CHUNK = 1 << 20
 TIME = "%Y-%m-%dT%H:%M:%SZ"
-# A file that changed less than this before it was hashed may change again and keep its times.
+# If a file changed less than this before it was hashed, it may change again and keep its times.
 RACY_NS = 2_000_000_000
 Signature = tuple[int, int, int, int, int]
 _hashes: dict[Path, tuple[Signature, str]] = {}
@@ -49,9 +47,9 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Hash a file's content; "" when there is no such file.
+    """Hash a file's content; "" if there is no such file.
 
-    A file that was not touched since this process hashed it is not read again.
+    If the file has not changed since this process hashed it, it is not read again.
     Source: git's index, and its note on racy entries.
     """
     try:
@@ -82,9 +80,9 @@ def _remember(digests: Mapping[Path, str]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder of ours, not readable by others, with its parents, each of them durable.
+    """Create a durable folder and its parents, not readable by others.
 
-    An empty folder may be that of a run that was killed before its name was on the disk.
+    If a folder is empty, a run may have been killed before the folder's name was on disk.
     """
     if not folder.is_dir():
         make_folder(folder.parent)
@@ -104,7 +102,7 @@ def fsync_folder(folder: Path) -> None:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Let a call on a descriptor that fails say which file it was."""
+    """Add the file's name to an error of a call on its descriptor."""
     try:
         yield
     except OSError as error:
@@ -113,10 +111,7 @@ def named(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace one file atomically: readers see the old content or the new, never a part.
-
-    What a write that failed or died has left beside it is collected by the next one.
-    """
+    """Replace one file atomically; remove temporary files that an interrupted write left."""
     make_folder(path.parent)
     for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         left_over.unlink(missing_ok=True)
@@ -127,7 +122,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 class HashedFile(io.BufferedWriter):
-    """A file that is hashed as it is written, from its beginning to its end."""
+    """A file that is hashed while it is written."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(io.FileIO(descriptor, "wb"))
@@ -139,7 +134,7 @@ class HashedFile(io.BufferedWriter):
 
 
 def _write_new(path: Path, content: Content) -> str:
-    """Create a file that did not exist, and have it on the disk before returning; return its sha256."""
+    """Create a new, durable file; return its sha256."""
     with named(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
         with HashedFile(descriptor) as file:
@@ -152,13 +147,13 @@ def _write_new(path: Path, content: Content) -> str:
     return file.sha256.hexdigest()
 
 
-# ---- several files as one
+# ---- commits
 
 
 def commit(record_path: Path, files: Mapping[Path, Content], record: Record) -> Record:
-    """Write files and the record that names them, all of them or none; return the record.
+    """Write files and the record that names them, all or none; return the record.
 
-    All lie in the record's folder. The record gets `outputs`, the sha256 of each file, and a seal.
+    All files are in the record's folder. The record gets `outputs`, the sha256 of each file, and a seal.
     """
     folder = record_path.parent
     make_folder(folder)
@@ -180,32 +175,32 @@ def commit(record_path: Path, files: Mapping[Path, Content], record: Record) -> 
 
 
 def finish_commit(folder: Path) -> None:
-    """Complete a commit that a crash interrupted; throw away one that never counted."""
+    """Complete a commit that a crash interrupted; discard one that was not yet valid."""
     committed = folder / COMMITTED
-    if _was_left(committed):
+    if _is_left_over(committed):
         for staged in sorted(committed.iterdir(), key=lambda path: (path.suffix == ".json", path)):
             os.replace(staged, folder / staged.name)
         fsync_folder(folder)
         fsync_folder(committed)
         committed.rmdir()
         fsync_folder(folder)
-    if _was_left(folder / STAGING):
+    if _is_left_over(folder / STAGING):
         remove_folder(folder / STAGING)
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder of ours with all that is in it; a failure names it."""
+    """Remove a folder and its content; an error names the folder."""
     try:
         shutil.rmtree(folder)
     except OSError as error:
-        error.filename = str(folder)  # of what lies inside it is only told by its bare name
+        error.filename = str(folder)  # it may be a bare name inside the folder
         raise
 
 
-def _was_left(folder: Path) -> bool:
-    """Did a run that died leave this folder of ours?
+def _is_left_over(folder: Path) -> bool:
+    """Return whether a run that died left this folder.
 
-    Raises: Damaged when something else stands in its place, such as a link that leads elsewhere.
+    Raises: Damaged if it is not a folder, such as a link that leads elsewhere.
     """
     try:
         mode = folder.lstat().st_mode
@@ -226,15 +221,15 @@ def encode(record: Record) -> bytes:
 
 
 def sealed(record: Record) -> Record:
-    """Add the hash of all the rest, by which a damaged record is known."""
+    """Add a hash of the rest, which reveals damage."""
     rest = {key: value for key, value in record.items() if key != "seal"}
     return {**rest, "seal": sha256_bytes(encode(rest))}
 
 
 def read_record(path: Path) -> Record | None:
-    """Read a record; None when there is none.
+    """Read a record; None if there is none.
 
-    Raises: Damaged when it is not JSON, or not to the byte what was sealed.
+    Raises: Damaged if it is not JSON, or not byte for byte what was sealed.
     """
     try:
         raw = path.read_bytes()
@@ -244,7 +239,7 @@ def read_record(path: Path) -> Record | None:
         raise Damaged(f"{path}: cannot be read ({error.strerror})") from error
     try:
         record = json.loads(raw.decode("utf-8", "surrogateescape"))
-        # To the byte: 1e-05 and 1E-05 are the same number, but only one of them was written.
+        # Byte for byte: 1e-05 and 1E-05 are the same number, but only one of them was written.
         intact = isinstance(record, dict) and encode(sealed(record)) == raw
     except (ValueError, RecursionError):
         intact = False
@@ -254,14 +249,14 @@ def read_record(path: Path) -> Record | None:
 
 
 def read_if_up_to_date(record_path: Path, inputs: Mapping[str, str]) -> Record | None:
-    """Read the record of work on just these inputs whose outputs are still what was written.
+    """Read a record if its inputs are exactly these and its outputs are intact; else return None.
 
-    None where there is no such record; a damaged one is said, and the work is done again.
+    If the record is damaged, log that the work is repeated.
     """
     try:
         record = read_record(record_path)
     except Damaged as error:
-        logger.warning("%s; it is made again", error)
+        logger.warning("%s; it is written again", error)
         return None
     if record is None or record.get("inputs") != dict(inputs):
         return None
@@ -269,7 +264,7 @@ def read_if_up_to_date(record_path: Path, inputs: Mapping[str, str]) -> Record |
 
 
 def damaged_outputs(folder: Path, record: Record) -> list[str]:
-    """Name the files that are missing or do not hash as the record says."""
+    """Return the names of the files that are missing or differ from the record."""
     outputs = record.get("outputs", {})
     return [name for name, digest in outputs.items() if sha256_file(folder / name) != digest]
 
@@ -279,8 +274,6 @@ def damaged_outputs(folder: Path, record: Record) -> list[str]:
 
 def arrays_bytes(**arrays: Any) -> bytes:
     """Return named numpy arrays as the bytes of an .npz file: same arrays, same bytes."""
-    import io
-
     import numpy as np
 
     buffer = io.BytesIO()
@@ -289,18 +282,17 @@ def arrays_bytes(**arrays: Any) -> bytes:
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """Read named arrays; nothing pickled is ever read.
+    """Read named arrays; pickled objects are refused.
 
     Raises: Damaged.
     """
-    import io
     import zipfile
 
     import numpy as np
 
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise Damaged(f"{path}: cannot be read ({error})") from error
 
@@ -310,11 +302,11 @@ def read_arrays(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def run_lock(path: Path) -> Iterator[int]:
-    """Hold the one lock of this installation for as long as the block lasts; yield its descriptor.
+    """Lock this installation for the duration of the block; yield the lock's descriptor.
 
-    The kernel frees it when the process dies, however it dies.
+    The kernel frees the lock when the process dies.
 
-    Raises: Busy when another process holds it.
+    Raises: Busy if another process has the lock.
     """
     make_folder(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
@@ -329,7 +321,6 @@ def run_lock(path: Path) -> Iterator[int]:
 
 
 def explain(error: OSError) -> AttritionError:
-    """Turn a failed system call into a line that names the path and says what still holds."""
-    where = error.filename or "a file"
-    reason = error.strerror or error
-    return AttritionError(f"{where}: {reason}; what was there before still counts")
+    """Turn a failed system call into an error that names the path."""
+    path, reason = error.filename or "a file", error.strerror or error
+    return AttritionError(f"{path}: {reason}; nothing was changed")

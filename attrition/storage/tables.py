@@ -1,12 +1,13 @@
-"""The one place that reads and writes our own tables: CSV for people, Parquet for the steps.
+"""Read and write our own tables: CSV for people, Parquet for the steps.
 
-What others deliver is read in `data`, by a strict gate; here a table is as we wrote it. A tick of cron
-that finds nothing new comes by this file, so the libraries are imported where they are used.
+`data` validates the tables of others; here a table is as we wrote it. A run that finds nothing new
+imports this file, so the libraries are imported in the functions.
 """
 
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,20 +23,20 @@ ROW_GROUP = 1 << 17
 
 
 def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
-    """Write rows as CSV in UTF-8; a name that is not Unicode is written with its bytes escaped."""
+    """Return rows as CSV in UTF-8; if a name is not Unicode, its bytes are escaped."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 
 def frame_bytes(table: "pd.DataFrame") -> bytes:
-    """Write a DataFrame as CSV in UTF-8 with a header and without its index."""
+    """Return a DataFrame as CSV in UTF-8 with a header and without its index."""
     text: str = table.to_csv(index=False, lineterminator="\n")
     return text.encode("utf-8", "backslashreplace")
 
 
 def read_cells(path: Path) -> Iterator[list[str]]:
-    """Read the rows of a CSV file, as text, without its header."""
+    """Yield the rows of a CSV file as text, without its header."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
         next(rows)
@@ -43,12 +44,12 @@ def read_cells(path: Path) -> Iterator[list[str]]:
 
 
 def parse_dicts(data: bytes) -> list[dict[str, str]]:
-    """Return the rows of CSV as text by the names of its header."""
+    """Return the rows of a CSV, each as a dictionary of text."""
     return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
 
 
 def read_texts(path: Path) -> "pd.DataFrame":
-    """Read CSV into a DataFrame of text: nothing is missing, "" is an empty cell."""
+    """Read a CSV into a DataFrame of text; an empty cell is ""."""
     import pandas as pd
 
     return pd.read_csv(path, dtype=object, na_filter=False, encoding="utf-8")
@@ -58,10 +59,10 @@ def read_texts(path: Path) -> "pd.DataFrame":
 
 
 def write_parquet(file: IO[bytes], parts: Iterable[Any], unique: Sequence[str] = ()) -> None:
-    """Write arrow tables as one, in row groups of equal size: same rows, same bytes.
+    """Write arrow tables as one Parquet file with row groups of equal size: same rows, same bytes.
 
-    parts: at least one, all of one schema; no more than a row group and a part are kept in memory
-    unique: the columns whose values hardly repeat, which are written without a dictionary
+    parts: at least one, all of one schema; at most a row group and a part are kept in memory
+    unique: columns of mostly distinct values, which are written without a dictionary
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -88,7 +89,7 @@ def parquet_bytes(table: Any) -> bytes:
 
 
 def read_parquet(path: Path, names: Sequence[str] | None = None) -> "pd.DataFrame":
-    """Read the named columns of a Parquet file, all without names: text as objects, numbers as they are.
+    """Read columns of a Parquet file, by default all; text becomes objects.
 
     Raises: Damaged.
     """
@@ -96,17 +97,12 @@ def read_parquet(path: Path, names: Sequence[str] | None = None) -> "pd.DataFram
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with path.open("rb") as file:
-            about = pq.read_schema(file)
-            file.seek(0)
-            # Text is read as a dictionary: each distinct value becomes one Python object.
-            texts = [field.name for field in about if pa.types.is_string(field.type)]
-            table = pq.ParquetFile(file, read_dictionary=texts).read(names)
-    except MemoryError:  # arrow's is an ArrowException too, but no fault of the file
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise Damaged(f"{path}: cannot be read ({error})") from error
+    with _open_to_read(path) as file:
+        schema = pq.read_schema(file)
+        file.seek(0)
+        # Text is read as a dictionary: each distinct value becomes one Python object.
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        table = pq.ParquetFile(file, read_dictionary=texts).read(names)
     columns = {name: _to_pandas(table[name]) for name in names or table.column_names}
     return pd.DataFrame(columns, copy=False)
 
@@ -124,18 +120,25 @@ def _to_pandas(column: Any) -> "pd.Series":
 
 
 def read_parts(path: Path) -> Iterator[Any]:
-    """Yield a Parquet file as arrow tables, one a row group.
+    """Yield a Parquet file as arrow tables, one for each row group.
 
     Raises: Damaged.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    with _open_to_read(path) as file:
+        reader = pq.ParquetFile(file)
+        for i in range(reader.num_row_groups):
+            yield reader.read_row_group(i)
+
+
+@contextmanager
+def _open_to_read(path: Path) -> Iterator[IO[bytes]]:
+    import pyarrow as pa
 
     try:
         with path.open("rb") as file:
-            opened = pq.ParquetFile(file)
-            for i in range(opened.num_row_groups):
-                yield opened.read_row_group(i)
+            yield file
     except MemoryError:  # arrow's is an ArrowException too, but no fault of the file
         raise
     except (pa.ArrowException, OSError) as error:

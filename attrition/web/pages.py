@@ -3,7 +3,7 @@
 Every part copes with a record that is missing: on the first day there is only a model.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 

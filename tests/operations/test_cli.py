@@ -77,7 +77,7 @@ def test_what_goes_wrong_has_its_exit_code_and_no_traceback(empty_project, caplo
 def test_a_full_disk_is_told_with_what_still_counts(empty_project, caplog):
     error = OSError(28, "No space left on device", "/data/x")
     cli.run_command(options(empty_project), raising(error))
-    assert "/data/x: No space left on device; what was there before still counts" in caplog.text
+    assert "/data/x: No space left on device; nothing was changed" in caplog.text
 
 
 def test_our_own_mistakes_are_not_hidden(empty_project):

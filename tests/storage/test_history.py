@@ -155,7 +155,8 @@ def test_only_the_newest_rows_are_kept(path, monkeypatch):
 
 def test_a_row_that_must_not_replace_another_is_left_out(path):
     save_runs(path, "1")
-    history.save_if_new(path, "runs", [{"run": "1", "outcome": "died"}, {"run": "2"}])
+    rows = [{"run": "1", "outcome": "died"}, {"run": "2"}]
+    history.save(path, "runs", rows, replace=False)
     assert [(row["run"], row["outcome"]) for row in history.read_runs(path)] == [
         ("1", None),
         ("2", None),
@@ -172,7 +173,7 @@ def test_a_history_of_a_newer_format_is_refused_and_not_called_damaged(path):
     save_runs(path, "1")
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(AttritionError, match="made by a newer version") as error:
+    with pytest.raises(AttritionError, match="written by a newer version") as error:
         names(path)
     assert not isinstance(error.value, Damaged)
 
@@ -189,7 +190,7 @@ def fill(path):
 
 
 def read_all(path):
-    return [history._read(path, table, -1) for table in history.TABLES]
+    return [history._read(table, path, -1) for table in history.TABLES]
 
 
 def test_a_flipped_bit_is_noticed_or_changes_nothing_that_is_read(path, tmp_path):
@@ -223,7 +224,7 @@ def test_what_is_no_history_is_damage_for_reader_and_writer(path, tmp_path, spoi
         cut = {"empty": b"", "half": data[: len(data) // 2], "tail": data[:-4096] + bytes(4096)}
         path.write_bytes(cut[spoil])
     for ask in (lambda: save_runs(path, "1"), lambda: history.check(path)):
-        with pytest.raises(Damaged, match=r"--repair mends it"):
+        with pytest.raises(Damaged, match=r"--repair repairs it"):
             ask()
 
 

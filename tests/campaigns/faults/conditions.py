@@ -115,7 +115,7 @@ def few_descriptors(config: Config) -> list[str]:
 
 
 def little_memory(config: Config) -> list[str]:
-    """Memory runs out; what was there before still counts."""
+    """Memory runs out; nothing is changed."""
 
     def limit() -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -12,7 +12,7 @@ from attrition.data import files as source_files
 from attrition.data import ledger as ledger_room
 from attrition.data.ledger import Line
 from attrition.errors import AttritionError, Damaged, SourceError
-from attrition.storage import files, tables
+from attrition.storage import files
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import GOOD, HEADER, ROWS, TELCO, lines
 from tests.conftest import ROOT, TABLES, make_rows, write_config

@@ -187,7 +187,7 @@ def rich_records():
             "checked_at": "2026-11-23T18:29:00Z",
             "retrain": True,
             "triggers": ["more_rows"],
-            "reason": "training: more rows",
+            "reason": "retraining needed: the labelled rows have doubled",
             "performance": performance,
             "drift": moved,
         },

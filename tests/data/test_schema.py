@@ -7,9 +7,8 @@ import pytest
 from attrition.config import MISSING_MARKERS, Columns, Numeric
 from attrition.data import schema
 from attrition.data.schema import BadHeader, BadRecords, Table, check, check_records
-from tests.support import WIDE, plain_rows
+from tests.support import PLAIN, WIDE, plain_rows
 
-PLAIN = Columns()
 MARKERS = frozenset(MISSING_MARKERS)
 X = Numeric("x")
 

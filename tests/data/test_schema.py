@@ -42,8 +42,8 @@ def test_columns_are_found_by_name(header, notes):
         ("id,seen,x,n,kind,worth,owner", "HEADER_MISMATCH", "no column left"),
         ("id,x,left", "HEADER_MISMATCH", "no column seen, n, kind, worth, owner"),
         ("id,seen,x,n,kind,worth,owner,left,X", "DUP_HEADER", "'x' stands twice"),
-        ("a,1,2,b,c,d,e,0", "NO_HEADER", "the first line holds values"),
-        ("a,no,no,b,c,d,e,0", "NO_HEADER", "the first line holds values"),
+        ("a,1,2,b,c,d,e,0", "NO_HEADER", "the first line contains values"),
+        ("a,no,no,b,c,d,e,0", "NO_HEADER", "the first line contains values"),
     ],
 )
 def test_header_that_is_not_the_contract_is_told(header, code, told):

@@ -5,6 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
+CAMPAIGNS := tests/campaigns
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 LOCK := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/python -m uv pip compile --quiet --no-config \
 	--universal --python-version 3.11 --generate-hashes --no-strip-extras
@@ -17,7 +18,7 @@ BROKEN := $(shell test -d .venv && ! $(BIN)/python -c 'import pip' 2>/dev/null &
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run serve test coverage lint bench sweep cron sample lock clean reset FORCE
+.PHONY: help run serve test campaigns coverage lint bench sweep cron sample lock clean reset FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,10 +29,13 @@ run: .venv/.runtime ## run the whole process once, as cron does (ARGS="..." is p
 serve: .venv/.runtime ## serve the API and the dashboard (ARGS="..." is passed on)
 	@$(BIN)/python app.py $(ARGS)
 
-test: .venv/.dev ## run every test (quick ones only: ARGS='-m "not slow"')
-	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+test: .venv/.dev ## run the tests of every file (ARGS="..." is passed on to pytest)
+	@$(BIN)/python -m pytest $(PARALLEL) --ignore $(CAMPAIGNS) $(ARGS)
 
-coverage: .venv/.dev ## run every test and list the lines that none of them reaches
+campaigns: .venv/.dev ## run the campaigns: faults at system calls, damage, hostile files, odd arrivals
+	@$(BIN)/python -m pytest $(PARALLEL) $(CAMPAIGNS) $(ARGS)
+
+coverage: .venv/.dev ## run tests and campaigns, and list the lines that none of them reaches
 	@$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 lint: .venv/.dev ## check style, format and types

@@ -62,7 +62,7 @@ class ApiCalls:
     """The answers of all endpoints."""
 
     url: str
-    made: str
+    seal: str
     calls: tuple[Call, ...]
     up_to_date: bool = False
 
@@ -197,11 +197,11 @@ def call_api(config: Config, url: str | None = None, timeout_s: float = TIMEOUT_
     folder = config.test_folder
     names = sorted(path.name for path in folder.glob("*.csv")) if folder.is_dir() else []
     calls = (health, *call_all(caller, names))
-    made = files.utc_now()
+    called_at = files.utc_now()
     parts = [f"{call.method} {call.path}\n{call.status}\n{call.answer}\n" for call in calls]
-    text = f"Answers of {caller.url}, {made}\n\n" + "\n".join(parts)
+    text = f"Answers of {caller.url}, {called_at}\n\n" + "\n".join(parts)
     files.write_bytes(config.api_returns, text.encode("utf-8", "backslashreplace"))
-    return ApiCalls(caller.url, made, calls)
+    return ApiCalls(caller.url, called_at, calls)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -20,7 +20,7 @@ import pandas as pd
 from attrition.config import Columns, Config
 from attrition.contacts import fields, ranking
 from attrition.data import clients, ledger
-from attrition.data.schema import Caution, Reason
+from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
 from attrition.modelling import explanations, metrics, models, reliability
 from attrition.modelling.models import Model
@@ -45,11 +45,11 @@ class Assessment:
     listed: int
     listed_mean_risk: float
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         return (
-            f"{self.clients:,} current clients, about {self.expected_to_leave:,.0f} likely to leave; "
+            f"{self.clients:,} current clients, {self.expected_to_leave:,.0f} expected to leave; "
             f"{self.listed:,} on the contact list with a mean risk of {self.listed_mean_risk:.0%}"
         )
 
@@ -216,7 +216,7 @@ def _result(record: files.Record, *, up_to_date: bool) -> Assessment:
         listed=record["list"]["clients"],
         listed_mean_risk=record["list"]["mean_risk"] or 0.0,
         up_to_date=up_to_date,
-        made=record["seal"],
+        seal=record["seal"],
     )
 
 

@@ -31,14 +31,14 @@ TOO_LITTLE_DATA, LEAKAGE = "too_little_data", "leakage"
 
 @dataclass(frozen=True)
 class Deployment:
-    """What the gate decided, and what is in production now."""
+    """The decision of the gate, and the release in production now."""
 
     promoted: bool
     rule: str
     reason: str
     release: str
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         return f"{self.reason}\nin production: {self.release}"
@@ -48,13 +48,13 @@ class Deployment:
 
 
 def judge(score: files.Record, triggers: Sequence[str], looks: int) -> Decision:
-    """Ask the gate, from what scoring wrote and why the candidate was trained."""
+    """Decide by the gate, from the scores and the reasons for the training."""
     champion, found = score["champion"], score["comparison"]
     comparison = None
     if found is not None:
         intervals = {k: Interval(**v) for k, v in found.items() if k.endswith("_difference")}
         comparison = Comparison(**{**found, **intervals})
-    return gate.decide(
+    return gate.decide_promotion(
         comparison,
         first=champion is None,
         identical=champion is not None and champion["sha256"] == score["candidate"]["sha256"],
@@ -78,22 +78,22 @@ def count_looks(deployments: history.Rows) -> int:
 
 
 def answered(config: Config) -> Deployment | None:
-    """Return the decision that answers the present monitoring verdict, if it was made already."""
+    """Return the decision on the present monitoring verdict, if there is one already."""
     config = config.limited_to(*SETTINGS)
     asked = files.sha256_file(config.monitoring_record)
     if not asked:
         return None
     found = _find_decision(config, monitoring=asked)
-    if found is not None and found.rule == LEAKAGE:  # asked again once other columns are accepted
+    if found is not None and found.rule == LEAKAGE:  # decide again if more columns are accepted
         return _find_decision(config, monitoring=asked, accepted=config.fingerprint())
     return found
 
 
 def _find_decision(config: Config, **inputs: str) -> Deployment | None:
-    """Return a decision made on these inputs, be it in the record or in the release it deployed.
+    """Return the decision on these inputs, from the record or from the release that it deployed.
 
-    A release carries the decision that deployed it: where a run died between the release and the
-    record, the deployment is completed and the question is not asked again.
+    A release contains the decision that deployed it. If a run died between the release and the record,
+    complete the deployment instead of deciding again.
     """
     files.finish_commit(config.model_folder)
     record = _read_whole(config.decision_record)
@@ -107,7 +107,7 @@ def _find_decision(config: Config, **inputs: str) -> Deployment | None:
 
 
 def _complete(config: Config, release_id: str, record: files.Record) -> Deployment | None:
-    """Do what is left to do once a release is written, all of it again where that is not known."""
+    """Complete a deployment whose release is written; repeat each step, because any may be missing."""
     try:
         releases.activate(config.production_folder, release_id)
     except Damaged as error:
@@ -126,9 +126,9 @@ def _read_whole(path: Path) -> files.Record | None:
 
 
 def deploy_model(config: Config) -> Deployment:
-    """Deploy the candidate, or keep the champion, and say why; safe to run twice.
+    """Deploy the candidate or keep the champion, and record the reason; safe to run twice.
 
-    Raises: NoModel without a scored candidate.
+    Raises: NoModel if there is no scored candidate.
     """
     config = config.limited_to()
     asked = {
@@ -245,8 +245,8 @@ def roll_back(config: Config, release_id: str | None) -> str:
         release_id = older[-1]
     releases.activate(config.production_folder, release_id)
     now = files.utc_now()
-    made = f"{now} {time.time_ns()} {release_id}"
-    row: dict[str, Any] = {"at": now, "made": made, "action": "rolled back"}
+    action_id = f"{now} {time.time_ns()} {release_id}"
+    row: dict[str, Any] = {"at": now, "made": action_id, "action": "rolled back"}
     row |= {"release": release_id, "reason": f"by hand, from {current}"}
     history.save(config.history, "deployments", [row])
     return release_id

@@ -43,7 +43,7 @@ class Diagnosis:
     drift: str
     outdated: str
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         return "\n".join([self.told, self.drift, self.outdated])
@@ -164,13 +164,13 @@ def run_diagnostics(
         "dependencies": find_dependencies(config, latest),
         "data": _describe_data(config, len(current)),
     }
-    made = files.sha256_bytes(files.encode(inputs))
+    fingerprint = files.sha256_bytes(files.encode(inputs))
     missing = [
-        {"at": now, "made": made, "column": name, "missing_pct": found["missing_pct"]}
+        {"at": now, "made": fingerprint, "column": name, "missing_pct": found["missing_pct"]}
         for name, found in summary.items()
     ]
     moved = [
-        {"at": now, "made": made}
+        {"at": now, "made": fingerprint}
         | {key: column[key] for key in ("column", "psi", "p_value", "verdict")}
         for column in look["columns"]
     ]
@@ -279,7 +279,7 @@ def _diagnosis(record: files.Record, *, up_to_date: bool) -> Diagnosis:
         drift=f"current clients: {record['drift']['sentence']}",
         outdated=told,
         up_to_date=up_to_date,
-        made=record["seal"],
+        seal=record["seal"],
     )
 
 

@@ -1,10 +1,10 @@
 """Step 1: ingest what is new in the source folder and the databases, and account for every record.
 
 Reads:  sourcedata/*.csv, *.csv.gz, *.parquet; the database tables that config.json names
-Writes: ingesteddata/finaldata.csv (the rows), ingestedfiles.txt (one line per version of a source
-        ever judged), rejected.csv (every refused row and the reason), withdrawn.csv (open rows that
-        their table no longer contains), table_rows.npz (the rows of each table), ingestion.json (the
-        record)
+Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed, for the steps),
+        ingestedfiles.txt (one line per version of a source ever judged), rejected.csv (every refused
+        row and the reason), withdrawn.csv (open rows that their table no longer contains),
+        table_rows.npz (the rows of each table), ingestion.json (the record)
 Run:    python ingestion.py [--config PATH] [--check FILE | --explain | --reconcile]
         [--accept-loss] [--adopt]
 """
@@ -65,7 +65,7 @@ class Ingestion:
     unavailable: tuple[str, ...]
     deferred: int
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         new = [line for line in self.lines if line.verdict in (ACCEPTED, QUARANTINED)]

@@ -27,7 +27,7 @@ from attrition.storage import files, history
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 # held_out_share: with another share, whether to train is a new question.
-SETTINGS = ("columns", "held_out_share", "contact_capacity")
+SETTINGS = ("columns", "contact_capacity")
 # Fewer new rows than this are pooled with the next ones before they count as judged.
 MIN_ROWS_TO_SETTLE = 100
 SETTLED, ESTIMATED = ("labelled", "inputs"), "estimated"
@@ -43,7 +43,7 @@ class Monitoring:
     performance: str
     drift: str
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         if "no_model" in self.triggers:
@@ -55,13 +55,13 @@ class Monitoring:
 
 
 def monitor_model(config: Config) -> Monitoring:
-    """Look at what came since the champion was trained, once, and say whether to train.
+    """Judge the champion on the rows since its training, each row once, and decide whether to train.
 
-    Two different things can have moved: the judged (new outcomes contradict the model) and the input.
-    Rows that were judged and found in order are settled and not looked at again; too few rows are
-    pooled with those to come.
+    Two things are judged: its performance (do new outcomes contradict it?) and data drift (do the new
+    rows differ from its reference?). If rows are in order, they are settled and not judged again; if
+    they are too few, they are pooled with later ones.
 
-    Raises: Damaged when the champion does not verify.
+    Raises: Damaged if the champion does not verify.
     """
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.production_folder)
@@ -82,21 +82,19 @@ def monitor_model(config: Config) -> Monitoring:
         champion = None
     if champion is None:
         settled = {name: np.array([], dtype="uint64") for name in (*SETTLED, ESTIMATED)}
-        judged = performance.Performance(
+        verdict = performance.Performance(
             "no_model", 0, 0, metrics.UNKNOWN, metrics.UNKNOWN, 0, 0, "no model yet"
         )
-        look = drift.DriftReport(
-            "insufficient", 0, "nothing to compare with before the first model", ()
-        )
+        report = drift.DriftReport("insufficient", 0, "there is no model to compare with yet", ())
         new_labelled = 0
     else:
-        settled = _settled(config, champion)
-        judged, look, new_labelled, checks = _look(config, champion, rows, settled)
+        settled = _read_settled(config, champion)
+        verdict, report, new_labelled, checks = _judge_new_rows(config, champion, rows, settled)
     last = _last_attempt(config, champion)
     triggers = gate.find_triggers(
         has_model=champion is not None,
-        degraded=judged.verdict == "degraded",
-        input_moved=look.verdict == "moved",
+        degraded=verdict.verdict == "degraded",
+        input_moved=report.verdict == "moved",
         labelled=len(labelled),
         champion_labelled=champion.training["labelled"] if champion else 0,
     )
@@ -108,8 +106,8 @@ def monitor_model(config: Config) -> Monitoring:
         "retrain": retrain,
         "triggers": list(triggers),
         "reason": reason,
-        "performance": judged.to_dict(),
-        "drift": look.to_dict(),
+        "performance": verdict.to_dict(),
+        "drift": report.to_dict(),
         "estimator": checks,
     }
     history.save(config.history, "estimates", _history_rows(record))
@@ -117,28 +115,28 @@ def monitor_model(config: Config) -> Monitoring:
     return _monitoring(files.commit(config.monitoring_record, contents, record), up_to_date=False)
 
 
-def _settled(config: Config, champion: Release) -> dict[str, np.ndarray]:
-    """Return the ids of the rows this champion knew or was already judged on and found right."""
+def _read_settled(config: Config, champion: Release) -> dict[str, np.ndarray]:
+    """Return the ids of the rows that this champion learned from, or was judged on and passed."""
     arrays = files.read_arrays(champion.folder / releases.KNOWN_ROWS)
-    known = {name: arrays[name] for name in SETTLED} | {ESTIMATED: arrays["labelled"]}
+    settled = {name: arrays[name] for name in SETTLED} | {ESTIMATED: arrays["labelled"]}
     try:
         before = files.read_record(config.monitoring_record)
         if before is None or before["release"] != champion.id:
-            return known
+            return settled
         if files.damaged_outputs(config.production_folder, before):
             raise Damaged(f"{config.settled_rows}: is not what was written")
-        return known | files.read_arrays(config.settled_rows)
+        return settled | files.read_arrays(config.settled_rows)
     except Damaged as error:
         logger.warning("%s; everything since the deployment is judged again", error)
-        return known
+        return settled
 
 
-def _look(
+def _judge_new_rows(
     config: Config, champion: Release, rows: pd.DataFrame, settled: dict[str, np.ndarray]
 ) -> tuple[performance.Performance, drift.DriftReport, int, history.Rows]:
-    """Judge the rows that are not settled; settle those found in order, in place.
+    """Judge the rows that are not settled; if they are in order, settle them, in place.
 
-    What would have been estimated of them without their outcomes is held against these, once.
+    Once per row, the estimate without its outcome is compared with its outcome.
     """
     columns = config.columns
     model = releases.load_model(champion)
@@ -153,28 +151,28 @@ def _look(
     if is_first.sum() >= performance.MIN_ROWS_TO_ESTIMATE:
         checks = _check_estimate(config, champion, new[is_first], risk[is_first])
         settled[ESTIMATED] = np.union1d(settled[ESTIMATED], ids)
-    judged = performance.check_performance(
+    verdict = performance.check_performance(
         outcome,
         risk,
         _reference_auc(champion),
         left_in_training=champion.training["left"],
     )
-    if judged.verdict == "fine":
+    if verdict.verdict == "fine":
         settled["labelled"] = np.union1d(settled["labelled"], ids)
     ids = rows[schema.INPUT_ID].to_numpy()
     batch = rows[~np.isin(ids, settled["inputs"])]
-    look = drift.compare_clients(
+    report = drift.compare_clients(
         releases.read_reference(champion), batch, models.predict(model, batch), champion.training
     )
-    if look.verdict == "stable" and look.rows >= MIN_ROWS_TO_SETTLE:
+    if report.verdict == "stable" and report.rows >= MIN_ROWS_TO_SETTLE:
         settled["inputs"] = np.union1d(settled["inputs"], ids)
-    return judged, look, len(new), checks
+    return verdict, report, len(new), checks
 
 
 def _check_estimate(
     config: Config, champion: Release, new: pd.DataFrame, risk: Vector
 ) -> history.Rows:
-    """Hold what would have been estimated of rows without their outcomes against these."""
+    """Compare the estimates of rows, made without their outcomes, with the outcomes."""
     columns = config.columns
     reference = releases.read_reference(champion)
     value = new[columns.value].to_numpy(dtype="float64") if columns.value else None
@@ -190,17 +188,17 @@ def _check_estimate(
 
 
 def _history_rows(record: files.Record) -> history.Rows:
-    made = files.sha256_bytes(files.encode(record["inputs"]))
-    kept = ("rows", "figure", "estimated", "low", "high", "realised")
+    fingerprint = files.sha256_bytes(files.encode(record["inputs"]))
+    columns = ("rows", "figure", "estimated", "low", "high", "realised")
     return [
-        {"at": record["checked_at"], "made": made, "release": record["release"]}
-        | {key: check[key] for key in kept}
+        {"at": record["checked_at"], "made": fingerprint, "release": record["release"]}
+        | {key: check[key] for key in columns}
         for check in record["estimator"]
     ]
 
 
 def _reference_auc(champion: Release) -> Interval:
-    """Return the AUC that the champion had on unseen rows when it was deployed."""
+    """Return the ROC AUC of the champion on unseen rows at its deployment."""
     for name in ("recent", "unseen", "test"):
         scored = champion.score["sets"].get(name)
         if scored and scored["rows"] >= performance.MIN_LABELLED_TO_JUDGE:
@@ -209,11 +207,11 @@ def _reference_auc(champion: Release) -> Interval:
 
 
 def _last_attempt(config: Config, champion: Release | None) -> gate.Attempt | None:
-    """Return the last training; one that became the champion counts no row as tried since."""
+    """Return the last training; if it became the champion, no recent row counts as tried."""
     try:
         record = files.read_record(config.training_record)
     except Damaged:
-        return None  # what cannot be read was no attempt: training is asked again
+        return None  # an unreadable record is no attempt, so training may run again
     if record is None:
         return None
     if champion and champion.model_sha256 == record["model_sha256"]:
@@ -229,7 +227,7 @@ def _monitoring(record: files.Record, *, up_to_date: bool) -> Monitoring:
         performance=record["performance"]["sentence"],
         drift=record["drift"]["sentence"],
         up_to_date=up_to_date,
-        made=record["seal"],
+        seal=record["seal"],
     )
 
 

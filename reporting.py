@@ -22,7 +22,7 @@ from attrition.config import Config
 from attrition.operations import cli, runs
 from attrition.reporting import charts, pdf
 from attrition.reporting.pdf import Story
-from attrition.reporting.report_data import ReportData, load_report_data
+from attrition.reporting.report_data import CAPTIONS, ReportData, load_report_data
 from attrition.storage import files
 
 Row = Mapping[str, Any]
@@ -31,22 +31,7 @@ Pictures = Mapping[str, bytes]
 SETTINGS = ("contact_capacity", "contact_order", "currency", "overdue_minutes")
 TITLE = "Client attrition report"
 LISTED, LISTED_AT_LEAST, WARNINGS_SHOWN, HISTORY_SHOWN = 12, 10, 4, 8
-TRUST = {
-    "fine": "Yes.",
-    "degraded": "No: it has become worse.",
-    "insufficient": "Not known yet: too few outcomes since it was deployed.",
-    "no_model": "There is no model yet.",
-}
-LIKE_THOSE_KNOWN = {"stable": "Yes.", "moved": "No.", "insufficient": "Not known yet."}
-CAPTIONS = {
-    "roc": "How well leaving and staying clients are told apart: the further the line bends to "
-    "the upper left, the better.",
-    "calibration": "Whether a risk of 20 % means that 20 of 100 leave: the bars should touch "
-    "the dashed line.",
-    "gain": "What calling is worth: the dashed line is calling without a model.",
-    "confusionmatrix": "Right and wrong predictions. The contact list goes by the order of the "
-    "risks, not by this cut.",
-}
+IN_GALLERY = ("roc", "calibration", "gain", "confusionmatrix")
 
 
 @dataclass(frozen=True)
@@ -57,7 +42,7 @@ class Report:
     figures: int
     listed: int
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         what = f"report.pdf: {self.pages} pages, {self.figures} figures"
@@ -73,9 +58,9 @@ def first_page(facts: ReportData, png: Pictures) -> Story:
     above = [
         pdf.title(TITLE),
         pdf.note(f"{when}; {facts.model}"),
-        pdf.tiles(big_numbers(facts)),
-        pdf.paragraph(trust(facts), lead="Can the model be trusted today?"),
-        pdf.paragraph(wording.decision(facts.decision), lead="What happened to the model?"),
+        pdf.tiles((number.value, number.label, number.note) for number in facts.numbers),
+        pdf.paragraph(facts.state.sentence, lead=f"{facts.state.title}."),
+        pdf.paragraph(wording.decision(facts.decision), lead="Latest change:"),
         *warnings(facts),
         pdf.heading("Whom to contact first"),
     ]
@@ -84,59 +69,6 @@ def first_page(facts: ReportData, png: Pictures) -> Story:
     listed = contact_list(facts, room - pdf.height(below), least=LISTED_AT_LEAST)
     listed = listed or contact_list(facts, room)
     return [*above, *([listed] if listed else []), note, below]
-
-
-def big_numbers(facts: ReportData) -> list[tuple[str, str, str]]:
-    """Return the four numbers that matter, each with what it counts and its small print."""
-    now = facts.assessment
-    if not now:
-        return [(wording.UNKNOWN, "current clients", "they were not assessed yet")]
-    leaving, worth = now["expected_to_leave"], now["value_at_risk"]
-    value = (
-        wording.DASH,
-        "value at risk",
-        "config.json names no column with the value of a client",
-    )
-    if wording.is_known(worth):
-        of_all = likely(
-            f"of {wording.amount(now['value'])}", wording.between(worth, wording.amount)
-        )
-        value = (wording.amount(worth), f"value at risk, {facts.currency}", of_all)
-    expected = likely("expected number", wording.between(leaving, wording.count))
-    mean = f"with a mean risk of {wording.percent(now['mean_risk'])}"
-    holds = wording.share_listed(now) or f"the team can contact {facts.capacity:,}"
-    return [
-        (wording.count(now["clients"]), "current clients", mean),
-        (wording.count(leaving), "clients likely to leave", expected),
-        value,
-        (wording.count(now["list"]["clients"]), "on the contact list", holds),
-    ]
-
-
-def likely(said: str, interval: str) -> str:
-    return f"{said}; likely {interval}" if interval else said
-
-
-def trust(facts: ReportData) -> str:
-    """Say whether the risks can be relied on: what monitoring found, then the score."""
-    if not facts.release:
-        return "There is no model in production yet: no client has a risk."
-    if facts.training["kind"] == "base rate":
-        return (
-            "Only as an average: every client has the same risk, so the order of the list says "
-            "nothing. There is not enough data for a model that tells clients apart."
-        )
-    said = ["It is new: no outcome has come in since it was deployed."]
-    if facts.is_monitored:
-        performance = facts.monitoring["performance"]
-        said = [
-            TRUST.get(performance["verdict"], "Not checked yet."),
-            wording.finished(performance["sentence"]),
-        ]
-    said.append(wording.proof(facts.sets))
-    if facts.drift.get("verdict") == "moved":
-        said.append(f"But the clients have changed. {wording.finished(facts.drift['sentence'])}")
-    return " ".join(said)
 
 
 def warnings(facts: ReportData) -> Story:
@@ -202,48 +134,43 @@ def model_section(facts: ReportData, png: Pictures) -> Story:
 
 
 def importance(png: Pictures) -> Flowable:
-    """Set how much the model goes by each column."""
-    said = (
-        "What a column adds to the log-odds of a client or takes from them, whichever it does, as a "
-        "mean over clients that the model learned from. It is what the model goes by, not what makes "
-        "clients leave."
-    )
-    return KeepTogether([Spacer(0, 6), pdf.picture(png["importance"]), pdf.note(said)])
+    note = pdf.note(CAPTIONS["importance"])
+    return KeepTogether([Spacer(0, 6), pdf.picture(png["importance"]), note])
 
 
 def scores(facts: ReportData) -> Story:
-    """Set the scores on every set of outcomes, and of the model before on the same rows."""
+    """Set the scores on every set of outcomes, and those of the previous model on the same rows."""
     scored = wording.scored(facts.sets)
     if not scored:
         return pdf.titled("Scores", pdf.paragraph("The model was not scored on any outcome."))
     made = pdf.score_table(scored, facts.capacity)
-    return pdf.titled("Scores on outcomes that it had not learned from", *made)
+    return pdf.titled("Scores on rows not used for training", *made)
 
 
 def estimated(facts: ReportData) -> Story:
-    """Set what is estimated of today's clients, and how right such estimates were once outcomes came."""
+    """Set the performance estimated for current clients, and how accurate past estimates were."""
     now = facts.assessment.get("estimate")
     if not now:
         return []
     again = facts.assessment["second_opinion"]
-    opinion = f"A second opinion: {wording.finished(again['reason'])}"
+    check = f"Check under covariate shift: {again['reason']}."
     made: Story = [
         pdf.paragraph(wording.finished(now["sentence"])),
         pdf.estimate_table(now, again["estimate"]),
-        pdf.small(opinion),
+        pdf.small(check),
     ]
     made += [pdf.small(warning, lead="!") for warning in now["warnings"]]
     if facts.estimates:
         made += [Spacer(0, 4), pdf.kept_table(facts.estimates)]
     else:
-        made.append(pdf.small("No estimate could be held against outcomes yet."))
-    return pdf.titled("Estimated, while the outcomes are not known", *made)
+        made.append(pdf.small("No estimate has been checked against outcomes yet."))
+    return pdf.titled("Estimated performance (outcomes still unknown)", *made)
 
 
 def duel(facts: ReportData) -> Story:
-    """Set the last duel of champion and challenger."""
+    """Set the last comparison of challenger and champion."""
     found = facts.decision.get("comparison") or facts.score.get("comparison")
-    made: Story = [pdf.small("There was no model before to compare it with.")]
+    made: Story = [pdf.small("There was no previous model to compare it with.")]
     if found:
         made = pdf.duel_table(found)
     decision = pdf.small(wording.decision(facts.decision))
@@ -251,10 +178,12 @@ def duel(facts: ReportData) -> Story:
 
 
 def model_figures(curves: Row, png: Pictures) -> Flowable:
-    on = f"On {wording.plural(curves['rows'], 'row')} of test data and unseen clients together, "
-    on += f"{wording.count(curves['left'])} of which left."
-    heading = pdf.heading("What the model is worth, in pictures")
-    pictures = pdf.gallery((png[name], says) for name, says in CAPTIONS.items())
+    on = (
+        f"On {wording.plural(curves['rows'], 'row')} of test data and held-out clients together, "
+        f"with {wording.plural(curves['left'], 'leaver')}."
+    )
+    heading = pdf.heading("Model quality in figures")
+    pictures = pdf.gallery((png[name], CAPTIONS[name]) for name in IN_GALLERY)
     return KeepTogether([heading, pdf.note(on), *pictures])
 
 
@@ -263,7 +192,7 @@ def data_section(facts: ReportData, png: Pictures) -> Story:
     story: Story = [pdf.section("The data")]
     found = facts.diagnostics
     if not found.get("columns"):
-        return [*story, pdf.paragraph("The data was not examined yet.")]
+        return [*story, pdf.paragraph("The data has not been examined yet.")]
     story.append(pdf.paragraph(wording.rows_read(found["data"])))
     for kind, title, set_table in (
         ("numeric", "Numbers", pdf.number_table),
@@ -276,31 +205,34 @@ def data_section(facts: ReportData, png: Pictures) -> Story:
 
 
 def drift_section(facts: ReportData, png: Pictures) -> Story:
-    """Set whether the clients of today are like those that the model learned from."""
-    found = facts.drift
-    story: Story = [pdf.section("Drift: are today's clients like those the model knows?")]
-    sentence = wording.finished(found.get("sentence") or "nothing to compare yet")
-    if not found.get("columns"):
-        return [*story, pdf.paragraph(sentence)]
-    story.append(pdf.paragraph(sentence, lead=LIKE_THOSE_KNOWN[found["verdict"]]))
+    """Set how far current clients have drifted from the rows that the model was trained on."""
+    story: Story = [
+        pdf.section("Data drift: current clients compared with the training data"),
+        pdf.paragraph(facts.drift_sentence),
+    ]
+    if not facts.drift.get("columns"):
+        return story
     if facts.is_monitored:
         reason = wording.finished(facts.monitoring["reason"])
         story.append(pdf.paragraph(reason, lead="What followed for the model:"))
     note = pdf.note(
-        "Look: the shift is real and may be worth a question. Act: it is large enough to change "
-        "decisions. q: how often chance alone makes such a shift, corrected for the number of "
-        "columns looked at. Model goes by: the share of its reasons that come from a column; one that "
-        "it hardly goes by moves no decision."
+        "Minor: a real shift that may need an explanation. Material: large enough to change decisions. "
+        "PSI: population stability index, corrected for sampling noise. q: false discovery rate at "
+        "which this column would be flagged (Benjamini-Hochberg). Importance: the column's share of "
+        "the model's feature importance; drift in a column of little importance changes no decision."
     )
     story += [pdf.picture(png["drift"]), Spacer(0, 6), CondPageBreak(45 * mm)]
-    return [*story, pdf.drift_table(found["columns"]), note]
+    return [*story, pdf.drift_table(facts.drift["columns"]), note]
 
 
 def operations_section(facts: ReportData, png: Pictures) -> Story:
     """Set what the engineer looks at: scores over time, durations, dependencies, history."""
     newest = slice(None, -HISTORY_SHOWN - 1, -1)
     durations = pdf.duration_table(facts.diagnostics.get("timings") or {})
-    packages = dependencies(facts.diagnostics.get("dependencies") or {})
+    dependencies: Row = facts.diagnostics.get("dependencies") or {}
+    packages: Story = [pdf.small(wording.packages(dependencies))]
+    if dependencies.get("packages"):
+        packages.append(pdf.package_table(dependencies["packages"]))
     deployments, worked_runs = facts.deployments[newest], facts.worked_runs[newest]
     return [
         KeepTogether([pdf.section("Operations"), pdf.picture(png["score_over_time"])]),
@@ -308,29 +240,14 @@ def operations_section(facts: ReportData, png: Pictures) -> Story:
         *pdf.titled("Dependencies", *packages),
         *pdf.titled("Deployments, newest first", pdf.deployment_table(deployments)),
         *pdf.titled(
-            "Runs, newest first", pdf.small(runs_lately(facts)), pdf.run_table(worked_runs)
+            "Runs, newest first", pdf.small(recent_runs(facts)), pdf.run_table(worked_runs)
         ),
     ]
 
 
-def runs_lately(facts: ReportData) -> str:
-    """Say when the last good run before this one was, and what became of the others of its day."""
-    good_at = wording.moment(facts.good_at) if facts.good_at else "none that is known"
-    lately = wording.runs(runs.tally(facts.runs, facts.now)) if facts.as_of else ""
-    lately = lately or "every run went as it should"
-    return f"The last good run before this report: {good_at}. In the day before it: {lately}."
-
-
-def dependencies(found: Row) -> Story:
-    packages = found.get("packages")
-    if not packages:
-        return [pdf.small("The installed packages were not listed yet.")]
-    said = "The package index could not be reached: what the latest versions are is unknown."
-    if found["reachable"]:
-        behind = sum(bool(row["outdated"]) for row in packages)
-        said = f"{behind} of {wording.plural(len(packages), 'package')} behind the latest."
-        said = f"Asked {wording.moment(found['asked_at'])}: {said}"
-    return [pdf.small(said), pdf.package_table(packages)]
+def recent_runs(facts: ReportData) -> str:
+    counts = runs.tally(facts.runs, facts.now) if facts.as_of else {}
+    return wording.runs(wording.moment(facts.good_at), counts)
 
 
 # ---- the whole

@@ -45,7 +45,7 @@ class Scores:
     told: str
     warnings: tuple[str, ...]
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         return "\n".join([self.told, *(f"note: {warning}" for warning in self.warnings)])
@@ -61,8 +61,10 @@ def score_set(
     return {
         "rows": len(outcome),
         "left": int(outcome.sum()),
-        "candidate": metrics.score(outcome, candidate, capacity),
-        "champion": None if champion is None else metrics.score(outcome, champion, capacity),
+        "candidate": metrics.compute_metrics(outcome, candidate, capacity),
+        "champion": None
+        if champion is None
+        else metrics.compute_metrics(outcome, champion, capacity),
     }
 
 
@@ -73,8 +75,8 @@ def draw_curves(outcome: Vector, risk: Vector) -> dict[str, Any]:
         "left": int(outcome.sum()),
         "confusion": metrics.confusion(outcome, risk),
         "roc": metrics.roc_curve(outcome, risk),
-        "calibration": metrics.calibration(outcome, risk),
-        "gain": metrics.gain(outcome, risk),
+        "calibration": metrics.calibration_curve(outcome, risk),
+        "gain": metrics.gain_curve(outcome, risk),
     }
 
 
@@ -84,8 +86,9 @@ def warn_of_few(name: str, rows: int, left: int) -> list[str]:
         return [f"no {name} rows with an outcome: nothing could be scored on them"]
     if rows < MIN_ROWS_TO_SCORE or min(left, rows - left) < MIN_OF_EACH_TO_SCORE:
         return [
-            f"{name}: {rows} rows with {left} who left show little; read the intervals, and add "
-            f"rows until there are {MIN_ROWS_TO_SCORE} with {MIN_OF_EACH_TO_SCORE} of each kind"
+            f"{name}: only {rows} rows ({left} left), so the scores are imprecise: see their intervals, "
+            f"and add rows until there are {MIN_ROWS_TO_SCORE} with {MIN_OF_EACH_TO_SCORE} of each "
+            "outcome"
         ]
     return []
 
@@ -197,7 +200,7 @@ def _compare(risks: Mapping[str, Risks], capacity: int) -> dict[str, Any]:
         name, sets = "recent", ["recent", "since"]
     joined = [np.concatenate([risks[each][i] for each in sets if each in risks]) for i in range(3)]
     outcome, candidate, champion = joined
-    return gate.compare(name, outcome, candidate, champion, capacity).to_dict()
+    return gate.compare_risks(name, outcome, candidate, champion, capacity).to_dict()
 
 
 def hash_test_data(config: Config) -> dict[str, str]:

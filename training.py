@@ -69,7 +69,7 @@ class TrainingResult:
     why: str
     warnings: tuple[str, ...]
     up_to_date: bool
-    made: str
+    seal: str
 
     def summary(self) -> str:
         first = f"{self.kind} from {self.rows:,} rows, {self.left:,} of whom left: {self.why}"
@@ -98,14 +98,14 @@ def warn_of_little(rows: int, left: int) -> list[str]:
     """Say what so little data cannot show, and what would be enough."""
     if rows < MIN_ROWS_TO_TRAIN or min(left, rows - left) < MIN_OF_EACH_TO_TRAIN:
         return [
-            f"{rows} rows with {left} who left are too few to learn from; the risks are little more "
-            f"than the base rate until there are {MIN_ROWS_TO_TRAIN} rows and {MIN_OF_EACH_TO_TRAIN} "
-            "of each kind"
+            f"Only {rows} labelled rows ({left} left): the risks are little more than the base rate "
+            f"until there are {MIN_ROWS_TO_TRAIN} rows with {MIN_OF_EACH_TO_TRAIN} of each outcome."
         ]
     if reliability.is_few(rows, left):
         return [
-            f"{rows} rows with {left} who left are few; the risks are rough until there are "
-            f"{reliability.MIN_ROWS_TO_RELY} rows and {reliability.MIN_OF_EACH_TO_RELY} of each kind"
+            f"Only {rows} labelled rows ({left} left): treat the risks as approximate until there "
+            f"are {reliability.MIN_ROWS_TO_RELY} rows with {reliability.MIN_OF_EACH_TO_RELY} of each "
+            "outcome."
         ]
     return []
 
@@ -213,7 +213,7 @@ def _learn(
     numeric = tuple(name for name in columns.numeric_names if name in features)
     categorical = tuple(name for name in columns.categorical if name in features)
     groups = selection.group_rows(usable, columns.client_name, columns.features)
-    found = data_checks.find(usable, outcome, groups, numeric, categorical)
+    found = data_checks.find_signs(usable, outcome, groups, numeric, categorical)
     check_signs(config, found)
     table = Table(usable, outcome, groups, age, numeric, categorical)
     learned = selection.select_model(table)
@@ -305,7 +305,7 @@ def _result(record: files.Record, *, up_to_date: bool) -> TrainingResult:
         why=record["why"],
         warnings=tuple(record["warnings"]),
         up_to_date=up_to_date,
-        made=record["seal"],
+        seal=record["seal"],
     )
 
 

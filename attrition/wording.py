@@ -229,42 +229,52 @@ def shorten(text: str, width: int = 28) -> str:
 # ---- what the steps found
 
 SETS = {
-    "unseen": "unseen clients",
+    "unseen": "held-out clients",
     "test": "test data",
     "recent": "recent outcomes",
-    "since": "outcomes since the model before (cross-validated)",
+    "since": "outcomes since the previous model (cross-validated)",
 }
 HUNDREDTHS = partial(decimal, digits=2)
 ESTIMATED: dict[str, tuple[str, Say]] = {
     "expected": ("clients who leave", count),
     "rate": ("share who leave", percent),
-    "value_at_risk": ("value at risk", amount),
+    "value_at_risk": ("value at risk", partial(amount, short=True)),
     "roc_auc": ("ROC AUC", HUNDREDTHS),
-    "precision": ("share who leave among the first on the list", percent),
+    "precision": ("share of the contact list who leave", percent),
 }
 MEASURES: dict[str, tuple[str, Say]] = {
-    "roc_auc": ("ROC AUC: order of the risks: 0.5 is chance, 1 is perfect", HUNDREDTHS),
-    "pr_auc": ("PR AUC: precision, averaged over all cut-offs", HUNDREDTHS),
-    "f1": ("F1: hits against misses, at a risk of 50\xa0%", HUNDREDTHS),
-    "precision": ("Precision: share of the called who leave", percent),
-    "lift": (
-        "Lift: leavers among the called, against calling at random",
-        partial(decimal, digits=1),
-    ),
-    "brier": ("Brier score: error of the risks, less is better", decimal),
-    "log_loss": ("Log loss: error of the risks, less is better", decimal),
+    "roc_auc": ("ROC AUC: ranking of the risks (0.5 is chance, 1 is perfect)", HUNDREDTHS),
+    "pr_auc": ("PR AUC: precision averaged over all thresholds", HUNDREDTHS),
+    "f1": ("F1: balance of precision and recall, at a risk of 50\xa0%", HUNDREDTHS),
+    "precision": ("Precision: share of the highest risks who left", percent),
+    "lift": ("Lift: precision divided by the share who left overall", partial(decimal, digits=1)),
+    "brier": ("Brier score: mean squared error of the risks (lower is better)", decimal),
+    "log_loss": ("Log loss: penalty for confident errors (lower is better)", decimal),
+}
+PROOF_ROWS = {
+    "unseen": "rows from clients it had never seen",
+    "test": "rows of test data",
+    "recent": "recent outcomes it was not trained on",
+    "since": "outcomes since the previous model (cross-validated)",
+}
+IMPORTANCE = "Mean absolute contribution of each column to the log-odds, over the training clients."
+DRIFT_VERDICTS = {
+    "act": "material",
+    "look": "minor",
+    "stable": "stable",
+    "insufficient": "too few rows",
 }
 
 
 def learned_from(record: Row) -> str:
-    """Say from how much a model learned, and what was kept aside."""
+    """Describe how much data a model was trained on, and how much was held out."""
     held_out, others = record["held_out_rows"], record["held_out_clients"]
-    aside = f"{plural(held_out, 'row')} of {plural(others, 'other client')} were kept aside"
+    aside = f"{plural(held_out, 'row')} of {plural(others, 'other client')} were"
     return (
         f"{record['kind'].capitalize()}, trained {moment(record['trained_at'])} on "
-        f"{plural(record['rows'], 'row')} of {plural(record['clients'], 'client')}, of which "
-        f"{count(record['left'])} left ({record['window']}). "
-        f"{aside if held_out else 'No row was kept aside'} to judge it."
+        f"{plural(record['rows'], 'row')} of {plural(record['clients'], 'client')}, with "
+        f"{plural(record['left'], 'leaver')}. Rows used: {record['window']}. "
+        f"{aside if held_out else 'No row was'} held out to evaluate it."
     )
 
 
@@ -301,79 +311,91 @@ def made_of(record: Row) -> str:
 
 
 def scored(sets: Mapping[str, Row]) -> dict[str, tuple[Row, Row]]:
-    """Name the candidate, and the model before it, on each set of outcomes: the set and its scores."""
+    """Name the candidate, and the previous model, on each set of outcomes: the set and its scores."""
     return {
         f"{name}{whose}": (found, found[model])
         for name, found in sets.items()
-        for model, whose in (("candidate", ""), ("champion", ", the model before"))
+        for model, whose in (("candidate", ""), ("champion", ", previous model"))
         if found[model]
     }
 
 
+def rows_and_left(outcomes: Row) -> str:
+    return f"{count(outcomes['rows'])} ({count(outcomes['left'])})"
+
+
+def score_note(capacity: int) -> str:
+    return (
+        "In brackets: the 95 % interval. Precision and lift are measured on the "
+        f"{plural(capacity, 'client')} with the highest risk (contact_capacity)."
+    )
+
+
 def proof(sets: Mapping[str, Row]) -> str:
-    """Say how the model did on the first set of outcomes, named in words, that could tell."""
-    for name, found in sets.items():
-        area = (found["candidate"] or {}).get("roc_auc")
+    """Describe how well the model ranked the first set of outcomes that has a ROC AUC.
+
+    sets: outcomes by the key of SETS
+    """
+    for key, rows in PROOF_ROWS.items():
+        area = ((sets.get(key) or {}).get("candidate") or {}).get("roc_auc")
         if is_known(area):
             inside = between(area, percent)
             sure = f" (95 % interval {inside})" if inside else ""
             return (
-                f"Before it was deployed, on {count(found['rows'])} rows of {name}, none of "
-                "them learned from, the client who left had a higher risk than the one who stayed "
-                f"in {percent(area)} of pairs{sure}."
+                f"On {count(sets[key]['rows'])} {rows}, the model ranked a client who left above "
+                f"one who stayed in {percent(area)} of pairs{sure}."
             )
-    return "No outcome was left over to test it on before it was deployed."
+    return "There were too few outcomes to test it on before it was deployed."
 
 
 def decision(record: Row) -> str:
-    """Say what the gate decided, and when.
+    """Format the last decision on a candidate, and its time.
 
     >>> decision({"reason": "kept: not better", "decided_at": "2026-11-23T18:30:00Z"})
     'Kept: not better. (23 November 2026, 18:30 UTC)'
     """
     if not record:
-        return "No candidate was judged yet."
+        return "No candidate has been evaluated yet."
     return f"{finished(record['reason'])} ({moment(record['decided_at'])})"
 
 
 def contact_list(record: Row, currency: str) -> str:
-    """Say how the clients on the list of an assessment compare with all."""
+    """Compare the clients on the contact list of an assessment with all current clients."""
     listed = record["list"]
-    at_risk = f" and {currency} {amount(listed['value_at_risk'])} are at risk"
+    at_risk = f"; {currency} {amount(listed['value_at_risk'], short=True)} is at risk"
     return (
-        f"The contact list holds {plural(listed['clients'], 'client')} with a mean risk of "
-        f"{percent(listed['mean_risk'])}; of all current clients it is "
-        f"{percent(record['mean_risk'])}. "
-        f"Of those listed, {count(listed['expected_to_leave'])} are expected to leave"
+        f"The contact list has {plural(listed['clients'], 'client')} with a mean risk of "
+        f"{percent(listed['mean_risk'])}, compared with {percent(record['mean_risk'])} for all "
+        f"current clients. {count(listed['expected_to_leave'])} of them are expected to leave"
         f"{at_risk if is_known(listed['value_at_risk']) else ''}."
     )
 
 
 def share_listed(record: Row) -> str:
-    """Say which share of what is at stake the contact list of an assessment holds, "" if unknown.
+    """Return the share of all that is at stake that the contact list has, "" if unknown.
 
     >>> share_listed({"list": {"expected_to_leave": 9}, "expected_to_leave": {"value": 36}})
-    'they hold 25\\xa0% of those likely to leave'
+    '25\\xa0% of those expected to leave'
     """
     stakes = {
         "value_at_risk": "of the value at risk",
-        "expected_to_leave": "of those likely to leave",
+        "expected_to_leave": "of those expected to leave",
     }
     for key, of_all in stakes.items():
         part, whole = finite(record["list"].get(key)), finite(record.get(key))
         if part >= 0 and whole > 0:
-            return f"they hold {percent(min(1.0, part / whole))} {of_all}"
+            return f"{percent(min(1.0, part / whole))} {of_all}"
     return ""
 
 
 def rows_read(record: Row) -> str:
-    """Say how much data there is, and what of it could not be used."""
+    """Describe how much data there is, and how much of it could not be used."""
     return (
         f"{plural(record['rows'], 'row')} of {plural(record['clients'], 'client')} from "
         f"{plural(record['sources'], 'source')}: {count(record['labelled'])} with an outcome "
         f"({count(record['left'])} left), {count(record['open'])} without one yet. "
-        f"{count(record['rejected'])} were refused, with the reason in rejected.csv, and "
-        f"{count(record['duplicates'])} were repeats."
+        f"{plural(record['rejected'], 'row')} refused (reasons in rejected.csv); "
+        f"{plural(record['duplicates'], 'duplicate')}."
     )
 
 
@@ -390,11 +412,24 @@ def levels(row: Row, shown: int, width: int = 40) -> str:
     return ", ".join([*said, *(["…"] if len(row["levels"]) > shown else [])]) or DASH
 
 
-def runs(counts: Mapping[str, int]) -> str:
-    """Say how many runs did not go as they should, "" where all did.
+def runs(good_at: str, counts: Mapping[str, int]) -> str:
+    """Summarise the runs of the last 24 hours that did not succeed.
 
-    >>> runs({"skipped": 2, "failed": 0, "died": 1, "unavailable": 0})
-    '2 runs skipped, 1 run died'
+    >>> runs("never", {"skipped": 2, "failed": 0, "died": 1, "unavailable": 0})
+    'Last good run: never. In the last 24 hours: 2 runs skipped, 1 run died.'
     """
-    said = {"unavailable": "could not read every source"}
-    return ", ".join(f"{plural(n, 'run')} {said.get(of, of)}" for of, n in counts.items() if n)
+    names = {"unavailable": "could not read every source"}
+    problems = [f"{plural(n, 'run')} {names.get(of, of)}" for of, n in counts.items() if n]
+    return f"Last good run: {good_at}. In the last 24 hours: {', '.join(problems) or 'no problem'}."
+
+
+def packages(record: Row) -> str:
+    """Describe how many installed packages are outdated, and which."""
+    if not record or not record["packages"]:
+        return "The installed packages have not been checked yet."
+    total = plural(len(record["packages"]), "package")
+    if not record["reachable"]:
+        return f"The package index could not be reached, so the latest versions of {total} are unknown."
+    old = [package["name"] for package in record["packages"] if package["outdated"]]
+    names = f": {', '.join(old)}" if old else ""
+    return f"{len(old)} of {total} outdated{names} (checked {moment(record['asked_at'])})."

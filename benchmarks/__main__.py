@@ -11,6 +11,7 @@ from benchmarks import (
     estimates,
     kills,
     lanes,
+    one_client,
     planted,
     ranking,
     scale,
@@ -25,7 +26,7 @@ def main() -> int:
     codes = [shift.main(["--shift", name]) for name in ("none", "harmless", "harmful")]
     codes += [statistics.main([section]) for section in statistics.RUNS]
     codes.append(estimates.main(["value"]))
-    for benchmark in (ranking, kills, lanes, scale, crowd, week, databases, planted):
+    for benchmark in (ranking, kills, lanes, scale, crowd, week, databases, planted, one_client):
         codes.append(benchmark.main([]))
     return max(codes)
 

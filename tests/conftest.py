@@ -26,7 +26,7 @@ from attrition.data import ledger, schema
 from attrition.operations import dependencies
 from attrition.storage import files
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.postgres", "tests.tables", "tests.damage"]
 
 ROOT = Path(__file__).resolve().parent.parent
 # Public tables that are not ours to ship; tests that use them skip where they are not.
@@ -90,6 +90,16 @@ def read_rows(config: Config) -> pd.DataFrame:
     return ledger.read_rows(config, (*config.columns.table, *schema.COMPUTED))
 
 
+def write_sources(folder: Path) -> Config:
+    """Configure a project with 600 labelled rows, 200 open ones and 300 test rows."""
+    config = write_config(folder, contact_capacity=20)
+    make_rows().to_csv(config.input_folder / "history.csv", index=False)
+    current = make_rows(200, seed=1, prefix="now").assign(exited="")
+    current.to_csv(config.input_folder / "current.csv", index=False)
+    make_rows(300, seed=2, prefix="test").to_csv(config.test_folder / "testdata.csv", index=False)
+    return config
+
+
 def run_whole(config: Config, *more: str) -> int:
     """Run the whole process in this process."""
     return fullprocess.main(["--config", str(config.file), "--quiet", *more])
@@ -151,23 +161,14 @@ def empty_project(tmp_path: Path) -> Config:
 @pytest.fixture
 def small_project(tmp_path: Path) -> Config:
     """A configured project with 600 labelled rows, 200 open ones and 300 test rows; nothing run."""
-    config = write_config(tmp_path, contact_capacity=20)
-    make_rows().to_csv(config.input_folder / "history.csv", index=False)
-    current = make_rows(200, seed=1, prefix="now").assign(exited="")
-    current.to_csv(config.input_folder / "current.csv", index=False)
-    make_rows(300, seed=2, prefix="test").to_csv(config.test_folder / "testdata.csv", index=False)
-    return config
+    return write_sources(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose whole process ran once; copied, never changed."""
     folder = tmp_path_factory.mktemp("finished")
-    config = write_config(folder, contact_capacity=20)
-    make_rows().to_csv(config.input_folder / "history.csv", index=False)
-    current = make_rows(200, seed=1, prefix="now").assign(exited="")
-    current.to_csv(config.input_folder / "current.csv", index=False)
-    make_rows(300, seed=2, prefix="test").to_csv(config.test_folder / "testdata.csv", index=False)
+    config = write_sources(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dependencies, "ask_all", dict.fromkeys)
         assert run_whole(config) == 0

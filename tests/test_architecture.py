@@ -13,24 +13,13 @@ import pytest
 import attrition
 from attrition.config import Config
 from tests.conftest import ROOT, write_config
+from tests.support import ARROWS
 
 STEPS = (
     *("ingestion", "monitoring", "training", "scoring", "deployment"),
     *("assessment", "diagnostics", "reporting"),
 )
 SCRIPTS = (*STEPS, "app", "apicalls", "fullprocess")
-# Which folders of attrition/ each may import; config, errors and wording lie above all folders.
-ARROWS = {
-    "": set(),
-    "storage": set(),
-    "data": {"storage"},
-    "modelling": {"data", "storage"},
-    "contacts": {"data", "storage"},
-    "monitoring": {"modelling", "data", "storage"},
-    "operations": {"monitoring", "modelling", "data", "storage"},
-    "reporting": {"contacts", "operations", "monitoring", "modelling", "data", "storage"},
-    "web": {"reporting", "contacts", "operations", "monitoring", "modelling", "data", "storage"},
-}
 MAX_FILES = 11
 FILES = sorted(
     path.relative_to(ROOT).as_posix()
@@ -178,6 +167,29 @@ def test_no_two_rooms_import_each_other():
         for room in leaves:
             del arrows[room]
     assert not arrows
+
+
+# ---- the tests mirror the files
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_each_module_has_a_test_file_of_its_name(file):
+    folder, _, name = file.removeprefix("attrition/").rpartition("/")
+    assert (ROOT / "tests" / folder / f"test_{name}").is_file()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_script_has_a_test_file_of_its_name(name):
+    assert (ROOT / "tests" / f"test_{name}.py").is_file()
+
+
+TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", TESTS)
+def test_no_test_file_is_imported_by_another(file):
+    parts = {part for name in imports(file) for part in name.split(".")}
+    assert not parts & {Path(name).stem for name in TESTS if "/test_" in name}
 
 
 # ---- importing does nothing

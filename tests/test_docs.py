@@ -6,7 +6,7 @@ from urllib.parse import unquote
 import pytest
 
 from tests.conftest import ROOT
-from tests.test_architecture import ARROWS
+from tests.support import ARROWS
 
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]

@@ -1,5 +1,4 @@
 import fcntl
-import hashlib
 import json
 import os
 import random
@@ -7,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -19,28 +17,7 @@ from attrition import config as configuration
 from attrition.operations import releases
 from attrition.storage import files, history
 from tests.conftest import ROOT, count_as_asked, make_rows, run_whole, write_config
-
-SCRIPT = [sys.executable, str(ROOT / "fullprocess.py")]
-
-
-def digest(folder: Path) -> dict[str, str]:
-    """Hash every file below a folder, but the lock that is only opened."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-    }
-
-
-def run(config, *more, **settings):
-    count_as_asked(config)
-    return subprocess.run(
-        [*SCRIPT, "--config", str(config.file), *more],
-        capture_output=True,
-        text=True,
-        check=False,
-        **settings,
-    )
+from tests.support import SCRIPT, digest, run
 
 
 def test_first_run_makes_everything_a_person_needs(project):
@@ -272,7 +249,6 @@ def crash_at(monkeypatch, k):
     return calls
 
 
-@pytest.mark.slow
 def test_run_that_died_at_any_write_is_finished_by_the_next(small_project, tmp_path, monkeypatch):
     undisturbed = tmp_path / "undisturbed"
     shutil.copytree(small_project.file.parent, undisturbed, ignore=ignore_own(undisturbed))
@@ -303,7 +279,6 @@ def ignore_own(target):
     return lambda folder, names: [n for n in names if n.startswith(("died", "undisturbed"))]
 
 
-@pytest.mark.slow
 def test_run_that_was_killed_is_finished_by_the_next(small_project, tmp_path):
     rng = random.Random(1)
     expected = None

@@ -18,7 +18,7 @@ import training
 from attrition.operations import releases, runs
 from attrition.storage import files, history
 from tests.conftest import ROOT, count_as_asked, make_rows, run_whole
-from tests.test_fullprocess import SCRIPT, digest, run
+from tests.support import SCRIPT, digest, run
 
 
 def outcomes(config):

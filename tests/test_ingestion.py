@@ -1,5 +1,3 @@
-import csv
-import json
 import os
 import re
 import sqlite3
@@ -9,54 +7,27 @@ from contextlib import closing
 
 import pytest
 
-from attrition import config as configuration
 from attrition.config import Columns
 from attrition.data import files as source_files
 from attrition.data import ledger as ledger_room
 from attrition.data.ledger import Line
 from attrition.errors import AttritionError, Damaged, SourceError
-from attrition.storage import files, tables
+from attrition.storage import files
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import GOOD, HEADER, ROWS, TELCO, lines
-from tests.conftest import PLAIN_KEYS, ROOT, TABLES, make_rows, write_config
+from tests.conftest import ROOT, TABLES, make_rows, write_config
+from tests.support import (
+    counts,
+    final_rows,
+    folder_bytes,
+    ledger,
+    put,
+    reconfigure,
+    rejected,
+    settle,
+)
 
 COURSE = TABLES / "course"
-
-
-def put(config, name, text, *, up_to_date=False):
-    """Write a source file; settled, unless it is fresh."""
-    path = config.input_folder / name
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    if not up_to_date:
-        settle(path)
-    return path
-
-
-def settle(path):
-    os.utime(path, (1, 1), follow_symlinks=False)
-
-
-def ledger(config):
-    with config.ingested_files.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def rejected(config):
-    with config.rejected.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def final_rows(config):
-    return list(tables.read_cells(config.final_data))
-
-
-def counts(line):
-    return int(line["accepted"]), int(line["rejected"]), int(line["duplicates"])
-
-
-def reconfigure(config, **settings):
-    config.file.write_text(json.dumps(PLAIN_KEYS | settings))
-    return configuration.load(config.file)
 
 
 def test_name_that_is_not_utf8_is_shown_with_its_bytes(empty_project):
@@ -167,10 +138,6 @@ def test_record_counts_all_that_was_ever_judged(empty_project):
 # ---- running again
 
 
-def folder_bytes(config):
-    return {path: path.read_bytes() for path in config.output_folder.iterdir()}
-
-
 def test_second_run_says_nothing_new_and_changes_no_byte(empty_project):
     put(empty_project, "a.csv", lines(*ROWS, "bad,x,1,1,0"))
     put(empty_project, "notes.txt", "hello")
@@ -183,7 +150,7 @@ def test_second_run_says_nothing_new_and_changes_no_byte(empty_project):
     assert not first.up_to_date
     assert second.up_to_date
     assert second.summary().startswith("nothing new")
-    assert (second.made, second.deferred) == (first.made, 1)
+    assert (second.seal, second.deferred) == (first.seal, 1)
     assert folder_bytes(empty_project) == before
 
 

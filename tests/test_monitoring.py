@@ -128,7 +128,7 @@ def test_input_that_moved_is_named(watched):
     arrive(watched, rows, "new.csv")
     found = monitoring.monitor_model(watched)
     assert found.triggers == ("input_moved",)
-    assert "input has moved: predicted risk, lastmonth_activity" in found.drift
+    assert "data has drifted: predicted risk, lastmonth_activity" in found.drift
     assert settled(watched)["inputs"] == 800
 
 
@@ -138,7 +138,7 @@ def test_input_that_the_model_hardly_goes_by_is_named_and_no_reason_to_train(wat
     arrive(watched, rows, "new.csv")
     found = monitoring.monitor_model(watched)
     assert (found.retrain, found.triggers) == (False, ())
-    assert "number_of_employees moved, but the model hardly goes by it" in found.drift
+    assert "number_of_employees drifted, but has little importance to the model" in found.drift
 
 
 def test_twice_the_rows_are_a_reason_to_train(watched):

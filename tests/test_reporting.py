@@ -14,12 +14,13 @@ from reportlab.pdfbase.pdfmetrics import stringWidth
 import reporting
 from attrition import config as configuration
 from attrition.data import clients
-from attrition.data.schema import Caution, Reason
+from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
 from attrition.operations import releases
 from attrition.reporting import pdf
 from attrition.storage import files, history
 from tests.conftest import PLAIN_KEYS
+from tests.support import interval, metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 MANAGERS = ("Amara Diallo", "Bruno Keller", "Henrik Sørensen")
@@ -33,28 +34,11 @@ HOSTILE = (
 )
 
 
-def interval(value, half):
-    return {"value": value, "low": value - half, "high": value + half}
-
-
-def metrics(shift=0.0):
-    return {
-        "roc_auc": interval(0.812 + shift, 0.022),
-        "pr_auc": interval(0.47 + shift, 0.04),
-        "f1": interval(0.44 + shift, 0.03),
-        "precision": interval(0.58 + shift, 0.09),
-        "lift": interval(3.6, 0.5),
-        "log_loss": interval(0.351 - shift, 0.014),
-        "brier": interval(0.109 - shift, 0.006),
-        "called": 100,
-    }
-
-
 def drifted(columns):
     return {
         "verdict": "moved",
         "rows": 10_000,
-        "sentence": "input has moved: open_tickets (10,000 rows)",
+        "sentence": "data has drifted: open_tickets (10,000 rows)",
         "columns": [
             {
                 "column": name,
@@ -126,7 +110,7 @@ def rich_records():
         "reference_roc_auc": interval(0.812, 0.02),
         "observed": 71,
         "expected": 68.2,
-        "sentence": "the model still tells the performance: 71 of 612 left where 68 were expected",
+        "sentence": "model still accurate: 71 of 612 left, 68 expected",
     }
     return {
         "training": {
@@ -203,7 +187,7 @@ def rich_records():
             "checked_at": "2026-11-23T18:29:00Z",
             "retrain": True,
             "triggers": ["more_rows"],
-            "reason": "training: more rows",
+            "reason": "retraining needed: the labelled rows have doubled",
             "performance": performance,
             "drift": moved,
         },
@@ -217,7 +201,7 @@ def rich_records():
             "list": {"clients": 100, "mean_risk": 0.71, "expected_to_leave": 71.2}
             | {"value_at_risk": 812_345.0},
             "estimate": {
-                "sentence": "about 1,234 of 10,000 clients will leave; no outcome is known yet",
+                "sentence": "expected to leave: 1,234 of 10,000 clients",
                 "warnings": [],
                 "expected": interval(1_234.4, 62.0),
                 "rate": interval(0.123, 0.006),
@@ -225,7 +209,7 @@ def rich_records():
                 "roc_auc": interval(0.81, 0.02),
                 "precision": interval(0.71, 0.08),
             },
-            "second_opinion": {"estimate": None, "reason": "none needed: the clients are alike"},
+            "second_opinion": {"estimate": None, "reason": "not needed: the clients are alike"},
             "risk_histogram": {
                 "edges": np.linspace(0, 1, 21).tolist(),
                 "counts": np.histogram(rng.beta(1.2, 7, 10_000), np.linspace(0, 1, 21))[0].tolist(),
@@ -391,7 +375,7 @@ def poor_records():
     }
     records["decision"] |= {
         "comparison": None,
-        "reason": "deployed: there was no model in production",
+        "reason": "first model deployed (none was in production)",
     }
     records["monitoring"] |= {
         "performance": {"verdict": "insufficient", "sentence": "No outcome has come in since."},
@@ -463,13 +447,13 @@ def test_first_page_tells_the_four_numbers_with_their_intervals(tmp_path):
     for said in (
         "As of 23 November 2026, 18:34 UTC",
         "10,000",
-        "1,234 clients likely to leave",
-        "4.25 million value at risk, EUR",
-        "1,172 to 1,296",
-        "of 48.1 million; likely 3.94 million to 4.56 million",
-        "they hold 19 % of the value at risk",
-        "82 % of pairs (95 % interval 79 % to 84 %)",
-        "Deployed: proven better, ROC AUC +0.012",
+        "1,234 Expected to leave 95 % interval 1,172 to 1,296",
+        "4.25 M Value at risk, EUR",
+        "of 48.1 M; 95 % interval 3.94 M to 4.56 M",
+        "19 % of the value at risk",
+        "On 2,396 rows from clients it had never seen, the model ranked a client who left above one "
+        "who stayed in 82 % of pairs (95 % interval 79 % to 84 %).",
+        "Latest change: Deployed: proven better, ROC AUC +0.012",
         "The outcomes of the last two months are not complete yet.",
         "activity a month: 12 (typical: 50)",
         "25 of 100 were not on the last list",
@@ -480,11 +464,13 @@ def test_first_page_tells_the_four_numbers_with_their_intervals(tmp_path):
 
 def test_trust_follows_the_last_check_of_the_model_in_production(tmp_path):
     records = rich_records()
-    assert "trusted today? Yes. The model still" in first_page(tmp_path / "a", records)
+    assert "The model is still accurate. Model still accurate: 71 of" in first_page(
+        tmp_path / "a", records
+    )
     records["monitoring"]["performance"]["verdict"] = "degraded"
-    assert "trusted today? No: it has become worse." in first_page(tmp_path / "b", records)
+    assert "The model is no longer accurate." in first_page(tmp_path / "b", records)
     records["monitoring"]["release"] = "the one before"
-    assert "trusted today? It is new: no outcome" in first_page(tmp_path / "c", records)
+    assert "A model is in production. No outcome has arrived" in first_page(tmp_path / "c", records)
 
 
 def first_page(folder, records):
@@ -495,7 +481,7 @@ def first_page(folder, records):
 
 
 def test_moved_clients_are_a_caveat_on_page_one(tmp_path):
-    assert "But the clients have changed. Input has moved: open_tickets" in first_page(
+    assert "pairs (95 % interval 79 % to 84 %). Data has drifted: open_tickets" in first_page(
         tmp_path / "a", rich_records()
     )
 
@@ -564,22 +550,22 @@ def test_report_tells_what_the_other_steps_found(tmp_path):
     reporting.write_report(config)
     text = " ".join(read_pages(config))
     for said in (
-        "on 9,604 rows of 8,011 clients, of which 1,402 left",
+        "on 9,604 rows of 8,011 clients, with 1,402 leavers",
         "Columns not used: fax_number: the same value in every row.",
         "gradient boosting 0.351 ± 0.007 chosen",
         "0.82 (0.79–0.84)",
         "+0.012 (+0.007 to +0.017)",
         "p < 0.001",
-        "About 1,234 of 10,000 clients will leave; no outcome is known yet.",
-        "A second opinion: None needed: the clients are alike.",
+        "Estimated performance (outcomes still unknown) Expected to leave: 1,234 of 10,000 clients.",
+        "Check under covariate shift: not needed: the clients are alike.",
         "ROC AUC 11 0.02 8 of 11 0.80 [0.77 – 0.83] 0.82",
         "22,000 rows of 10,000 clients from 14 sources",
         "manufacturing 21 %",
-        "No. Input has moved: open_tickets (10,000 rows).",
-        "open_tickets 10 % 0.140 0.310 1.5 % 2.0 % – act",
+        "training data Data has drifted: open_tickets (10,000 rows).",
+        "open_tickets 10 % 0.140 0.310 1.5 % 2.0 % – material",
         "training 8 1 min 15 s 1 min 15 s 8 % longer than in October",
-        "1 of 3 packages behind the latest",
-        "flask 3.1.3 3.1.3 3.2.0 behind",
+        "1 of 3 packages outdated: flask (checked 23 November 2026, 04:00 UTC).",
+        "flask 3.1.3 3.1.3 3.2.0 outdated",
         "reportlab 5.1.0 5.1.0 unknown unknown",
         "2026-10-02 04:00 promoted",
         "done: new rows",
@@ -620,13 +606,13 @@ def test_report_before_anything_ran_says_so(tmp_path):
     assert report.figures == 9
     for said in (
         "Nothing was run yet; no model in production yet",
-        "No candidate was judged yet.",
+        "No candidate has been evaluated yet.",
         "The contact list is empty",
-        "The data was not examined yet.",
-        "No step was timed yet.",
-        "The installed packages were not listed yet.",
-        "Nothing was deployed yet.",
-        "No run was recorded yet.",
+        "The data has not been examined yet.",
+        "No step has been timed yet.",
+        "The installed packages have not been checked yet.",
+        "Nothing has been deployed yet.",
+        "No run has been recorded yet.",
     ):
         assert said in text, said
 
@@ -636,13 +622,13 @@ def test_report_of_a_small_company_promises_nothing(tmp_path):
     reporting.write_report(config)
     text = " ".join(read_pages(config))
     for said in (
-        "Only as an average: every client has the same risk",
-        "config.json names no column with the value of a client",
-        "they hold 100 % of those likely to leave",
+        "All clients have the same risk. There is not enough data yet",
+        "config.json names no column for the value",
+        "100 % of those expected to leave",
         "5 test rows prove nothing.",
-        "No row was kept aside to judge it.",
-        "So few outcomes say nothing about ROC AUC, PR AUC",
-        "There was no model before to compare it with.",
+        "No row was held out to evaluate it.",
+        "Too few outcomes for ROC AUC, PR AUC",
+        "There was no previous model to compare it with.",
         "26 rows are too few.",
     ):
         assert said in text, said
@@ -706,7 +692,7 @@ def test_second_run_does_nothing(tmp_path):
     second = reporting.write_report(config)
     assert not first.up_to_date
     assert second.up_to_date
-    assert second.made == first.made
+    assert second.seal == first.seal
     assert (
         second.summary()
         == first.summary()
@@ -749,6 +735,14 @@ def test_damaged_record_is_not_reported_as_truth(tmp_path):
     with pytest.raises(Damaged, match=r"assessment\.json"):
         reporting.write_report(config)
     assert not config.report.exists()
+
+
+@pytest.mark.parametrize("data", [b"", None])
+def test_damaged_table_of_clients_is_not_reported(tmp_path, data):
+    config = rich_project(tmp_path)
+    config.clients.unlink() if data is None else config.clients.write_bytes(data)
+    with pytest.raises(Damaged, match=r"clients\.parquet: .* run assessment\.py first"):
+        reporting.write_report(config)
 
 
 def test_script_runs_from_a_foreign_folder(tmp_path):

@@ -70,17 +70,17 @@ def test_a_constant_that_is_sometimes_missing_says_something():
 @pytest.mark.parametrize(
     ("rows", "left", "told"),
     [
-        (49, 20, "too few to learn from"),
-        (200, 9, "too few to learn from"),
-        (200, 195, "too few to learn from"),
-        (399, 150, "are few"),
-        (1000, 99, "are few"),
+        (49, 20, "little more than the base rate"),
+        (200, 9, "little more than the base rate"),
+        (200, 195, "little more than the base rate"),
+        (399, 150, "treat the risks as approximate"),
+        (1000, 99, "treat the risks as approximate"),
     ],
 )
 def test_little_data_is_told(rows, left, told):
     (warning,) = training.warn_of_little(rows, left)
     assert told in warning
-    assert f"{rows} rows with {left} who left" in warning
+    assert f"{rows} labelled rows ({left} left)" in warning
 
 
 def test_enough_data_is_no_warning():
@@ -113,7 +113,7 @@ def test_the_second_call_does_nothing(tmp_path, spied):
     fitted, times = len(spied), config.candidate.stat().st_mtime_ns
     second = training.train_model(config)
     assert second.up_to_date
-    assert second.made == first.made
+    assert second.seal == first.seal
     assert (len(spied), config.candidate.stat().st_mtime_ns) == (fitted, times)
 
 
@@ -240,7 +240,7 @@ def leaking(tmp_path, **settings):
 
 def test_a_column_that_knows_the_outcome_is_named_and_refused(tmp_path):
     config = leaking(tmp_path)
-    with pytest.raises(Leakage, match="number_of_employees alone tells who left") as refused:
+    with pytest.raises(Leakage, match="number_of_employees alone predicts who left") as refused:
         training.train_model(config)
     assert "columns.ignore" in str(refused.value)
     assert "--accept-leakage" in str(refused.value)
@@ -249,14 +249,14 @@ def test_a_column_that_knows_the_outcome_is_named_and_refused(tmp_path):
 
 def test_a_column_that_knows_the_outcome_may_be_accepted_by_name(tmp_path):
     config = leaking(tmp_path, accept_leakage=["number_of_employees"])
-    assert any("alone tells" in warning for warning in training.train_model(config).warnings)
+    assert any("alone predicts" in warning for warning in training.train_model(config).warnings)
     assert [sign["column"] for sign in record(config)["signs"]] == ["number_of_employees"]
 
 
 def test_the_flag_accepts_what_looks_like_leakage(tmp_path, capsys):
     config = leaking(tmp_path)
     assert training.main(["--config", str(config.file)]) == 1
-    assert "number_of_employees alone tells who left" in capsys.readouterr().err
+    assert "number_of_employees alone predicts who left" in capsys.readouterr().err
     assert training.main(["--config", str(config.file), "--accept-leakage"]) == 0
 
 

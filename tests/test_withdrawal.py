@@ -12,7 +12,7 @@ from attrition.storage import files
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import lines
 from tests.conftest import write_config
-from tests.test_ingestion import final_rows, ledger, put, reconfigure
+from tests.support import final_rows, ledger, put, reconfigure
 
 TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
 

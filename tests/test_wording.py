@@ -68,10 +68,7 @@ def test_finished_leaves_a_finished_sentence_alone():
 def test_share_listed_is_of_the_value_where_there_is_one():
     listed = {"value_at_risk": 25.0, "expected_to_leave": 9.0}
     everyone = {"value_at_risk": {"value": 100.0}, "expected_to_leave": {"value": 10.0}}
-    assert (
-        wording.share_listed({"list": listed} | everyone)
-        == "they hold 25\xa0% of the value at risk"
-    )
+    assert wording.share_listed({"list": listed} | everyone) == "25\xa0% of the value at risk"
     nobody = {"value_at_risk": None, "expected_to_leave": {"value": 0.0}}
     assert wording.share_listed({"list": listed} | nobody) == ""
 

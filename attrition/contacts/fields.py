@@ -9,8 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrition import wording
-from attrition.data.cells import number_text
-from attrition.data.schema import Caution, Reason
+from attrition.data.cells import Caution, Reason, number_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -29,6 +29,31 @@ LABELS |= {"0": "0", "no": "0", "false": "0", "n": "0", "0.0": "0"}
 BLANKS = " \t"
 
 
+class Reason(NamedTuple):
+    """A feature that raises a client's risk: its value, the baseline, what it adds to the log-odds.
+
+    A value is None if it is missing.
+    """
+
+    feature: str
+    value: float | str | None
+    baseline: float | str | None
+    contribution: float
+
+
+class Caution(NamedTuple):
+    """Why to read a risk with care: of the client, or, without a feature, of every risk of a model.
+
+    `low` and `high` are the range of a feature in training.
+    """
+
+    code: str
+    feature: str | None = None
+    value: float | str | None = None
+    low: float | None = None
+    high: float | None = None
+
+
 class Cell(NamedTuple):
     """A validated cell: its canonical text, or a code and the problem; `note` names what was changed."""
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from attrition.config import Columns
-from attrition.data.schema import Caution, Reason
+from attrition.data.cells import Caution, Reason
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -99,28 +99,6 @@ class ValidatedRows:
         return csv_lines([*self.columns.values()][:-1])
 
 
-class Reason(NamedTuple):
-    """A feature that raises a client's risk; `contribution` is in log-odds, None a missing value."""
-
-    feature: str
-    value: float | str | None
-    baseline: float | str | None
-    contribution: float
-
-
-class Caution(NamedTuple):
-    """A reason to treat a client's risk, or if `feature` is None every risk, with caution.
-
-    `low` and `high` are the range of the feature in training.
-    """
-
-    code: str
-    feature: str | None = None
-    value: float | str | None = None
-    low: float | None = None
-    high: float | None = None
-
-
 class BadHeader(Exception):
     """A table that cannot be used because its columns are not those of the contract."""
 

@@ -1,7 +1,7 @@
-"""Signs of trouble in a table to learn from, told before anything is learned.
+"""Checks of the training data before a model is fitted.
 
-The gravest is leakage: a column that knows the outcome because it was filled in afterwards. A model that
-learns from it looks perfect, and is worth nothing for clients who have not left yet.
+The most serious problem is leakage: a column that reveals the outcome because it was filled in
+afterwards. A model trained on it looks perfect, and is worth nothing for clients who have not left yet.
 """
 
 import re
@@ -21,7 +21,7 @@ TOO_GOOD_AUC = 0.95
 MIN_OF_EACH_TO_CHECK = 20
 BINS = 20
 ONE_SIDED_SHARE, ONE_SIDED_P = 0.98, 1e-6
-# Words in the name of a column that is filled in when, or because, a client leaves.
+# Words in the name of a column that may be filled in when a client leaves.
 AFTERWARDS = re.compile(
     r"(?<![a-z])(churn|exit|cancel|terminat|attrition|deactivat|clos(ed|ing|ure)|left|leav)"
 )
@@ -30,7 +30,10 @@ LEAST_COPIES_SHARE = 0.05
 
 @dataclass(frozen=True)
 class LeakageSign:
-    """Trouble: `kind` is for machines, `sentence` for people; grave ones stop training."""
+    """A problem in the training data: `kind` is for machines, `sentence` for people.
+
+    If it is grave, training stops.
+    """
 
     kind: str
     column: str | None
@@ -41,58 +44,64 @@ class LeakageSign:
         return asdict(self)
 
 
-def find(
+def find_signs(
     rows: pd.DataFrame,
     outcome: Vector,
     groups: NDArray[np.intp],
     numeric: Sequence[str],
     categorical: Sequence[str],
 ) -> list[LeakageSign]:
-    """Find what should make one doubt a table; grave signs first.
+    """Find problems in the training data, grave ones first.
 
-    rows: the features, a number missing as NaN, a level as ""; outcome: (n,) of 0 and 1; groups: (n,),
-    the same number for rows that must not be on both sides of a split.
+    rows: the features; a missing number is NaN, a missing category "". outcome: (n,) of 0 and 1.
+    groups: (n,), the same number if rows must not be on both sides of a split.
     """
-    found = []
+    signs = []
     for name in (*numeric, *categorical):
-        found += _of_column(rows[name], outcome, groups, name)
-    found += _copies(rows[[*numeric, *categorical]], outcome)
-    return sorted(found, key=lambda sign: not sign.grave)
+        signs += _check_column(rows[name], outcome, groups, name)
+    signs += _check_duplicates(rows[[*numeric, *categorical]], outcome)
+    return sorted(signs, key=lambda sign: not sign.grave)
 
 
-def _of_column(
+def _check_column(
     values: pd.Series, outcome: Vector, groups: NDArray[np.intp], name: str
 ) -> list[LeakageSign]:
     if min(outcome.sum(), len(outcome) - outcome.sum()) < MIN_OF_EACH_TO_CHECK:
         return []
-    known = (values.notna() & (values != "")).to_numpy()
-    if (side := one_sided(known, outcome)) is not None:
-        who = "left" if side else "stayed"
-        says = (
-            f"{name} has a value for nearly nobody but clients who {who}, as if it were filled in"
+    has_value = (values.notna() & (values != "")).to_numpy()
+    if (side := one_sided(has_value, outcome)) is not None:
+        clients = "clients who left" if side else "clients who stayed"
+        sentence = (
+            f"{name} has a value almost only for {clients}, as if it were filled in afterwards"
         )
-        return [LeakageSign("filled_afterwards", name, f"{says} afterwards", grave=True)]
+        return [LeakageSign("filled_afterwards", name, sentence, grave=True)]
     alone = auc_alone(values, outcome, groups)
     if alone.value is not None and alone.value >= TOO_GOOD_AUC:
-        told = f"{name} alone tells who left (ROC AUC {alone.value:.3f})"
-        return [LeakageSign("too_good", name, f"{told}: was it known before they did?", grave=True)]
+        sentence = (
+            f"{name} alone predicts who left (ROC AUC {alone.value:.3f}): "
+            "was it known before they left?"
+        )
+        return [LeakageSign("too_good", name, sentence, grave=True)]
     if AFTERWARDS.search(name.lower()):
-        says = f"{name}: by its name it may have been filled in when a client left"
-        return [LeakageSign("named_afterwards", name, says)]
+        sentence = f"{name}: judging by its name, it may have been filled in when a client left"
+        return [LeakageSign("named_afterwards", name, sentence)]
     return []
 
 
-def one_sided(known: NDArray[np.bool_], outcome: Vector) -> float | None:
-    """Return the one outcome (1 or 0) whose clients alone have a value, None where both do.
+def one_sided(has_value: NDArray[np.bool_], outcome: Vector) -> float | None:
+    """Return the outcome (1 or 0) if almost only clients with that outcome have a value, else None.
 
-    Nearly all of the known values belong to it, more than chance would give it, and of the other
-    clients nearly nobody has one.
+    Almost all of the values must belong to it, significantly more than by chance.
+
+    >>> has_value = np.arange(100) < 30
+    >>> one_sided(has_value, has_value.astype(float))
+    1.0
     """
-    n = int(known.sum())
-    if n in (0, len(known)):
+    n = int(has_value.sum())
+    if n in (0, len(has_value)):
         return None
     for side in (1.0, 0.0):
-        hits = int((outcome[known] == side).sum())
+        hits = int((outcome[has_value] == side).sum())
         base = float((outcome == side).mean())
         if hits < ONE_SIDED_SHARE * n or hits < MIN_OF_EACH_TO_CHECK:
             continue
@@ -102,43 +111,48 @@ def one_sided(known: NDArray[np.bool_], outcome: Vector) -> float | None:
 
 
 def auc_alone(values: pd.Series, outcome: Vector, groups: NDArray[np.intp]) -> Interval:
-    """Return how well one column tells outcomes apart, in whatever shape: the rate of its level, or of
-    the twentieth of its range, in one half of the groups is the risk in the other half."""
-    codes = _codes(values)
+    """Compute the ROC AUC of one column alone, whatever the shape of its relation to the outcome.
+
+    The share who left in a category, or in a twentieth of the range, in one half of the groups is the
+    risk in the other half.
+    """
+    codes = _bin_values(values)
     half = groups % 2 == 0
     risk = np.empty(len(outcome))
-    for learned, judged in ((half, ~half), (~half, half)):
-        base = float(outcome[learned].mean()) if learned.any() else 0.0
+    for train, test in ((half, ~half), (~half, half)):
+        base = float(outcome[train].mean()) if train.any() else 0.0
         size = codes.max(initial=0) + 1
-        left = np.bincount(codes[learned], outcome[learned], minlength=size)
-        count = np.bincount(codes[learned], minlength=size)
-        risk[judged] = ((left + base) / (count + 1))[codes[judged]]
+        left = np.bincount(codes[train], outcome[train], minlength=size)
+        count = np.bincount(codes[train], minlength=size)
+        risk[test] = ((left + base) / (count + 1))[codes[test]]
     return metrics.roc_auc(outcome, risk)
 
 
-def _codes(values: pd.Series) -> NDArray[np.intp]:
+def _bin_values(values: pd.Series) -> NDArray[np.intp]:
     if not pd.api.types.is_numeric_dtype(values):
         return np.asarray(pd.factorize(values)[0])
     numbers = values.to_numpy(dtype="float64")
-    known = np.isfinite(numbers)
-    cuts = np.quantile(numbers[known], np.linspace(0, 1, BINS + 1)) if known.any() else np.empty(0)
-    often = cuts[1:][np.diff(cuts) == 0]  # a value that fills a bin has it for itself
-    edges = np.unique(np.append(cuts, np.nextafter(often, -np.inf)))
-    return np.where(known, np.searchsorted(edges, numbers), len(edges) + 1)
+    finite = np.isfinite(numbers)
+    cuts = (
+        np.quantile(numbers[finite], np.linspace(0, 1, BINS + 1)) if finite.any() else np.empty(0)
+    )
+    frequent = cuts[1:][np.diff(cuts) == 0]  # if a value fills a bin, it gets that bin to itself
+    edges = np.unique(np.append(cuts, np.nextafter(frequent, -np.inf)))
+    return np.where(finite, np.searchsorted(edges, numbers), len(edges) + 1)
 
 
-def _copies(features: pd.DataFrame, outcome: Vector) -> list[LeakageSign]:
-    """Tell of equal rows, and of equal rows that disagree: no model can be right about both."""
+def _check_duplicates(features: pd.DataFrame, outcome: Vector) -> list[LeakageSign]:
+    """Report if many rows are duplicates, or equal to a row with the other outcome."""
     number = features.groupby(list(features.columns), dropna=False, sort=False).ngroup().to_numpy()
     count = np.bincount(number)
     left = np.bincount(number, outcome)
-    found = []
+    signs = []
     copies = len(number) - len(count)
     if copies >= LEAST_COPIES_SHARE * len(number):
-        says = f"{copies:,} of {len(number):,} rows repeat another one in every feature"
-        found.append(LeakageSign("copies", None, f"{says}; they are kept together in one fold"))
-    torn = (left > 0) & (left < count)
-    if (rows := int(count[torn].sum())) >= LEAST_COPIES_SHARE * len(number):
-        says = f"{rows:,} rows are equal in every feature to one with the other outcome"
-        found.append(LeakageSign("label_noise", None, f"{says}; no model can be right about both"))
-    return found
+        sentence = f"{copies:,} of {len(number):,} rows duplicate another one in every feature"
+        signs.append(LeakageSign("copies", None, f"{sentence}; they are kept together in one fold"))
+    mixed = (left > 0) & (left < count)
+    if (rows := int(count[mixed].sum())) >= LEAST_COPIES_SHARE * len(number):
+        sentence = f"{rows:,} rows are equal in every feature to one with the other outcome"
+        signs.append(LeakageSign("label_noise", None, f"{sentence}; no model can predict both"))
+    return signs

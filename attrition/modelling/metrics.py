@@ -1,4 +1,7 @@
-"""Scores of a risk against what happened, each with a 95 % interval that says how far to trust it."""
+"""Metrics that compare risks with outcomes, each with a 95 % confidence interval.
+
+Unless stated otherwise, outcome: (n,) of 0 and 1, 1 if the client left; risk: (n,) float in [0, 1].
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +21,7 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its 95 % interval; None where the rows cannot tell."""
+    """A figure and its 95 % interval; None if it cannot be computed from the rows."""
 
     value: float | None
     low: float | None = None
@@ -26,7 +29,7 @@ class Interval:
 
     @property
     def standard_error(self) -> float:
-        """That of a normal figure; NaN where the rows cannot tell."""
+        """The standard error under a normal approximation; NaN if there is no interval."""
         if self.low is None or self.high is None:
             return np.nan
         return (self.high - self.low) / (2 * Z95)
@@ -50,9 +53,11 @@ def _finite(value: float, low: float, high: float) -> Interval:
 
 
 def roc_auc(outcome: Vector, risk: Vector) -> Interval:
-    """Probability that one who left had the higher risk, ties counting half.
+    """Compute the probability that a client who left had a higher risk than one who stayed.
 
-    Source: DeLong, DeLong and Clarke-Pearson 1988; computed by mid-ranks as in Sun and Xu 2014.
+    A tie counts as one half; unknown if there is only one outcome.
+
+    Source: DeLong, DeLong and Clarke-Pearson 1988; computed from mid-ranks as in Sun and Xu 2014.
 
     >>> roc_auc(np.array([0.0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8])).value
     0.75
@@ -66,16 +71,23 @@ def roc_auc(outcome: Vector, risk: Vector) -> Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """Challenger minus champion on the same rows, and the one-sided p-value of "not better"."""
+    """Challenger minus champion on the same rows, and the one-sided p-value of "not better".
+
+    p_value: None if it cannot be computed.
+    """
 
     interval: Interval
     p_value: float | None
 
 
 def roc_auc_difference(outcome: Vector, challenger: Vector, champion: Vector) -> Difference:
-    """Compare two risks of the same rows by their AUC, taking their correlation into account.
+    """Compare the AUC of two risks of the same rows by a paired test.
 
     Source: DeLong, DeLong and Clarke-Pearson 1988.
+
+    >>> outcome = np.array([0.0, 0, 1, 1])
+    >>> roc_auc_difference(outcome, outcome, np.array([0.1, 0.4, 0.35, 0.8])).interval.value
+    0.25
     """
     if len(set(outcome)) < 2:
         return Difference(UNKNOWN, None)
@@ -93,7 +105,7 @@ def roc_auc_difference(outcome: Vector, challenger: Vector, champion: Vector) ->
 
 
 def _delong(outcome: Vector, risks: NDArray[np.float64]) -> tuple[Vector, NDArray[np.float64]]:
-    """AUCs of k risks and their covariance; risks: (k, n)."""
+    """Compute the AUCs (k,) and their covariance (k, k) of k risks; risks: (k, n)."""
     left, stayed = risks[:, outcome == 1], risks[:, outcome == 0]
     m, n = left.shape[1], stayed.shape[1]
     among_left = stats.rankdata(left, axis=1)
@@ -111,33 +123,53 @@ def _covariance(components: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.atleast_2d(np.cov(components))
 
 
-# ---- scores that are a mean over rows
+# ---- metrics that are a mean over rows
 
 
 def log_odds(risk: Vector) -> Vector:
-    """Return log(p / (1 - p)), the risk kept a millionth away from 0 and 1."""
+    """Compute log(p / (1 - p)): (n,), with the risk clipped to a millionth from 0 and 1.
+
+    >>> log_odds(np.array([0.5, 1.0])).round(2).tolist()
+    [0.0, 13.82]
+    """
     risk = np.clip(risk, SMALLEST_RISK, 1 - SMALLEST_RISK)
     return np.asarray(np.log(risk) - np.log1p(-risk))
 
 
 def expit(log_odds: Vector) -> Vector:
-    """Return the risk of log-odds."""
+    """Compute the risk from log-odds, the inverse of `log_odds`: (n,) float in [0, 1].
+
+    >>> expit(np.array([0.0, 2.0])).round(2).tolist()
+    [0.5, 0.88]
+    """
     return np.asarray(special.expit(log_odds))
 
 
 def row_log_loss(outcome: Vector, risk: Vector) -> Vector:
-    """Return the log loss of each row: (n,) in nats."""
+    """Compute the log loss of each row: (n,) in nats.
+
+    Source: Good 1952, "Rational decisions".
+
+    >>> row_log_loss(np.array([1.0, 0.0]), np.array([0.5, 0.2])).round(2).tolist()
+    [0.69, 0.22]
+    """
     risk = np.clip(risk, SMALLEST_RISK, 1 - SMALLEST_RISK)
     return np.asarray(-(outcome * np.log(risk) + (1 - outcome) * np.log1p(-risk)))
 
 
 def row_brier(outcome: Vector, risk: Vector) -> Vector:
-    """Return the squared error of each row: (n,)."""
+    """Compute the squared error of each row: (n,) in [0, 1].
+
+    Source: Brier 1950.
+
+    >>> row_brier(np.array([1.0, 0.0]), np.array([0.5, 0.2])).round(2).tolist()
+    [0.25, 0.04]
+    """
     return np.asarray((risk - outcome) ** 2)
 
 
 def mean(per_row: Vector) -> Interval:
-    """Mean of a score over rows, with the interval of the normal approximation."""
+    """Compute the mean of a metric over rows, with a normal approximation for the interval."""
     n = len(per_row)
     if n == 0:
         return UNKNOWN
@@ -147,12 +179,15 @@ def mean(per_row: Vector) -> Interval:
 
 
 def simplest(losses: Mapping[str, Vector]) -> str:
-    """Name the first whose mean loss is within one standard error of the lowest.
+    """Return the first name whose mean loss is within one standard error of the lowest.
 
-    `losses`: a name, simplest first, -> the loss of each row, the same rows for all: (n,). The error is
+    losses: name -> the loss of each row, (n,), simplest first, same rows. The standard error is
     that of the paired difference, row by row.
 
     Source: Breiman et al. 1984, the one standard error rule; Hastie, Tibshirani and Friedman 2009, 7.10.
+
+    >>> simplest({"base rate": np.array([0.9, 0.9]), "boosting": np.array([0.2, 0.3])})
+    'boosting'
     """
     best = min(losses.values(), key=lambda loss: float(loss.mean()))
     for name, loss in losses.items():
@@ -161,14 +196,14 @@ def simplest(losses: Mapping[str, Vector]) -> str:
         error = float(np.std(difference, ddof=1)) / np.sqrt(n) if n > 1 else 0.0
         if float(difference.mean()) <= error:
             return name
-    raise AssertionError("the best is within no error of itself")
+    raise AssertionError("the lowest loss is not within one standard error of itself")
 
 
-# ---- scores of a decision
+# ---- metrics of a decision
 
 
 def wilson(hits: int, n: int) -> Interval:
-    """Share of hits with Wilson's interval.
+    """Compute the share of hits among n with Wilson's interval; unknown if n is 0.
 
     Source: Wilson 1927.
 
@@ -184,16 +219,22 @@ def wilson(hits: int, n: int) -> Interval:
 
 
 def f1(outcome: Vector, risk: Vector, threshold: float = THRESHOLD) -> Interval:
-    """F1 of "risk >= threshold", its interval from 1,000 stratified bootstrap draws.
+    """Compute F1 of "risk >= threshold", with an interval from 1,000 stratified bootstrap draws.
 
-    Resampling those who left and those who stayed is the same as drawing the counts of hits and of
-    false alarms from two binomial distributions, so no row is touched. 0 where nobody is called.
+    Resampling the rows of each outcome is the same as drawing the counts of hits and of false alarms
+    from two binomial distributions, so no row is resampled. 0 if no risk reaches the threshold; unknown
+    if there is only one outcome.
+
+    Source: van Rijsbergen 1979; Efron and Tibshirani 1993 for the bootstrap.
+
+    >>> f1(np.array([1.0, 1, 0, 0]), np.array([0.9, 0.2, 0.6, 0.1])).value
+    0.5
     """
-    left, called = outcome == 1, risk >= threshold
+    left, is_predicted = outcome == 1, risk >= threshold
     m, n = int(left.sum()), int((~left).sum())
     if m == 0 or n == 0:
         return UNKNOWN
-    hits, alarms = int((left & called).sum()), int((~left & called).sum())
+    hits, alarms = int((left & is_predicted).sum()), int((~left & is_predicted).sum())
     rng = np.random.default_rng(0)
     drawn_hits = rng.binomial(m, hits / m, REPLICATES)
     drawn_alarms = rng.binomial(n, alarms / n, REPLICATES)
@@ -202,9 +243,12 @@ def f1(outcome: Vector, risk: Vector, threshold: float = THRESHOLD) -> Interval:
 
 
 def pr_auc(outcome: Vector, risk: Vector) -> Interval:
-    """Average precision, its interval from stratified bootstrap draws.
+    """Compute the average precision, with an interval from stratified bootstrap draws.
 
-    Ties are taken as one step, as in scikit-learn. Each draw re-weights the rows of one sort.
+    Ties are one step, as in scikit-learn. Each draw re-weights the rows, which are sorted only once.
+
+    >>> round(pr_auc(np.array([1.0, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1])).value, 3)
+    0.833
     """
     m = int((outcome == 1).sum())
     if m == 0 or m == len(outcome):
@@ -228,21 +272,25 @@ def pr_auc(outcome: Vector, risk: Vector) -> Interval:
 
 def _average_precision(outcome: Vector, weight: Vector, last_of_tie: NDArray[np.bool_]) -> float:
     hits = np.cumsum(outcome * weight)[last_of_tie]
-    called = np.cumsum(weight)[last_of_tie]
-    precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
+    at_k = np.cumsum(weight)[last_of_tie]
+    precision = np.divide(hits, at_k, out=np.zeros_like(hits), where=at_k > 0)
     return float(np.sum(np.diff(hits, prepend=0.0) * precision) / hits[-1])
 
 
 def top(risk: Vector, capacity: int) -> NDArray[np.intp]:
-    """Positions of the `capacity` highest risks; ties keep the order of the rows."""
+    """Return the positions of the `capacity` highest risks; ties keep the order of the rows.
+
+    >>> top(np.array([0.2, 0.9, 0.2]), 2).tolist()
+    [1, 0]
+    """
     return np.argsort(-risk, kind="stable")[:capacity]
 
 
 def precision_and_lift(outcome: Vector, risk: Vector, capacity: int) -> tuple[Interval, Interval]:
-    """Share who left among those the managers can call, and how many times the base rate it is."""
-    called = top(risk, capacity)
+    """Compute the share who left among the `capacity` highest risks, and its ratio to the base rate."""
+    at_k = top(risk, capacity)
     base_rate = float(np.mean(outcome)) if len(outcome) else 0.0
-    precision = wilson(int(outcome[called].sum()), len(called))
+    precision = wilson(int(outcome[at_k].sum()), len(at_k))
     if precision.value is None or precision.low is None or precision.high is None or not base_rate:
         return precision, UNKNOWN
     low, high = precision.low / base_rate, precision.high / base_rate
@@ -252,9 +300,9 @@ def precision_and_lift(outcome: Vector, risk: Vector, capacity: int) -> tuple[In
 def precision_difference(
     outcome: Vector, challenger: Vector, champion: Vector, capacity: int
 ) -> Interval:
-    """Share who left on the challenger's list less that on the champion's, as long as `capacity`.
+    """Compute precision at `capacity` of the challenger minus that of the champion.
 
-    Only the rows that are on one of the lists tell the two apart; the interval is that of their sum.
+    Rows on both lists cancel out; the interval is that of the sum over rows on only one of them.
 
     >>> outcome = np.array([1.0, 1, 0, 0])
     >>> precision_difference(outcome, outcome, 1 - outcome, 2).value
@@ -263,17 +311,17 @@ def precision_difference(
     k = min(capacity, len(outcome))
     if k == 0:
         return UNKNOWN
-    theirs, ours = set(top(champion, k).tolist()), set(top(challenger, k).tolist())
-    gained, lost = (outcome[sorted(rows)] for rows in (ours - theirs, theirs - ours))
+    old, new = set(top(champion, k).tolist()), set(top(challenger, k).tolist())
+    gained, lost = (outcome[sorted(rows)] for rows in (new - old, old - new))
     value = float(gained.sum() - lost.sum()) / k
     error = Z95 * float(np.sqrt(gained.sum() + lost.sum())) / k
     return _finite(value, value - error, value + error)
 
 
-def score(outcome: Vector, risk: Vector, capacity: int) -> dict[str, Any]:
-    """Every score of a risk: name -> Interval, and how many clients the capacity reaches."""
+def compute_metrics(outcome: Vector, risk: Vector, capacity: int) -> dict[str, Any]:
+    """Compute every metric of a risk: name -> Interval, and k of precision and lift as `called`."""
     precision, lift = precision_and_lift(outcome, risk, capacity)
-    scores = {
+    intervals = {
         "f1": f1(outcome, risk),
         "roc_auc": roc_auc(outcome, risk),
         "pr_auc": pr_auc(outcome, risk),
@@ -282,26 +330,30 @@ def score(outcome: Vector, risk: Vector, capacity: int) -> dict[str, Any]:
         "precision": precision,
         "lift": lift,
     }
-    called = min(capacity, len(outcome))
-    return {"called": called} | {name: scores[name].to_dict() for name in scores}
+    k = min(capacity, len(outcome))
+    return {"called": k} | {name: interval.to_dict() for name, interval in intervals.items()}
 
 
 # ---- curves
 
 
 def confusion(outcome: Vector, risk: Vector, threshold: float = THRESHOLD) -> dict[str, int]:
-    """Counts by what happened and what was predicted, in that order."""
-    left, called = outcome == 1, risk >= threshold
+    """Count rows by outcome and prediction, in that order.
+
+    >>> confusion(np.array([1.0, 1, 0]), np.array([0.9, 0.2, 0.1]))
+    {'stayed_stayed': 1, 'stayed_left': 0, 'left_stayed': 1, 'left_left': 1}
+    """
+    left, is_predicted = outcome == 1, risk >= threshold
     return {
-        "stayed_stayed": int((~left & ~called).sum()),
-        "stayed_left": int((~left & called).sum()),
-        "left_stayed": int((left & ~called).sum()),
-        "left_left": int((left & called).sum()),
+        "stayed_stayed": int((~left & ~is_predicted).sum()),
+        "stayed_left": int((~left & is_predicted).sum()),
+        "left_stayed": int((left & ~is_predicted).sum()),
+        "left_left": int((left & is_predicted).sum()),
     }
 
 
 def roc_curve(outcome: Vector, risk: Vector, points: int = 200) -> dict[str, list[float]]:
-    """The ROC curve at no more than `points` places; empty with one class."""
+    """Compute the ROC curve at no more than `points` points; empty if there is only one outcome."""
     m, n = int((outcome == 1).sum()), int((outcome == 0).sum())
     if m == 0 or n == 0:
         return {"false_positive_rate": [], "true_positive_rate": []}
@@ -316,14 +368,14 @@ def roc_curve(outcome: Vector, risk: Vector, points: int = 200) -> dict[str, lis
     }
 
 
-def calibration(outcome: Vector, risk: Vector, bins: int = 10) -> list[dict[str, float]]:
-    """Mean risk against the share who left, in bins of equal size, with Wilson's interval."""
-    found = []
+def calibration_curve(outcome: Vector, risk: Vector, bins: int = 10) -> list[dict[str, float]]:
+    """Compare mean risk and share who left in bins of equal size, with Wilson's interval."""
+    points = []
     for rows in np.array_split(np.argsort(risk, kind="stable"), min(bins, len(risk) // 5 or 1)):
         if len(rows) == 0:
             continue
         observed = wilson(int(outcome[rows].sum()), len(rows)).to_dict()
-        found.append(
+        points.append(
             {
                 "mean_risk": float(risk[rows].mean()),
                 "observed": float(observed["value"] or 0.0),
@@ -332,14 +384,14 @@ def calibration(outcome: Vector, risk: Vector, bins: int = 10) -> list[dict[str,
                 "rows": len(rows),
             }
         )
-    return found
+    return points
 
 
-def gain(outcome: Vector, risk: Vector, points: int = 101) -> dict[str, list[float]]:
-    """Share found of those who leave, by the share of clients contacted in order of risk."""
+def gain_curve(outcome: Vector, risk: Vector, points: int = 101) -> dict[str, list[float]]:
+    """Compute the share of leavers reached by the share of clients contacted, highest risk first."""
     m, n = float(outcome.sum()), len(outcome)
     if m == 0:
         return {"share_contacted": [], "share_found": []}
-    found = np.append(0, np.cumsum(outcome[np.argsort(-risk, kind="stable")])) / m
+    recall = np.append(0, np.cumsum(outcome[np.argsort(-risk, kind="stable")])) / m
     kept = np.unique(np.linspace(0, n, points).round().astype(int))
-    return {"share_contacted": (kept / n).tolist(), "share_found": found[kept].tolist()}
+    return {"share_contacted": (kept / n).tolist(), "share_found": recall[kept].tolist()}

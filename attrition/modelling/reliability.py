@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attrition.data.schema import Caution
+from attrition.data.cells import Caution
 from attrition.modelling import models
 from attrition.modelling.models import Model
 

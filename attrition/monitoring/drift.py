@@ -146,7 +146,7 @@ def compare(
     return DriftReport(
         verdict,
         n,
-        f"{sentence} ({n:,} rows; a shift of {visible:.2f} SD or more would show)",
+        f"{sentence} ({n:,} rows; shifts of {visible:.2f} SD or more would be detected)",
         judged,
         visible,
     )
@@ -156,21 +156,21 @@ def _too_few(n: int, m: int) -> str:
     if n == 0 or m == 0:
         return "nothing to compare"
     visible = smallest_visible_shift(n, m)
-    return f"{n} rows are too few to tell: only a shift of {visible:.1f} SD or more would show"
+    return f"{n} rows are too few: only shifts of {visible:.1f} SD or more would be detected"
 
 
 def _sum_up(judged: Sequence[Column]) -> tuple[str, str]:
     acted = [column for column in judged if column.verdict == "act"]
     looked = [column.column for column in judged if column.verdict == "look"]
-    beside = f"; worth a look: {', '.join(looked)}" if looked else ""
+    beside = f"; minor drift in {', '.join(looked)}" if looked else ""
     names = ", ".join(column.column for column in acted)
     share = sum(column.weight for column in acted if column.weight is not None)
     if any(_counts_alone(column) for column in acted) or share >= ACT_SHARE:
-        return "moved", f"input has moved: {names}{beside}"
+        return "moved", f"data has drifted: {names}{beside}"
     if acted:
-        hardly = f"{names} moved, but the model hardly goes by it"
-        return "stable", f"no column has moved so far that it matters: {hardly}{beside}"
-    return "stable", f"no column has moved so far that it matters{beside}"
+        names = f"{names} drifted, but has little importance to the model"
+        return "stable", f"no material drift in any important column: {names}{beside}"
+    return "stable", f"no material drift in any column{beside}"
 
 
 def _counts_alone(column: Column) -> bool:
@@ -405,9 +405,10 @@ def compare_jointly(
     m = min(len(reference), JOINT_REFERENCE_ROWS)
     names = [*numeric, *categorical]
     if min(n, m) < MIN_ROWS_FOR_JOINT_DRIFT or not names:
-        sentence = f"{min(n, m)} rows are too few to look at all columns together"
-        sentence += f" (at least {MIN_ROWS_FOR_JOINT_DRIFT})"
-        return Joint("insufficient", n, None, None, (), sentence)
+        sentence = f"{min(n, m)} rows are too few to compare all columns jointly"
+        return Joint(
+            "insufficient", n, None, None, (), f"{sentence} (at least {MIN_ROWS_FOR_JOINT_DRIFT})"
+        )
     rows = pd.concat(
         [reference.sample(m, random_state=0), batch.sample(n, random_state=0)], ignore_index=True
     )
@@ -420,9 +421,9 @@ def compare_jointly(
     drivers = tuple((names[i], float(shares[i])) for i in order if shares[i] >= 1 / len(names))
     if z > JOINT_Z and auc >= LEAST_JOINT_AUC:
         told = ", ".join(name for name, _ in drivers)
-        sentence = f"together, the columns tell the new rows apart (ROC AUC {auc:.2f}): most {told}"
+        sentence = f"jointly, the columns have drifted (ROC AUC {auc:.2f}), most of all {told}"
         return Joint("moved", n, auc, z, drivers, sentence)
-    sentence = f"together, the columns do not tell the new rows apart (ROC AUC {auc:.2f})"
+    sentence = f"jointly, the columns have not drifted (ROC AUC {auc:.2f})"
     return Joint("stable", n, auc, z, drivers, sentence)
 
 

@@ -136,27 +136,27 @@ def _warnings(n: int, *, too_few: bool, recalibrated: bool) -> Iterator[str]:
     if not recalibrated:
         yield (
             f"the reference is absent or has fewer than {MIN_OF_EACH_TO_ESTIMATE} of an outcome: "
-            "the intervals take the risks as they are"
+            "the intervals assume that the risks are calibrated"
         )
     if too_few:
         yield (
-            f"too few to estimate how well the risks rank (at least {MIN_ROWS_TO_ESTIMATE} clients, "
-            f"{MIN_OF_EACH_TO_ESTIMATE} who leave and {MIN_OF_EACH_TO_ESTIMATE} who stay)"
+            f"too few clients to estimate the ROC AUC (at least {MIN_ROWS_TO_ESTIMATE}, of whom "
+            f"{MIN_OF_EACH_TO_ESTIMATE} leave and {MIN_OF_EACH_TO_ESTIMATE} stay)"
         )
     elif n < MIN_ROWS_TO_TRUST_AUC:
-        yield f"few clients: below {MIN_ROWS_TO_TRUST_AUC} the estimate of the ROC AUC says little"
+        yield f"below {MIN_ROWS_TO_TRUST_AUC} clients the estimate of the ROC AUC is imprecise"
 
 
 def _sentence(n: int, figures: Mapping[str, Interval], before: Interval, verdict: str) -> str:
     expected, auc = figures["expected"], figures["roc_auc"]
-    count = f"about {expected.value:,.0f} of {n:,} clients will leave"
-    count += f" (likely {expected.low:,.0f} to {expected.high:,.0f})"
+    count = f"expected to leave: {expected.value:,.0f} of {n:,} clients"
+    count += f" (95 % interval {expected.low:,.0f} to {expected.high:,.0f})"
     if auc.value is None:
-        return f"{count}; too few to estimate how well the risks rank; no outcome is known yet"
+        return f"{count}; too few clients to estimate the ROC AUC"
     ranks = f"estimated ROC AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f})"
     if verdict == DEGRADED:
-        ranks += f", below the {before.value:.2f} of the rows that the model was judged on"
-    return f"{count}; {ranks}; no outcome is known yet"
+        ranks += f", below the {before.value:.2f} of the reference rows"
+    return f"{count}; {ranks}"
 
 
 # ---- the replicates
@@ -396,13 +396,13 @@ def second_opinion(
     opinion stays the one to lead with, since re-weighting loses where the change does no harm.
     """
     if len(risk) < MIN_ROWS_TO_REWEIGH:
-        reason = f"{len(risk)} clients are too few for one (at least {MIN_ROWS_TO_REWEIGH:,})"
+        reason = f"not possible: {len(risk)} clients are too few (at least {MIN_ROWS_TO_REWEIGH:,})"
         return SecondOpinion(None, reason)
     if weighing.z <= SHIFT_Z:
-        return SecondOpinion(None, "none needed: the clients are like those of the reference")
+        return SecondOpinion(None, "not needed: the clients are like the reference rows")
     if weighing.effective_rows < MIN_EFFECTIVE_ROWS:
         reason = (
-            f"the reference has too few rows like these clients: it says as much as "
+            "not possible: the reference has too few rows like these clients, worth only "
             f"{weighing.effective_rows:.0f} of them (at least {MIN_EFFECTIVE_ROWS})"
         )
         return SecondOpinion(None, reason)
@@ -414,9 +414,7 @@ def second_opinion(
         capacity=capacity,
         weights=weighing.weights,
     )
-    return SecondOpinion(
-        found, "the clients have changed; estimated on those of the reference like them"
-    )
+    return SecondOpinion(found, "the clients have changed; estimated from reference rows like them")
 
 
 # ---- the estimator itself, once outcomes are known
@@ -531,8 +529,8 @@ def check_performance(
     facts = (n, left, auc, reference, float(left), expected)
     if n < MIN_LABELLED_TO_JUDGE or min(left, n - left) < MIN_OF_EACH_TO_JUDGE:
         sentence = (
-            f"{n} new outcomes, {left} left: too few to tell "
-            f"(at least {MIN_LABELLED_TO_JUDGE} and {MIN_OF_EACH_TO_JUDGE} of each kind)"
+            f"{n} new outcomes ({left} left) are too few to check the model "
+            f"(at least {MIN_LABELLED_TO_JUDGE}, with {MIN_OF_EACH_TO_JUDGE} of each outcome)"
         )
         return Performance("insufficient", *facts, sentence)
     worse = _auc_dropped(auc, reference)
@@ -542,12 +540,14 @@ def check_performance(
     off = abs(z) > stats.norm.isf(ALPHA_DEGRADED / 2) and not (
         1 / MIN_RATE_RATIO_DEGRADED < ratio < MIN_RATE_RATIO_DEGRADED
     )
-    found = f"{left} of {n:,} left where {expected:.0f} were expected, ROC AUC {auc.value:.3f}"
+    verdict, accuracy = ("degraded", "no longer") if worse or off else ("fine", "still")
+    sentence = f"{accuracy} accurate: {left} of {n:,} left, {expected:.0f} expected"
+    if np.ptp(risk) == 0:  # it ranks nobody
+        return Performance(verdict, *facts, f"base rate {sentence}")
+    sentence += f", ROC AUC {auc.value:.3f}"
     if reference.value is not None:
-        found += f" (at deployment {reference.value:.3f})"
-    if worse or off:
-        return Performance("degraded", *facts, f"model no longer accurate: {found}")
-    return Performance("fine", *facts, f"model still accurate: {found}")
+        sentence += f" ({reference.value:.3f} at deployment)"
+    return Performance(verdict, *facts, f"model {sentence}")
 
 
 def _auc_dropped(now: Interval, then: Interval) -> bool:

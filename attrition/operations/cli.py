@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 
 
 class Result(Protocol):
-    """The result of a step: the id of its output, whether it was up to date, and a summary."""
+    """The result of a step: the seal of its record, whether it was up to date, and a summary."""
 
     @property
     def up_to_date(self) -> bool: ...
 
     @property
-    def made(self) -> str: ...
+    def seal(self) -> str: ...
 
     def summary(self) -> str: ...
 
@@ -70,7 +70,7 @@ def run_step(config: Config, name: str, step: Callable[[Config], R]) -> R:
     if not result.up_to_date:
         row = {
             "step": name,
-            "made": result.made,
+            "made": result.seal,
             "started_at": started_at,
             "elapsed_s": round(elapsed_s, 3),
             "outcome": headline,

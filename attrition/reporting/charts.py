@@ -31,7 +31,16 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from PIL import Image
 
 from attrition.monitoring.drift import ACT_PSI, LOOK_PSI
-from attrition.wording import SETS, decimal, finite, is_known, percent, shorten, with_interval
+from attrition.wording import (
+    DRIFT_VERDICTS,
+    SETS,
+    decimal,
+    finite,
+    is_known,
+    percent,
+    shorten,
+    with_interval,
+)
 
 Row = Mapping[str, Any]
 Style = dict[str, Any]
@@ -250,13 +259,17 @@ def roc(curve: Row | None, area: Row | None) -> Figure:
     title = "ROC curve"
     points = _curve(curve, "false_positive_rate", "true_positive_rate")
     if len(points) < 2:
-        return _words(title, "It takes clients who left and clients who stayed to draw this curve.")
+        return _words(title, "This curve needs clients who left and clients who stayed.")
     figure, axes = _plot(title, _ranked(area))
     axes.plot([0, 1], [0, 1], **GUIDE)
     _write(axes, 0.68, 0.63, "by chance", color=GREY, size=SMALL_SIZE, va="top")
     axes.plot(points[:, 0], points[:, 1], color=ACCENT, linewidth=2)
     _shares(axes)
-    _label(axes, "of those who stayed, called in vain", "of those who left, found")
+    _label(
+        axes,
+        "False positive rate (stayed, but would be called)",
+        "True positive rate (leavers found)",
+    )
     return figure
 
 
@@ -264,23 +277,24 @@ def _ranked(area: Row | None) -> str:
     if not is_known(area):
         return "ROC AUC unknown: too few outcomes."
     return (
-        f"ROC AUC {with_interval(area, partial(decimal, digits=2))}: in {percent(area)} of pairs "
-        "the client who left had the higher risk."
+        f"ROC AUC {with_interval(area, partial(decimal, digits=2))}: a client who left ranks above "
+        f"one who stayed in {percent(area)} of pairs."
     )
 
 
 def calibration(groups: Iterable[Row] | None) -> Figure:
-    """Draw how many left against how many were expected to, in groups of like risk.
+    """Draw the share that left against the predicted risk, in groups of similar risk.
 
     groups: mean_risk, observed, low, high as shares
     """
     title = "Calibration"
     points = _rows(groups, "mean_risk", "observed", "low", "high")
     if not len(points):
-        return _words(title, "No outcomes to hold the predicted risks against yet.")
+        return _words(title, "No outcomes to compare the predicted risks with yet.")
     risk, observed, low, high = points[np.argsort(points[:, 0])].T
     says = (
-        "Points are groups of clients of like risk, with 95 % intervals; dashed: just as predicted."
+        "Each point: clients with similar predicted risk, 95 % interval; dashed line: perfect "
+        "calibration."
     )
     figure, axes = _plot(title, says)
     limit = min(1.0, 1.05 * max(points.max(), 0.05))
@@ -301,8 +315,8 @@ def gain(curve: Row | None, *, called: int | None = None, clients: int | None = 
     title = "Gain"
     points = _curve(curve, "share_contacted", "share_found")
     if len(points) < 2:
-        return _words(title, "No client who left is among the outcomes: there is none to find.")
-    figure, axes = _plot(title, "Who leaves is found sooner by calling the riskiest.")
+        return _words(title, "No client left among the outcomes, so there is no leaver to find.")
+    figure, axes = _plot(title, "Leavers are found sooner by calling the riskiest clients first.")
     axes.plot([0, 1], [0, 1], **GUIDE)
     _write(axes, 0.68, 0.63, "by chance", color=GREY, size=SMALL_SIZE, va="top")
     axes.plot(points[:, 0], points[:, 1], color=ACCENT, linewidth=2)
@@ -312,30 +326,28 @@ def gain(curve: Row | None, *, called: int | None = None, clients: int | None = 
         axes.plot([share, share], [0, found], color=INK, linewidth=1)
         axes.plot([share], [found], color=INK, marker="D", markersize=5, clip_on=False)
         who = f"{called:,} of {clients:,}" if called < clients else f"all {clients:,}"
-        words = f"◆ calling {who} finds\n{percent(found)} of those who leave"
+        words = f"◆ calling {who} finds\n{percent(found)} of the leavers"
         _write(axes, 0.97, 0.07, words, ha="right", va="bottom", linespacing=1.3)
     _shares(axes)
-    _label(axes, "clients called, riskiest first", "of those who left, found")
+    _label(axes, "clients called, riskiest first", "share of leavers found")
     return figure
 
 
 def importance(shares: Row | None) -> Figure:
-    """Draw how much each column moves the risks, the most on top; small ones are summed up.
+    """Draw the importance of each column, the most important on top; small ones are summed up.
 
-    shares: column -> its share of all that moves them
+    shares: column -> its share, adding up to 1
     """
-    title = "What the model goes by"
+    title = "Feature importance"
     if not shares:
-        return _words(title, "For this model it was not measured which columns it goes by.", WIDE)
+        return _words(title, "There is no model yet.", WIDE)
     ranked = sorted(shares.items(), key=lambda item: (-finite(item[1]), item[0]))
     if not finite(ranked[0][1]) > 0:
-        return _words(title, "It goes by no column: every client has the same risk.", WIDE)
+        return _words(title, "The model uses no column: every client has the same risk.", WIDE)
     bars = [(shorten(drawable(name), 30), finite(share)) for name, share in ranked[:SHARES_SHOWN]]
     if rest := ranked[SHARES_SHOWN:]:
         bars.append((f"{len(rest)} others", sum(finite(share) for _, share in rest)))
-    says = (
-        "Share of each column in what sets the risk of a client apart from that of an ordinary one"
-    )
+    says = "Share of each column in the mean absolute contributions to the log-odds"
     figure, axes = _plot(title, says, (WIDE[0], 0.7 + 0.21 * len(bars)))
     for i, (_, share) in enumerate(bars):
         style = BARS["" if i == SHARES_SHOWN else "act"]
@@ -362,7 +374,9 @@ def score_over_time(
     title = "Score over time"
     series = _score_series(scores or ())
     if not series:
-        return _words(title, "No model was scored yet on enough outcomes to rank clients.", WIDE)
+        return _words(
+            title, "No model has been scored yet on enough outcomes to rank clients.", WIDE
+        )
     times = np.concatenate([points[:, 0] for points in series.values()])
     marks = _deployment_times(deployments, times.min())
     says = "Each candidate with its 95 % interval; filled: went into production"
@@ -444,7 +458,7 @@ def missing_over_time(rows: Iterable[Row] | None) -> Figure:
         if not math.isnan(sum(point)):
             series.setdefault(str(row.get("column")), []).append(point)
     if not series:
-        return _words(title, "Missing values were not counted yet.", WIDE)
+        return _words(title, "Missing values have not been counted yet.", WIDE)
     most = {name: max(share for _, share in points) for name, points in series.items()}
     ranked = sorted(series, key=lambda name: (-most[name], name))
     named = [name for name in ranked[:LINES_NAMED] if most[name] > 0]
@@ -479,37 +493,37 @@ def missing_over_time(rows: Iterable[Row] | None) -> Figure:
 
 
 def drift(columns: Iterable[Row] | None) -> Figure:
-    """Draw how far each column has moved, the furthest on top, beside the two thresholds.
+    """Draw how far each column has drifted, the furthest on top, beside the two thresholds.
 
     columns: column, kind, psi (population stability index), verdict
     """
-    title = "Drift"
+    title = "Data drift"
     found = sorted(columns or (), key=lambda row: str(row.get("column")))
     measured = [row for row in found if is_known(row.get("psi"))]
     if not measured:
-        return _words(title, "No column has enough rows yet to say whether it has moved.", WIDE)
+        return _words(title, "No column has enough rows yet to measure drift.", WIDE)
     measured.sort(key=lambda row: -finite(row.get("psi")))
     shown = measured[:COLUMNS_SHOWN]
-    says = "How far each column has moved from the rows that the model learned from"
+    says = "How far each column has drifted from the rows that the model was trained on"
     if hidden := len(found) - len(shown):
-        says += f"; {hidden} with less or nothing to compare are not shown"
+        says += f"; {hidden} with less drift or nothing to compare are not shown"
     figure, axes = _plot(title, says, (WIDE[0], 1.25 + 0.21 * max(len(shown), 4)))
     sizes = np.array([max(0.0, finite(row.get("psi"))) for row in shown])
     limit = min(0.3, max(1.3 * ACT_PSI, 1.1 * sizes.max()))
     for i, (row, size) in enumerate(zip(shown, sizes, strict=True)):
         verdict = str(row.get("verdict"))
         axes.barh(i, min(size, limit), height=0.62, linewidth=0.8, **BARS.get(verdict, BARS[""]))
-        words = f"{size:.3f} {verdict if verdict in BARS else ''}"
+        words = f"{size:.3f} {DRIFT_VERDICTS[verdict] if verdict in BARS else ''}"
         right = {"transform": axes.get_yaxis_transform(), "va": "center", "size": SMALL_SIZE}
         _write(axes, 1.01, i, words, weight="bold" if verdict == "act" else "normal", **right)
-    for threshold, name in ((LOOK_PSI, "look"), (ACT_PSI, "act")):
+    for threshold, name in ((LOOK_PSI, "minor"), (ACT_PSI, "material")):
         axes.axvline(threshold, **GUIDE)
         _write(axes, threshold, -0.55, f" {name}", va="bottom", size=SMALL_SIZE, color=GREY)
     axes.set(xlim=(0, limit), ylim=(len(shown) - 0.3, -1.2), yticks=range(len(shown)))
     axes.set_yticklabels([_column(row) for row in shown], parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    _label(axes, "population stability index, what chance explains taken off", "")
+    _label(axes, "PSI, corrected for sampling noise", "")
     return figure
 
 
@@ -529,11 +543,11 @@ def risk_distribution(
     edges = np.array([finite(edge) for edge in (histogram or {}).get("edges") or ()])
     counts = np.array([finite(count) for count in (histogram or {}).get("counts") or ()])
     if not len(counts) or len(edges) != len(counts) + 1 or np.isnan([*edges, *counts]).any():
-        return _words(title, "The current clients were not assessed yet.", LOW)
+        return _words(title, "The current clients have not been assessed yet.", LOW)
     if counts.sum() <= 0:
         return _words(title, "There is no current client to assess.", LOW)
     likely = counts[edges[:-1] >= 0.5 - 1e-9].sum()
-    says = f"{likely:,.0f} of {counts.sum():,.0f} are more likely to leave than to stay."
+    says = f"{likely:,.0f} of {counts.sum():,.0f} have a risk over 50 %."
     figure, axes = _plot(title, says, LOW)
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=LIGHT, edgecolor="white")
     if cut is not None and called and is_known(cut):

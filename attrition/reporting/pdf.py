@@ -70,7 +70,7 @@ H3 = ParagraphStyle("h3", BODY, fontName=BOLD, fontSize=9.5, leading=13, spaceBe
 SIGNED = partial(wording.decimal, sign=True)
 STATISTICS = ("mean", "std", "minimum", "0.05", "median", "0.95", "maximum")
 PACKAGE = ("name", "required", "installed", "latest")
-BEHIND = {True: "behind", False: "current"}
+OUTDATED = {True: "outdated", False: "current"}
 
 
 def visible(text: Any) -> str:
@@ -254,7 +254,7 @@ def candidate_table(candidates: Iterable[Row]) -> Flowable:
         ]
         for row in sorted(candidates, key=lambda row: wording.finite(row["log_loss"]))
     ]
-    columns = {"candidate": 70, "log loss ± standard error, less is better": 70, "": 34}
+    columns = {"candidate": 70, "log loss ± standard error (lower is better)": 70, "": 34}
     return table(columns, rows, numbers=(1,))
 
 
@@ -263,9 +263,7 @@ def score_table(scored: Mapping[str, tuple[Row, Row]], capacity: int) -> Story:
 
     scored: title -> the set of outcomes, and the scores of one model on it
     """
-    sizes = [
-        f"{wording.count(of['rows'])} ({wording.count(of['left'])})" for of, _ in scored.values()
-    ]
+    sizes = [wording.rows_and_left(outcomes) for outcomes, _ in scored.values()]
     rows, unknown = [["rows (left)", *sizes]], []
     for measure, (name, say) in wording.MEASURES.items():
         values = [scores.get(measure) for _, scores in scored.values()]
@@ -274,27 +272,27 @@ def score_table(scored: Mapping[str, tuple[Row, Row]], capacity: int) -> Story:
         else:
             unknown.append(name.split(":")[0])
     columns = {"measure": 42.0, **dict.fromkeys(scored, 132 / len(scored))}
-    said = f"In brackets the 95 % interval. Called: as many as {capacity:,} calls reach."
+    text = wording.score_note(capacity)
     if unknown:
-        said += f" So few outcomes say nothing about {', '.join(unknown)}."
-    return [table(columns, rows, numbers=range(1, len(columns))), note(said)]
+        text += f" Too few outcomes for {', '.join(unknown)}."
+    return [table(columns, rows, numbers=range(1, len(columns))), note(text)]
 
 
 def estimate_table(estimate: Row, again: Row | None) -> Flowable:
-    """Set what is estimated of clients without an outcome, and the second opinion beside it."""
+    """Set the estimates for clients without an outcome, beside those under covariate shift."""
     opinions = [estimate, *([again] if again else [])]
     rows = [
         [name, *(wording.with_interval(one[figure], say, "–") for one in opinions)]
         for figure, (name, say) in wording.ESTIMATED.items()
         if wording.is_known(estimate[figure])
     ]
-    titles = ["figure", "estimated", "second opinion"][: 1 + len(opinions)]
+    titles = ["figure", "estimated", "under covariate shift"][: 1 + len(opinions)]
     columns = {"figure": 60.0, **dict.fromkeys(titles[1:], 114 / len(opinions))}
     return table(columns, rows, numbers=range(1, len(columns)))
 
 
 def kept_table(kept: Sequence[Row]) -> Flowable:
-    """Set how right earlier estimates were: a row a figure, of all batches whose outcomes have come."""
+    """Set how accurate past estimates were, over all batches whose outcomes are known."""
     names = ("figure", "estimated", "low", "high", "realised")
     checks = [Check(*(row[name] for name in names)) for row in kept]
     last = {check.figure: check for check in checks}
@@ -312,13 +310,13 @@ def kept_table(kept: Sequence[Row]) -> Flowable:
                 say(newest.realised),
             ]
         )
-    columns = {"estimate that met its outcomes": 48, "batches": 16, "mean error": 22}
-    columns |= {"inside the interval": 28, "last estimate": 40, "what became": 20}
+    columns = {"estimate checked against outcomes": 48, "batches": 16, "mean error": 22}
+    columns |= {"inside the interval": 28, "last estimate": 40, "outcome": 20}
     return table(columns, rows, numbers=range(1, 6))
 
 
 def duel_table(duel: Row) -> Story:
-    """Set by how much the challenger differs from the champion on the same rows."""
+    """Set the difference between challenger and champion on the same rows."""
     p = f"p = {wording.chance(duel['p_value'])}".replace("= <", "<")
     rows = [
         [name, wording.with_interval(duel[f"{measure}_difference"], SIGNED), better]
@@ -331,11 +329,11 @@ def duel_table(duel: Row) -> Story:
         if f"{measure}_difference" in duel
     ]
     columns = {"challenger minus champion": 60, "difference (95 % interval)": 70, "better is": 44}
-    said = (
-        f"Both were asked about the same {wording.count(duel['rows'])} rows, "
-        f"{wording.count(duel['left'])} of which left; neither had learned from them."
+    text = (
+        f"Both were scored on the same {wording.plural(duel['rows'], 'row')}, with "
+        f"{wording.plural(duel['left'], 'leaver')}; neither was trained on them."
     )
-    return [table(columns, rows, numbers=(1,)), note(said)]
+    return [table(columns, rows, numbers=(1,)), note(text)]
 
 
 def number_table(columns: Mapping[str, Row]) -> Flowable:
@@ -353,7 +351,7 @@ def number_table(columns: Mapping[str, Row]) -> Flowable:
 
 
 def category_table(columns: Mapping[str, Row]) -> Flowable:
-    """Set the levels of categorical columns, by their names."""
+    """Set the categories of categorical columns, by their names."""
     rows = [
         [
             wording.shorten(name, NAME_WIDTH),
@@ -363,7 +361,7 @@ def category_table(columns: Mapping[str, Row]) -> Flowable:
         ]
         for name, row in columns.items()
     ]
-    titles = {"column": 46, "missing": 16, "levels": 16, "most frequent": 96}
+    titles = {"column": 46, "missing": 16, "categories": 21, "most frequent": 91}
     return table(titles, rows, numbers=(1, 2))
 
 
@@ -372,7 +370,7 @@ def _percentage(of_100: Any) -> str:
 
 
 def drift_table(columns: Iterable[Row]) -> Flowable:
-    """Set how far each column has moved, the furthest first."""
+    """Set how far each column has drifted, the furthest first."""
     names = {"score": "predicted risk"}
     rows = [
         [
@@ -383,12 +381,12 @@ def drift_table(columns: Iterable[Row]) -> Flowable:
             _percentage(row["reference_missing_pct"]),
             _percentage(row["missing_pct"]),
             _percentage(row["unseen_pct"]) if row["unseen_pct"] else wording.DASH,
-            row["verdict"].replace("insufficient", "too few rows"),
+            wording.DRIFT_VERDICTS[row["verdict"]],
         ]
         for row in sorted(columns, key=lambda row: -(row["psi"] or 0.0))
     ]
-    titles = {"column": 44, "model goes by": 21, "shift (PSI)": 19, "chance (q)": 17}
-    titles |= {"missing then": 19, "missing now": 19, "new levels": 17, "": 18}
+    titles = {"column": 44, "importance": 21, "PSI": 17, "q-value": 17}
+    titles |= {"missing then": 19, "missing now": 19, "new categories": 18, "drift": 19}
     return table(titles, rows, numbers=range(1, 7))
 
 
@@ -403,15 +401,15 @@ def duration_table(timings: Mapping[str, Any]) -> Flowable:
         said = [wording.seconds(value) for value in known] or [wording.DASH] * 2
         rows.append([step, len(took), *said, trend.get(step) or ("" if took else "not run yet")])
     columns = {"step": 28, "times run": 18, "median": 22, "last": 22, "trend": 84}
-    return table(columns, rows, numbers=(1, 2, 3), empty="No step was timed yet.")
+    return table(columns, rows, numbers=(1, 2, 3), empty="No step has been timed yet.")
 
 
 def package_table(packages: Iterable[Row]) -> Flowable:
-    """Set the packages, those that are behind first."""
+    """Set the packages, outdated ones first."""
     rows = [
         [
             *(row[key] or wording.DASH for key in PACKAGE),
-            BEHIND.get(row["outdated"], wording.UNKNOWN),
+            OUTDATED.get(row["outdated"], wording.UNKNOWN),
         ]
         for row in sorted(packages, key=lambda row: (not row["outdated"], row["name"]))
     ]
@@ -425,7 +423,7 @@ def deployment_table(deployments: Iterable[Row]) -> Flowable:
         for row in deployments
     ]
     columns = {"when (UTC)": 27, "what": 20, "release": 48, "why": 79}
-    return table(columns, rows, empty="Nothing was deployed yet.")
+    return table(columns, rows, empty="Nothing has been deployed yet.")
 
 
 def run_table(runs: Iterable[Row]) -> Flowable:
@@ -438,7 +436,7 @@ def run_table(runs: Iterable[Row]) -> Flowable:
         for row in runs
     ]
     columns = {"started (UTC)": 27, "took": 20, "outcome": 127}
-    return table(columns, rows, numbers=(1,), empty="No run was recorded yet.")
+    return table(columns, rows, numbers=(1,), empty="No run has been recorded yet.")
 
 
 # ---- the whole

@@ -1,13 +1,17 @@
-"""All that the report tells, read as the other steps wrote it; what is not there yet is empty."""
+"""Load the records of the other steps, and derive what the PDF and the dashboard both show.
+
+A record that is missing is empty: on the first day there is only a model. A number that cannot be
+computed is shown as unknown.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from attrition import wording
 from attrition.config import Config
-from attrition.data import clients
 from attrition.data.clients import ClientTable
 from attrition.errors import Damaged, NoModel
 from attrition.operations import releases, runs
@@ -17,11 +21,49 @@ from attrition.storage import files, history
 Row = Mapping[str, Any]
 
 STAMPS = "trained_at decided_at checked_at assessed_at diagnosed_at".split()
+BASE_RATE = "base rate"
+VERDICTS = {
+    "fine": ("good", "The model is still accurate"),
+    "degraded": ("bad", "The model is no longer accurate"),
+    "insufficient": ("calm", "Too few new outcomes yet to check the model"),
+}
+# In reading order.
+CAPTIONS = {
+    "risk_distribution": "Risks of the current clients, and where the contact list begins.",
+    "gain": "Share of all leavers found by contacting the riskiest clients first. Dashed line: "
+    "contacting at random.",
+    "calibration": "Do 20 of 100 clients with a risk of 20 % leave? The intervals should touch the "
+    "dashed line.",
+    "confusionmatrix": "Correct and wrong predictions. The contact list uses the order of the risks, "
+    "not this threshold.",
+    "roc": "How well the model tells leavers from stayers: the closer the curve is to the upper left "
+    "corner, the better.",
+    "importance": f"{wording.IMPORTANCE} It shows what the model relies on, not why clients leave.",
+    "score_over_time": "Score of every candidate, and when one was deployed.",
+    "drift": "How far each column has drifted since the model was trained.",
+    "missing_over_time": "Missing values of the current clients over time.",
+}
+
+
+class State(NamedTuple):
+    """The state of the model in one title and some sentences; `tone` is good, calm or bad."""
+
+    tone: str
+    title: str
+    sentence: str
+
+
+class Number(NamedTuple):
+    """A big number, what it counts, and how sure it is."""
+
+    label: str
+    value: str
+    note: str
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """All that the report tells, as the other steps wrote it; {} and () for what is not there."""
+    """The records of the other steps; {} and () for what is not there."""
 
     release: str | None = None
     training: Row = field(default_factory=dict)
@@ -58,14 +100,14 @@ class ReportData:
 
     @property
     def warnings(self) -> list[str]:
-        found = [f"could not be read: {source}" for source in self.unavailable]
-        found += [complaint.sentence for complaint in filter(None, [self.overdue])]
-        found += [*self.training.get("warnings", ()), *self.score.get("warnings", ())]
-        return list(dict.fromkeys(wording.finished(warning) for warning in found))
+        warnings = [f"could not be read: {source}" for source in self.unavailable]
+        warnings += [complaint.sentence for complaint in filter(None, [self.overdue])]
+        warnings += [*self.training.get("warnings", ()), *self.score.get("warnings", ())]
+        return list(dict.fromkeys(wording.finished(warning) for warning in warnings))
 
     @property
     def overdue(self) -> Complaint | None:
-        """Complain when the good run before this report was too long before it."""
+        """Complain if the last good run was too long before this report."""
         if not self.good_at or not self.as_of:
             return None
         return runs.check_overdue(self.good_at, self.overdue_minutes, self.now)
@@ -76,24 +118,98 @@ class ReportData:
 
     @property
     def sets(self) -> dict[str, Row]:
-        """The sets of outcomes that the model was scored on, by their names in words."""
-        found = self.score.get("sets") or {}
-        return {said: found[name] for name, said in wording.SETS.items() if found.get(name)}
+        """The sets of outcomes that the model was scored on, by title."""
+        sets = self.score.get("sets") or {}
+        return {title: sets[name] for name, title in wording.SETS.items() if sets.get(name)}
 
     @property
     def is_monitored(self) -> bool:
-        """Is the model that was last checked the one in production, not the one before it?"""
+        """Was the model in production the one that was last checked, not the previous one?"""
         return self.release is not None and self.monitoring.get("release") == self.release
 
     @property
     def drift(self) -> Row:
-        """How the clients of today differ from those that the model learned from."""
+        """How current clients differ from the rows that the model was trained on."""
         checked = self.monitoring.get("drift") if self.is_monitored else None
         return self.diagnostics.get("drift") or checked or {}
 
+    @property
+    def drift_sentence(self) -> str:
+        return wording.finished(self.drift.get("sentence") or "there is nothing to compare yet")
+
+    @property
+    def drifted_columns(self) -> list[Row]:
+        """The columns with minor or material drift, the furthest first."""
+        rows = [row for row in self.drift.get("columns", ()) if row["verdict"] in ("look", "act")]
+        return sorted(rows, key=lambda row: (row["verdict"] != "act", -(row["psi"] or 0)))
+
+    @property
+    def state(self) -> State:
+        """Whether the risks can be relied on: what monitoring found, the score, and drift."""
+        if not self.release:
+            return State(
+                "calm",
+                "No model is in production yet",
+                "Put files of clients into the input folder and run fullprocess.py: it trains and "
+                "deploys a model, then assesses all current clients.",
+            )
+        if self.training["kind"] == BASE_RATE:
+            return State(
+                "calm",
+                "All clients have the same risk",
+                "There is not enough data yet for a model that tells clients apart, so the order "
+                "of the contact list means nothing.",
+            )
+        state = ("calm", "A model is in production")
+        sentences = ["No outcome has arrived since it was deployed."]
+        if self.is_monitored:
+            performance = self.monitoring["performance"]
+            state = VERDICTS.get(performance["verdict"], state)
+            sentences = [wording.finished(performance["sentence"])]
+        sentences.append(wording.proof(self.score.get("sets") or {}))
+        if self.drift.get("verdict") == "moved":
+            sentences.append(self.drift_sentence)
+        return State(*state, " ".join(sentences))
+
+    @property
+    def numbers(self) -> list[Number]:
+        """The four numbers that matter, each with what it counts and its interval."""
+        now = self.assessment
+        value_label = f"Value at risk, {self.currency}"
+        if not now:
+            labels = ("Current clients", "Expected to leave", value_label, "On the contact list")
+            return [Number(label, wording.DASH, "not assessed yet") for label in labels]
+        money = partial(wording.amount, short=True)
+        value = Number(value_label, wording.DASH, "config.json names no column for the value")
+        if wording.is_known(now["value_at_risk"]):
+            interval = _interval_note(now["value_at_risk"], money)
+            note = f"of {money(now['value'])}" + (f"; {interval}" if interval else "")
+            value = Number(value_label, money(now["value_at_risk"]), note)
+        leaving, listed = now["expected_to_leave"], wording.count(now["list"]["clients"])
+        share = wording.share_listed(now) or f"the team can contact {self.capacity:,}"
+        return [
+            Number(
+                "Current clients",
+                wording.count(now["clients"]),
+                f"mean risk {wording.percent(now['mean_risk'])}",
+            ),
+            Number(
+                "Expected to leave",
+                wording.count(leaving),
+                _interval_note(leaving, wording.count) or "an estimate",
+            ),
+            value,
+            Number("On the contact list", listed, share),
+        ]
+
+
+def _interval_note(interval: Any, say: wording.Say) -> str:
+    inside = wording.between(interval, say)
+    return f"95\xa0% interval {inside}" if inside else ""
+
 
 def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -> ReportData:
-    """Read all that the other steps wrote.
+    """Load the records that the report shows.
 
     Raises: Damaged when a record or the release in production is not what was written.
     """
@@ -142,7 +258,6 @@ def read_contacts(config: Config) -> list[Row]:
     record = files.read_record(config.assessment_record)
     if record is None or config.clients.name not in record.get("outputs", {}):
         return []
-    digest, file = clients.open_hashed(config.clients)
-    if digest != record["outputs"][config.clients.name]:
+    if files.sha256_file(config.clients) != record["outputs"][config.clients.name]:
         raise Damaged(f"{config.clients}: is not what was written; run assessment.py first")
-    return [*ClientTable(file).listed]
+    return [*ClientTable(config.clients).listed]

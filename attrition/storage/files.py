@@ -16,7 +16,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,8 +33,6 @@ CHUNK = 1 << 20
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 # If a file changed less than this before it was hashed, it may change again and keep its times.
 RACY_NS = 2_000_000_000
-TICKS, TICK_S = 10, 0.001
-CLOCK_REALTIME_COARSE = 5
 Signature = tuple[int, int, int, int, int]
 _hashes: dict[Path, tuple[Signature, str]] = {}
 
@@ -75,21 +73,10 @@ def _signature(about: os.stat_result) -> Signature:
 
 
 def _remember(digests: Mapping[Path, str]) -> None:
-    """Remember the hashes of files that this process has just written.
-
-    The kernel's clock for files ticks every few milliseconds: a later change shows in a file's times
-    only if the clock has ticked since.
-    """
-    try:
-        signatures = {path: _signature(path.stat()) for path in digests}
-    except FileNotFoundError:
-        return  # one was deleted at once: its next reader reports that
-    newest = max(max(signature[-2:]) for signature in signatures.values())
-    for _ in range(TICKS):
-        if time.clock_gettime_ns(CLOCK_REALTIME_COARSE) > newest:
-            _hashes.update({path: (signatures[path], digests[path]) for path in digests})
-            return
-        time.sleep(TICK_S)
+    """Store the hashes of files that this process has just written, so that none is read back."""
+    for path, digest in digests.items():
+        with suppress(FileNotFoundError):  # removed at once; the next reader notices
+            _hashes[path] = _signature(path.stat()), digest
 
 
 def make_folder(folder: Path) -> None:

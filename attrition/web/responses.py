@@ -9,7 +9,6 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from attrition.contacts import fields
-from attrition.modelling.metrics import THRESHOLD
 from attrition.operations.releases import Release
 from attrition.storage.files import Record
 from attrition.web.artifact_cache import NotReady
@@ -23,7 +22,7 @@ def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> 
 
     Raises: NotReady if the model was trained on columns that config.json no longer names.
     """
-    from attrition.modelling import models, reliability
+    from attrition.modelling import metrics, models, reliability
 
     features = [name for names in release.training["features"].values() for name in names]
     if unnamed := [name for name in features if name not in rows]:
@@ -38,7 +37,7 @@ def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> 
         {
             "client": name or None,
             "risk": float(risk),
-            "outcome": int(risk >= THRESHOLD),
+            "outcome": int(risk >= metrics.THRESHOLD),
             "flags": list(map(fields.caution_text, cautions[i])),
         }
         for i, (name, risk) in enumerate(zip(rows[client], risks, strict=True))

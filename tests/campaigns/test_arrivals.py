@@ -24,7 +24,7 @@ from ingestion import ingest_new_data
 from tests.campaigns import catalogue
 from tests.campaigns.catalogue import GOOD, ROWS, lines
 from tests.conftest import ROOT, write_config
-from tests.test_ingestion import counts, final_rows, ledger, put, rejected, settle
+from tests.support import counts, final_rows, ledger, put, rejected, settle
 
 NAMES = [case.name for case in catalogue.in_folder(catalogue.PLAIN) if case.name[:3] in
          ("a30", "a31", "a32", "a33", "a34", "=a3")]  # fmt: skip
@@ -142,7 +142,6 @@ def test_file_of_somebody_else_is_held_and_the_others_taken(empty_project, monke
 # ---- what would cost too much
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("prlimit"), reason="prlimit of util-linux is not there")
 def test_bombs_are_refused_in_little_memory(tmp_path):
     config = write_config(tmp_path, max_source_mb=256)

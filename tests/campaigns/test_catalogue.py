@@ -17,7 +17,7 @@ from ingestion import ingest_new_data
 from tests.campaigns import catalogue
 from tests.campaigns.catalogue import ACCEPT, FILE_OUT, GOOD, MAX_SOURCE_MB, ROWS_OUT, SKIP
 from tests.conftest import write_config
-from tests.test_ingestion import counts, final_rows, ledger, put, rejected, settle
+from tests.support import counts, final_rows, ledger, put, rejected, settle
 
 VERDICTS = {ACCEPT: "accepted", ROWS_OUT: "accepted", FILE_OUT: "quarantined", SKIP: "skipped"}
 CASES = [

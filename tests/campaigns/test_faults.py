@@ -14,10 +14,7 @@ import pytest
 from tests.campaigns.faults import conditions, harness, plants, recording, worker
 from tests.campaigns.faults.harness import Fault, Shim
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(harness.COMPILER is None, reason="the shim needs a C compiler"),
-]
+pytestmark = pytest.mark.skipif(harness.COMPILER is None, reason="the shim needs a C compiler")
 
 WRITE = "from pathlib import Path; import os; os.chdir({folder!r})\n"
 # Every kind of call, by Python, by SQLite and by pyarrow.

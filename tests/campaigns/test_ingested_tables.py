@@ -15,9 +15,8 @@ from ingestion import main as ingestion_main
 from tests.campaigns import catalogue
 from tests.campaigns.catalogue import HEADER, of_clients, of_numbers, of_outcomes, of_repeats
 from tests.conftest import write_config
-from tests.data.test_databases import PostgresTable, SqliteTable
 from tests.postgres import PASSWORD
-from tests.test_ingestion import (
+from tests.support import (
     counts,
     final_rows,
     folder_bytes,
@@ -26,6 +25,7 @@ from tests.test_ingestion import (
     reconfigure,
     rejected,
 )
+from tests.tables import PostgresTable, SqliteTable
 
 CLIENTS = """CREATE TABLE clients (corporation TEXT, lastmonth_activity INTEGER,
     lastyear_activity REAL, number_of_employees NUMERIC, exited INTEGER, updated_at TEXT)"""
@@ -416,7 +416,6 @@ def test_columns_are_not_changed_while_a_table_cannot_be_read_again(crm):
 # ---- the real thing, in short
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["restarts", "locks"])
 def test_nothing_is_missed_beside_a_writer(mode, capsys):
     from benchmarks.databases import main

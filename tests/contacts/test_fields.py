@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from attrition.contacts import fields
-from attrition.data.schema import Caution, Reason
+from attrition.data.cells import Caution, Reason
 
 PLAN = Reason("plan", "plan A; legacy", "plan B", 0.5)
 FEW = Caution("few_clients")

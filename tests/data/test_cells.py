@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from attrition.config import MISSING_MARKERS, Columns, Numeric
 from attrition.data import cells, csv_reader, schema
-from tests.data.test_schema import WIDE
+from tests.support import WIDE
 
 MARKERS = frozenset(MISSING_MARKERS)
 X = Numeric("x")

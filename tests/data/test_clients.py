@@ -6,12 +6,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from attrition.config import Columns
+from attrition.config import Columns, Numeric
 from attrition.data import clients
+from attrition.data.cells import Caution, Reason
 from attrition.data.clients import ClientTable
-from attrition.data.schema import Caution, Reason
-from tests.data.test_schema import PLAIN, X, plain_rows
+from tests.support import PLAIN, plain_rows
 
+X = Numeric("x")
 REASONS = [
     Reason("trade", "plan A; legacy", "plan B", 0.75),
     Reason("size", None, 38.0, 0.25),

@@ -8,7 +8,7 @@ from attrition.data.csv_reader import NotPlain, read_csv
 from attrition.data.schema import BadHeader, Refused, Table
 from tests.campaigns import catalogue
 from tests.campaigns.catalogue import GOOD
-from tests.data.test_files import rows_of
+from tests.support import rows_of
 
 
 def read(data, *, fast=False):

@@ -14,21 +14,12 @@ from attrition.data import schema
 from attrition.data.files import File, Limits, cell_text, read_table
 from attrition.data.schema import Refused
 from attrition.errors import SourceError
+from tests.support import rows_of
 
 
 def opened(name, data, limits=source_files.DEFAULT_LIMITS):
     """A file as it would have been read."""
     return File(name, "", io.BytesIO(data), 0, limits)
-
-
-def rows_of(table):
-    """The rows of a table, whose runs of rows are used up by it."""
-    found = []
-    for chunk in table.chunks:
-        columns = [column.to_pylist() for column in chunk.columns]
-        found += zip(chunk.lines, zip(*columns, strict=True), strict=True)
-        found += chunk.odd
-    return sorted((line, list(row)) for line, row in found)
 
 
 @pytest.mark.parametrize(

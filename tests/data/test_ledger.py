@@ -12,7 +12,7 @@ from attrition.storage import files, history, tables
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import GOOD, ROWS, lines
 from tests.conftest import read_rows, write_config
-from tests.test_ingestion import final_rows, put
+from tests.support import final_rows, put
 
 
 def keep(config, folder):

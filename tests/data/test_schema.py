@@ -7,18 +7,8 @@ import pytest
 from attrition.config import MISSING_MARKERS, Columns, Numeric
 from attrition.data import schema
 from attrition.data.schema import BadHeader, BadRecords, Table, check, check_records
+from tests.support import PLAIN, WIDE, plain_rows
 
-PLAIN = Columns()
-WIDE = Columns(
-    client="id",
-    outcome="left",
-    numeric=(Numeric("x"), Numeric("n", minimum=0, maximum=9, integer=True)),
-    categorical=("kind",),
-    time="seen",
-    value="worth",
-    manager="owner",
-    ignore=("note",),
-)
 MARKERS = frozenset(MISSING_MARKERS)
 X = Numeric("x")
 
@@ -27,12 +17,6 @@ def table(header, *rows):
     names = tuple(header.split(","))
     cells = [row.split(",") for row in rows]
     return Table(names, [schema.make_chunk(cells, range(2, 2 + len(rows)), len(names))])
-
-
-def plain_rows(*rows, columns=PLAIN):
-    """Typed rows of the plain form: client, features and outcome as text."""
-    cells = [row.split(",") for row in rows]
-    return schema.typed(pd.DataFrame(cells, columns=list(columns.table), dtype=object), columns)
 
 
 # ---- headers and tables

@@ -22,7 +22,7 @@ def table():
 def find(rows, outcome):
     numeric = [name for name in rows if rows[name].dtype == float]
     categorical = [name for name in rows if name not in numeric]
-    return data_checks.find(rows, outcome, np.arange(len(rows)), numeric, categorical)
+    return data_checks.find_signs(rows, outcome, np.arange(len(rows)), numeric, categorical)
 
 
 def test_honest_columns_are_no_sign(table):
@@ -34,7 +34,7 @@ def test_a_column_that_alone_tells_who_left_is_grave(table):
     rows = rows.assign(days_since_last_login=outcome * 60 + np.abs(rows["activity"]))
     (sign,) = find(rows, outcome)
     assert (sign.kind, sign.column, sign.grave) == ("too_good", "days_since_last_login", True)
-    assert sign.sentence.startswith("days_since_last_login alone tells who left (ROC AUC 0.999)")
+    assert sign.sentence.startswith("days_since_last_login alone predicts who left (ROC AUC 0.999)")
 
 
 def test_a_column_that_tells_from_its_middle_is_found(table):
@@ -106,7 +106,7 @@ def test_rows_that_repeat_each_other_are_told(table):
     twice = pd.concat([rows, rows.head(100)], ignore_index=True)
     found = find(twice, np.r_[outcome, outcome[:100]])
     assert [sign.kind for sign in found] == ["copies"]
-    assert found[0].sentence.startswith("100 of 1,100 rows repeat another one")
+    assert found[0].sentence.startswith("100 of 1,100 rows duplicate another one")
 
 
 def test_equal_rows_that_disagree_are_told(table):

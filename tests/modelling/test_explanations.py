@@ -7,7 +7,7 @@ import pytest
 
 from attrition.modelling import calibration, explanations, models
 from attrition.modelling.models import Model
-from tests.modelling.test_models import CATEGORICAL, KINDS, NUMERIC, fitted, table
+from tests.modelling.samples import CATEGORICAL, KINDS, NUMERIC, fitted, table
 
 FEATURES = [*NUMERIC, *CATEGORICAL]
 

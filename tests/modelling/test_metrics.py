@@ -137,7 +137,7 @@ def test_one_class_has_no_ranking_scores(outcome):
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
 def test_scores_of_few_rows_are_numbers_or_none(n):
     outcome, risk = np.arange(n) % 2.0, np.linspace(0.2, 0.8, n)
-    scores = metrics.score(outcome, risk, 3)
+    scores = metrics.compute_metrics(outcome, risk, 3)
     assert scores.pop("called") == min(n, 3)
     figures = [figure for score in scores.values() for figure in score.values()]
     assert all(figure is None or np.isfinite(figure) for figure in figures)
@@ -203,7 +203,7 @@ def test_roc_curve_is_thinned_and_keeps_its_ends():
 
 def test_calibration_bins_hold_every_row_once():
     outcome, risk = planted(103)
-    found = metrics.calibration(outcome, risk)
+    found = metrics.calibration_curve(outcome, risk)
     assert sum(bin["rows"] for bin in found) == 103
     assert sum(bin["observed"] * bin["rows"] for bin in found) == pytest.approx(outcome.sum())
     assert all(bin["low"] <= bin["observed"] <= bin["high"] for bin in found)
@@ -211,11 +211,11 @@ def test_calibration_bins_hold_every_row_once():
 
 def test_gain_of_a_perfect_order_finds_all_at_the_base_rate():
     outcome = np.r_[np.ones(10), np.zeros(90)]
-    curve = metrics.gain(outcome, np.linspace(1, 0, 100))
+    curve = metrics.gain_curve(outcome, np.linspace(1, 0, 100))
     assert curve["share_found"][curve["share_contacted"].index(0.1)] == 1.0
     assert curve["share_found"][curve["share_contacted"].index(0.05)] == 0.5
 
 
-@pytest.mark.parametrize("curve", [metrics.gain, metrics.roc_curve])
+@pytest.mark.parametrize("curve", [metrics.gain_curve, metrics.roc_curve])
 def test_curves_are_empty_where_nobody_left(curve):
     assert not any(curve(np.zeros(3), np.linspace(0, 1, 3)).values())

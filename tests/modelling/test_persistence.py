@@ -13,7 +13,7 @@ from sklearn.preprocessing import FunctionTransformer
 from attrition.errors import Damaged
 from attrition.modelling import calibration, models, persistence
 from attrition.modelling.models import Model
-from tests.modelling.test_models import KINDS, fitted, table
+from tests.modelling.samples import KINDS, fitted, table
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attrition.data.schema import Caution
+from attrition.data.cells import Caution
 from attrition.modelling import models, reliability
-from tests.modelling.test_models import CATEGORICAL, NUMERIC, fitted, table
+from tests.modelling.samples import CATEGORICAL, NUMERIC, fitted, table
 
 TRAINING = {
     "kind": models.LOGISTIC,

@@ -99,7 +99,6 @@ def test_repeats_cut_the_rows_in_other_ways():
 # ---- candidates
 
 
-@pytest.mark.slow
 def test_where_the_truth_moved_the_older_rows_may_count_less():
     old, new = make_rows(400, seed=1), make_rows(200, seed=2, prefix="d")
     rows = pd.concat([old, new.assign(exited=1 - new["exited"])], ignore_index=True)
@@ -239,7 +238,6 @@ def two_halves(n=1500, seed=0):
     return rows.assign(exited=(rng.random(n) < metrics.expit(odds)).astype(float))
 
 
-@pytest.mark.slow
 def test_a_blend_is_chosen_where_it_pays():
     found = selection.select_model(learned_from(two_halves(), numeric="abcdefghij"))
     assert found.chosen.name == models.BLEND

@@ -32,7 +32,6 @@ def verdict(found, name):
     return next(column for column in found.columns if column.column == name)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n", [30, 100, 1000])
 def test_no_shift_is_no_alarm(n):
     reference = table(REFERENCE, 10_000)
@@ -41,7 +40,6 @@ def test_no_shift_is_no_alarm(n):
     assert np.mean(alarmed) <= 0.08
 
 
-@pytest.mark.slow
 def test_no_shift_is_no_alarm_against_a_small_reference():
     pairs = [(table(200, 1000 + seed), table(200, seed)) for seed in range(200)]
     assert np.mean([look(*pair).verdict == "moved" for pair in pairs]) <= 0.08
@@ -59,7 +57,7 @@ def test_the_column_that_moved_is_the_one_that_is_named():
     assert found.verdict == "moved"
     assert [c.column for c in found.columns if c.verdict != "stable"] == ["x"]
     assert found.sentence == (
-        "input has moved: x (1,000 rows; a shift of 0.12 SD or more would show)"
+        "data has drifted: x (1,000 rows; shifts of 0.12 SD or more would be detected)"
     )
 
 
@@ -99,7 +97,7 @@ def test_columns_that_are_as_they_were_are_stable_together():
 def test_few_rows_are_not_looked_at_together():
     found = jointly(99, 1, 0.6)
     assert (found.verdict, found.roc_auc) == ("insufficient", None)
-    assert found.sentence == "99 rows are too few to look at all columns together (at least 100)"
+    assert found.sentence == "99 rows are too few to compare all columns jointly (at least 100)"
 
 
 def test_odd_columns_are_no_trouble_together():
@@ -183,7 +181,7 @@ def test_a_column_without_a_value_on_either_side_has_no_verdict():
 def test_few_rows_are_no_verdict_but_say_what_they_could_show(n):
     found = look(table(REFERENCE, 1), table(n, 2, shift=3))
     assert (found.verdict, found.rows, found.columns) == ("insufficient", n, ())
-    assert ("too few to tell" in found.sentence) == (n > 0)
+    assert ("would be detected" in found.sentence) == (n > 0)
 
 
 def test_psi_of_no_shift_is_nought_on_average():
@@ -279,7 +277,7 @@ def test_a_column_that_the_model_hardly_goes_by_does_not_move_the_batch():
     found = drift.compare(reference, batch, ["x", "count", "value"], ["level", "many"], uses)
     assert verdict(found, "x").verdict == "act"
     assert found.verdict == "stable"
-    assert "x moved, but the model hardly goes by it" in found.sentence
+    assert "x drifted, but has little importance to the model" in found.sentence
     uses = {"x": 0.15, "count": 0.85}
     found = drift.compare(reference, batch, ["x", "count", "value"], ["level", "many"], uses)
     assert found.verdict == "moved"

@@ -213,9 +213,9 @@ def test_the_same_kind_of_clients_raise_none():
 def test_the_sentence_says_it_in_plain_words():
     found = performance.estimate(np.linspace(0, 0.4, 10_000))
     assert found.sentence == (
-        f"about 2,000 of 10,000 clients will leave (likely {found.expected.low:,.0f} to "
+        f"expected to leave: 2,000 of 10,000 clients (95 % interval {found.expected.low:,.0f} to "
         f"{found.expected.high:,.0f}); estimated ROC AUC {found.roc_auc.value:.2f} "
-        f"({found.roc_auc.low:.2f} to {found.roc_auc.high:.2f}); no outcome is known yet"
+        f"({found.roc_auc.low:.2f} to {found.roc_auc.high:.2f})"
     )
 
 
@@ -254,7 +254,7 @@ def test_a_second_opinion_follows_what_the_risks_do_not_know():
 
 @pytest.mark.parametrize(
     ("rows", "shift", "reason"),
-    [(2000, 0.0, "like those of the reference"), (900, 0.5, "too few"), (2, 0.5, "too few")],
+    [(2000, 0.0, "like the reference rows"), (900, 0.5, "too few"), (2, 0.5, "too few")],
 )
 def test_no_second_opinion_where_it_cannot_help(rows, shift, reason):
     table, risk, _ = clients(rows, 1, shift)
@@ -300,7 +300,6 @@ def test_checks_are_summed_up_by_figure():
     assert performance.sum_up([]) == ()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("n", "sigma"), [(300, 1.5), (1000, 1.0)])
 def test_intervals_cover_what_is_realised_95_times_in_100(n, sigma):
     rng = np.random.default_rng(5)
@@ -363,7 +362,7 @@ def test_performance_is_not_judged_on_too_few_outcomes(n, left):
     outcome = np.r_[np.ones(left), np.zeros(n - left)]
     found = performance.check_performance(outcome, np.full(n, 0.01), AT_DEPLOYMENT)
     assert found.verdict == "insufficient"
-    assert f"{n} new outcomes, {left} left: too few to tell" in found.sentence
+    assert f"{n} new outcomes ({left} left) are too few to check the model" in found.sentence
 
 
 def test_performance_that_is_impossible_by_the_model_is_degraded_without_a_division_by_nought():
@@ -371,3 +370,9 @@ def test_performance_that_is_impossible_by_the_model_is_degraded_without_a_divis
     assert (
         performance.check_performance(outcome, np.zeros(200), metrics.UNKNOWN).verdict == "degraded"
     )
+
+
+def test_a_base_rate_is_not_called_an_accurate_model():
+    outcome = np.r_[np.ones(79), np.zeros(221)]
+    found = performance.check_performance(outcome, np.full(300, 0.3), metrics.UNKNOWN)
+    assert found.sentence == "base rate still accurate: 79 of 300 left, 90 expected"

@@ -7,7 +7,7 @@ import pytest
 from attrition.operations import releases
 from attrition.reporting import model_card
 from attrition.storage import files
-from tests.test_reporting import metrics
+from tests.support import metrics
 
 HOSTILE = (
     "a|b",
@@ -57,12 +57,12 @@ def test_a_card_tells_what_a_reviewer_asks(made):
     assert "makes no\nclaim of uplift" in text
     assert "Not validated in time" in text
     assert f"{training['rows']} rows of {training['clients']} clients" in text
-    assert "there was no model in production" in text
+    assert "First model deployed (none was in production)." in text
     assert f"sha256 of the model: {training['model_sha256']}" in text
     assert f"against {training['reference_rows']} rows" in text
     for name, version in training["versions"].items():
         assert f"{name} {version}" in text
-    assert len(rows_under(text, "How it was chosen")) == len(training["candidates"])
+    assert len(rows_under(text, "Model selection")) == len(training["candidates"])
     assert sorted(row[3] for row in rows_under(text, "Data")) == ["200", "600"]
     calibration = rows_under(text, "Calibration")
     assert [int(row[3]) for row in calibration] == [
@@ -78,13 +78,15 @@ def test_a_card_tells_how_much_harder_the_future_was(records):
         "difference": {"interval": {"value": 0.03, "low": 0.01, "high": 0.05}, "p_value": 0.002},
     }
     text = " ".join(model_card.write(*records).split())
-    assert "rows until 2025-08 only, it has ROC AUC 0.800 on the 900 rows since 2025-10" in text
-    assert "(random less temporal: +0.030 (+0.010 to +0.050))" in text
+    assert (
+        "only on rows until 2025-08, it reaches ROC AUC 0.800 on the 900 rows since 2025-10" in text
+    )
+    assert "(random minus temporal: +0.030 (+0.010 to +0.050))" in text
 
 
 def test_columns_are_told_with_share_and_range_the_most_used_first(made):
     training, text = made[0], made[-1]
-    rows = rows_under(text, "What it goes by")
+    rows = rows_under(text, "Feature importance")
     share = training["importance"]
     assert [row[0] for row in rows] == sorted(share, key=share.get, reverse=True)
     low, high = training["ranges"][rows[0][0]]
@@ -95,8 +97,8 @@ def test_the_champion_stands_beside_the_candidate_on_the_same_rows(records):
     training, score, *others = records
     found = {"rows": 500, "left": 90, "candidate": metrics(), "champion": metrics(-0.1)}
     text = model_card.write(training, score | {"sets": {"test": found}}, *others)
-    auc = rows_under(text, "Scores on rows that it had not learned from")[1]
-    assert "| test data | test data, the model before |" in text
+    auc = rows_under(text, "Scores on rows not used for training")[1]
+    assert "| test data | test data, previous model |" in text
     assert [cell[:4] for cell in auc[1:]] == ["0.81", "0.71"]
 
 
@@ -107,10 +109,10 @@ def test_of_many_columns_and_sources_the_first_are_shown_and_the_rest_told(recor
     training["importance"] = {name: (20 - i) / 210 for i, name in enumerate(names)}
     training["ranges"], training["baseline"] = {}, dict.fromkeys(names, 1.0)
     text = model_card.write(training, score, decision, sources[:1] * 25)
-    assert len(rows_under(text, "What it goes by")) == 15
-    assert "Further columns, each used less: c15, c16, c17, c18, c19." in text
+    assert len(rows_under(text, "Feature importance")) == 15
+    assert "Other columns, each with a smaller share: c15, c16, c17, c18, c19." in text
     assert len(rows_under(text, "Data")) == 10
-    assert "and 15 before" in text
+    assert "and 15 earlier" in text
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -125,7 +127,7 @@ def test_names_are_text_wherever_they_stand(records, name):
     text.encode()
     titles = [line for line in text.splitlines() if line.lstrip("- ").startswith("#")]
     assert len(titles) == 10
-    assert [len(row) for row in rows_under(text, "What it goes by")] == [5]
+    assert [len(row) for row in rows_under(text, "Feature importance")] == [5]
     assert [len(row) for row in rows_under(text, "Data")] == [7]
     bare = re.sub(r"\\[^a-z\s]", "", text)  # without what is escaped
     assert not set(bare) & set("[]<>`*$@!~&\\\u202e")
@@ -138,8 +140,8 @@ def test_a_model_that_was_scored_on_nothing_says_so(records):
     training, score, *others = records
     score |= {"sets": {"test": None, "unseen": None, "recent": None}, "curves": None}
     text = model_card.write(training, score, *others)
-    assert "It was scored on no outcome." in text
-    assert "There was no outcome to hold the risks against." in text
+    assert "It was not scored: no outcome was available." in text
+    assert "There was no outcome to compare the risks with." in text
 
 
 def test_warnings_of_training_and_of_scoring_are_told(records):

@@ -4,7 +4,7 @@ import pypdf
 import pytest
 
 from attrition.data import clients
-from attrition.data.schema import Reason
+from attrition.data.cells import Reason
 from attrition.reporting import pdf
 
 MARKUP = ("<b>&Bold</b>", "<img src='http://127.0.0.1:9/x.png'/>", '<font color="[[1]]">', "a & b")

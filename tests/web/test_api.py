@@ -146,18 +146,6 @@ def test_model_card_is_that_of_the_release_in_production(client, project):
     assert answer.data == (project.current / releases.CARD).read_bytes()
 
 
-def test_release_from_before_model_cards_has_none(client, project):
-    old = releases.read_current(project.production_folder)
-    names = [name for name in old.manifest["outputs"] if name != releases.CARD]
-    contents = {name: (old.folder / name).read_bytes() for name in names}
-    manifest = {"deployed_at": "2031-01-01T00:00:00Z"}
-    release_id = releases.create(project.production_folder, contents, manifest)
-    releases.activate(project.production_folder, release_id)
-    answer = client.get("/modelcard.md")
-    assert (answer.status_code, answer.json["code"]) == (404, "no_model_card")
-    assert client.get("/").status_code == 200
-
-
 def test_picture_that_is_not_of_the_report_is_not_handed_out(client, project):
     project.figure("private").write_bytes(b"x")
     assert client.get("/figures/private.png").status_code == 404

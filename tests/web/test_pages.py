@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from app import create_app
-from attrition.data.schema import Caution, Reason
+from attrition.data.cells import Caution, Reason
 from attrition.operations import releases
 from attrition.storage import files
 from tests.conftest import damage
@@ -59,7 +59,7 @@ def test_level_with_a_semicolon_is_one_reason(client, project):
 
 def test_dashboard_shows_the_list_and_loads_nothing_from_elsewhere(odd_client):
     page = odd_client.get("/").text
-    assert "ROC AUC" in page
+    assert "ranked a client who left above one who stayed" in page
     assert "Whom to contact first" in page
     assert "Last run with news" in page
     assert not re.search(r"<script|style=|https?://|onclick|&lt;b&gt;bold.*<b>bold", page)

@@ -1,4 +1,4 @@
-"""What another user of the machine, or whoever made a file, must not be able to do with our state."""
+"""What a planted link, a hostile model or a file beside the data must not be able to do."""
 
 import io
 import json
@@ -14,127 +14,20 @@ import pypdf
 import pytest
 
 import app as api
-import deployment
 import fullprocess
-from attrition.errors import AttritionError, Damaged
+from attrition.errors import Damaged
 from attrition.modelling import persistence
-from attrition.operations import releases, runs
-from attrition.storage import files, permissions
+from attrition.operations import integrity, releases, runs
+from attrition.storage import files
 from tests.conftest import ROOT, count_as_asked, make_rows, run_whole, write_config
-from tests.test_fullprocess import SCRIPT, run
+from tests.support import SCRIPT, run
 
 GOOD = {"lastmonth_activity": 3, "lastyear_activity": 40, "number_of_employees": 7}
 NOBODY = 65534
 
 
-def state_folders(config):
-    return [
-        config.output_folder,
-        config.model_folder,
-        config.production_folder,
-        config.reports_folder,
-    ]
-
-
 def mode(path):
     return stat.S_IMODE(path.lstat().st_mode)
-
-
-# ---- who may read and write
-
-
-def test_nothing_of_the_state_is_open_to_others_even_under_an_open_umask(small_project):
-    count_as_asked(small_project)
-    shutil.rmtree(small_project.reports_folder)
-    before = os.umask(0)
-    try:
-        done = run(small_project)
-    finally:
-        os.umask(before)
-    assert done.returncode == 0
-    paths = [path for folder in state_folders(small_project) for path in folder.rglob("*")]
-    contents = [path for path in paths if path.is_file() and not path.is_symlink()]
-    assert {small_project.report, small_project.diary, small_project.history} <= {*contents}
-    assert not [path for path in contents if mode(path) & 0o137]
-    folders = [path for path in paths if path.is_dir() and not path.is_symlink()]
-    assert not [path for path in (*state_folders(small_project), *folders) if mode(path) & 0o027]
-
-
-def test_a_folder_that_stood_open_is_closed_by_the_next_run_with_work(project):
-    for folder in state_folders(project):
-        folder.chmod(0o777)
-    assert run_whole(project) == 0
-    assert not [folder for folder in state_folders(project) if mode(folder) & 0o007]
-
-
-def test_afterwards_the_umask_is_what_it_was(project):
-    before = os.umask(0o077)
-    try:
-        run_whole(project)
-        assert os.umask(0o077) == 0o077
-    finally:
-        os.umask(before)
-
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-
-
-@as_root
-def test_root_is_warned_of_a_folder_of_somebody_else(project, caplog):
-    os.chown(project.model_folder, NOBODY, -1)
-    permissions.close_folders(project)
-    assert f"practicemodels: belongs to user {NOBODY}" in caplog.text
-
-
-@as_root
-def test_nobody_else_works_in_a_folder_of_somebody_else(project, monkeypatch):
-    monkeypatch.setattr(os, "geteuid", lambda: NOBODY - 1)
-    os.chown(project.model_folder, NOBODY, -1)
-    with pytest.raises(AttritionError, match=r"practicemodels: belongs to user 65534.*chown"):
-        permissions.close_folders(project)
-
-
-@as_root
-def test_another_user_can_run_all_of_it_in_folders_of_its_own(small_project, tmp_path):
-    count_as_asked(small_project)
-    for path in (tmp_path, *tmp_path.rglob("*")):
-        os.chown(path, NOBODY, NOBODY)
-    for parent in (*tmp_path.parents[:3], tmp_path):
-        parent.chmod(parent.stat().st_mode | 0o711)
-    command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *SCRIPT]
-    command += ["--config", str(small_project.file), "--quiet"]
-    if subprocess.run([*command[:4], sys.executable, "-c", ""], check=False).returncode:
-        pytest.skip("this user cannot run the Python of the tests")
-    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert small_project.contact_list.stat().st_uid == NOBODY
-
-
-@pytest.mark.parametrize("bits", [0o020, 0o002])
-@pytest.mark.parametrize("name", ["", releases.MODEL, releases.MANIFEST])
-def test_a_release_that_others_could_have_written_is_not_loaded(project, name, bits):
-    path = project.releases / releases.current_id(project.production_folder) / name
-    path.chmod(mode(path) | bits)
-    with pytest.raises(Damaged, match="others may write to it"):
-        releases.read_current(project.production_folder)
-    assert api.create_app(project).test_client().get("/health").status_code == 503
-
-
-@as_root
-def test_a_release_of_another_user_is_not_loaded(project):
-    path = project.releases / releases.current_id(project.production_folder) / releases.MODEL
-    os.chown(path, NOBODY, -1)
-    with pytest.raises(Damaged, match=f"belongs to user {NOBODY}, expected 0 or root"):
-        releases.read_current(project.production_folder)
-
-
-def test_a_link_in_a_release_is_not_followed(project, tmp_path):
-    path = project.releases / releases.current_id(project.production_folder) / releases.MODEL
-    path.rename(tmp_path / "model")
-    path.symlink_to(tmp_path / "model")
-    with pytest.raises(Damaged, match="is a link"):
-        releases.read_current(project.production_folder)
 
 
 def test_another_release_under_the_name_of_this_one_is_not_loaded(project):
@@ -236,7 +129,7 @@ def test_a_hostile_model_file_is_refused(project, kind, tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
 def test_a_part_that_stands_twice_is_refused(project):
     parts = parts_of(project.candidate.read_bytes())
-    with pytest.raises(Damaged, match="holds a part twice"):
+    with pytest.raises(Damaged, match="contains a part twice"):
         persistence.loads(packed([*parts, parts[0]]))
 
 
@@ -352,7 +245,7 @@ SECRET = "secret123"
 
 def texts(config):
     """Yield every file of the state, the text of the PDF and the parts of archives included."""
-    for folder in state_folders(config):
+    for folder in integrity.folders(config):
         for path in folder.rglob("*"):
             if path.is_file():
                 yield path, path.read_bytes()
@@ -423,14 +316,3 @@ def test_a_mark_names_no_folder_and_no_setting(project):
         runs.leave_mark(lock, "a run", files.utc_now(), 60.0)
         text = project.lock.read_text()
     assert str(project.file.parent) not in text
-
-
-def test_rollback_to_a_release_that_others_could_write_is_refused(project, capsys):
-    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
-    rows.to_csv(project.input_folder / "new.csv", index=False)
-    assert run_whole(project) == 0
-    old, new = releases.list_ids(project.production_folder)
-    (project.releases / old).chmod(0o777)
-    assert deployment.main(["--config", str(project.file), "--rollback"]) == 1
-    assert "others may write to it" in capsys.readouterr().err
-    assert releases.current_id(project.production_folder) == new

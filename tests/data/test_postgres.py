@@ -1,0 +1,287 @@
+"""Tables of a real PostgreSQL server: types, sessions, and what it can refuse."""
+
+import socket
+import time
+import traceback
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from attrition.config import Database
+from attrition.data import databases, postgres
+from attrition.data.databases import probe, reading
+from attrition.errors import SourceError
+from tests.postgres import OWNER, PASSWORD, READER
+from tests.tables import all_rows, client, day, held
+
+
+@pytest.mark.parametrize("newest", ["infinity", "-infinity", "10000-01-01", "0044-03-15 BC"])
+def test_time_beyond_all_clocks_has_the_table_read_whole(postgres_crm, newest):
+    postgres_crm.insert(client("odd", newest))
+    _, names, seen = postgres_crm.read()
+    postgres_crm.insert(client("next", 1))
+    assert names == ["odd"]
+    assert set(postgres_crm.read(seen)[1]) >= {"next"}
+
+
+@pytest.mark.parametrize("newest", ["NaN", "Infinity"])
+def test_number_beyond_all_numbers_hides_nothing(postgres_crm, newest):
+    postgres_crm.execute("ALTER TABLE clients ADD COLUMN version NUMERIC")
+    postgres_crm.execute(f"INSERT INTO clients (corporation, version) VALUES ('odd', '{newest}')")
+    seen = postgres_crm.read(changed_column="version")[2]
+    postgres_crm.execute("INSERT INTO clients (corporation, version) VALUES ('next', 1)")
+    assert "next" in postgres_crm.read(seen, changed_column="version")[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        ("BOOLEAN", "true", "true"),
+        ("BOOLEAN", "NULL", ""),
+        ("TEXT", "NULL", ""),
+        ("TEXT", "''", ""),
+        ("TEXT", r"'\.'", r"\."),
+        ("TEXT", "'a,\"b\"'", 'a,"b"'),
+        ("TEXT", "E'two\nlines\r\n'", "two\nlines\r\n"),
+        ("TEXT", "'NULL'", "NULL"),
+        ("TEXT", "'é🚀'", "é🚀"),
+        ("TEXT", "repeat('x', 9000)", "x" * 8192),
+        ("CHAR(9)", "'acme'", "acme"),
+        ("VARCHAR(9)", "' acme '", " acme "),
+        ("BIGINT", "9223372036854775807", "9223372036854775807"),
+        ("NUMERIC", "'NaN'", "NaN"),
+        ("NUMERIC", "'-Infinity'", "-Infinity"),
+        ("NUMERIC(9, 2)", "12.5", "12.50"),
+        ("DOUBLE PRECISION", "0.1", "0.1"),
+        ("DOUBLE PRECISION", "1e300", "1e+300"),
+        ("DOUBLE PRECISION", "2", "2"),
+        ("REAL", "0.1", "0.1"),
+        ("BYTEA", "'acme'", "\x0161636d65"),
+        ("BYTEA", "NULL", ""),
+        ("JSON", """'{"a": 1}'""", '{"a": 1}'),
+        ("JSONB", """'{"a":1}'""", '{"a": 1}'),
+        ("INTEGER[]", "'{1,2}'", "{1,2}"),
+        ("UUID", "'00000000-0000-0000-0000-000000000001'", "00000000-0000-0000-0000-000000000001"),
+        ("DATE", "'2026-03-01'", "2026-03-01"),
+        ("TIMESTAMP", "'2026-03-01 12:30:00.5'", "2026-03-01 12:30:00.5"),
+        ("TIMESTAMPTZ", "'2026-03-01 12:30:00+02'", "2026-03-01 10:30:00"),
+        ("INTERVAL", "'1 day'", "1 day"),
+    ],
+)
+def test_type_of_postgres_is_the_text_that_a_csv_would_hold(postgres_crm, kind, value, text):
+    postgres_crm.execute(f"CREATE TABLE typed AS SELECT 1 AS n, {value}::{kind} AS value")
+    assert all_rows(postgres_crm.database(table="typed", changed_column=None)) == [["1", text]]
+
+
+def test_column_of_nothing_keeps_its_rows(postgres_crm):
+    postgres_crm.execute("CREATE TABLE single AS SELECT NULL::text AS a FROM generate_series(1, 3)")
+    assert all_rows(postgres_crm.database(table="single", changed_column=None)) == [[""]] * 3
+
+
+def test_url_may_say_how_to_connect(postgres_crm):
+    postgres_crm.insert(client("acme"))
+    more = "?connect_timeout=3&sslmode=prefer&client_encoding=latin1"
+    more += "&options=-c%20work_mem%3D8MB%20-c%20default_transaction_read_only%3Doff"
+    database = postgres_crm.database(url=postgres_crm.table.url + more)
+    assert [row[0] for row in all_rows(database)] == ["acme"]
+    with databases._opened(database, 60) as found:
+        assert found.ask(sa.text("SHOW work_mem")) == ("8MB",)
+        assert found.ask(sa.text("SHOW default_transaction_read_only")) == ("on",)
+        assert found.ask(sa.text("SHOW transaction_isolation")) == ("repeatable read",)
+
+
+def test_table_of_a_schema_is_read(postgres_crm):
+    postgres_crm.execute("CREATE SCHEMA sales")
+    postgres_crm.execute("CREATE TABLE sales.clients AS SELECT 7 AS n")
+    postgres_crm.execute("GRANT ALL ON SCHEMA sales TO PUBLIC")
+    postgres_crm.execute("GRANT SELECT ON sales.clients TO PUBLIC")
+    database = postgres_crm.database(table="sales.clients", changed_column=None)
+    assert all_rows(database) == [["7"]]
+    assert probe(database, seconds=60) == probe(database, seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("relation", "refresh", "is_whole"),
+    [
+        ("VIEW other AS SELECT * FROM clients", "SELECT 1", False),
+        ("MATERIALIZED VIEW other AS TABLE clients", "REFRESH MATERIALIZED VIEW other", True),
+    ],
+)
+def test_view_is_read_on(postgres_crm, relation, refresh, is_whole):
+    postgres_crm.insert(*(client(f"old{i}", i) for i in range(10)))
+    postgres_crm.execute(f"CREATE {relation}")
+    seen, before = postgres_crm.read(table="other")[2], postgres_crm.mark(table="other")
+    postgres_crm.insert(client("new", 9))
+    postgres_crm.execute(refresh)
+    whole, names, _ = postgres_crm.read(seen, table="other")
+    assert (whole, "new" in names) == (is_whole, True)
+    assert postgres_crm.mark(table="other") != before
+
+
+def test_partitioned_table_is_read_on(postgres_crm):
+    postgres_crm.execute("CREATE TABLE parts (LIKE clients) PARTITION BY LIST (exited)")
+    postgres_crm.execute("CREATE TABLE stayed PARTITION OF parts FOR VALUES IN (0)")
+    postgres_crm.execute("CREATE TABLE left_us PARTITION OF parts DEFAULT")
+    for i in range(10):
+        postgres_crm.execute(f"INSERT INTO parts VALUES ('old{i}', 1, 2, 3, {i % 2}, '{day(i)}')")
+    seen, before = postgres_crm.read(table="parts")[2], postgres_crm.mark(table="parts")
+    postgres_crm.execute(f"INSERT INTO parts VALUES ('new', 1, 2, 3, 0, '{day(9)}')")
+    whole, names, _ = postgres_crm.read(seen, table="parts")
+    assert (whole, sorted(names)) == (False, ["new", "old8", "old9"])
+    postgres_crm.execute("UPDATE parts SET lastmonth_activity = 5 WHERE corporation = 'old1'")
+    assert postgres_crm.mark(table="parts") != before
+    assert postgres_crm.read(seen, table="parts")[0]
+
+
+def test_late_commit_with_an_old_time_and_number_is_read(postgres_crm):
+    """The first to begin is the last to commit, and a whole look came in between."""
+    postgres_crm.execute("ALTER TABLE clients ADD COLUMN id BIGSERIAL")
+    with postgres_crm.table.connect() as late:
+        late.execute("INSERT INTO clients (corporation, updated_at) VALUES ('late', '2026-01-01')")
+        postgres_crm.execute(
+            f"INSERT INTO clients (corporation, updated_at) VALUES ('soon', '{day(5)}')"
+        )
+        seen = {name: postgres_crm.read(changed_column=name)[2] for name in ("id", "updated_at")}
+        marks = {name: postgres_crm.mark(changed_column=name) for name in seen}
+        late.commit()
+    for name in seen:
+        whole, names, _ = postgres_crm.read(seen[name], changed_column=name)
+        assert (whole, "late" in names) == (False, True)
+        assert postgres_crm.mark(changed_column=name) != marks[name]
+
+
+def test_delete_made_up_for_by_an_insert_has_the_table_read_whole(postgres_crm):
+    """The server tells of it once the session that deleted is over."""
+    postgres_crm.insert(*(client(f"old{i}", i) for i in range(10)))
+    seen = postgres_crm.read()[2]
+    postgres_crm.execute("DELETE FROM clients WHERE corporation = 'old9'")
+    postgres_crm.insert(client("new", 9), client("newer", 10))
+    give_up = time.monotonic() + 10
+    while not postgres_crm.read(seen)[0]:
+        assert time.monotonic() < give_up
+
+
+def test_long_transaction_hides_nothing_of_its_own_or_of_others(postgres_crm):
+    postgres_crm.insert(*(client(f"old{i}", i) for i in range(10)))
+    with postgres_crm.table.connect() as slow:
+        slow.execute("UPDATE clients SET exited = 1 WHERE corporation = 'old1'")
+        seen = postgres_crm.read()[2]
+        for i in range(3):
+            postgres_crm.execute(f"UPDATE clients SET exited = 1 WHERE corporation = 'old{i + 2}'")
+            _, names, seen = postgres_crm.read(seen)
+            assert f"old{i + 2}" in names
+        slow.commit()
+    assert "old1" in postgres_crm.read(seen)[1]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://joe:${CRM_PASSWORD}@h/db", "environment variable CRM_PASSWORD is not set"),
+        ("${CRM_URL}", "environment variable CRM_URL is not set"),
+        ("postgresql://joe:hunter2@127.0.0.1:1/db", "Connection refused"),
+        ("postgresql://joe:hun@ter2@127.0.0.1:1/db", "its url is not postgresql://"),
+        ("postgresql://joe:hunter2@127.0.0.1:one/db", "its url is not postgresql://"),
+        ("postgresql://joe:hunter2@127.0.0.1:1/db?nosuch=hunter2", "invalid connection option"),
+        ("hunter2", "its url is not postgresql://"),
+        ("mysql://joe:hunter2@h/db", "its url is not postgresql://"),
+    ],
+)
+def test_unusable_url_is_told_without_its_password(url, told):
+    line = held(Database("crm", url, "clients"))
+    assert told in line
+    assert "hun" not in line
+
+
+def test_password_from_the_environment_may_hold_any_character(monkeypatch):
+    monkeypatch.setenv("CRM_PASSWORD", "p@ss/w:rd%40#?é")
+    database = Database("crm", "postgresql://joe:${CRM_PASSWORD}@127.0.0.1:1/db", "clients")
+    url, secrets = postgres.resolve(database)
+    assert url.password == "p@ss/w:rd%40#?é"
+    assert secrets == ["p@ss/w:rd%40#?é"]
+
+
+def test_secret_is_blotted_out_of_what_the_server_says(monkeypatch):
+    monkeypatch.setenv("CRM_PASSWORD", "127.0.0.1")  # as the message will contain it
+    line = held(Database("crm", "postgresql://joe:${CRM_PASSWORD}@127.0.0.1:1/db", "clients"))
+    assert '"***", port 1' in line
+    assert "127.0.0.1" not in line
+
+
+@pytest.mark.parametrize("password", [PASSWORD, f"{PASSWORD}wrong"])
+def test_password_stands_nowhere(postgres_crm, monkeypatch, caplog, capfd, password):
+    monkeypatch.setenv("CRM_PASSWORD", password)
+    url = postgres_crm.table.url.replace(PASSWORD, "${CRM_PASSWORD}")
+    told = ""
+    with caplog.at_level("DEBUG"):
+        try:
+            told += postgres_crm.mark(url=url) + str(postgres_crm.read(url=url))
+            postgres_crm.read(url=url, table="nowhere")
+        except SourceError as error:
+            told += "".join(traceback.format_exception(error))
+            is_wrong = password != PASSWORD
+            assert ("password authentication failed" in str(error)) == is_wrong
+    told += caplog.text + "".join(capfd.readouterr())
+    assert told
+    assert PASSWORD not in told
+
+
+def test_role_that_may_only_read_is_enough_and_ours_refuses_to_write(postgres_crm):
+    postgres_crm.insert(client("acme"))
+    denied = pytest.raises(psycopg.errors.InsufficientPrivilege)
+    with psycopg.connect(postgres_crm.table.url) as session, denied:
+        session.execute("DELETE FROM clients")
+    owner = postgres_crm.table.server.url(OWNER)
+    with (
+        databases._opened(postgres_crm.database(url=owner), 60) as found,
+        pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
+    ):
+        found.ask(found.table.element.insert().values(corporation="x"))
+
+
+def test_table_that_may_not_be_read_is_told(postgres_crm):
+    postgres_crm.execute(f"REVOKE SELECT ON clients FROM {READER}")
+    assert held(postgres_crm.database()) == "crm: permission denied for table clients"
+
+
+def test_server_that_never_answers_is_given_up(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"postgresql://joe:hunter2@127.0.0.1:{server.getsockname()[1]}/db"
+        monkeypatch.setattr(postgres, "CONNECT_SECONDS", 2)
+        start = time.monotonic()
+        assert "timeout" in held(Database("crm", url, "clients"))
+        assert time.monotonic() - start < 10
+
+
+def test_table_that_is_locked_is_told_in_seconds(postgres_crm, monkeypatch):
+    monkeypatch.setattr(postgres, "BUSY_SECONDS", 0.2)
+    with postgres_crm.table.connect() as owner:
+        owner.execute("LOCK TABLE clients IN ACCESS EXCLUSIVE MODE")
+        assert held(postgres_crm.database()) == "crm: canceling statement due to lock timeout"
+
+
+def test_reading_that_is_left_early_leaves_no_session_behind(big, postgres_crm):
+    with reading(big, None, seconds=60) as read:
+        next(read.chunks)
+    with postgres_crm.table.connect() as session:
+        left = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
+        give_up = time.monotonic() + 10
+        while session.execute(left, [READER]).fetchone() != (0,):
+            session.rollback()
+            assert time.monotonic() < give_up
+
+
+def test_rows_that_are_not_unicode_are_told(postgres_server, clock):
+    with postgres_server.connect(autocommit=True) as connection:
+        connection.execute("CREATE DATABASE ascii ENCODING SQL_ASCII TEMPLATE template0")
+    with postgres_server.connect(database="ascii", client_encoding="SQL_ASCII") as connection:
+        connection.execute("CREATE TABLE clients AS SELECT E'\\xe9'::text AS corporation")
+        connection.execute(f"GRANT SELECT ON clients TO {READER}")
+    database = Database("crm", postgres_server.url(database="ascii"), "clients")
+    assert "invalid byte sequence" in held(database)
+
+
+def test_bytes_that_are_not_unicode_are_an_error_of_the_driver():
+    with pytest.raises(psycopg.DataError, match="not Unicode"):
+        list(postgres._parsed([bytearray(b"\xe9\n")]))

@@ -1,0 +1,155 @@
+"""What several test files need: sources and tables by hand, runs in a process, and small records."""
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from attrition import config as configuration
+from attrition.config import Columns, Numeric
+from attrition.data import schema
+from attrition.storage import tables
+from tests.conftest import PLAIN_KEYS, ROOT, count_as_asked
+
+SCRIPT = [sys.executable, str(ROOT / "fullprocess.py")]
+PLAIN = Columns()
+WIDE = Columns(
+    client="id",
+    outcome="left",
+    numeric=(Numeric("x"), Numeric("n", minimum=0, maximum=9, integer=True)),
+    categorical=("kind",),
+    time="seen",
+    value="worth",
+    manager="owner",
+    ignore=("note",),
+)
+
+
+# Which folders of attrition/ each may import; config, errors and wording lie above all folders.
+ARROWS = {
+    "": set(),
+    "storage": set(),
+    "data": {"storage"},
+    "modelling": {"data", "storage"},
+    "contacts": {"data", "storage"},
+    "monitoring": {"modelling", "data", "storage"},
+    "operations": {"monitoring", "modelling", "data", "storage"},
+    "reporting": {"contacts", "operations", "monitoring", "modelling", "data", "storage"},
+    "web": {"reporting", "contacts", "operations", "monitoring", "modelling", "data", "storage"},
+}
+
+
+# ---- the whole process
+
+
+def run(config, *more, **settings):
+    """Run the whole process in a process of its own."""
+    count_as_asked(config)
+    return subprocess.run(
+        [*SCRIPT, "--config", str(config.file), *more],
+        capture_output=True,
+        text=True,
+        check=False,
+        **settings,
+    )
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """Hash every file below a folder, but the lock that is only opened."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def reconfigure(config, **settings):
+    """Write other settings into config.json and load it."""
+    config.file.write_text(json.dumps(PLAIN_KEYS | settings))
+    return configuration.load(config.file)
+
+
+# ---- sources, and what ingestion makes of them
+
+
+def put(config, name, text, *, up_to_date=False):
+    """Write a source file; settled, unless it is up to date."""
+    path = config.input_folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    if not up_to_date:
+        settle(path)
+    return path
+
+
+def settle(path):
+    """Date a file back, so that it does not count as being written."""
+    os.utime(path, (1, 1), follow_symlinks=False)
+
+
+def ledger(config):
+    """Read the lines of ingestedfiles.txt."""
+    with config.ingested_files.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def rejected(config):
+    """Read the lines of rejected.csv."""
+    with config.rejected.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def final_rows(config):
+    """Read the rows of finaldata.csv as text."""
+    return list(tables.read_cells(config.final_data))
+
+
+def counts(line):
+    """Return how many rows of a source were accepted, rejected and repeats."""
+    return int(line["accepted"]), int(line["rejected"]), int(line["duplicates"])
+
+
+def folder_bytes(config):
+    """Read every file of the folder of ingestion."""
+    return {path: path.read_bytes() for path in config.output_folder.iterdir()}
+
+
+def rows_of(table):
+    """List the rows of a table with their lines; its chunks are used up by it."""
+    rows = []
+    for chunk in table.chunks:
+        columns = [column.to_pylist() for column in chunk.columns]
+        rows += zip(chunk.lines, zip(*columns, strict=True), strict=True)
+        rows += chunk.odd
+    return sorted((line, list(row)) for line, row in rows)
+
+
+# ---- records of a score
+
+
+def interval(value, half):
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def metrics(shift=0.0):
+    """Return the figures of one set of a score, better by a shift."""
+    return {
+        "roc_auc": interval(0.812 + shift, 0.022),
+        "pr_auc": interval(0.47 + shift, 0.04),
+        "f1": interval(0.44 + shift, 0.03),
+        "precision": interval(0.58 + shift, 0.09),
+        "lift": interval(3.6, 0.5),
+        "log_loss": interval(0.351 - shift, 0.014),
+        "brier": interval(0.109 - shift, 0.006),
+        "called": 100,
+    }
+
+
+def plain_rows(*rows, columns=PLAIN):
+    """Typed rows of the plain form: client, features and outcome as text."""
+    cells = [row.split(",") for row in rows]
+    return schema.typed(pd.DataFrame(cells, columns=list(columns.table), dtype=object), columns)

@@ -259,7 +259,7 @@ def find_dependencies(
     record = {
         "asked_at": files.utc_now(),
         "reachable": any(found.values()),
-        "packages": dependencies.table(required, found),
+        "packages": dependencies.compare_versions(required, found),
     }
     if record["reachable"]:
         files.write_bytes(config.dependencies, files.encode(files.sealed(record)))

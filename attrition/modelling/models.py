@@ -1,7 +1,7 @@
-"""Candidate models: how each is built, fitted and asked.
+"""Candidate models: build them, fit them, and predict with them.
 
-A model is one fitted part or a weighted sum of several; each part gives log-odds, and a calibration
-turns their sum into the risk.
+A model is one fitted part or a weighted sum of several. Each part returns log-odds, and a calibration
+converts their sum to the risk.
 """
 
 import math
@@ -44,23 +44,23 @@ DEEP = "deep gradient boosting"
 SIMPLEST_FIRST = (BASE_RATE, CAUTIOUS, LOGISTIC, SCORECARD, SHALLOW, BOOSTING, DEEP)
 BLEND = "blend"
 
-# rows, and those of the rarer outcome, below which a candidate is not tried
+# a candidate is not compared if there are fewer rows, or fewer of the rarer outcome
 LEAST = {SCORECARD: (200, 30), SHALLOW: (200, 30), BOOSTING: (500, 50), DEEP: (2000, 100)}
 STRENGTH = {CAUTIOUS: 0.03, LOGISTIC: 1.0, SCORECARD: 0.3}
 LEAVES = {SHALLOW: 4, BOOSTING: 12, DEEP: 31}
 ROUNDS = {SHALLOW: 300, BOOSTING: 200, DEEP: 200}
-LEAST_FEATURES = 8  # that a split may cut by, where there are so many
+LEAST_FEATURES = 8  # that a split may use, if there are so many
 # the blocks of an encoded table
 NUMBERS, BINNED, LEVELS, CODES, RATES = "numbers", "bins", "levels", "codes", "rates"
 MAX_LEVELS = 60
 BINS = 8
-EVEN = 1e-2  # draws the weights of a blend to even ones, so that near-equal parts share
+EVEN = 1e-2  # shrinks the weights of a blend towards equal ones, so that similar parts share
 LEAST_WEIGHT = 0.05
 
 
 @dataclass(frozen=True)
 class Model:
-    """Fitted parts, the weight of each, and how their sum becomes a risk."""
+    """The fitted parts of a model, their weights, and the calibration of their sum."""
 
     parts: tuple[Pipeline, ...]
     weights: tuple[float, ...] = (1.0,)
@@ -74,10 +74,10 @@ class Model:
 def build(
     name: str, numeric: Sequence[str], categorical: Sequence[str], rows: pd.DataFrame
 ) -> Pipeline:
-    """Return an unfitted candidate for rows like these.
+    """Build an unfitted candidate for rows like these.
 
-    Missing numbers are flagged (logistic) or split on (boosting); a missing level is a level; rare
-    levels are pooled and unseen ones join them.
+    If a number is missing, it is flagged (logistic) or split on (boosting); a missing category is a
+    category of its own. Rare categories are pooled, and an unseen one is treated as rare.
     """
     if name in LEAVES:
         encode = _for_trees(numeric, categorical, rows)
@@ -105,7 +105,7 @@ def build(
 
 
 def _share_a_split(features: int) -> float:
-    """Return the share of the features that a split may cut by: trees that differ err differently.
+    """Return the share of features that a split may use: trees that differ make different errors.
 
     Source: Breiman 2001, for trees that each see only some of the columns.
     """
@@ -115,8 +115,11 @@ def _share_a_split(features: int) -> float:
 def _scaled(
     numeric: Sequence[str], categorical: Sequence[str], rows: int, *, binned: bool
 ) -> ColumnTransformer:
-    """Numbers to normal scores, which no heavy tail upsets, then the median for missing ones, and a
-    flag; for a scorecard the bin that each falls into, too."""
+    """Encode numbers as normal scores, so that heavy tails do no harm, and categories one-hot.
+
+    If a number is missing, it is replaced by the median and flagged; if binned, as for a scorecard, the
+    bin of each number is added.
+    """
     scale = QuantileTransformer(
         n_quantiles=max(2, min(100, rows // 2)), output_distribution="normal", random_state=0
     )
@@ -137,7 +140,7 @@ def _scaled(
 
 
 def _levels(rows: int) -> OneHotEncoder:
-    """Pool levels too rare to learn from; an unseen level counts as one of those, or as none."""
+    """Encode categories one-hot and pool rare ones; if one is unseen, it counts as rare or as none."""
     return OneHotEncoder(
         handle_unknown="infrequent_if_exist",
         min_frequency=least_of_a_level(rows),
@@ -149,11 +152,11 @@ def _levels(rows: int) -> OneHotEncoder:
 def _for_trees(
     numeric: Sequence[str], categorical: Sequence[str], rows: pd.DataFrame
 ) -> ColumnTransformer:
-    """One column a feature, so that a feature of many levels does not crowd the others out.
+    """Encode each feature as one column, so that one with many categories does not dominate the others.
 
-    Numbers stay as they are. Two levels have a code each; a level of many has the rate at which its
-    clients leave, drawn to the overall rate where they are few, a row's own outcome not being in its
-    rate. Rare levels are pooled; an unseen one has the overall rate.
+    Numbers stay as they are. If a feature has two categories, each has a code; if more, a category
+    is encoded as the share of its clients who left, shrunk towards the overall share if they are few and
+    computed without the row itself. Rare categories are pooled; an unseen one has the overall share.
 
     Source: Micci-Barreca 2001 for the rates; Fisher 1958: one cut through sorted rates is the best one.
     """
@@ -179,7 +182,7 @@ def _codes(rows: int) -> OrdinalEncoder:
 
 
 def least_of_a_level(rows: int) -> int:
-    """Return how many rows a level needs to count as one of its own."""
+    """Return how many rows a category needs; if it has fewer, it is pooled with other rare ones."""
     return max(2, rows // 500)
 
 
@@ -202,18 +205,19 @@ def encoded_features(part: Pipeline) -> list[str]:
 
 
 def candidates(rows: int, left: int) -> list[str]:
-    """Name the candidates worth trying on so much data, the simplest first."""
+    """Name the candidates to compare if there is so much data, simplest first."""
     rarer = min(left, rows - left)
     enough = {name: rows >= n and rarer >= least for name, (n, least) in LEAST.items()}
     return [name for name in SIMPLEST_FIRST if enough.get(name, True)]
 
 
 def fit(part: Pipeline, rows: pd.DataFrame, outcome: Vector, weight: Vector) -> Pipeline:
-    """Fit a candidate; one thread, which is the faster for tables of this size.
+    """Fit a candidate on one thread, which is faster than several for tables of this size.
 
-    A column without any value counts as constant: scikit-learn cannot cut it into bins. That others
-    fill fewer bins than asked for is no news. Equal weights are none: with weights, the binning of
-    boosting takes longer than its trees (of a fit on 400 rows of 60 columns four fifths).
+    If a column has no values, it is filled with 0, because scikit-learn cannot bin it. The warning that
+    a column fills fewer bins than requested is ignored. If all weights are equal, none are passed: with
+    weights the binning of boosting takes longer than its trees (four fifths of a fit on 400 rows of 60
+    columns).
     """
     empty = [name for name in rows.columns if rows[name].isna().all()]
     rows = rows.assign(**dict.fromkeys(empty, 0.0))
@@ -224,7 +228,7 @@ def fit(part: Pipeline, rows: pd.DataFrame, outcome: Vector, weight: Vector) -> 
 
 
 def score_part(part: Pipeline, rows: pd.DataFrame) -> Vector:
-    """Return the log-odds that one part gives: (n,); rows may have more columns."""
+    """Compute the log-odds of one part: (n,); rows may have more columns."""
     if len(rows) == 0:
         return np.empty(0)
     rows = rows[list(part.feature_names_in_)]
@@ -241,21 +245,21 @@ def score_part(part: Pipeline, rows: pd.DataFrame) -> Vector:
 
 
 def score(model: Model, rows: pd.DataFrame) -> Vector:
-    """Return the sum of the parts, before calibration: (n,)."""
+    """Compute the weighted sum of the parts' log-odds, before calibration: (n,)."""
     parts = zip(model.parts, model.weights, strict=True)
     return np.asarray(sum(weight * score_part(part, rows) for part, weight in parts))
 
 
 def predict(model: Model, rows: pd.DataFrame) -> Vector:
-    """Return the risk of each row: (n,) float in [0, 1]; rows may have more columns."""
+    """Compute the risk of each row: (n,) float in [0, 1]; rows may have more columns."""
     return metrics.expit(model.calibration.apply(score(model, rows)))
 
 
 def blend_weights(scores: NDArray[np.float64], outcome: Vector) -> Vector:
-    """Return the weights, none below nought, whose sum of log-odds has the lowest log loss.
+    """Compute the non-negative weights (k,) whose weighted sum of log-odds has the lowest log loss.
 
-    scores: (n, k) log-odds of rows out of fold. A weight below 0.05 does not pay and is nought; parts
-    that are nearly equal share theirs.
+    scores: (n, k) out-of-fold log-odds. If a weight is below 0.05, it is set to 0; similar parts share
+    their weight.
 
     Source: Wolpert 1992; Breiman 1996, "Stacked regressions", for weights that cannot be negative.
     """
@@ -275,7 +279,7 @@ def blend_weights(scores: NDArray[np.float64], outcome: Vector) -> Vector:
 
 
 def unseen_levels(model: Model, rows: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
-    """Say for each categorical feature which rows hold a level the model never met."""
+    """Return for each categorical feature which rows have a category that is new to the model: (n,)."""
     known: dict[str, Any] = {}
     for block, fitted, names in model.parts[0][0].transformers_:
         encoder = fitted[0] if block == RATES else fitted
@@ -287,7 +291,7 @@ def unseen_levels(model: Model, rows: pd.DataFrame) -> dict[str, NDArray[np.bool
 def baseline(
     rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what an ordinary client looks like: the median or the commonest level of each column."""
+    """Compute the baseline client: the median or the most frequent category of each column."""
     found: dict[str, Any] = {}
     for name in numeric:
         median = rows[name].median()

@@ -54,7 +54,7 @@ def judge(score: files.Record, triggers: Sequence[str], looks: int) -> Decision:
     if found is not None:
         intervals = {k: Interval(**v) for k, v in found.items() if k.endswith("_difference")}
         comparison = Comparison(**{**found, **intervals})
-    return gate.decide(
+    return gate.decide_promotion(
         comparison,
         first=champion is None,
         identical=champion is not None and champion["sha256"] == score["candidate"]["sha256"],

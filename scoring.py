@@ -207,7 +207,7 @@ def _compare_models(risks: Mapping[str, Risks], capacity: int) -> dict[str, Any]
         name, sets = "recent", ["recent", "since"]
     joined = [np.concatenate([risks[each][i] for each in sets if each in risks]) for i in range(3)]
     outcome, candidate, champion = joined
-    return gate.compare(name, outcome, candidate, champion, capacity).to_dict()
+    return gate.compare_risks(name, outcome, candidate, champion, capacity).to_dict()
 
 
 def hash_test_data(config: Config) -> dict[str, str]:

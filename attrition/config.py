@@ -262,6 +262,10 @@ class Config:
     def figure(self, name: str) -> Path:
         return self.reports_folder / f"{name}.png"
 
+    def declared_files(self) -> list[Path]:
+        """Return the path of each file of ours that has a name of its own, figures aside."""
+        return [getattr(self, n) for n, value in vars(Config).items() if isinstance(value, _File)]
+
     def find_figures(self) -> list[Path]:
         return sorted(self.reports_folder.glob(self.figure("*").name))
 

@@ -48,11 +48,8 @@ BUGS = (
     Bug(
         "watermark before rows",
         "ingestion.py",
-        "    with source_files.make_spool(config.output_folder) as spool:\n"
-        "        with databases.reading(",
-        "    account.marks[database.name] = mark\n"
-        "    with source_files.make_spool(config.output_folder) as spool:\n"
-        "        with databases.reading(",
+        "        with databases.reading(database, since,",
+        "        account.marks[database.name] = mark\n        with databases.reading(database, since,",
         (
             "tests/campaigns/test_ingested_tables.py::"
             "test_reading_cut_off_in_the_middle_leaves_everything_as_it_was",

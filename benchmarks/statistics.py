@@ -499,9 +499,9 @@ def draw_alike(noise: Vector, rng: np.random.Generator) -> Vector:
 def decide(
     outcome: Vector, candidate: Vector, champion: Vector, finding: str | None, looks: int = 1
 ) -> gate.Decision:
-    comparison = gate.compare("unseen", outcome, candidate, champion)
+    comparison = gate.compare_risks("unseen", outcome, candidate, champion)
     found = {name: name == finding for name in FINDINGS}
-    return gate.decide(comparison, first=False, identical=False, looks=looks, **found)
+    return gate.decide_promotion(comparison, first=False, identical=False, looks=looks, **found)
 
 
 def measure_gate(runs: int, seed: int) -> list[Row]:

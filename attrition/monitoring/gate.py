@@ -1,8 +1,8 @@
-"""May this candidate replace the champion? And, before that: is there reason to train one?
+"""Decide whether a candidate may replace the champion and, before that, whether to train one.
 
-A deployment has to be proven better on rows that neither model has seen. Where the champion itself is
-proven wrong, not being worse is enough. Noise is never promoted, and a question is not asked again
-until the rows that could change its answer have come.
+A candidate is deployed only if it is proven better on rows that neither model was trained on. If the
+champion is proven wrong, a candidate that is not worse is enough. Random differences are never promoted,
+and training is not repeated until enough new rows could change its result.
 """
 
 import math
@@ -34,7 +34,7 @@ NEWS_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidate minus champion on the same unseen rows."""
+    """The metrics of the candidate minus those of the champion, on the same unseen rows."""
 
     set: str
     rows: int
@@ -52,17 +52,20 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether to deploy; `rule` is for machines, `reason` for people."""
+    """The decision whether to deploy: `rule` is for machines, `reason` for people."""
 
     promoted: bool
     rule: str
     reason: str
 
 
-def compare(
+def compare_risks(
     name: str, outcome: Vector, candidate: Vector, champion: Vector, capacity: int = 100
 ) -> Comparison:
-    """Hold two risks of the same rows against what happened; `capacity`: how many can be called."""
+    """Compare two models' risks of the same rows with the outcomes.
+
+    outcome: (n,) of 0 and 1; candidate, champion: (n,) float in [0, 1]; capacity: k of precision at k.
+    """
     difference = metrics.roc_auc_difference(outcome, candidate, champion)
     losses = [metrics.row_log_loss(outcome, risk) for risk in (candidate, champion)]
     briers = [metrics.row_brier(outcome, risk) for risk in (candidate, champion)]
@@ -80,10 +83,12 @@ def compare(
 
 
 def alpha(looks: int) -> float:
-    """Return the error that is left to spend on the `looks`-th candidate against one champion.
+    """Compute the significance level of the `looks`-th candidate against the same champion.
 
-    1 % for the first and less for each that follows: thirty candidates without a gain are promoted
-    0.1 times on average, as the sum of 0.05 / (look + 4).
+    1 % for the first candidate and less for each later one, 0.05 / (looks + 4): if thirty candidates are
+    no better than the champion, 0.1 of them are promoted on average.
+
+    Source: alpha spending, Lan and DeMets 1983.
 
     >>> alpha(1), alpha(6)
     (0.01, 0.005)
@@ -91,7 +96,7 @@ def alpha(looks: int) -> float:
     return ALPHA * (1 + LOOKS_FREE) / (looks + LOOKS_FREE)
 
 
-def decide(
+def decide_promotion(
     comparison: Comparison | None,
     *,
     first: bool,
@@ -100,13 +105,13 @@ def decide(
     moved: bool = False,
     looks: int = 1,
 ) -> Decision:
-    """Judge a candidate, the `looks`-th against this champion.
+    """Decide whether to promote a candidate, the `looks`-th against this champion.
 
-    Better: paired one-sided DeLong p below `alpha(looks)` and AUC up by 0.005 at least, with log loss,
-    Brier score and precision of the list not proven worse. Degraded champion: log loss proven better,
-    or AUC proven not worse by more than 0.005, while none of the others is worse. Moved input, which
-    may cost the risks their level and the order nothing: log loss proven better, by `alpha(looks)` too,
-    and nothing else worse.
+    A candidate is better if the paired one-sided DeLong p is below `alpha(looks)` and the AUC rises by
+    at least 0.005, while log loss, Brier score and precision at k are not proven worse. If the champion
+    degraded: log loss proven better, or AUC proven not worse by more than 0.005, and none of the others
+    worse. If the data drifted, which can shift the risks without changing their order: log loss proven
+    better at `alpha(looks)`, and nothing else worse.
     """
     if first:
         return Decision(True, "first_model", "first model deployed (none was in production)")
@@ -122,7 +127,9 @@ def decide(
             f"(at least {MIN_ROWS_TO_COMPARE} rows and {MIN_OF_EACH_TO_COMPARE} of each outcome)",
         )
     gain, loss = comparison.roc_auc_difference, comparison.log_loss_difference
-    told = f"ROC AUC {_signed(gain)}, log loss {_signed(loss)} on {comparison.rows:,} unseen rows"
+    figures = (
+        f"ROC AUC {_signed(gain)}, log loss {_signed(loss)} on {comparison.rows:,} unseen rows"
+    )
     worse = (
         _above(loss.low, 0)
         or _above(comparison.brier_difference.low, 0)
@@ -132,19 +139,23 @@ def decide(
         better = _above(0, loss.high) or (_above(gain.low, -MARGIN) and not worse)
         if better and not worse:
             return Decision(
-                True, "champion_degraded", f"deployed: the champion is no longer accurate; {told}"
+                True,
+                "champion_degraded",
+                f"deployed: the champion is no longer accurate; {figures}",
             )
         return Decision(
-            False, "degraded_not_better", f"kept the champion although it degraded: {told}"
+            False, "degraded_not_better", f"kept the champion although it degraded: {figures}"
         )
     if moved and _is_proven_below_0(loss, looks) and not worse and not _above(0, gain.high):
         return Decision(
-            True, "input_moved", f"deployed: the data has drifted, and proven better on it, {told}"
+            True,
+            "input_moved",
+            f"deployed: the data has drifted, and proven better on it, {figures}",
         )
     proven = comparison.p_value is not None and comparison.p_value < alpha(looks)
     if proven and _above(gain.value, LEAST_GAIN) and not worse:
-        return Decision(True, "proven_better", f"deployed: proven better, {told}")
-    return Decision(False, "not_proven_better", f"kept the champion: not proven better, {told}")
+        return Decision(True, "proven_better", f"deployed: proven better, {figures}")
+    return Decision(False, "not_proven_better", f"kept the champion: not proven better, {figures}")
 
 
 def _is_proven_below_0(difference: Interval, looks: int) -> bool:
@@ -173,7 +184,7 @@ def _signed(interval: Interval) -> str:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The last training: on how many labelled rows, of which how many from after a change."""
+    """The last training: the number of labelled rows, and of those since a concept drift."""
 
     labelled: int
     recent: int
@@ -188,25 +199,25 @@ def find_triggers(
     labelled: int,
     champion_labelled: int,
 ) -> tuple[str, ...]:
-    """Name every reason to train: no model, the truth moved, the input moved, twice the rows."""
+    """Name every reason to train: no model, concept drift, data drift, twice the labelled rows."""
     if not has_model:
         return ("no_model",)
-    asked = {
+    conditions = {
         "degraded": degraded,
         "input_moved": input_moved,
         "more_rows": labelled >= GROWTH * max(champion_labelled, 1),
     }
-    return tuple(name for name, holds in asked.items() if holds)
+    return tuple(name for name, is_met in conditions.items() if is_met)
 
 
 def is_worth_training(
     triggers: Sequence[str], last: Attempt | None, labelled: int, recent: int
 ) -> tuple[bool, str]:
-    """Say whether training now could answer anything that the last training could not.
+    """Return whether training now could give another result than the last training, and why.
 
-    Without new labelled rows a model would come out the same; with a tenth more of those that count
-    (all, or those from after the change) it may not. Where more rows are the only reason, they have to
-    have doubled since.
+    Without new labelled rows the model would be the same. It may differ if the rows that count (all, or
+    those since a concept drift) have grown by a tenth; if more rows are the only reason, they must have
+    doubled since then.
     """
     if not triggers:
         waiting = f"; {recent:,} new outcomes not used for training yet" if recent else ""
@@ -215,16 +226,16 @@ def is_worth_training(
             f"doubled{waiting}"
         )
     reasons = ", ".join(REASONS[trigger] for trigger in triggers)
-    training = f"retraining needed: {reasons}"
+    needed = (True, f"retraining needed: {reasons}")
     if last is None or "no_model" in triggers:
-        return True, training
+        return needed
     if "degraded" in triggers and "degraded" not in last.triggers:
-        return True, training
+        return needed
     counted, before = (recent, last.recent) if "degraded" in triggers else (labelled, last.labelled)
     growth = GROWTH if tuple(triggers) == ("more_rows",) else 1 + NEWS_SHARE
     wanted = max(before + 1, math.ceil(growth * before)) - counted
     if wanted <= 0:
-        return True, training
+        return needed
     return False, (
         f"not retraining ({reasons}): the last training had nearly the same rows; "
         f"at least {wanted:,} more outcomes are needed"

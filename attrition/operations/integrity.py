@@ -159,10 +159,8 @@ def find_in_the_way(config: Config) -> Iterator[Damage]:
 
 def our_files(config: Config) -> list[Path]:
     """Return every path at which a run writes a file."""
-    known = [name for name, value in vars(Config).items() if isinstance(value, property)]
-    paths = [getattr(config, name) for name in known]
     not_files = (config.releases, config.current)
-    ours = [path for path in paths if isinstance(path, Path) and path not in not_files]
+    ours = [path for path in config.declared_files() if path not in not_files]
     return [*ours, *config.find_figures()]
 
 

@@ -10,10 +10,9 @@ from attrition.config import Columns, Numeric
 from attrition.data import clients
 from attrition.data.cells import Caution, Reason
 from attrition.data.clients import ClientTable
-from tests.support import plain_rows
+from tests.support import PLAIN, plain_rows
 
-PLAIN, X = Columns(), Numeric("x")
-
+X = Numeric("x")
 REASONS = [
     Reason("trade", "plan A; legacy", "plan B", 0.75),
     Reason("size", None, 38.0, 0.25),

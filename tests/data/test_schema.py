@@ -7,9 +7,8 @@ import pytest
 from attrition.config import MISSING_MARKERS, Columns, Numeric
 from attrition.data import schema
 from attrition.data.schema import BadHeader, BadRecords, Table, check, check_records
-from tests.support import WIDE, plain_rows
+from tests.support import PLAIN, WIDE, plain_rows
 
-PLAIN = Columns()
 MARKERS = frozenset(MISSING_MARKERS)
 X = Numeric("x")
 
@@ -43,8 +42,8 @@ def test_columns_are_found_by_name(header, notes):
         ("id,seen,x,n,kind,worth,owner", "HEADER_MISMATCH", "no column left"),
         ("id,x,left", "HEADER_MISMATCH", "no column seen, n, kind, worth, owner"),
         ("id,seen,x,n,kind,worth,owner,left,X", "DUP_HEADER", "'x' stands twice"),
-        ("a,1,2,b,c,d,e,0", "NO_HEADER", "the first line holds values"),
-        ("a,no,no,b,c,d,e,0", "NO_HEADER", "the first line holds values"),
+        ("a,1,2,b,c,d,e,0", "NO_HEADER", "the first line contains values"),
+        ("a,no,no,b,c,d,e,0", "NO_HEADER", "the first line contains values"),
     ],
 )
 def test_header_that_is_not_the_contract_is_told(header, code, told):

@@ -25,11 +25,13 @@ def scores(n, aucs, seed, *, correlation=0.9, rate=0.2):
 
 def decide(outcome, candidate, champion, **facts):
     facts = {"first": False, "identical": False, "degraded": False} | facts
-    return gate.decide(gate.compare("unseen", outcome, candidate, champion), **facts)
+    return gate.decide_promotion(
+        gate.compare_risks("unseen", outcome, candidate, champion), **facts
+    )
 
 
 def test_the_first_model_is_deployed():
-    decision = gate.decide(None, first=True, identical=False, degraded=False)
+    decision = gate.decide_promotion(None, first=True, identical=False, degraded=False)
     assert (decision.promoted, decision.rule) == (True, "first_model")
 
 
@@ -48,26 +50,26 @@ def test_a_list_of_fewer_who_leave_is_worse_whatever_the_rest_says():
     outcome, candidate, champion = scores(2000, (0.86, 0.80), 0)
     spoiled = candidate.copy()
     spoiled[np.flatnonzero(outcome == 0)[:40]] = np.nextafter(candidate.max(), 1)
-    compared = gate.compare("unseen", outcome, spoiled, champion, 40)
+    compared = gate.compare_risks("unseen", outcome, spoiled, champion, 40)
     assert compared.precision_difference.high < 0
     alone = replace(compared, log_loss_difference=Interval(0.0), brier_difference=Interval(0.0))
     better = replace(alone, precision_difference=Interval(0.0))
     facts = {"first": False, "identical": False, "degraded": False}
-    assert gate.decide(better, **facts).promoted
-    assert not gate.decide(alone, **facts).promoted
+    assert gate.decide_promotion(better, **facts).promoted
+    assert not gate.decide_promotion(alone, **facts).promoted
 
 
 def test_each_candidate_after_the_first_has_to_prove_more():
     outcome, candidate, champion = scores(300, (0.84, 0.80), 2)
-    compared = replace(gate.compare("unseen", outcome, candidate, champion), p_value=0.008)
+    compared = replace(gate.compare_risks("unseen", outcome, candidate, champion), p_value=0.008)
     facts = {"first": False, "identical": False, "degraded": False}
-    assert gate.decide(compared, **facts, looks=1).promoted
-    assert not gate.decide(compared, **facts, looks=3).promoted
+    assert gate.decide_promotion(compared, **facts, looks=1).promoted
+    assert not gate.decide_promotion(compared, **facts, looks=3).promoted
     assert sum(gate.alpha(look) for look in range(1, 31)) < 0.11
 
 
 def test_no_comparison_proves_nothing():
-    decision = gate.decide(None, first=False, identical=False, degraded=True)
+    decision = gate.decide_promotion(None, first=False, identical=False, degraded=True)
     assert decision.rule == "too_few_rows"
     assert "0 unseen rows with 0 who left" in decision.reason
 
@@ -98,7 +100,7 @@ def test_a_better_candidate_is_promoted():
 
 def test_a_proven_gain_that_is_too_small_to_matter_is_refused():
     outcome, candidate, champion = scores(300_000, (0.803, 0.80), 0)
-    assert gate.compare("unseen", outcome, candidate, champion).p_value < gate.ALPHA
+    assert gate.compare_risks("unseen", outcome, candidate, champion).p_value < gate.ALPHA
     assert decide(outcome, candidate, champion).rule == "not_proven_better"
 
 
@@ -138,22 +140,22 @@ def test_a_degraded_champion_stays_when_the_candidate_is_worse():
 
 def test_the_reason_tells_the_difference_with_its_interval():
     outcome, candidate, champion = scores(1000, (0.84, 0.80), 0)
-    compared = gate.compare("unseen", outcome, candidate, champion)
+    compared = gate.compare_risks("unseen", outcome, candidate, champion)
     low = compared.roc_auc_difference.low
-    reason = gate.decide(compared, first=False, identical=False, degraded=False).reason
+    reason = gate.decide_promotion(compared, first=False, identical=False, degraded=False).reason
     assert f"[{low:+.3f}," in reason
     assert "on 1,000 unseen rows" in reason
 
 
 def test_the_difference_is_candidate_minus_champion():
-    compared = gate.compare("unseen", *scores(2000, (0.86, 0.70), 0))
+    compared = gate.compare_risks("unseen", *scores(2000, (0.86, 0.70), 0))
     assert compared.roc_auc_difference.value == pytest.approx(0.16, abs=0.03)
     assert compared.log_loss_difference.value < 0
     assert compared.brier_difference.value < 0
 
 
 def test_comparison_of_one_class_is_told_as_unknown():
-    compared = gate.compare("unseen", np.zeros(5), np.full(5, 0.1), np.full(5, 0.2))
+    compared = gate.compare_risks("unseen", np.zeros(5), np.full(5, 0.1), np.full(5, 0.2))
     assert compared.to_dict()["roc_auc_difference"]["value"] is None
     assert compared.p_value is None
 

@@ -5,6 +5,8 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ import deployment
 from attrition.errors import AttritionError, Damaged
 from attrition.operations import integrity, releases
 from attrition.storage import permissions
-from tests.conftest import count_as_asked, make_rows, run_whole
+from tests.conftest import count_as_asked, make_rows, run_whole, write_sources
 from tests.support import SCRIPT, run
 
 NOBODY = 65534
@@ -76,21 +78,28 @@ def test_nobody_else_works_in_a_folder_of_somebody_else(project, monkeypatch):
         permissions.close_folders(project)
 
 
+@pytest.fixture
+def open_folder():
+    """A folder that other users may enter, whatever another session of the tests does to tmp_path."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @as_root
-def test_another_user_can_run_all_of_it_in_folders_of_its_own(small_project, tmp_path):
-    count_as_asked(small_project)
-    for path in (tmp_path, *tmp_path.rglob("*")):
+def test_another_user_can_run_all_of_it_in_folders_of_its_own(open_folder):
+    config = write_sources(open_folder)
+    count_as_asked(config)
+    for path in (open_folder, *open_folder.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
-    for parent in (*tmp_path.parents[:3], tmp_path):
-        parent.chmod(parent.stat().st_mode | 0o711)
     command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *SCRIPT]
-    command += ["--config", str(small_project.file), "--quiet"]
+    command += ["--config", str(config.file), "--quiet"]
     if subprocess.run([*command[:4], sys.executable, "-c", ""], check=False).returncode:
         pytest.skip("this user cannot run the Python of the tests")
-    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "HOME": str(open_folder), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
-    assert small_project.contact_list.stat().st_uid == NOBODY
+    assert config.contact_list.stat().st_uid == NOBODY
 
 
 @pytest.mark.parametrize("bits", [0o020, 0o002])

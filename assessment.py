@@ -2,14 +2,14 @@
 
 Reads:  production_deployment/current, the current clients in ingesteddata/finaldata.csv
 Writes: reports/clients.parquet (every current client: features, risk, reasons and cautions),
-        riskscores.csv and contactlist.csv (what people read of it), assessment.json (the record)
+        riskscores.csv and contactlist.csv (the same for people), assessment.json (the record)
 Run:    python assessment.py [--config PATH]
 """
 
 import io
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
 @dataclass(frozen=True)
 class Assessment:
-    """How many clients are at risk; the rest stands in assessment.json and the two lists."""
+    """The size of the risk and of the list; assessment.json and the two lists have the details."""
 
     clients: int
     expected_to_leave: float
@@ -57,8 +57,10 @@ class Assessment:
 # ---- compute
 
 
-def explain(model: Model, current: pd.DataFrame, baseline: Mapping[str, Any]) -> list[list[Reason]]:
-    """Return what raises each client's risk the most, the strongest first."""
+def explain_risks(
+    model: Model, current: pd.DataFrame, baseline: dict[str, Any]
+) -> list[list[Reason]]:
+    """Return the features that raise each client's risk the most, the strongest first."""
     if len(current) == 0:
         return []
     added = explanations.contributions(model, current, baseline)
@@ -73,14 +75,17 @@ def explain(model: Model, current: pd.DataFrame, baseline: Mapping[str, Any]) ->
     ]
 
 
-def assess(
+def rank_clients(
     current: pd.DataFrame,
     risk: metrics.Vector,
     reasons: Sequence[Sequence[Reason]],
     cautions: Sequence[Sequence[Caution]],
     columns: Columns,
 ) -> pd.DataFrame:
-    """Return one line a client, ranked: the columns of `clients`, those of the list aside."""
+    """Return one row per client, ranked: the columns of `clients` without those of the contact list.
+
+    risk: (n,) in [0, 1]; reasons, cautions: one sequence per client.
+    """
     value = current[columns.value].to_numpy() if columns.value else np.full(len(current), np.nan)
     table = pd.DataFrame(
         {
@@ -98,11 +103,13 @@ def assess(
     return ranking.rank(table)
 
 
-def estimate(
+def estimate_performance(
     current: pd.DataFrame, risk: metrics.Vector, release: Release, columns: Columns, capacity: int
 ) -> tuple[Estimate, SecondOpinion]:
-    """Estimate what will become of the clients, and how well the model does on them; ask again on that
-    part of the rows the model was judged on that is like them."""
+    """Estimate how many clients will leave and how well the model performs on them.
+
+    The second opinion is the same estimate from reference rows that are similar to these clients.
+    """
     reference = releases.read_reference(release)
     features = release.training["features"]
     weighing = performance.weigh(reference, current, features["numeric"], features["categorical"])
@@ -114,10 +121,10 @@ def estimate(
     return performance.estimate(risk, **given), performance.second_opinion(risk, weighing, **given)
 
 
-def sum_up(
+def summarise_portfolio(
     ranked: pd.DataFrame, listed: pd.DataFrame, estimated: Estimate, columns: Columns
 ) -> dict[str, Any]:
-    """Return the figures of the portfolio and of the list, with their intervals."""
+    """Compute the figures of the portfolio and of the list, with their intervals."""
     risk = ranked["risk"].to_numpy()
     value = ranked["value"].to_numpy(dtype="float64")
     counts, _ = np.histogram(risk, HISTOGRAM_EDGES)
@@ -141,9 +148,9 @@ def sum_up(
 
 
 def assess_clients(config: Config) -> Assessment:
-    """Give every current client a risk and a rank, and cut the list to what the managers can do.
+    """Predict the risk of every current client, rank them, and cut the list to the contact capacity.
 
-    Raises: NoModel, Damaged.
+    Raises: NoModel if there is no model in production; Damaged.
     """
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
@@ -155,17 +162,18 @@ def assess_clients(config: Config) -> Assessment:
         "settings": config.fingerprint(),
     }
     if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
-        return _result(record, up_to_date=True)
+        return _assessment(record, up_to_date=True)
     columns = config.columns
     rows = ledger.read_rows(config, columns.table)
     current = clients.current_clients(rows, columns)
     model = releases.load_model(release)
-    reasons = explain(model, current, release.training["baseline"])
+    reasons = explain_risks(model, current, release.training["baseline"])
     cautions = reliability.cautions(model, current, release.training)
     risk = models.predict(model, current)
-    estimated, again = estimate(current, risk, release, columns, config.contact_capacity)
-    ranked = assess(current, risk, reasons, cautions, columns)
-    listed = ranking.choose(ranked, config.contact_capacity, config.contact_order)
+    capacity = config.contact_capacity
+    estimated, again = estimate_performance(current, risk, release, columns, capacity)
+    ranked = rank_clients(current, risk, reasons, cautions, columns)
+    listed = ranking.choose(ranked, capacity, config.contact_order)
     listed = ranking.since_last_list(listed, _last_ranks(config))
     places = listed.rename(columns={"rank": "list_rank"})[
         ["client", "list_rank", "previous_rank", "risk_change"]
@@ -176,7 +184,7 @@ def assess_clients(config: Config) -> Assessment:
         "assessed_at": files.utc_now(),
         "release": release.id,
         "have_stayed": not current[columns.outcome].isna().any(),
-        **sum_up(ranked, listed, estimated, columns),
+        **summarise_portfolio(ranked, listed, estimated, columns),
         "estimate": estimated.to_dict(),
         "second_opinion": again.to_dict(),
     }
@@ -185,7 +193,7 @@ def assess_clients(config: Config) -> Assessment:
         config.risk_scores: _csv(fields.csv_table(ranked, fields.RISK_SCORES)),
         config.contact_list: _csv(fields.csv_table(listed, fields.CONTACT_LIST)),
     }
-    return _result(files.commit(config.assessment_record, contents, record), up_to_date=False)
+    return _assessment(files.commit(config.assessment_record, contents, record), up_to_date=False)
 
 
 def _csv(table: pd.DataFrame) -> bytes:
@@ -195,7 +203,7 @@ def _csv(table: pd.DataFrame) -> bytes:
 
 
 def _last_ranks(config: Config) -> dict[str, tuple[int, float]]:
-    """Return client -> (rank, risk) of the last assessment; empty where there is none to trust."""
+    """Return client -> (rank, risk) of the last assessment; {} if there is none, or it is damaged."""
     try:
         record = files.read_record(config.assessment_record)
     except Damaged:
@@ -209,7 +217,7 @@ def _last_ranks(config: Config) -> dict[str, tuple[int, float]]:
     return dict(zip(last["client"], zip(last["rank"], last["risk"], strict=True), strict=True))
 
 
-def _result(record: files.Record, *, up_to_date: bool) -> Assessment:
+def _assessment(record: files.Record, *, up_to_date: bool) -> Assessment:
     return Assessment(
         clients=record["clients"],
         expected_to_leave=record["expected_to_leave"]["value"] or 0.0,
@@ -221,7 +229,7 @@ def _result(record: files.Record, *, up_to_date: bool) -> Assessment:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Assess once, by hand."""
+    """Assess once."""
     options = cli.parser(__doc__).parse_args(argv)
     return cli.run(options, "assessment", assess_clients)
 

@@ -1,4 +1,4 @@
-"""Step 4: deploy the candidate if the gate lets it through; list releases; roll back.
+"""Step 4: deploy the candidate if the gate approves it; list releases; roll back.
 
 Reads:  practicemodels/ (the candidate, its training.json and score.json)
 Writes: production_deployment/releases/<id>/ with its modelcard.md, the pointer `current`, and the
@@ -47,13 +47,16 @@ class Deployment:
 # ---- compute
 
 
-def judge(score: files.Record, triggers: Sequence[str], looks: int) -> Decision:
-    """Decide by the gate, from the scores and the reasons for the training."""
-    champion, found = score["champion"], score["comparison"]
+def decide(score: files.Record, triggers: Sequence[str], looks: int) -> Decision:
+    """Decide whether to deploy, from the scores and the triggers of the training.
+
+    looks: number of candidates compared with this champion, this one included.
+    """
+    champion, figures = score["champion"], score["comparison"]
     comparison = None
-    if found is not None:
-        intervals = {k: Interval(**v) for k, v in found.items() if k.endswith("_difference")}
-        comparison = Comparison(**{**found, **intervals})
+    if figures is not None:
+        intervals = {k: Interval(**v) for k, v in figures.items() if k.endswith("_difference")}
+        comparison = Comparison(**{**figures, **intervals})
     return gate.decide_promotion(
         comparison,
         first=champion is None,
@@ -65,7 +68,11 @@ def judge(score: files.Record, triggers: Sequence[str], looks: int) -> Decision:
 
 
 def count_looks(deployments: history.Rows) -> int:
-    """Return the number of the next candidate against the present champion, from 1."""
+    """Count the candidates compared with the present champion, the next one included.
+
+    >>> count_looks([{"action": "promoted"}, {"action": "refused"}])
+    2
+    """
     looks = 1
     for row in reversed(deployments):
         if row["action"] != "refused":
@@ -78,15 +85,17 @@ def count_looks(deployments: history.Rows) -> int:
 
 
 def answered(config: Config) -> Deployment | None:
-    """Return the decision on the present monitoring verdict, if there is one already."""
+    """Return the decision on the present monitoring verdict; None if there is none yet."""
     config = config.limited_to(*SETTINGS)
     asked = files.sha256_file(config.monitoring_record)
     if not asked:
         return None
-    found = _find_decision(config, monitoring=asked)
-    if found is not None and found.rule == LEAKAGE:  # decide again if more columns are accepted
+    decision = _find_decision(config, monitoring=asked)
+    if (
+        decision is not None and decision.rule == LEAKAGE
+    ):  # if more columns are accepted, decide again
         return _find_decision(config, monitoring=asked, accepted=config.fingerprint())
-    return found
+    return decision
 
 
 def _find_decision(config: Config, **inputs: str) -> Deployment | None:
@@ -98,7 +107,7 @@ def _find_decision(config: Config, **inputs: str) -> Deployment | None:
     files.finish_commit(config.model_folder)
     record = _read_whole(config.decision_record)
     if record is not None and inputs.items() <= record["inputs"].items():
-        return _result(config, record, up_to_date=True)
+        return _deployment(config, record, up_to_date=True)
     for release_id in reversed(releases.list_ids(config.production_folder)):
         record = _read_whole(config.releases / release_id / releases.DECISION)
         if record is not None and inputs.items() <= record["inputs"].items():
@@ -111,17 +120,17 @@ def _complete(config: Config, release_id: str, record: files.Record) -> Deployme
     try:
         releases.activate(config.production_folder, release_id)
     except Damaged as error:
-        logger.warning("%s; the decision is made again", error)
+        logger.warning("%s; decided again", error)
         return None
     releases.collect(config.production_folder)
-    return _result(config, _keep(config, {**record, "release": release_id}), up_to_date=True)
+    return _save_decision(config, {**record, "release": release_id}, up_to_date=True)
 
 
 def _read_whole(path: Path) -> files.Record | None:
     try:
         return files.read_record(path)
     except Damaged as error:
-        logger.warning("%s; the decision is made again", error)
+        logger.warning("%s; decided again", error)
         return None
 
 
@@ -148,7 +157,7 @@ def deploy_model(config: Config) -> Deployment:
     monitoring = files.read_record(config.monitoring_record)
     triggers = monitoring["triggers"] if monitoring is not None else []
     looks = count_looks(history.read_deployments(config.history))
-    decision = judge(score, triggers, looks)
+    decision = decide(score, triggers, looks)
     record: files.Record = {
         "inputs": asked,
         "decided_at": files.utc_now(),
@@ -164,13 +173,13 @@ def deploy_model(config: Config) -> Deployment:
     if decision.promoted:
         record["release"] = _release(config, training, score, record)
         releases.collect(config.production_folder)
-    return _result(config, _keep(config, record), up_to_date=False)
+    return _save_decision(config, record, up_to_date=False)
 
 
 def _release(
     config: Config, training: files.Record, score: files.Record, decision: files.Record
 ) -> str:
-    """Write the release with all that is known of the model, then point production at it."""
+    """Write the release with all records of its model, then point production at it."""
     contents = {
         name: (config.model_folder / name).read_bytes()
         for name in (*training["outputs"], releases.TRAINING, releases.SCORE)
@@ -180,16 +189,15 @@ def _release(
     }
     contents[releases.DECISION] = files.encode(files.sealed(decision))
     lines = tables.parse_dicts(contents[config.ingested_files.name])
-    told = model_card.write(training, score, decision, lines)
-    contents[releases.CARD] = told.encode()
+    contents[releases.CARD] = model_card.write(training, score, decision, lines).encode()
     manifest = {"deployed_at": decision["decided_at"], "model": decision["candidate"]}
     release_id = releases.create(config.production_folder, contents, manifest)
     releases.activate(config.production_folder, release_id)
     return release_id
 
 
-def _keep(config: Config, record: files.Record) -> files.Record:
-    """Keep a decision in the history and, last, as the record."""
+def _save_decision(config: Config, record: files.Record, *, up_to_date: bool) -> Deployment:
+    """Save a decision in the history, then as the record."""
     row = {
         "at": record["decided_at"],
         "made": integrity.made_by(record),
@@ -200,10 +208,11 @@ def _keep(config: Config, record: files.Record) -> files.Record:
     history.save(config.history, "deployments", [row])
     if record["promoted"]:
         history.mark_promoted(config.history, record["candidate"])
-    return files.commit(config.decision_record, {}, record)
+    record = files.commit(config.decision_record, {}, record)
+    return _deployment(config, record, up_to_date=up_to_date)
 
 
-def _result(config: Config, record: files.Record, *, up_to_date: bool) -> Deployment:
+def _deployment(config: Config, record: files.Record, *, up_to_date: bool) -> Deployment:
     release = releases.current_id(config.production_folder)
     return Deployment(
         record["promoted"], record["rule"], record["reason"], release, up_to_date, record["seal"]
@@ -211,7 +220,7 @@ def _result(config: Config, record: files.Record, *, up_to_date: bool) -> Deploy
 
 
 def refuse(config: Config, rule: str, reason: str) -> Deployment:
-    """Keep the champion where no candidate could be trained; the question counts as answered."""
+    """Record that the champion stays because no candidate could be trained."""
     config = config.limited_to(*SETTINGS)
     record: files.Record = {
         "inputs": {
@@ -228,18 +237,18 @@ def refuse(config: Config, rule: str, reason: str) -> Deployment:
         "comparison": None,
         "release": None,
     }
-    return _result(config, _keep(config, record), up_to_date=False)
+    return _save_decision(config, record, up_to_date=False)
 
 
 def roll_back(config: Config, release_id: str | None) -> str:
     """Point production at an older release, by default the one deployed before the current.
 
-    Raises: NoModel when there is none, Damaged when it does not verify.
+    Raises: NoModel if there is none; Damaged if it does not match its manifest.
     """
     ids = releases.list_ids(config.production_folder)
     current = _current_or_none(config)
     if release_id is None:
-        older = [found for found in ids if current is None or found < current]
+        older = [one for one in ids if current is None or one < current]
         if not older:
             raise NoModel(f"{config.releases}: no older release to go back to; see --list")
         release_id = older[-1]
@@ -260,25 +269,25 @@ def _current_or_none(config: Config) -> str | None:
 
 
 def list_releases(config: Config) -> str:
-    """Return a line for each release, the current one marked."""
+    """Format one line per release; `*` marks the current one."""
     current = _current_or_none(config)
     lines = []
     for release_id in releases.list_ids(config.production_folder):
         mark = "*" if release_id == current else " "
         try:
-            found = releases.read(config.production_folder, release_id)
+            release = releases.read(config.production_folder, release_id)
         except AttritionError as error:
             lines.append(f"{mark} {release_id}  damaged: {error}")
             continue
-        scored = next((s for s in found.score["sets"].values() if s), None)
+        scored = next((s for s in release.score["sets"].values() if s), None)
         auc = scored["candidate"]["roc_auc"]["value"] if scored else None
-        told = f"ROC AUC {auc:.3f}" if auc is not None else "not scored"
-        lines.append(f"{mark} {release_id}  {found.training['kind']}, {told}")
+        figure = f"ROC AUC {auc:.3f}" if auc is not None else "not scored"
+        lines.append(f"{mark} {release_id}  {release.training['kind']}, {figure}")
     return "\n".join(lines) or "no release yet; run fullprocess.py"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Deploy, list or roll back, by hand."""
+    """Deploy, list the releases, or roll back."""
     parser = cli.parser(__doc__)
     parser.add_argument("--list", action="store_true", help="list the releases")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Step 6: describe the data, the drift, how long the steps take, and which dependencies are outdated.
+"""Step 6: describe the data, the drift, the durations of the steps, and outdated dependencies.
 
 Reads:  production_deployment/ (the release, monitoring.json, the history), ingesteddata/finaldata.csv,
         reports/clients.parquet (the current clients with their risks)
@@ -30,46 +30,46 @@ logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 SETTINGS = ("columns",)
 QUANTILES = (0.05, 0.25, 0.75, 0.95)
-TOP_LEVELS = 10
+TOP_CATEGORIES = 10
 ASK_EVERY_S = 24 * 3600
 TREND_RUNS = 5
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A few words on the state of things; the rest stands in diagnostics.json."""
+    """A summary in three sentences; diagnostics.json has the details."""
 
-    told: str
+    size: str
     drift: str
     outdated: str
     up_to_date: bool
     seal: str
 
     def summary(self) -> str:
-        return "\n".join([self.told, self.drift, self.outdated])
+        return "\n".join([self.size, self.drift, self.outdated])
 
 
 # ---- compute
 
 
 def summarise(rows: pd.DataFrame, columns: Columns) -> dict[str, dict[str, Any]]:
-    """Describe every feature: mean, median, spread and quantiles, or levels; and what is missing."""
+    """Describe every feature: missing values, and mean, median, spread, quantiles; or categories."""
     numbers = [*columns.numeric_names]
     if columns.value and columns.value not in numbers:
         numbers.append(columns.value)
-    found = {name: _summarise_numbers(rows[name]) for name in numbers}
-    return found | {name: _summarise_levels(rows[name]) for name in columns.categorical}
+    summary = {name: _summarise_numbers(rows[name]) for name in numbers}
+    return summary | {name: _summarise_categories(rows[name]) for name in columns.categorical}
 
 
 def _summarise_numbers(values: pd.Series) -> dict[str, Any]:
-    known = values[values.notna()]
-    quantiles = known.quantile(list(QUANTILES))
+    given = values[values.notna()]
+    quantiles = given.quantile(list(QUANTILES))
     figures = {
-        "mean": known.mean(),
-        "median": known.median(),
-        "std": known.std(ddof=1),
-        "minimum": known.min(),
-        "maximum": known.max(),
+        "mean": given.mean(),
+        "median": given.median(),
+        "std": given.std(ddof=1),
+        "minimum": given.min(),
+        "maximum": given.max(),
     }
     return {
         "kind": "numeric",
@@ -79,14 +79,14 @@ def _summarise_numbers(values: pd.Series) -> dict[str, Any]:
     }
 
 
-def _summarise_levels(values: pd.Series) -> dict[str, Any]:
+def _summarise_categories(values: pd.Series) -> dict[str, Any]:
     counts = values[values != ""].value_counts()
-    ordered = sorted(counts.items(), key=lambda level: (-level[1], str(level[0])))
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
     return {
         "kind": "categorical",
         **_counts(values == ""),
         "distinct": len(counts),
-        "levels": [[str(level), int(count)] for level, count in ordered[:TOP_LEVELS]],
+        "levels": [[str(name), int(count)] for name, count in ordered[:TOP_CATEGORIES]],
     }
 
 
@@ -99,18 +99,22 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def trend(steps: history.Rows) -> str:
-    """Say in words how a duration compares with the ones before."""
+def describe_trend(steps: history.Rows) -> str:
+    """Compare the duration of the last run with the median of the runs before, in words.
+
+    >>> describe_trend([{"elapsed_s": 2.0}, {"elapsed_s": 3.0}])
+    '3.0 s, +50% (median of 1 before: 2.0 s)'
+    """
     seconds = [float(row["elapsed_s"]) for row in steps]
     if not seconds:
         return "has not run yet"
     last, before = seconds[-1], seconds[-1 - TREND_RUNS : -1]
     if not before:
         return f"{last:.1f} s, the first run"
-    usual = float(np.median(before))
-    change = (last - usual) / usual if usual > 0 else 0.0
-    word = "as usual" if abs(change) < 0.25 else f"{change:+.0%}"
-    return f"{last:.1f} s, {word} against the {usual:.1f} s of the {len(before)} before"
+    baseline = float(np.median(before))
+    change = (last - baseline) / baseline if baseline > 0 else 0.0
+    word = "no change" if abs(change) < 0.25 else f"{change:+.0%}"
+    return f"{last:.1f} s, {word} (median of {len(before)} before: {baseline:.1f} s)"
 
 
 # ---- the step
@@ -121,10 +125,10 @@ def run_diagnostics(
 ) -> Diagnosis:
     """Describe the current clients, missing data, drift, durations and dependencies.
 
-    `latest` gives the latest versions of the dependencies when somebody asked for them already, so
-    that nobody waits for the index here; without it they are asked now, at most once a day.
+    `latest` returns the latest versions of the dependencies if they were requested before; if it is
+    None, they are requested now, at most once a day.
 
-    Raises: NoModel, Damaged.
+    Raises: NoModel if there is no model in production; Damaged.
     """
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
@@ -141,9 +145,8 @@ def run_diagnostics(
     assessment = read_assessment(config, inputs)
     current, risk = clients.read_assessed(config.clients, columns)
     summary = summarise(current, columns)
-    look = drift.compare_clients(
-        _like(assessment["have_stayed"], release, columns.outcome), current, risk, release.training
-    ).to_dict()
+    reference = read_reference(assessment["have_stayed"], release, columns.outcome)
+    drifted = drift.compare_clients(reference, current, risk, release.training).to_dict()
     now = files.utc_now()
     steps = {name: history.read_steps(config.history, name) for name in ("ingestion", "training")}
     record = {
@@ -152,37 +155,37 @@ def run_diagnostics(
         "release": release.id,
         "columns": summary,
         "predictions": _predictions(risk),
-        "drift": look,
+        "drift": drifted,
         "monitoring": files.read_record(config.monitoring_record),
         "timings": {
             **{
-                name: [{"at": row["started_at"], "elapsed_s": row["elapsed_s"]} for row in found]
-                for name, found in steps.items()
+                name: [{"at": row["started_at"], "elapsed_s": row["elapsed_s"]} for row in rows]
+                for name, rows in steps.items()
             },
-            "trend": {name: trend(found) for name, found in steps.items()},
+            "trend": {name: describe_trend(rows) for name, rows in steps.items()},
         },
         "dependencies": find_dependencies(config, latest),
         "data": _describe_data(config, len(current)),
     }
     fingerprint = files.sha256_bytes(files.encode(inputs))
     missing = [
-        {"at": now, "made": fingerprint, "column": name, "missing_pct": found["missing_pct"]}
-        for name, found in summary.items()
+        {"at": now, "made": fingerprint, "column": name, "missing_pct": column["missing_pct"]}
+        for name, column in summary.items()
     ]
-    moved = [
+    shifts = [
         {"at": now, "made": fingerprint}
         | {key: column[key] for key in ("column", "psi", "p_value", "verdict")}
-        for column in look["columns"]
+        for column in drifted["columns"]
     ]
     history.save(config.history, "missing", missing)
-    history.save(config.history, "drift", moved)
+    history.save(config.history, "drift", shifts)
     return _diagnosis(files.commit(config.diagnostics_record, {}, record), up_to_date=False)
 
 
 def read_assessment(config: Config, inputs: Mapping[str, str]) -> files.Record:
-    """Read the record of the assessment of these rows by this release; its clients are verified.
+    """Read the record of the assessment, and verify its clients.
 
-    Raises: AttritionError, Damaged.
+    Raises: AttritionError if it is of other rows or another release; Damaged.
     """
     record = files.read_record(config.assessment_record)
     wanted = {name: inputs[name] for name in ("finaldata", "release")}
@@ -197,8 +200,8 @@ def read_assessment(config: Config, inputs: Mapping[str, str]) -> files.Record:
     return record
 
 
-def _like(have_stayed: bool, release: Release, outcome: str) -> pd.DataFrame:
-    """Return the reference; only those who stayed if the current clients are known to have stayed."""
+def read_reference(have_stayed: bool, release: Release, outcome: str) -> pd.DataFrame:
+    """Return the reference; if all current clients have stayed, only the rows of clients who stayed."""
     reference = releases.read_reference(release)
     return reference[reference[outcome].astype("float64") == 0] if have_stayed else reference
 
@@ -230,7 +233,7 @@ def _describe_data(config: Config, n_clients: int) -> dict[str, Any]:
 
 
 def needs_asking(config: Config) -> list[str]:
-    """Name the dependencies whose latest version is to be asked; none if that was done today."""
+    """Name the dependencies, or none if their latest versions were requested in the last 24 hours."""
     try:
         age_s = time.time() - config.dependencies.stat().st_mtime
     except FileNotFoundError:
@@ -244,22 +247,22 @@ REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
 def find_dependencies(
     config: Config, latest: Callable[[], dict[str, str | None]] | None
 ) -> dict[str, Any]:
-    """Return the table of dependencies, newly asked or as it was asked in the last 24 hours."""
+    """Return the table of dependencies; if it is older than 24 hours, request the latest versions."""
     names = needs_asking(config)
     if not names:
         try:
             record = files.read_record(config.dependencies)
         except Damaged as error:
-            logger.warning("%s; asked again", error)
+            logger.warning("%s; requested again", error)
             record = None
         if record is not None:
             return {key: record[key] for key in ("asked_at", "reachable", "packages")}
     required = dependencies.read_required(REQUIREMENTS)
-    found = latest() if latest is not None else dependencies.ask_all(sorted(required))
+    versions = latest() if latest is not None else dependencies.ask_all(sorted(required))
     record = {
         "asked_at": files.utc_now(),
-        "reachable": any(found.values()),
-        "packages": dependencies.compare_versions(required, found),
+        "reachable": any(versions.values()),
+        "packages": dependencies.compare_versions(required, versions),
     }
     if record["reachable"]:
         files.write_bytes(config.dependencies, files.encode(files.sealed(record)))
@@ -269,41 +272,40 @@ def find_dependencies(
 def _diagnosis(record: files.Record, *, up_to_date: bool) -> Diagnosis:
     data, asked = record["data"], record["dependencies"]
     outdated = [package["name"] for package in asked["packages"] if package["outdated"]]
+    state = f"{len(outdated)} of {len(asked['packages'])} outdated"
     if not asked["reachable"]:
-        told = "dependencies: latest versions unknown, the package index cannot be reached"
-    else:
-        told = f"dependencies: {len(outdated)} of {len(asked['packages'])} outdated"
+        state = "latest versions unknown, the package index cannot be reached"
     return Diagnosis(
-        told=f"{data['rows']:,} rows, {data['labelled']:,} with an outcome; "
+        size=f"{data['rows']:,} rows, {data['labelled']:,} with an outcome; "
         f"{data['clients']:,} current clients",
         drift=f"current clients: {record['drift']['sentence']}",
-        outdated=told,
+        outdated=f"dependencies: {state}",
         up_to_date=up_to_date,
         seal=record["seal"],
     )
 
 
-def verify(config: Config) -> int:
-    """Print a line for each thing that was verified; exit code 1 where something is wrong."""
+def verify_files(config: Config) -> int:
+    """Verify everything that was written, print a line for each; return 1 if something is damaged."""
     with files.run_lock(config.lock):
-        found = integrity.scrub(config)
-    for path, problem in found.items():
+        problems = integrity.scrub(config)
+    for path, problem in problems.items():
         print(f"damaged  {path}: {problem}" if problem else f"ok       {path}")
-    wrong = sum(map(bool, found.values()))
+    wrong = sum(map(bool, problems.values()))
     if wrong:
-        print(f"{wrong} of {len(found)} damaged; python fullprocess.py --repair mends it")
+        print(f"{wrong} of {len(problems)} damaged; python fullprocess.py --repair repairs it")
     return 1 if wrong else 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Describe everything, by hand; or verify all that was ever written."""
+    """Describe the data once; with --verify, verify everything that was written."""
     parser = cli.parser(__doc__)
     parser.add_argument(
         "--verify", action="store_true", help="verify every release, record, output and the history"
     )
     options = parser.parse_args(argv)
     if options.verify:
-        return cli.run_command(options, verify)
+        return cli.run_command(options, verify_files)
     return cli.run(options, "diagnostics", run_diagnostics)
 
 

@@ -1,7 +1,7 @@
-"""Step 3: score the candidate, and the champion beside it, on rows that neither has seen.
+"""Step 3: score the candidate and the champion on rows that neither was trained on.
 
 Reads:  practicemodels/ (the candidate), production_deployment/current (the champion), testdata/*,
-        in ingesteddata/finaldata.csv the rows of the held-out clients and those newer than the champion
+        ingesteddata/finaldata.csv (rows of held-out clients, and rows newer than the champion)
 Writes: practicemodels/latestscore.txt (F1 at threshold 0.5 on the test data), score.json (the record)
 Run:    python scoring.py [--config PATH]
 """
@@ -33,22 +33,22 @@ logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 SETTINGS = ("columns", "missing_markers", "held_out_share", "contact_capacity")
 MIN_ROWS_TO_SCORE, MIN_OF_EACH_TO_SCORE = 100, 20
 
-# Outcomes, and the risks of candidate and champion: (n,) each.
+# Outcomes, risks of the candidate, risks of the champion if there is one: (n,) each.
 Risks = tuple[Vector, Vector, Vector | None]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What scoring found; the rest stands in score.json."""
+    """The result of a scoring; score.json has the details."""
 
     f1: float | None
-    told: str
+    sentence: str
     warnings: tuple[str, ...]
     up_to_date: bool
     seal: str
 
     def summary(self) -> str:
-        return "\n".join([self.told, *(f"note: {warning}" for warning in self.warnings)])
+        return "\n".join([self.sentence, *(f"note: {warning}" for warning in self.warnings)])
 
 
 # ---- compute
@@ -57,7 +57,10 @@ class Scores:
 def score_set(
     outcome: Vector, candidate: Vector, champion: Vector | None, capacity: int
 ) -> dict[str, Any]:
-    """Score both models on one set of rows."""
+    """Compute the metrics of both models on one set of rows.
+
+    outcome: (n,) of 0 and 1; candidate, champion: (n,) risks in [0, 1]; capacity: the k of "at k".
+    """
     return {
         "rows": len(outcome),
         "left": int(outcome.sum()),
@@ -69,7 +72,7 @@ def score_set(
 
 
 def draw_curves(outcome: Vector, risk: Vector) -> dict[str, Any]:
-    """What the figures show: confusion, ROC, calibration and gain of the candidate."""
+    """Compute the curves of the candidate: confusion matrix, ROC, calibration and gain."""
     return {
         "rows": len(outcome),
         "left": int(outcome.sum()),
@@ -80,8 +83,8 @@ def draw_curves(outcome: Vector, risk: Vector) -> dict[str, Any]:
     }
 
 
-def warn_of_few(name: str, rows: int, left: int) -> list[str]:
-    """Say when a set is too small for its scores to mean much."""
+def warn_if_small_set(name: str, rows: int, left: int) -> list[str]:
+    """Warn if a set is too small for precise scores."""
     if rows == 0:
         return [f"no {name} rows with an outcome: nothing could be scored on them"]
     if rows < MIN_ROWS_TO_SCORE or min(left, rows - left) < MIN_OF_EACH_TO_SCORE:
@@ -97,9 +100,9 @@ def warn_of_few(name: str, rows: int, left: int) -> list[str]:
 
 
 def score_model(config: Config) -> Scores:
-    """Score candidate and champion on the test data and on the clients held out of all training.
+    """Score candidate and champion on the test data and on clients that no training has seen.
 
-    Raises: NoModel without a candidate.
+    Raises: NoModel if there is no candidate, or its files are damaged.
     """
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.model_folder)
@@ -116,7 +119,7 @@ def score_model(config: Config) -> Scores:
         **hash_test_data(config),
     }
     if (record := files.read_if_up_to_date(config.score_record, inputs)) is not None:
-        return _result(record, up_to_date=True)
+        return _scores(record, up_to_date=True)
     candidate = persistence.loads(config.candidate.read_bytes())
     columns = config.columns
     rows = ledger.read_rows(config, (*columns.features, columns.outcome, *schema.COMPUTED))
@@ -129,22 +132,22 @@ def score_model(config: Config) -> Scores:
         theirs = models.predict(model, unseen) if model is not None else None
         risks[name] = (outcome, models.predict(candidate, unseen), theirs)
     if champion and model is not None and not _is_same_model(risks):
-        risks["since"] = _came_since(config, champion, model, labelled)
+        risks["since"] = _score_new_rows(config, champion, model, labelled)
     capacity = config.contact_capacity
-    scored = {name: score_set(*found, capacity) for name, found in risks.items() if len(found[0])}
+    scored = {name: score_set(*each, capacity) for name, each in risks.items() if len(each[0])}
     for name in ("test", "unseen"):
         outcome = risks[name][0]
-        warnings += warn_of_few(name, len(outcome), int(outcome.sum()))
+        warnings += warn_if_small_set(name, len(outcome), int(outcome.sum()))
     everything = [np.concatenate([risks[n][i] for n in ("test", "unseen")]) for i in (0, 1)]
     record = {
         "inputs": inputs,
         "scored_at": files.utc_now(),
         "candidate": {"kind": training["kind"], "sha256": inputs["candidate"]},
-        "champion": _told(champion),
+        "champion": _describe_champion(champion),
         "capacity": capacity,
         "threshold": metrics.THRESHOLD,
         "sets": {name: scored.get(name) for name in ("test", "unseen", "recent", "since")},
-        "comparison": _compare(risks, capacity) if champion else None,
+        "comparison": _compare_models(risks, capacity) if champion else None,
         "curves": draw_curves(*everything) if len(everything[0]) else None,
         "warnings": warnings,
     }
@@ -152,7 +155,7 @@ def score_model(config: Config) -> Scores:
     text = "nan\n" if f1 is None else f"{f1!r}\n"
     history.save(config.history, "scores", _history_rows(record))
     record = files.commit(config.score_record, {config.latest_score: text.encode()}, record)
-    return _result(record, up_to_date=False)
+    return _scores(record, up_to_date=False)
 
 
 def _champion(config: Config) -> Release | None:
@@ -162,7 +165,7 @@ def _champion(config: Config) -> Release | None:
         return None
 
 
-def _told(champion: Release | None) -> dict[str, str] | None:
+def _describe_champion(champion: Release | None) -> dict[str, str] | None:
     if champion is None:
         return None
     kind = champion.training["kind"]
@@ -176,16 +179,20 @@ def _is_same_model(risks: Mapping[str, Risks]) -> bool:
     )
 
 
-def _came_since(config: Config, champion: Release, model: Model, labelled: pd.DataFrame) -> Risks:
-    """Return the rows that came since the champion was trained, as seen by neither model.
+def _score_new_rows(
+    config: Config, champion: Release, model: Model, labelled: pd.DataFrame
+) -> Risks:
+    """Return outcomes and risks of the rows that are newer than the champion's training.
 
-    The candidate's risk is the cross-validated one: of models of its kind that had not learned from
-    the row, nor from another of its client. Where the truth moved, only rows from after that count.
+    The candidate's risk is cross-validated: it comes from models of the same kind that were trained on
+    no row of this client. If there was concept drift, only rows from after it count.
     """
-    known = files.read_arrays(champion.folder / releases.KNOWN_ROWS)["labelled"]
+    trained_on = files.read_arrays(champion.folder / releases.KNOWN_ROWS)["labelled"]
     arrays = files.read_arrays(config.known_rows)
     risk = pd.Series(arrays[releases.JUDGED_RISK], index=arrays[releases.JUDGED])
-    risk = risk[~np.isin(risk.index, np.concatenate([known, *releases.rows_before_change(config)]))]
+    risk = risk[
+        ~np.isin(risk.index, np.concatenate([trained_on, *releases.rows_before_change(config)]))
+    ]
     ids = labelled[schema.ROW_ID].to_numpy()
     is_new = np.isin(ids, risk.index)
     new = labelled[is_new]
@@ -193,8 +200,8 @@ def _came_since(config: Config, champion: Release, model: Model, labelled: pd.Da
     return outcome, risk[ids[is_new]].to_numpy(), models.predict(model, new)
 
 
-def _compare(risks: Mapping[str, Risks], capacity: int) -> dict[str, Any]:
-    """Compare on the rows from after the change where the truth moved, on all unseen rows else."""
+def _compare_models(risks: Mapping[str, Risks], capacity: int) -> dict[str, Any]:
+    """Compare both models on all unseen rows; if there was concept drift, only on rows from after it."""
     name, sets = "all_unseen", ["test", "unseen", "since"]
     if "recent" in risks:
         name, sets = "recent", ["recent", "since"]
@@ -204,7 +211,7 @@ def _compare(risks: Mapping[str, Risks], capacity: int) -> dict[str, Any]:
 
 
 def hash_test_data(config: Config) -> dict[str, str]:
-    """Hash every file of the test folder, by its name."""
+    """Compute the hash of every file of the test folder, by its name; {} if there is no folder."""
     folder = config.test_folder
     if not folder.is_dir():
         return {}
@@ -215,7 +222,7 @@ def hash_test_data(config: Config) -> dict[str, str]:
 
 
 def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
-    """Read the test folder by the contract of ingestion; say what cannot be used."""
+    """Read the test folder with the checks of ingestion; add a warning if a file or row is refused."""
     frames = []
     for key in hash_test_data(config):
         path = config.test_folder / key.removeprefix("test/")
@@ -241,8 +248,11 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
 def _unseen_sets(
     config: Config, labelled: pd.DataFrame
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """Rows that neither model was trained on: the test data, the other rows of the held-out clients,
-    and of all held-out ones, where the truth moved, those from after the change."""
+    """Return the rows that neither model was trained on, and warnings.
+
+    `test`: the test data; `unseen`: the other rows of held-out clients; `recent`, if there was concept
+    drift: all rows of held-out clients from after it.
+    """
     warnings: list[str] = []
     columns = config.columns
     held_out = schema.held_out(labelled[schema.CLIENT_HASH], config.held_out_share)
@@ -250,11 +260,13 @@ def _unseen_sets(
     test = read_test_data(config, warnings)
     test = test[test[columns.outcome].notna()]
     test_ids = schema.row_ids(test, columns, with_outcome=False)
-    known = np.isin(test_ids, labelled.loc[~held_out, schema.INPUT_ID])
-    if known.any():
-        warnings.append(f"{known.sum()} test rows are also training rows; they are not scored")
-    again = np.isin(unseen[schema.INPUT_ID], test_ids)
-    sets = {"test": test[~known], "unseen": unseen[~again]}
+    in_training = np.isin(test_ids, labelled.loc[~held_out, schema.INPUT_ID])
+    if in_training.any():
+        warnings.append(
+            f"{in_training.sum()} test rows are also training rows; they are not scored"
+        )
+    in_test = np.isin(unseen[schema.INPUT_ID], test_ids)
+    sets = {"test": test[~in_training], "unseen": unseen[~in_test]}
     if changes := releases.rows_before_change(config):
         is_older = np.isin(unseen[schema.ROW_ID], np.concatenate(changes))
         sets["recent"] = unseen[~is_older]
@@ -262,40 +274,34 @@ def _unseen_sets(
 
 
 def _history_rows(record: files.Record) -> list[dict[str, Any]]:
-    found = []
-    for name, scored in record["sets"].items():
-        for metric, interval in (scored or {}).get("candidate", {}).items():
-            if metric == "called":
-                continue
-            found.append(
-                {
-                    "scored_at": record["scored_at"],
-                    "model": record["candidate"]["sha256"],
-                    "kind": record["candidate"]["kind"],
-                    "promoted": None,
-                    "set": name,
-                    "metric": metric,
-                    **interval,
-                }
-            )
-    return found
+    shared = {
+        "scored_at": record["scored_at"],
+        "model": record["candidate"]["sha256"],
+        "kind": record["candidate"]["kind"],
+        "promoted": None,
+    }
+    return [
+        {**shared, "set": name, "metric": metric, **interval}
+        for name, scored in record["sets"].items()
+        for metric, interval in (scored or {}).get("candidate", {}).items()
+        if metric != "called"
+    ]
 
 
-def _result(record: files.Record, *, up_to_date: bool) -> Scores:
+def _scores(record: files.Record, *, up_to_date: bool) -> Scores:
     test = record["sets"]["test"]
     f1 = test["candidate"]["f1"]["value"] if test else None
-    told = []
+    figures = []
     for name, scored in record["sets"].items():
         if scored:
             auc = scored["candidate"]["roc_auc"]
-            known = auc["value"] is not None and auc["low"] is not None
-            text = (
-                f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]" if known else "unknown"
-            )
-            told.append(f"ROC AUC {text} on {scored['rows']:,} {name} rows")
+            text = "unknown"
+            if auc["value"] is not None and auc["low"] is not None:
+                text = f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]"
+            figures.append(f"ROC AUC {text} on {scored['rows']:,} {name} rows")
     if f1 is not None:
-        told.append(f"F1 {f1:.3f}")
-    sentence = ", ".join(told) or "no unseen rows with an outcome, so nothing could be scored"
+        figures.append(f"F1 {f1:.3f}")
+    sentence = ", ".join(figures) or "no unseen rows with an outcome, so nothing could be scored"
     return Scores(f1, sentence, tuple(record["warnings"]), up_to_date, record["seal"])
 
 

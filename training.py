@@ -1,8 +1,8 @@
-"""Step 2: learn a candidate model from the labelled rows, and write down why it was chosen.
+"""Step 2: train a candidate model on the labelled rows, and record why it was chosen.
 
-Reads:  ingesteddata/finaldata.csv; production_deployment/monitoring.json (has the truth moved?)
-Writes: practicemodels/trainedmodel.skops, training.json (the record), reference.csv (the rows that
-        drift is held against), known_rows.npz (which rows were known, and their cross-validated risks)
+Reads:  ingesteddata/finaldata.csv; production_deployment/monitoring.json (is there concept drift?)
+Writes: practicemodels/trainedmodel.skops, training.json (the record), reference.csv (the reference
+        for drift), known_rows.npz (the rows that the model knows, with their cross-validated risks)
 Run:    python training.py [--config PATH] [--accept-leakage]
 """
 
@@ -54,14 +54,14 @@ IMPORTANCE_ROWS = 2_000
 PROBE_ROWS = 200
 MIN_ROWS_TO_TRAIN, MIN_OF_EACH_TO_TRAIN = 50, 10
 NO_SIGNAL = (
-    "no usable signal: nothing in these columns tells who leaves, so every client has the base rate as "
-    "its risk; rank by value, and look for columns that know more"
+    "no usable signal: nothing in these columns predicts who leaves, so every client has the base rate "
+    "as its risk; rank by value, and add columns that predict more"
 )
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What was learned; the rest stands in training.json."""
+    """The result of a training; training.json has the details."""
 
     kind: str
     rows: int
@@ -80,7 +80,7 @@ class TrainingResult:
 
 
 def usable_features(rows: pd.DataFrame, columns: Columns) -> tuple[list[str], dict[str, str]]:
-    """Leave out the features that say nothing; return those kept, and why not the others."""
+    """Return the features that can be used, and why each of the others is dropped."""
     dropped = {}
     for name in columns.features:
         values = rows[name]
@@ -94,8 +94,8 @@ def usable_features(rows: pd.DataFrame, columns: Columns) -> tuple[list[str], di
     return [name for name in columns.features if name not in dropped], dropped
 
 
-def warn_of_little(rows: int, left: int) -> list[str]:
-    """Say what so little data cannot show, and what would be enough."""
+def warn_if_few_rows(rows: int, left: int) -> list[str]:
+    """Warn if there are too few rows for reliable risks, and state how many are enough."""
     if rows < MIN_ROWS_TO_TRAIN or min(left, rows - left) < MIN_OF_EACH_TO_TRAIN:
         return [
             f"Only {rows} labelled rows ({left} left): the risks are little more than the base rate "
@@ -110,19 +110,19 @@ def warn_of_little(rows: int, left: int) -> list[str]:
     return []
 
 
-def check_signs(config: Config, found: Sequence[LeakageSign]) -> None:
-    """Refuse to learn from columns that know the outcome, unless they are accepted by name.
+def check_leakage(config: Config, signs: Sequence[LeakageSign]) -> None:
+    """Stop if a column reveals the outcome and config.json does not accept it by name.
 
     Raises: Leakage.
     """
-    grave = [sign for sign in found if sign.grave and sign.column not in config.accept_leakage]
+    grave = [sign for sign in signs if sign.grave and sign.column not in config.accept_leakage]
     if grave:
-        told = "; ".join(sign.sentence for sign in grave)
+        problems = "; ".join(sign.sentence for sign in grave)
         names = ", ".join(f'"{sign.column}"' for sign in grave)
         raise Leakage(
-            f"{config.final_data}: {told}. A model that learns from that is worth nothing for clients "
-            f"who have not left yet: name the column in columns.ignore; if it is known in time, run "
-            f"with --accept-leakage, or set accept_leakage to [{names}] in {config.file.name}"
+            f"{config.final_data}: {problems}. A model trained on that is worth nothing for clients who "
+            "have not left yet: name the column in columns.ignore; if it is known before clients leave, "
+            f"run with --accept-leakage, or set accept_leakage to [{names}] in {config.file.name}"
         )
 
 
@@ -130,9 +130,9 @@ def check_signs(config: Config, found: Sequence[LeakageSign]) -> None:
 
 
 def train_model(config: Config) -> TrainingResult:
-    """Choose and fit a candidate on all labelled rows but those of the held-out clients.
+    """Choose and fit a candidate on the labelled rows, without those of the held-out clients.
 
-    Raises: TooLittleData when nobody left or nobody stayed; Leakage; AttritionError without data.
+    Raises: TooLittleData if nobody left or nobody stayed; Leakage; AttritionError if there is no data.
     """
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.model_folder)
@@ -142,7 +142,7 @@ def train_model(config: Config) -> TrainingResult:
         "settings": config.fingerprint(),
     }
     if (record := files.read_if_up_to_date(config.training_record, inputs)) is not None:
-        return _result(record, up_to_date=True)
+        return _training_result(record, up_to_date=True)
     start = time.monotonic()
     columns = config.columns
     names = (columns.client_name, *filter(None, [columns.time]), *columns.features, columns.outcome)
@@ -151,19 +151,19 @@ def train_model(config: Config) -> TrainingResult:
     if len(labelled) == 0:
         raise TooLittleData(
             f"{config.final_data}: no row has an outcome in {columns.outcome!r}, so there is nothing "
-            "to learn from; add rows of clients who left and of clients who stayed"
+            "to train on; add rows of clients who left and of clients who stayed"
         )
     held_out = schema.held_out(labelled[schema.CLIENT_HASH], config.held_out_share)
     age = find_age(config, labelled)
     usable = labelled[~held_out]
     outcome = usable[columns.outcome].to_numpy(dtype="float64")
     if not 0 < outcome.sum() < len(outcome):
-        what = "left" if len(outcome) and outcome.all() else "stayed"
+        same = "left" if len(outcome) and outcome.all() else "stayed"
         raise TooLittleData(
-            f"{config.final_data}: all {len(outcome)} clients to learn from {what}; training needs "
+            f"{config.final_data}: all {len(outcome)} clients to learn from {same}; training needs "
             "clients who left and clients who stayed"
         )
-    record, contents, judged = _learn(config, usable, outcome, age[~held_out])
+    record, contents, judged = _fit_candidate(config, usable, outcome, age[~held_out])
     record |= {
         "inputs": inputs,
         "trained_at": files.utc_now(),
@@ -172,7 +172,7 @@ def train_model(config: Config) -> TrainingResult:
         "recent": int((age == RECENT).sum()),
         "held_out_rows": int(held_out.sum()),
         "held_out_clients": int(labelled.loc[held_out, columns.client_name].nunique()),
-        "triggers": _triggers(config),
+        "triggers": (files.read_record(config.monitoring_record) or {}).get("triggers", []),
     }
     ids = labelled[schema.ROW_ID].to_numpy()
     contents[config.known_rows] = files.arrays_bytes(
@@ -181,16 +181,15 @@ def train_model(config: Config) -> TrainingResult:
         before_change=np.unique(ids[age != RECENT]),
         **judged,
     )
-    return _result(files.commit(config.training_record, contents, record), up_to_date=False)
-
-
-def _triggers(config: Config) -> list[str]:
-    monitoring = files.read_record(config.monitoring_record)
-    return list(monitoring["triggers"]) if monitoring else []
+    record = files.commit(config.training_record, contents, record)
+    return _training_result(record, up_to_date=False)
 
 
 def find_age(config: Config, labelled: pd.DataFrame) -> np.ndarray:
-    """Tell the rows from before the truth moved from those since: (n,) of ANCIENT, OLDER, RECENT."""
+    """Sort rows by age relative to the last concept drifts: (n,) of ANCIENT, OLDER, RECENT.
+
+    If no row is newer than the last one, all of them count as recent.
+    """
     ids = labelled[schema.ROW_ID].to_numpy()
     age = np.full(len(labelled), RECENT)
     changes = releases.rows_before_change(config)
@@ -199,7 +198,7 @@ def find_age(config: Config, labelled: pd.DataFrame) -> np.ndarray:
     return age if (age == RECENT).any() else np.full(len(labelled), RECENT)
 
 
-def _learn(
+def _fit_candidate(
     config: Config, usable: pd.DataFrame, outcome: Vector, age: np.ndarray
 ) -> tuple[files.Record, dict[Path, files.Content], dict[str, np.ndarray]]:
     columns = config.columns
@@ -208,22 +207,23 @@ def _learn(
         raise TooLittleData(
             f"{config.final_data}: no feature differs between clients, so there is nothing to learn"
         )
+    # If all recent outcomes are equal, no candidate can be scored on them alone.
     if not 0 < outcome[age == RECENT].sum() < (age == RECENT).sum():
-        age = np.full(len(usable), RECENT)  # one class since the change: nothing to judge by
+        age = np.full(len(usable), RECENT)
     numeric = tuple(name for name in columns.numeric_names if name in features)
     categorical = tuple(name for name in columns.categorical if name in features)
     groups = selection.group_rows(usable, columns.client_name, columns.features)
-    found = data_checks.find_signs(usable, outcome, groups, numeric, categorical)
-    check_signs(config, found)
+    signs = data_checks.find_signs(usable, outcome, groups, numeric, categorical)
+    check_leakage(config, signs)
     table = Table(usable, outcome, groups, age, numeric, categorical)
-    learned = selection.select_model(table)
-    past = _look_back(table, learned, columns)
-    chosen, model = learned.chosen, learned.model
+    selected = selection.select_model(table)
+    past = _backtest(table, selected, columns)
+    chosen, model = selected.chosen, selected.model
     data = persistence.dumps(model)
     left = int(outcome.sum())
-    warnings = warn_of_little(len(usable), left)
+    warnings = warn_if_few_rows(len(usable), left)
     warnings += [f"{name} is left out: {reason}" for name, reason in dropped.items()]
-    warnings += [sign.sentence for sign in found]
+    warnings += [sign.sentence for sign in signs]
     if chosen.name == models.BASE_RATE and left >= reliability.MIN_OF_EACH_TO_RELY:
         warnings.append(NO_SIGNAL)
     if isinstance(past, Backtest) and past.is_harder:
@@ -238,45 +238,46 @@ def _learn(
         "clients": int(usable[columns.client_name].nunique()),
         "features": {"numeric": list(numeric), "categorical": list(categorical)},
         "dropped": dropped,
-        "candidates": [_told(candidate, candidate is chosen) for candidate in learned.candidates],
-        "why": learned.why,
+        "candidates": [_describe_candidate(one, one is chosen) for one in selected.candidates],
+        "why": selected.why,
         "parts": dict(zip(chosen.parts or (chosen.name,), chosen.weights, strict=True)),
-        "calibration": {"kind": model.calibration.kind, "log_loss": learned.calibrations},
+        "calibration": {"kind": model.calibration.kind, "log_loss": selected.calibrations},
         "window": chosen.window,
-        "temporal": past.to_dict() if isinstance(past, Backtest) else _not_validated(past),
+        "temporal": past.to_dict() if isinstance(past, Backtest) else past,
         "warnings": warnings,
-        "signs": [sign.to_dict() for sign in found],
+        "signs": [sign.to_dict() for sign in signs],
         "baseline": baseline,
         "ranges": reliability.ranges(usable, numeric),
         "missing_seen": [name for name in features if missing[name].any()],
         "versions": persistence.versions(),
     }
     reference = usable.loc[age == RECENT, [*features, columns.outcome]]
-    reference = reference.assign(**{drift.SCORE: learned.reference_risk})
+    reference = reference.assign(**{drift.SCORE: selected.reference_risk})
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
-    record |= _try_out(model, reference, baseline)
+    record |= _probe_model(model, reference, baseline)
     judged = {
         releases.JUDGED: usable.loc[age == RECENT, schema.ROW_ID].to_numpy(),
-        releases.JUDGED_RISK: learned.risk,
+        releases.JUDGED_RISK: selected.risk,
     }
     return record, {config.candidate: data, config.reference: tables.frame_bytes(reference)}, judged
 
 
-def _look_back(table: Table, learned: SelectionResult, columns: Columns) -> Backtest | str:
-    """Hold the future against the past, or say why that cannot be done."""
-    if not columns.time:
-        return "no column of times"
-    return backtest.backtest_model(table, learned, table.rows[columns.time].tolist())
+def _backtest(
+    table: Table, selected: SelectionResult, columns: Columns
+) -> Backtest | dict[str, Any]:
+    """Validate on rows that are later than the training rows, or return why that is not possible."""
+    past: Backtest | str = "no column of times"
+    if columns.time:
+        past = backtest.backtest_model(table, selected, table.rows[columns.time].tolist())
+    if isinstance(past, Backtest):
+        return past
+    return {"validated": False, "reason": f"not temporally validated: {past}"}
 
 
-def _not_validated(reason: str) -> dict[str, Any]:
-    return {"validated": False, "reason": f"not temporally validated: {reason}"}
+def _probe_model(model: Model, reference: pd.DataFrame, baseline: dict[str, Any]) -> dict[str, Any]:
+    """Return the feature importance on the reference, and the risks of some of its rows (`probe`).
 
-
-def _try_out(model: Model, reference: pd.DataFrame, baseline: dict[str, Any]) -> dict[str, Any]:
-    """Return what the model makes of the reference.
-
-    `probe`: under other versions of the libraries the model has to give these risks again.
+    If the libraries change, the model must still predict the risks of the probe.
     """
     some = reference.sample(min(len(reference), IMPORTANCE_ROWS), random_state=0)
     return {
@@ -286,7 +287,7 @@ def _try_out(model: Model, reference: pd.DataFrame, baseline: dict[str, Any]) ->
     }
 
 
-def _told(candidate: CandidateScore, is_chosen: bool) -> dict[str, Any]:
+def _describe_candidate(candidate: CandidateScore, is_chosen: bool) -> dict[str, Any]:
     interval = metrics.mean(candidate.loss)
     error = float(np.std(candidate.loss, ddof=1)) / np.sqrt(len(candidate.loss))
     return {
@@ -297,7 +298,7 @@ def _told(candidate: CandidateScore, is_chosen: bool) -> dict[str, Any]:
     }
 
 
-def _result(record: files.Record, *, up_to_date: bool) -> TrainingResult:
+def _training_result(record: files.Record, *, up_to_date: bool) -> TrainingResult:
     return TrainingResult(
         kind=record["kind"],
         rows=record["rows"],

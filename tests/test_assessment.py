@@ -55,7 +55,7 @@ def test_clients_are_ranked_by_risk(project):
 def test_clients_of_equal_risk_are_ranked_by_name():
     rows = pd.DataFrame({"client": ["b", "a", "c"], "a": 1.0})
     columns = Columns(client="client", numeric=(Numeric("a"),))
-    found = assessment.assess(rows, np.array([0.5, 0.5, 0.9]), [[]] * 3, [[]] * 3, columns)
+    found = assessment.rank_clients(rows, np.array([0.5, 0.5, 0.9]), [[]] * 3, [[]] * 3, columns)
     assert found["client"].tolist() == ["c", "a", "b"]
 
 
@@ -218,7 +218,7 @@ def valued(n=3):
 
 
 def test_value_at_risk_is_risk_times_value():
-    found = assessment.assess(
+    found = assessment.rank_clients(
         valued(), np.array([0.9, 0.8, 0.1]), [[]] * 3, [[]] * 3, VALUED
     ).set_index("client")
     assert found["value_at_risk"].tolist() == pytest.approx([9.0, np.nan, 100.0], nan_ok=True)
@@ -226,9 +226,11 @@ def test_value_at_risk_is_risk_times_value():
 
 
 def test_the_portfolio_counts_a_missing_value_as_nothing():
-    ranked = assessment.assess(valued(), np.array([0.9, 0.8, 0.1]), [[]] * 3, [[]] * 3, VALUED)
+    ranked = assessment.rank_clients(
+        valued(), np.array([0.9, 0.8, 0.1]), [[]] * 3, [[]] * 3, VALUED
+    )
     estimated = performance.estimate(ranked["risk"].to_numpy(), value=ranked["value"].to_numpy())
-    found = assessment.sum_up(ranked, ranked.head(1), estimated, VALUED)
+    found = assessment.summarise_portfolio(ranked, ranked.head(1), estimated, VALUED)
     assert found["value"] == 1010
     assert found["value_at_risk"]["value"] == pytest.approx(109)
     assert found["list"]["value_at_risk"] == pytest.approx(9)

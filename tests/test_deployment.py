@@ -189,7 +189,7 @@ def test_the_gate_is_asked_with_what_scoring_wrote(deployed, degraded):
     training.train_model(deployed)
     scoring.score_model(deployed)
     score = files.read_record(deployed.score_record)
-    decision = deployment.judge(score, ["degraded"] * degraded, looks=1)
+    decision = deployment.decide(score, ["degraded"] * degraded, looks=1)
     assert (
         decision.rule
         in {
@@ -210,7 +210,7 @@ def test_candidates_are_counted_since_the_champion_was_deployed(actions, looks):
 
 def test_a_champion_that_was_not_compared_with_stays(deployed):
     score = files.read_record(deployed.score_record) | {"champion": {"sha256": "other"}}
-    assert deployment.judge(score, [], looks=1).rule == "too_few_rows"
+    assert deployment.decide(score, [], looks=1).rule == "too_few_rows"
 
 
 def test_rolling_back_goes_to_the_release_before(deployed, monkeypatch):

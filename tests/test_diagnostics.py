@@ -195,14 +195,14 @@ def test_timings_come_from_the_history_and_nothing_is_run_again(project, monkeyp
     [
         ([], "has not run yet"),
         ([3], "3.0 s, the first run"),
-        ([2, 2, 2.4], "2.4 s, as usual against the 2.0 s of the 2 before"),
-        ([2, 2, 3], "3.0 s, +50% against the 2.0 s of the 2 before"),
-        ([9, 2, 2, 2, 2, 2, 1], "1.0 s, -50% against the 2.0 s of the 5 before"),
-        ([0, 0], "0.0 s, as usual against the 0.0 s of the 1 before"),
+        ([2, 2, 2.4], "2.4 s, no change (median of 2 before: 2.0 s)"),
+        ([2, 2, 3], "3.0 s, +50% (median of 2 before: 2.0 s)"),
+        ([9, 2, 2, 2, 2, 2, 1], "1.0 s, -50% (median of 5 before: 2.0 s)"),
+        ([0, 0], "0.0 s, no change (median of 1 before: 0.0 s)"),
     ],
 )
 def test_the_trend_of_durations_is_told_in_words(seconds, told):
-    assert diagnostics.trend([{"elapsed_s": s} for s in seconds]) == told
+    assert diagnostics.describe_trend([{"elapsed_s": s} for s in seconds]) == told
 
 
 # ---- outdated packages

@@ -219,7 +219,7 @@ def test_nothing_unseen_at_all_is_told_and_not_an_error(tmp_path):
     rows = rows[~schema.held_out(schema.client_hashes(rows["corporation"]), config.held_out_share)]
     ingest_rows(config, rows)
     found = scoring.score_model(config)
-    assert found.told == "no unseen rows with an outcome, so nothing could be scored"
+    assert found.sentence == "no unseen rows with an outcome, so nothing could be scored"
     assert record(config)["curves"] is None
 
 

@@ -78,13 +78,13 @@ def test_a_constant_that_is_sometimes_missing_says_something():
     ],
 )
 def test_little_data_is_told(rows, left, told):
-    (warning,) = training.warn_of_little(rows, left)
+    (warning,) = training.warn_if_few_rows(rows, left)
     assert told in warning
     assert f"{rows} labelled rows ({left} left)" in warning
 
 
 def test_enough_data_is_no_warning():
-    assert training.warn_of_little(400, 100) == []
+    assert training.warn_if_few_rows(400, 100) == []
 
 
 def changed_law(n=600):

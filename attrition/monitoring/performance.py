@@ -372,7 +372,7 @@ def weigh(
         return Weighing(np.ones(m), 0.5, 0.0, float(m))
     rows = pd.concat([reference, batch], ignore_index=True)
     is_new = np.r_[np.zeros(m), np.ones(n)]
-    likely, _ = drift.tell_apart(rows, is_new, numeric, categorical)
+    likely, _ = drift.classify_rows(rows, is_new, numeric, categorical)
     auc = float(metrics.roc_auc(is_new, likely).value or 0.5)
     z = drift.z_of_auc(auc, m, n)
     odds = np.exp(metrics.log_odds(likely[:m]))

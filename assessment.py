@@ -229,7 +229,6 @@ def _assessment(record: files.Record, *, up_to_date: bool) -> Assessment:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Assess once."""
     options = cli.parser(__doc__).parse_args(argv)
     return cli.run(options, "assessment", assess_clients)
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,8 @@ def count_looks(deployments: history.Rows) -> int:
     >>> count_looks([{"action": "promoted"}, {"action": "refused"}])
     2
     """
-    looks = 1
-    for row in reversed(deployments):
-        if row["action"] != "refused":
-            break
-        looks += 1
-    return looks
+    refused = takewhile(lambda row: row["action"] == "refused", reversed(deployments))
+    return 1 + sum(1 for _ in refused)
 
 
 # ---- the step
@@ -287,7 +284,6 @@ def list_releases(config: Config) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Deploy, list the releases, or roll back."""
     parser = cli.parser(__doc__)
     parser.add_argument("--list", action="store_true", help="list the releases")
     parser.add_argument(

@@ -33,6 +33,7 @@ QUANTILES = (0.05, 0.25, 0.75, 0.95)
 TOP_CATEGORIES = 10
 ASK_EVERY_S = 24 * 3600
 TREND_RUNS = 5
+REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
 
 
 @dataclass(frozen=True)
@@ -241,9 +242,6 @@ def needs_asking(config: Config) -> list[str]:
     return [] if 0 <= age_s < ASK_EVERY_S else sorted(dependencies.read_required(REQUIREMENTS))
 
 
-REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
-
-
 def find_dependencies(
     config: Config, latest: Callable[[], dict[str, str | None]] | None
 ) -> dict[str, Any]:
@@ -298,7 +296,6 @@ def verify_files(config: Config) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Describe the data once; with --verify, verify everything that was written."""
     parser = cli.parser(__doc__)
     parser.add_argument(
         "--verify", action="store_true", help="verify every release, record, output and the history"

@@ -2,8 +2,8 @@
 
 Reads:  sourcedata/*.csv, *.csv.gz, *.parquet; the database tables that config.json names
 Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed, for the steps),
-        ingestedfiles.txt (one line per version of a source ever judged), rejected.csv (every refused
-        row and the reason), withdrawn.csv (open rows that their table no longer contains),
+        ingestedfiles.txt (one line per version of a source), rejected.csv (every refused row and its
+        reason), withdrawn.csv (open rows that their table no longer contains),
         table_rows.npz (the rows of each table), ingestion.json (the record)
 Run:    python ingestion.py [--config PATH] [--check FILE | --explain | --reconcile]
         [--accept-loss] [--adopt]
@@ -87,11 +87,7 @@ class Ingestion:
 
 
 def ingest_new_data(
-    config: Config,
-    *,
-    reconcile: bool = False,
-    accept_loss: bool = False,
-    adopt: bool = False,
+    config: Config, *, reconcile: bool = False, accept_loss: bool = False, adopt: bool = False
 ) -> Ingestion:
     """Judge every source whose content is new, add its rows, and write everything in one commit.
 
@@ -146,9 +142,9 @@ def open_ledger(config: Config, *, adopt: bool) -> Ledger:
 
 
 def check_nothing_left(config: Config, account: Ledger) -> None:
-    """Check that every source of the known rows is still there to be read again.
+    """Check that every source of the ingested rows can be read again.
 
-    Raises: AttritionError.
+    Raises: AttritionError if one is gone.
     """
     there = {source_files.hash_file(config.input_folder / name) for name in list_folder(config)}
     gone = {source for digest, source in account.used.items() if digest not in there}
@@ -187,9 +183,9 @@ def list_folder(config: Config) -> list[str]:
 def check_folder(
     config: Config, account: Ledger, names: Iterable[str], *, accept_loss: bool
 ) -> None:
-    """Distinguish a folder that is not mounted from one without news.
+    """Check that the folder is mounted: an empty one has no news only if it was empty before.
 
-    Raises: SourceError if the folder had files before and now has none.
+    Raises: SourceError if it had files before and now has none.
     """
     count = sum("/" not in name and not source_files.not_an_input(name) for name in names)
     if count or accept_loss or config.sources_may_vanish or not account.files:
@@ -283,7 +279,7 @@ def spool_folder(config: Config) -> Path | None:
 
 
 def add(account: Ledger, result: SourceVerdict) -> None:
-    """Add a verdict and its rows, unless the account already has the same line.
+    """Add a verdict and its rows, if the ledger does not have the same line yet.
 
     Raises: Unaccounted.
     """
@@ -314,7 +310,7 @@ def take_table(
 ) -> None:
     """Judge what changed in a table since the last reading, and store how far it was read.
 
-    A whole reading also finds the rows that the table no longer contains; they are withdrawn.
+    If the whole table is read, rows that it no longer contains are withdrawn.
 
     Raises: SourceError if it cannot be read, lacks a column, or lost more rows than `max_shrink`.
     """
@@ -368,7 +364,7 @@ def add_table(account: Ledger, result: SourceVerdict, withdrawn: int) -> None:
 
 
 def is_due(database: Database, since: databases.Watermark | None) -> bool:
-    """Is it time to read the whole table again, to find deleted rows and missed changes?"""
+    """Return whether the whole table has to be read again, to find deleted rows and missed changes."""
     if since is None:
         return False  # never read, or quarantined: it is read whole when it changes
     hours = (datetime.now(UTC) - datetime.fromisoformat(since["whole_at"])).total_seconds() / 3600
@@ -394,7 +390,7 @@ def check_columns(config: Config, database: Database, header: Sequence[str]) -> 
 
 
 def check_shrink(database: Database, since: databases.Watermark | None, rows: int) -> None:
-    """Raise SourceError if a table lost many rows at once: it may be half filled, or another table."""
+    """Raise SourceError if a table lost many rows at once; it may be incomplete, or another table."""
     if since and rows < (1 - database.max_shrink) * since["rows"]:
         raise SourceError(
             f"{database.name}: {database.table} has {rows} rows, but had {since['rows']} before; "
@@ -403,11 +399,11 @@ def check_shrink(database: Database, since: databases.Watermark | None, rows: in
         )
 
 
-# ---- by hand
+# ---- the options
 
 
 def check_by_hand(config: Config, path: Path) -> tuple[str, bool]:
-    """Describe what would happen to a file in the folder, and whether it is usable; ingest nothing.
+    """Describe what would happen to a file in the folder, and return if it is usable; ingest nothing.
 
     Raises: AttritionError if there is no such file.
     """
@@ -435,7 +431,7 @@ def check_by_hand(config: Config, path: Path) -> tuple[str, bool]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Ingest once, by hand; exit 1 if a source could not be read."""
+    """Ingest once; exit 1 if a source could not be read."""
     parser = cli.parser(__doc__)
     asked = parser.add_mutually_exclusive_group()
     text = "print what would happen to a file, and ingest nothing; exit 1 if it is not usable"

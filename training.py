@@ -265,10 +265,9 @@ def _fit_candidate(
 def _backtest(
     table: Table, selected: SelectionResult, columns: Columns
 ) -> Backtest | dict[str, Any]:
-    """Validate on rows that are later than the training rows, or return why that is not possible."""
-    past: Backtest | str = "no column of times"
-    if columns.time:
-        past = backtest.backtest_model(table, selected, table.rows[columns.time].tolist())
+    """Validate on rows later than the training rows, or return why that is not possible."""
+    times = table.rows[columns.time].tolist() if columns.time else None
+    past = backtest.backtest_model(table, selected, times) if times else "no column of times"
     if isinstance(past, Backtest):
         return past
     return {"validated": False, "reason": f"not temporally validated: {past}"}
@@ -311,7 +310,6 @@ def _training_result(record: files.Record, *, up_to_date: bool) -> TrainingResul
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train once, by hand."""
     parser = cli.parser(__doc__)
     cli.add_accept_leakage(parser)
     options = parser.parse_args(argv)

@@ -1,6 +1,6 @@
-"""Candidate models: how each is built, fitted and asked.
+"""Candidate models: build, fit and predict.
 
-A model is one fitted part or a weighted sum of several; each part gives log-odds, and a calibration
+A model is one fitted part or a weighted sum of several; each part predicts log-odds, and a calibration
 turns their sum into the risk.
 """
 
@@ -44,23 +44,23 @@ DEEP = "deep gradient boosting"
 SIMPLEST_FIRST = (BASE_RATE, CAUTIOUS, LOGISTIC, SCORECARD, SHALLOW, BOOSTING, DEEP)
 BLEND = "blend"
 
-# rows, and those of the rarer outcome, below which a candidate is not tried
-LEAST = {SCORECARD: (200, 30), SHALLOW: (200, 30), BOOSTING: (500, 50), DEEP: (2000, 100)}
+# A candidate is tried if there are this many rows, and this many of the rarer outcome.
+MIN_ROWS_TO_TRY = {SCORECARD: (200, 30), SHALLOW: (200, 30), BOOSTING: (500, 50), DEEP: (2000, 100)}
 STRENGTH = {CAUTIOUS: 0.03, LOGISTIC: 1.0, SCORECARD: 0.3}
 LEAVES = {SHALLOW: 4, BOOSTING: 12, DEEP: 31}
 ROUNDS = {SHALLOW: 300, BOOSTING: 200, DEEP: 200}
-LEAST_FEATURES = 8  # that a split may cut by, where there are so many
-# the blocks of an encoded table
+MIN_FEATURES_PER_SPLIT = 8  # if there are that many
+# The blocks of an encoded table.
 NUMBERS, BINNED, LEVELS, CODES, RATES = "numbers", "bins", "levels", "codes", "rates"
 MAX_LEVELS = 60
 BINS = 8
-EVEN = 1e-2  # draws the weights of a blend to even ones, so that near-equal parts share
-LEAST_WEIGHT = 0.05
+EVEN = 1e-2  # pulls the weights of a blend together, so that parts share if they are nearly equal
+MIN_WEIGHT = 0.05
 
 
 @dataclass(frozen=True)
 class Model:
-    """Fitted parts, the weight of each, and how their sum becomes a risk."""
+    """Fitted parts, their weights, and the calibration of the weighted sum."""
 
     parts: tuple[Pipeline, ...]
     weights: tuple[float, ...] = (1.0,)
@@ -74,10 +74,10 @@ class Model:
 def build(
     name: str, numeric: Sequence[str], categorical: Sequence[str], rows: pd.DataFrame
 ) -> Pipeline:
-    """Return an unfitted candidate for rows like these.
+    """Build an unfitted candidate for these rows.
 
-    Missing numbers are flagged (logistic) or split on (boosting); a missing level is a level; rare
-    levels are pooled and unseen ones join them.
+    If a number is missing, it is flagged (logistic) or split on (boosting); a missing category is a
+    category of its own; rare categories are pooled, and unseen ones join them.
     """
     if name in LEAVES:
         encode = _for_trees(numeric, categorical, rows)
@@ -87,7 +87,7 @@ def build(
             max_leaf_nodes=LEAVES[name],
             min_samples_leaf=20,
             l2_regularization=1.0,
-            max_features=_share_a_split(len(numeric) + len(categorical)),
+            max_features=_features_per_split(len(numeric) + len(categorical)),
             categorical_features=None,
             early_stopping=False,
             random_state=0,
@@ -104,19 +104,22 @@ def build(
     return Pipeline([("encode", encode), ("model", model)])
 
 
-def _share_a_split(features: int) -> float:
-    """Return the share of the features that a split may cut by: trees that differ err differently.
+def _features_per_split(features: int) -> float:
+    """Compute the share of the features that a split may use: if trees differ, so do their errors.
 
-    Source: Breiman 2001, for trees that each see only some of the columns.
+    >>> _features_per_split(4), _features_per_split(10), _features_per_split(60)
+    (1.0, 0.8, 0.5)
+
+    Source: Breiman 2001, "Random forests".
     """
-    return min(1.0, max(0.5, LEAST_FEATURES / max(1, features)))
+    return min(1.0, max(0.5, MIN_FEATURES_PER_SPLIT / max(1, features)))
 
 
 def _scaled(
     numeric: Sequence[str], categorical: Sequence[str], rows: int, *, binned: bool
 ) -> ColumnTransformer:
-    """Numbers to normal scores, which no heavy tail upsets, then the median for missing ones, and a
-    flag; for a scorecard the bin that each falls into, too."""
+    """Encode numbers as normal scores, which are robust to heavy tails, with the median and a flag if a
+    value is missing; for a scorecard, add the bin of each number."""
     scale = QuantileTransformer(
         n_quantiles=max(2, min(100, rows // 2)), output_distribution="normal", random_state=0
     )
@@ -137,10 +140,10 @@ def _scaled(
 
 
 def _levels(rows: int) -> OneHotEncoder:
-    """Pool levels too rare to learn from; an unseen level counts as one of those, or as none."""
+    """Encode one column per category; rare ones are pooled, and if one is unseen, it counts as rare."""
     return OneHotEncoder(
         handle_unknown="infrequent_if_exist",
-        min_frequency=least_of_a_level(rows),
+        min_frequency=min_category_rows(rows),
         max_categories=MAX_LEVELS,
         sparse_output=False,
     )
@@ -149,13 +152,13 @@ def _levels(rows: int) -> OneHotEncoder:
 def _for_trees(
     numeric: Sequence[str], categorical: Sequence[str], rows: pd.DataFrame
 ) -> ColumnTransformer:
-    """One column a feature, so that a feature of many levels does not crowd the others out.
+    """Encode one column per feature, so that a feature of many categories does not crowd out the others.
 
-    Numbers stay as they are. Two levels have a code each; a level of many has the rate at which its
-    clients leave, drawn to the overall rate where they are few, a row's own outcome not being in its
-    rate. Rare levels are pooled; an unseen one has the overall rate.
+    Numbers stay as they are. If a feature has two categories, each has a code. If it has more, each has
+    the rate at which its clients leave: cross-fitted, and shrunk to the overall rate if it is rare.
+    Rare categories are pooled; an unseen one has the overall rate.
 
-    Source: Micci-Barreca 2001 for the rates; Fisher 1958: one cut through sorted rates is the best one.
+    Source: Micci-Barreca 2001 for the rates; Fisher 1958: the best split cuts through sorted rates.
     """
     many = [name for name in categorical if rows[name].nunique(dropna=False) > 2]
     few = [name for name in categorical if name not in many]
@@ -172,48 +175,46 @@ def _for_trees(
 
 def _codes(rows: int) -> OrdinalEncoder:
     return OrdinalEncoder(
-        handle_unknown="use_encoded_value",
-        unknown_value=-1,
-        min_frequency=least_of_a_level(rows),
+        handle_unknown="use_encoded_value", unknown_value=-1, min_frequency=min_category_rows(rows)
     )
 
 
-def least_of_a_level(rows: int) -> int:
-    """Return how many rows a level needs to count as one of its own."""
+def min_category_rows(rows: int) -> int:
+    """Compute how many rows a category needs to avoid being pooled."""
     return max(2, rows // 500)
 
 
 def encoded_features(part: Pipeline) -> list[str]:
-    """Name the feature that each column of the encoded table comes from."""
-    found: list[str] = []
+    """List the feature that each column of the encoded table comes from."""
+    features: list[str] = []
     for block, fitted, names in part[0].transformers_:
         if len(names) == 0 or block == "remainder":
             continue
-        found += names if block in (NUMBERS, CODES, RATES) else []
+        features += names if block in (NUMBERS, CODES, RATES) else []
         if block == NUMBERS and isinstance(fitted, Pipeline):
-            found += [names[i] for i in fitted[-1].indicator_.features_]
+            features += [names[i] for i in fitted[-1].indicator_.features_]
         elif block == BINNED:
-            found += np.repeat(names, fitted[-1].n_bins_).tolist()
+            features += np.repeat(names, fitted[-1].n_bins_).tolist()
         elif block == LEVELS:
             rare = [0 if some is None else len(some) - 1 for some in fitted.infrequent_categories_]
             width = [len(all_) - n for all_, n in zip(fitted.categories_, rare, strict=True)]
-            found += np.repeat(names, width).tolist()
-    return found
+            features += np.repeat(names, width).tolist()
+    return features
 
 
 def candidates(rows: int, left: int) -> list[str]:
-    """Name the candidates worth trying on so much data, the simplest first."""
+    """List the names of the candidates to try if there are so many rows, the simplest first."""
     rarer = min(left, rows - left)
-    enough = {name: rows >= n and rarer >= least for name, (n, least) in LEAST.items()}
+    enough = {name: rows >= n and rarer >= least for name, (n, least) in MIN_ROWS_TO_TRY.items()}
     return [name for name in SIMPLEST_FIRST if enough.get(name, True)]
 
 
 def fit(part: Pipeline, rows: pd.DataFrame, outcome: Vector, weight: Vector) -> Pipeline:
-    """Fit a candidate; one thread, which is the faster for tables of this size.
+    """Fit a candidate in one thread, which is faster for tables of this size.
 
-    A column without any value counts as constant: scikit-learn cannot cut it into bins. That others
-    fill fewer bins than asked for is no news. Equal weights are none: with weights, the binning of
-    boosting takes longer than its trees (of a fit on 400 rows of 60 columns four fifths).
+    If a column has no value, it counts as constant, because scikit-learn cannot cut it into bins. If all
+    weights are equal, none are passed: with weights, the binning of boosting takes longer than its trees
+    (four fifths of a fit on 400 rows of 60 columns).
     """
     empty = [name for name in rows.columns if rows[name].isna().all()]
     rows = rows.assign(**dict.fromkeys(empty, 0.0))
@@ -224,13 +225,13 @@ def fit(part: Pipeline, rows: pd.DataFrame, outcome: Vector, weight: Vector) -> 
 
 
 def score_part(part: Pipeline, rows: pd.DataFrame) -> Vector:
-    """Return the log-odds that one part gives: (n,); rows may have more columns."""
+    """Predict log-odds with one part: (n,); rows may have more columns."""
     if len(rows) == 0:
         return np.empty(0)
     rows = rows[list(part.feature_names_in_)]
     with threadpool_limits(1):
         if isinstance(fitted := part[-1], HistGradientBoostingClassifier):
-            # as its decision_function, but on bins: the same sums in two thirds of the time
+            # The same sums as its decision_function, but on bins: in two thirds of the time.
             bins = fitted._bin_mapper.transform(part[:-1].transform(rows))
             log_odds = np.zeros((len(rows), 1)) + fitted._baseline_prediction
             fitted._predict_iterations(bins, fitted._predictors, log_odds, True, 1)
@@ -241,21 +242,21 @@ def score_part(part: Pipeline, rows: pd.DataFrame) -> Vector:
 
 
 def score(model: Model, rows: pd.DataFrame) -> Vector:
-    """Return the sum of the parts, before calibration: (n,)."""
+    """Compute the weighted sum of the log-odds of the parts, before calibration: (n,)."""
     parts = zip(model.parts, model.weights, strict=True)
     return np.asarray(sum(weight * score_part(part, rows) for part, weight in parts))
 
 
 def predict(model: Model, rows: pd.DataFrame) -> Vector:
-    """Return the risk of each row: (n,) float in [0, 1]; rows may have more columns."""
+    """Predict the risk of each row: (n,) float in [0, 1]; rows may have more columns."""
     return metrics.expit(model.calibration.apply(score(model, rows)))
 
 
 def blend_weights(scores: NDArray[np.float64], outcome: Vector) -> Vector:
-    """Return the weights, none below nought, whose sum of log-odds has the lowest log loss.
+    """Fit the non-negative weights whose weighted sum of log-odds has the lowest log loss.
 
-    scores: (n, k) log-odds of rows out of fold. A weight below 0.05 does not pay and is nought; parts
-    that are nearly equal share theirs.
+    scores: (n, k) log-odds out of fold. If a weight is below 0.05, it is set to 0; if parts are nearly
+    equal, they share theirs.
 
     Source: Wolpert 1992; Breiman 1996, "Stacked regressions", for weights that cannot be negative.
     """
@@ -269,29 +270,32 @@ def blend_weights(scores: NDArray[np.float64], outcome: Vector) -> Vector:
         return value, scores.T @ error / len(outcome) + 2 * EVEN * even
 
     start = np.full(k, 1 / k)
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * k)
-    weights = np.where(found.x < LEAST_WEIGHT, 0.0, found.x)
+    solution = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * k)
+    weights = np.where(solution.x < MIN_WEIGHT, 0.0, solution.x)
     return np.asarray(weights if weights.any() else start)
 
 
 def unseen_levels(model: Model, rows: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
-    """Say for each categorical feature which rows hold a level the model never met."""
-    known: dict[str, Any] = {}
+    """Flag the rows, for each categorical feature, if their category was not in the training data."""
+    seen: dict[str, Any] = {}
     for block, fitted, names in model.parts[0][0].transformers_:
         encoder = fitted[0] if block == RATES else fitted
         if block in (LEVELS, CODES, RATES) and len(names):
-            known |= dict(zip(names, encoder.categories_, strict=True))
-    return {name: ~rows[name].isin(levels).to_numpy() for name, levels in known.items()}
+            seen |= dict(zip(names, encoder.categories_, strict=True))
+    return {name: ~rows[name].isin(categories).to_numpy() for name, categories in seen.items()}
 
 
 def baseline(
     rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what an ordinary client looks like: the median or the commonest level of each column."""
-    found: dict[str, Any] = {}
+    """Compute the baseline client: the median or the most frequent category of each column.
+
+    If a number is always missing, its median is None; if categories are tied, the first by name counts.
+    """
+    client: dict[str, Any] = {}
     for name in numeric:
         median = rows[name].median()
-        found[name] = None if math.isnan(median) else float(median)
+        client[name] = None if math.isnan(median) else float(median)
     for name in categorical:
-        found[name] = str(rows[name].mode().sort_values().iloc[0])
-    return found
+        client[name] = str(rows[name].mode().sort_values().iloc[0])
+    return client

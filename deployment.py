@@ -84,14 +84,13 @@ def count_looks(deployments: history.Rows) -> int:
 def answered(config: Config) -> Deployment | None:
     """Return the decision on the present monitoring verdict; None if there is none yet."""
     config = config.limited_to(*SETTINGS)
-    asked = files.sha256_file(config.monitoring_record)
-    if not asked:
+    verdict = files.sha256_file(config.monitoring_record)
+    if not verdict:
         return None
-    decision = _find_decision(config, monitoring=asked)
-    if (
-        decision is not None and decision.rule == LEAKAGE
-    ):  # if more columns are accepted, decide again
-        return _find_decision(config, monitoring=asked, accepted=config.fingerprint())
+    decision = _find_decision(config, monitoring=verdict)
+    # If more columns are accepted since a refusal for leakage, there is no decision yet.
+    if decision is not None and decision.rule == LEAKAGE:
+        return _find_decision(config, monitoring=verdict, accepted=config.fingerprint())
     return decision
 
 
@@ -137,11 +136,11 @@ def deploy_model(config: Config) -> Deployment:
     Raises: NoModel if there is no scored candidate.
     """
     config = config.limited_to()
-    asked = {
+    inputs = {
         "monitoring": files.sha256_file(config.monitoring_record),
         "score": files.sha256_file(config.score_record),
     }
-    if (done := _find_decision(config, **asked)) is not None:
+    if (done := _find_decision(config, **inputs)) is not None:
         return done
     training = files.read_record(config.training_record)
     score = files.read_record(config.score_record)
@@ -156,7 +155,7 @@ def deploy_model(config: Config) -> Deployment:
     looks = count_looks(history.read_deployments(config.history))
     decision = decide(score, triggers, looks)
     record: files.Record = {
-        "inputs": asked,
+        "inputs": inputs,
         "decided_at": files.utc_now(),
         "promoted": decision.promoted,
         "rule": decision.rule,

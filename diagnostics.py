@@ -268,10 +268,10 @@ def find_dependencies(
 
 
 def _diagnosis(record: files.Record, *, up_to_date: bool) -> Diagnosis:
-    data, asked = record["data"], record["dependencies"]
-    outdated = [package["name"] for package in asked["packages"] if package["outdated"]]
-    state = f"{len(outdated)} of {len(asked['packages'])} outdated"
-    if not asked["reachable"]:
+    data, index = record["data"], record["dependencies"]
+    outdated = [package["name"] for package in index["packages"] if package["outdated"]]
+    state = f"{len(outdated)} of {len(index['packages'])} outdated"
+    if not index["reachable"]:
         state = "latest versions unknown, the package index cannot be reached"
     return Diagnosis(
         size=f"{data['rows']:,} rows, {data['labelled']:,} with an outcome; "

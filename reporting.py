@@ -45,8 +45,8 @@ class Report:
     seal: str
 
     def summary(self) -> str:
-        what = f"report.pdf: {self.pages} pages, {self.figures} figures"
-        return f"{what}, {wording.plural(self.listed, 'client')} to contact"
+        size = f"report.pdf: {self.pages} pages, {self.figures} figures"
+        return f"{size}, {wording.plural(self.listed, 'client')} to contact"
 
 
 # ---- page one: for the manager of the team
@@ -117,7 +117,7 @@ def risk_section(facts: ReportData, png: Pictures) -> Flowable:
 
 
 def model_section(facts: ReportData, png: Pictures) -> Story:
-    """Lay out what the model is, why it was chosen, and how well it performs."""
+    """Lay out the model, why it was chosen, and how well it performs."""
     model = facts.training
     sentences = wording.training(model) if model else ["There is no model in production yet."]
     story: Story = [pdf.section("The model"), *map(pdf.paragraph, sentences)]
@@ -209,7 +209,7 @@ def drift_section(facts: ReportData, png: Pictures) -> Story:
         return story
     if facts.is_monitored:
         reason = wording.finished(facts.monitoring["reason"])
-        story.append(pdf.paragraph(reason, lead="What followed for the model:"))
+        story.append(pdf.paragraph(reason, lead="Consequence for the model:"))
     note = pdf.note(
         "Minor: a real shift that may need an explanation. Material: large enough to change decisions. "
         "PSI: population stability index, corrected for sampling noise. q: false discovery rate at "

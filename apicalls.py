@@ -1,4 +1,4 @@
-"""Call every endpoint of a running app and write the answers to a file.
+"""Call every endpoint of a running app and write the responses to a file.
 
 Reads:  the API over HTTP; the names of the files in testdata/
 Writes: reports/apireturns.txt
@@ -28,7 +28,7 @@ CLIENTS_ASKED = 2
 
 @dataclass(frozen=True)
 class Call:
-    """One request and its answer: `answer` as readable text, `value` parsed from JSON."""
+    """One request and its response: `answer` as readable text, `value` parsed from JSON."""
 
     method: str
     path: str
@@ -42,13 +42,12 @@ class Call:
         return self.status == 200
 
     def line(self) -> str:
-        """Describe the call in one line."""
         request = f"{self.method:4} {self.path}"
         return f"{self.status or '---'} {self.elapsed_ms:6.0f} ms  {request}  {self.short}"
 
     @property
     def short(self) -> str:
-        """The content of the answer, or the error, in a few words."""
+        """Summarise the response, or its error, in a few words."""
         if isinstance(self.value, dict):
             if not self.is_good:
                 return str(self.value.get("error", "an error without a sentence"))
@@ -59,7 +58,7 @@ class Call:
 
 @dataclass(frozen=True)
 class ApiCalls:
-    """The answers of all endpoints."""
+    """The calls of all endpoints."""
 
     url: str
     seal: str
@@ -79,7 +78,7 @@ class ApiCalls:
 
 
 def readable(value: Any, indent: str = "") -> str:
-    """Format JSON for people: a value that fits on one line stays on one line.
+    """Format JSON for people: if a value fits on one line, it stays on one line.
 
     >>> print(readable({"count": 2, "names": ["a", "b"]}))
     {"count": 2, "names": ["a", "b"]}
@@ -111,7 +110,7 @@ class Caller:
             self.session.headers["Authorization"] = f"Bearer {token}"
 
     def ask(self, path: str, body: Any = None) -> Call:
-        """Send one request; without an answer the status is None."""
+        """Send one request; if there is no response, the status is None."""
         method = "GET" if body is None else "POST"
         start = time.monotonic()
         try:
@@ -141,7 +140,7 @@ def _parse(response: requests.Response) -> tuple[str, Any]:
 
 
 def call_all(caller: Caller, datafiles: list[str]) -> Iterator[Call]:
-    """Call every endpoint; later requests use the answers of earlier ones."""
+    """Call every endpoint; later requests use the responses to earlier ones."""
     yield caller.ask("/scoring")
     yield caller.ask("/summarystats")
     yield caller.ask("/diagnostics")
@@ -167,32 +166,31 @@ def call_all(caller: Caller, datafiles: list[str]) -> Iterator[Call]:
 
 
 def default_url(config: Config) -> str:
-    """Return the URL of the app for a caller on the same machine."""
+    """Return the URL of the app for a client on the same machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.api.host, config.api.host)
-    return (
-        f"http://[{host}]:{config.api.port}" if ":" in host else f"http://{host}:{config.api.port}"
-    )
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}:{config.api.port}"
 
 
 def is_running(config: Config, url: str | None = None, timeout_s: float = 2.0) -> bool:
-    """Return whether our app answers at the URL."""
-    return _is_ours(Caller(url or default_url(config), None, timeout_s).ask("/health"))
+    """Return whether this app is running at the URL."""
+    return _is_this_app(Caller(url or default_url(config), None, timeout_s).ask("/health"))
 
 
-def _is_ours(health: Call) -> bool:
+def _is_this_app(health: Call) -> bool:
     return isinstance(health.value, dict) and "warnings" in health.value
 
 
 def call_api(config: Config, url: str | None = None, timeout_s: float = TIMEOUT_S) -> ApiCalls:
-    """Call every endpoint and write the answers to apireturns.txt.
+    """Call every endpoint and write the responses to apireturns.txt.
 
-    Raises: AttritionError if our app does not answer at the URL.
+    Raises: AttritionError if the URL does not reach this app.
     """
     caller = Caller(url or default_url(config), auth.read_token(config), timeout_s)
     health = caller.ask("/health")
     if health.status is None:
         raise AttritionError(f"{caller.url}: {health.answer}; start the app with python app.py")
-    if not _is_ours(health):
+    if not _is_this_app(health):
         raise AttritionError(f"{caller.url}: another server answers there; name the app with --url")
     folder = config.test_folder
     names = sorted(path.name for path in folder.glob("*.csv")) if folder.is_dir() else []

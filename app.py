@@ -26,7 +26,7 @@ WORKERS = 2
 
 
 class ClientName(BaseConverter):
-    """A client's name in a path: any text, slashes included."""
+    """Converter for a client's name in a URL: any text, slashes included."""
 
     regex = r"[\s\S]+"
     part_isolating = False
@@ -35,7 +35,7 @@ class ClientName(BaseConverter):
 def create_app(config: Config | Path | None = None) -> Flask:
     """Create the app for one config.json.
 
-    Raises: ConfigError if config.json or a named environment variable is missing or wrong.
+    Raises: ConfigError if config.json or a named environment variable is missing or invalid.
     """
     if not isinstance(config, Config):
         config = configuration.load(config)
@@ -56,7 +56,7 @@ def create_app(config: Config | Path | None = None) -> Flask:
 
 
 def serve(config: Config, workers: int) -> int:
-    """Serve until a signal stops it; each worker loads the model before its first request."""
+    """Serve until a signal arrives; each worker loads the model before its first request."""
     from attrition.web import server
 
     auth.check_exposure(config.api.host, auth.read_token(config))

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,8 @@ def count_looks(deployments: history.Rows) -> int:
     >>> count_looks([{"action": "promoted"}, {"action": "refused"}])
     2
     """
-    looks = 1
-    for row in reversed(deployments):
-        if row["action"] != "refused":
-            break
-        looks += 1
-    return looks
+    refused = takewhile(lambda row: row["action"] == "refused", reversed(deployments))
+    return 1 + sum(1 for _ in refused)
 
 
 # ---- the step
@@ -87,14 +84,13 @@ def count_looks(deployments: history.Rows) -> int:
 def answered(config: Config) -> Deployment | None:
     """Return the decision on the present monitoring verdict; None if there is none yet."""
     config = config.limited_to(*SETTINGS)
-    asked = files.sha256_file(config.monitoring_record)
-    if not asked:
+    verdict = files.sha256_file(config.monitoring_record)
+    if not verdict:
         return None
-    decision = _find_decision(config, monitoring=asked)
-    if (
-        decision is not None and decision.rule == LEAKAGE
-    ):  # if more columns are accepted, decide again
-        return _find_decision(config, monitoring=asked, accepted=config.fingerprint())
+    decision = _find_decision(config, monitoring=verdict)
+    # If more columns are accepted since a refusal for leakage, there is no decision yet.
+    if decision is not None and decision.rule == LEAKAGE:
+        return _find_decision(config, monitoring=verdict, accepted=config.fingerprint())
     return decision
 
 
@@ -140,11 +136,11 @@ def deploy_model(config: Config) -> Deployment:
     Raises: NoModel if there is no scored candidate.
     """
     config = config.limited_to()
-    asked = {
+    inputs = {
         "monitoring": files.sha256_file(config.monitoring_record),
         "score": files.sha256_file(config.score_record),
     }
-    if (done := _find_decision(config, **asked)) is not None:
+    if (done := _find_decision(config, **inputs)) is not None:
         return done
     training = files.read_record(config.training_record)
     score = files.read_record(config.score_record)
@@ -159,7 +155,7 @@ def deploy_model(config: Config) -> Deployment:
     looks = count_looks(history.read_deployments(config.history))
     decision = decide(score, triggers, looks)
     record: files.Record = {
-        "inputs": asked,
+        "inputs": inputs,
         "decided_at": files.utc_now(),
         "promoted": decision.promoted,
         "rule": decision.rule,
@@ -287,7 +283,6 @@ def list_releases(config: Config) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Deploy, list the releases, or roll back."""
     parser = cli.parser(__doc__)
     parser.add_argument("--list", action="store_true", help="list the releases")
     parser.add_argument(

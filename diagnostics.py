@@ -33,6 +33,7 @@ QUANTILES = (0.05, 0.25, 0.75, 0.95)
 TOP_CATEGORIES = 10
 ASK_EVERY_S = 24 * 3600
 TREND_RUNS = 5
+REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
 
 
 @dataclass(frozen=True)
@@ -241,9 +242,6 @@ def needs_asking(config: Config) -> list[str]:
     return [] if 0 <= age_s < ASK_EVERY_S else sorted(dependencies.read_required(REQUIREMENTS))
 
 
-REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
-
-
 def find_dependencies(
     config: Config, latest: Callable[[], dict[str, str | None]] | None
 ) -> dict[str, Any]:
@@ -270,10 +268,10 @@ def find_dependencies(
 
 
 def _diagnosis(record: files.Record, *, up_to_date: bool) -> Diagnosis:
-    data, asked = record["data"], record["dependencies"]
-    outdated = [package["name"] for package in asked["packages"] if package["outdated"]]
-    state = f"{len(outdated)} of {len(asked['packages'])} outdated"
-    if not asked["reachable"]:
+    data, index = record["data"], record["dependencies"]
+    outdated = [package["name"] for package in index["packages"] if package["outdated"]]
+    state = f"{len(outdated)} of {len(index['packages'])} outdated"
+    if not index["reachable"]:
         state = "latest versions unknown, the package index cannot be reached"
     return Diagnosis(
         size=f"{data['rows']:,} rows, {data['labelled']:,} with an outcome; "
@@ -298,7 +296,6 @@ def verify_files(config: Config) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Describe the data once; with --verify, verify everything that was written."""
     parser = cli.parser(__doc__)
     parser.add_argument(
         "--verify", action="store_true", help="verify every release, record, output and the history"

@@ -1,9 +1,9 @@
-"""Step 1: ingest what is new in the source folder and the databases, and account for every record.
+"""Step 1: ingest new records from the source folder and the databases, and account for each of them.
 
 Reads:  sourcedata/*.csv, *.csv.gz, *.parquet; the database tables that config.json names
 Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed, for the steps),
-        ingestedfiles.txt (one line per version of a source ever judged), rejected.csv (every refused
-        row and the reason), withdrawn.csv (open rows that their table no longer contains),
+        ingestedfiles.txt (one line per version of a source), rejected.csv (every refused row and its
+        reason), withdrawn.csv (open rows that their table no longer contains),
         table_rows.npz (the rows of each table), ingestion.json (the record)
 Run:    python ingestion.py [--config PATH] [--check FILE | --explain | --reconcile]
         [--accept-loss] [--adopt]
@@ -87,13 +87,9 @@ class Ingestion:
 
 
 def ingest_new_data(
-    config: Config,
-    *,
-    reconcile: bool = False,
-    accept_loss: bool = False,
-    adopt: bool = False,
+    config: Config, *, reconcile: bool = False, accept_loss: bool = False, adopt: bool = False
 ) -> Ingestion:
-    """Judge every source whose content is new, add its rows, and write everything in one commit.
+    """Validate every source with new content, add its rows, and write everything in one commit.
 
     If a source cannot be read now, report it and retry it in the next run; the other sources continue.
     `reconcile` reads every table whole; `accept_loss` accepts an empty folder or a table that lost rows;
@@ -146,9 +142,9 @@ def open_ledger(config: Config, *, adopt: bool) -> Ledger:
 
 
 def check_nothing_left(config: Config, account: Ledger) -> None:
-    """Check that every source of the known rows is still there to be read again.
+    """Check that every source of the ingested rows can be read again.
 
-    Raises: AttritionError.
+    Raises: AttritionError if one is gone.
     """
     there = {source_files.hash_file(config.input_folder / name) for name in list_folder(config)}
     gone = {source for digest, source in account.used.items() if digest not in there}
@@ -167,7 +163,7 @@ def check_nothing_left(config: Config, account: Ledger) -> None:
 
 
 def list_folder(config: Config) -> list[str]:
-    """List the folder without the databases' own files, and one level of its sub-folders."""
+    """List the input folder and its sub-folders, one level deep, without the files of the databases."""
     databases_files = [table_snapshot.sqlite_file(database) for database in config.databases]
     ours = {path.name for path in databases_files if path and path.parent == config.input_folder}
     ours |= {name + ending for name in ours for ending in ("-wal", "-shm", "-journal")}
@@ -187,9 +183,9 @@ def list_folder(config: Config) -> list[str]:
 def check_folder(
     config: Config, account: Ledger, names: Iterable[str], *, accept_loss: bool
 ) -> None:
-    """Distinguish a folder that is not mounted from one without news.
+    """Check that the folder is mounted: an empty one has no news only if it was empty before.
 
-    Raises: SourceError if the folder had files before and now has none.
+    Raises: SourceError if it had files before and now has none.
     """
     count = sum("/" not in name and not source_files.not_an_input(name) for name in names)
     if count or accept_loss or config.sources_may_vanish or not account.files:
@@ -207,7 +203,7 @@ def limits(config: Config) -> source_files.Limits:
 
 
 def take_file(config: Config, account: Ledger, name: str, now: str) -> None:
-    """Judge one file of the folder and add its rows, if this version of it is new.
+    """Validate one file of the folder and add its rows, if this version of it is new.
 
     Raises: SourceError if it takes too long.
     """
@@ -219,13 +215,13 @@ def take_file(config: Config, account: Ledger, name: str, now: str) -> None:
     if account.is_known(line.source, source_files.hash_file(path, limits(config))):
         return
     with ExitStack() as stack:
-        add(account, judge_file(config, account, path, line, stack))
+        add(account, validate_file(config, account, path, line, stack))
 
 
-def judge_file(
+def validate_file(
     config: Config, account: Ledger, path: Path, line: Line, stack: ExitStack
 ) -> SourceVerdict:
-    """Judge the present content of a file; if it looks unfinished and changed just now, let it wait.
+    """Validate the content of a file; if it looks unfinished and changed just now, defer it.
 
     Raises: SourceError.
     """
@@ -236,7 +232,7 @@ def judge_file(
         settled = abs(file.changed_s_ago) >= config.settle_seconds
         if (twin := account.used.get(file.sha256)) and twin != line.source:
             return SourceVerdict(line._replace(reason=f"SAME_CONTENT: as {twin}"))
-        result = judge_lanes(config, account, file, line, stack)
+        result = validate_lanes(config, account, file, line, stack)
     except Refused as refused:
         verdict = DEFERRED if refused.unfinished and not settled else QUARANTINED
         return SourceVerdict(
@@ -259,10 +255,10 @@ def judge_file(
     return result
 
 
-def judge_lanes(
+def validate_lanes(
     config: Config, account: Ledger, file: source_files.File, line: Line, stack: ExitStack
 ) -> SourceVerdict:
-    """Judge a file in the fast lane, and in the strict lane if the fast one cannot.
+    """Validate a file in the fast lane, or in the strict lane if the fast one cannot.
 
     Raises: Refused, SourceError.
     """
@@ -275,7 +271,7 @@ def judge_lanes(
                 return deduplication.judge(table, config.columns, account, line, spool)
         except NotPlain:
             continue
-    raise AssertionError("the strict lane judges every file")
+    raise AssertionError("the strict lane validates every file")
 
 
 def spool_folder(config: Config) -> Path | None:
@@ -283,7 +279,7 @@ def spool_folder(config: Config) -> Path | None:
 
 
 def add(account: Ledger, result: SourceVerdict) -> None:
-    """Add a verdict and its rows, unless the account already has the same line.
+    """Add a verdict and its rows, if the ledger does not have the same line yet.
 
     Raises: Unaccounted.
     """
@@ -312,9 +308,9 @@ def take_table(
     reconcile: bool,
     accept_loss: bool,
 ) -> None:
-    """Judge what changed in a table since the last reading, and store how far it was read.
+    """Validate the changes of a table since the last reading, and store how far it was read.
 
-    A whole reading also finds the rows that the table no longer contains; they are withdrawn.
+    If the whole table is read, rows that it no longer contains are withdrawn.
 
     Raises: SourceError if it cannot be read, lacks a column, or lost more rows than `max_shrink`.
     """
@@ -362,13 +358,13 @@ def add_table(account: Ledger, result: SourceVerdict, withdrawn: int) -> None:
     if account.is_known(line.source, line.sha256):
         if not line.accepted and not withdrawn:
             return
-        version = f"{line.sha256} {len(account.lines)}"  # the same rows again are another version
+        version = f"{line.sha256} {len(account.lines)}"  # the same rows again: another version
         line = line._replace(sha256=files.sha256_bytes(version.encode()))
     add(account, replace(result, line=line))
 
 
 def is_due(database: Database, since: databases.Watermark | None) -> bool:
-    """Is it time to read the whole table again, to find deleted rows and missed changes?"""
+    """Return whether the whole table has to be read again, to find deleted rows and missed changes."""
     if since is None:
         return False  # never read, or quarantined: it is read whole when it changes
     hours = (datetime.now(UTC) - datetime.fromisoformat(since["whole_at"])).total_seconds() / 3600
@@ -378,7 +374,7 @@ def is_due(database: Database, since: databases.Watermark | None) -> bool:
 def find_withdrawn(
     database: Database, account: Ledger, place: str, result: SourceVerdict
 ) -> set[Digest]:
-    """Return the rows to withdraw: missing from their table, and open unless `on_delete` is "remove"."""
+    """Return the rows missing from their table; only open ones if `on_delete` is not "remove"."""
     missing = account.owned.get(place, set()) - set(result.digests)
     missing &= account.rows.keys()
     if database.on_delete == "remove":
@@ -394,7 +390,7 @@ def check_columns(config: Config, database: Database, header: Sequence[str]) -> 
 
 
 def check_shrink(database: Database, since: databases.Watermark | None, rows: int) -> None:
-    """Raise SourceError if a table lost many rows at once: it may be half filled, or another table."""
+    """Raise SourceError if a table lost many rows at once; it may be incomplete, or another table."""
     if since and rows < (1 - database.max_shrink) * since["rows"]:
         raise SourceError(
             f"{database.name}: {database.table} has {rows} rows, but had {since['rows']} before; "
@@ -403,11 +399,11 @@ def check_shrink(database: Database, since: databases.Watermark | None, rows: in
         )
 
 
-# ---- by hand
+# ---- the options
 
 
 def check_by_hand(config: Config, path: Path) -> tuple[str, bool]:
-    """Describe what would happen to a file in the folder, and whether it is usable; ingest nothing.
+    """Describe what would happen to a file in the folder, and return if it is usable; ingest nothing.
 
     Raises: AttritionError if there is no such file.
     """
@@ -418,7 +414,7 @@ def check_by_hand(config: Config, path: Path) -> tuple[str, bool]:
         return f"{name}: would be skipped ({why}); inputs end in {ENDINGS}", False
     account = ledger.read_aside(config)
     with closing(account), ExitStack() as stack:
-        result = judge_file(config, account, path, Line(files.utc_now(), name, "-"), stack)
+        result = validate_file(config, account, path, Line(files.utc_now(), name, "-"), stack)
         line = result.line
         if account.is_known(name, line.sha256):
             line = account.lines[name, line.sha256]
@@ -435,14 +431,14 @@ def check_by_hand(config: Config, path: Path) -> tuple[str, bool]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Ingest once, by hand; exit 1 if a source could not be read."""
+    """Ingest once; exit 1 if a source could not be read."""
     parser = cli.parser(__doc__)
-    asked = parser.add_mutually_exclusive_group()
+    actions = parser.add_mutually_exclusive_group()
     text = "print what would happen to a file, and ingest nothing; exit 1 if it is not usable"
-    asked.add_argument("--check", type=Path, metavar="FILE", help=text)
-    asked.add_argument("--explain", action="store_true", help="describe what a valid row is")
+    actions.add_argument("--check", type=Path, metavar="FILE", help=text)
+    actions.add_argument("--explain", action="store_true", help="describe a valid row")
     text = "read every table whole, and withdraw the rows it no longer contains"
-    asked.add_argument("--reconcile", action="store_true", help=text)
+    actions.add_argument("--reconcile", action="store_true", help=text)
     text = "accept an empty input folder or a table that lost rows"
     parser.add_argument("--accept-loss", action="store_true", help=text)
     text = "continue from a restored backup"

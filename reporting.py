@@ -1,8 +1,8 @@
-"""Step 7: draw the figures and write the PDF that people read in the morning.
+"""Step 7: draw the figures and write the PDF report.
 
 Reads:  training.json and score.json of the release in production, practicemodels/decision.json,
         production_deployment/monitoring.json and history.sqlite, reports/assessment.json,
-        clients.parquet and diagnostics.json; whatever of it is not there yet is said to be missing
+        clients.parquet and diagnostics.json; if one is missing, the report states that
 Writes: reports/*.png (the figures), reports/report.pdf, reports/report.json (the record)
 Run:    python reporting.py [--config PATH]
 """
@@ -36,7 +36,7 @@ IN_GALLERY = ("roc", "calibration", "gain", "confusionmatrix")
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, or stood already."""
+    """The size of the report."""
 
     pages: int
     figures: int
@@ -45,15 +45,15 @@ class Report:
     seal: str
 
     def summary(self) -> str:
-        what = f"report.pdf: {self.pages} pages, {self.figures} figures"
-        return f"{what}, {wording.plural(self.listed, 'client')} to contact"
+        size = f"report.pdf: {self.pages} pages, {self.figures} figures"
+        return f"{size}, {wording.plural(self.listed, 'client')} to contact"
 
 
-# ---- page one: what the manager of the team reads in a minute
+# ---- page one: for the manager of the team
 
 
 def first_page(facts: ReportData, png: Pictures) -> Story:
-    """Set the first page: the list has ten clients or more, and what is below it may move on."""
+    """Lay out page one with at least ten clients; if there is no room, the rest flows to page two."""
     when = f"As of {wording.moment(facts.as_of)}" if facts.as_of else "Nothing was run yet"
     above = [
         pdf.title(TITLE),
@@ -61,25 +61,25 @@ def first_page(facts: ReportData, png: Pictures) -> Story:
         pdf.tiles((number.value, number.label, number.note) for number in facts.numbers),
         pdf.paragraph(facts.state.sentence, lead=f"{facts.state.title}."),
         pdf.paragraph(wording.decision(facts.decision), lead="Latest change:"),
-        *warnings(facts),
+        *warning_section(facts),
         pdf.heading("Whom to contact first"),
     ]
-    note, below = pdf.note(list_note(facts)), clients_today(facts, png)
+    note, below = pdf.note(list_note(facts)), risk_section(facts, png)
     room = pdf.HEIGHT - sum(map(pdf.height, (*above, note)))
-    listed = contact_list(facts, room - pdf.height(below), least=LISTED_AT_LEAST)
-    listed = listed or contact_list(facts, room)
+    listed = contact_section(facts, room - pdf.height(below), least=LISTED_AT_LEAST)
+    listed = listed or contact_section(facts, room)
     return [*above, *([listed] if listed else []), note, below]
 
 
-def warnings(facts: ReportData) -> Story:
+def warning_section(facts: ReportData) -> Story:
     shown = [pdf.small(warning, lead="!") for warning in facts.warnings[:WARNINGS_SHOWN]]
     if more := len(facts.warnings) - len(shown):
         shown.append(pdf.note(f"{more} more under “The model”."))
     return [pdf.heading("Warnings"), *shown] if shown else []
 
 
-def contact_list(facts: ReportData, room: float, *, least: int = 1) -> Flowable | None:
-    """Set the first clients of the list, as many as fit into `room` points."""
+def contact_section(facts: ReportData, room: float, *, least: int = 1) -> Flowable | None:
+    """Lay out as many clients as fit into `room` points; None if fewer than `least` fit."""
     if not facts.contacts:
         return pdf.paragraph("The contact list is empty: no current client was assessed yet.")
     return pdf.largest(
@@ -93,39 +93,40 @@ def list_note(facts: ReportData) -> str:
     if not facts.contacts:
         return ""
     by = "value at risk" if facts.order == "value_at_risk" else "risk"
-    said = f"The whole list, by {by}, with all reasons: contactlist.csv."
+    note = f"The whole list, by {by}, with all reasons: contactlist.csv."
     new = sum(row["previous_rank"] is None for row in facts.contacts)
     if new < len(facts.contacts):
-        said += f" {new:,} of {len(facts.contacts):,} were not on the last list."
+        note += f" {new:,} of {len(facts.contacts):,} were not on the last list."
     if cautioned := sum(bool(row["cautions"]) for row in facts.contacts):
-        said += f" {cautioned:,} risks are to be read with care: see low_confidence there."
+        note += f" {cautioned:,} risks need care: see low_confidence there."
     if any("□" in charts.drawable(row["client"]) for row in facts.contacts[:LISTED]):
-        said += " □ stands for a character that this report cannot show."
-    return said
+        note += " □ stands for a character that this report cannot show."
+    return note
 
 
-def clients_today(facts: ReportData, png: Pictures) -> Flowable:
-    """Set how the risk is spread, and whose clients are on the list."""
-    said: Story = []
+def risk_section(facts: ReportData, png: Pictures) -> Flowable:
+    """Lay out the distribution of the risks, and the listed clients of each manager."""
+    beside: Story = []
     if facts.assessment:
-        said.append(pdf.small(wording.contact_list(facts.assessment, facts.currency)))
-    said += pdf.manager_table(facts.contacts, facts.currency)
-    return pdf.side_by_side(pdf.picture(png["risk_distribution"], pdf.HALF), said)
+        beside.append(pdf.small(wording.contact_list(facts.assessment, facts.currency)))
+    beside += pdf.manager_table(facts.contacts, facts.currency)
+    return pdf.side_by_side(pdf.picture(png["risk_distribution"], pdf.HALF), beside)
 
 
 # ---- the pages that follow
 
 
 def model_section(facts: ReportData, png: Pictures) -> Story:
-    """Set what the model is, why it was chosen, and what it is worth."""
+    """Lay out the model, why it was chosen, and how well it performs."""
     model = facts.training
-    said = wording.training(model) if model else ["There is no model in production yet."]
-    story: Story = [pdf.section("The model"), *map(pdf.paragraph, said)]
+    sentences = wording.training(model) if model else ["There is no model in production yet."]
+    story: Story = [pdf.section("The model"), *map(pdf.paragraph, sentences)]
     if model.get("candidates"):
         story += pdf.titled("Candidates", pdf.candidate_table(model["candidates"]))
     if any((model.get("importance") or {}).values()):
-        story.append(importance(png))
-    story += scores(facts) + estimated(facts) + duel(facts)
+        note = pdf.note(CAPTIONS["importance"])
+        story.append(KeepTogether([Spacer(0, 6), pdf.picture(png["importance"]), note]))
+    story += score_section(facts) + estimate_section(facts) + comparison_section(facts)
     if more := facts.warnings[WARNINGS_SHOWN:]:
         story += pdf.titled("Further warnings", *(pdf.small(text, lead="!") for text in more))
     if curves := facts.score.get("curves"):
@@ -133,48 +134,42 @@ def model_section(facts: ReportData, png: Pictures) -> Story:
     return story
 
 
-def importance(png: Pictures) -> Flowable:
-    note = pdf.note(CAPTIONS["importance"])
-    return KeepTogether([Spacer(0, 6), pdf.picture(png["importance"]), note])
-
-
-def scores(facts: ReportData) -> Story:
-    """Set the scores on every set of outcomes, and those of the previous model on the same rows."""
+def score_section(facts: ReportData) -> Story:
+    """Lay out the scores on every set of outcomes, beside those of the previous model."""
     scored = wording.scored(facts.sets)
     if not scored:
         return pdf.titled("Scores", pdf.paragraph("The model was not scored on any outcome."))
-    made = pdf.score_table(scored, facts.capacity)
-    return pdf.titled("Scores on rows not used for training", *made)
+    tables = pdf.score_table(scored, facts.capacity)
+    return pdf.titled("Scores on rows not used for training", *tables)
 
 
-def estimated(facts: ReportData) -> Story:
-    """Set the performance estimated for current clients, and how accurate past estimates were."""
+def estimate_section(facts: ReportData) -> Story:
+    """Lay out the performance estimated for current clients, and how accurate past estimates were."""
     now = facts.assessment.get("estimate")
     if not now:
         return []
     again = facts.assessment["second_opinion"]
     check = f"Check under covariate shift: {again['reason']}."
-    made: Story = [
+    content: Story = [
         pdf.paragraph(wording.finished(now["sentence"])),
         pdf.estimate_table(now, again["estimate"]),
         pdf.small(check),
     ]
-    made += [pdf.small(warning, lead="!") for warning in now["warnings"]]
+    content += [pdf.small(warning, lead="!") for warning in now["warnings"]]
     if facts.estimates:
-        made += [Spacer(0, 4), pdf.kept_table(facts.estimates)]
+        content += [Spacer(0, 4), pdf.kept_table(facts.estimates)]
     else:
-        made.append(pdf.small("No estimate has been checked against outcomes yet."))
-    return pdf.titled("Estimated performance (outcomes still unknown)", *made)
+        content.append(pdf.small("No estimate has been checked against outcomes yet."))
+    return pdf.titled("Estimated performance (outcomes still unknown)", *content)
 
 
-def duel(facts: ReportData) -> Story:
-    """Set the last comparison of challenger and champion."""
-    found = facts.decision.get("comparison") or facts.score.get("comparison")
-    made: Story = [pdf.small("There was no previous model to compare it with.")]
-    if found:
-        made = pdf.duel_table(found)
+def comparison_section(facts: ReportData) -> Story:
+    """Lay out the last comparison of challenger and champion."""
+    content: Story = [pdf.small("There was no previous model to compare it with.")]
+    if comparison := facts.decision.get("comparison") or facts.score.get("comparison"):
+        content = pdf.duel_table(comparison)
     decision = pdf.small(wording.decision(facts.decision))
-    return pdf.titled("Challenger against champion", decision, *made)
+    return pdf.titled("Challenger against champion", decision, *content)
 
 
 def model_figures(curves: Row, png: Pictures) -> Flowable:
@@ -188,24 +183,24 @@ def model_figures(curves: Row, png: Pictures) -> Flowable:
 
 
 def data_section(facts: ReportData, png: Pictures) -> Story:
-    """Set what the data is: how much, how complete, what is in each column."""
+    """Lay out the size of the data, its missing values, and a summary of each column."""
     story: Story = [pdf.section("The data")]
-    found = facts.diagnostics
-    if not found.get("columns"):
+    record = facts.diagnostics
+    if not record.get("columns"):
         return [*story, pdf.paragraph("The data has not been examined yet.")]
-    story.append(pdf.paragraph(wording.rows_read(found["data"])))
+    story.append(pdf.paragraph(wording.rows_read(record["data"])))
     for kind, title, set_table in (
         ("numeric", "Numbers", pdf.number_table),
         ("categorical", "Categories", pdf.category_table),
     ):
-        columns = {name: row for name, row in found["columns"].items() if row["kind"] == kind}
+        columns = {name: row for name, row in record["columns"].items() if row["kind"] == kind}
         if columns:
             story += pdf.titled(title, set_table(columns))
     return [*story, pdf.picture(png["missing_over_time"])]
 
 
 def drift_section(facts: ReportData, png: Pictures) -> Story:
-    """Set how far current clients have drifted from the rows that the model was trained on."""
+    """Lay out the drift of the current clients from the rows that the model was trained on."""
     story: Story = [
         pdf.section("Data drift: current clients compared with the training data"),
         pdf.paragraph(facts.drift_sentence),
@@ -214,7 +209,7 @@ def drift_section(facts: ReportData, png: Pictures) -> Story:
         return story
     if facts.is_monitored:
         reason = wording.finished(facts.monitoring["reason"])
-        story.append(pdf.paragraph(reason, lead="What followed for the model:"))
+        story.append(pdf.paragraph(reason, lead="Consequence for the model:"))
     note = pdf.note(
         "Minor: a real shift that may need an explanation. Material: large enough to change decisions. "
         "PSI: population stability index, corrected for sampling noise. q: false discovery rate at "
@@ -226,7 +221,7 @@ def drift_section(facts: ReportData, png: Pictures) -> Story:
 
 
 def operations_section(facts: ReportData, png: Pictures) -> Story:
-    """Set what the engineer looks at: scores over time, durations, dependencies, history."""
+    """Lay out what an engineer needs: scores over time, durations, dependencies, history."""
     newest = slice(None, -HISTORY_SHOWN - 1, -1)
     durations = pdf.duration_table(facts.diagnostics.get("timings") or {})
     dependencies: Row = facts.diagnostics.get("dependencies") or {}
@@ -234,33 +229,28 @@ def operations_section(facts: ReportData, png: Pictures) -> Story:
     if dependencies.get("packages"):
         packages.append(pdf.package_table(dependencies["packages"]))
     deployments, worked_runs = facts.deployments[newest], facts.worked_runs[newest]
+    counts = runs.tally(facts.runs, facts.now) if facts.as_of else {}
+    recent = wording.runs(wording.moment(facts.good_at), counts)
     return [
         KeepTogether([pdf.section("Operations"), pdf.picture(png["score_over_time"])]),
         *pdf.titled("How long the steps take", durations),
         *pdf.titled("Dependencies", *packages),
         *pdf.titled("Deployments, newest first", pdf.deployment_table(deployments)),
-        *pdf.titled(
-            "Runs, newest first", pdf.small(recent_runs(facts)), pdf.run_table(worked_runs)
-        ),
+        *pdf.titled("Runs, newest first", pdf.small(recent), pdf.run_table(worked_runs)),
     ]
-
-
-def recent_runs(facts: ReportData) -> str:
-    counts = runs.tally(facts.runs, facts.now) if facts.as_of else {}
-    return wording.runs(wording.moment(facts.good_at), counts)
 
 
 # ---- the whole
 
 
 def draw_figures(facts: ReportData) -> dict[str, Figure]:
-    """Draw every figure by the name of its file."""
+    """Draw every figure; return them by the names of their files."""
     now, score, curves = facts.assessment, facts.score, facts.score.get("curves") or {}
     listed = now.get("list", {}).get("clients")
     risks = [wording.finite(row["risk"]) for row in facts.contacts] if facts.order == "risk" else []
-    # The curve is mostly made of the largest set, whose area stands for it.
-    drawn = [found for name in ("test", "unseen") if (found := (score.get("sets") or {}).get(name))]
-    largest: Row = max(drawn, key=lambda found: found["rows"], default={})
+    # The curve covers both sets; the AUC beside it is that of the larger one, with its interval.
+    sets = [(score.get("sets") or {}).get(name) or {} for name in ("test", "unseen")]
+    largest: Row = max(sets, key=lambda one: one.get("rows", 0))
     area = (largest.get("candidate") or {}).get("roc_auc")
     return {
         "confusionmatrix": charts.confusion_matrix(
@@ -280,7 +270,7 @@ def draw_figures(facts: ReportData) -> dict[str, Figure]:
 
 
 def build_pdf(facts: ReportData, png: Pictures) -> tuple[bytes, int]:
-    """Return the report as PDF and its number of pages: same facts, same bytes."""
+    """Build the PDF and return it with its number of pages; if the facts are equal, so are the bytes."""
     pdf.register_fonts()
     story = [*first_page(facts, png), CondPageBreak(pdf.HEIGHT / 2), *model_section(facts, png)]
     for section in (data_section, drift_section, operations_section):
@@ -292,14 +282,14 @@ def build_pdf(facts: ReportData, png: Pictures) -> tuple[bytes, int]:
 
 
 def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Report:
-    """Draw the figures and write the PDF, unless both stand already for the same inputs.
+    """Draw the figures and write the PDF, if they are not up to date.
 
-    held: the sources that cannot be read now; None for those of the last run.
+    unavailable: the sources that cannot be read now; if None, those of the last run.
     """
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
     facts = load_report_data(config, unavailable)
-    # Not the runs: each run would ask for a new report of itself.
+    # Without the runs: if they counted, every run would require a new report.
     shown = {name: list(getattr(facts, name)) for name in ("scores", "missing", "deployments")}
     read = (
         config.decision_record,
@@ -333,7 +323,6 @@ def _report(record: Row, *, up_to_date: bool) -> Report:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the report once, by hand."""
     options = cli.parser(__doc__).parse_args(argv)
     return cli.run(options, "reporting", write_report)
 

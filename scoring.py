@@ -61,14 +61,11 @@ def score_set(
 
     outcome: (n,) of 0 and 1; candidate, champion: (n,) risks in [0, 1]; capacity: the k of "at k".
     """
-    return {
-        "rows": len(outcome),
-        "left": int(outcome.sum()),
-        "candidate": metrics.compute_metrics(outcome, candidate, capacity),
-        "champion": None
-        if champion is None
-        else metrics.compute_metrics(outcome, champion, capacity),
+    figures = {
+        name: None if risk is None else metrics.compute_metrics(outcome, risk, capacity)
+        for name, risk in (("candidate", candidate), ("champion", champion))
     }
+    return {"rows": len(outcome), "left": int(outcome.sum()), **figures}
 
 
 def draw_curves(outcome: Vector, risk: Vector) -> dict[str, Any]:
@@ -306,7 +303,6 @@ def _scores(record: files.Record, *, up_to_date: bool) -> Scores:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Score once, by hand."""
     options = cli.parser(__doc__).parse_args(argv)
     return cli.run(options, "scoring", score_model)
 

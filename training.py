@@ -163,7 +163,7 @@ def train_model(config: Config) -> TrainingResult:
             f"{config.final_data}: all {len(outcome)} clients to learn from {same}; training needs "
             "clients who left and clients who stayed"
         )
-    record, contents, judged = _fit_candidate(config, usable, outcome, age[~held_out])
+    record, contents, validated = _fit_candidate(config, usable, outcome, age[~held_out])
     record |= {
         "inputs": inputs,
         "trained_at": files.utc_now(),
@@ -179,7 +179,7 @@ def train_model(config: Config) -> TrainingResult:
         labelled=np.unique(ids),
         inputs=np.unique(labelled[schema.INPUT_ID].to_numpy()),
         before_change=np.unique(ids[age != RECENT]),
-        **judged,
+        **validated,
     )
     record = files.commit(config.training_record, contents, record)
     return _training_result(record, up_to_date=False)
@@ -255,20 +255,23 @@ def _fit_candidate(
     reference = reference.assign(**{drift.SCORE: selected.reference_risk})
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
     record |= _probe_model(model, reference, baseline)
-    judged = {
+    validated = {
         releases.JUDGED: usable.loc[age == RECENT, schema.ROW_ID].to_numpy(),
         releases.JUDGED_RISK: selected.risk,
     }
-    return record, {config.candidate: data, config.reference: tables.frame_bytes(reference)}, judged
+    return (
+        record,
+        {config.candidate: data, config.reference: tables.frame_bytes(reference)},
+        validated,
+    )
 
 
 def _backtest(
     table: Table, selected: SelectionResult, columns: Columns
 ) -> Backtest | dict[str, Any]:
-    """Validate on rows that are later than the training rows, or return why that is not possible."""
-    past: Backtest | str = "no column of times"
-    if columns.time:
-        past = backtest.backtest_model(table, selected, table.rows[columns.time].tolist())
+    """Validate on rows later than the training rows, or return why that is not possible."""
+    times = table.rows[columns.time].tolist() if columns.time else None
+    past = backtest.backtest_model(table, selected, times) if times else "no column of times"
     if isinstance(past, Backtest):
         return past
     return {"validated": False, "reason": f"not temporally validated: {past}"}
@@ -311,7 +314,6 @@ def _training_result(record: files.Record, *, up_to_date: bool) -> TrainingResul
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train once, by hand."""
     parser = cli.parser(__doc__)
     cli.add_accept_leakage(parser)
     options = parser.parse_args(argv)

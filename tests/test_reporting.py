@@ -521,7 +521,7 @@ def test_nothing_is_set_outside_the_margins(tmp_path):
 def test_contact_table_fits_into_its_room(names):
     pdf.register_fonts()
     facts = reporting.ReportData(contacts=rich_contacts(100, names))
-    made = reporting.contact_list(facts, 300)
+    made = reporting.contact_section(facts, 300)
     assert 40 < pdf.height(made) <= 300
 
 
@@ -542,7 +542,7 @@ def test_clients_whose_risk_is_to_be_read_with_care_are_counted(tmp_path):
     contacts = [row | {"cautions": few[: row["rank"] < 4]} for row in rich_contacts(20)]
     config = write_project(tmp_path, rich_records(), contacts)
     reporting.write_report(config)
-    assert "3 risks are to be read with care: see low_confidence there." in read_pages(config)[0]
+    assert "3 risks need care: see low_confidence there." in read_pages(config)[0]
 
 
 def test_report_tells_what_the_other_steps_found(tmp_path):

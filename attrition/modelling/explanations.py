@@ -1,9 +1,9 @@
-"""Why a risk is what it is: what each feature adds to the log-odds, against an ordinary client.
+"""Explain risks by Shapley values: the contribution of each feature to the log-odds of a client.
 
-The method: Shapley values against one reference client ("baseline Shapley"). They add up exactly to the
-difference between the log-odds of the client and those of the ordinary one. For the logistic
-regressions that is coefficient times difference; for trees it is computed leaf by leaf, exactly, with
-all the columns that encode one feature taken as one player.
+The values compare a client with one baseline client ("baseline Shapley"). They add up exactly to the
+difference between the log-odds of the two. For logistic regressions, a contribution is coefficient times
+difference; for trees it is computed exactly, leaf by leaf. If several encoded columns come from one
+feature, they count as one player.
 
 Sources: Shapley 1953; Sundararajan and Najmi 2020, "The many Shapley values for model explanation";
 the closed form for a leaf is that of Lundberg et al. 2020, "independent" TreeSHAP.
@@ -24,24 +24,30 @@ from attrition.modelling import models
 from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
 
-METHOD = "Shapley values against an ordinary client"
-LEAST_ADDED = 0.05  # to the log-odds; less than that is no reason
+MIN_CONTRIBUTION = 0.05  # to the log-odds; if a feature adds less, it is not shown as a reason
 Matrix = NDArray[np.float64]
 
 
-def contributions(model: Model, rows: pd.DataFrame, baseline: Mapping[str, Any]) -> pd.DataFrame:
-    """Return what each feature adds to the log-odds: one column a feature, one row a client.
+def contributions(
+    model: Model, rows: pd.DataFrame, baseline: Mapping[str, Any], score: Vector | None = None
+) -> pd.DataFrame:
+    """Compute the contribution of each feature to the log-odds: a row per client, a column per feature.
 
-    A row adds up to the log-odds of its risk less those of the ordinary client `usual`. Positive raises
-    the risk. A calibration that is no straight line scales all that is added for a client alike.
+    A row adds up to the log-odds of the client minus those of the baseline client. If a contribution is
+    positive, it raises the risk. If the calibration is not linear, it scales all contributions
+    of a client alike.
+
+    score: (n,) `models.score` of the rows, if the caller has it
     """
     features = list(model.features)
     reference = pd.DataFrame([{name: _or_missing(baseline[name]) for name in features}])
-    both = pd.concat([rows[features], reference.astype(rows[features].dtypes)], ignore_index=True)
+    reference = reference.astype(rows[features].dtypes)
+    both = pd.concat([rows[features], reference], ignore_index=True)
     added = np.zeros((len(rows), len(features)))
     for part, weight in zip(model.parts, model.weights, strict=True):
-        added += weight * _of_part(part, both, features)
-    score = models.score(model, both)
+        added += weight * _explain_part(part, both, features)
+    score = models.score(model, rows) if score is None else score
+    score = np.append(score, models.score(model, reference))
     difference = score[:-1] - score[-1]
     log_odds = model.calibration.apply(score)
     scale = np.divide(
@@ -51,10 +57,9 @@ def contributions(model: Model, rows: pd.DataFrame, baseline: Mapping[str, Any])
 
 
 def importance(model: Model, rows: pd.DataFrame, baseline: Mapping[str, Any]) -> dict[str, float]:
-    """Return the share of each feature in all that moves risks away from that of the ordinary client.
+    """Compute the feature importance: the mean absolute contribution to the log-odds over the rows.
 
-    The mean over the rows of what it adds to the log-odds, whatever the sign; the shares add up to 1.
-    All are 0 where the model tells no two of the rows apart.
+    The values are shares that add up to 1. All are 0 if no feature changes a risk.
 
     Source: Lundberg et al. 2020, "From local explanations to global understanding": mean |SHAP|.
     """
@@ -64,22 +69,26 @@ def importance(model: Model, rows: pd.DataFrame, baseline: Mapping[str, Any]) ->
 
 
 def strongest(
-    model: Model, rows: pd.DataFrame, added: pd.DataFrame, baseline: Mapping[str, Any], shown: int
+    model: Model,
+    rows: pd.DataFrame,
+    added: pd.DataFrame,
+    baseline: Mapping[str, Any],
+    shown: int,
+    score: Vector | None = None,
 ) -> list[list[str]]:
-    """Name for each client the features that raise its risk the most, the strongest first.
+    """List for each client the names of the features that raise its risk the most, the strongest first.
 
-    A feature whose ordinary value alone would not lower the risk, because it only counts together
-    with others, comes after those whose would.
+    If the baseline value of a feature alone would not lower the risk, because the feature only counts
+    together with others, it comes after the features that would.
     """
     values = added[sorted(added.columns)]
-    names, found = values.columns.to_numpy(), values.to_numpy()
-    order = np.argsort(-found, axis=1, kind="stable")[:, :shown]
-    raises = np.take_along_axis(found, order, axis=1) >= LEAST_ADDED
+    names, contribution = values.columns.to_numpy(), values.to_numpy()
+    order = np.argsort(-contribution, axis=1, kind="stable")[:, :shown]
+    raises = np.take_along_axis(contribution, order, axis=1) >= MIN_CONTRIBUTION
     last, lowers = raises.sum(axis=1) - 1, raises.copy()
-    score = models.score(model, rows)
-    for place in range(
-        order.shape[1]
-    ):  # the last reason moves only if one before it lowers nothing
+    score = models.score(model, rows) if score is None else score
+    # The last reason moves only if one before it would not lower the risk.
+    for place in range(order.shape[1]):
         some = np.flatnonzero((place < last) | ((place == last) & ~lowers[:, :place].all(axis=1)))
         changed = rows[list(model.features)].iloc[some]
         for i, name in enumerate(names):
@@ -93,8 +102,8 @@ def _or_missing(value: Any) -> Any:
     return np.nan if value is None else value
 
 
-def _of_part(part: Pipeline, both: pd.DataFrame, features: Sequence[str]) -> Matrix:
-    """Explain one part; the last of the rows is the ordinary client."""
+def _explain_part(part: Pipeline, both: pd.DataFrame, features: Sequence[str]) -> Matrix:
+    """Compute the contributions to one part, before calibration; the last row is the baseline client."""
     fitted = part[-1]
     if not isinstance(fitted, LogisticRegression | HistGradientBoostingClassifier):
         return np.zeros((len(both) - 1, len(features)))
@@ -103,29 +112,29 @@ def _of_part(part: Pipeline, both: pd.DataFrame, features: Sequence[str]) -> Mat
     if isinstance(fitted, LogisticRegression):
         added = (X[:-1] - X[-1]) * fitted.coef_[0]
         return np.column_stack([added[:, players == i].sum(axis=1) for i in range(len(features))])
-    return _of_trees(fitted, X, players, len(features))
+    return _explain_trees(fitted, X, players, len(features))
 
 
-def _of_trees(
+def _explain_trees(
     fitted: HistGradientBoostingClassifier, X: Matrix, players: NDArray[np.intp], n_features: int
 ) -> Matrix:
     added = np.zeros((n_features, len(X) - 1))
     bins = fitted._bin_mapper.transform(X)[:-1].T.astype(np.intp)
     missing = fitted._bin_mapper.missing_values_bin_idx_
-    for (tree,) in fitted._predictors:  # its only way to the trees
-        number, one_of_each = _alike(tree.nodes, bins, missing)
-        given = np.zeros((n_features, len(one_of_each)))
-        _add_tree(tree.nodes, X[np.append(one_of_each, -1)], players, given)
+    for (tree,) in fitted._predictors:  # scikit-learn has no public access to the trees
+        number, distinct = _number_alike(tree.nodes, bins, missing)
+        given = np.zeros((n_features, len(distinct)))
+        _add_tree(tree.nodes, X[np.append(distinct, -1)], players, given)
         for i in np.flatnonzero(given.any(axis=1)):
             added[i] += given[i][number]
     return added.T
 
 
-def _alike(
+def _number_alike(
     nodes: Any, bins: NDArray[np.intp], missing: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Number the rows so that those which no split of a tree tells apart share one: (n,); and return
-    a row of each number. bins: (n_columns, n)."""
+    """Number the rows: (n,), the same number if no split of the tree separates them; and return
+    one row of each number. bins: (n_columns, n)."""
     splits = nodes[nodes["is_leaf"] == 0]
     key = np.zeros(bins.shape[1], dtype=np.int64)
     for column in np.unique(splits["feature_idx"]):
@@ -133,18 +142,18 @@ def _alike(
         piece = np.searchsorted(cuts, np.arange(missing + 1))
         piece[missing] = len(cuts) + 1
         key = key * (len(cuts) + 2) + piece[bins[column]]
-    number, distinct = pd.factorize(key)
-    one_of_each = np.empty(len(distinct), dtype=np.intp)
-    one_of_each[number] = np.arange(len(number))
-    return number, one_of_each
+    number, keys = pd.factorize(key)
+    distinct = np.empty(len(keys), dtype=np.intp)
+    distinct[number] = np.arange(len(number))
+    return number, distinct
 
 
 def _add_tree(nodes: Any, X: Matrix, players: NDArray[np.intp], added: Matrix) -> None:
-    """Add what one tree gives to each feature, in place; added: (n_features, n).
+    """Add the contributions of one tree in place; added: (n_features, n).
 
-    A leaf is reached by a mixture of client and ordinary client when each feature on its path, taken
-    from whichever it comes, goes that way. A feature that only the client's value lets pass gains by
-    the leaf, one that only the ordinary value lets pass loses by it.
+    A mixture of client and baseline client reaches a leaf if every feature on the path passes. If only
+    the client's value passes, the feature gains the leaf's value; if only the baseline value passes, it
+    loses it.
     """
     stack: list[tuple[int, dict[int, tuple[NDArray[np.bool_], bool]]]] = [(0, {})]
     while stack:
@@ -163,7 +172,7 @@ def _add_tree(nodes: Any, X: Matrix, players: NDArray[np.intp], added: Matrix) -
             client, baseline = passes[:-1], bool(passes[-1])
             if player in path:
                 client, baseline = path[player][0] & client, path[player][1] and baseline
-            if baseline or client.any():  # or else nobody comes to the leaves below
+            if baseline or client.any():  # else no mixture reaches the leaves below
                 stack.append((int(child), {**path, player: (client, baseline)}))
 
 
@@ -192,9 +201,12 @@ def _add_leaf(
 
 
 def _weights(won: int, shared: int) -> tuple[Vector, Vector]:
-    """Share of the orders of features in which one of them decides, by how many are lost.
+    """Compute the share of feature orders in which one feature decides, by the number of features lost.
 
-    (a-1)! b! / (a+b)! for each of a features won, a! (b-1)! / (a+b)! for each of b lost.
+    (a-1)! b! / (a+b)! if it is one of a features won, a! (b-1)! / (a+b)! if it is one of b lost.
+
+    >>> [weights.tolist() for weights in _weights(1, 1)]
+    [[1.0, 0.5], [0.0, 0.5]]
     """
     lost = range(shared + 1)
     gain = [factorial(won - 1) * factorial(b) / factorial(won + b) if won else 0.0 for b in lost]

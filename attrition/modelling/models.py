@@ -1,4 +1,4 @@
-"""Candidate models: build them, fit them, and predict with them.
+"""Candidate models: build, fit and predict.
 
 A model is one fitted part or a weighted sum of several. Each part returns log-odds, and a calibration
 converts their sum to the risk.
@@ -44,18 +44,18 @@ DEEP = "deep gradient boosting"
 SIMPLEST_FIRST = (BASE_RATE, CAUTIOUS, LOGISTIC, SCORECARD, SHALLOW, BOOSTING, DEEP)
 BLEND = "blend"
 
-# a candidate is not compared if there are fewer rows, or fewer of the rarer outcome
-LEAST = {SCORECARD: (200, 30), SHALLOW: (200, 30), BOOSTING: (500, 50), DEEP: (2000, 100)}
+# A candidate is not compared if there are fewer rows, or fewer of the rarer outcome.
+MIN_ROWS_TO_TRY = {SCORECARD: (200, 30), SHALLOW: (200, 30), BOOSTING: (500, 50), DEEP: (2000, 100)}
 STRENGTH = {CAUTIOUS: 0.03, LOGISTIC: 1.0, SCORECARD: 0.3}
 LEAVES = {SHALLOW: 4, BOOSTING: 12, DEEP: 31}
 ROUNDS = {SHALLOW: 300, BOOSTING: 200, DEEP: 200}
-LEAST_FEATURES = 8  # that a split may use, if there are so many
-# the blocks of an encoded table
+MIN_FEATURES_PER_SPLIT = 8  # that a split may use, if there are so many
+# The blocks of an encoded table.
 NUMBERS, BINNED, LEVELS, CODES, RATES = "numbers", "bins", "levels", "codes", "rates"
 MAX_LEVELS = 60
 BINS = 8
 EVEN = 1e-2  # shrinks the weights of a blend towards equal ones, so that similar parts share
-LEAST_WEIGHT = 0.05
+MIN_WEIGHT = 0.05
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def build(
             max_leaf_nodes=LEAVES[name],
             min_samples_leaf=20,
             l2_regularization=1.0,
-            max_features=_share_a_split(len(numeric) + len(categorical)),
+            max_features=_features_per_split(len(numeric) + len(categorical)),
             categorical_features=None,
             early_stopping=False,
             random_state=0,
@@ -96,20 +96,23 @@ def build(
         encode = _scaled(numeric, categorical, len(rows), binned=name == SCORECARD)
         model = LogisticRegression(C=STRENGTH[name], max_iter=2000)
     else:
-        levels = _levels(len(rows))
+        one_hot = _one_hot(len(rows))
         encode = ColumnTransformer(
-            [(NUMBERS, "passthrough", [*numeric]), (LEVELS, levels, [*categorical])]
+            [(NUMBERS, "passthrough", [*numeric]), (LEVELS, one_hot, [*categorical])]
         )
         model = DummyClassifier(strategy="prior")
     return Pipeline([("encode", encode), ("model", model)])
 
 
-def _share_a_split(features: int) -> float:
-    """Return the share of features that a split may use: trees that differ make different errors.
+def _features_per_split(features: int) -> float:
+    """Compute the share of the features that a split may use: if trees differ, so do their errors.
 
-    Source: Breiman 2001, for trees that each see only some of the columns.
+    >>> _features_per_split(4), _features_per_split(10), _features_per_split(60)
+    (1.0, 0.8, 0.5)
+
+    Source: Breiman 2001, "Random forests".
     """
-    return min(1.0, max(0.5, LEAST_FEATURES / max(1, features)))
+    return min(1.0, max(0.5, MIN_FEATURES_PER_SPLIT / max(1, features)))
 
 
 def _scaled(
@@ -136,14 +139,14 @@ def _scaled(
         to_fill = SimpleImputer(strategy="median")
         into_bins = Pipeline([("scale", scale), ("fill", to_fill), ("cut", cut)])
         blocks.append((BINNED, into_bins, [*numeric]))
-    return ColumnTransformer([*blocks, (LEVELS, _levels(rows), [*categorical])])
+    return ColumnTransformer([*blocks, (LEVELS, _one_hot(rows), [*categorical])])
 
 
-def _levels(rows: int) -> OneHotEncoder:
+def _one_hot(rows: int) -> OneHotEncoder:
     """Encode categories one-hot and pool rare ones; if one is unseen, it counts as rare or as none."""
     return OneHotEncoder(
         handle_unknown="infrequent_if_exist",
-        min_frequency=least_of_a_level(rows),
+        min_frequency=min_category_rows(rows),
         max_categories=MAX_LEVELS,
         sparse_output=False,
     )
@@ -175,39 +178,37 @@ def _for_trees(
 
 def _codes(rows: int) -> OrdinalEncoder:
     return OrdinalEncoder(
-        handle_unknown="use_encoded_value",
-        unknown_value=-1,
-        min_frequency=least_of_a_level(rows),
+        handle_unknown="use_encoded_value", unknown_value=-1, min_frequency=min_category_rows(rows)
     )
 
 
-def least_of_a_level(rows: int) -> int:
+def min_category_rows(rows: int) -> int:
     """Return how many rows a category needs; if it has fewer, it is pooled with other rare ones."""
     return max(2, rows // 500)
 
 
 def encoded_features(part: Pipeline) -> list[str]:
     """Name the feature that each column of the encoded table comes from."""
-    found: list[str] = []
+    features: list[str] = []
     for block, fitted, names in part[0].transformers_:
         if len(names) == 0 or block == "remainder":
             continue
-        found += names if block in (NUMBERS, CODES, RATES) else []
+        features += names if block in (NUMBERS, CODES, RATES) else []
         if block == NUMBERS and isinstance(fitted, Pipeline):
-            found += [names[i] for i in fitted[-1].indicator_.features_]
+            features += [names[i] for i in fitted[-1].indicator_.features_]
         elif block == BINNED:
-            found += np.repeat(names, fitted[-1].n_bins_).tolist()
+            features += np.repeat(names, fitted[-1].n_bins_).tolist()
         elif block == LEVELS:
             rare = [0 if some is None else len(some) - 1 for some in fitted.infrequent_categories_]
             width = [len(all_) - n for all_, n in zip(fitted.categories_, rare, strict=True)]
-            found += np.repeat(names, width).tolist()
-    return found
+            features += np.repeat(names, width).tolist()
+    return features
 
 
 def candidates(rows: int, left: int) -> list[str]:
     """Name the candidates to compare if there is so much data, simplest first."""
     rarer = min(left, rows - left)
-    enough = {name: rows >= n and rarer >= least for name, (n, least) in LEAST.items()}
+    enough = {name: rows >= n and rarer >= least for name, (n, least) in MIN_ROWS_TO_TRY.items()}
     return [name for name in SIMPLEST_FIRST if enough.get(name, True)]
 
 
@@ -233,12 +234,6 @@ def score_part(part: Pipeline, rows: pd.DataFrame) -> Vector:
         return np.empty(0)
     rows = rows[list(part.feature_names_in_)]
     with threadpool_limits(1):
-        if isinstance(fitted := part[-1], HistGradientBoostingClassifier):
-            # as its decision_function, but on bins: the same sums in two thirds of the time
-            bins = fitted._bin_mapper.transform(part[:-1].transform(rows))
-            log_odds = np.zeros((len(rows), 1)) + fitted._baseline_prediction
-            fitted._predict_iterations(bins, fitted._predictors, log_odds, True, 1)
-            return log_odds[:, 0]
         if hasattr(part, "decision_function"):
             return np.asarray(part.decision_function(rows), dtype="float64")
         return metrics.log_odds(part.predict_proba(rows)[:, 1])
@@ -252,7 +247,12 @@ def score(model: Model, rows: pd.DataFrame) -> Vector:
 
 def predict(model: Model, rows: pd.DataFrame) -> Vector:
     """Compute the risk of each row: (n,) float in [0, 1]; rows may have more columns."""
-    return metrics.expit(model.calibration.apply(score(model, rows)))
+    return to_risk(model, score(model, rows))
+
+
+def to_risk(model: Model, score: Vector) -> Vector:
+    """Calibrate scores: (n,) log-odds to (n,) risks in [0, 1]."""
+    return metrics.expit(model.calibration.apply(score))
 
 
 def blend_weights(scores: NDArray[np.float64], outcome: Vector) -> Vector:
@@ -273,29 +273,29 @@ def blend_weights(scores: NDArray[np.float64], outcome: Vector) -> Vector:
         return value, scores.T @ error / len(outcome) + 2 * EVEN * even
 
     start = np.full(k, 1 / k)
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * k)
-    weights = np.where(found.x < LEAST_WEIGHT, 0.0, found.x)
+    solution = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * k)
+    weights = np.where(solution.x < MIN_WEIGHT, 0.0, solution.x)
     return np.asarray(weights if weights.any() else start)
 
 
 def unseen_levels(model: Model, rows: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     """Return for each categorical feature which rows have a category that is new to the model: (n,)."""
-    known: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
     for block, fitted, names in model.parts[0][0].transformers_:
         encoder = fitted[0] if block == RATES else fitted
         if block in (LEVELS, CODES, RATES) and len(names):
-            known |= dict(zip(names, encoder.categories_, strict=True))
-    return {name: ~rows[name].isin(levels).to_numpy() for name, levels in known.items()}
+            seen |= dict(zip(names, encoder.categories_, strict=True))
+    return {name: ~rows[name].isin(categories).to_numpy() for name, categories in seen.items()}
 
 
 def baseline(
     rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
 ) -> dict[str, Any]:
     """Compute the baseline client: the median or the most frequent category of each column."""
-    found: dict[str, Any] = {}
+    client: dict[str, Any] = {}
     for name in numeric:
         median = rows[name].median()
-        found[name] = None if math.isnan(median) else float(median)
+        client[name] = None if math.isnan(median) else float(median)
     for name in categorical:
-        found[name] = str(rows[name].mode().sort_values().iloc[0])
-    return found
+        client[name] = str(rows[name].mode().sort_values().iloc[0])
+    return client

@@ -1,4 +1,4 @@
-"""Whether a risk is to be read with care, and why: what the model never met, or never learned."""
+"""Decide whether a risk needs care, and why: values that the model has not seen, or too few rows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,19 +10,19 @@ from attrition.data.cells import Caution
 from attrition.modelling import models
 from attrition.modelling.models import Model
 
-# Source: the least that Salesforce Einstein asks for before it learns: 400 rows, 100 of each kind.
+# Source: the minimum of Salesforce Einstein before it trains: 400 rows, 100 of each outcome.
 MIN_ROWS_TO_RELY, MIN_OF_EACH_TO_RELY = 400, 100
 
 
 def is_few(rows: int, left: int) -> bool:
-    """Are so few rows, of so many who left, too few for more than rough risks?"""
+    """Return whether the risks are only approximate: too few rows, or too few of one outcome."""
     return rows < MIN_ROWS_TO_RELY or min(left, rows - left) < MIN_OF_EACH_TO_RELY
 
 
 def cautions(model: Model, rows: pd.DataFrame, training: Mapping[str, Any]) -> list[list[Caution]]:
-    """Return for each row why its risk is to be read with care; [] if there is no reason to.
+    """List for each row why its risk needs care; [] if there is no reason.
 
-    Cautions of the row come first, then those of every risk of this model.
+    Cautions of the row come first, then those of the model.
 
     training: the record of the model, with `features`, `missing_seen`, `ranges`, `rows`, `left`, `kind`
     """
@@ -45,7 +45,7 @@ def cautions(model: Model, rows: pd.DataFrame, training: Mapping[str, Any]) -> l
 
 
 def cautions_of_model(training: Mapping[str, Any]) -> list[Caution]:
-    """Return the cautions of every risk that a model gives.
+    """List the cautions that apply to every risk of a model.
 
     >>> [caution.code for caution in cautions_of_model({"kind": "base rate", "rows": 90, "left": 20})]
     ['few_clients', 'base_rate']
@@ -56,5 +56,5 @@ def cautions_of_model(training: Mapping[str, Any]) -> list[Caution]:
 
 
 def ranges(rows: pd.DataFrame, numeric: tuple[str, ...]) -> dict[str, list[float]]:
-    """Return the lowest and the highest known value of each numeric column."""
+    """Return the minimum and the maximum of each numeric column, missing values left out."""
     return {name: [float(rows[name].min()), float(rows[name].max())] for name in numeric}

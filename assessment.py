@@ -114,7 +114,7 @@ def estimate_performance(
     features = release.training["features"]
     weighing = performance.weigh(reference, current, features["numeric"], features["categorical"])
     given: dict[str, Any] = {
-        **performance.judged_on(reference, columns.outcome),
+        **performance.reference_arguments(reference, columns.outcome),
         "value": current[columns.value].to_numpy(dtype="float64") if columns.value else None,
         "capacity": capacity,
     }

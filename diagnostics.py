@@ -260,7 +260,7 @@ def find_dependencies(
     record = {
         "asked_at": files.utc_now(),
         "reachable": any(versions.values()),
-        "packages": dependencies.table(required, versions),
+        "packages": dependencies.compare_versions(required, versions),
     }
     if record["reachable"]:
         files.write_bytes(config.dependencies, files.encode(files.sealed(record)))

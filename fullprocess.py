@@ -314,12 +314,12 @@ def did_fail(config: Config) -> bool:
 
 def repair_damage(config: Config, options: argparse.Namespace) -> bool:
     """Move damaged files aside and report them; return whether everything must be ingested again."""
-    mended = repair.mend(config)
-    for line in mended.told:
+    repairs = repair.repair_state(config)
+    for line in repairs.lines:
         logger.warning("%s", line)
     if not options.quiet:
-        print("\n".join(mended.told) or "nothing is damaged")
-    return mended.is_ingested_anew
+        print("\n".join(repairs.lines) or "nothing is damaged")
+    return repairs.needs_ingestion
 
 
 def check_state(config: Config) -> None:

@@ -178,12 +178,12 @@ def _check_estimate(
     value = new[columns.value].to_numpy(dtype="float64") if columns.value else None
     estimated = performance.estimate(
         risk,
-        **performance.judged_on(reference, columns.outcome),
+        **performance.reference_arguments(reference, columns.outcome),
         value=value,
         capacity=config.contact_capacity,
     )
     outcome = new[columns.outcome].to_numpy(dtype="float64")
-    checks = performance.check(estimated, outcome, risk, value)
+    checks = performance.check_estimate(estimated, outcome, risk, value)
     return [{"rows": len(new)} | check.to_dict() for check in checks]
 
 

@@ -1,3 +1,3 @@
-"""What two or more scripts of the attrition pipeline share: one flat package, one subject a file."""
+"""The code that the scripts of the attrition pipeline share, one sub-package per subject."""
 
 __version__ = "0.1.0"

@@ -1,8 +1,8 @@
-"""config.json -> one frozen `Config`; the only file that spells a path or a file name.
+"""Load config.json as one frozen `Config`; the only file that contains paths and file names.
 
 Each setting is declared once, by `setting(...)`: the reader, the error messages and the tables of
 docs/configuration.md (python -m attrition.config prints them) follow from the declaration. Standard
-library only: a tick of cron that finds nothing new imports nothing else.
+library only: a run that finds nothing new imports nothing else.
 """
 
 import hashlib
@@ -27,10 +27,10 @@ def setting(
     may_be_empty: bool = False,
     is_level: bool = False,
 ) -> Any:
-    """Declare a setting: what it means, and which values are valid; without a default it is required.
+    """Declare a setting: its meaning and its valid values; if it has no default, it is required.
 
     key: its name in config.json, by default that of the field; is_level: a value of a column, so a
-    whole number is as good as text.
+    whole number is as valid as text.
     """
     declared = {
         **{"meaning": meaning, "key": key, "low": low, "high": high, "choices": choices},
@@ -41,7 +41,7 @@ def setting(
 
 @dataclass(frozen=True)
 class Numeric:
-    """A numeric feature and the range outside which a value is an error, not information."""
+    """A numeric feature and the range of its valid values."""
 
     name: str
     minimum: float | None = setting("a row with less is refused", None)
@@ -51,7 +51,7 @@ class Numeric:
 
 @dataclass(frozen=True)
 class Columns:
-    """What each column of a table means; the defaults are the form of the plain CSV files."""
+    """The meaning of each column of a table; the defaults describe the plain CSV files."""
 
     client: str | None = setting("name of the client; `null` if the table has none", "corporation")
     outcome: str = setting("whether the client left; empty while that is not known", "exited")
@@ -81,7 +81,7 @@ class Columns:
 
     @property
     def client_name(self) -> str:
-        """The name of the client column in our own files, also where the table has none."""
+        """The name of the client column in our own files, even if the table has none."""
         return self.client or "client"
 
     @property
@@ -100,7 +100,7 @@ class Columns:
 
     @property
     def delivered(self) -> tuple[str, ...]:
-        """The columns that a source has to bring."""
+        """The columns that a source must have."""
         return self.table if self.client else self.table[1:]
 
 
@@ -108,8 +108,8 @@ class Columns:
 class Database:
     """A table to read beside the files.
 
-    With `changed_column` only what changed is read, and all of it every `reconcile_hours`. What is then
-    gone from the table goes from our rows too; of rows with an outcome only if `on_delete` is "remove".
+    If there is a `changed_column`, only changes are read, and the whole table every `reconcile_hours`.
+    If a row is gone then, it is withdrawn; if it has an outcome, only if `on_delete` is "remove".
     """
 
     name: str = setting("name of the source in `ingestedfiles.txt`")
@@ -159,7 +159,7 @@ class Api:
 
 
 class _File:
-    """The path of a file of ours: the folder that it lies in, by its setting, and its name."""
+    """The path of one of our files: the setting of its folder, and its name."""
 
     def __init__(self, folder: str, name: str) -> None:
         self.folder, self.name = folder, name
@@ -170,7 +170,7 @@ class _File:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a company changes, with every path resolved against config.json's own folder."""
+    """All settings and paths; every path is resolved against config.json's own folder."""
 
     file: Path
     input_folder: Path = setting("CSV, gzipped CSV and Parquet files", key="input_folder_path")
@@ -243,7 +243,7 @@ class Config:
     lock = _File("production_folder", ".lock")
     last_run = _File("production_folder", "lastrun.json")
 
-    # monitoring: is the model in production still right?
+    # monitoring
     monitoring_record = _File("production_folder", "monitoring.json")
     settled_rows = _File("production_folder", "settled_rows.npz")
 
@@ -270,7 +270,7 @@ class Config:
         return sorted(self.reports_folder.glob(self.figure("*").name))
 
     def fingerprint(self) -> str:
-        """Hash the settings of this view: results under other settings are not up to date."""
+        """Hash the settings of this view; if they change, results are not up to date."""
         settings = {name: _plain(value) for name, value in vars(self).items() if name in SETTINGS}
         text = json.dumps(settings, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -340,7 +340,7 @@ def _kind(value: Any) -> str:
 
 
 _NUMBERS = (int, float, float | None)
-# How a value that is no number is described, and the type that JSON has for one that is nested.
+# The description of a value that is not a number, and the JSON type of a nested value.
 _EXPECTED: dict[Any, str] = {
     **{Path: "the name of a folder", str: "text", str | None: "text", bool: "true or false"},
     **{tuple[str, ...]: "a list of names", Columns: "an object", Api: "an object"},
@@ -365,7 +365,7 @@ def _expected(declared: Field) -> str:
 
 
 def _is_valid(value: Any, declared: Field) -> bool:
-    """Is this a value of config.json that the setting may have?"""
+    """Return whether a value of config.json is valid for a setting."""
     kind, rules = declared.type, declared.metadata
     if kind in _NESTED:
         is_names = kind != tuple[Numeric, ...] or isinstance(value, dict) or _is_names(value)
@@ -393,7 +393,7 @@ def _is_names(value: Any, *, may_be_empty: bool = False) -> bool:
 
 
 class _Reader:
-    """Reads the objects of config.json and remembers every problem, so that all are reported at once."""
+    """A reader of config.json that collects every problem, so that all are reported at once."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -418,10 +418,12 @@ class _Reader:
 
     def read(self, record: type, raw: dict[str, Any], where: str = "") -> dict[str, Any]:
         """Read every setting of a record from an object of config.json, by the names of its fields."""
-        known = _declared(record)
-        for key in sorted(set(raw) - set(known)):
-            self.problems.append(f"unknown key {where}{key}, known are {', '.join(sorted(known))}")
-        return {f.name: self._value(raw, key, f, where) for key, f in known.items()}
+        settings = _declared(record)
+        for key in sorted(set(raw) - set(settings)):
+            self.problems.append(
+                f"unknown key {where}{key}, known are {', '.join(sorted(settings))}"
+            )
+        return {f.name: self._value(raw, key, f, where) for key, f in settings.items()}
 
     def _value(self, raw: dict[str, Any], key: str, declared: Field, where: str) -> Any:
         default, kind, name = declared.default, declared.type, where + key
@@ -503,7 +505,7 @@ class _Reader:
         return tuple(databases)
 
     def _beside_config(self, url: str) -> str:
-        """A relative SQLite path is relative to config.json, like every path."""
+        """Resolve a relative SQLite path against the folder of config.json."""
         prefix = "sqlite:///"
         if url.startswith(prefix) and not url.startswith(prefix + "/"):
             return prefix + str(self.file.parent / url.removeprefix(prefix))
@@ -531,7 +533,7 @@ def describe() -> str:
 
 
 def _shown(default: Any) -> str:
-    """Format a default as it would be written in config.json."""
+    """Format a default as in config.json."""
     if default is MISSING:
         return "required"
     if default is None or default == ():

@@ -1,8 +1,8 @@
-"""The errors that are ours: each message says what was found, expected, where, and what to do."""
+"""The errors of this package: each message states what was found, expected, where, and what to do."""
 
 
 class AttritionError(Exception):
-    """Something a person has to know; `main()` prints it as one line and exits 1."""
+    """An error that a person has to act on; `main()` prints it as one line and exits 1."""
 
 
 class ConfigError(AttritionError):
@@ -10,7 +10,7 @@ class ConfigError(AttritionError):
 
 
 class Busy(AttritionError):
-    """Another run holds the lock; it will do the work, so this one exits 0."""
+    """The lock is taken: another run is at work, so this one exits 0."""
 
 
 class NoModel(AttritionError):
@@ -18,23 +18,23 @@ class NoModel(AttritionError):
 
 
 class TooLittleData(AttritionError):
-    """There is nothing to learn from yet; whatever is in production stays."""
+    """The training data is not enough for a model yet; the one in production stays."""
 
 
 class Leakage(AttritionError):
-    """A column knows the outcome, and nobody said that it may; whatever is in production stays."""
+    """A column reveals the outcome, and the config does not accept it; the model in production stays."""
 
 
 class Damaged(AttritionError):
-    """A file of ours does not hash as its record says."""
+    """A file is damaged: its hash is not that in its record, or it cannot be trusted."""
 
 
 class SourceError(AttritionError):
-    """One source cannot be read now; the others go on and the run's exit code tells it."""
+    """A source is unavailable; the others are read, and the exit code of the run is 1."""
 
 
 class Unaccounted(AttritionError):
-    """The count of rows and their account disagree: our own bug, and nothing of it is written."""
+    """The rows and their ledger differ in number: our own bug, and nothing is written."""
 
 
 class Undeclared(AttritionError):

@@ -123,7 +123,7 @@ def hold(judged: SourceVerdict, drawn: np.ndarray, *, twice: bool) -> Iterator[d
             "unchanged auc": unchanged,
         } | {
             f"{one.figure} {name}": told
-            for one in performance.check(found, outcome, risk)
+            for one in performance.check_estimate(found, outcome, risk)
             if one.figure in FIGURES
             for name, told in (
                 ("MAE", abs(one.error)),
@@ -181,7 +181,7 @@ def value(options: argparse.Namespace) -> int:
         for seed in range(portfolios):
             checks += _portfolio(np.random.default_rng([seed, n, int(10 * sigma)]), n, sigma)
         seconds = (time.process_time() - start) / portfolios
-        cover = {one.figure: one.coverage for one in performance.sum_up(checks)}
+        cover = {one.figure: one.coverage for one in performance.estimate_accuracy(checks)}
         at_risk = cover["value_at_risk"]
         lines.append(
             {
@@ -197,7 +197,9 @@ def value(options: argparse.Namespace) -> int:
     return 0
 
 
-def _portfolio(rng: np.random.Generator, n: int, sigma: float) -> tuple[performance.Check, ...]:
+def _portfolio(
+    rng: np.random.Generator, n: int, sigma: float
+) -> tuple[performance.EstimateCheck, ...]:
     """Estimate one portfolio by risks that are wrong by a slope and a shift that the reference shows."""
     slope, shift = rng.normal(1, 0.1), rng.normal(0, 0.2)
 
@@ -218,7 +220,7 @@ def _portfolio(rng: np.random.Generator, n: int, sigma: float) -> tuple[performa
         value=worth,
         capacity=CAPACITY,
     )
-    return performance.check(found, outcome, risk, worth)
+    return performance.check_estimate(found, outcome, risk, worth)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -132,7 +132,7 @@ SHIFTS = (
 
 
 def look_at(law: Law, reference: pd.DataFrame, batch: pd.DataFrame) -> drift.DriftReport:
-    return drift.compare(reference, batch, law.numeric, law.categorical)
+    return drift.compare_columns(reference, batch, law.numeric, law.categorical)
 
 
 def alarms(look: drift.DriftReport) -> set[str]:
@@ -374,7 +374,10 @@ def find_failures(reference: Ugly, batch: Ugly) -> dict[str, str]:
     numeric = [name for name in batch.kinds if name.startswith("number")]
     levels = [name for name in batch.kinds if name.startswith("level")]
     failures = {}
-    for compare, check in ((drift.compare, _check_look), (drift.compare_jointly, _check_joint)):
+    for compare, check in (
+        (drift.compare_columns, _check_look),
+        (drift.compare_jointly, _check_joint),
+    ):
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             try:
@@ -406,7 +409,7 @@ def _check_look(look: drift.DriftReport, columns: int) -> str:
     return _check_json(look.to_dict())
 
 
-def _check_joint(joint: drift.Joint, columns: int) -> str:
+def _check_joint(joint: drift.JointDrift, columns: int) -> str:
     if joint.verdict not in VERDICTS or not joint.sentence:
         return f"verdict {joint.verdict!r}, sentence {joint.sentence!r}"
     return _check_json(joint.to_dict())
@@ -610,7 +613,7 @@ def run_cost(options: argparse.Namespace) -> list[Row]:
         law: (draw(law, REFERENCE, rng), draw(law, REFERENCE, rng)) for law in (COST, WIDE, WIDER)
     }
     work = {
-        f"compare, {law.name}": partial(drift.compare, *pair, law.numeric, law.categorical)
+        f"compare, {law.name}": partial(drift.compare_columns, *pair, law.numeric, law.categorical)
         for law, pair in frames.items()
     }
     jointly = partial(drift.compare_jointly, *frames[COST], COST.numeric, COST.categorical)

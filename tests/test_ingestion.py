@@ -632,7 +632,7 @@ def test_explain_of_a_table_without_clients_or_markers(tmp_path, capsys):
     assert main(["--config", str(config.file), "--explain"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "x: a whole number <= 9" in told
-    assert "Missing is empty; a row names its client by its content" in told
+    assert "there is no column for the client" in told
 
 
 # ---- a folder that has vanished

@@ -1,1 +1,1 @@
-"""Whom to call."""
+"""Which clients to contact first."""

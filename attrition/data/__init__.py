@@ -1,1 +1,1 @@
-"""Sources to accepted rows, with an account of every record."""
+"""Read sources into accepted rows, with an account of every record."""

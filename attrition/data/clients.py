@@ -1,8 +1,8 @@
 """The current clients, one typed table: features, risk, rank, reasons and cautions as data.
 
-`clients.parquet` has a row a client, the riskiest first, in row groups of `GROUP_ROWS`, so that one
-client costs one row group. Every list of clients is rendered from it. A feature stands under its own
-name with `FEATURE` before it: a company may name one "risk" or "rank".
+`clients.parquet` has one row for each client, sorted by risk, in row groups of `GROUP_ROWS`, so that
+reading one client reads one row group. Every list of clients is rendered from it. The name of a feature
+gets the prefix `FEATURE`, because a company may have a feature named "risk" or "rank".
 """
 
 import hashlib
@@ -40,8 +40,8 @@ CAUTION = pa.struct(
     {"code": _TEXT, "feature": _TEXT, "number": _NUMBER, "level": _TEXT}
     | {"low": _NUMBER, "high": _NUMBER}
 )
-# Of each row, features aside. `list_rank` is the place on the contact list, null for the others;
-# `previous_rank` and `risk_change` compare those on the list with the assessment before.
+# Columns without the features. `list_rank` is the place on the contact list, null if a client is not on
+# it; `previous_rank` and `risk_change` compare a listed client with the previous assessment.
 COLUMNS = {
     **{"client": _TEXT, "rank": _PLACE, "risk": _NUMBER, "observed_at": _TEXT},
     **{"value": _NUMBER, "value_at_risk": _NUMBER, "manager": _TEXT},
@@ -49,15 +49,15 @@ COLUMNS = {
     **{"reasons": pa.list_(REASON), "cautions": pa.list_(CAUTION)},
 }
 KEY = "client_key"
-# Nearly every value differs, so a dictionary would only add to them.
+# Nearly all values are distinct, so a dictionary would only add bytes.
 _DISTINCT = (KEY, "client", "rank", "risk", "value_at_risk", "contribution")
 
 
 def current_clients(rows: "pd.DataFrame", columns: Columns) -> "pd.DataFrame":
-    """Return the rows to assess, one a client: the latest open row of each that has not left since.
+    """Return the latest open row of each client that has not left since.
 
-    If no row is open, the latest row of each client that has not left. `rows` are typed, in the
-    order in which they arrived; that order decides if the table has no time column.
+    If no row is open, return the latest row of each client that has not left. `rows` are typed; if the
+    table has no time column, the order of arrival decides.
     """
     ordered = rows.sort_values(columns.time, kind="stable") if columns.time else rows
     outcome = ordered[columns.outcome]
@@ -75,8 +75,8 @@ def current_clients(rows: "pd.DataFrame", columns: Columns) -> "pd.DataFrame":
 def write_clients(destination: Path | IO[bytes], ranked: "pd.DataFrame") -> None:
     """Write the table, sorted by rank: same rows, same bytes.
 
-    ranked: `COLUMNS` and the features, each with `FEATURE` before its name; `reasons` has a sequence
-    of `Reason` a client, `cautions` one of `Caution`
+    ranked: `COLUMNS` and the features, each with the prefix `FEATURE`; `reasons` and `cautions` contain
+    sequences of `Reason` and `Caution`
     """
     features = [name for name in ranked.columns if name.startswith(FEATURE)]
     arrays = {KEY: pa.array(client_keys(ranked["client"]))}
@@ -95,7 +95,7 @@ def write_clients(destination: Path | IO[bytes], ranked: "pd.DataFrame") -> None
 
 
 def client_keys(names: Iterable[str]) -> NDArray[np.uint64]:
-    """Return 64 bits of a digest of each name: (n,) uint64."""
+    """Return a 64-bit hash of each name: (n,) uint64."""
     texts = (str(name).encode("utf-8", "surrogatepass") for name in names)
     digests = (hashlib.blake2b(text, digest_size=8).digest() for text in texts)
     return np.frombuffer(b"".join(digests), dtype="<u8")
@@ -137,15 +137,12 @@ def _leaves(name: str, schema: pa.Schema) -> list[str]:
 
 
 def read_clients(path: Path, names: Sequence[str]) -> "pd.DataFrame":
-    """Read columns of the table, in the order of the ranks."""
+    """Read columns of the table, sorted by rank."""
     return pq.read_table(path, columns=list(names)).select(list(names)).to_pandas()
 
 
 def read_assessed(path: Path, columns: Columns) -> "tuple[pd.DataFrame, NDArray[np.float64]]":
-    """Read the clients' features and values, by their names and typed as rows are, and their risks.
-
-    Returned in the order of `current_clients`.
-    """
+    """Read the clients' features and values, typed, and their risks, as `current_clients` sorts."""
     stored = {FEATURE + name: name for name in columns.features}
     names = ["client", "risk", *stored, *(["value"] if columns.value else [])]
     table = read_clients(path, names).sort_values("client", kind="stable")
@@ -156,7 +153,7 @@ def read_assessed(path: Path, columns: Columns) -> "tuple[pd.DataFrame, NDArray[
 
 
 def open_hashed(path: Path) -> tuple[str, pa.OSFile]:
-    """Open a file; return its sha256, and the file: what was hashed is what will be read."""
+    """Open a file; return its sha256 and the open file, so that the bytes read are those hashed."""
     file = pa.OSFile(str(path))
     digest = hashlib.file_digest(file, "sha256").hexdigest()
     file.seek(0)
@@ -166,12 +163,12 @@ def open_hashed(path: Path) -> tuple[str, pa.OSFile]:
 class ClientTable:
     """The table, opened to look up single clients; it keeps 8 bytes of each in memory.
 
-    A row is a mapping of the names in `COLUMNS` with None for what is not known, `reasons` a list of
-    `Reason`, `cautions` one of `Caution`, and, from `find`, `features` by their own names.
+    A row maps the names in `COLUMNS` to values, None if unknown, with lists of `Reason` and `Caution`;
+    a row from `find` has `features` too, by their own names.
     """
 
     def __init__(self, source: Any) -> None:
-        """Open a path or a file; nothing but the footer is read."""
+        """Open a path or a file; read only the footer."""
         self._file = pq.ParquetFile(source)
         self._lock = RLock()  # one reader serves every thread
         self.total: int = self._file.metadata.num_rows
@@ -189,7 +186,7 @@ class ClientTable:
     def page(
         self, offset: int, limit: int, manager: str | None = None, min_risk: float = 0.0
     ) -> tuple[list[Row], int]:
-        """Return a page of the clients of a manager and from a risk on, and how many there are."""
+        """Return a page of a manager's clients with at least a risk, and how many there are in all."""
         with self._lock:
             count = int(np.count_nonzero(self._risks >= min_risk)) if min_risk else self.total
             if manager is None:
@@ -200,7 +197,7 @@ class ClientTable:
 
     @cached_property
     def listed(self) -> list[Row]:
-        """Return the contact list in its order; `rank` is the place on it."""
+        """The contact list, sorted; `rank` is the place on it."""
         with self._lock:
             ranks = self._column("list_rank")
             places = np.flatnonzero(ranks.is_valid().to_numpy(zero_copy_only=False))
@@ -226,7 +223,7 @@ class ClientTable:
         return self._file.read([name], use_threads=False)[name].combine_chunks()
 
     def _rows(self, places: Sequence[int], names: list[str] | None = None) -> list[Row]:
-        """Return the rows at some places, which ascend; a row group is read once."""
+        """Return the rows at ascending places; read each row group once."""
         groups: dict[int, list[int]] = {}
         for place in places:
             groups.setdefault(place // GROUP_ROWS, []).append(place % GROUP_ROWS)
@@ -240,7 +237,7 @@ class ClientTable:
 
 
 def _decode(row: Row) -> Row:
-    """Turn a row as it is stored into one as it is used."""
+    """Convert a stored row."""
     reasons = [
         Reason(
             reason["feature"],

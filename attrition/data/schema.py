@@ -108,7 +108,7 @@ class BadHeader(Exception):
 
 
 class Refused(Exception):
-    """Nothing of this source can be used; `unfinished` says that it may still be being written."""
+    """A source that cannot be used; if it may still be being written, it is `unfinished`."""
 
     def __init__(self, code: str, reason: str, *, unfinished: bool = False) -> None:
         super().__init__(reason)
@@ -526,7 +526,7 @@ def _check_record(
     return row, problems
 
 
-def _record_number(value: Any, column: Numeric) -> tuple[float | str, str]:
+def _record_number(value: Any, column: Numeric) -> tuple[float, str]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan, "expected a number"
     if isinstance(value, int) and abs(value) > MAX_NUMBER:
@@ -535,7 +535,7 @@ def _record_number(value: Any, column: Numeric) -> tuple[float | str, str]:
     return (math.nan, cell.problem) if cell.code else (float(cell.value), "")
 
 
-def _record_text(value: Any, name: str) -> tuple[float | str, str]:
+def _record_text(value: Any, name: str) -> tuple[str, str]:
     if not isinstance(value, str):
         return "", "expected text"
     cell = read_text(value, name, ())

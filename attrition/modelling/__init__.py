@@ -1,1 +1,1 @@
-"""Rows to a model, and what the model says."""
+"""Training rows to a calibrated model, its metrics and its explanations."""

@@ -17,7 +17,7 @@ from attrition.modelling.metrics import Difference, Interval, Vector
 from attrition.modelling.selection import SelectionResult, Table
 
 LATE_SHARE, GAP_SHARE = 0.2, 0.1  # of the distinct times
-MIN_OF_EACH_TO_BACKTEST = 20  # of either kind, to say anything about an AUC: Collins et al. 2016
+MIN_OF_EACH_TO_BACKTEST = 20  # clients, if an AUC is to be meaningful: Collins et al. 2016
 LEAST_DROP = 0.02
 
 

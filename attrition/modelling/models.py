@@ -1,7 +1,7 @@
 """Candidate models: build, fit and predict.
 
-A model is one fitted part or a weighted sum of several; each part predicts log-odds, and a calibration
-turns their sum into the risk.
+A model is one fitted part or a weighted sum of several. Each part returns log-odds, and a calibration
+converts their sum to the risk.
 """
 
 import math
@@ -44,23 +44,23 @@ DEEP = "deep gradient boosting"
 SIMPLEST_FIRST = (BASE_RATE, CAUTIOUS, LOGISTIC, SCORECARD, SHALLOW, BOOSTING, DEEP)
 BLEND = "blend"
 
-# A candidate is tried if there are this many rows, and this many of the rarer outcome.
+# A candidate is not compared if there are fewer rows, or fewer of the rarer outcome.
 MIN_ROWS_TO_TRY = {SCORECARD: (200, 30), SHALLOW: (200, 30), BOOSTING: (500, 50), DEEP: (2000, 100)}
 STRENGTH = {CAUTIOUS: 0.03, LOGISTIC: 1.0, SCORECARD: 0.3}
 LEAVES = {SHALLOW: 4, BOOSTING: 12, DEEP: 31}
 ROUNDS = {SHALLOW: 300, BOOSTING: 200, DEEP: 200}
-MIN_FEATURES_PER_SPLIT = 8  # if there are that many
+MIN_FEATURES_PER_SPLIT = 8  # that a split may use, if there are so many
 # The blocks of an encoded table.
 NUMBERS, BINNED, LEVELS, CODES, RATES = "numbers", "bins", "levels", "codes", "rates"
 MAX_LEVELS = 60
 BINS = 8
-EVEN = 1e-2  # pulls the weights of a blend together, so that parts share if they are nearly equal
+EVEN = 1e-2  # shrinks the weights of a blend towards equal ones, so that similar parts share
 MIN_WEIGHT = 0.05
 
 
 @dataclass(frozen=True)
 class Model:
-    """Fitted parts, their weights, and the calibration of the weighted sum."""
+    """The fitted parts of a model, their weights, and the calibration of their sum."""
 
     parts: tuple[Pipeline, ...]
     weights: tuple[float, ...] = (1.0,)
@@ -74,10 +74,10 @@ class Model:
 def build(
     name: str, numeric: Sequence[str], categorical: Sequence[str], rows: pd.DataFrame
 ) -> Pipeline:
-    """Build an unfitted candidate for these rows.
+    """Build an unfitted candidate for rows like these.
 
     If a number is missing, it is flagged (logistic) or split on (boosting); a missing category is a
-    category of its own; rare categories are pooled, and unseen ones join them.
+    category of its own. Rare categories are pooled, and an unseen one is treated as rare.
     """
     if name in LEAVES:
         encode = _for_trees(numeric, categorical, rows)
@@ -96,9 +96,9 @@ def build(
         encode = _scaled(numeric, categorical, len(rows), binned=name == SCORECARD)
         model = LogisticRegression(C=STRENGTH[name], max_iter=2000)
     else:
-        levels = _levels(len(rows))
+        one_hot = _one_hot(len(rows))
         encode = ColumnTransformer(
-            [(NUMBERS, "passthrough", [*numeric]), (LEVELS, levels, [*categorical])]
+            [(NUMBERS, "passthrough", [*numeric]), (LEVELS, one_hot, [*categorical])]
         )
         model = DummyClassifier(strategy="prior")
     return Pipeline([("encode", encode), ("model", model)])
@@ -118,8 +118,11 @@ def _features_per_split(features: int) -> float:
 def _scaled(
     numeric: Sequence[str], categorical: Sequence[str], rows: int, *, binned: bool
 ) -> ColumnTransformer:
-    """Encode numbers as normal scores, which are robust to heavy tails, with the median and a flag if a
-    value is missing; for a scorecard, add the bin of each number."""
+    """Encode numbers as normal scores, so that heavy tails do no harm, and categories one-hot.
+
+    If a number is missing, it is replaced by the median and flagged; if binned, as for a scorecard, the
+    bin of each number is added.
+    """
     scale = QuantileTransformer(
         n_quantiles=max(2, min(100, rows // 2)), output_distribution="normal", random_state=0
     )
@@ -136,11 +139,11 @@ def _scaled(
         to_fill = SimpleImputer(strategy="median")
         into_bins = Pipeline([("scale", scale), ("fill", to_fill), ("cut", cut)])
         blocks.append((BINNED, into_bins, [*numeric]))
-    return ColumnTransformer([*blocks, (LEVELS, _levels(rows), [*categorical])])
+    return ColumnTransformer([*blocks, (LEVELS, _one_hot(rows), [*categorical])])
 
 
-def _levels(rows: int) -> OneHotEncoder:
-    """Encode one column per category; rare ones are pooled, and if one is unseen, it counts as rare."""
+def _one_hot(rows: int) -> OneHotEncoder:
+    """Encode categories one-hot and pool rare ones; if one is unseen, it counts as rare or as none."""
     return OneHotEncoder(
         handle_unknown="infrequent_if_exist",
         min_frequency=min_category_rows(rows),
@@ -152,13 +155,13 @@ def _levels(rows: int) -> OneHotEncoder:
 def _for_trees(
     numeric: Sequence[str], categorical: Sequence[str], rows: pd.DataFrame
 ) -> ColumnTransformer:
-    """Encode one column per feature, so that a feature of many categories does not crowd out the others.
+    """Encode each feature as one column, so that one with many categories does not dominate the others.
 
-    Numbers stay as they are. If a feature has two categories, each has a code. If it has more, each has
-    the rate at which its clients leave: cross-fitted, and shrunk to the overall rate if it is rare.
-    Rare categories are pooled; an unseen one has the overall rate.
+    Numbers stay as they are. If a feature has two categories, each has a code; if more, a category
+    is encoded as the share of its clients who left, shrunk towards the overall share if they are few and
+    computed without the row itself. Rare categories are pooled; an unseen one has the overall share.
 
-    Source: Micci-Barreca 2001 for the rates; Fisher 1958: the best split cuts through sorted rates.
+    Source: Micci-Barreca 2001 for the rates; Fisher 1958: one cut through sorted rates is the best one.
     """
     many = [name for name in categorical if rows[name].nunique(dropna=False) > 2]
     few = [name for name in categorical if name not in many]
@@ -180,12 +183,12 @@ def _codes(rows: int) -> OrdinalEncoder:
 
 
 def min_category_rows(rows: int) -> int:
-    """Compute how many rows a category needs to avoid being pooled."""
+    """Return how many rows a category needs; if it has fewer, it is pooled with other rare ones."""
     return max(2, rows // 500)
 
 
 def encoded_features(part: Pipeline) -> list[str]:
-    """List the feature that each column of the encoded table comes from."""
+    """Name the feature that each column of the encoded table comes from."""
     features: list[str] = []
     for block, fitted, names in part[0].transformers_:
         if len(names) == 0 or block == "remainder":
@@ -203,18 +206,19 @@ def encoded_features(part: Pipeline) -> list[str]:
 
 
 def candidates(rows: int, left: int) -> list[str]:
-    """List the names of the candidates to try if there are so many rows, the simplest first."""
+    """Name the candidates to compare if there is so much data, simplest first."""
     rarer = min(left, rows - left)
     enough = {name: rows >= n and rarer >= least for name, (n, least) in MIN_ROWS_TO_TRY.items()}
     return [name for name in SIMPLEST_FIRST if enough.get(name, True)]
 
 
 def fit(part: Pipeline, rows: pd.DataFrame, outcome: Vector, weight: Vector) -> Pipeline:
-    """Fit a candidate in one thread, which is faster for tables of this size.
+    """Fit a candidate on one thread, which is faster than several for tables of this size.
 
-    If a column has no value, it counts as constant, because scikit-learn cannot cut it into bins. If all
-    weights are equal, none are passed: with weights, the binning of boosting takes longer than its trees
-    (four fifths of a fit on 400 rows of 60 columns).
+    If a column has no values, it is filled with 0, because scikit-learn cannot bin it. The warning that
+    a column fills fewer bins than requested is ignored. If all weights are equal, none are passed: with
+    weights the binning of boosting takes longer than its trees (four fifths of a fit on 400 rows of 60
+    columns).
     """
     empty = [name for name in rows.columns if rows[name].isna().all()]
     rows = rows.assign(**dict.fromkeys(empty, 0.0))
@@ -225,13 +229,13 @@ def fit(part: Pipeline, rows: pd.DataFrame, outcome: Vector, weight: Vector) -> 
 
 
 def score_part(part: Pipeline, rows: pd.DataFrame) -> Vector:
-    """Predict log-odds with one part: (n,); rows may have more columns."""
+    """Compute the log-odds of one part: (n,); rows may have more columns."""
     if len(rows) == 0:
         return np.empty(0)
     rows = rows[list(part.feature_names_in_)]
     with threadpool_limits(1):
         if isinstance(fitted := part[-1], HistGradientBoostingClassifier):
-            # The same sums as its decision_function, but on bins: in two thirds of the time.
+            # as its decision_function, but on bins: the same sums in two thirds of the time
             bins = fitted._bin_mapper.transform(part[:-1].transform(rows))
             log_odds = np.zeros((len(rows), 1)) + fitted._baseline_prediction
             fitted._predict_iterations(bins, fitted._predictors, log_odds, True, 1)
@@ -242,21 +246,21 @@ def score_part(part: Pipeline, rows: pd.DataFrame) -> Vector:
 
 
 def score(model: Model, rows: pd.DataFrame) -> Vector:
-    """Compute the weighted sum of the log-odds of the parts, before calibration: (n,)."""
+    """Compute the weighted sum of the parts' log-odds, before calibration: (n,)."""
     parts = zip(model.parts, model.weights, strict=True)
     return np.asarray(sum(weight * score_part(part, rows) for part, weight in parts))
 
 
 def predict(model: Model, rows: pd.DataFrame) -> Vector:
-    """Predict the risk of each row: (n,) float in [0, 1]; rows may have more columns."""
+    """Compute the risk of each row: (n,) float in [0, 1]; rows may have more columns."""
     return metrics.expit(model.calibration.apply(score(model, rows)))
 
 
 def blend_weights(scores: NDArray[np.float64], outcome: Vector) -> Vector:
-    """Fit the non-negative weights whose weighted sum of log-odds has the lowest log loss.
+    """Compute the non-negative weights (k,) whose weighted sum of log-odds has the lowest log loss.
 
-    scores: (n, k) log-odds out of fold. If a weight is below 0.05, it is set to 0; if parts are nearly
-    equal, they share theirs.
+    scores: (n, k) out-of-fold log-odds. If a weight is below 0.05, it is set to 0; similar parts share
+    their weight.
 
     Source: Wolpert 1992; Breiman 1996, "Stacked regressions", for weights that cannot be negative.
     """
@@ -276,7 +280,7 @@ def blend_weights(scores: NDArray[np.float64], outcome: Vector) -> Vector:
 
 
 def unseen_levels(model: Model, rows: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
-    """Flag the rows, for each categorical feature, if their category was not in the training data."""
+    """Return for each categorical feature which rows have a category that is new to the model: (n,)."""
     seen: dict[str, Any] = {}
     for block, fitted, names in model.parts[0][0].transformers_:
         encoder = fitted[0] if block == RATES else fitted
@@ -288,10 +292,7 @@ def unseen_levels(model: Model, rows: pd.DataFrame) -> dict[str, NDArray[np.bool
 def baseline(
     rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
 ) -> dict[str, Any]:
-    """Compute the baseline client: the median or the most frequent category of each column.
-
-    If a number is always missing, its median is None; if categories are tied, the first by name counts.
-    """
+    """Compute the baseline client: the median or the most frequent category of each column."""
     client: dict[str, Any] = {}
     for name in numeric:
         median = rows[name].median()

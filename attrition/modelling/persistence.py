@@ -56,10 +56,10 @@ def loads(data: bytes) -> Model:
     """
     try:
         _check_parts(data)
-        found = skops.io.loads(data, trusted=list(TRUSTED))
-        knots = found["calibration"]
+        content = skops.io.loads(data, trusted=list(TRUSTED))
+        knots = content["calibration"]
         calibration = Calibration(knots["kind"], tuple(knots["scores"]), tuple(knots["log_odds"]))
-        return Model(tuple(found["parts"]), tuple(found["weights"]), calibration)
+        return Model(tuple(content["parts"]), tuple(content["weights"]), calibration)
     except Exception as error:  # a hostile file can raise anything; none of it may pass
         raise Damaged(f"the model file cannot be trusted: {error}") from error
 

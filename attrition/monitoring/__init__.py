@@ -1,1 +1,1 @@
-"""Does the deployed model still hold?"""
+"""Is the deployed model still accurate, and may a candidate replace it?"""

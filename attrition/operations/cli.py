@@ -1,4 +1,4 @@
-"""What every script's command line shares: --config, exit codes, the lock, and the time a step took."""
+"""The parts common to the command lines of all scripts: --config, exit codes, the lock, durations."""
 
 import argparse
 import logging
@@ -37,33 +37,32 @@ R = TypeVar("R", bound=Result)
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Make the parser of a script whose help text is its module docstring."""
-    made = argparse.ArgumentParser(
+    """Return the parser of a script; its module docstring is the help text."""
+    parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    made.add_argument("--config", type=Path, metavar="PATH", help="default: config.json here")
-    made.add_argument("--quiet", action="store_true", help="speak only of what needs a person")
-    return made
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--config", type=Path, metavar="PATH", help="default: config.json here")
+    parser.add_argument("--quiet", action="store_true", help="print only what needs attention")
+    return parser
 
 
 def add_accept_leakage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accept-leakage",
         action="store_true",
-        help="learn even from columns that look as if they were filled in after the outcome",
+        help="train even on columns that look as if they were filled in after the outcome",
     )
 
 
 def accepting(config: Config, options: argparse.Namespace) -> Config:
     """Return the config as --accept-leakage changes it for this run."""
-    if not options.accept_leakage:
-        return config
-    return replace(config, accept_leakage=tuple(config.columns.features))
+    accepted = tuple(config.columns.features)
+    return replace(config, accept_leakage=accepted) if options.accept_leakage else config
 
 
 def run_step(config: Config, name: str, step: Callable[[Config], R]) -> R:
-    """Run one step and keep how long it took, unless its results stood already."""
+    """Run one step; if its results were not up to date, save its duration."""
     started_at, start = files.utc_now(), time.monotonic()
     result = step(config)
     elapsed_s = time.monotonic() - start
@@ -82,16 +81,16 @@ def run_step(config: Config, name: str, step: Callable[[Config], R]) -> R:
 
 
 def run_command(options: argparse.Namespace, work: Callable[[Config], int]) -> int:
-    """Load the config, do the work, and turn what goes wrong into one line and an exit code.
+    """Load the config, do the work, and turn an error into one line and an exit code.
 
-    What ends the work from outside, a signal or a reader that closed the pipe, ends it at once.
+    A signal, or a reader that closes the pipe, ends the work at once.
     """
     open_standard_streams()
     with permissions.private(), runs.ended_by_signals():
         log.set_up(quiet=options.quiet)
         try:
             code = work(configuration.load(options.config))
-            print(end="", flush=True)  # here, where a closed pipe can still be told
+            print(end="", flush=True)  # a closed pipe has to raise here
         except ConfigError as error:
             print(error, file=sys.stderr)
             return 2
@@ -109,7 +108,7 @@ def run_command(options: argparse.Namespace, work: Callable[[Config], int]) -> i
 
 
 def error_message(error: BaseException) -> str:
-    """Say in one line what went wrong."""
+    """Return an error as one line."""
     if isinstance(error, OSError):
         return str(files.explain(error))
     if isinstance(error, MemoryError):
@@ -118,9 +117,9 @@ def error_message(error: BaseException) -> str:
 
 
 def open_standard_streams() -> None:
-    """Let the first three descriptors lead nowhere where they are closed.
+    """Open the first three descriptors on /dev/null if they are closed.
 
-    Else a file of ours would be opened as one of them, and take what is printed.
+    Otherwise one of our files would get such a descriptor, and with it what is printed.
     """
     for descriptor in range(3):
         try:
@@ -133,7 +132,7 @@ def open_standard_streams() -> None:
 
 
 def drop_output() -> None:
-    """Send what is still to be printed nowhere: whoever read it is gone."""
+    """Discard the remaining output, because its reader has closed the pipe."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
@@ -141,17 +140,19 @@ def drop_output() -> None:
 
 @contextmanager
 def step_lock(config: Config, name: str) -> Iterator[None]:
-    """Hold the lock for a step that is run by hand, and say so in the lock file.
+    """Lock the installation for a step that is run by hand, and write its name into the lock file.
 
-    Raises: Busy.
+    Raises: Busy, Damaged if the history is missing.
     """
     with files.run_lock(config.lock) as lock:
         permissions.close_folders(config)
         if is_history_gone(config):
-            raise Damaged(f"{config.history}: is missing; python fullprocess.py --repair mends it")
+            raise Damaged(
+                f"{config.history}: is missing; python fullprocess.py --repair repairs it"
+            )
         started_at = files.utc_now()
-        if (died := runs.read_mark(config.lock)) is not None:
-            keep_death(config, died)
+        if (dead_run := runs.read_mark(config.lock)) is not None:
+            keep_death(config, dead_run)
         with files.named(config.lock):
             runs.leave_mark(lock, f"{started_at} {time.time_ns()} {name}", started_at, None)
         try:
@@ -162,21 +163,22 @@ def step_lock(config: Config, name: str) -> Iterator[None]:
 
 
 def is_history_gone(config: Config) -> bool:
-    """Is there no history although there was one? It is not begun anew in silence."""
+    """Return whether the history is missing although a model was deployed."""
     return not os.path.lexists(config.history) and os.path.lexists(config.current)
 
 
-def keep_death(config: Config, died: runs.Mark) -> None:
-    """Keep a run that left its mark and never ended in the history, and say it."""
-    why = "it never ended: it was killed, or the machine stopped"
-    row = {"run": died["run"], "started_at": died["started_at"], "outcome": "died", "reason": why}
+def keep_death(config: Config, dead_run: runs.Mark) -> None:
+    """Save and log a run that started and never ended."""
+    run, started_at = dead_run["run"], dead_run["started_at"]
+    reason = "it never ended: it was killed, or the machine stopped"
+    row = {"run": run, "started_at": started_at, "outcome": "died", "reason": reason}
     if not is_history_gone(config):
         history.save(config.history, "runs", [row], replace=False)
-    logger.warning("the run before, of %s: %s", died["started_at"] or "an unknown time", why)
+    logger.warning("the previous run, of %s: %s", started_at or "an unknown time", reason)
 
 
 def run(options: argparse.Namespace, name: str, step: Callable[[Config], Result]) -> int:
-    """Run one step by hand, under the lock; print what it made."""
+    """Run one step by hand, under the lock; print its summary."""
 
     def work(config: Config) -> int:
         with step_lock(config, name):

@@ -1,8 +1,8 @@
-"""Which of our dependencies are outdated: required, installed, and the latest there is.
+"""Compare the required, installed and latest versions of the dependencies.
 
-The latest version is asked of the package index, package by package. Where the index cannot be reached
-a cache beside it may still answer, with what it happens to hold; so a package that only the index has is
-asked for first, and without it nothing is called current. Slow; never asked in a request.
+The package index is asked for the latest version of each package. If the index cannot be reached, a
+cache may still answer with old versions. So a package that only the index has is asked for first: if it
+has no answer, every latest version is unknown. Slow; never called in a request.
 """
 
 import importlib.metadata
@@ -22,7 +22,7 @@ CANARY = "sampleproject"
 
 
 def read_required(requirements: Path) -> dict[str, str]:
-    """Return name -> pinned version of each direct dependency."""
+    """Read the pinned version of each direct dependency by its name."""
     pins = re.findall(
         r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;#]+)",
         requirements.read_text(encoding="utf-8"),
@@ -39,7 +39,7 @@ def find_installed(name: str) -> str | None:
 
 
 def ask_latest(name: str) -> str | None:
-    """Ask the index for the latest version of a package; None when there is no answer."""
+    """Ask the index for the latest version of a package; None if there is no answer."""
     command = [sys.executable, "-m", "pip", "index", "versions", name]
     command += ["--retries", "0", "--timeout", "5", "--disable-pip-version-check", "--no-input"]
     try:
@@ -48,26 +48,28 @@ def ask_latest(name: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = re.search(r"^Available versions: ([^,\s]+)", answer.stdout, re.MULTILINE)
-    return found[1] if answer.returncode == 0 and found else None
+    match = re.search(r"^Available versions: ([^,\s]+)", answer.stdout, re.MULTILINE)
+    return match[1] if answer.returncode == 0 and match else None
 
 
 def ask_all(names: list[str]) -> dict[str, str | None]:
-    """Ask for all packages, or for none when the index itself does not answer."""
+    """Ask for the latest version of every package; all None if the index itself does not answer."""
     if ask_latest(CANARY) is None:
         return dict.fromkeys(names)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return dict(zip(names, pool.map(ask_latest, names), strict=True))
 
 
-def table(required: dict[str, str], latest: dict[str, str | None]) -> list[dict[str, Any]]:
-    """Return a line a package: name, required, installed, latest, outdated (None: not known)."""
-    lines = []
+def compare_versions(
+    required: dict[str, str], latest: dict[str, str | None]
+) -> list[dict[str, Any]]:
+    """Compare versions by package: name, required, installed, latest, outdated (None if unknown)."""
+    rows = []
     for name in sorted(required, key=str.lower):
         installed, newest = find_installed(name), latest.get(name)
         if newest and installed and Version(newest) < Version(installed):
-            newest = None  # who has not heard of what is installed cannot tell what is latest
-        lines.append(
+            newest = None  # the answer is out of date if it is older than the installed version
+        rows.append(
             {
                 "name": name,
                 "required": required[name],
@@ -76,4 +78,4 @@ def table(required: dict[str, str], latest: dict[str, str | None]) -> list[dict[
                 "outdated": None if newest is None else newest != installed,
             }
         )
-    return lines
+    return rows

@@ -1,8 +1,7 @@
-"""What of our files is not what was written: every record, output and release, and the history.
+"""Find damage in every record, output and release, and in the history.
 
-A file is damaged when it does not hash as its record says, when a record does not match its seal or is
-an older one, when something that has to be there is not, or when something else stands in its place.
-Standard library only.
+A file is damaged if its hash differs from its record, if a record does not match its seal or is an older
+one, if the file is missing, or if something else is in its place. Standard library only.
 """
 
 import os
@@ -28,7 +27,7 @@ DECIDED = ("promoted", "refused", "repaired")
 
 
 class Damage(NamedTuple):
-    """What is wrong with one file; `follows` says that a run makes it again from other things."""
+    """Damage to one file; `follows` is true if a run can write it again from other files."""
 
     path: Path
     problem: str
@@ -38,7 +37,7 @@ class Damage(NamedTuple):
 class Unit(NamedTuple):
     """A record with the files that it names, and the step that writes them.
 
-    `derived` names the one file that follows from the others where they do not follow.
+    If a unit does not follow from other files, `derived` is its one file that does.
     """
 
     record: Path
@@ -52,7 +51,7 @@ def ingested(config: Config) -> Unit:
 
 
 def candidate_units(config: Config) -> list[Unit]:
-    """The records of the candidate, which all stand in the release once one was deployed."""
+    """Return the records of the candidate, which must exist once a model was deployed."""
     return [
         Unit(config.training_record, "training"),
         Unit(config.score_record, "scoring"),
@@ -60,8 +59,8 @@ def candidate_units(config: Config) -> list[Unit]:
     ]
 
 
-def made_units(config: Config) -> list[Unit]:
-    """The records that every run makes where they are missing."""
+def run_units(config: Config) -> list[Unit]:
+    """Return the records that every run writes if they are missing."""
     return [
         Unit(config.monitoring_record, "monitoring"),
         Unit(config.assessment_record, "assessment"),
@@ -79,11 +78,11 @@ def folders(config: Config) -> list[Path]:
     ]
 
 
-# ---- what is wrong
+# ---- damage
 
 
 def find(config: Config) -> list[Damage]:
-    """Look at all that a run reads of what earlier ones left; finish what a crash interrupted first.
+    """Check every file of earlier runs that a run reads; complete interrupted commits first.
 
     Call it under the run lock.
     """
@@ -91,21 +90,21 @@ def find(config: Config) -> list[Damage]:
     if not in_the_way:
         for folder in folders(config):
             files.finish_commit(folder)
-    found = [*find_in_unit(ingested(config), is_expected=bool(ingested_files(config)))]
-    found += [*find_in_history(config), *find_in_pointer(config)]
+    damage = [*find_in_unit(ingested(config), is_expected=bool(ingested_files(config)))]
+    damage += [*find_in_history(config), *find_in_pointer(config)]
     is_deployed = os.path.lexists(config.current)
     for unit in candidate_units(config):
-        found += find_in_unit(unit, is_expected=is_deployed)
-    for unit in made_units(config):
-        found += find_in_unit(unit, is_expected=False)
+        damage += find_in_unit(unit, is_expected=is_deployed)
+    for unit in run_units(config):
+        damage += find_in_unit(unit, is_expected=False)
     for path in (config.last_run, config.dependencies):
-        found += find_in_record(path)
-    known = {each.path for each in in_the_way}
-    return [*in_the_way, *(each for each in found if each.path not in known)]
+        damage += find_in_record(path)
+    listed = {each.path for each in in_the_way}
+    return [*in_the_way, *(each for each in damage if each.path not in listed)]
 
 
 def list_all(config: Config) -> list[Path]:
-    """Return every file, release and pointer that is there, in the order of the folders."""
+    """Return every file, release and pointer that exists, sorted."""
     paths = [*our_files(config), config.current]
     paths += [config.production_folder / name for name in releases.LINKS]
     paths += [config.releases / name for name in releases.list_ids(config.production_folder)]
@@ -113,44 +112,44 @@ def list_all(config: Config) -> list[Path]:
 
 
 def find_all(config: Config) -> list[Damage]:
-    """Look at everything: also at the releases that are not in production, and for older records."""
-    found = find(config)
+    """Check everything: also releases that are not in production, and for older records."""
+    damage = find(config)
     try:
         current = releases.current_id(config.production_folder)
     except AttritionError:
         current = None
     for release_id in releases.list_ids(config.production_folder):
         if release_id != current:
-            found += find_in_release(config, release_id, is_current=False)
-    return [*found, *find_older(config)]
+            damage += find_in_release(config, release_id, is_current=False)
+    return [*damage, *find_older(config)]
 
 
 def scrub(config: Config) -> dict[Path, str]:
-    """Read everything that was ever written; return what is wrong with each, "" where nothing is."""
+    """Read every file and load every release; return the problem of each, "" if there is none."""
     wrong = {each.path: each.problem for each in find_all(config)}
     for release_id in releases.list_ids(config.production_folder):
         folder = config.releases / release_id
         try:
             releases.load_model(releases.read(config.production_folder, release_id))
         except AttritionError as error:
-            wrong.setdefault(folder, _said(error, folder))
+            wrong.setdefault(folder, _problem(error, folder))
     return {path: wrong.get(path, "") for path in sorted({*list_all(config), *wrong})}
 
 
 def find_in_the_way(config: Config) -> Iterator[Damage]:
-    """Look for folders, links and pipes where a file of ours belongs: no run can replace them."""
+    """Find folders, links and pipes in place of our files, which no run can replace."""
     for path in our_files(config):
         if path.is_symlink():
             yield Damage(path, LINK, follows=False)
         elif path.is_dir():
             yield Damage(path, FOLDER, follows=False)
         elif os.path.lexists(path) and not path.is_file():
-            yield Damage(path, "is no file", follows=False)
+            yield Damage(path, "is not a regular file", follows=False)
     for folder in folders(config):
         for name in (files.STAGING, files.COMMITTED):
             path = folder / name
             if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
-                yield Damage(path, "is not the folder it was", follows=False)
+                yield Damage(path, "is not a folder", follows=False)
     for name in releases.LINKS:
         path = config.production_folder / name
         if path.is_dir() and not path.is_symlink():
@@ -165,14 +164,14 @@ def our_files(config: Config) -> list[Path]:
 
 
 def ingested_files(config: Config) -> list[Path]:
-    """Return the files of ingestion that are there, without their record."""
+    """Return the existing files of ingestion, without their record."""
     contents = [config.final_data, config.rows, config.ingested_files, config.rejected]
     contents += [config.withdrawn, config.table_rows]
     return [path for path in contents if os.path.lexists(path)]
 
 
 def find_in_unit(unit: Unit, *, is_expected: bool) -> Iterator[Damage]:
-    """Look at a record and at every file that it names."""
+    """Check a record and every file that it names."""
     try:
         record = files.read_record(unit.record)
     except Damaged:
@@ -199,7 +198,7 @@ def find_in_record(path: Path) -> Iterator[Damage]:
 
 
 def find_in_history(config: Config) -> Iterator[Damage]:
-    """Look at every row; once something was deployed there is a history."""
+    """Check every row; if a model was deployed, the history must exist."""
     if not config.history.exists():
         if os.path.lexists(config.current):
             yield Damage(config.history, GONE, follows=False)
@@ -207,11 +206,11 @@ def find_in_history(config: Config) -> Iterator[Damage]:
     try:
         history.check(config.history)
     except Damaged as error:
-        yield Damage(config.history, _said(error, config.history), follows=False)
+        yield Damage(config.history, _problem(error, config.history), follows=False)
 
 
 def find_in_pointer(config: Config) -> Iterator[Damage]:
-    """Look at what is in production; before the first deployment nothing has to be."""
+    """Check the release in production; before the first deployment there is none."""
     try:
         release_id = releases.current_id(config.production_folder)
     except NoModel:
@@ -219,19 +218,19 @@ def find_in_pointer(config: Config) -> Iterator[Damage]:
             yield Damage(config.current, GONE, follows=False)
         return
     except Damaged as error:
-        yield Damage(config.current, _said(error, config.current), follows=False)
+        yield Damage(config.current, _problem(error, config.current), follows=False)
         return
     yield from find_in_release(config, release_id, is_current=True)
 
 
 def was_deployed(config: Config) -> bool:
-    """Does the history know of a deployment that finished, and was not taken back by a repair?"""
+    """Return whether the history contains a deployment that no repair has withdrawn since."""
     try:
         rows = history.read_deployments(config.history)
     except AttritionError:
         return bool(releases.list_ids(config.production_folder))
-    acted = [row["action"] for row in rows if row["action"] in DEPLOYED]
-    return bool(acted) and acted[-1] != WITHDRAWN
+    actions = [row["action"] for row in rows if row["action"] in DEPLOYED]
+    return bool(actions) and actions[-1] != WITHDRAWN
 
 
 def find_in_release(config: Config, release_id: str, *, is_current: bool) -> Iterator[Damage]:
@@ -242,34 +241,34 @@ def find_in_release(config: Config, release_id: str, *, is_current: bool) -> Ite
         pointer = config.current if is_current else folder
         yield Damage(pointer, f"there is no release {release_id}", follows=False)
     except AttritionError as error:
-        yield Damage(folder, _said(error, folder), follows=False)
+        yield Damage(folder, _problem(error, folder), follows=False)
 
 
 def find_older(config: Config) -> Iterator[Damage]:
-    """Look for whole records of earlier days: each matches its seal, but others came after it."""
+    """Find intact records that are not the last ones written."""
     try:
-        for unit in (*candidate_units(config), *made_units(config)):
+        for unit in (*candidate_units(config), *run_units(config)):
             record = files.read_record(unit.record)
-            made = [row["made"] for row in history.read_steps(config.history, unit.step)]
-            if record is not None and record["seal"] in made[:-1]:
+            seals = [row["made"] for row in history.read_steps(config.history, unit.step)]
+            if record is not None and record["seal"] in seals[:-1]:
                 yield Damage(unit.record, OLDER, unit.follows)
         decision = files.read_record(config.decision_record)
         rows = history.read_deployments(config.history)
     except AttritionError:
-        return  # what cannot be read is found elsewhere
+        return  # another check reports a file that cannot be read
     decided = [row for row in rows if row["action"] in DECIDED]
     if decision is not None and decided and decided[-1]["action"] != "repaired":
-        of = made_by(decision)
-        if of != decided[-1]["made"]:
-            known = any(row["made"] == of for row in decided)
-            unknown = f"or {config.history.name} is older than the other"
-            yield Damage(config.decision_record, OLDER if known else unknown, follows=True)
+        key = made_by(decision)
+        if key != decided[-1]["made"]:
+            is_older = any(row["made"] == key for row in decided)
+            other = f"or {config.history.name} is older than the other"
+            yield Damage(config.decision_record, OLDER if is_older else other, follows=True)
 
 
 def made_by(decision: files.Record) -> str:
-    """Return by what a decision is known in the history."""
+    """Return the key of a decision in the history."""
     return f"{decision['candidate']} {decision['champion']} {decision['inputs']['monitoring']}"
 
 
-def _said(error: Exception, path: Path) -> str:
+def _problem(error: Exception, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ").split("; ")[0]

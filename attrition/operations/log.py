@@ -1,4 +1,4 @@
-"""Logging: the diary on stderr and, for runs by cron, in a rotating file; set up by main() alone."""
+"""Logging to stderr and, if cron runs it, to a rotating file; only main() sets it up."""
 
 import logging
 import sys
@@ -11,7 +11,7 @@ LOG_BYTES, LOG_FILES = 1_000_000, 5
 
 
 class UtcFormatter(logging.Formatter):
-    """Times in UTC, and no message may start a line of its own: one record is one line."""
+    """A formatter with times in UTC that keeps each record on one line, unless it has a traceback."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%SZ"
@@ -23,7 +23,7 @@ class UtcFormatter(logging.Formatter):
 
 
 class Diary(RotatingFileHandler):
-    """The diary's file. Where it cannot be written, that is one line on stderr and the run goes on."""
+    """The log file; if it cannot be written, one line on stderr reports that and the run continues."""
 
     failed = False
 
@@ -31,14 +31,14 @@ class Diary(RotatingFileHandler):
         if not self.failed and sys.stderr is not None:
             self.failed = True
             reason = sys.exc_info()[1]
-            print(f"{self.baseFilename}: the diary cannot be written ({reason})", file=sys.stderr)
+            print(f"{self.baseFilename}: the log cannot be written ({reason})", file=sys.stderr)
 
 
 def set_up(*, quiet: bool = False, file: Path | None = None) -> None:
-    """Send the diary to stderr (only warnings when quiet) and all of it to `file`, if given.
+    """Send log records to stderr, only warnings if quiet, and all of them to `file` if it is given.
 
-    The file is opened with the first line written to it, so that a tick with nothing to do leaves
-    no trace. A link in its place is left alone: it leads to a file of somebody else.
+    The file is opened when its first line is written, so that a run with nothing to do does not create
+    it. If it is a link, nothing is written to it, because it may lead to another user's file.
     """
     formatter = UtcFormatter(FORMAT)
     stderr = logging.StreamHandler(sys.stderr)

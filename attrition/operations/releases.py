@@ -1,9 +1,9 @@
-"""What runs in production: immutable releases, one pointer, and links that follow it.
+"""The model in production: immutable releases, one pointer, and links that follow it.
 
-releases/<utc>-<hash>/ holds a model and all that is known of it, in records and, for people, in
-modelcard.md; its manifest.json names the sha256 of each file. `current` is a symlink replaced by
-rename, so that a reader sees one release or the other. A reader resolves it once, and keeps what it
-holds while a new one does not verify.
+releases/<utc>-<hash>/ contains a model, the records on it and, for people, modelcard.md; its
+manifest.json names the sha256 of each file. `current` is a symlink that is replaced by rename, so a
+reader sees either the old release or the new one. A reader resolves it once, and keeps its release
+until a new one is verified.
 """
 
 import calendar
@@ -27,15 +27,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MODEL, TRAINING, SCORE, DECISION = (
-    "trainedmodel.skops",
-    "training.json",
-    "score.json",
-    "decision.json",
-)
+MODEL, TRAINING = "trainedmodel.skops", "training.json"
+SCORE, DECISION = "score.json", "decision.json"
 REFERENCE, KNOWN_ROWS = "reference.csv", "known_rows.npz"
-# Arrays of the known rows: those from before the truth moved; those that the candidates were judged
-# by, and the risk that each had from models that had not learned from it.
+# Arrays of known rows: rows from before a concept drift; rows on which the candidates were compared, and
+# their risks from models that were not trained on them.
 BEFORE_CHANGE, JUDGED, JUDGED_RISK = "before_change", "judged", "judged_risk"
 CARD = "modelcard.md"
 MANIFEST, CURRENT = "manifest.json", "current"
@@ -43,7 +39,7 @@ LINKS = (MODEL, "latestscore.txt", "ingestedfiles.txt")
 ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 STAMP = "%Y%m%dT%H%M%SZ"
 KEEP = 10
-# Another version of a library may compute in another order, but to no other result.
+# Another version of a library may compute in another order, but must give the same result.
 MAX_DIFFERENCE = 1e-9
 
 
@@ -66,8 +62,8 @@ class Release:
 def read(production: Path, release_id: str) -> Release:
     """Read one release and verify every file of it.
 
-    Raises: NoModel when there is no such release, Damaged when a file is not what was deployed, or
-    could have been written by others.
+    Raises: NoModel if there is no such release, Damaged if a file is not what was deployed or could
+    have been written by others.
     """
     folder = production / "releases" / release_id
     if not ID.fullmatch(release_id) or not folder.is_dir():
@@ -77,12 +73,15 @@ def read(production: Path, release_id: str) -> Release:
     if manifest is None:
         raise Damaged(f"{folder}: has no {MANIFEST}; roll back with deployment.py --rollback")
     outputs = manifest.get("outputs", {})
-    contents = {name: _bytes(folder / name) for name in outputs}
+    paths = [path for name in outputs if (path := folder / name).is_file()]
+    contents = dict.fromkeys(outputs, b"") | {path.name: path.read_bytes() for path in paths}
     if wrong := [name for name in contents if files.sha256_bytes(contents[name]) != outputs[name]]:
-        told = ", ".join(sorted(wrong))
-        raise Damaged(f"{folder}: {told} not as deployed; roll back with deployment.py --rollback")
+        names = ", ".join(sorted(wrong))
+        raise Damaged(f"{folder}: {names} not as deployed; roll back with deployment.py --rollback")
     if _digest(contents) != release_id.rpartition("-")[2]:
-        raise Damaged(f"{folder}: holds another release; roll back with deployment.py --rollback")
+        raise Damaged(
+            f"{folder}: contains another release; roll back with deployment.py --rollback"
+        )
     training = files.read_record(folder / TRAINING)
     score = files.read_record(folder / SCORE)
     if training is None or score is None or not {MODEL, CARD} <= outputs.keys():
@@ -90,15 +89,10 @@ def read(production: Path, release_id: str) -> Release:
     return Release(release_id, folder, manifest, training, score, contents[CARD])
 
 
-def _bytes(path: Path) -> bytes:
-    """Read a file of a release; b"" where there is none, or something else in its place."""
-    return path.read_bytes() if path.is_file() else b""
-
-
 def current_id(production: Path) -> str:
     """Return the id that `current` points to.
 
-    Raises: NoModel when nothing was deployed yet, Damaged when the pointer is no link of ours.
+    Raises: NoModel if nothing was deployed yet, Damaged if the pointer is not a link.
     """
     pointer = production / CURRENT
     try:
@@ -107,7 +101,8 @@ def current_id(production: Path) -> str:
         raise NoModel("no model in production yet; run fullprocess.py") from error
     except OSError as error:
         raise Damaged(
-            f"{pointer}: is not the link it was; choose a release with deployment.py --rollback"
+            f"{pointer}: is not the link that deployment.py wrote; choose a release with "
+            "deployment.py --rollback"
         ) from error
     return Path(target).name
 
@@ -121,29 +116,26 @@ def read_current(production: Path) -> Release:
 
 
 def read_for(production: Path, columns: Columns) -> Release:
-    """Read the release in production, provided that it knows the columns of today's config.
+    """Read the release in production, if the config still has its columns.
 
-    Raises: NoModel, Damaged.
+    Raises: NoModel if it does not, Damaged.
     """
     release = read_current(production)
     features = release.training["features"]
-    gone = [
-        *(set(features["numeric"]) - set(columns.numeric_names)),
-        *(set(features["categorical"]) - set(columns.categorical)),
-    ]
+    gone = set(features["numeric"]) - set(columns.numeric_names)
+    gone |= set(features["categorical"]) - set(columns.categorical)
     if gone:
         raise NoModel(
             f"the model in production needs {', '.join(sorted(gone))}, which config.json no longer "
-            "names; run fullprocess.py to train one on the columns of today"
+            "names; run fullprocess.py to train one on the present columns"
         )
     return release
 
 
 def load_model(release: Release) -> Any:
-    """Load the model of a verified release; skops runs no code that is not on our list.
+    """Load the model of a verified release; skops loads only types that are on our list.
 
-    Where the libraries are of other versions than those it was trained with, it has to give the risks
-    that it gave then.
+    If versions of libraries differ from those in training, the model must give the same risks as then.
 
     Raises: Damaged.
     """
@@ -156,7 +148,7 @@ def load_model(release: Release) -> Any:
 
 
 def read_reference(release: Release) -> "pd.DataFrame":
-    """Read the rows that travel with a release, each with the cross-validated risk it had."""
+    """Read the reference rows of a release, each with its cross-validated risk."""
     import numpy as np
 
     from attrition.monitoring import drift
@@ -168,10 +160,7 @@ def read_reference(release: Release) -> "pd.DataFrame":
 
 
 def _probe(release: Release, model: Any) -> None:
-    """Compare the risks of the first reference rows with those that the model gave when trained.
-
-    Raises: Damaged.
-    """
+    """Raise Damaged if the first reference rows get other risks than in training."""
     import numpy as np
 
     from attrition.modelling import models, persistence
@@ -184,30 +173,30 @@ def _probe(release: Release, model: Any) -> None:
     ]
     rows = read_reference(release)
     expected = np.asarray(release.training["probe"], dtype="float64")
-    found = models.predict(model, rows.iloc[: len(expected)])
-    same = len(expected) > 0 and found.shape == expected.shape
-    difference = float(np.max(np.abs(found - expected))) if same else float("nan")
+    risks = models.predict(model, rows.iloc[: len(expected)])
+    same = len(expected) > 0 and risks.shape == expected.shape
+    difference = float(np.max(np.abs(risks - expected))) if same else float("nan")
     if not difference <= MAX_DIFFERENCE:
         raise Damaged(
             f"{release.folder}: gives other risks under {', '.join(changed)} (by up to "
-            f"{difference:.2g}); install the versions of before, or run fullprocess.py --repair"
+            f"{difference:.2g}); install the previous versions, or run fullprocess.py --repair"
         )
     logger.info("release %s gives the same risks under %s", release.id, ", ".join(changed))
 
 
 def rows_before_change(config: Config) -> "list[NDArray[np.uint64]]":
-    """Return the ids of the labelled rows from before the truth moved, by change, oldest first.
+    """Return the ids of the labelled rows from before each concept drift, oldest first; [] if none.
 
-    The changes that the champion was trained after travel with it; a champion that no longer tells
-    the truth adds one: everything that was settled before it was found wrong. [] if nothing changed.
+    The drifts before its training are stored with the champion. If its performance has degraded since,
+    all rows that were settled before that are added.
     """
     monitoring = files.read_record(config.monitoring_record)
     try:
         champion = read_current(config.production_folder)
     except NoModel:
         return []
-    known = files.read_arrays(champion.folder / KNOWN_ROWS)
-    changes = [known[BEFORE_CHANGE]] if len(known[BEFORE_CHANGE]) else []
+    before = files.read_arrays(champion.folder / KNOWN_ROWS)[BEFORE_CHANGE]
+    changes = [before] if len(before) else []
     if monitoring and "degraded" in monitoring["triggers"]:
         changes.append(files.read_arrays(config.settled_rows)["labelled"])
     return changes
@@ -221,10 +210,10 @@ def list_ids(production: Path) -> list[str]:
 
 
 def create(production: Path, contents: Mapping[str, bytes], manifest: dict[str, Any]) -> str:
-    """Write a new release, complete or not at all; return its id. It is not in production yet.
+    """Write a new release atomically, without activating it; return its id.
 
-    Ids sort in the order of deployment: where the clock went back, the time in an id is that of the
-    newest release and a second. The manifest holds the time that the clock said.
+    Ids sort in the order of deployment: if the clock went back, an id has the time of the newest release
+    plus one second. The manifest has the time of the clock.
     """
     folder = production / "releases"
     files.make_folder(folder)
@@ -234,24 +223,23 @@ def create(production: Path, contents: Mapping[str, bytes], manifest: dict[str, 
     newest = max(list_ids(production), default="")
     if release_id < newest and not (folder / release_id).is_dir():
         release_id = f"{_second_after(newest)}-{digest}"
-    made = folder / f".{release_id}"
-    if made.is_dir():
-        files.remove_folder(made)
-    files.commit(made / MANIFEST, {made / name: data for name, data in contents.items()}, manifest)
+    new = folder / f".{release_id}"
+    if new.is_dir():
+        files.remove_folder(new)
+    files.commit(new / MANIFEST, {new / name: data for name, data in contents.items()}, manifest)
     if not (folder / release_id).is_dir():
-        os.rename(made, folder / release_id)
+        os.rename(new, folder / release_id)
     files.fsync_folder(folder)
     return release_id
 
 
 def _digest(contents: Mapping[str, bytes]) -> str:
-    return files.sha256_bytes(
-        b"".join(name.encode() + contents[name] for name in sorted(contents))
-    )[:8]
+    joined = b"".join(name.encode() + contents[name] for name in sorted(contents))
+    return files.sha256_bytes(joined)[:8]
 
 
 def _second_after(release_id: str) -> str:
-    """Return the stamp that follows that of a release.
+    """Return the time of a release plus one second.
 
     >>> _second_after("20251231T235959Z-00000000")
     '20260101T000000Z'
@@ -261,23 +249,23 @@ def _second_after(release_id: str) -> str:
 
 
 def activate(production: Path, release_id: str) -> None:
-    """Point production at a release, by one rename."""
+    """Put a release into production by one rename."""
     read(production, release_id)
     replace_link(production / CURRENT, f"releases/{release_id}")
     restore_links(production)
 
 
 def restore_links(production: Path) -> list[Path]:
-    """Make the links at the root that are not what they were; return them."""
+    """Repair the links of the production folder; return those that were repaired."""
     if not (production / CURRENT).is_symlink():
         return []
-    made = []
+    repaired = []
     for name in LINKS:
         link, target = production / name, f"{CURRENT}/{name}"
         if not link.is_symlink() or os.readlink(link) != target:
             replace_link(link, target)
-            made.append(link)
-    return made
+            repaired.append(link)
+    return repaired
 
 
 def replace_link(link: Path, target: str) -> None:
@@ -286,22 +274,22 @@ def replace_link(link: Path, target: str) -> None:
     try:
         os.symlink(target, temporary)
     except OSError as error:
-        error.filename = str(link)  # else its target is named
+        error.filename = str(link)  # otherwise the error names its target
         raise
     try:
         os.replace(temporary, link)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise AttritionError(f"{link}: stands in the way ({error.strerror}); move it") from error
+        raise AttritionError(f"{link}: is in the way ({error.strerror}); move it") from error
     files.fsync_folder(link.parent)
 
 
 def collect(production: Path, keep: int = KEEP) -> list[str]:
-    """Delete all but the newest releases and the current one; return what was deleted."""
+    """Delete all but the newest releases and the current one; return the ids deleted."""
     ids = list_ids(production)
     removable = [i for i in ids[:-keep] if i != current_id(production)]
     folder = production / "releases"
-    for release_id in removable:  # a release is whole or none, also while it is being deleted
+    for release_id in removable:  # hidden first, so that no reader sees part of a release
         os.rename(folder / release_id, folder / f".{release_id}")
     for left_over in folder.glob(".2*"):
         files.remove_folder(left_over)

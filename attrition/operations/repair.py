@@ -1,8 +1,8 @@
-"""Mend what is damaged: set it aside under another name, and let what can be made be made again.
+"""Repair damaged files: rename them, so that the run that follows can write them again.
 
-Nothing is ever deleted. What does not follow from other things is begun anew: rows are ingested again
-from all sources, the history goes on with the rows that can still be read, and production points at
-the newest release that verifies.
+Nothing is ever deleted. If a file cannot be rebuilt from others, it is started again: rows are ingested
+again from all sources, the history continues with the rows that can still be read, and production
+points at the newest release that verifies.
 """
 
 import csv
@@ -18,19 +18,17 @@ from attrition.errors import AttritionError, NoModel
 from attrition.operations import integrity, releases
 from attrition.storage import files, history
 
-BEGUN = "is ingested again from all sources"
-
 
 @dataclass
 class RepairLog:
-    """What was done, a line each, and whether everything is to be ingested again."""
+    """The repairs, one line each, and whether everything is to be ingested again."""
 
-    told: list[str] = field(default_factory=list)
-    is_ingested_anew: bool = False
+    lines: list[str] = field(default_factory=list)
+    needs_ingestion: bool = False
 
 
 def set_aside(path: Path) -> Path:
-    """Rename what is damaged to <name>.damaged-<utc>; return where it is now."""
+    """Rename a damaged file or folder to <name>.damaged-<utc>; return its new path."""
     stamp = re.sub(r"[-:]", "", files.utc_now())
     target, n = path.with_name(f"{path.name}.damaged-{stamp}"), 1
     while os.path.lexists(target):
@@ -41,106 +39,108 @@ def set_aside(path: Path) -> Path:
 
 
 def free_lock(config: Config) -> None:
-    """Set aside what stands where the lock file belongs: without the lock nothing can be mended."""
+    """Set aside a folder or link in place of the lock file: without the lock nothing can be repaired."""
     if config.lock.is_symlink() or config.lock.is_dir():
         set_aside(config.lock)
 
 
-def mend(config: Config) -> RepairLog:
-    """Mend all but what the run that follows makes again by itself; call it under the run lock.
+def repair_state(config: Config) -> RepairLog:
+    """Repair everything that the next run does not write again by itself; call it under the run lock.
 
-    Raises: AttritionError, OSError when something cannot even be set aside.
+    Raises: AttritionError, OSError if a damaged file cannot be renamed.
     """
-    mended = RepairLog()
-    for found in integrity.find_in_the_way(config):
-        _aside(mended, found.path, found.problem)
+    log = RepairLog()
+    for damage in integrity.find_in_the_way(config):
+        _set_aside(log, damage.path, damage.problem)
     for folder in integrity.folders(config):
         files.finish_commit(folder)
-    _mend_history(config, mended)
-    _mend_ingested(config, mended)
-    _mend_releases(config, mended)
-    _mend_candidate(config, mended)
-    for found in list(integrity.find_in_record(config.dependencies)):
-        _aside(mended, found.path, found.problem)
-    return mended
+    _repair_history(config, log)
+    _repair_ingested(config, log)
+    _repair_releases(config, log)
+    _repair_candidate(config, log)
+    for damage in list(integrity.find_in_record(config.dependencies)):
+        _set_aside(log, damage.path, damage.problem)
+    return log
 
 
-def _aside(mended: RepairLog, path: Path, problem: str) -> Path:
+def _set_aside(log: RepairLog, path: Path, problem: str) -> Path:
     target = set_aside(path)
-    mended.told.append(f"{path}: {problem}; set aside as {target.name}")
+    log.lines.append(f"{path}: {problem}; set aside as {target.name}")
     return target
 
 
-def _mend_history(config: Config, mended: RepairLog) -> None:
-    for found in list(integrity.find_in_history(config)):
+def _repair_history(config: Config, log: RepairLog) -> None:
+    for damage in list(integrity.find_in_history(config)):
         if not config.history.exists():
             history.begin(config.history)
-            mended.told.append(f"{found.path}: {found.problem}; begun anew")
+            log.lines.append(f"{damage.path}: {damage.problem}; started again, empty")
             continue
-        aside = _aside(mended, found.path, found.problem)
+        aside = _set_aside(log, damage.path, damage.problem)
         for ending in ("-journal", "-wal", "-shm"):
             companion = config.history.with_name(config.history.name + ending)
             if companion.exists():
                 os.rename(companion, aside.with_name(aside.name + ending))
-        saved = history.salvage(aside, config.history)
-        mended.told.append(f"{found.path}: begun anew with the {saved} rows that can still be read")
+        count = history.salvage(aside, config.history)
+        log.lines.append(f"{damage.path}: started again with the {count} rows that can be read")
 
 
-def _mend_ingested(config: Config, mended: RepairLog) -> None:
-    there = integrity.ingested_files(config)
+def _repair_ingested(config: Config, log: RepairLog) -> None:
+    paths = integrity.ingested_files(config)
     unit = integrity.ingested(config)
-    found = list(integrity.find_in_unit(unit, is_expected=bool(there)))
-    if all(each.follows for each in found):
+    damages = list(integrity.find_in_unit(unit, is_expected=bool(paths)))
+    if all(damage.follows for damage in damages):
         return
-    for each in found:
-        mended.told.append(f"{each.path}: {each.problem}; everything {BEGUN}")
-    for path in (*there, config.ingestion_record):
+    for damage in damages:
+        log.lines.append(
+            f"{damage.path}: {damage.problem}; everything is ingested again from all sources"
+        )
+    for path in (*paths, config.ingestion_record):
         if os.path.lexists(path):
-            _aside(mended, path, "belongs to what is damaged")
-    mended.is_ingested_anew = True
+            _set_aside(log, path, "belongs to a damaged file")
+    log.needs_ingestion = True
 
 
-def _mend_releases(config: Config, mended: RepairLog) -> None:
-    """Set broken releases aside, and point production at the newest that verifies and loads."""
-    broken = [
-        each
+def _repair_releases(config: Config, log: RepairLog) -> None:
+    """Set damaged releases aside, and point production at the newest that verifies and loads."""
+    damages = [
+        damage
         for release_id in releases.list_ids(config.production_folder)
-        for each in integrity.find_in_release(config, release_id, is_current=False)
+        for damage in integrity.find_in_release(config, release_id, is_current=False)
     ]
-    for each in broken:
-        _aside(mended, each.path, each.problem)
+    for damage in damages:
+        _set_aside(log, damage.path, damage.problem)
     if not os.path.lexists(config.current) and not integrity.was_deployed(config):
         return
-    if (why := _unusable(config)) is None:
+    if (problem := _find_production_problem(config)) is None:
         return
     if os.path.lexists(config.current):
-        _aside(mended, config.current, why)
+        _set_aside(log, config.current, problem)
     for release_id in reversed(releases.list_ids(config.production_folder)):
         try:
             releases.load_model(releases.read(config.production_folder, release_id))
         except AttritionError as error:
-            mended.told.append(f"{release_id}: cannot be used ({error})")
+            log.lines.append(f"{release_id}: cannot be used ({error})")
             continue
         releases.activate(config.production_folder, release_id)
-        _note(config, "rolled back", release_id, why)
-        mended.told.append(f"{config.current}: points at {release_id}, the newest that verifies")
+        _record_deployment(config, "rolled back", release_id, problem)
+        log.lines.append(f"{config.current}: points at {release_id}, the newest that verifies")
         return
-    _note(config, integrity.WITHDRAWN, None, why)
-    if os.path.lexists(config.monitoring_record):  # it says that the model needs no training
-        _aside(mended, config.monitoring_record, "is of a model that is gone")
-    mended.told.append(f"{config.current}: no release verifies; a new model is trained")
+    _record_deployment(config, integrity.WITHDRAWN, None, problem)
+    if os.path.lexists(config.monitoring_record):  # by it the model would need no retraining
+        _set_aside(log, config.monitoring_record, "belongs to a model that is gone")
+    log.lines.append(f"{config.current}: no release verifies; a new model is trained")
 
 
-def _note(config: Config, action: str, release_id: str | None, why: str) -> None:
-    """Keep in the history what a repair did to what is deployed."""
+def _record_deployment(config: Config, action: str, release_id: str | None, why: str) -> None:
+    """Record in the history how a repair changed production."""
     now = files.utc_now()
     row: dict[str, str | None] = {"at": now, "action": action, "release": release_id}
     row |= {"made": f"{now} {time.time_ns()} repaired", "reason": f"by --repair: {why}"}
     history.save(config.history, "deployments", [row])
 
 
-def _unusable(config: Config) -> str | None:
-    """Say why what is in production cannot be used, or None."""
+def _find_production_problem(config: Config) -> str | None:
+    """Return why the release in production cannot be used; None if it can."""
     try:
         releases.load_model(releases.read_current(config.production_folder))
     except NoModel:
@@ -150,30 +150,28 @@ def _unusable(config: Config) -> str | None:
     return None
 
 
-def _mend_candidate(config: Config, mended: RepairLog) -> None:
-    """Put the candidate of the release in production in the place of one that is damaged.
+def _repair_candidate(config: Config, log: RepairLog) -> None:
+    """Replace a damaged candidate by that of the release in production.
 
-    Without a release it is only set aside: then the run trains.
+    If there is no release, the candidate is only set aside, and the run that follows trains one.
     """
     units = integrity.candidate_units(config)
     is_deployed = os.path.lexists(config.current)
-    found = [
-        each for unit in units for each in integrity.find_in_unit(unit, is_expected=is_deployed)
+    damages = [
+        damage for unit in units for damage in integrity.find_in_unit(unit, is_expected=is_deployed)
     ]
-    ours = {unit.record for unit in units}
-    found += [each for each in integrity.find_older(config) if each.path in ours]
-    if not found:
+    records = {unit.record for unit in units}
+    damages += [damage for damage in integrity.find_older(config) if damage.path in records]
+    if not damages:
         return
-    for each in found:
-        if os.path.lexists(each.path):
-            _aside(mended, each.path, each.problem)
+    for damage in damages:
+        if os.path.lexists(damage.path):
+            _set_aside(log, damage.path, damage.problem)
         else:
-            mended.told.append(f"{each.path}: {each.problem}")
+            log.lines.append(f"{damage.path}: {damage.problem}")
     if is_deployed:
         _restore_candidate(config)
-        mended.told.append(
-            f"{config.model_folder}: is again as it was for the release in production"
-        )
+        log.lines.append(f"{config.model_folder}: restored from the release in production")
 
 
 def _restore_candidate(config: Config) -> None:
@@ -193,42 +191,43 @@ def _restore_candidate(config: Config) -> None:
         history.save(
             config.history, "steps", [row for row in rows if row["made"] == restored["seal"]]
         )
-    _note(config, "repaired", release.id, "the records of the candidate were damaged")
+    _record_deployment(config, "repaired", release.id, "the records of the candidate were damaged")
 
 
 def accept_decision(config: Config) -> None:
-    """Let the decision that stands be the last one, after a run that ended before it wrote its own.
+    """Make the decision on disk the last one in the history if a run ended before it wrote its own.
 
-    The history learns of a decision first. Where the question came to be answered otherwise meanwhile,
-    say by new rows, the older decision is the one in force.
+    A decision is written to the history first. If new rows changed the answer in the meantime, the older
+    decision is the valid one.
     """
     decision = files.read_record(config.decision_record)
     rows = history.read_deployments(config.history)
     decided = [row for row in rows if row["action"] in integrity.DECIDED]
     if decision is None or not decided or decided[-1]["made"] == integrity.made_by(decision):
         return
-    known = [row for row in decided if row["made"] == integrity.made_by(decision)]
-    history.save(config.history, "deployments", known)
+    on_disk = [row for row in decided if row["made"] == integrity.made_by(decision)]
+    history.save(config.history, "deployments", on_disk)
 
 
 def find_lost(config: Config) -> list[str]:
-    """Say which sources the record that was set aside names and that are not there any more."""
+    """Describe the sources that the damaged ledger names and that no longer exist; [] if none."""
     name = config.ingested_files.name
-    gone: set[str] = set()
+    lost: set[str] = set()
     aside = sorted(config.output_folder.glob(f"{name}.damaged-*"))
     if aside:
-        gone = _used(aside[-1]) - _used(config.ingested_files)
-    if not gone:
+        lost = _accepted_sources(aside[-1]) - _accepted_sources(config.ingested_files)
+    if not lost:
         return []
-    told = ", ".join(sorted(gone)[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
+    names = ", ".join(sorted(lost)[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
     return [
-        f"rows of {told} were there before and cannot be ingested again: the source is gone. Put it "
-        f"back into {config.input_folder}, or take the rows from {aside[-1].name} and its neighbours"
+        f"rows of {names} were ingested before and cannot be ingested again: the source is gone. Put "
+        f"it back into {config.input_folder}, or recover the rows from {aside[-1].name} and the files "
+        "set aside with it"
     ]
 
 
-def _used(ledger: Path) -> set[str]:
-    """Return the names of the sources of which rows were taken, as far as they can be read."""
+def _accepted_sources(ledger: Path) -> set[str]:
+    """Return the names of the sources with accepted rows, as far as they can be read."""
     text = ledger.read_bytes().decode("utf-8", "replace") if ledger.is_file() else ""
     lines = csv.reader(text.replace("\0", "").splitlines())
     header = next(lines, [])

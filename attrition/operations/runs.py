@@ -1,8 +1,8 @@
-"""Keep a run in bounds: what ends it, how long it may take, and the mark it leaves while it works.
+"""Limit a run: the signals that end it, its time limit, and the mark that it leaves while it works.
 
-The mark is the content of the lock file: who holds the lock and since when, for whoever finds it held.
-A mark that stands while nobody holds the lock is that of a run which never ended. Ages are taken from
-the monotonic clock, which no clock change moves. Standard library only.
+The mark is the content of the lock file: it names the run that has the lock, and since when. If there is
+a mark but the lock is free, that run was killed. Ages come from the monotonic clock, which does not
+change when the clock is set. Standard library only.
 """
 
 import faulthandler
@@ -29,8 +29,7 @@ Row = Mapping[str, Any]
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 60
-# Python code that swallows the exception of a signal gets it again.
-AGAIN_S = 5
+AGAIN_S = 5  # the interval of the signal, which comes again if Python code swallows its exception
 STDERR = 2
 COUNTED = ("skipped", "failed", "died", "unavailable")
 LATELY = timedelta(days=1)
@@ -39,9 +38,9 @@ EXAMPLE = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class Ended(BaseException):
-    """A signal or the time limit ends the work.
+    """The end of the work by a signal or the time limit.
 
-    No Exception, so that no library that catches everything goes on in spite of it.
+    Not an Exception, so that the run ends even if a library catches every Exception.
     """
 
     def __init__(self, reason: str, code: int) -> None:
@@ -54,9 +53,9 @@ class Ended(BaseException):
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM, SIGINT and SIGHUP end the block with `Ended`, exit code 128 + n.
+    """End the block with `Ended` and exit code 128 + n on SIGTERM, SIGINT and SIGHUP.
 
-    A signal that is ignored (nohup) stays so. Outside the main thread nothing can be set.
+    If a signal was ignored (nohup), it stays ignored. Outside the main thread nothing can be set.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -66,21 +65,21 @@ def ended_by_signals() -> Iterator[None]:
         raise Ended(f"ended by {signal.Signals(number).name}", 128 + number)
 
     before = {number: signal.getsignal(number) for number in ENDING}
-    taken = [number for number, was in before.items() if was not in (signal.SIG_IGN, None)]
-    for number in taken:
+    handled = [number for number, was in before.items() if was not in (signal.SIG_IGN, None)]
+    for number in handled:
         signal.signal(number, end)
     try:
         yield
     finally:
-        for number in taken:
+        for number in handled:
             signal.signal(number, before[number])
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """End the block with `Ended` when it takes longer, and the process when that does not help.
+    """End the block with `Ended` when it takes longer, and the process if the block does not end.
 
-    Code in C that never returns to Python sees no signal; a thread of faulthandler, which needs no
+    Code in C receives no signal if it never returns to Python; a thread of faulthandler, which needs no
     GIL, ends the process GRACE_S later.
     """
 
@@ -100,18 +99,18 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let a signal that ends a run wait until the block is done.
+    """Postpone a signal that ends a run until the block is done.
 
-    Blocking it in this thread would not do: another thread takes it then, and Python runs the handler
-    here all the same.
+    Blocking it in this thread is not enough: another thread receives it then, and Python runs the
+    handler in this one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
+    received: list[int] = []
 
     def wait(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
 
     before = {number: signal.signal(number, wait) for number in ENDING}
     try:
@@ -119,15 +118,15 @@ def undisturbed() -> Iterator[None]:
     finally:
         for number, was in before.items():
             signal.signal(number, was if was is not None else signal.SIG_DFL)
-    if came:
-        signal.raise_signal(came[0])
+    if received:
+        signal.raise_signal(received[0])
 
 
 # ---- the mark
 
 
 def leave_mark(lock: int, run: str, started_at: str, limit_s: float | None) -> None:
-    """Write into the lock file, held as `lock`, that work has begun; `limit_s` None is no limit."""
+    """Write the mark of a run into the lock file; lock: its descriptor; limit_s: None if unlimited."""
     mark: Mark = {"run": run, "pid": os.getpid(), "started_at": started_at}
     mark |= {"monotonic": time.monotonic(), "limit_s": limit_s}
     data = json.dumps(mark, sort_keys=True).encode()
@@ -142,9 +141,9 @@ def clear_mark(lock: int) -> None:
 
 
 def read_mark(path: Path) -> Mark | None:
-    """Read the mark in a lock file; None where there is none.
+    """Read the mark in a lock file; None if there is none.
 
-    One that cannot be read was left by a run too: it comes back without a time.
+    If it cannot be read, a run left it all the same: a mark without a time is returned.
     """
     try:
         data = path.read_bytes()
@@ -162,16 +161,16 @@ def read_mark(path: Path) -> Mark | None:
 
 
 def age_s(mark: Mark) -> float | None:
-    """Return for how long the holder of the lock has been at work, None where it does not say.
+    """Return the seconds since the run with the lock began; None if its mark contains no time.
 
-    Only while the lock is held: then holder and we are of one boot, and share its monotonic clock.
+    Valid only while that run has the lock: then both processes share the monotonic clock of one boot.
     """
     since = mark.get("monotonic")
     return max(0.0, time.monotonic() - since) if isinstance(since, int | float) else None
 
 
 def is_overdue(mark: Mark) -> bool:
-    """Has the holder of the lock outlived its limit, and the grace it has to end?"""
+    """Has the run with the lock exceeded its time limit and the grace to end?"""
     limit_s, age = mark.get("limit_s"), age_s(mark)
     return isinstance(limit_s, int | float) and age is not None and age > limit_s + GRACE_S
 
@@ -180,10 +179,10 @@ def is_overdue(mark: Mark) -> bool:
 
 
 def last_good_at(config: Config) -> str | None:
-    """Return when the last good run ended; None where there was none, or nobody knows.
+    """Return when the last good run ended; None if there was none, or if its record cannot be read.
 
-    A good run read every source. The time is that of the record of the last run, which a run that
-    finds nothing new renews without changing its content; a run that was not good carries the time on.
+    A run is good if it read every source. The time is that of the record of the last run: a run with
+    nothing new renews it without changing the content, and a run that is not good copies the time.
     """
     try:
         record = files.read_record(config.last_run)
@@ -198,18 +197,18 @@ def last_good_at(config: Config) -> str | None:
     return str(good_at) if good_at else None
 
 
-# ---- the runs of late
+# ---- the runs of the last day
 
 
 class Complaint(NamedTuple):
-    """What a person should look at: a code for machines, a sentence for people."""
+    """A problem that needs attention: a code for machines, a sentence for people."""
 
     code: str
     sentence: str
 
 
 def tally(recent_runs: Iterable[Row], now: datetime) -> dict[str, int]:
-    """Count the runs of the last day that were skipped, failed, died, or could not read a source.
+    """Count the runs of the last day if they were skipped, failed, died, or could not read a source.
 
     >>> tally([{"started_at": "2026-03-01T11:00:00Z", "outcome": "failed"}], EXAMPLE)["failed"]
     1
@@ -224,15 +223,15 @@ def tally(recent_runs: Iterable[Row], now: datetime) -> dict[str, int]:
 
 
 def check_overdue(good_at: str | None, limit_minutes: float, now: datetime) -> Complaint | None:
-    """Complain when the last good run is longer ago than it may be.
+    """Return a complaint if the last good run is longer ago than the limit.
 
-    A time in the future says that the clock was set back: how long ago it was nobody knows.
+    If its time is in the future, the clock was set back and its age is unknown.
 
     >>> check_overdue("2026-03-01T09:00:00Z", 60, EXAMPLE).sentence
     'the last good run ended 3 hours ago, expected one every 60 minutes; is cron running?'
     """
     if good_at is None:
-        return Complaint("overdue", "there was no good run yet; the log says why")
+        return Complaint("overdue", "there was no good run yet; see the log for the reason")
     seconds = wording.seconds_since(good_at, now)
     if abs(seconds) <= 60 * limit_minutes:
         return None

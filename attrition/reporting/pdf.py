@@ -36,7 +36,7 @@ from reportlab.platypus import (
 from attrition import wording
 from attrition.contacts import fields
 from attrition.monitoring import performance
-from attrition.monitoring.performance import Check
+from attrition.monitoring.performance import EstimateCheck
 from attrition.reporting import charts
 
 Row = Mapping[str, Any]
@@ -294,10 +294,10 @@ def estimate_table(estimate: Row, again: Row | None) -> Flowable:
 def kept_table(kept: Sequence[Row]) -> Flowable:
     """Set how accurate past estimates were, over all batches whose outcomes are known."""
     names = ("figure", "estimated", "low", "high", "realised")
-    checks = [Check(*(row[name] for name in names)) for row in kept]
+    checks = [EstimateCheck(*(row[name] for name in names)) for row in kept]
     last = {check.figure: check for check in checks}
     rows = []
-    for record in performance.sum_up(checks):
+    for record in performance.estimate_accuracy(checks):
         (name, say), newest = wording.ESTIMATED[record.figure], last[record.figure]
         inside = round((record.coverage.value or 0.0) * record.estimates)
         rows.append(

@@ -1,1 +1,1 @@
-"""Bytes that survive a crash: files, records, the history, permissions."""
+"""Storage that survives a crash: files, records, the history, permissions."""

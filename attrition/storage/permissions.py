@@ -1,7 +1,7 @@
-"""Who may touch our state: folders closed to others, and nothing taken that another user could make.
+"""Access to the state: close folders to other users, and refuse files that another user could write.
 
-Whoever can write a model decides what everybody is told, so a release is only loaded when none but we
-or root could have changed it. Standard library only.
+A user who can write a model decides every risk, so a release is loaded only if nobody but we or root
+could have changed it. Standard library only.
 """
 
 import logging
@@ -23,7 +23,7 @@ WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 
 @contextmanager
 def private() -> Iterator[None]:
-    """Let all that is created in the block be closed to other users, whatever the umask was."""
+    """Create all files and folders in the block without access for other users."""
     before = os.umask(UMASK)
     try:
         yield
@@ -32,9 +32,9 @@ def private() -> Iterator[None]:
 
 
 def close_folders(config: Config) -> None:
-    """Take from our folders what others could do in them.
+    """Remove the access of other users to our folders.
 
-    Raises: AttritionError when a folder belongs to another user; root is only warned.
+    Raises: AttritionError if a folder belongs to another user; as root only a warning is logged.
     """
     for folder in (
         config.output_folder,
@@ -49,15 +49,15 @@ def close_folders(config: Config) -> None:
         if about.st_uid not in (os.geteuid(), 0):
             text = f"{folder}: belongs to user {about.st_uid}, we are user {os.geteuid()}"
             if os.geteuid() != 0:
-                raise AttritionError(f"{text}; run this as its owner, or give it to us (chown -R)")
-            logger.warning("%s; what is made now belongs to root", text)
+                raise AttritionError(f"{text}; run this as its owner, or change it with chown -R")
+            logger.warning("%s; new files in it belong to root", text)
         if about.st_mode & OTHERS and about.st_uid == os.geteuid():
             folder.chmod(stat.S_IMODE(about.st_mode) & ~OTHERS)
             logger.info("%s: closed to other users", folder)
 
 
 def check_private(folder: Path) -> None:
-    """Refuse a folder, or a file in it, that another user could have made or changed.
+    """Check that no other user could have created or changed a folder or a file in it.
 
     Raises: Damaged.
     """
@@ -73,5 +73,5 @@ def check_private(folder: Path) -> None:
         if about.st_mode & WRITABLE:
             raise Damaged(
                 f"{path}: others may write to it (mode {stat.S_IMODE(about.st_mode):o}); it is not "
-                f"used until they may not (chmod -R go-w {folder})"
+                f"used until that is forbidden (chmod -R go-w {folder})"
             )

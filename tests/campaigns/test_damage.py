@@ -163,7 +163,7 @@ def is_noticed(config, path):
     units = [
         integrity.ingested(config),
         *integrity.candidate_units(config),
-        *integrity.made_units(config),
+        *integrity.run_units(config),
     ]
     if path.parent.parent == config.releases:
         release = path.parent.name

@@ -25,7 +25,7 @@ def table(n, seed, *, shift=0.0, missing=0.0, levels=(0.5, 0.3, 0.2)):
 
 
 def look(reference, batch):
-    return drift.compare(reference, batch, ["x", "count", "value"], ["level", "many"])
+    return drift.compare_columns(reference, batch, ["x", "count", "value"], ["level", "many"])
 
 
 def verdict(found, name):
@@ -204,7 +204,7 @@ def test_psi_of_an_empty_cell_is_finite():
 def test_p_value_of_a_shift_is_that_of_mann_and_whitney_for_two_tests():
     a, b = table(500, 1)["x"], table(200, 2, shift=0.3)["x"]
     expected = 2 * stats.mannwhitneyu(a, b, method="asymptotic").pvalue
-    assert drift._numbers(a, b)["p_value"] == pytest.approx(expected)
+    assert drift._compare_numbers(a, b)["p_value"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("step", [0.001, 0.5, 3])
@@ -219,18 +219,24 @@ def test_mann_and_whitneys_test_is_that_of_scipy_whatever_the_ties(step):
 def test_two_shares_of_many_rows_are_compared_by_chi_squared_with_yates_correction(hits):
     table = [[hits, 1000 - hits], [1000, 9000]]
     expected = stats.chi2_contingency(table).pvalue
-    assert drift._two_shares(hits, 1000, 1000, 10_000) == pytest.approx(expected)
+    assert drift._compare_shares(hits, 1000, 1000, 10_000) == pytest.approx(expected)
     assert expected == pytest.approx(stats.fisher_exact(table).pvalue, rel=0.2)
 
 
 def test_two_shares_of_few_rows_are_compared_exactly():
     expected = stats.fisher_exact([[9, 41], [1000, 9000]]).pvalue
-    assert drift._two_shares(9, 50, 1000, 10_000) == pytest.approx(expected)
+    assert drift._compare_shares(9, 50, 1000, 10_000) == pytest.approx(expected)
 
 
 def test_levels_are_compared_as_text_even_if_they_have_no_hash():
     a = pd.Series([["x", 1], ("x", 1), None, 1, 1.0, "1"] * 50, dtype=object)
-    assert drift._count_levels(a) == {"['x', 1]": 50, "('x', 1)": 50, "": 50, "1": 100, "1.0": 50}
+    assert drift._count_categories(a) == {
+        "['x', 1]": 50,
+        "('x', 1)": 50,
+        "": 50,
+        "1": 100,
+        "1.0": 50,
+    }
 
 
 def test_a_wider_spread_around_the_same_middle_is_found():
@@ -243,13 +249,13 @@ def test_a_wider_spread_around_the_same_middle_is_found():
 def test_distance_is_in_interquartile_ranges():
     a, b = table(REFERENCE, 1)["value"], table(REFERENCE, 1)["value"] + 700
     spread = a.quantile(0.75) - a.quantile(0.25)
-    assert drift._numbers(a, b)["distance"] == pytest.approx(700 / spread, rel=0.02)
+    assert drift._compare_numbers(a, b)["distance"] == pytest.approx(700 / spread, rel=0.02)
 
 
 def test_p_value_of_levels_is_chi_squared():
     a, b = (table(n, n)["level"].replace("", "c") for n in (500, 200))
     counts = [[int((x == level).sum()) for level in "abc"] for x in (a, b)]
-    found = drift._levels(a, b)
+    found = drift._compare_categories(a, b)
     expected = stats.chi2_contingency(counts, correction=False).pvalue
     assert found["p_value"] == pytest.approx(expected)
     assert found["unseen_pct"] == 0
@@ -259,13 +265,13 @@ def test_rare_levels_are_pooled_until_they_count():
     a = pd.Series(["a"] * 80 + [f"r{i // 2}" for i in range(20)])
     b = pd.Series(["a"] * 60 + [f"r{i // 4}" for i in range(40)])
     expected = stats.chi2_contingency([[80, 20], [60, 40]], correction=False).pvalue
-    assert drift._levels(a, b)["p_value"] == pytest.approx(expected)
+    assert drift._compare_categories(a, b)["p_value"] == pytest.approx(expected)
 
 
 def test_new_levels_are_natural_in_a_column_of_very_many():
     rng = np.random.default_rng(0)
     a, b = (pd.Series(rng.integers(0, 50_000, n).astype(str)) for n in (5000, 1000))
-    found = drift._levels(a, b)
+    found = drift._compare_categories(a, b)
     assert found["unseen_pct"] > 80
     assert found["points"] < 5
     assert found["p_value"] > 0.01
@@ -274,12 +280,16 @@ def test_new_levels_are_natural_in_a_column_of_very_many():
 def test_a_column_that_the_model_hardly_goes_by_does_not_move_the_batch():
     reference, batch = table(REFERENCE, 1), table(1000, 2, shift=0.5)
     uses = {"x": 0.05, "count": 0.95}
-    found = drift.compare(reference, batch, ["x", "count", "value"], ["level", "many"], uses)
+    found = drift.compare_columns(
+        reference, batch, ["x", "count", "value"], ["level", "many"], uses
+    )
     assert verdict(found, "x").verdict == "act"
     assert found.verdict == "stable"
     assert "x drifted, but has little importance to the model" in found.sentence
     uses = {"x": 0.15, "count": 0.85}
-    found = drift.compare(reference, batch, ["x", "count", "value"], ["level", "many"], uses)
+    found = drift.compare_columns(
+        reference, batch, ["x", "count", "value"], ["level", "many"], uses
+    )
     assert found.verdict == "moved"
 
 
@@ -287,7 +297,7 @@ def test_levels_the_model_never_met_move_the_batch_whatever_it_goes_by():
     batch = table(300, 2)
     batch.loc[:99, "level"] = "new"
     uses = {"x": 1.0}
-    found = drift.compare(table(REFERENCE, 1), batch, ["x"], ["level"], uses)
+    found = drift.compare_columns(table(REFERENCE, 1), batch, ["x"], ["level"], uses)
     assert found.verdict == "moved"
 
 
@@ -298,7 +308,7 @@ def test_columns_that_rise_together_move_the_batch_where_the_model_goes_by_them(
         correlated(n, n, r).assign(**{drift.SCORE: rng.beta(2, 5, n)})
         for n, r in ((5000, 0.0), (2000, 0.6))
     )
-    found = drift.examine(reference, batch, "abc", [], {used: 1.0})
+    found = drift.detect_drift(reference, batch, "abc", [], {used: 1.0})
     assert (found.verdict, found.joint.verdict) == (expected, "moved")
 
 

@@ -134,7 +134,7 @@ def test_a_small_reference_widens_every_interval():
 
 def test_what_the_reference_leaves_open_is_what_logistic_regression_says():
     before = reference(2000)
-    found = performance._recalibrations(performance._reference(*before.values(), None), 1000)
+    found = performance._recalibrations(performance._sort_reference(*before.values(), None), 1000)
     terms = performance._terms(before["reference_risk"])
     risk = metrics.expit(terms @ found[0])
     information = terms.T @ (terms * (risk * (1 - risk))[:, np.newaxis]) + np.diag([1, 1, 0])
@@ -276,11 +276,14 @@ def test_no_second_opinion_from_a_reference_with_nobody_like_the_clients():
 def test_an_estimate_is_held_against_what_came():
     risk, outcome = drawn(400)
     estimated = performance.estimate(risk, value=np.ones(400), **reference())
-    found = {one.figure: one for one in performance.check(estimated, outcome, risk, np.ones(400))}
+    found = {
+        one.figure: one
+        for one in performance.check_estimate(estimated, outcome, risk, np.ones(400))
+    }
     assert tuple(found) == performance.FIGURES
     assert found["expected"].realised == found["value_at_risk"].realised == outcome.sum()
     assert found["rate"].error == pytest.approx(estimated.rate.value - outcome.mean())
-    everyone = performance.check(estimated, np.ones(400), risk)
+    everyone = performance.check_estimate(estimated, np.ones(400), risk)
     assert {one.figure: one.is_covered for one in everyone} == {
         "expected": False,
         "rate": False,
@@ -290,14 +293,14 @@ def test_an_estimate_is_held_against_what_came():
 
 def test_checks_are_summed_up_by_figure():
     checks = [
-        performance.Check("rate", 0.2, 0.05, 0.3, 0.1),
-        performance.Check("rate", 0.2, 0.1, 0.3, 0.5),
+        performance.EstimateCheck("rate", 0.2, 0.05, 0.3, 0.1),
+        performance.EstimateCheck("rate", 0.2, 0.1, 0.3, 0.5),
     ]
-    (record,) = performance.sum_up(checks)
+    (record,) = performance.estimate_accuracy(checks)
     assert (record.figure, record.estimates) == ("rate", 2)
     assert record.mean_absolute_error == pytest.approx(0.2)
     assert record.coverage.value == 0.5
-    assert performance.sum_up([]) == ()
+    assert performance.estimate_accuracy([]) == ()
 
 
 @pytest.mark.parametrize(("n", "sigma"), [(300, 1.5), (1000, 1.0)])
@@ -309,8 +312,8 @@ def test_intervals_cover_what_is_realised_95_times_in_100(n, sigma):
         risk, outcome = drawn(n, seed)
         value = rng.lognormal(4, sigma, n)
         found = performance.estimate(risk, value=value, **before)
-        checks += performance.check(found, outcome, risk, value)
-    for record in performance.sum_up(checks):
+        checks += performance.check_estimate(found, outcome, risk, value)
+    for record in performance.estimate_accuracy(checks):
         assert 0.90 <= record.coverage.value <= 0.985, record
 
 

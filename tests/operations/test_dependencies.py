@@ -67,12 +67,12 @@ def test_an_index_that_does_not_answer_is_asked_once_and_nothing_is_known(monkey
 
 
 def test_a_cache_that_is_behind_what_is_installed_does_not_tell_the_latest():
-    (line,) = dependencies.table({"numpy": "2.4.6"}, {"numpy": "1.0"})
+    (line,) = dependencies.compare_versions({"numpy": "2.4.6"}, {"numpy": "1.0"})
     assert (line["latest"], line["outdated"]) == ("unknown", None)
 
 
 def test_without_an_answer_every_latest_version_is_unknown_and_nothing_is_called_current():
-    lines = dependencies.table({"numpy": "1.0", "pandas": "1.0"}, {})
+    lines = dependencies.compare_versions({"numpy": "1.0", "pandas": "1.0"}, {})
     assert [line["latest"] for line in lines] == ["unknown", "unknown"]
     assert [line["outdated"] for line in lines] == [None, None]
 
@@ -80,16 +80,16 @@ def test_without_an_answer_every_latest_version_is_unknown_and_nothing_is_called
 def test_outdated_is_what_is_installed_in_another_version_than_the_latest():
     installed = dependencies.find_installed("numpy")
     required = {"numpy": installed}
-    assert dependencies.table(required, {"numpy": "999.0"})[0]["outdated"] is True
-    assert dependencies.table(required, {"numpy": installed})[0]["outdated"] is False
+    assert dependencies.compare_versions(required, {"numpy": "999.0"})[0]["outdated"] is True
+    assert dependencies.compare_versions(required, {"numpy": installed})[0]["outdated"] is False
 
 
 def test_a_package_that_is_not_installed_is_told():
-    line = dependencies.table({"no-such-package": "1.0"}, {"no-such-package": "1.0"})[0]
+    line = dependencies.compare_versions({"no-such-package": "1.0"}, {"no-such-package": "1.0"})[0]
     assert line["installed"] == "not installed"
     assert line["outdated"] is True
 
 
 def test_packages_are_listed_by_name_whatever_their_case():
-    lines = dependencies.table({"b": "1", "A": "1", "c": "1"}, {})
+    lines = dependencies.compare_versions({"b": "1", "A": "1", "c": "1"}, {})
     assert [line["name"] for line in lines] == ["A", "b", "c"]

@@ -83,13 +83,13 @@ def test_a_folder_or_a_link_where_a_file_belongs_is_named_once(project, tmp_path
     assert problems(project) == {
         "ingesteddata/finaldata.csv": integrity.FOLDER,
         "reports/report.pdf": integrity.LINK,
-        "production_deployment/.lock": "is no file",
+        "production_deployment/.lock": "is not a regular file",
     }
 
 
 def test_a_file_where_a_commit_is_staged_is_in_the_way(project):
     (project.output_folder / files.STAGING).write_text("theirs")
-    assert problems(project) == {"ingesteddata/.staging": "is not the folder it was"}
+    assert problems(project) == {"ingesteddata/.staging": "is not a folder"}
 
 
 def test_a_release_is_read_with_its_manifest(project):

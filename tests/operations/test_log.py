@@ -96,4 +96,4 @@ def test_a_diary_that_cannot_be_written_is_one_line_and_the_run_goes_on(tmp_path
     for _ in range(2):
         OURS.info("%d rows", 3)
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{tmp_path}/diary: the diary cannot be written")
+    assert line.startswith(f"{tmp_path}/diary: the log cannot be written")

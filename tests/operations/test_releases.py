@@ -113,9 +113,9 @@ def test_a_pointer_to_nowhere_is_no_model(deployed):
 def test_a_pointer_that_is_no_link_is_damage(deployed):
     (deployed / "current").unlink()
     (deployed / "current").mkdir()
-    with pytest.raises(Damaged, match="is not the link it was"):
+    with pytest.raises(Damaged, match="is not the link that deployment.py wrote"):
         releases.current_id(deployed)
-    with pytest.raises(AttritionError, match="stands in the way"):
+    with pytest.raises(AttritionError, match="is in the way"):
         releases.activate(deployed, releases.list_ids(deployed)[0])
 
 

@@ -11,7 +11,7 @@ from tests.support import digest
 def mend(config):
     """Repair without the run that follows."""
     with files.run_lock(config.lock):
-        return repair.mend(config)
+        return repair.repair_state(config)
 
 
 def aside(path):
@@ -21,7 +21,7 @@ def aside(path):
 
 def test_a_repair_of_an_undamaged_state_changes_nothing(project):
     before = digest(project.file.parent)
-    assert mend(project).told == []
+    assert mend(project).lines == []
     assert digest(project.file.parent) == before
 
 
@@ -53,7 +53,7 @@ def test_nothing_that_is_damaged_is_deleted(aged):
 def test_one_damaged_file_of_ingestion_has_all_of_them_ingested_again(project, name):
     path = project.ingested_files if name == "ledger" else getattr(project, name)
     path.write_bytes(b"damaged")
-    assert mend(project).is_ingested_anew
+    assert mend(project).needs_ingestion
     assert not project.final_data.exists()
     assert not project.ingestion_record.exists()
     assert len(aside(project.final_data)) == len(aside(project.ingestion_record)) == 1
@@ -98,17 +98,17 @@ def test_a_history_that_can_still_be_read_in_part_goes_on(project):
     rows = history.read_runs(project.history, 1000)
     data = project.history.read_bytes()
     project.history.write_bytes(data[:-4096] + bytes(4096))
-    told = mend(project).told
+    told = mend(project).lines
     kept = history.read_runs(project.history, 1000)
     assert kept == rows[: len(kept)]
     assert 100 < len(kept) < len(rows)
-    assert any("begun anew with the" in line for line in told)
+    assert any("started again with the" in line for line in told)
     assert history.read_deployments(project.history)
 
 
 def test_a_history_that_is_gone_is_begun_anew(project):
     project.history.unlink()
-    assert mend(project).told[0] == f"{project.history}: {integrity.GONE}; begun anew"
+    assert mend(project).lines[0] == f"{project.history}: {integrity.GONE}; started again, empty"
     assert history.read_runs(project.history) == []
 
 
@@ -126,7 +126,7 @@ def test_a_source_that_is_gone_is_named_when_all_is_ingested_again(project, caps
     project.final_data.write_bytes(b"damaged")
     assert run_whole(project, "--repair") == 1
     told = capsys.readouterr().err
-    assert "rows of history.csv were there before and cannot be ingested again" in told
+    assert "rows of history.csv were ingested before and cannot be ingested again" in told
     assert "history.csv" in history.read_runs(project.history)[-1]["reason"]
 
 

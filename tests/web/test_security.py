@@ -37,7 +37,7 @@ def test_another_release_under_the_name_of_this_one_is_not_loaded(project):
     old, new = releases.list_ids(project.production_folder)
     shutil.rmtree(project.releases / new)
     shutil.copytree(project.releases / old, project.releases / new)
-    with pytest.raises(Damaged, match="holds another release"):
+    with pytest.raises(Damaged, match="contains another release"):
         releases.read_current(project.production_folder)
 
 

@@ -81,7 +81,7 @@ def count_looks(deployments: history.Rows) -> int:
 # ---- the step
 
 
-def answered(config: Config) -> Deployment | None:
+def find_current_decision(config: Config) -> Deployment | None:
     """Return the decision on the present monitoring verdict; None if there is none yet."""
     config = config.limited_to(*SETTINGS)
     verdict = files.sha256_file(config.monitoring_record)

@@ -148,7 +148,7 @@ def process(config: Config, *, adopt: bool = False) -> Outcome:
     with ThreadPoolExecutor(1) as aside:
         asking = aside.submit(ask_latest, diagnostics.needs_asking(config))
         verdict = run_step("monitoring", monitoring.monitor_model)
-        if verdict.retrain and deployment.answered(config) is None:
+        if verdict.retrain and deployment.find_current_decision(config) is None:
             try:
                 run_step("training", training.train_model)
                 run_step("scoring", scoring.score_model)

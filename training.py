@@ -259,11 +259,9 @@ def _fit_candidate(
         releases.JUDGED: usable.loc[age == RECENT, schema.ROW_ID].to_numpy(),
         releases.JUDGED_RISK: selected.risk,
     }
-    return (
-        record,
-        {config.candidate: data, config.reference: tables.frame_bytes(reference)},
-        validated,
-    )
+    contents: dict[Path, files.Content] = {config.candidate: data}
+    contents[config.reference] = tables.frame_bytes(reference)
+    return record, contents, validated
 
 
 def _backtest(

@@ -142,26 +142,26 @@ def test_a_damaged_decision_record_is_made_up_from_the_release(deployed):
 
 
 def test_a_verdict_of_monitoring_counts_as_answered_only_when_it_was(deployed):
-    assert deployment.answered(deployed) is None
+    assert deployment.find_current_decision(deployed) is None
     files.commit(deployed.monitoring_record, {}, {"triggers": []})
-    assert deployment.answered(deployed) is None
+    assert deployment.find_current_decision(deployed) is None
     deployment.deploy_model(deployed)
-    assert deployment.answered(deployed).up_to_date
+    assert deployment.find_current_decision(deployed).up_to_date
 
 
 def test_where_nothing_could_be_trained_the_question_is_answered_too(deployed):
     files.commit(deployed.monitoring_record, {}, {"triggers": ["degraded"]})
     found = deployment.refuse(deployed, deployment.TOO_LITTLE_DATA, "all stayed")
     assert (found.promoted, found.reason) == (False, "kept the champion: all stayed")
-    assert deployment.answered(deployed).rule == "too_little_data"
+    assert deployment.find_current_decision(deployed).rule == "too_little_data"
 
 
 def test_refusal_for_leakage_is_answered_until_other_columns_are_accepted(deployed):
     files.commit(deployed.monitoring_record, {}, {"triggers": ["degraded"]})
     deployment.refuse(deployed, deployment.LEAKAGE, "ended_at knows the outcome")
-    assert deployment.answered(deployed).rule == "leakage"
+    assert deployment.find_current_decision(deployed).rule == "leakage"
     accepting = replace(deployed, accept_leakage=("lastmonth_activity",))
-    assert deployment.answered(accepting) is None
+    assert deployment.find_current_decision(accepting) is None
 
 
 def test_without_a_scored_candidate_it_says_what_to_run(empty_project):

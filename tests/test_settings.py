@@ -112,9 +112,9 @@ def test_a_refusal_for_leakage_is_asked_again_if_other_columns_are_accepted(step
     import deployment
 
     deployment.refuse(stepped, deployment.LEAKAGE, "a column knows the outcome")
-    assert deployment.answered(replace(stepped, currency="CHF")) is not None
+    assert deployment.find_current_decision(replace(stepped, currency="CHF")) is not None
     accepted = replace(stepped, accept_leakage=OTHER["accept_leakage"])
-    assert deployment.answered(accepted) is None
+    assert deployment.find_current_decision(accepted) is None
 
 
 # ---- the view of a step

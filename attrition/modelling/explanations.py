@@ -34,8 +34,8 @@ def contributions(
     """Compute the contribution of each feature to the log-odds: a row per client, a column per feature.
 
     A row adds up to the log-odds of the client minus those of the baseline client. If a contribution is
-    positive, it raises the risk. If the calibration is not linear, it scales all contributions
-    of a client alike.
+    positive, it raises the risk. If the calibration is not linear, it scales a client's contributions
+    alike.
 
     score: (n,) `models.score` of the rows, if the caller has it
     """

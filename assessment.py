@@ -165,8 +165,8 @@ def assess_clients(config: Config) -> Assessment:
     risk = models.predict(model, current)
     estimated, again = estimate(current, risk, release, columns, config.contact_capacity)
     ranked = assess(current, risk, reasons, cautions, columns)
-    listed = ranking.choose(ranked, config.contact_capacity, config.contact_order)
-    listed = ranking.since_last_list(listed, _last_ranks(config))
+    listed = ranking.cut_to_capacity(ranked, config.contact_capacity, config.contact_order)
+    listed = ranking.add_changes(listed, _last_ranks(config))
     places = listed.rename(columns={"rank": "list_rank"})[
         ["client", "list_rank", "previous_rank", "risk_change"]
     ]

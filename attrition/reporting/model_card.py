@@ -93,7 +93,11 @@ def _range(ends: Sequence[float] | None, kind: str) -> str:
 
 def _baseline(value: Any) -> str:
     is_number = isinstance(value, int | float)
-    return wording.plain(value) if is_number else wording.shorten(str(value or wording.UNKNOWN), 30)
+    return (
+        wording.statistic(value)
+        if is_number
+        else wording.shorten(str(value or wording.UNKNOWN), 30)
+    )
 
 
 def _scores(scored: Mapping[str, tuple[Row, Row]]) -> list[tuple[str, list[str]]]:

@@ -317,7 +317,7 @@ def kept_table(kept: Sequence[Row]) -> Flowable:
 
 def duel_table(duel: Row) -> Story:
     """Set the difference between challenger and champion on the same rows."""
-    p = f"p = {wording.chance(duel['p_value'])}".replace("= <", "<")
+    p = f"p = {wording.probability(duel['p_value'])}".replace("= <", "<")
     rows = [
         [name, wording.with_interval(duel[f"{measure}_difference"], SIGNED), better]
         for measure, name, better in (
@@ -342,7 +342,7 @@ def number_table(columns: Mapping[str, Row]) -> Flowable:
         [
             wording.shorten(name, NAME_WIDTH),
             _percentage(row["missing_pct"]),
-            *(wording.plain({**row, **row["quantiles"]}.get(key)) for key in STATISTICS),
+            *(wording.statistic({**row, **row["quantiles"]}.get(key)) for key in STATISTICS),
         ]
         for name, row in columns.items()
     ]
@@ -357,7 +357,7 @@ def category_table(columns: Mapping[str, Row]) -> Flowable:
             wording.shorten(name, NAME_WIDTH),
             _percentage(row["missing_pct"]),
             wording.count(row["distinct"]),
-            wording.levels(row, LEVELS_SHOWN),
+            wording.categories(row, LEVELS_SHOWN),
         ]
         for name, row in columns.items()
     ]
@@ -377,7 +377,7 @@ def drift_table(columns: Iterable[Row]) -> Flowable:
             names.get(row["kind"]) or wording.shorten(row["column"], NAME_WIDTH),
             wording.percent(row["weight"]) if wording.is_known(row.get("weight")) else wording.DASH,
             wording.decimal(row["psi"]) if wording.is_known(row["psi"]) else wording.DASH,
-            wording.chance(row["q_value"]),
+            wording.probability(row["q_value"]),
             _percentage(row["reference_missing_pct"]),
             _percentage(row["missing_pct"]),
             _percentage(row["unseen_pct"]) if row["unseen_pct"] else wording.DASH,

@@ -203,7 +203,7 @@ class ReportData:
         ]
 
 
-def _interval_note(interval: Any, say: wording.Say) -> str:
+def _interval_note(interval: Any, say: wording.Format) -> str:
     inside = wording.between(interval, say)
     return f"95\xa0% interval {inside}" if inside else ""
 

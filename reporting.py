@@ -122,12 +122,12 @@ def model_section(facts: ReportData, png: Pictures) -> Story:
     said = wording.training(model) if model else ["There is no model in production yet."]
     story: Story = [pdf.section("The model"), *map(pdf.paragraph, said)]
     if model.get("candidates"):
-        story += pdf.titled("Candidates", pdf.candidate_table(model["candidates"]))
+        story += pdf.with_heading("Candidates", pdf.candidate_table(model["candidates"]))
     if any((model.get("importance") or {}).values()):
         story.append(importance(png))
     story += scores(facts) + estimated(facts) + duel(facts)
     if more := facts.warnings[WARNINGS_SHOWN:]:
-        story += pdf.titled("Further warnings", *(pdf.small(text, lead="!") for text in more))
+        story += pdf.with_heading("Further warnings", *(pdf.small(text, lead="!") for text in more))
     if curves := facts.score.get("curves"):
         story.append(model_figures(curves, png))
     return story
@@ -142,9 +142,9 @@ def scores(facts: ReportData) -> Story:
     """Set the scores on every set of outcomes, and those of the previous model on the same rows."""
     scored = wording.scored(facts.sets)
     if not scored:
-        return pdf.titled("Scores", pdf.paragraph("The model was not scored on any outcome."))
+        return pdf.with_heading("Scores", pdf.paragraph("The model was not scored on any outcome."))
     made = pdf.score_table(scored, facts.capacity)
-    return pdf.titled("Scores on rows not used for training", *made)
+    return pdf.with_heading("Scores on rows not used for training", *made)
 
 
 def estimated(facts: ReportData) -> Story:
@@ -161,10 +161,10 @@ def estimated(facts: ReportData) -> Story:
     ]
     made += [pdf.small(warning, lead="!") for warning in now["warnings"]]
     if facts.estimates:
-        made += [Spacer(0, 4), pdf.kept_table(facts.estimates)]
+        made += [Spacer(0, 4), pdf.accuracy_table(facts.estimates)]
     else:
         made.append(pdf.small("No estimate has been checked against outcomes yet."))
-    return pdf.titled("Estimated performance (outcomes still unknown)", *made)
+    return pdf.with_heading("Estimated performance (outcomes still unknown)", *made)
 
 
 def duel(facts: ReportData) -> Story:
@@ -172,9 +172,9 @@ def duel(facts: ReportData) -> Story:
     found = facts.decision.get("comparison") or facts.score.get("comparison")
     made: Story = [pdf.small("There was no previous model to compare it with.")]
     if found:
-        made = pdf.duel_table(found)
+        made = pdf.comparison_table(found)
     decision = pdf.small(wording.decision(facts.decision))
-    return pdf.titled("Challenger against champion", decision, *made)
+    return pdf.with_heading("Challenger against champion", decision, *made)
 
 
 def model_figures(curves: Row, png: Pictures) -> Flowable:
@@ -200,7 +200,7 @@ def data_section(facts: ReportData, png: Pictures) -> Story:
     ):
         columns = {name: row for name, row in found["columns"].items() if row["kind"] == kind}
         if columns:
-            story += pdf.titled(title, set_table(columns))
+            story += pdf.with_heading(title, set_table(columns))
     return [*story, pdf.picture(png["missing_over_time"])]
 
 
@@ -236,10 +236,10 @@ def operations_section(facts: ReportData, png: Pictures) -> Story:
     deployments, worked_runs = facts.deployments[newest], facts.worked_runs[newest]
     return [
         KeepTogether([pdf.section("Operations"), pdf.picture(png["score_over_time"])]),
-        *pdf.titled("How long the steps take", durations),
-        *pdf.titled("Dependencies", *packages),
-        *pdf.titled("Deployments, newest first", pdf.deployment_table(deployments)),
-        *pdf.titled(
+        *pdf.with_heading("How long the steps take", durations),
+        *pdf.with_heading("Dependencies", *packages),
+        *pdf.with_heading("Deployments, newest first", pdf.deployment_table(deployments)),
+        *pdf.with_heading(
             "Runs, newest first", pdf.small(recent_runs(facts)), pdf.run_table(worked_runs)
         ),
     ]

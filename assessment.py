@@ -176,8 +176,8 @@ def assess_clients(config: Config) -> Assessment:
     capacity = config.contact_capacity
     estimated, again = estimate_performance(current, risk, release, columns, capacity)
     ranked = rank_clients(current, risk, reasons, cautions, columns)
-    listed = ranking.choose(ranked, capacity, config.contact_order)
-    listed = ranking.since_last_list(listed, _last_ranks(config))
+    listed = ranking.cut_to_capacity(ranked, capacity, config.contact_order)
+    listed = ranking.add_changes(listed, _last_ranks(config))
     places = listed.rename(columns={"rank": "list_rank"})[
         ["client", "list_rank", "previous_rank", "risk_change"]
     ]

@@ -122,13 +122,13 @@ def model_section(facts: ReportData, png: Pictures) -> Story:
     sentences = wording.training(model) if model else ["There is no model in production yet."]
     story: Story = [pdf.section("The model"), *map(pdf.paragraph, sentences)]
     if model.get("candidates"):
-        story += pdf.titled("Candidates", pdf.candidate_table(model["candidates"]))
+        story += pdf.with_heading("Candidates", pdf.candidate_table(model["candidates"]))
     if any((model.get("importance") or {}).values()):
         note = pdf.note(CAPTIONS["importance"])
         story.append(KeepTogether([Spacer(0, 6), pdf.picture(png["importance"]), note]))
     story += score_section(facts) + estimate_section(facts) + comparison_section(facts)
     if more := facts.warnings[WARNINGS_SHOWN:]:
-        story += pdf.titled("Further warnings", *(pdf.small(text, lead="!") for text in more))
+        story += pdf.with_heading("Further warnings", *(pdf.small(text, lead="!") for text in more))
     if curves := facts.score.get("curves"):
         story.append(model_figures(curves, png))
     return story
@@ -138,9 +138,9 @@ def score_section(facts: ReportData) -> Story:
     """Lay out the scores on every set of outcomes, beside those of the previous model."""
     scored = wording.scored(facts.sets)
     if not scored:
-        return pdf.titled("Scores", pdf.paragraph("The model was not scored on any outcome."))
+        return pdf.with_heading("Scores", pdf.paragraph("The model was not scored on any outcome."))
     tables = pdf.score_table(scored, facts.capacity)
-    return pdf.titled("Scores on rows not used for training", *tables)
+    return pdf.with_heading("Scores on rows not used for training", *tables)
 
 
 def estimate_section(facts: ReportData) -> Story:
@@ -157,19 +157,19 @@ def estimate_section(facts: ReportData) -> Story:
     ]
     content += [pdf.small(warning, lead="!") for warning in now["warnings"]]
     if facts.estimates:
-        content += [Spacer(0, 4), pdf.kept_table(facts.estimates)]
+        content += [Spacer(0, 4), pdf.accuracy_table(facts.estimates)]
     else:
         content.append(pdf.small("No estimate has been checked against outcomes yet."))
-    return pdf.titled("Estimated performance (outcomes still unknown)", *content)
+    return pdf.with_heading("Estimated performance (outcomes still unknown)", *content)
 
 
 def comparison_section(facts: ReportData) -> Story:
     """Lay out the last comparison of challenger and champion."""
     content: Story = [pdf.small("There was no previous model to compare it with.")]
     if comparison := facts.decision.get("comparison") or facts.score.get("comparison"):
-        content = pdf.duel_table(comparison)
+        content = pdf.comparison_table(comparison)
     decision = pdf.small(wording.decision(facts.decision))
-    return pdf.titled("Challenger against champion", decision, *content)
+    return pdf.with_heading("Challenger against champion", decision, *content)
 
 
 def model_figures(curves: Row, png: Pictures) -> Flowable:
@@ -195,7 +195,7 @@ def data_section(facts: ReportData, png: Pictures) -> Story:
     ):
         columns = {name: row for name, row in record["columns"].items() if row["kind"] == kind}
         if columns:
-            story += pdf.titled(title, set_table(columns))
+            story += pdf.with_heading(title, set_table(columns))
     return [*story, pdf.picture(png["missing_over_time"])]
 
 
@@ -233,10 +233,10 @@ def operations_section(facts: ReportData, png: Pictures) -> Story:
     recent = wording.runs(wording.moment(facts.good_at), counts)
     return [
         KeepTogether([pdf.section("Operations"), pdf.picture(png["score_over_time"])]),
-        *pdf.titled("How long the steps take", durations),
-        *pdf.titled("Dependencies", *packages),
-        *pdf.titled("Deployments, newest first", pdf.deployment_table(deployments)),
-        *pdf.titled("Runs, newest first", pdf.small(recent), pdf.run_table(worked_runs)),
+        *pdf.with_heading("How long the steps take", durations),
+        *pdf.with_heading("Dependencies", *packages),
+        *pdf.with_heading("Deployments, newest first", pdf.deployment_table(deployments)),
+        *pdf.with_heading("Runs, newest first", pdf.small(recent), pdf.run_table(worked_runs)),
     ]
 
 

@@ -1,7 +1,7 @@
-"""Numbers, times and findings in words for people: one wording for report, figures and dashboard.
+"""Format numbers, times and results in the same words for the report, the figures and the dashboard.
 
-A number may come with its interval, {"value", "low", "high"}: it is then its value. Whatever is no
-number (None, text, infinity, an interval without a value) is said to be unknown, never an error.
+A number may have an interval, {"value", "low", "high"}. If a value is not a finite number (None, text,
+infinity, an interval without a value), it is shown as unknown, never an error.
 """
 
 import math
@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any
 
 Row = Mapping[str, Any]
-Say = Callable[[Any], str]
+Format = Callable[[Any], str]
 
 UNKNOWN, DASH = "unknown", "–"
 SIZES = ((1e9, " billion", "\xa0bn"), (1e6, " million", "\xa0M"))
 
 
 def finite(value: Any) -> float:
-    """Return a number, or NaN for whatever is none.
+    """Return a number, NaN if the value is not one.
 
     >>> finite("0.5"), finite({"value": 3, "low": 1, "high": 5}), finite(None), finite("inf")
     (0.5, 3.0, nan, nan)
@@ -39,7 +39,7 @@ def is_known(value: Any) -> bool:
 
 
 def count(value: Any) -> str:
-    """Say how many.
+    """Format a count.
 
     >>> count(12345.6), count(None)
     ('12,346', 'unknown')
@@ -48,7 +48,7 @@ def count(value: Any) -> str:
 
 
 def plural(number: Any, noun: str) -> str:
-    """Say how many of a thing.
+    """Format a count with its noun, in the plural if it is not 1.
 
     >>> plural(1, "client"), plural(1200, "client")
     ('1 client', '1,200 clients')
@@ -57,7 +57,7 @@ def plural(number: Any, noun: str) -> str:
 
 
 def amount(value: Any, *, short: bool = False) -> str:
-    """Say money to three digits: no estimate knows more; `short` is for tight places.
+    """Format an amount with three significant digits; `short` uses M and bn.
 
     >>> amount(4251234.5), amount(12345), amount(987.6), amount(12.34), amount(None)
     ('4.25 million', '12,300', '988', '12.3', 'unknown')
@@ -74,7 +74,7 @@ def amount(value: Any, *, short: bool = False) -> str:
 
 
 def percent(share: Any) -> str:
-    """Say a share as a percentage without false precision.
+    """Format a share as a percentage without false precision.
 
     >>> percent(0.314), percent(0.0421), percent(0.0004), percent(0.9996), percent(None)
     ('31\\xa0%', '4.2\\xa0%', '<\\xa00.1\\xa0%', '>\\xa099.9\\xa0%', 'unknown')
@@ -91,7 +91,7 @@ def percent(share: Any) -> str:
 
 
 def decimal(value: Any, *, digits: int = 3, sign: bool = False) -> str:
-    """Say a score.
+    """Format a score.
 
     >>> decimal(0.8123), decimal(0.8123, digits=2), decimal(0.0123, sign=True), decimal(None)
     ('0.812', '0.81', '+0.012', 'unknown')
@@ -99,10 +99,10 @@ def decimal(value: Any, *, digits: int = 3, sign: bool = False) -> str:
     return f"{finite(value):{'+' if sign else ''}.{digits}f}" if is_known(value) else UNKNOWN
 
 
-def plain(value: Any) -> str:
-    """Say a statistic of a column to four digits, whatever its size; a dash where there is none.
+def statistic(value: Any) -> str:
+    """Format a statistic of a column with four significant digits; a dash if there is none.
 
-    >>> plain(1234567.8), plain(0.123456), plain(12.0), plain(None)
+    >>> statistic(1234567.8), statistic(0.123456), statistic(12.0), statistic(None)
     ('1,235,000', '0.1235', '12', '–')
     """
     if not is_known(value):
@@ -111,42 +111,42 @@ def plain(value: Any) -> str:
     return f"{number:,.0f}" if number == int(number) and abs(number) < 1e15 else f"{number:,.4g}"
 
 
-def chance(p_value: Any) -> str:
-    """Say how probable something is by chance alone; a dash where that was not tested.
+def probability(p_value: Any) -> str:
+    """Format a p-value or a q-value; a dash if nothing was tested.
 
-    >>> chance(0.0421), chance(1e-9), chance(None)
+    >>> probability(0.0421), probability(1e-9), probability(None)
     ('0.042', '< 0.001', '–')
     """
     number = finite(p_value)
     return DASH if math.isnan(number) else "< 0.001" if number < 0.001 else f"{number:.3f}"
 
 
-def between(interval: Any, say: Say, to: str = " to ") -> str:
-    """Say the 95 % interval, "" where there is none or it could not be computed.
+def between(interval: Any, show: Format, to: str = " to ") -> str:
+    """Format a 95 % interval; "" if there is none or it could not be computed.
 
     >>> between({"value": 5, "low": 3, "high": 9}, count), between(5, count)
     ('3 to 9', '')
     """
     ends = interval if isinstance(interval, Mapping) else {}
     low, high = ends.get("low"), ends.get("high")
-    return f"{say(low)}{to}{say(high)}" if is_known(low) and is_known(high) else ""
+    return f"{show(low)}{to}{show(high)}" if is_known(low) and is_known(high) else ""
 
 
-def with_interval(interval: Any, say: Say, to: str = " to ") -> str:
-    """Say a number and, in brackets, its 95 % interval.
+def with_interval(interval: Any, show: Format, to: str = " to ") -> str:
+    """Format a number and, in brackets, its 95 % interval.
 
     >>> with_interval({"value": 0.8123, "low": 0.79, "high": 0.834}, percent, "–")
     '81\\xa0% (79\\xa0%–83\\xa0%)'
     """
-    inside = between(interval, say, to)
-    return f"{say(interval)} ({inside})" if inside else say(interval)
+    inside = between(interval, show, to)
+    return f"{show(interval)} ({inside})" if inside else show(interval)
 
 
 # ---- times
 
 
 def moment(time: Any) -> str:
-    """Say a UTC ISO time in a sentence.
+    """Format a UTC ISO time for a sentence.
 
     >>> moment("2026-11-23T18:30:00Z"), moment(None)
     ('23 November 2026, 18:30 UTC', 'unknown')
@@ -159,7 +159,7 @@ def moment(time: Any) -> str:
 
 
 def minute(time: Any) -> str:
-    """Say a UTC ISO time in a table.
+    """Format a UTC ISO time for a table.
 
     >>> minute("2026-11-23T18:30:00Z"), minute(None)
     ('2026-11-23 18:30', 'unknown')
@@ -168,7 +168,7 @@ def minute(time: Any) -> str:
 
 
 def seconds(value: Any) -> str:
-    """Say a duration.
+    """Format a duration.
 
     >>> seconds(0.42), seconds(0.01), seconds(75), seconds(None)
     ('0.4 s', '< 0.1 s', '1 min 15 s', 'unknown')
@@ -182,7 +182,7 @@ def seconds(value: Any) -> str:
 
 
 def ago(at: str | None, now: datetime) -> str:
-    """Say how long ago something was.
+    """Format how long ago something happened; "never" if it did not.
 
     >>> ago("2026-03-01T12:00:00Z", datetime(2026, 3, 1, 12, 25, tzinfo=UTC))
     '25 minutes ago'
@@ -205,17 +205,17 @@ def seconds_since(at: str, now: datetime) -> float:
 
 
 def finished(sentence: Any) -> str:
-    """Let a sentence begin and end like one.
+    """Capitalise a sentence and end it with a full stop if it has no end.
 
-    >>> finished("no column has moved"), finished(None)
-    ('No column has moved.', '')
+    >>> finished("no column has drifted"), finished(None)
+    ('No column has drifted.', '')
     """
     text = str(sentence or "").strip()
     return text[:1].upper() + text[1:] + ("" if not text or text.endswith((".", "!", "?")) else ".")
 
 
 def shorten(text: str, width: int = 28) -> str:
-    """Cut the middle out of a long name: names of one kind often differ at the end.
+    """Shorten a long name in the middle, because similar names often differ at the end.
 
     >>> shorten("number_of_employees_in_the_last_month", 20)
     'number_of_…ast_month'
@@ -226,23 +226,23 @@ def shorten(text: str, width: int = 28) -> str:
     return text[: width - 1 - end] + "…" + text[-end:]
 
 
-# ---- what the steps found
+# ---- the results of the steps
 
 SETS = {
-    "unseen": "held-out clients",
+    "unseen": "unseen clients",
     "test": "test data",
     "recent": "recent outcomes",
     "since": "outcomes since the previous model (cross-validated)",
 }
 HUNDREDTHS = partial(decimal, digits=2)
-ESTIMATED: dict[str, tuple[str, Say]] = {
+ESTIMATED: dict[str, tuple[str, Format]] = {
     "expected": ("clients who leave", count),
     "rate": ("share who leave", percent),
     "value_at_risk": ("value at risk", partial(amount, short=True)),
     "roc_auc": ("ROC AUC", HUNDREDTHS),
     "precision": ("share of the contact list who leave", percent),
 }
-MEASURES: dict[str, tuple[str, Say]] = {
+MEASURES: dict[str, tuple[str, Format]] = {
     "roc_auc": ("ROC AUC: ranking of the risks (0.5 is chance, 1 is perfect)", HUNDREDTHS),
     "pr_auc": ("PR AUC: precision averaged over all thresholds", HUNDREDTHS),
     "f1": ("F1: balance of precision and recall, at a risk of 50\xa0%", HUNDREDTHS),
@@ -266,22 +266,22 @@ DRIFT_VERDICTS = {
 }
 
 
-def learned_from(record: Row) -> str:
-    """Describe how much data a model was trained on, and how much was held out."""
-    held_out, others = record["held_out_rows"], record["held_out_clients"]
-    aside = f"{plural(held_out, 'row')} of {plural(others, 'other client')} were"
+def trained_on(record: Row) -> str:
+    """Describe how much data a model was trained on, and how much was reserved for evaluation."""
+    reserved, others = record["held_out_rows"], record["held_out_clients"]
+    unseen = f"{plural(reserved, 'row')} of {plural(others, 'other client')} were"
     return (
         f"{record['kind'].capitalize()}, trained {moment(record['trained_at'])} on "
         f"{plural(record['rows'], 'row')} of {plural(record['clients'], 'client')}, with "
         f"{plural(record['left'], 'leaver')}. Rows used: {record['window']}. "
-        f"{aside if held_out else 'No row was'} held out to evaluate it."
+        f"{unseen if reserved else 'No row was'} reserved to evaluate it."
     )
 
 
-def dropped(record: Row) -> str:
-    """Say which columns a model does not use, and why.
+def unused_columns(record: Row) -> str:
+    """Name the columns that a model does not use, and why; "" if it uses all.
 
-    >>> dropped({"dropped": {"fax": "always 0"}}), dropped({"dropped": {}})
+    >>> unused_columns({"dropped": {"fax": "always 0"}}), unused_columns({"dropped": {}})
     ('Columns not used: fax: always 0.', '')
     """
     reasons = "; ".join(f"{name}: {reason}" for name, reason in record["dropped"].items())
@@ -289,34 +289,34 @@ def dropped(record: Row) -> str:
 
 
 def training(record: Row) -> list[str]:
-    """Say from what the model learned, why it was chosen, and what it does not use."""
-    sentences = learned_from(record), finished(record["why"]), made_of(record), dropped(record)
+    """Describe the training data of a model, why it was chosen, and the columns it does not use."""
+    sentences = trained_on(record), finished(record["why"]), blend(record), unused_columns(record)
     return [*filter(None, sentences)]
 
 
-def made_of(record: Row) -> str:
-    """Say the parts of a blend, and how its scores become risks.
+def blend(record: Row) -> str:
+    """Describe the parts of a model, and how its scores are calibrated.
 
-    >>> made_of({"parts": {"scorecard": 0.6, "boosting": 0.2}, "calibration": {"kind": "sigmoid"}})
+    >>> blend({"parts": {"scorecard": 0.6, "boosting": 0.2}, "calibration": {"kind": "sigmoid"}})
     'A blend of scorecard (75\xa0%) and boosting (25\xa0%). Its scores are calibrated: sigmoid.'
-    >>> made_of({"parts": {"scorecard": 1.0}, "calibration": {"kind": "none"}})
+    >>> blend({"parts": {"scorecard": 1.0}, "calibration": {"kind": "none"}})
     'Its scores need no calibration.'
     """
-    parts, kind = record["parts"], record["calibration"]["kind"]
-    total = sum(parts.values())
-    shares = [f"{name} ({percent(weight / total)})" for name, weight in parts.items()]
-    blend = f"A blend of {', '.join(shares[:-1])} and {shares[-1]}. " if len(shares) > 1 else ""
+    weights, kind = record["parts"], record["calibration"]["kind"]
+    total = sum(weights.values())
+    shares = [f"{name} ({percent(weight / total)})" for name, weight in weights.items()]
+    parts = f"A blend of {', '.join(shares[:-1])} and {shares[-1]}. " if len(shares) > 1 else ""
     need = "need no calibration." if kind == "none" else f"are calibrated: {kind}."
-    return f"{blend}Its scores {need}"
+    return f"{parts}Its scores {need}"
 
 
 def scored(sets: Mapping[str, Row]) -> dict[str, tuple[Row, Row]]:
-    """Name the candidate, and the previous model, on each set of outcomes: the set and its scores."""
+    """Return each set of outcomes with the scores of a model on it, by the name of set and model."""
     return {
-        f"{name}{whose}": (found, found[model])
-        for name, found in sets.items()
+        f"{name}{whose}": (outcomes, outcomes[model])
+        for name, outcomes in sets.items()
         for model, whose in (("candidate", ""), ("champion", ", previous model"))
-        if found[model]
+        if outcomes[model]
     }
 
 
@@ -339,11 +339,11 @@ def proof(sets: Mapping[str, Row]) -> str:
     for key, rows in PROOF_ROWS.items():
         area = ((sets.get(key) or {}).get("candidate") or {}).get("roc_auc")
         if is_known(area):
-            inside = between(area, percent)
-            sure = f" (95 % interval {inside})" if inside else ""
+            limits = between(area, percent)
+            interval = f" (95 % interval {limits})" if limits else ""
             return (
                 f"On {count(sets[key]['rows'])} {rows}, the model ranked a client who left above "
-                f"one who stayed in {percent(area)} of pairs{sure}."
+                f"one who stayed in {percent(area)} of pairs{interval}."
             )
     return "There were too few outcomes to test it on before it was deployed."
 
@@ -372,7 +372,7 @@ def contact_list(record: Row, currency: str) -> str:
 
 
 def share_listed(record: Row) -> str:
-    """Return the share of all that is at stake that the contact list has, "" if unknown.
+    """Format the share of the value at risk, or of the expected leavers, on the list; "" if unknown.
 
     >>> share_listed({"list": {"expected_to_leave": 9}, "expected_to_leave": {"value": 36}})
     '25\\xa0% of those expected to leave'
@@ -399,17 +399,17 @@ def rows_read(record: Row) -> str:
     )
 
 
-def levels(row: Row, shown: int, width: int = 40) -> str:
-    """Say the most frequent levels of a column, and which share of the rows each is.
+def categories(row: Row, shown: int, width: int = 40) -> str:
+    """Format the most frequent categories of a column, each with its share of the rows.
 
-    >>> levels({"count": 8, "levels": [["retail", 4], ["health", 3], ["energy", 1]]}, 2)
+    >>> categories({"count": 8, "levels": [["retail", 4], ["health", 3], ["energy", 1]]}, 2)
     'retail 50\\xa0%, health 38\\xa0%, …'
     """
-    said = [
-        f"{shorten(str(level), width)} {percent(rows / row['count'])}"
-        for level, rows in row["levels"][:shown]
+    names = [
+        f"{shorten(str(name), width)} {percent(rows / row['count'])}"
+        for name, rows in row["levels"][:shown]
     ]
-    return ", ".join([*said, *(["…"] if len(row["levels"]) > shown else [])]) or DASH
+    return ", ".join([*names, *(["…"] if len(row["levels"]) > shown else [])]) or DASH
 
 
 def runs(good_at: str, counts: Mapping[str, int]) -> str:

@@ -84,7 +84,7 @@ def test_a_client_beyond_what_the_model_knows_is_told_apart(project):
     arrive(project, huge)
     assessment.assess_clients(project)
     said = read(project.risk_scores).set_index("client")["low_confidence"]
-    assert "number_of_employees 90000, the model knows" in said["huge0"]
+    assert "number_of_employees 90000 is outside the training range" in said["huge0"]
     assert not said.drop("huge0").str.contains("90000").any()
 
 

@@ -626,7 +626,7 @@ def test_report_of_a_small_company_promises_nothing(tmp_path):
         "config.json names no column for the value",
         "100 % of those expected to leave",
         "5 test rows prove nothing.",
-        "No row was held out to evaluate it.",
+        "No row was reserved to evaluate it.",
         "Too few outcomes for ROC AUC, PR AUC",
         "There was no previous model to compare it with.",
         "26 rows are too few.",

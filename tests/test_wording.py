@@ -12,7 +12,7 @@ SAY = (wording.count, wording.amount, wording.percent, wording.decimal, wording.
 def test_what_is_no_number_is_said_to_be_unknown(nothing):
     assert not wording.is_known(nothing)
     assert {say(nothing) for say in SAY} == {wording.UNKNOWN}
-    assert wording.plain(nothing) == wording.chance(nothing) == wording.DASH
+    assert wording.statistic(nothing) == wording.probability(nothing) == wording.DASH
 
 
 def test_number_with_its_interval_is_its_value():
@@ -74,4 +74,4 @@ def test_share_listed_is_of_the_value_where_there_is_one():
 
 
 def test_levels_of_an_empty_column_are_a_dash():
-    assert wording.levels({"count": 0, "levels": []}, 4) == wording.DASH
+    assert wording.categories({"count": 0, "levels": []}, 4) == wording.DASH

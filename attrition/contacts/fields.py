@@ -1,4 +1,4 @@
-"""The fields of the risk scores and of the contact list: one declaration for every output.
+"""Declare the fields of the risk scores and of the contact list once for every output.
 
 To add a field, add its column to `data/clients.py`, compute it in `assessment.py`, declare it here, and
 name it in the outputs that show it.
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 
-# ---- reasons and cautions in words
+# ---- reasons and cautions as text
 
 
 def reason_text(reason: Reason) -> str:
-    """Return a reason as text.
+    """Format a reason.
 
     >>> reason_text(Reason("contract_type", "month-to-month", "multi-year", 0.8))
     'contract type: month-to-month (typical: multi-year)'
@@ -46,20 +46,20 @@ def _value_text(value: Any) -> str:
 
 @lru_cache(maxsize=10_000)
 def caution_text(caution: Caution) -> str:
-    """Return a caution as text.
+    """Format a caution.
 
     >>> caution_text(Caution("outside_range", "activity", 900.0, 0.5, 300.0))
-    'activity 900, the model knows 0.5 to 300'
+    'activity 900 is outside the training range 0.5 to 300'
     """
     shown = [number_text(part) if isinstance(part, float) else part for part in caution]
     return CAUTIONS[caution.code].format(**dict(zip(Caution._fields, shown, strict=True)))
 
 
 CAUTIONS = {
-    "unknown_level": "unknown level of {feature}",
+    "unknown_level": "unknown category of {feature}",
     "never_missing": "no value of {feature}, which was never missing in training",
-    "outside_range": "{feature} {value}, the model knows {low} to {high}",
-    "few_clients": "learned from few clients",
+    "outside_range": "{feature} {value} is outside the training range {low} to {high}",
+    "few_clients": "trained on few clients",
     "base_rate": "no usable signal: the base rate",
 }
 
@@ -68,10 +68,10 @@ CAUTIONS = {
 
 
 class Field(NamedTuple):
-    """A field of a client: its heading, and how a value becomes text.
+    """A field of a client: its heading, and how to format its value.
 
-    `item` renders each element of a list; `show` any other value on a page. `column` is its name in
-    clients.parquet if that differs, `width` its share of a line of the PDF in millimetres.
+    `item` formats each element if the value is a list, `show` any other value. `column` is the name in
+    clients.parquet if it differs, `width` is in millimetres of the PDF.
     """
 
     header: str
@@ -94,7 +94,7 @@ FIELDS = {
     "low_confidence": Field("read with care", item=caution_text, column="cautions"),
     "previous_rank": Field("previous rank", is_number=True),
     "risk_change": Field("change of risk", is_number=True),
-    "moved": Field("change"),  # in words, of both
+    "moved": Field("change"),  # of rank and risk, as text
 }
 RISK_SCORES = (
     *("client", "risk", "rank", "observed_at", "value", "value_at_risk", "manager"),
@@ -107,12 +107,12 @@ CONTACT_LIST = (
 API = RISK_SCORES
 DASHBOARD = ("rank", "client", "risk", "value_at_risk", "manager", "reasons", "moved")
 PDF = ("rank", "client", "risk", "value_at_risk", "manager", "reasons")
-# Texts of people and sources, which a spreadsheet must not take for formulas.
+# Text from people and sources, which a spreadsheet must not interpret as a formula.
 TEXTS = ("client", "manager", "reasons", "low_confidence")
 
 
 def column_of(name: str) -> str:
-    """Return the column of clients.parquet that a field is rendered from."""
+    """Return the column of clients.parquet that contains a field."""
     return FIELDS[name].column or name
 
 
@@ -121,18 +121,18 @@ def heading(name: str, currency: str) -> str:
 
 
 def value_of(name: str, row: Row) -> Any:
-    """Return a field of a row: a list of texts if it is a list, else the value."""
+    """Return the value of a field, a list of texts if it is a list."""
     value, item = row[column_of(name)], FIELDS[name].item
     return value if item is None else list(map(item, value))
 
 
 def to_dict(row: Row, names: Sequence[str] = API) -> dict[str, Any]:
-    """Return fields of a row of clients.parquet by name; a list is a list of texts."""
+    """Return fields of a row of clients.parquet by name, a list of texts if it is a list."""
     return {name: value_of(name, row) for name in names}
 
 
 def csv_table(table: "pd.DataFrame", names: Sequence[str]) -> "pd.DataFrame":
-    """Return fields of the table of clients as a CSV file has them: the texts of a list as one."""
+    """Return fields of the client table for a CSV file; if a value is a list, its texts are joined."""
     lists = {name: item for name in names if (item := FIELDS[name].item)}
     texts = {
         name: ["; ".join(map(item, each)) for each in table[column_of(name)]]

@@ -108,11 +108,9 @@ def psi(expected: NDArray[np.int64], observed: NDArray[np.int64]) -> float:
     0.0
     """
     m, n = expected.sum(), observed.sum()
-    a, b = (
-        (expected + 0.5) / (m + 0.5 * len(expected)),
-        (observed + 0.5) / (n + 0.5 * len(observed)),
-    )
-    noise = (len(expected) - 1) * (1 / n + 1 / m)
+    bins = len(expected)
+    a, b = (expected + 0.5) / (m + 0.5 * bins), (observed + 0.5) / (n + 0.5 * bins)
+    noise = (bins - 1) * (1 / n + 1 / m)
     return max(0.0, float(np.sum((b - a) * np.log(b / a)) - noise))
 
 
@@ -148,13 +146,8 @@ def compare_columns(
     )
     visible = smallest_visible_shift(n, m, len(columns))
     verdict, sentence = _summarise_columns(columns)
-    return DriftReport(
-        verdict,
-        n,
-        f"{sentence} ({n:,} rows; shifts of {visible:.2f} SD or more would be detected)",
-        columns,
-        visible,
-    )
+    sentence += f" ({n:,} rows; shifts of {visible:.2f} SD or more would be detected)"
+    return DriftReport(verdict, n, sentence, columns, visible)
 
 
 def _too_few(n: int, m: int) -> str:
@@ -190,7 +183,7 @@ def _compare_numbers(reference: pd.Series, batch: pd.Series) -> dict[str, Any]:
     nearly constant column can fall as well as rise. Kolmogorov-Smirnov has less power for both.
     """
     a, b = _sorted_numbers(reference), _sorted_numbers(batch)
-    missing = _compare_missing(len(batch) - len(b), batch, len(reference) - len(a), reference)
+    missing = _test_missing(len(batch) - len(b), batch, len(reference) - len(a), reference)
     tests, effect, distance = [missing.pop("p_value")], None, None
     if len(a) >= MIN_ROWS_FOR_DRIFT and len(b) >= MIN_ROWS_FOR_DRIFT:
         expected, observed = _histograms(a, b)
@@ -262,9 +255,9 @@ def _compare_categories(reference: pd.Series, batch: pd.Series) -> dict[str, Any
     rare = counts[:, ~is_common].sum(axis=1, keepdims=True)
     pooled = np.hstack([counts[:, is_common], rare])
     expected, observed = pooled[:, pooled.any(axis=0)]
-    missing = _compare_missing(now.get("", 0), batch, before.get("", 0), reference)
-    tests = [missing.pop("p_value"), _chi_squared(expected, observed)]
-    tests.append(_compare_shares(unseen, n, once, m))
+    missing = _test_missing(now.get("", 0), batch, before.get("", 0), reference)
+    tests = [_chi_squared(expected, observed), _compare_shares(unseen, n, once, m)]
+    tests.append(missing.pop("p_value"))
     return missing | {
         "p_value": _smallest(tests),
         "psi": psi(expected, observed),
@@ -285,14 +278,12 @@ def _encode_categories(values: pd.Series) -> tuple[NDArray[np.intp], list[str]]:
         codes, categories = pd.factorize(values)
     except TypeError:  # a value that has no hash, such as a list
         codes, categories = pd.factorize(values.map(str, na_action="ignore"))
-    texts = np.array(
-        [*map(str, categories), ""], dtype=object
-    )  # "" has the code -1 of a missing value
+    texts = np.array([*map(str, categories), ""], dtype=object)  # "": code -1, a missing value
     of_text, names = pd.factorize(texts)
     return of_text[codes], list(names)
 
 
-def _compare_missing(
+def _test_missing(
     hits: int, batch: pd.Series, hits_before: int, reference: pd.Series
 ) -> dict[str, Any]:
     """Compare the shares of missing values."""
@@ -341,10 +332,7 @@ def _mann_whitney(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | Non
 
 
 def _compare_shares(hits: int, n: int, hits_before: int, m: int) -> float | None:
-    """Compute the p-value of a two-proportion test, exact if counts are small.
-
-    None if no row is a hit, or if all are.
-    """
+    """Compute the p-value of a two-proportion test, exact if counts are small; None if all are equal."""
     if hits + hits_before in (0, n + m):
         return None
     table = np.array([[hits_before, m - hits_before], [hits, n - hits]])
@@ -388,10 +376,8 @@ def _reaches(effects: Sequence[float], limits: Sequence[float]) -> bool:
 
 @dataclass(frozen=True)
 class JointDrift:
-    """The drift of all columns jointly; its verdict is "stable", "moved" or "insufficient".
-
-    `columns`: name and share of the classifier's gain, if it is more than an equal share
-    """
+    """The drift of all columns jointly: "stable", "moved" or "insufficient"; `columns`: those with more
+    than an equal share of the classifier's gain, each with its share."""
 
     verdict: str
     rows: int
@@ -423,9 +409,8 @@ def compare_jointly(
         sentence = f"{min(n, m)} rows are too few to compare all columns jointly"
         sentence += f" (at least {MIN_ROWS_FOR_JOINT_DRIFT})"
         return JointDrift("insufficient", n, None, None, (), sentence)
-    rows = pd.concat(
-        [reference.sample(m, random_state=0), batch.sample(n, random_state=0)], ignore_index=True
-    )
+    samples = reference.sample(m, random_state=0), batch.sample(n, random_state=0)
+    rows = pd.concat(samples, ignore_index=True)
     in_batch = np.r_[np.zeros(m), np.ones(n)]
     probability, gain = classify_rows(rows, in_batch, numeric, categorical)
     auc = float(metrics.roc_auc(in_batch, probability).value or 0.5)
@@ -453,9 +438,7 @@ def z_of_auc(auc: float, m: int, n: int) -> float:
 def classify_rows(
     rows: pd.DataFrame, in_batch: Vector, numeric: Sequence[str], categorical: Sequence[str]
 ) -> tuple[Vector, Vector]:
-    """Fit a classifier that separates a batch from the reference, in three folds.
-
-    in_batch: (n,) 1 if the row is of the batch, else 0
+    """Fit a classifier that separates a batch (`in_batch` is 1) from the reference, in three folds.
 
     Returns: (n,) out-of-fold probability that a row is of the batch; (n_columns,) gain of each column.
     """

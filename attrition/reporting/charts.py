@@ -1,12 +1,12 @@
-"""Numbers -> matplotlib Figure, for the PDF and the dashboard alike, in one house style.
+"""Draw the figures of the PDF and the dashboard in one style, as matplotlib Figures.
 
-Every chart says in words what it cannot show: None, nothing, NaN or a single point give a figure,
-never an error. Neither pyplot nor matplotlib's settings are touched, so threads may draw at once.
-Text that may be data is never read as mathematics, is cut in the middle when long, and shows a
-square where the font has no such character.
+If data is missing (None, empty, NaN, a single point), the figure has a sentence instead, never an
+error. Neither pyplot nor matplotlib's settings are changed, so that several threads can draw at once.
+Text that may be data is not parsed as mathematics. It is shortened in the middle if it is long, and a
+square replaces a character if the font does not have it.
 
-One accent colour and greys: what differs, differs in lightness, line or marker as well, so that a
-black-and-white print says the same.
+There is one accent colour besides greys. Series differ in lightness, line or marker too, so that they
+can be distinguished when printed in black and white.
 """
 
 import math
@@ -71,7 +71,7 @@ LINE_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 
 def drawable(text: Any) -> str:
-    """Replace what the font cannot show: white space by a blank, the rest by a square.
+    """Replace white space by a blank, and characters that the font does not have by a square.
 
     >>> drawable("Søn & Co\\n🦄")
     'Søn & Co □'
@@ -87,21 +87,21 @@ def drawable(text: Any) -> str:
 
 @cache
 def _glyphs() -> frozenset[int]:
-    """Return what DejaVu Sans can show; beyond U+FFFF a PDF could not be searched for it."""
+    """Return the code points of DejaVu Sans up to U+FFFF; a PDF cannot be searched for others."""
     codes = FT2Font(str(font_folder() / "DejaVuSans.ttf")).get_charmap()
     return frozenset(code for code in codes if code <= 0xFFFF)
 
 
 def font_folder() -> Path:
-    """Return the folder in which matplotlib brings DejaVu along."""
+    """Return the folder of the DejaVu fonts, which matplotlib includes."""
     return Path(matplotlib.get_data_path(), "fonts", "ttf")
 
 
-# ---- the house style
+# ---- the style of all figures
 
 
 def png(figure: Figure) -> bytes:
-    """Return a new figure as PNG, opaque: same numbers, same bytes."""
+    """Render a figure as an opaque PNG; the bytes are equal if the numbers are."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     buffer = BytesIO()
@@ -110,15 +110,15 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _plot(title: str, says: str, size: tuple[float, float] = HALF) -> tuple[Figure, Axes]:
+def _plot(title: str, subtitle: str, size: tuple[float, float] = HALF) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, dpi=DPI, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
-    says = textwrap.fill(says, 54 if size[0] < WIDE[0] else 116)
-    pad = 8 + 12 * len(says.splitlines())
+    subtitle = textwrap.fill(subtitle, 54 if size[0] < WIDE[0] else 116)
+    pad = 8 + 12 * len(subtitle.splitlines())
     style: Style = {"family": "DejaVu Sans", "parse_math": False}
     axes.set_title(title, loc="left", size=TITLE_SIZE, weight="bold", color=INK, pad=pad, **style)
     axes.annotate(
-        says,
+        subtitle,
         (0, 1),
         (0, 7),
         xycoords="axes fraction",
@@ -147,8 +147,8 @@ def _write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
     axes.text(x, y, text, **{**defaults, **style})
 
 
-def _words(title: str, sentence: str, size: tuple[float, float] = HALF) -> Figure:
-    """Return a figure that says what is missing."""
+def _empty(title: str, sentence: str, size: tuple[float, float] = HALF) -> Figure:
+    """Return a figure with a sentence about the missing data."""
     figure, axes = _plot(title, "", (WIDE[0], 1.5) if size == WIDE else size)
     axes.set_axis_off()
     text = textwrap.fill(sentence, 90 if size == WIDE else 44)
@@ -157,20 +157,20 @@ def _words(title: str, sentence: str, size: tuple[float, float] = HALF) -> Figur
 
 
 def _rows(rows: Iterable[Row] | None, *names: str) -> np.ndarray:
-    """Return (n, len(names)) of the rows in which every name has a number."""
+    """Return (n, len(names)) numbers of the rows in which every name has one."""
     numbers = [[finite(row.get(name)) for name in names] for row in rows or ()]
     table = np.array(numbers, dtype=float).reshape(-1, len(names))
     return table[~np.isnan(table).any(axis=1)]
 
 
 def _curve(curve: Row | None, x: str, y: str) -> np.ndarray:
-    """Return (n, 2) points of a curve that is given as two lists."""
+    """Return the (n, 2) points of a curve from two lists."""
     pairs = zip((curve or {}).get(x) or (), (curve or {}).get(y) or (), strict=False)
     return _rows(({x: a, y: b} for a, b in pairs), x, y)
 
 
 def _shares(axes: Axes, *, x: float | None = 1.0, y: float | None = 1.0) -> None:
-    """Let the axes run from 0 to a share, written in %."""
+    """Scale the axes from 0 to a share, with labels in %."""
     for axis, limit, set_limits in (
         (axes.xaxis, x, axes.set_xlim),
         (axes.yaxis, y, axes.set_ylim),
@@ -182,7 +182,7 @@ def _shares(axes: Axes, *, x: float | None = 1.0, y: float | None = 1.0) -> None
 
 
 def _time(at: Any) -> float:
-    """Return a UTC ISO time as matplotlib counts days; NaN when it is none."""
+    """Convert a UTC ISO time to days as matplotlib counts them; NaN if it is not a time."""
     try:
         moment = datetime.fromisoformat(str(at))
     except ValueError:
@@ -204,7 +204,7 @@ def _time_axis(axes: Axes, times: Iterable[float]) -> None:
 
 
 def _spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Move labels up until none touches the one below.
+    """Move labels up until they do not overlap.
 
     >>> _spread([5.0, 0.0, 0.25], gap=1.0)
     [5.0, 0.0, 1.0]
@@ -216,11 +216,11 @@ def _spread(heights: Sequence[float], gap: float) -> list[float]:
     return placed
 
 
-# ---- how well the model predicts
+# ---- performance
 
 
 def confusion_matrix(counts: Row | None, *, threshold: float = 0.5) -> Figure:
-    """Draw how many stayed and left, and what had been predicted.
+    """Draw the confusion matrix.
 
     counts: stayed_stayed, stayed_left, left_stayed, left_left, as actual_predicted
     """
@@ -228,10 +228,10 @@ def confusion_matrix(counts: Row | None, *, threshold: float = 0.5) -> Figure:
     names = ("stayed", "left")
     table = np.array([[finite((counts or {}).get(f"{a}_{p}")) for p in names] for a in names])
     if np.isnan(table).any() or table.sum() <= 0:
-        return _words(title, "No outcomes to compare predictions with yet.")
+        return _empty(title, "No outcomes to compare predictions with yet.")
     right = percent(np.trace(table) / table.sum())
-    says = f"{right} of {table.sum():,.0f} right; “left” means a risk from {percent(threshold)}"
-    figure, axes = _plot(title, says)
+    subtitle = f"{right} of {table.sum():,.0f} right; “left” means a risk from {percent(threshold)}"
+    figure, axes = _plot(title, subtitle)
     totals = table.sum(axis=1)
     for i, actual in enumerate(names):
         for j in range(2):
@@ -247,33 +247,30 @@ def confusion_matrix(counts: Row | None, *, threshold: float = 0.5) -> Figure:
     axes.set_xticklabels(names, parse_math=False)
     axes.set_yticklabels(names, rotation=90, va="center", parse_math=False)
     axes.tick_params(length=0)
-    _label(axes, "predicted", "what happened")
+    _label(axes, "predicted", "actual")
     return figure
 
 
 def roc(curve: Row | None, area: Row | None) -> Figure:
-    """Draw the ROC curve and say its area, with its interval, in words.
+    """Draw the ROC curve, with its area and the interval of the area as text.
 
     curve: false_positive_rate and true_positive_rate; area: value, low, high
     """
     title = "ROC curve"
     points = _curve(curve, "false_positive_rate", "true_positive_rate")
     if len(points) < 2:
-        return _words(title, "This curve needs clients who left and clients who stayed.")
-    figure, axes = _plot(title, _ranked(area))
+        return _empty(title, "This curve needs clients who left and clients who stayed.")
+    figure, axes = _plot(title, _describe_area(area))
     axes.plot([0, 1], [0, 1], **GUIDE)
     _write(axes, 0.68, 0.63, "by chance", color=GREY, size=SMALL_SIZE, va="top")
     axes.plot(points[:, 0], points[:, 1], color=ACCENT, linewidth=2)
     _shares(axes)
-    _label(
-        axes,
-        "False positive rate (stayed, but would be called)",
-        "True positive rate (leavers found)",
-    )
+    false_positives = "False positive rate (stayed, but would be called)"
+    _label(axes, false_positives, "True positive rate (leavers found)")
     return figure
 
 
-def _ranked(area: Row | None) -> str:
+def _describe_area(area: Row | None) -> str:
     if not is_known(area):
         return "ROC AUC unknown: too few outcomes."
     return (
@@ -283,20 +280,17 @@ def _ranked(area: Row | None) -> str:
 
 
 def calibration(groups: Iterable[Row] | None) -> Figure:
-    """Draw the share that left against the predicted risk, in groups of similar risk.
+    """Draw the share that left by predicted risk, in groups of similar risk.
 
     groups: mean_risk, observed, low, high as shares
     """
     title = "Calibration"
     points = _rows(groups, "mean_risk", "observed", "low", "high")
     if not len(points):
-        return _words(title, "No outcomes to compare the predicted risks with yet.")
+        return _empty(title, "No outcomes to compare the predicted risks with yet.")
     risk, observed, low, high = points[np.argsort(points[:, 0])].T
-    says = (
-        "Each point: clients with similar predicted risk, 95 % interval; dashed line: perfect "
-        "calibration."
-    )
-    figure, axes = _plot(title, says)
+    subtitle = "Each point: clients with similar predicted risk, 95 % interval; "
+    figure, axes = _plot(title, subtitle + "dashed line: perfect calibration.")
     limit = min(1.0, 1.05 * max(points.max(), 0.05))
     axes.plot([0, limit], [0, limit], **GUIDE)
     bars = np.clip([observed - low, high - observed], 0, None)
@@ -308,25 +302,25 @@ def calibration(groups: Iterable[Row] | None) -> Figure:
 
 
 def gain(curve: Row | None, *, called: int | None = None, clients: int | None = None) -> Figure:
-    """Draw which share of those who leave is found by calling the riskiest first.
+    """Draw the share of leavers found by the share of clients called, the riskiest first.
 
-    curve: share_contacted, share_found; called of clients: what the team can do
+    curve: share_contacted, share_found; called: how many of the clients the team can call
     """
     title = "Gain"
     points = _curve(curve, "share_contacted", "share_found")
     if len(points) < 2:
-        return _words(title, "No client left among the outcomes, so there is no leaver to find.")
+        return _empty(title, "No client left among the outcomes, so there is no leaver to find.")
     figure, axes = _plot(title, "Leavers are found sooner by calling the riskiest clients first.")
     axes.plot([0, 1], [0, 1], **GUIDE)
     _write(axes, 0.68, 0.63, "by chance", color=GREY, size=SMALL_SIZE, va="top")
     axes.plot(points[:, 0], points[:, 1], color=ACCENT, linewidth=2)
     if called and clients:
         share = min(1.0, called / clients)
-        found = float(np.interp(share, points[:, 0], points[:, 1]))
-        axes.plot([share, share], [0, found], color=INK, linewidth=1)
-        axes.plot([share], [found], color=INK, marker="D", markersize=5, clip_on=False)
-        who = f"{called:,} of {clients:,}" if called < clients else f"all {clients:,}"
-        words = f"◆ calling {who} finds\n{percent(found)} of the leavers"
+        recall = float(np.interp(share, points[:, 0], points[:, 1]))
+        axes.plot([share, share], [0, recall], color=INK, linewidth=1)
+        axes.plot([share], [recall], color=INK, marker="D", markersize=5, clip_on=False)
+        calls = f"{called:,} of {clients:,}" if called < clients else f"all {clients:,}"
+        words = f"◆ calling {calls} finds\n{percent(recall)} of the leavers"
         _write(axes, 0.97, 0.07, words, ha="right", va="bottom", linespacing=1.3)
     _shares(axes)
     _label(axes, "clients called, riskiest first", "share of leavers found")
@@ -334,21 +328,21 @@ def gain(curve: Row | None, *, called: int | None = None, clients: int | None = 
 
 
 def importance(shares: Row | None) -> Figure:
-    """Draw the importance of each column, the most important on top; small ones are summed up.
+    """Draw the importance of each column, the most important on top; the others are added up.
 
-    shares: column -> its share, adding up to 1
+    shares: column -> its share; they add up to 1
     """
     title = "Feature importance"
     if not shares:
-        return _words(title, "There is no model yet.", WIDE)
+        return _empty(title, "There is no model yet.", WIDE)
     ranked = sorted(shares.items(), key=lambda item: (-finite(item[1]), item[0]))
     if not finite(ranked[0][1]) > 0:
-        return _words(title, "The model uses no column: every client has the same risk.", WIDE)
+        return _empty(title, "The model uses no column: every client has the same risk.", WIDE)
     bars = [(shorten(drawable(name), 30), finite(share)) for name, share in ranked[:SHARES_SHOWN]]
     if rest := ranked[SHARES_SHOWN:]:
         bars.append((f"{len(rest)} others", sum(finite(share) for _, share in rest)))
-    says = "Share of each column in the mean absolute contributions to the log-odds"
-    figure, axes = _plot(title, says, (WIDE[0], 0.7 + 0.21 * len(bars)))
+    subtitle = "Share of each column in the mean absolute contributions to the log-odds"
+    figure, axes = _plot(title, subtitle, (WIDE[0], 0.7 + 0.21 * len(bars)))
     for i, (_, share) in enumerate(bars):
         style = BARS["" if i == SHARES_SHOWN else "act"]
         axes.barh(i, share, height=0.62, linewidth=0.8, **style)
@@ -367,21 +361,20 @@ def importance(shares: Row | None) -> Figure:
 def score_over_time(
     scores: Iterable[Row] | None, deployments: Iterable[Row] | None = None
 ) -> Figure:
-    """Draw the ROC AUC of each candidate with its interval, and when one was deployed.
+    """Draw the ROC AUC of each candidate with its interval, and the times of deployments.
 
     scores: scored_at, set, metric, value, low, high, promoted; deployments: at, action
     """
     title = "Score over time"
     series = _score_series(scores or ())
     if not series:
-        return _words(
-            title, "No model has been scored yet on enough outcomes to rank clients.", WIDE
-        )
+        sentence = "No model has been scored yet on enough outcomes to rank clients."
+        return _empty(title, sentence, WIDE)
     times = np.concatenate([points[:, 0] for points in series.values()])
     marks = _deployment_times(deployments, times.min())
-    says = "Each candidate with its 95 % interval; filled: went into production"
-    says += "".join(f"; {symbol} {words}" for (words, symbol, _), _ in marks)
-    figure, axes = _plot(title, says, WIDE)
+    subtitle = "Each candidate with its 95 % interval; filled: went into production"
+    subtitle += "".join(f"; {symbol} {words}" for (words, symbol, _), _ in marks)
+    figure, axes = _plot(title, subtitle, WIDE)
     _time_axis(axes, [*times, *(time for _, at in marks for time in at)])
     aside = 0.006 * np.ptp(axes.get_xlim()) * np.array([1, 0, 0, 0, 0])
     for i, (points, style) in enumerate(zip(series.values(), SERIES, strict=False)):
@@ -405,14 +398,14 @@ def score_over_time(
 
 
 def _score_series(scores: Iterable[Row]) -> dict[str, np.ndarray]:
-    """Return time, value, low, high and promoted of the newest scores of up to two sets."""
+    """Return (n, 5) time, value, low, high and promoted of the newest scores of up to two sets."""
     rows = [row for row in scores if row.get("metric") == "roc_auc"]
     series = {}
     for name, words in SETS.items():
-        found = [_score(row) for row in rows if row.get("set") == name]
-        found = sorted(point for point in found if not math.isnan(point[0] + point[1]))
-        if found:
-            series[words] = np.array(found[-SCORES_SHOWN:])
+        points = [_score(row) for row in rows if row.get("set") == name]
+        points = sorted(point for point in points if not math.isnan(point[0] + point[1]))
+        if points:
+            series[words] = np.array(points[-SCORES_SHOWN:])
     return dict(list(series.items())[: len(SERIES)])
 
 
@@ -427,17 +420,15 @@ def _draw_scores(axes: Axes, points: np.ndarray, style: Style) -> None:
     bars = np.nan_to_num(np.clip([value - low, high - value], 0, None))
     thin: Style = {"fmt": "none", "elinewidth": 0.9, "capsize": 2, "alpha": 0.8}
     axes.errorbar(time, value, yerr=bars, ecolor=style["color"], **thin)
-    for went, face in ((promoted == 1, style["color"]), (promoted == 0, "white")):
+    for of, face in ((promoted == 1, style["color"]), (promoted == 0, "white")):
         dots: Style = {"marker": style["marker"], "linestyle": "none", "markersize": 5}
-        axes.plot(
-            time[went], value[went], markerfacecolor=face, color=style["color"], zorder=3, **dots
-        )
+        axes.plot(time[of], value[of], markerfacecolor=face, color=style["color"], zorder=3, **dots)
 
 
 def _deployment_times(
     deployments: Iterable[Row] | None, first: float
 ) -> list[tuple[tuple[str, str, str], list[float]]]:
-    """Return how to mark each kind of change in production, and its times since `first`."""
+    """Return the marker of each kind of deployment, and its times since `first`."""
     times: dict[str, list[float]] = {action: [] for action in ACTIONS}
     for row in deployments or ():
         time = _time(row.get("at"))
@@ -447,7 +438,7 @@ def _deployment_times(
 
 
 def missing_over_time(rows: Iterable[Row] | None) -> Figure:
-    """Draw the share of missing values of each column; the six with the most are named.
+    """Draw the share of missing values of each column, and name the six with the most.
 
     rows: at, column, missing_pct
     """
@@ -458,16 +449,16 @@ def missing_over_time(rows: Iterable[Row] | None) -> Figure:
         if not math.isnan(sum(point)):
             series.setdefault(str(row.get("column")), []).append(point)
     if not series:
-        return _words(title, "Missing values have not been counted yet.", WIDE)
+        return _empty(title, "Missing values have not been counted yet.", WIDE)
     most = {name: max(share for _, share in points) for name, points in series.items()}
     ranked = sorted(series, key=lambda name: (-most[name], name))
     named = [name for name in ranked[:LINES_NAMED] if most[name] > 0]
     if not named:
-        return _words(title, f"No value was missing in any of {len(series)} columns.", WIDE)
-    says = f"Of {len(series)} columns, the {len(named)} in which the most was missing are named"
+        return _empty(title, f"No value was missing in any of {len(series)} columns.", WIDE)
+    subtitle = f"The {len(named)} of {len(series)} columns with the most missing values are named"
     if len(named) == len(series):
-        says = "Share of the current clients for whom a column is empty"
-    figure, axes = _plot(title, says, WIDE)
+        subtitle = "Share of current clients with a missing value"
+    figure, axes = _plot(title, subtitle, WIDE)
     for name in ranked[::-1]:
         times, shares = np.array(sorted(series[name])).T
         style: Style = {"color": LIGHT, "linewidth": 1, "marker": "."}
@@ -489,25 +480,25 @@ def missing_over_time(rows: Iterable[Row] | None) -> Figure:
     return figure
 
 
-# ---- the data of today
+# ---- current data
 
 
 def drift(columns: Iterable[Row] | None) -> Figure:
-    """Draw how far each column has drifted, the furthest on top, beside the two thresholds.
+    """Draw the drift of each column, the largest on top, with the two thresholds.
 
     columns: column, kind, psi (population stability index), verdict
     """
     title = "Data drift"
-    found = sorted(columns or (), key=lambda row: str(row.get("column")))
-    measured = [row for row in found if is_known(row.get("psi"))]
+    rows = sorted(columns or (), key=lambda row: str(row.get("column")))
+    measured = [row for row in rows if is_known(row.get("psi"))]
     if not measured:
-        return _words(title, "No column has enough rows yet to measure drift.", WIDE)
+        return _empty(title, "No column has enough rows yet to measure drift.", WIDE)
     measured.sort(key=lambda row: -finite(row.get("psi")))
     shown = measured[:COLUMNS_SHOWN]
-    says = "How far each column has drifted from the rows that the model was trained on"
-    if hidden := len(found) - len(shown):
-        says += f"; {hidden} with less drift or nothing to compare are not shown"
-    figure, axes = _plot(title, says, (WIDE[0], 1.25 + 0.21 * max(len(shown), 4)))
+    subtitle = "How far each column has drifted from the rows that the model was trained on"
+    if hidden := len(rows) - len(shown):
+        subtitle += f"; {hidden} with less drift or nothing to compare are not shown"
+    figure, axes = _plot(title, subtitle, (WIDE[0], 1.25 + 0.21 * max(len(shown), 4)))
     sizes = np.array([max(0.0, finite(row.get("psi"))) for row in shown])
     limit = min(0.3, max(1.3 * ACT_PSI, 1.1 * sizes.max()))
     for i, (row, size) in enumerate(zip(shown, sizes, strict=True)):
@@ -520,14 +511,14 @@ def drift(columns: Iterable[Row] | None) -> Figure:
         axes.axvline(threshold, **GUIDE)
         _write(axes, threshold, -0.55, f" {name}", va="bottom", size=SMALL_SIZE, color=GREY)
     axes.set(xlim=(0, limit), ylim=(len(shown) - 0.3, -1.2), yticks=range(len(shown)))
-    axes.set_yticklabels([_column(row) for row in shown], parse_math=False)
+    axes.set_yticklabels([_column_name(row) for row in shown], parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     _label(axes, "PSI, corrected for sampling noise", "")
     return figure
 
 
-def _column(row: Row) -> str:
+def _column_name(row: Row) -> str:
     name = shorten(drawable(row.get("column")), 30)
     return "predicted risk" if row.get("kind") == "score" else name
 
@@ -535,7 +526,7 @@ def _column(row: Row) -> str:
 def risk_distribution(
     histogram: Row | None, *, cut: float | None = None, called: int | None = None
 ) -> Figure:
-    """Draw how the risks of the current clients are spread, and where the contact list begins.
+    """Draw the histogram of the risks of current clients, and the lowest risk on the contact list.
 
     histogram: edges (n + 1) and counts (n); cut: the lowest risk on a list ordered by risk
     """
@@ -543,12 +534,12 @@ def risk_distribution(
     edges = np.array([finite(edge) for edge in (histogram or {}).get("edges") or ()])
     counts = np.array([finite(count) for count in (histogram or {}).get("counts") or ()])
     if not len(counts) or len(edges) != len(counts) + 1 or np.isnan([*edges, *counts]).any():
-        return _words(title, "The current clients have not been assessed yet.", LOW)
+        return _empty(title, "The current clients have not been assessed yet.", LOW)
     if counts.sum() <= 0:
-        return _words(title, "There is no current client to assess.", LOW)
+        return _empty(title, "There is no current client to assess.", LOW)
     likely = counts[edges[:-1] >= 0.5 - 1e-9].sum()
-    says = f"{likely:,.0f} of {counts.sum():,.0f} have a risk over 50 %."
-    figure, axes = _plot(title, says, LOW)
+    subtitle = f"{likely:,.0f} of {counts.sum():,.0f} have a risk over 50 %."
+    figure, axes = _plot(title, subtitle, LOW)
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=LIGHT, edgecolor="white")
     if cut is not None and called and is_known(cut):
         inside = np.clip(edges, cut, None)

@@ -1,8 +1,8 @@
-"""Texts, tables and pictures -> the pages of a PDF, in the colours and the font of the figures.
+"""Lay out text, tables and pictures as a PDF, in the colours and the font of the figures.
 
-Any text may be data: it is escaped, shows a square where the font has no such character, and turns
-runs from right to left into the order in which they are read. Nothing in it makes reportlab open a
-file or an address. The PDF has no clock of its own: same story, same bytes.
+Any text may be data: it is escaped, right-to-left runs are put in visual order, and a square replaces
+a character if the font does not have it. Text cannot make reportlab open a file or a URL. The PDF
+contains no time of its own: the bytes are equal if the story is.
 """
 
 import re
@@ -74,7 +74,7 @@ OUTDATED = {True: "outdated", False: "current"}
 
 
 def visible(text: Any) -> str:
-    """Return text as the page can show it, right-to-left runs in the order they are read.
+    """Return text that the font can show, with right-to-left runs in visual order.
 
     >>> visible("שלום Ltd")
     'םולש Ltd'
@@ -86,7 +86,7 @@ def visible(text: Any) -> str:
 
 
 def paragraph(text: Any, style: ParagraphStyle = BODY, *, lead: str = "") -> Paragraph:
-    """Set text that may be data; `lead` goes before it in bold."""
+    """Return a paragraph of text that may be data, after `lead` in bold."""
     markup = f"<b>{escape(visible(lead))}</b> " if lead else ""
     return Paragraph(markup + escape(visible(text)), style)
 
@@ -95,8 +95,8 @@ title, section, heading = (partial(paragraph, style=style) for style in (H1, H2,
 small, note = (partial(paragraph, style=style) for style in (SMALL, NOTE))
 
 
-def titled(title: str, *flowables: Flowable) -> Story:
-    """Keep a heading with what it heads, or with the beginning of it."""
+def with_heading(title: str, *flowables: Flowable) -> Story:
+    """Return a heading and its content, at least 70 mm of it on the same page."""
     head = heading(title)
     needed = sum(map(height, (head, *flowables)))
     return [CondPageBreak(min(needed, 70 * mm)), head, *flowables]
@@ -110,10 +110,10 @@ def table(
     width: float = WIDTH,
     empty: str = "",
 ) -> Flowable:
-    """Set rows below a header that every page repeats, or say in words that there are none.
+    """Return a table whose header is repeated on every page, or the text `empty` if it has no rows.
 
-    columns: title -> part of the width; rows: texts, or several wordings of one, the longest first;
-    numbers: the columns that are aligned right
+    columns: title -> part of the width; rows: texts, or a tuple of wordings, the longest first;
+    numbers: indices of the columns that are aligned right
     """
     rows = list(rows)
     if not rows and empty:
@@ -139,20 +139,20 @@ def table(
 
 
 def _cell(text: Any, style: ParagraphStyle, width: float) -> Paragraph:
-    """Set the first wording that takes few lines, or else the last."""
+    """Return the first wording that fits into two lines, or the last if none does."""
     *longer, shortest = text if isinstance(text, tuple) else (text,)
     for candidate in longer:
-        made = paragraph(candidate, style)
-        if made.wrap(width - 2 * PADDING, HEIGHT)[1] <= CELL_LINES * style.leading:
-            return made
+        cell = paragraph(candidate, style)
+        if cell.wrap(width - 2 * PADDING, HEIGHT)[1] <= CELL_LINES * style.leading:
+            return cell
     return paragraph(shortest, style)
 
 
 def tiles(numbers: Iterable[tuple[str, str, str]]) -> Table:
-    """Set big numbers side by side: each a number, what it counts, and the small print."""
+    """Return big numbers side by side, each with its label and a note."""
     cells = [
-        [paragraph(number, BIG), paragraph(counts, HEAD), note(says)]
-        for number, counts, says in numbers
+        [paragraph(number, BIG), paragraph(label, HEAD), note(text)]
+        for number, label, text in numbers
     ]
     look = [
         ("BACKGROUND", *ALL, SHADE),
@@ -173,9 +173,9 @@ def side_by_side(*cells: Flowable | Story) -> Table:
 
 
 def _grid(cells: list[list[Any]], widths: list[float], look: list[Any], **settings: Any) -> Table:
-    made = Table(cells, widths, **settings)
-    made.setStyle([("VALIGN", *ALL, "TOP"), *look])
-    return made
+    grid = Table(cells, widths, **settings)
+    grid.setStyle([("VALIGN", *ALL, "TOP"), *look])
+    return grid
 
 
 def picture(png: bytes, width: float = WIDTH) -> Image:
@@ -186,8 +186,8 @@ def picture(png: bytes, width: float = WIDTH) -> Image:
 
 
 def gallery(pictures: Iterable[tuple[bytes, str]]) -> Story:
-    """Set pictures with their captions, two side by side."""
-    cells: list[Story] = [[picture(png, HALF), note(says)] for png, says in pictures]
+    """Return pictures with their captions, two side by side."""
+    cells: list[Story] = [[picture(png, HALF), note(caption)] for png, caption in pictures]
     return [side_by_side(*cells[i : i + 2]) for i in range(0, len(cells), 2)]
 
 
@@ -197,15 +197,15 @@ def height(flowable: Flowable) -> float:
 
 
 def largest(make: Callable[[int], Flowable], sizes: Iterable[int], room: float) -> Flowable | None:
-    """Return the first of make(size) that fits into `room` points."""
-    return next((made for size in sizes if height(made := make(size)) <= room), None)
+    """Return the first make(size) that fits into `room` points, None if none does."""
+    return next((part for size in sizes if height(part := make(size)) <= room), None)
 
 
-# ---- tables of what the steps found
+# ---- tables of the results of the steps
 
 
 def contact_table(contacts: Sequence[Row], currency: str) -> Flowable:
-    """Set a row for each client, without the columns that no client has: value, manager, reasons."""
+    """Return a row per client, without value, manager or reasons if no client has any."""
     kept = [name for name in fields.PDF if any(fields.value_of(name, row) for row in contacts)]
     rows = [[_contact_cell(name, row) for name in kept] for row in contacts]
     widths = {fields.heading(name, currency): fields.FIELDS[name].width for name in kept}
@@ -214,7 +214,7 @@ def contact_table(contacts: Sequence[Row], currency: str) -> Flowable:
 
 
 def _contact_cell(name: str, row: Row) -> str | tuple[str, str]:
-    """Return a field as text; of a list the first two, and the first alone if both do not fit."""
+    """Format a field; if it is a list, the first two, or the first alone if both do not fit."""
     value = fields.value_of(name, row)
     if not value:
         return wording.DASH
@@ -224,7 +224,7 @@ def _contact_cell(name: str, row: Row) -> str | tuple[str, str]:
 
 
 def manager_table(contacts: Iterable[Row], currency: str) -> Story:
-    """Set how many of the listed clients each manager has; nothing where all have the same."""
+    """Return the number of listed clients per manager; [] if all have the same."""
     own: dict[str, list[float]] = {}
     for row in contacts:
         manager = str(row.get("manager") or "no client manager")
@@ -234,18 +234,18 @@ def manager_table(contacts: Iterable[Row], currency: str) -> Story:
     ranked = sorted(own.items(), key=lambda item: (-len(item[1]), item[0]))
     rows = []
     for manager, values in ranked[:MANAGERS_SHOWN]:
-        known = list(filter(wording.is_known, values))
-        total = wording.amount(sum(known)) if known else wording.DASH
+        amounts = list(filter(wording.is_known, values))
+        total = wording.amount(sum(amounts)) if amounts else wording.DASH
         rows.append([manager, wording.count(len(values)), total])
     columns = {"client manager": 42, "on the list": 18, f"value at risk, {currency}": 28}
-    made: Story = [table(columns, rows, numbers=(1, 2), width=HALF)]
+    story: Story = [table(columns, rows, numbers=(1, 2), width=HALF)]
     if more := ranked[MANAGERS_SHOWN:]:
-        made.append(note(f"and {wording.plural(len(more), 'other manager')}"))
-    return made
+        story.append(note(f"and {wording.plural(len(more), 'other manager')}"))
+    return story
 
 
 def candidate_table(candidates: Iterable[Row]) -> Flowable:
-    """Set the kinds of model that were tried, the best first."""
+    """Return the candidates, the best first."""
     rows = [
         [
             row["name"],
@@ -259,16 +259,16 @@ def candidate_table(candidates: Iterable[Row]) -> Flowable:
 
 
 def score_table(scored: Mapping[str, tuple[Row, Row]], capacity: int) -> Story:
-    """Set every measure on every set of outcomes, but those that nowhere have a number.
+    """Return every measure on every set of outcomes; a measure is omitted if it is unknown on all.
 
     scored: title -> the set of outcomes, and the scores of one model on it
     """
     sizes = [wording.rows_and_left(outcomes) for outcomes, _ in scored.values()]
     rows, unknown = [["rows (left)", *sizes]], []
-    for measure, (name, say) in wording.MEASURES.items():
+    for measure, (name, show) in wording.MEASURES.items():
         values = [scores.get(measure) for _, scores in scored.values()]
         if any(map(wording.is_known, values)):
-            rows.append([name, *(wording.with_interval(value, say, "–") for value in values)])
+            rows.append([name, *(wording.with_interval(value, show, "–") for value in values)])
         else:
             unknown.append(name.split(":")[0])
     columns = {"measure": 42.0, **dict.fromkeys(scored, 132 / len(scored))}
@@ -279,35 +279,35 @@ def score_table(scored: Mapping[str, tuple[Row, Row]], capacity: int) -> Story:
 
 
 def estimate_table(estimate: Row, again: Row | None) -> Flowable:
-    """Set the estimates for clients without an outcome, beside those under covariate shift."""
-    opinions = [estimate, *([again] if again else [])]
+    """Return the estimates for clients without an outcome, and those under covariate shift."""
+    estimates = [estimate, *([again] if again else [])]
     rows = [
-        [name, *(wording.with_interval(one[figure], say, "–") for one in opinions)]
-        for figure, (name, say) in wording.ESTIMATED.items()
+        [name, *(wording.with_interval(one[figure], show, "–") for one in estimates)]
+        for figure, (name, show) in wording.ESTIMATED.items()
         if wording.is_known(estimate[figure])
     ]
-    titles = ["figure", "estimated", "under covariate shift"][: 1 + len(opinions)]
-    columns = {"figure": 60.0, **dict.fromkeys(titles[1:], 114 / len(opinions))}
+    titles = ["figure", "estimated", "under covariate shift"][: 1 + len(estimates)]
+    columns = {"figure": 60.0, **dict.fromkeys(titles[1:], 114 / len(estimates))}
     return table(columns, rows, numbers=range(1, len(columns)))
 
 
-def kept_table(kept: Sequence[Row]) -> Flowable:
-    """Set how accurate past estimates were, over all batches whose outcomes are known."""
+def accuracy_table(estimates: Sequence[Row]) -> Flowable:
+    """Return the accuracy of past estimates, over all batches whose outcomes are known."""
     names = ("figure", "estimated", "low", "high", "realised")
-    checks = [EstimateCheck(*(row[name] for name in names)) for row in kept]
+    checks = [EstimateCheck(*(row[name] for name in names)) for row in estimates]
     last = {check.figure: check for check in checks}
     rows = []
     for record in performance.estimate_accuracy(checks):
-        (name, say), newest = wording.ESTIMATED[record.figure], last[record.figure]
+        (name, show), newest = wording.ESTIMATED[record.figure], last[record.figure]
         inside = round((record.coverage.value or 0.0) * record.estimates)
         rows.append(
             [
                 name,
                 wording.count(record.estimates),
-                say(record.mean_absolute_error),
+                show(record.mean_absolute_error),
                 f"{inside} of {record.estimates}",
-                f"{say(newest.estimated)} [{say(newest.low)} – {say(newest.high)}]",
-                say(newest.realised),
+                f"{show(newest.estimated)} [{show(newest.low)} – {show(newest.high)}]",
+                show(newest.realised),
             ]
         )
     columns = {"estimate checked against outcomes": 48, "batches": 16, "mean error": 22}
@@ -315,34 +315,34 @@ def kept_table(kept: Sequence[Row]) -> Flowable:
     return table(columns, rows, numbers=range(1, 6))
 
 
-def duel_table(duel: Row) -> Story:
-    """Set the difference between challenger and champion on the same rows."""
-    p = f"p = {wording.chance(duel['p_value'])}".replace("= <", "<")
+def comparison_table(comparison: Row) -> Story:
+    """Return the differences between challenger and champion on the same rows."""
+    p = f"p = {wording.probability(comparison['p_value'])}".replace("= <", "<")
     rows = [
-        [name, wording.with_interval(duel[f"{measure}_difference"], SIGNED), better]
+        [name, wording.with_interval(comparison[f"{measure}_difference"], SIGNED), better]
         for measure, name, better in (
             ("roc_auc", f"ROC AUC ({p})", "above 0"),
             ("log_loss", "Log loss", "below 0"),
             ("brier", "Brier score", "below 0"),
             ("precision", "Precision of the list", "above 0"),
         )
-        if f"{measure}_difference" in duel
+        if f"{measure}_difference" in comparison
     ]
     columns = {"challenger minus champion": 60, "difference (95 % interval)": 70, "better is": 44}
     text = (
-        f"Both were scored on the same {wording.plural(duel['rows'], 'row')}, with "
-        f"{wording.plural(duel['left'], 'leaver')}; neither was trained on them."
+        f"Both were scored on the same {wording.plural(comparison['rows'], 'row')}, with "
+        f"{wording.plural(comparison['left'], 'leaver')}; neither was trained on them."
     )
     return [table(columns, rows, numbers=(1,)), note(text)]
 
 
 def number_table(columns: Mapping[str, Row]) -> Flowable:
-    """Set the summary statistics of numeric columns, by their names."""
+    """Return the summary statistics of numeric columns by name."""
     rows = [
         [
             wording.shorten(name, NAME_WIDTH),
             _percentage(row["missing_pct"]),
-            *(wording.plain({**row, **row["quantiles"]}.get(key)) for key in STATISTICS),
+            *(wording.statistic({**row, **row["quantiles"]}.get(key)) for key in STATISTICS),
         ]
         for name, row in columns.items()
     ]
@@ -351,13 +351,13 @@ def number_table(columns: Mapping[str, Row]) -> Flowable:
 
 
 def category_table(columns: Mapping[str, Row]) -> Flowable:
-    """Set the categories of categorical columns, by their names."""
+    """Return the categories of categorical columns by name."""
     rows = [
         [
             wording.shorten(name, NAME_WIDTH),
             _percentage(row["missing_pct"]),
             wording.count(row["distinct"]),
-            wording.levels(row, LEVELS_SHOWN),
+            wording.categories(row, LEVELS_SHOWN),
         ]
         for name, row in columns.items()
     ]
@@ -370,14 +370,14 @@ def _percentage(of_100: Any) -> str:
 
 
 def drift_table(columns: Iterable[Row]) -> Flowable:
-    """Set how far each column has drifted, the furthest first."""
+    """Return the drift of each column, the largest first."""
     names = {"score": "predicted risk"}
     rows = [
         [
             names.get(row["kind"]) or wording.shorten(row["column"], NAME_WIDTH),
             wording.percent(row["weight"]) if wording.is_known(row.get("weight")) else wording.DASH,
             wording.decimal(row["psi"]) if wording.is_known(row["psi"]) else wording.DASH,
-            wording.chance(row["q_value"]),
+            wording.probability(row["q_value"]),
             _percentage(row["reference_missing_pct"]),
             _percentage(row["missing_pct"]),
             _percentage(row["unseen_pct"]) if row["unseen_pct"] else wording.DASH,
@@ -391,21 +391,21 @@ def drift_table(columns: Iterable[Row]) -> Flowable:
 
 
 def duration_table(timings: Mapping[str, Any]) -> Flowable:
-    """Set how long each step takes; beside the steps, `timings` holds their trend in words."""
+    """Return the duration of each step; timings["trend"] describes its change."""
     rows, trend = [], timings.get("trend", {})
     for step in (name for name in timings if name != "trend"):
-        took = [
-            elapsed for row in timings[step] if (elapsed := wording.finite(row["elapsed_s"])) >= 0
-        ]
-        known = [statistics.median(took), took[-1]] if took else []
-        said = [wording.seconds(value) for value in known] or [wording.DASH] * 2
-        rows.append([step, len(took), *said, trend.get(step) or ("" if took else "not run yet")])
+        elapsed = [wording.finite(row["elapsed_s"]) for row in timings[step]]
+        values = [value for value in elapsed if value >= 0]
+        durations = [statistics.median(values), values[-1]] if values else []
+        texts = [wording.seconds(value) for value in durations] or [wording.DASH] * 2
+        change = trend.get(step) or ("" if values else "not run yet")
+        rows.append([step, len(values), *texts, change])
     columns = {"step": 28, "times run": 18, "median": 22, "last": 22, "trend": 84}
     return table(columns, rows, numbers=(1, 2, 3), empty="No step has been timed yet.")
 
 
 def package_table(packages: Iterable[Row]) -> Flowable:
-    """Set the packages, outdated ones first."""
+    """Return the packages, outdated ones first."""
     rows = [
         [
             *(row[key] or wording.DASH for key in PACKAGE),
@@ -439,12 +439,12 @@ def run_table(runs: Iterable[Row]) -> Flowable:
     return table(columns, rows, numbers=(1,), empty="No run has been recorded yet.")
 
 
-# ---- the whole
+# ---- the document
 
 
 def build(story: Story, *, name: str, running: str) -> tuple[bytes, int]:
-    """Return the PDF and its number of pages; `running` stands at the right of every header."""
-    # Nothing in the data may make the report open a file or an address.
+    """Return the PDF and its number of pages; `running` is on the right of every header."""
+    # No text in the data may make reportlab open a file or a URL.
     rl_config.trustedHosts, rl_config.trustedSchemes = [], ["data"]
     buffer = BytesIO()
     document = BaseDocTemplate(buffer, pagesize=A4, title=name, lang="en", invariant=1)
@@ -456,7 +456,7 @@ def build(story: Story, *, name: str, running: str) -> tuple[bytes, int]:
 
 
 def register_fonts() -> None:
-    """Make the font known to reportlab; without it no text can be set or measured."""
+    """Register the font; until then, no text can be laid out or measured."""
     for font in (FONT, BOLD):
         pdfmetrics.registerFont(TTFont(font, str(charts.font_folder() / f"{font}.ttf")))
     pdfmetrics.registerFontFamily(FONT, normal=FONT, bold=BOLD, italic=FONT, boldItalic=BOLD)

@@ -1,7 +1,7 @@
-"""Load the records of the other steps, and derive what the PDF and the dashboard both show.
+"""Load the records of the other steps, and derive the content shared by the PDF and the dashboard.
 
-A record that is missing is empty: on the first day there is only a model. A number that cannot be
-computed is shown as unknown.
+If a record does not exist yet, it is empty: on the first day there is only a model. If a number cannot
+be computed, it is shown as unknown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ CAPTIONS = {
     "dashed line.",
     "confusionmatrix": "Correct and wrong predictions. The contact list uses the order of the risks, "
     "not this threshold.",
-    "roc": "How well the model tells leavers from stayers: the closer the curve is to the upper left "
+    "roc": "How well the risks rank leavers above stayers: the closer the curve is to the upper left "
     "corner, the better.",
     "importance": f"{wording.IMPORTANCE} It shows what the model relies on, not why clients leave.",
     "score_over_time": "Score of every candidate, and when one was deployed.",
@@ -46,7 +46,7 @@ CAPTIONS = {
 
 
 class State(NamedTuple):
-    """The state of the model in one title and some sentences; `tone` is good, calm or bad."""
+    """The state of the model as a title and a few sentences; `tone` is good, calm or bad."""
 
     tone: str
     title: str
@@ -54,7 +54,7 @@ class State(NamedTuple):
 
 
 class Number(NamedTuple):
-    """A big number, what it counts, and how sure it is."""
+    """A big number with its label and a note, such as its interval."""
 
     label: str
     value: str
@@ -63,7 +63,7 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True)
 class ReportData:
-    """The records of the other steps; {} and () for what is not there."""
+    """The records of the other steps; {} or () if one does not exist yet."""
 
     release: str | None = None
     training: Row = field(default_factory=dict)
@@ -88,7 +88,7 @@ class ReportData:
 
     @property
     def as_of(self) -> str:
-        """The time of the newest of the records: the report has no clock of its own."""
+        """The time of the newest record: the report contains no time of its own."""
         records = (self.training, self.decision, self.monitoring, self.assessment, self.diagnostics)
         return max(str(record.get(stamp) or "") for record in records for stamp in STAMPS)
 
@@ -107,7 +107,7 @@ class ReportData:
 
     @property
     def overdue(self) -> Complaint | None:
-        """Complain if the last good run was too long before this report."""
+        """Return a complaint if the last good run was too long before this report, else None."""
         if not self.good_at or not self.as_of:
             return None
         return runs.check_overdue(self.good_at, self.overdue_minutes, self.now)
@@ -124,12 +124,12 @@ class ReportData:
 
     @property
     def is_monitored(self) -> bool:
-        """Was the model in production the one that was last checked, not the previous one?"""
+        """Whether monitoring has checked the model in production, not only the previous one."""
         return self.release is not None and self.monitoring.get("release") == self.release
 
     @property
     def drift(self) -> Row:
-        """How current clients differ from the rows that the model was trained on."""
+        """The drift of current clients from the rows that the model was trained on; {} if unknown."""
         checked = self.monitoring.get("drift") if self.is_monitored else None
         return self.diagnostics.get("drift") or checked or {}
 
@@ -139,13 +139,13 @@ class ReportData:
 
     @property
     def drifted_columns(self) -> list[Row]:
-        """The columns with minor or material drift, the furthest first."""
+        """The columns with minor or material drift, the largest first."""
         rows = [row for row in self.drift.get("columns", ()) if row["verdict"] in ("look", "act")]
         return sorted(rows, key=lambda row: (row["verdict"] != "act", -(row["psi"] or 0)))
 
     @property
     def state(self) -> State:
-        """Whether the risks can be relied on: what monitoring found, the score, and drift."""
+        """Whether the risks are reliable: the results of monitoring, the score, and drift."""
         if not self.release:
             return State(
                 "calm",
@@ -157,8 +157,8 @@ class ReportData:
             return State(
                 "calm",
                 "All clients have the same risk",
-                "There is not enough data yet for a model that tells clients apart, so the order "
-                "of the contact list means nothing.",
+                "There is not enough data yet for a model that can rank clients, so the order of the "
+                "contact list means nothing.",
             )
         state = ("calm", "A model is in production")
         sentences = ["No outcome has arrived since it was deployed."]
@@ -173,7 +173,7 @@ class ReportData:
 
     @property
     def numbers(self) -> list[Number]:
-        """The four numbers that matter, each with what it counts and its interval."""
+        """The four main numbers, each with its label and its interval."""
         now = self.assessment
         value_label = f"Value at risk, {self.currency}"
         if not now:
@@ -203,15 +203,15 @@ class ReportData:
         ]
 
 
-def _interval_note(interval: Any, say: wording.Say) -> str:
-    inside = wording.between(interval, say)
-    return f"95\xa0% interval {inside}" if inside else ""
+def _interval_note(interval: Any, show: wording.Format) -> str:
+    limits = wording.between(interval, show)
+    return f"95\xa0% interval {limits}" if limits else ""
 
 
 def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -> ReportData:
     """Load the records that the report shows.
 
-    Raises: Damaged when a record or the release in production is not what was written.
+    Raises: Damaged if a record or the release in production does not match its hash.
     """
     try:
         release = releases.read_current(config.production_folder)
@@ -232,7 +232,7 @@ def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -
         deployments=history.read_deployments(config.history),
         runs=history.read_runs(config.history, runs.RUNS_READ),
         worked_runs=history.read_worked_runs(config.history),
-        unavailable=tuple(last_held(config) if unavailable is None else unavailable),
+        unavailable=tuple(last_unavailable(config) if unavailable is None else unavailable),
         good_at=runs.last_good_at(config),
         overdue_minutes=config.overdue_minutes,
         currency=config.currency,
@@ -241,23 +241,23 @@ def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -
     )
 
 
-def last_held(config: Config) -> list[str]:
+def last_unavailable(config: Config) -> list[str]:
     """Return the sources that the last run could not read."""
     try:
         record = files.read_record(config.last_run)
     except Damaged:
-        return []  # said by every run, and made again
+        return []  # every run reports it and writes the record again
     return list(record.get("unavailable", [])) if record else []
 
 
 def read_contacts(config: Config) -> list[Row]:
     """Read the clients on the contact list; [] if no client was assessed yet.
 
-    Raises: Damaged when the table is not what the assessment wrote.
+    Raises: Damaged if the table does not match the hash that the assessment recorded.
     """
     record = files.read_record(config.assessment_record)
     if record is None or config.clients.name not in record.get("outputs", {}):
         return []
     if files.sha256_file(config.clients) != record["outputs"][config.clients.name]:
-        raise Damaged(f"{config.clients}: is not what was written; run assessment.py first")
+        raise Damaged(f"{config.clients}: does not match its hash; run assessment.py first")
     return [*ClientTable(config.clients).listed]

@@ -1,7 +1,7 @@
-"""The views that answer in JSON or with a file to download.
+"""Define the views that return JSON or a file to download.
 
-Each one checks the request, calls one function and returns what it answers. What cannot be read now
-is NotReady, which the error handlers of `middleware` answer with 503.
+Each view checks the request, calls one function and returns its result. If a file cannot be read, the
+view raises NotReady, and the error handlers of `middleware` respond with 503.
 """
 
 import io
@@ -24,7 +24,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 50, 1_000
 
 @api.post("/prediction")
 def prediction() -> Record:
-    """Predict the risk of the records in the body or in a data file: all of them or none."""
+    """Predict the risk of the records in the body or in a data file; none if one is invalid."""
     config = state().config
     key, value = request_body.check_body(middleware.read_body())
     release, model = state().production.get()
@@ -74,7 +74,7 @@ def list_clients() -> Record:
         query = {**request.args.to_dict(), "limit": limit, "offset": offset + limit}
         next_page = url_for(".list_clients", **query)
     return {
-        **assessed(),
+        **describe_assessment(),
         "clients": [fields.to_dict(row) for row in rows],
         "count": len(rows),
         "total": total,
@@ -90,7 +90,7 @@ def show_client(name: str) -> Record:
     if row is None:
         raise ApiError(404, "unknown_client", "there is no such current client")
     return {
-        **assessed(),
+        **describe_assessment(),
         **fields.to_dict(row),
         "reasons_detail": [reason._asdict() for reason in row["reasons"]],
         "clients": table.total,
@@ -99,8 +99,8 @@ def show_client(name: str) -> Record:
     }
 
 
-def assessed() -> Record:
-    """Return which model assessed the clients, and when."""
+def describe_assessment() -> Record:
+    """Return the model that assessed the clients, and the time."""
     record = state().assessment()
     return {"model": record["release"], "assessed_at": record["assessed_at"]}
 
@@ -141,7 +141,7 @@ def figure(name: str) -> Response:
 
 @api.get("/health", endpoint="health")
 def show_health() -> tuple[Record, int]:
-    """Return whether requests can be answered, from which release, and what needs attention."""
+    """Return the status, the release, the times of recent runs, and what needs attention."""
     now = datetime.now(UTC)
     result = health.check_health(state(), now)
     last, good_at = result.runs.last, result.runs.good_at

@@ -1,7 +1,7 @@
-"""Cache of verified files, reloaded when they change on disk, and the state that views share.
+"""Cache verified files, reload them when they change on disk, and share them with the views.
 
-A file that does not exist yet or does not match its hash is `NotReady`; the message names the
-script that writes it, and no folder.
+If a file does not exist yet or does not match its hash, reading it raises `NotReady`; the message names
+the script that writes it, and no folder.
 """
 
 import csv
@@ -32,7 +32,7 @@ READ_TRIES, READ_PAUSE_S = 4, 0.05
 
 
 class NotReady(AttritionError):
-    """A file cannot be read now; a later run of the named script repairs it."""
+    """A file that cannot be read now; a later run of the named script repairs it."""
 
     def __init__(self, sentence: str, code: str = "not_ready") -> None:
         super().__init__(sentence)
@@ -40,7 +40,7 @@ class NotReady(AttritionError):
 
 
 class ArtifactCache:
-    """Verified files, read again only when they were replaced on disk."""
+    """A cache of verified files, which reads a file again only when it was replaced on disk."""
 
     def __init__(self) -> None:
         self._entries: dict[Path, tuple[object, Any]] = {}
@@ -74,10 +74,9 @@ class ArtifactCache:
     ) -> Any:
         """Read a file and compare its hash with its record; cache what `parse` returns.
 
-        `load` returns the sha256 of a file and what to parse, without it the bytes of the file.
-
-        A new file is written a few milliseconds before its new record, so a mismatch is checked
-        again before it counts as damage.
+        `load` returns the sha256 of a file and its content, the bytes if there is no `load`. A new
+        file is written a few milliseconds before its record, so a mismatch is checked again before it
+        counts as damage.
 
         Raises: NotReady.
         """
@@ -141,9 +140,9 @@ class Production:
     def get(self) -> tuple[Release, Any]:
         """Return the release that `current` names, and its model.
 
-        If that one does not verify, return the one loaded before, else the newest that verifies.
+        If it does not verify, return the release loaded before, or the newest one that verifies.
 
-        Raises: NotReady if no release can be used.
+        Raises: NotReady if there is none.
         """
         with self._lock:
             try:
@@ -165,19 +164,19 @@ class Production:
             return self._loaded
 
     def _load_newest(self) -> tuple[Release, Any] | None:
-        """Load the newest release that verifies: an older model is better than none."""
+        """Load the newest release that verifies, since an older model is better than none."""
         for release_id in reversed(releases.list_ids(self.folder)):
             try:
                 return self._load(release_id)
             except (AttritionError, OSError):
-                continue  # every request comes here; _set_problem logs the error once
+                continue  # this runs at every request; _set_problem logs the error once
         return None
 
     def _load(self, release_id: str) -> tuple[Release, Any]:
         try:
             release = releases.read(self.folder, release_id)
         except NoModel as error:
-            raise Damaged(f"{error}, but it is the one deployed") from error
+            raise Damaged(f"{error}, but it is the deployed release") from error
         model = releases.load_model(release)
         logger.info("release %s is served", release_id)
         return release, model
@@ -192,11 +191,11 @@ class Production:
         self.problem = problem
 
 
-# ---- what the views read
+# ---- the state that views share
 
 
 def optional(read: Callable[..., T], *arguments: Any, damage: list[str] | None = None) -> T | None:
-    """Return what `read` returns, or None if it is not ready; add a damaged file to `damage`."""
+    """Return what `read` returns, None if it is not ready; if a file is damaged, add it to `damage`."""
     try:
         return read(*arguments)
     except NotReady as error:
@@ -207,7 +206,7 @@ def optional(read: Callable[..., T], *arguments: Any, damage: list[str] | None =
 
 @dataclass(frozen=True)
 class State:
-    """What the requests of one app share. Every read raises NotReady."""
+    """The state of one app. Every method raises NotReady if its file cannot be read."""
 
     config: Config
     cache: ArtifactCache
@@ -224,11 +223,11 @@ class State:
         return self.cache.record(self.config.assessment_record, "assessment.py")
 
     def clients(self) -> ClientTable:
-        """Return the current clients, to be looked up."""
+        """Return the table of current clients."""
         return self._assessed(self.config.clients, ClientTable, open_hashed)
 
     def listed(self) -> list[Row]:
-        """Return the clients on the contact list, as data."""
+        """Return the clients on the contact list."""
         return self.clients().listed
 
     def contact_list(self) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Check who may call the API: the listening address, the token and the Host header.
+"""Check access to the API: the listening address, the token and the Host header.
 
 Without a token the API listens on the loopback interface only. There the Host header is checked, so
 that a web page in a browser on the same machine cannot reach the API under a domain of its own (DNS
@@ -19,7 +19,7 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 def read_token(config: Config) -> str | None:
     """Return the token that callers must send, or None if the config names none.
 
-    Raises: ConfigError if api.token is not the name of an environment variable that is set.
+    Raises: ConfigError if api.token does not name an environment variable or if it is not set.
     """
     if config.api.token is None:
         return None
@@ -77,5 +77,5 @@ def is_own_name(host_header: str) -> bool:
 
 def is_token(candidate: str | None, token: str) -> bool:
     """Compare in constant time, so that the time does not reveal how much matches."""
-    given = (candidate or "").encode("utf-8", "surrogatepass")
-    return hmac.compare_digest(given, token.encode())
+    encoded = (candidate or "").encode("utf-8", "surrogatepass")
+    return hmac.compare_digest(encoded, token.encode())

@@ -1,6 +1,6 @@
 """Check the health of the model, the records and the recent runs, for /health and the dashboard.
 
-Sentences name no folder and no secret: everyone who reaches the API can read them.
+Sentences name no folder and no secret, because anyone with access to the network can read them.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ OK, STARTING, DEGRADED = "ok", "starting", "degraded"
 
 @dataclass(frozen=True)
 class RecentRuns:
-    """The last run that did something, when the last good one ended, and counts of one day."""
+    """The last run with work to do, the end of the last good one, and counts of one day."""
 
     last: Row | None
     good_at: str | None
@@ -42,7 +42,7 @@ class Health:
 
 
 def summarise_runs(state: State, now: datetime) -> RecentRuns:
-    """Summarise recent runs."""
+    """Summarise recent runs, with a complaint if one failed or if a good one is overdue."""
     config = state.config
     complaints: list[Complaint] = []
     try:
@@ -68,7 +68,7 @@ def summarise_runs(state: State, now: datetime) -> RecentRuns:
 
 
 def performance_of(monitoring: Row | None, release: str | None) -> Row | None:
-    """Return the performance of a release, None if the record is about another one."""
+    """Return the performance of a release, None if the record describes another one."""
     if monitoring is None or release is None or monitoring["release"] != release:
         return None
     return monitoring["performance"]

@@ -1,6 +1,6 @@
-"""Check every request (host, token, parameters, body) and add headers and JSON errors to answers.
+"""Check every request (host, token, parameters, body) and add headers and JSON errors to responses.
 
-An error names what was wrong with the request, and nothing of the server's internals.
+An error names what is wrong with the request, and nothing internal to the server.
 """
 
 import logging
@@ -34,7 +34,7 @@ API_POLICY = "default-src 'none'"
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'"
 )
-# Views that people open in a browser, which can send the token as a password only.
+# Views that people open in a browser, which can send the token only as a password.
 FOR_BROWSERS = frozenset(
     {"show_dashboard", "static", "figure", "report", "model_card", "contact_list"}
 )
@@ -77,7 +77,7 @@ def check_host(host: str) -> None:
 
 
 def check_token(token: str | None) -> None:
-    """Require the token if there is one; /health, which reveals no client, works without.
+    """Require the token if one is configured, except for /health, which reveals no client.
 
     Raises: ApiError 401.
     """
@@ -114,9 +114,9 @@ def name_of_view() -> str:
 
 
 def read_number(name: str, default: float, low: float, high: float, *, whole: bool) -> Any:
-    """Read a number of the query string.
+    """Return a number from the query string, `default` if it is absent.
 
-    Raises: ApiError 422.
+    Raises: ApiError 422 if it is not a number from `low` to `high`.
     """
     text = request.args.get(name)
     if text is None:
@@ -154,7 +154,7 @@ def read_body() -> Any:
     return request_body.read_json(data)
 
 
-# ---- answers
+# ---- responses
 
 
 def add_headers(response: Response) -> Response:
@@ -186,8 +186,8 @@ def answer_http_error(error: HTTPException) -> Answer:
 
 
 def answer_bug(error: Exception) -> Answer:
-    """Log the error under an id, and answer with nothing but that id."""
-    case = uuid.uuid4().hex[:12]
-    logger.error("case %s: %s %s", case, request.method, name_of_view(), exc_info=error)
-    sentence = f"internal error; the log has the details under {case}"
-    return answer_error(ApiError(500, "internal_error", sentence, id=case))
+    """Log an unexpected error under an id, and respond with that id only."""
+    case_id = uuid.uuid4().hex[:12]
+    logger.error("case %s: %s %s", case_id, request.method, name_of_view(), exc_info=error)
+    sentence = f"internal error; the log has the details under {case_id}"
+    return answer_error(ApiError(500, "internal_error", sentence, id=case_id))

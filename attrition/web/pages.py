@@ -1,6 +1,6 @@
-"""The dashboard: the state of the model, the contact list, figures and data on one page.
+"""Render the dashboard: the state of the model, the contact list, figures and data on one page.
 
-Every part copes with a record that is missing: on the first day there is only a model.
+Every part works if a record does not exist yet: on the first day there is only a model.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ pages = Blueprint("pages", __name__)
 
 Row = Mapping[str, Any]
 
-# How much of the width a figure takes.
+# The width of a figure on the page.
 SIZES = {"risk_distribution": "large", "gain": "large"}
 SIZES |= dict.fromkeys(("importance", "score_over_time", "drift", "missing_over_time"), "wide")
 MISSING_SHOWN, CONTACTS_SHOWN = 8, 20
@@ -37,16 +37,16 @@ class Figure(NamedTuple):
 def show_dashboard() -> str:
     """Show the state, the contact list and the figures on one page."""
     manager, show_all = request.args.get("manager", ""), request.args.get("show") == "all"
-    shown = dashboard(state(), manager, show_all=show_all, now=datetime.now(UTC))
-    return render_template("dashboard.html", **shown)
+    context = dashboard(state(), manager, show_all=show_all, now=datetime.now(UTC))
+    return render_template("dashboard.html", **context)
 
 
 def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> dict[str, Any]:
-    """Return what the template shows; damaged files are listed among the problems."""
+    """Return the context of the template; if a file is damaged, it is among the problems."""
     config, production, problems = state.config, state.production, list[str]()
-    served = optional(production.get, damage=problems)
-    release = served[0] if served else None
-    problems += [production.problem] if served and production.problem else []
+    loaded = optional(production.get, damage=problems)
+    release = loaded[0] if loaded else None
+    problems += [production.problem] if loaded and production.problem else []
     data = ReportData(
         release=release.id if release else None,
         training=release.training if release else {},
@@ -66,10 +66,10 @@ def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> d
     problems += [complaint.sentence for complaint in recent.complaints]
     return {
         "data": data,
-        "last_run": last_run(recent.last, now),
+        "last_run": describe_last_run(recent.last, now),
         "runs": wording.runs(wording.ago(recent.good_at, now), recent.counts),
         "problems": [wording.finished(problem) for problem in dict.fromkeys(problems)],
-        "assessed": assessed(data, now),
+        "assessed": assessment_age(data, now),
         "order": config.contact_order,
         "cautions": cautions_of_all(rows),
         "columns": columns(listed, config.currency),
@@ -89,7 +89,7 @@ def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> d
 # ---- parts of the page
 
 
-def last_run(run: Row | None, now: datetime) -> str:
+def describe_last_run(run: Row | None, now: datetime) -> str:
     if run is None:
         return ""
     when = wording.ago(run["ended_at"] or run["started_at"], now)
@@ -97,7 +97,7 @@ def last_run(run: Row | None, now: datetime) -> str:
     return f"The last run {run['outcome']}, {when}." if did_fail else f"Last run with news: {when}."
 
 
-def assessed(data: ReportData, now: datetime) -> str:
+def assessment_age(data: ReportData, now: datetime) -> str:
     at = data.assessment.get("assessed_at")
     return f"as of {wording.ago(at, now)}" if at else ""
 
@@ -159,7 +159,7 @@ def missing_columns(columns: Mapping[str, Row]) -> list[tuple[str, float]]:
 
 
 def figures(names: Iterable[str]) -> list[Figure]:
-    """Return the figures that there are, in reading order, those without a caption last."""
+    """Return the figures in reading order, last those without a caption."""
     ranked = sorted(set(names), key=lambda name: ([*CAPTIONS, name].index(name), name))
     return [
         Figure(name, CAPTIONS.get(name, name.replace("_", " ")), SIZES.get(name, ""))

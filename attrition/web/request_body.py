@@ -18,7 +18,7 @@ MAX_PROBLEMS = 100
 
 
 class ApiError(AttritionError):
-    """An error to answer with: status, code, sentence and details."""
+    """An error response: status, code, sentence and details."""
 
     def __init__(
         self, status: int, code: str, sentence: str, headers: Mapping[str, str] = {}, **details: Any
@@ -29,9 +29,9 @@ class ApiError(AttritionError):
 
 
 def read_json(data: bytes) -> Any:
-    """Read JSON strictly: UTF-8, finite numbers, no key twice.
+    """Parse JSON strictly: UTF-8, finite numbers, no repeated key.
 
-    Raises: ApiError 400.
+    Raises: ApiError 400 if it is anything else.
     """
     try:
         return json.loads(
@@ -106,9 +106,9 @@ def check_body(body: Any) -> tuple[str, Any]:
 def check_records(
     columns: Columns, records: list[Any], missing_allowed: Collection[str]
 ) -> "pd.DataFrame":
-    """Validate the records of a body; return their features in the same order.
+    """Validate the records of a body, and return their features in the same order.
 
-    Raises: ApiError 422 with every record and field that is wrong.
+    Raises: ApiError 422 with every wrong record and field.
     """
     from attrition.data import schema
 
@@ -121,17 +121,17 @@ def check_records(
 def _invalid_records(problems: list[dict[str, Any]]) -> ApiError:
     first = problems[0]
     field, problem = first["field"], first["problem"]
-    names_it = not field or problem.startswith(f"{field} ")
-    sentence = f"record {first['record']}: {problem if names_it else f'{field}: {problem}'}"
+    has_name = not field or problem.startswith(f"{field} ")
+    sentence = f"record {first['record']}: {problem if has_name else f'{field}: {problem}'}"
     if len(problems) > 1:
         sentence += f" (and {len(problems) - 1} more)"
     return ApiError(422, "invalid_records", sentence, problems=problems[:MAX_PROBLEMS])
 
 
 def read_datafile(config: Config, name: str) -> "pd.DataFrame":
-    """Read the rows of a file in the test or the input folder, in their order.
+    """Read the rows of a file in the test or the input folder, in the same order.
 
-    The name must be in the listing of these folders; it is never used as a path.
+    If the name is not in the listing of a folder it is refused; it is never used as a path.
 
     Raises: ApiError 404, 413, 422.
     """

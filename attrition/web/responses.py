@@ -1,7 +1,4 @@
-"""Build the answers of the API from rows and records.
-
-Pure: no path, no clock, no request.
-"""
+"""Build the responses of the API from rows and records, without a path, a clock or a request."""
 
 import csv
 import io
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> list[Record]:
-    """Return the risk of each row in the same order, with flags for uncertain ones.
+    """Return the risk of each row in the same order, with flags if it is uncertain.
 
     Raises: NotReady if the model was trained on columns that config.json no longer names.
     """
@@ -67,7 +64,7 @@ def scoring(release: Release, decision: Record | None) -> Record:
 
 
 def defuse(table: list[dict[str, str]], columns: Collection[str]) -> bytes:
-    """Write a table as CSV with text that no spreadsheet interprets as a formula.
+    """Format a table as CSV, with text escaped if a spreadsheet would read it as a formula.
 
     >>> defuse([{"client": "=1+1", "risk_change": "-0.1"}], ["client"])
     b"client,risk_change\\r\\n'=1+1,-0.1\\r\\n"
@@ -81,6 +78,6 @@ def defuse(table: list[dict[str, str]], columns: Collection[str]) -> bytes:
 
 
 def _escape(cell: str) -> str:
-    """Source: OWASP, CSV Injection; the full-width forms start a formula too."""
+    """Prefix a cell with an apostrophe if it would start a formula. Source: OWASP, CSV Injection."""
     first = cell.lstrip(" \n\u00a0\ufeff")[:1]
     return f"'{cell}" if first and first in "=+-@\t\r＝＋－＠" else cell

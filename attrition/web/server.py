@@ -1,6 +1,6 @@
 """Serve a WSGI app with gunicorn in this process, on a socket that is bound first.
 
-A taken port is thus one clear error message at once. Connections that send nothing occupy no thread.
+If the port is in use, there is one clear error at once. A connection that sends nothing uses no thread.
 """
 
 import os
@@ -20,13 +20,13 @@ BACKLOG = 256
 
 
 class Worker(gthread.ThreadWorker):
-    """gunicorn's threaded worker; its threads do not wait for the first byte of a connection."""
+    """A threaded gunicorn worker whose threads do not wait for the first byte of a connection."""
 
     def handle(self, conn: gthread.TConn) -> object:
         """Handle a connection, or return it to the poller at once if it has sent nothing yet.
 
-        gunicorn 27 keeps a thread for five seconds before it does that: with 200 silent connections
-        /health took more than two minutes.
+        gunicorn 27 blocks a thread for five seconds first: with 200 silent connections, /health took
+        more than two minutes.
         """
         conn.wait_for_data = lambda timeout: gthread.TConn.wait_for_data(conn, 0)
         return super().handle(conn)
@@ -53,7 +53,7 @@ def bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Accepted connections inherit the timeout, which ends those that stall within a request.
+    # Accepted connections inherit the timeout, which closes them if they stall within a request.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", SILENCE_S, 0))
     try:
         listener.bind((host.strip("[]"), port))

@@ -49,16 +49,16 @@ def test_values_are_shown_as_a_person_writes_them(value, shown):
 @pytest.mark.parametrize(
     ("caution", "text"),
     [
-        (Caution("unknown_level", "trade", "space"), "unknown level of trade"),
+        (Caution("unknown_level", "trade", "space"), "unknown category of trade"),
         (
             Caution("never_missing", "trade"),
             "no value of trade, which was never missing in training",
         ),
         (
             Caution("outside_range", "size", -1.5, 0.5, 300.0),
-            "size -1.5, the model knows 0.5 to 300",
+            "size -1.5 is outside the training range 0.5 to 300",
         ),
-        (FEW, "learned from few clients"),
+        (FEW, "trained on few clients"),
         (Caution("base_rate"), "no usable signal: the base rate"),
     ],
 )
@@ -71,7 +71,7 @@ def test_list_is_a_list_of_texts_for_the_api():
     assert answer == {
         "client": "a",
         "reasons": ["plan: plan A; legacy (typical: plan B)"] * 2,
-        "low_confidence": ["learned from few clients"],
+        "low_confidence": ["trained on few clients"],
     }
 
 
@@ -79,7 +79,7 @@ def test_list_is_one_text_in_a_csv_file():
     table = fields.csv_table(pd.DataFrame([ROW]), ("risk", "reasons", "low_confidence"))
     (row,) = table.to_dict("records")
     both = "plan: plan A; legacy (typical: plan B); plan: plan A; legacy (typical: plan B)"
-    assert row == {"risk": 0.5, "reasons": both, "low_confidence": "learned from few clients"}
+    assert row == {"risk": 0.5, "reasons": both, "low_confidence": "trained on few clients"}
 
 
 def test_table_of_no_clients_has_its_header():

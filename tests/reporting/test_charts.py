@@ -89,7 +89,7 @@ def test_rows_with_holes_are_left_out():
     assert points(charts.missing_over_time(missing)) == 1
     moved = charts.drift([*drifted(1), *drifted(1, psi=None), *drifted(1, psi="x")])
     assert len(moved.axes[0].get_yticklabels()) == 1
-    assert "2 with less or nothing to compare are not shown" in words(moved)
+    assert "2 with less drift or nothing to compare are not shown" in words(moved)
     assert "not been assessed" in words(charts.risk_distribution(risks))
     assert "No outcomes" in words(charts.confusion_matrix({"stayed_stayed": 3}))
 
@@ -188,7 +188,7 @@ def test_score_over_time_draws_intervals_and_deployments():
     changes = [{"at": days[0], "action": "promoted"}, {"at": days[2], "action": "rolled back"}]
     figure = charts.score_over_time(scores, changes)
     assert "▼ deployed; ✖ rolled back" in words(figure)
-    assert "held-out clients" in words(figure)
+    assert "unseen clients" in words(figure)
     hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
     assert [len(line.get_xdata()) for line in hollow] == [1]
 

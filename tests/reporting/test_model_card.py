@@ -54,7 +54,7 @@ def test_the_same_records_give_the_same_card(made):
 
 def test_a_card_tells_what_a_reviewer_asks(made):
     training, score, *_, text = made
-    assert "makes no\nclaim of uplift" in text
+    assert "does not estimate uplift" in text
     assert "Not validated in time" in text
     assert f"{training['rows']} rows of {training['clients']} clients" in text
     assert "First model deployed (none was in production)." in text
@@ -140,8 +140,8 @@ def test_a_model_that_was_scored_on_nothing_says_so(records):
     training, score, *others = records
     score |= {"sets": {"test": None, "unseen": None, "recent": None}, "curves": None}
     text = model_card.write(training, score, *others)
-    assert "It was not scored: no outcome was available." in text
-    assert "There was no outcome to compare the risks with." in text
+    assert "It was not scored, because no outcome was available." in text
+    assert "There were no outcomes to compare the risks with." in text
 
 
 def test_warnings_of_training_and_of_scoring_are_told(records):

@@ -36,14 +36,14 @@ def test_records_get_the_same_risk_as_the_file_they_stand_in(client, project):
 def test_unknown_level_is_an_answer_with_a_flag(odd_client):
     record = {**GOOD, "industry": "space"}
     (row,) = odd_client.post("/prediction", json={"records": [record]}).json["predictions"]
-    assert row["flags"] == ["unknown level of industry"]
+    assert row["flags"] == ["unknown category of industry"]
     assert 0 <= row["risk"] <= 1
 
 
 def test_number_that_training_never_saw_is_an_answer_with_a_flag(odd_client):
     record = {**GOOD, "industry": "retail", "number_of_employees": 900}
     (row,) = odd_client.post("/prediction", json={"records": [record]}).json["predictions"]
-    assert row["flags"] == ["number_of_employees 900, the model knows 1 to 498"]
+    assert row["flags"] == ["number_of_employees 900 is outside the training range 1 to 498"]
 
 
 def test_model_of_other_columns_is_503_that_names_them(project):

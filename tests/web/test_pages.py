@@ -29,19 +29,19 @@ def test_uncertain_client_is_marked(client, project):
     name = client.get("/clients?limit=1").json["clients"][0]["client"]
     few = Caution("few_clients")
     caution(project, Caution("unknown_level", "<a>; b", "x"), few, of=[name])
-    texts = ["unknown level of <a>; b", "learned from few clients"]
+    texts = ["unknown category of <a>; b", "trained on few clients"]
     assert client.get(f"/clients/{name}").json["low_confidence"] == texts
     assert client.get("/clients?limit=2").json["clients"][1]["low_confidence"] == []
     page = client.get("/").text
-    assert page.count("Read with care: unknown level of &lt;a&gt;; b; learned") == 1
+    assert page.count("Read with care: unknown category of &lt;a&gt;; b; trained") == 1
 
 
 def test_caution_about_all_clients_is_shown_once(client, project):
     names = pd.read_csv(project.risk_scores)["client"]
     caution(project, Caution("few_clients"), of=set(names))
     page = client.get("/").text
-    assert page.count("learned from few clients") == 1
-    assert "All to be read with care: learned from few clients." in page
+    assert page.count("trained on few clients") == 1
+    assert "All to be read with care: trained on few clients." in page
 
 
 def test_level_with_a_semicolon_is_one_reason(client, project):

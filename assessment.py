@@ -6,7 +6,6 @@ Writes: reports/clients.parquet (every current client: features, risk, reasons a
 Run:    python assessment.py [--config PATH]
 """
 
-import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from attrition.monitoring import performance
 from attrition.monitoring.performance import Estimate, SecondOpinion
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
-from attrition.storage import files
+from attrition.storage import files, tables
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
@@ -58,13 +57,16 @@ class Assessment:
 
 
 def explain_risks(
-    model: Model, current: pd.DataFrame, baseline: dict[str, Any]
+    model: Model, current: pd.DataFrame, score: metrics.Vector, baseline: dict[str, Any]
 ) -> list[list[Reason]]:
-    """Return the features that raise each client's risk the most, the strongest first."""
+    """Return the features that raise each client's risk the most, the strongest first.
+
+    score: (n_clients,) log-odds before calibration
+    """
     if len(current) == 0:
         return []
-    added = explanations.contributions(model, current, baseline)
-    strongest = explanations.strongest(model, current, added, baseline, ranking.REASONS)
+    added = explanations.contributions(model, current, baseline, score)
+    strongest = explanations.strongest(model, current, added, baseline, ranking.REASONS, score)
     values = current[list(model.features)].astype(object)
     values = values.where(values.notna() & (values != ""), None)
     return [
@@ -167,9 +169,10 @@ def assess_clients(config: Config) -> Assessment:
     rows = ledger.read_rows(config, columns.table)
     current = clients.current_clients(rows, columns)
     model = releases.load_model(release)
-    reasons = explain_risks(model, current, release.training["baseline"])
+    score = models.score(model, current)
+    risk = models.to_risk(model, score)
+    reasons = explain_risks(model, current, score, release.training["baseline"])
     cautions = reliability.cautions(model, current, release.training)
-    risk = models.predict(model, current)
     capacity = config.contact_capacity
     estimated, again = estimate_performance(current, risk, release, columns, capacity)
     ranked = rank_clients(current, risk, reasons, cautions, columns)
@@ -190,16 +193,10 @@ def assess_clients(config: Config) -> Assessment:
     }
     contents: dict[Path, files.Content] = {
         config.clients: lambda file: clients.write_clients(file, table),
-        config.risk_scores: _csv(fields.csv_table(ranked, fields.RISK_SCORES)),
-        config.contact_list: _csv(fields.csv_table(listed, fields.CONTACT_LIST)),
+        config.risk_scores: tables.frame_bytes(fields.csv_table(ranked, fields.RISK_SCORES)),
+        config.contact_list: tables.frame_bytes(fields.csv_table(listed, fields.CONTACT_LIST)),
     }
     return _assessment(files.commit(config.assessment_record, contents, record), up_to_date=False)
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    text = io.StringIO()
-    table.to_csv(text, index=False, lineterminator="\n")
-    return text.getvalue().encode("utf-8", "backslashreplace")
 
 
 def _last_ranks(config: Config) -> dict[str, tuple[int, float]]:

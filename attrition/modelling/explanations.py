@@ -28,20 +28,26 @@ MIN_CONTRIBUTION = 0.05  # to the log-odds; if a feature adds less, it is not sh
 Matrix = NDArray[np.float64]
 
 
-def contributions(model: Model, rows: pd.DataFrame, baseline: Mapping[str, Any]) -> pd.DataFrame:
+def contributions(
+    model: Model, rows: pd.DataFrame, baseline: Mapping[str, Any], score: Vector | None = None
+) -> pd.DataFrame:
     """Compute the contribution of each feature to the log-odds: a row per client, a column per feature.
 
     A row adds up to the log-odds of the client minus those of the baseline client. If a contribution is
-    positive, it raises the risk. If the calibration is not linear, it scales a client's contributions
-    alike.
+    positive, it raises the risk. If the calibration is not linear, it scales all contributions
+    of a client alike.
+
+    score: (n,) `models.score` of the rows, if the caller has it
     """
     features = list(model.features)
     reference = pd.DataFrame([{name: _or_missing(baseline[name]) for name in features}])
-    both = pd.concat([rows[features], reference.astype(rows[features].dtypes)], ignore_index=True)
+    reference = reference.astype(rows[features].dtypes)
+    both = pd.concat([rows[features], reference], ignore_index=True)
     added = np.zeros((len(rows), len(features)))
     for part, weight in zip(model.parts, model.weights, strict=True):
         added += weight * _explain_part(part, both, features)
-    score = models.score(model, both)
+    score = models.score(model, rows) if score is None else score
+    score = np.append(score, models.score(model, reference))
     difference = score[:-1] - score[-1]
     log_odds = model.calibration.apply(score)
     scale = np.divide(
@@ -63,7 +69,12 @@ def importance(model: Model, rows: pd.DataFrame, baseline: Mapping[str, Any]) ->
 
 
 def strongest(
-    model: Model, rows: pd.DataFrame, added: pd.DataFrame, baseline: Mapping[str, Any], shown: int
+    model: Model,
+    rows: pd.DataFrame,
+    added: pd.DataFrame,
+    baseline: Mapping[str, Any],
+    shown: int,
+    score: Vector | None = None,
 ) -> list[list[str]]:
     """List for each client the names of the features that raise its risk the most, the strongest first.
 
@@ -75,7 +86,7 @@ def strongest(
     order = np.argsort(-contribution, axis=1, kind="stable")[:, :shown]
     raises = np.take_along_axis(contribution, order, axis=1) >= MIN_CONTRIBUTION
     last, lowers = raises.sum(axis=1) - 1, raises.copy()
-    score = models.score(model, rows)
+    score = models.score(model, rows) if score is None else score
     # The last reason moves only if one before it would not lower the risk.
     for place in range(order.shape[1]):
         some = np.flatnonzero((place < last) | ((place == last) & ~lowers[:, :place].all(axis=1)))

@@ -101,11 +101,7 @@ def _finite(value: float) -> float | None:
 
 
 def describe_trend(steps: history.Rows) -> str:
-    """Compare the duration of the last run with the median of the runs before, in words.
-
-    >>> describe_trend([{"elapsed_s": 2.0}, {"elapsed_s": 3.0}])
-    '3.0 s, +50% (median of 1 before: 2.0 s)'
-    """
+    """Compare the duration of the last run with the median of the runs before, in words."""
     seconds = [float(row["elapsed_s"]) for row in steps]
     if not seconds:
         return "has not run yet"

@@ -12,6 +12,7 @@ from benchmarks import (
     kills,
     lanes,
     one_client,
+    parse_once,
     planted,
     ranking,
     scale,
@@ -26,7 +27,19 @@ def main() -> int:
     codes = [shift.main(["--shift", name]) for name in ("none", "harmless", "harmful")]
     codes += [statistics.main([section]) for section in statistics.RUNS]
     codes.append(estimates.main(["value"]))
-    for benchmark in (ranking, kills, lanes, scale, crowd, week, databases, planted, one_client):
+    for benchmark in (
+        ranking,
+        parse_once,
+        one_client,
+        kills,
+        lanes,
+        scale,
+        crowd,
+        week,
+        databases,
+        planted,
+        one_client,
+    ):
         codes.append(benchmark.main([]))
     return max(codes)
 

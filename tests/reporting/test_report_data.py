@@ -1,9 +1,10 @@
 import pytest
 
+from attrition.data.cells import Reason
 from attrition.errors import Damaged
 from attrition.operations import releases
 from attrition.reporting.report_data import ReportData, load_report_data, read_contacts
-from attrition.storage import files
+from attrition.storage import files, tables
 
 NOW = "2026-03-02T12:00:00Z"
 
@@ -85,14 +86,16 @@ def test_sources_that_could_not_be_read_are_those_of_the_last_run_unless_named(p
     assert load_report_data(project).unavailable == ()
 
 
-def test_contacts_are_read_as_text_and_their_order_is_that_of_the_file(tmp_path):
-    path = tmp_path / "contactlist.csv"
-    assert read_contacts(path) == []
-    path.write_bytes('client,risk\n"a, b",0.5\nSøn,0.4\n'.encode())
-    assert read_contacts(path) == [
-        {"client": "a, b", "risk": "0.5"},
-        {"client": "Søn", "risk": "0.4"},
-    ]
-    path.unlink()
-    path.mkdir()
-    assert read_contacts(path) == []
+def test_contacts_are_those_of_the_contact_list_in_its_order(project):
+    listed = tables.parse_dicts(project.contact_list.read_bytes())
+    contacts = read_contacts(project)
+    assert [row["client"] for row in contacts] == [row["client"] for row in listed]
+    assert all(isinstance(reason, Reason) for row in contacts for reason in row["reasons"])
+    project.assessment_record.unlink()
+    assert read_contacts(project) == []
+
+
+def test_contacts_that_do_not_match_their_hash_are_damaged(project):
+    project.clients.write_bytes(b"damaged")
+    with pytest.raises(Damaged, match=r"clients\.parquet"):
+        read_contacts(project)

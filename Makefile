@@ -13,7 +13,7 @@ LOCK := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/python -m uv pip compile --
 GENERATED := ingesteddata practicemodels production_deployment reports
 CACHES := .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache htmlcov
 
-# A .venv that cannot import pip was left half-made, or its Python was upgraded or removed: made anew.
+# If .venv cannot import pip, it is incomplete, or its Python was upgraded or removed: build it again.
 BROKEN := $(shell test -d .venv && ! $(BIN)/python -c 'import pip' 2>/dev/null && echo FORCE)
 
 .DEFAULT_GOAL := help
@@ -29,10 +29,10 @@ run: .venv/.runtime ## run the whole process once, as cron does (ARGS="..." is p
 serve: .venv/.runtime ## serve the API and the dashboard (ARGS="..." is passed on)
 	@$(BIN)/python app.py $(ARGS)
 
-test: .venv/.dev ## run the tests of every file (ARGS="..." is passed on to pytest)
+test: .venv/.dev ## run all tests except the campaigns (ARGS="..." is passed on to pytest)
 	@$(BIN)/python -m pytest $(PARALLEL) --ignore $(CAMPAIGNS) $(ARGS)
 
-campaigns: .venv/.dev ## run the campaigns: faults at system calls, damage, hostile files, odd arrivals
+campaigns: .venv/.dev ## inject faults and damage, and feed hostile files (many minutes)
 	@$(BIN)/python -m pytest $(PARALLEL) $(CAMPAIGNS) $(ARGS)
 
 coverage: .venv/.dev ## run tests and campaigns, and list the lines that none of them reaches
@@ -52,7 +52,7 @@ sweep: .venv/.dev ## break a run at every system call that writes (two hours; AR
 cron: ## print the crontab lines for this folder (install: (crontab -l; make -s cron) | crontab -)
 	@sed 's|^ATTRITION=.*|ATTRITION=$(CURDIR)|' cronjob.txt
 
-sample: .venv/.runtime ## write the sample company into sourcedata/ and testdata/ anew (same seed, same bytes)
+sample: .venv/.runtime ## write sourcedata/ and testdata/ of the sample company again (same seed, same bytes)
 	@$(BIN)/python -m benchmarks.simulation sample --out . $(ARGS)
 
 lock: .venv/.dev ## write the lock files from requirements*.txt (newest allowed: ARGS=--upgrade)
@@ -63,10 +63,10 @@ clean: ## remove .venv and caches; data, models, history and reports stay
 	@rm -rf .venv $(CACHES)
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-reset: ## remove all that was generated, HISTORY AND PRODUCTION INCLUDED (needs CONFIRM=yes)
+reset: ## remove everything that was generated, INCLUDING HISTORY AND PRODUCTION (needs CONFIRM=yes)
 	@test "$(CONFIRM)" = yes || { \
 		echo "make reset removes $(GENERATED): the deployed model, the history of all runs and contacts" \
-			"and the reports are lost. sourcedata and testdata stay. To go on: make reset CONFIRM=yes" >&2; \
+			"and the reports are lost. sourcedata and testdata stay. To proceed: make reset CONFIRM=yes" >&2; \
 		exit 1; }
 	@rm -rf $(GENERATED)
 
@@ -84,21 +84,21 @@ define install
 @echo "installing dependencies (once, about a minute)" >&2
 @$(PIP) --requirement $(1) || { \
 	echo "make: installing $(1) failed, the reason is above. The first set-up needs the network;" \
-		"the same command again goes on from here." >&2; \
+		"run the same command again to continue." >&2; \
 	exit 1; }
 endef
 
 .venv/bin/python: $(BROKEN)
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "make: found no '$(PYTHON)', expected Python 3.11 or later. Install it (Debian: apt install" \
-			"python3 python3-venv) or name yours: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; \
+			"python3 python3-venv) or name another: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; \
 		exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "make: '$(PYTHON)' is $$($(PYTHON) -V 2>&1), expected Python 3.11 or later. Name another:" \
 			"make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; \
 		exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo "make: '$(PYTHON)' cannot make virtual environments. Install its venv module" \
+		echo "make: '$(PYTHON)' cannot create virtual environments. Install its venv module" \
 			"(Debian: apt install python3-venv) and run the same command again" >&2; \
 		exit 1; }
 	@$(PYTHON) -m venv --clear .venv || { rm -rf .venv; exit 1; }

@@ -204,7 +204,7 @@ def call_api(config: Config, url: str | None = None, timeout_s: float = TIMEOUT_
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__)
-    parser.add_argument("--url", help="default: api.host and api.port of config.json")
+    parser.add_argument("--url", help="address of the app; default: from config.json")
     options = parser.parse_args(argv)
 
     def work(config: Config) -> int:

@@ -75,9 +75,13 @@ def serve(config: Config, workers: int) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__)
-    parser.add_argument("--host", help="default: api.host of config.json, else 127.0.0.1")
-    parser.add_argument("--port", type=int, help="default: api.port of config.json, else 8000")
-    parser.add_argument("--workers", type=int, default=WORKERS, help=f"default: {WORKERS}")
+    parser.add_argument("--host", help="address to listen on; default: api.host of config.json")
+    parser.add_argument(
+        "--port", type=int, help="port to listen on; default: api.port of config.json"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=WORKERS, help=f"processes; default: {WORKERS}"
+    )
     options = parser.parse_args(argv)
 
     def work(config: Config) -> int:

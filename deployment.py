@@ -286,7 +286,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__)
     parser.add_argument("--list", action="store_true", help="list the releases")
     parser.add_argument(
-        "--rollback", nargs="?", const="", metavar="RELEASE", help="default: the one before"
+        "--rollback",
+        nargs="?",
+        const="",
+        metavar="RELEASE",
+        help="go back to RELEASE; default: the previous one",
     )
     options = parser.parse_args(argv)
     if not options.list and options.rollback is None:

@@ -107,7 +107,7 @@ def describe_trend(steps: history.Rows) -> str:
         return "has not run yet"
     last, before = seconds[-1], seconds[-1 - TREND_RUNS : -1]
     if not before:
-        return f"{last:.1f} s, the first run"
+        return "first run"
     baseline = float(np.median(before))
     change = (last - baseline) / baseline if baseline > 0 else 0.0
     word = "no change" if abs(change) < 0.25 else f"{change:+.0%}"
@@ -189,7 +189,7 @@ def read_assessment(config: Config, inputs: Mapping[str, str]) -> files.Record:
     wanted["columns"] = inputs["settings"]  # those of this step are the columns
     if record is None or wanted.items() - record["inputs"].items():
         raise AttritionError(
-            f"{config.clients}: is not of these rows and the model in production; "
+            f"{config.clients}: was not computed from these rows and this model; "
             "run assessment.py first"
         )
     if files.sha256_file(config.clients) != record["outputs"].get(config.clients.name):

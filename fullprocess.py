@@ -1,15 +1,15 @@
 """Run the whole process, steps 1 to 7; cron runs this script.
 
-If nothing is new or unfinished, print that and end. If a run was killed, at any instant, the next run
-finishes it. Only one run works at a time; if another one starts meanwhile, it ends at once. If a run
-takes longer than config.json allows, it is stopped. If a file is damaged, report it; if it follows from
-other files, make it again; otherwise --repair renames it (nothing is ever deleted) and makes it again.
+If nothing is new or unfinished, print that and end. If a run is killed, at any moment, the next run
+finishes its work. Only one run works at a time; one that starts meanwhile ends at once. A run that
+takes longer than config.json allows is stopped. If a file is damaged, report it. If it can be computed
+from other files, do so; otherwise stop until --repair renames it (it deletes nothing) and recovers.
 
 Reads:  the inputs of all steps
 Writes: the outputs of all steps; production_deployment/lastrun.json (the record; its modification time
         is the end of the last good run), reports/fullprocess.log
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair]
-                                [--accept-leakage]
+        [--accept-leakage]
 """
 
 import argparse
@@ -424,7 +424,7 @@ def main(argv: list[str] | None = None) -> int:
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--dry-run", action="store_true", help="print what a run would do")
     either.add_argument(
-        "--repair", action="store_true", help="move damaged files aside and make them again"
+        "--repair", action="store_true", help="rename damaged files and recover; nothing is deleted"
     )
     cli.add_accept_leakage(parser)
     options = parser.parse_args(argv)

@@ -2,8 +2,8 @@
 
 Reads:  sourcedata/*.csv, *.csv.gz, *.parquet; the database tables that config.json names
 Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed, for the steps),
-        ingestedfiles.txt (one line per version of a source), rejected.csv (every refused row and its
-        reason), withdrawn.csv (open rows that their table no longer contains),
+        ingestedfiles.txt (one line per version of a source), rejected.csv (every refused row and the
+        reason), withdrawn.csv (rows that were withdrawn because their table no longer has them),
         table_rows.npz (the rows of each table), ingestion.json (the record)
 Run:    python ingestion.py [--config PATH] [--check FILE | --explain | --reconcile]
         [--accept-loss] [--adopt]
@@ -434,14 +434,14 @@ def main(argv: list[str] | None = None) -> int:
     """Ingest once; exit 1 if a source could not be read."""
     parser = cli.parser(__doc__)
     actions = parser.add_mutually_exclusive_group()
-    text = "print what would happen to a file, and ingest nothing; exit 1 if it is not usable"
+    text = "print what would happen to a file, and ingest nothing; exit with 1 if it is unusable"
     actions.add_argument("--check", type=Path, metavar="FILE", help=text)
     actions.add_argument("--explain", action="store_true", help="describe a valid row")
-    text = "read every table whole, and withdraw the rows it no longer contains"
+    text = "read every table in full, and withdraw rows that it no longer contains"
     actions.add_argument("--reconcile", action="store_true", help=text)
-    text = "accept an empty input folder or a table that lost rows"
+    text = "accept an empty source folder, or a table that lost rows"
     parser.add_argument("--accept-loss", action="store_true", help=text)
-    text = "continue from a restored backup"
+    text = "continue from an older state, e.g. one restored from a backup"
     parser.add_argument("--adopt", action="store_true", help=text)
     options = parser.parse_args(argv)
     if options.check or options.explain:

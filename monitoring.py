@@ -1,8 +1,8 @@
-"""Is the model in production still accurate, and is there reason to train?
+"""Check whether the model in production is still accurate, and decide whether to retrain.
 
 Reads:  production_deployment/current, the rows in ingesteddata/, the history
-Writes: production_deployment/monitoring.json (the verdict that asks for training), settled_rows.npz
-        (the rows that were judged and need no second look)
+Writes: production_deployment/monitoring.json (the verdict: retrain or not, and why), settled_rows.npz
+        (the rows whose verdict is final)
 Run:    python monitoring.py [--config PATH]
 """
 

@@ -44,8 +44,8 @@ class Numeric:
     """A numeric feature and the range of its valid values."""
 
     name: str
-    minimum: float | None = setting("a row with less is refused", None)
-    maximum: float | None = setting("a row with more is refused", None)
+    minimum: float | None = setting("a row with a smaller value is refused", None)
+    maximum: float | None = setting("a row with a larger value is refused", None)
     integer: bool = setting("only whole numbers are valid", False)
 
 
@@ -54,14 +54,14 @@ class Columns:
     """The meaning of each column of a table; the defaults describe the plain CSV files."""
 
     client: str | None = setting("name of the client; `null` if the table has none", "corporation")
-    outcome: str = setting("whether the client left; empty while that is not known", "exited")
+    outcome: str = setting("whether the client left; empty as long as that is unknown", "exited")
     left: str | None = setting(
-        "value of the outcome of a client who left; without it 1, yes, true, ...",
+        "value of the outcome if the client left; by default 1, yes, true or y",
         None,
         is_level=True,
     )
     stayed: str | None = setting(
-        "value of the outcome of a client who stayed; without it 0, no, false, ...",
+        "value of the outcome if the client stayed; by default 0, no, false or n",
         None,
         is_level=True,
     )
@@ -76,7 +76,7 @@ class Columns:
     categorical: tuple[str, ...] = setting("features whose values are categories", ())
     time: str | None = setting("when the row was observed, in ISO 8601", None)
     value: str | None = setting("value of the contract; may also be a numeric feature", None)
-    manager: str | None = setting("client manager", None)
+    manager: str | None = setting("account manager of the client", None)
     ignore: tuple[str, ...] = setting("columns that are neither used nor reported as unknown", ())
 
     @property
@@ -124,23 +124,23 @@ class Database:
         None,
     )
     overlap_hours: float = setting(
-        "how far back from the newest change a reading starts, for rows that are committed late",
+        "how long before the newest change a read starts, to find rows that were committed late",
         24.0,
         low=0,
     )
     reconcile_hours: float = setting(
-        "how often the whole table is read, for deleted rows and for changes that were missed",
+        "how often the whole table is read, to find deleted rows and missed changes",
         24.0,
         low=0,
     )
     on_delete: str = setting(
         "rows that are gone from the table: `keep_outcomes` withdraws those without an outcome, "
-        "`remove` all of them",
+        "`remove` withdraws all of them",
         "keep_outcomes",
         choices=("keep_outcomes", "remove"),
     )
     max_shrink: float = setting(
-        "a table that lost a larger share of its rows at once is not read until `--accept-loss`",
+        "a table that lost a larger share of its rows at once is not used without `--accept-loss`",
         0.5,
         low=0,
         high=1,
@@ -152,10 +152,10 @@ class Api:
     """Where the API listens, and the secret that its callers must send."""
 
     host: str = setting(
-        "address to listen on; any but a loopback address needs a token", "127.0.0.1"
+        "address to listen on; every address except loopback needs a token", "127.0.0.1"
     )
     port: int = setting("port to listen on", 8000, low=1, high=65535)
-    token: str | None = setting("`${NAME}`: the variable with the secret of the callers", None)
+    token: str | None = setting("`${NAME}`: the variable with the secret that callers send", None)
 
 
 class _File:
@@ -178,11 +178,13 @@ class Config:
         "accepted rows, and the account of every source", key="output_folder_path"
     )
     test_folder: Path = setting(
-        "labelled rows of other clients, which are only scored on", key="test_data_path"
+        "labelled rows of other clients, used only for scoring", key="test_data_path"
     )
     model_folder: Path = setting("the candidate model", key="output_model_path")
     production_folder: Path = setting("releases, history, the lock", key="prod_deployment_path")
-    reports_folder: Path = setting("what people read", Path("reports"), key="reports_path")
+    reports_folder: Path = setting(
+        "report, figures, lists and log", Path("reports"), key="reports_path"
+    )
     columns: Columns = setting("what each column means", Columns())
     databases: tuple[Database, ...] = setting("tables to read beside the files", ())
     missing_markers: tuple[str, ...] = setting(
@@ -198,20 +200,20 @@ class Config:
         "share of clients that no model is trained on", 0.2, low=0.05, high=0.5
     )
     settle_seconds: float = setting(
-        "a file whose end looks unfinished is left alone until it has not changed for so long",
+        "a file that looks unfinished is not read until it has not changed for this long",
         30.0,
         low=0,
     )
     max_source_mb: float = setting("largest size of a source, unpacked", 2048.0, low=0.001)
     max_source_seconds: float = setting("longest time to read a source", 600.0, low=1)
     sources_may_vanish: bool = setting(
-        "an empty folder is no error, although it contained files before", False
+        "an empty source folder is no error, even if it contained files before", False
     )
     accept_leakage: tuple[str, ...] = setting(
-        "features that are known in time, although they look as if they were filled in afterwards",
+        "features known before the outcome, although they look as if filled in afterwards",
         (),
     )
-    run_limit_minutes: float = setting("a run that takes longer is ended", 60.0, low=0.01)
+    run_limit_minutes: float = setting("a run that takes longer is stopped", 60.0, low=0.01)
     overdue_minutes: float = setting(
         "age of the last good run above which `/health` and the report warn", 60.0, low=1
     )
@@ -409,9 +411,9 @@ class _Reader:
                 self.problems.append(f"{key} and {other} name the same folder {values[name]}")
         columns: Columns = values["columns"]
         if values["contact_order"] == "value_at_risk" and not columns.value:
-            self.problems.append("contact_order is 'value_at_risk', but columns.value names none")
+            self.problems.append("contact_order is 'value_at_risk', but columns.value is not set")
         for name in sorted(set(values["accept_leakage"]) - set(columns.features)):
-            self.problems.append(f"accept_leakage names {name!r}, which is no feature")
+            self.problems.append(f"accept_leakage names {name!r}, which is not a feature")
         if self.problems:
             raise ConfigError(f"{self.file}: " + "; ".join(self.problems))
         return Config(file=self.file, **values)
@@ -421,7 +423,7 @@ class _Reader:
         settings = _declared(record)
         for key in sorted(set(raw) - set(settings)):
             self.problems.append(
-                f"unknown key {where}{key}, known are {', '.join(sorted(settings))}"
+                f"unknown key {where}{key}; the known keys are {', '.join(sorted(settings))}"
             )
         return {f.name: self._value(raw, key, f, where) for key, f in settings.items()}
 

@@ -420,7 +420,9 @@ def runs(good_at: str, counts: Mapping[str, int]) -> str:
     """
     names = {"unavailable": "could not read every source"}
     problems = [f"{plural(n, 'run')} {names.get(of, of)}" for of, n in counts.items() if n]
-    return f"Last good run: {good_at}. In the last 24 hours: {', '.join(problems) or 'no problem'}."
+    return (
+        f"Last good run: {good_at}. In the last 24 hours: {', '.join(problems) or 'no problems'}."
+    )
 
 
 def packages(record: Row) -> str:

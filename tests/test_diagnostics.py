@@ -194,7 +194,7 @@ def test_timings_come_from_the_history_and_nothing_is_run_again(project, monkeyp
     ("seconds", "told"),
     [
         ([], "has not run yet"),
-        ([3], "3.0 s, the first run"),
+        ([3], "first run"),
         ([2, 2, 2.4], "2.4 s, no change (median of 2 before: 2.0 s)"),
         ([2, 2, 3], "3.0 s, +50% (median of 2 before: 2.0 s)"),
         ([9, 2, 2, 2, 2, 2, 1], "1.0 s, -50% (median of 5 before: 2.0 s)"),

@@ -622,7 +622,7 @@ def test_explain_names_every_column_and_what_it_may_hold(tmp_path, capsys):
     for name in TELCO.columns:
         assert f"\n  {name}: " in told
     assert "\n  tenure: a number >= 0, '.' for the fraction, no thousands separator\n" in told
-    assert "The outcome Churn: 'Yes' left, 'No' stayed; empty: not known yet" in told
+    assert "The outcome Churn: 'Yes' if the client left, 'No' if not; empty for a current" in told
     assert max(map(len, told.splitlines())) <= 100
 
 
@@ -632,7 +632,7 @@ def test_explain_of_a_table_without_clients_or_markers(tmp_path, capsys):
     assert main(["--config", str(config.file), "--explain"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "x: a whole number <= 9" in told
-    assert "there is no column for the client" in told
+    assert "there is no client column" in told
 
 
 # ---- a folder that has vanished

@@ -323,18 +323,18 @@ def explain(columns: Columns, markers: Collection[str]) -> str:
         numeric.setdefault(columns.value, Numeric(columns.value, minimum=0))
     descriptions = [f"  {name}: {_expected(name, columns, numeric)}" for name in columns.delivered]
     missing = " or ".join(["empty", *(repr(marker) for marker in markers if marker)])
-    left = f"{columns.left!r} left, {columns.stayed!r} stayed" if columns.left else (
-        "1, yes, true or y left; 0, no, false or n stayed"
+    left = f"{columns.left!r} if the client left, {columns.stayed!r} if not" if columns.left else (
+        "1, yes, true or y if the client left; 0, no, false or n if not"
     )  # fmt: skip
     client = (
-        "a client is never missing, whatever its name"
+        "a client, however, may have such a name"
         if columns.client
-        else "there is no column for the client, so its name is a hash of the row"
+        else "there is no client column, so each client is named by a hash of its row"
     )
     paragraphs = [
         "One row is one observation of one client. CSV in UTF-8 with column names in the first line, "
         "in any order; separated by comma, semicolon, tab or |. Also .csv.gz and .parquet.",
-        f"The outcome {columns.outcome}: {left}; empty: not known yet, a current client. "
+        f"The outcome {columns.outcome}: {left}; empty for a current client. "
         f"A value is missing if it is {missing}; {client}.",
         "Other columns are ignored. A row is refused if it has no feature or if its fields do not "
         "match the header. Refused rows are listed in rejected.csv with their lines and reasons; if "

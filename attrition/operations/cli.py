@@ -42,7 +42,9 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument("--config", type=Path, metavar="PATH", help="default: config.json here")
+    parser.add_argument(
+        "--config", type=Path, metavar="PATH", help="default: config.json beside the scripts"
+    )
     parser.add_argument("--quiet", action="store_true", help="print only what needs attention")
     return parser
 

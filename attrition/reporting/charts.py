@@ -310,7 +310,7 @@ def gain(curve: Row | None, *, called: int | None = None, clients: int | None = 
     points = _curve(curve, "share_contacted", "share_found")
     if len(points) < 2:
         return _empty(title, "No client left among the outcomes, so there is no leaver to find.")
-    figure, axes = _plot(title, "Leavers are found sooner by calling the riskiest clients first.")
+    figure, axes = _plot(title, "Calling the riskiest clients first finds leavers sooner.")
     axes.plot([0, 1], [0, 1], **GUIDE)
     _write(axes, 0.68, 0.63, "by chance", color=GREY, size=SMALL_SIZE, va="top")
     axes.plot(points[:, 0], points[:, 1], color=ACCENT, linewidth=2)
@@ -323,7 +323,7 @@ def gain(curve: Row | None, *, called: int | None = None, clients: int | None = 
         words = f"◆ calling {calls} finds\n{percent(recall)} of the leavers"
         _write(axes, 0.97, 0.07, words, ha="right", va="bottom", linespacing=1.3)
     _shares(axes)
-    _label(axes, "clients called, riskiest first", "share of leavers found")
+    _label(axes, "share of clients called, riskiest first", "share of leavers found")
     return figure
 
 
@@ -372,7 +372,7 @@ def score_over_time(
         return _empty(title, sentence, WIDE)
     times = np.concatenate([points[:, 0] for points in series.values()])
     marks = _deployment_times(deployments, times.min())
-    subtitle = "Each candidate with its 95 % interval; filled: went into production"
+    subtitle = "Each candidate with its 95 % interval; filled: deployed"
     subtitle += "".join(f"; {symbol} {words}" for (words, symbol, _), _ in marks)
     figure, axes = _plot(title, subtitle, WIDE)
     _time_axis(axes, [*times, *(time for _, at in marks for time in at)])
@@ -455,7 +455,9 @@ def missing_over_time(rows: Iterable[Row] | None) -> Figure:
     named = [name for name in ranked[:LINES_NAMED] if most[name] > 0]
     if not named:
         return _empty(title, f"No value was missing in any of {len(series)} columns.", WIDE)
-    subtitle = f"The {len(named)} of {len(series)} columns with the most missing values are named"
+    subtitle = (
+        f"The {len(named)} of {len(series)} columns with the most missing values are labelled"
+    )
     if len(named) == len(series):
         subtitle = "Share of current clients with a missing value"
     figure, axes = _plot(title, subtitle, WIDE)

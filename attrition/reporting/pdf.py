@@ -386,7 +386,7 @@ def drift_table(columns: Iterable[Row]) -> Flowable:
         for row in sorted(columns, key=lambda row: -(row["psi"] or 0.0))
     ]
     titles = {"column": 44, "importance": 21, "PSI": 17, "q-value": 17}
-    titles |= {"missing then": 19, "missing now": 19, "new categories": 18, "drift": 19}
+    titles |= {"missing then": 19, "missing now": 19, "new values": 18, "drift": 19}
     return table(titles, rows, numbers=range(1, 7))
 
 

@@ -94,12 +94,14 @@ def describe_last_run(run: Row | None, now: datetime) -> str:
         return ""
     when = wording.ago(run["ended_at"] or run["started_at"], now)
     did_fail = run["outcome"] in ("failed", "died")
-    return f"The last run {run['outcome']}, {when}." if did_fail else f"Last run with news: {when}."
+    return (
+        f"The last run {run['outcome']} {when}." if did_fail else f"Last run with new data: {when}."
+    )
 
 
 def assessment_age(data: ReportData, now: datetime) -> str:
     at = data.assessment.get("assessed_at")
-    return f"as of {wording.ago(at, now)}" if at else ""
+    return f"computed {wording.ago(at, now)}" if at else ""
 
 
 def contacts(rows: Sequence[Row]) -> list[dict[str, Any]]:

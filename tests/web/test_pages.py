@@ -41,7 +41,7 @@ def test_caution_about_all_clients_is_shown_once(client, project):
     caution(project, Caution("few_clients"), of=set(names))
     page = client.get("/").text
     assert page.count("trained on few clients") == 1
-    assert "All to be read with care: trained on few clients." in page
+    assert "Treat all of them with caution: trained on few clients." in page
 
 
 def test_level_with_a_semicolon_is_one_reason(client, project):
@@ -61,7 +61,7 @@ def test_dashboard_shows_the_list_and_loads_nothing_from_elsewhere(odd_client):
     page = odd_client.get("/").text
     assert "ranked a client who left above one who stayed" in page
     assert "Whom to contact first" in page
-    assert "Last run with news" in page
+    assert "Last run with new data" in page
     assert not re.search(r"<script|style=|https?://|onclick|&lt;b&gt;bold.*<b>bold", page)
     assert "&lt;b&gt;bold&lt;/b&gt;" in page
     for path in re.findall(r'(?:src|href)="(/[^"#]*)', page):

@@ -164,7 +164,7 @@ def test_a_holder_that_outlived_its_limit_is_a_complaint_and_keeps_the_lock(proj
         assert runs.read_mark(project.lock)["run"] == "the other"
         runs.clear_mark(lock)
     assert done.returncode == 1
-    assert "look at it, and end it if it hangs" in done.stderr
+    assert "check it, and stop it if it hangs" in done.stderr
 
 
 def test_a_stopped_holder_keeps_the_lock_and_finishes_right(small_project, tmp_path):
@@ -361,7 +361,7 @@ def test_a_decision_that_was_never_written_is_no_damage_once_new_rows_answer_oth
 ):
     run_whole(project)
 
-    def die(config, record):
+    def die(config, record, *, up_to_date):
         row = {"at": record["decided_at"], "made": "the one that died", "action": "refused"}
         history.save(project.history, "deployments", [row])
         raise KeyboardInterrupt
@@ -369,7 +369,7 @@ def test_a_decision_that_was_never_written_is_no_damage_once_new_rows_answer_oth
     rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
     rows.to_csv(project.input_folder / "new.csv", index=False)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(deployment, "_keep", die)
+        patch.setattr(deployment, "_save_decision", die)
         run_whole(project)
     rows = make_rows(4000, seed=8, prefix="fine")
     rows.to_csv(project.input_folder / "new.csv", index=False)

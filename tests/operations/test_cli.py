@@ -13,7 +13,7 @@ from attrition.storage import files, history
 @dataclass(frozen=True)
 class Made:
     up_to_date: bool = False
-    made: str = "seal"
+    seal: str = "seal"
 
     def summary(self):
         return "3 rows\nnote: few"

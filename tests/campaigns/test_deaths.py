@@ -1,0 +1,106 @@
+"""A run that dies at a random instant: the next one finishes it, as if nothing had happened."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+
+import pandas as pd
+import pytest
+
+from attrition import config as configuration
+from attrition.operations import releases
+from attrition.storage import history
+from tests.conftest import count_as_asked, run_whole
+from tests.support import SCRIPT
+
+
+def outcome_of(config):
+    """What must be the same after any crash: rows, their account, the model's decisions, the list."""
+    ledger = pd.read_csv(config.ingested_files).drop(columns="ingested_at")
+    release = releases.read_current(config.production_folder)
+    score = {k: v for k, v in release.score["sets"].items() if k != "recent"}
+    return (
+        config.final_data.read_bytes(),
+        ledger.to_csv(index=False),
+        len(releases.list_ids(config.production_folder)),
+        score,
+        config.contact_list.read_bytes(),
+        [row["action"] for row in history.read_deployments(config.history)],
+    )
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+MUTATING = ("fsync", "replace", "rename", "symlink")
+
+
+def crash_at(monkeypatch, k):
+    """Make the k-th mutating call the last one; return the calls that were made."""
+    calls = []
+
+    def watched(name, real):
+        def call(*arguments, **keywords):
+            calls.append(name)
+            if len(calls) == k:
+                raise Crash
+            return real(*arguments, **keywords)
+
+        return call
+
+    for name in MUTATING:
+        monkeypatch.setattr(os, name, watched(name, getattr(os, name)))
+    return calls
+
+
+def test_run_that_died_at_any_write_is_finished_by_the_next(small_project, tmp_path, monkeypatch):
+    undisturbed = tmp_path / "undisturbed"
+    shutil.copytree(small_project.file.parent, undisturbed, ignore=ignore_own(undisturbed))
+    config = configuration.load(undisturbed / "config.json")
+    with monkeypatch.context() as patch:
+        points = len_of_run(patch, config)
+    expected = outcome_of(config)
+    sample = random.Random(0).sample(range(1, points + 1), 12)
+    for k in sorted(sample):
+        folder = tmp_path / f"died{k}"
+        shutil.copytree(small_project.file.parent, folder, ignore=ignore_own(folder))
+        config = configuration.load(folder / "config.json")
+        with monkeypatch.context() as patch, pytest.raises(Crash):
+            crash_at(patch, k)
+            run_whole(config)
+        assert run_whole(config) == 0
+        assert outcome_of(config) == expected, f"after a death at call {k} of {points}"
+
+
+def len_of_run(patch, config):
+    calls = crash_at(patch, -1)
+    assert run_whole(config) == 0
+    return len(calls)
+
+
+def ignore_own(target):
+    """Copy only the sources: the copies lie in the same temporary folder."""
+    return lambda folder, names: [n for n in names if n.startswith(("died", "undisturbed"))]
+
+
+def test_run_that_was_killed_is_finished_by_the_next(small_project, tmp_path):
+    rng = random.Random(1)
+    expected = None
+    for i in range(4):
+        folder = tmp_path / f"died{i}"
+        shutil.copytree(small_project.file.parent, folder, ignore=ignore_own(folder))
+        config = configuration.load(folder / "config.json")
+        count_as_asked(config)
+        if i:
+            process = subprocess.Popen([*SCRIPT, "--config", str(config.file), "--quiet"])
+            try:
+                process.wait(timeout=rng.uniform(0.5, 6))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        assert run_whole(config) == 0
+        expected = expected or outcome_of(config)
+        assert outcome_of(config) == expected

@@ -68,12 +68,11 @@ def explain_risks(
     added = explanations.contributions(model, current, baseline, score)
     strongest = explanations.strongest(model, current, added, baseline, ranking.REASONS, score)
     values = current[list(model.features)].astype(object)
-    values = values.where(values.notna() & (values != ""), None)
+    value = values.where(values.notna() & (values != ""), None).to_dict("list")
+    contribution = added.to_dict("list")
     return [
-        [Reason(name, value[name], baseline[name], contribution[name]) for name in names]
-        for names, value, contribution in zip(
-            strongest, values.to_dict("records"), added.to_dict("records"), strict=True
-        )
+        [Reason(name, value[name][i], baseline[name], contribution[name][i]) for name in names]
+        for i, names in enumerate(strongest)
     ]
 
 

@@ -198,3 +198,13 @@ def test_a_model_without_levels_has_none_unseen():
 def test_typical_is_the_median_and_the_commonest_level():
     rows = pd.DataFrame({"a": [1.0, 2, np.nan, 9], "b": np.nan, "c": ["x", "y", "y", ""]})
     assert models.baseline(rows, ["a", "b"], ["c"]) == {"a": 2.0, "b": None, "c": "y"}
+
+
+@pytest.mark.parametrize("kind", [models.SHALLOW, models.BOOSTING, models.DEEP])
+def test_boosting_scored_on_its_bins_equals_its_decision_function(kind):
+    rows, _ = table()
+    (part,) = fitted(kind).parts
+    assert np.array_equal(models.score_part(part, rows), part.decision_function(rows)), (
+        "scikit-learn changed _bin_mapper or _predict_iterations: let models.score_part call "
+        "decision_function for boosting too, which takes half as long again"
+    )

@@ -372,7 +372,7 @@ def score_over_time(
         return _empty(title, sentence, WIDE)
     times = np.concatenate([points[:, 0] for points in series.values()])
     marks = _deployment_times(deployments, times.min())
-    subtitle = "Each candidate with its 95 % interval; filled: deployed"
+    subtitle = "Each candidate with its 95 % interval; filled: put into production"
     subtitle += "".join(f"; {symbol} {words}" for (words, symbol, _), _ in marks)
     figure, axes = _plot(title, subtitle, WIDE)
     _time_axis(axes, [*times, *(time for _, at in marks for time in at)])

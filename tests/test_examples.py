@@ -92,5 +92,5 @@ def test_few_rows_are_run_through_and_said_to_be_few(tmp_path, capsys):
     assert fullprocess.main(["--config", str(config.file)]) == 0
     told = capsys.readouterr().out
     assert "20 accepted" in told
-    assert "not trained on 20 new outcomes" in told
+    assert "20 new outcomes not used for training yet" in told
     assert releases.current_id(config.production_folder) == champion

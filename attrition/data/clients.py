@@ -138,7 +138,8 @@ def _leaves(name: str, schema: pa.Schema) -> list[str]:
 
 def read_clients(path: Path, names: Sequence[str]) -> "pd.DataFrame":
     """Read columns of the table, sorted by rank."""
-    return pq.read_table(path, columns=list(names)).select(list(names)).to_pandas()
+    table = pq.ParquetFile(path).read(list(names), use_threads=False)
+    return table.select(list(names)).to_pandas(use_threads=False)
 
 
 def read_assessed(path: Path, columns: Columns) -> "tuple[pd.DataFrame, NDArray[np.float64]]":

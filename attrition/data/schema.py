@@ -388,7 +388,10 @@ def type_lines(lines: bytes, columns: Columns) -> pa.Table:
     the float, with ".0" if it is whole, without a conversion to float and back.
     """
     texts_only = pa.schema([(name, pa.string()) for name in columns.table])
-    read = csv.ReadOptions(column_names=texts_only.names, block_size=len(lines) + 1)
+    # without threads: arrow ends the process if memory is too short to start one
+    read = csv.ReadOptions(
+        use_threads=False, column_names=texts_only.names, block_size=len(lines) + 1
+    )
     convert = csv.ConvertOptions(column_types=texts_only)
     table = texts_only.empty_table()
     if lines:

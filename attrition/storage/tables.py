@@ -102,7 +102,7 @@ def read_parquet(path: Path, names: Sequence[str] | None = None) -> "pd.DataFram
         file.seek(0)
         # Text is read as a dictionary: each distinct value becomes one Python object.
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        table = pq.ParquetFile(file, read_dictionary=texts).read(names)
+        table = pq.ParquetFile(file, read_dictionary=texts).read(names, use_threads=False)
     columns = {name: _to_pandas(table[name]) for name in names or table.column_names}
     return pd.DataFrame(columns, copy=False)
 
@@ -113,7 +113,7 @@ def _to_pandas(column: Any) -> "pd.Series":
     import pyarrow as pa
 
     if not pa.types.is_dictionary(column.type):
-        return pd.Series(column.to_pandas())
+        return pd.Series(column.to_pandas(use_threads=False))
     column = column.unify_dictionaries().combine_chunks()
     values = np.array(column.dictionary.to_pylist(), dtype=object)
     return pd.Series(values[column.indices.to_numpy()], dtype=object)
@@ -129,7 +129,7 @@ def read_parts(path: Path) -> Iterator[Any]:
     with _open_to_read(path) as file:
         reader = pq.ParquetFile(file)
         for i in range(reader.num_row_groups):
-            yield reader.read_row_group(i)
+            yield reader.read_row_group(i, use_threads=False)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from attrition.config import Columns
 from attrition.data.cells import Caution, Reason
+from attrition.storage import tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +139,7 @@ def _leaves(name: str, schema: pa.Schema) -> list[str]:
 
 def read_clients(path: Path, names: Sequence[str]) -> "pd.DataFrame":
     """Read columns of the table, sorted by rank."""
-    table = pq.ParquetFile(path).read(list(names), use_threads=False)
+    table = tables.open_parquet(path).read(list(names), use_threads=False)
     return table.select(list(names)).to_pandas(use_threads=False)
 
 
@@ -170,7 +171,7 @@ class ClientTable:
 
     def __init__(self, source: Any) -> None:
         """Open a path or a file; read only the footer."""
-        self._file = pq.ParquetFile(source)
+        self._file = tables.open_parquet(source)
         self._lock = RLock()  # one reader serves every thread
         self.total: int = self._file.metadata.num_rows
 

@@ -27,6 +27,7 @@ from attrition.data.cells import number_text
 from attrition.data.csv_reader import CHUNK_ROWS, PIECE, NotPlain, read_csv
 from attrition.data.schema import MAX_COLUMNS, Chunk, Refused, Table
 from attrition.errors import SourceError
+from attrition.storage.tables import open_parquet
 
 INPUT_ENDINGS = (".csv", ".csv.gz", ".parquet")
 IN_MEMORY = 16 << 20
@@ -262,7 +263,7 @@ def _read_parquet(file: File) -> Table:
         file.spool.seek(0)
         # In a dictionary, a long text that is repeated a million times takes memory once.
         texts = [name for name, kind in zip(names, fields.types, strict=True) if _is_text(kind)]
-        reader = pq.ParquetFile(file.spool, read_dictionary=texts)
+        reader = open_parquet(file.spool, read_dictionary=texts)
     return Table(tuple(names), _parquet_chunks(reader))
 
 
@@ -273,7 +274,7 @@ def _is_text(kind: Any) -> bool:
 def _parquet_chunks(reader: Any) -> Iterator[Chunk]:
     line = 1
     with _parquet_errors():
-        for batch in reader.iter_batches(CHUNK_ROWS):
+        for batch in reader.iter_batches(CHUNK_ROWS, use_threads=False):
             columns = tuple(_text_column(column) for column in batch.columns)
             yield Chunk(columns, range(line, line + batch.num_rows))
             line += batch.num_rows

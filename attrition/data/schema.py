@@ -5,6 +5,7 @@ function for each kind of cell is fast enough. Valid rows are returned as canoni
 """
 
 import hashlib
+import io
 import math
 import textwrap
 from collections import Counter
@@ -16,7 +17,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
 
 from attrition.config import Columns, Numeric
 from attrition.data.cells import (
@@ -387,18 +387,13 @@ def type_lines(lines: bytes, columns: Columns) -> pa.Table:
     Each distinct value of a column is converted and hashed once. A number is hashed as Python's text of
     the float, with ".0" if it is whole, without a conversion to float and back.
     """
-    texts_only = pa.schema([(name, pa.string()) for name in columns.table])
-    # without threads: arrow ends the process if memory is too short to start one
-    read = csv.ReadOptions(
-        use_threads=False, column_names=texts_only.names, block_size=len(lines) + 1
+    # pandas' parser starts no thread: where memory is too short for one, arrow's ends the process
+    table = pd.read_csv(
+        io.BytesIO(lines), names=columns.table, dtype=object, na_filter=False, low_memory=False
     )
-    convert = csv.ConvertOptions(column_types=texts_only)
-    table = texts_only.empty_table()
-    if lines:
-        table = csv.read_csv(pa.py_buffer(lines), read, convert_options=convert)
     numbers, result, hashes = set(number_names(columns)), {}, []
     for name in columns.table:
-        result[name] = table[name].combine_chunks()
+        result[name] = pa.array(table[name].to_numpy(), pa.string())
         encoded = result[name].dictionary_encode()
         texts, places = encoded.dictionary, encoded.indices.to_numpy()
         if name in numbers:

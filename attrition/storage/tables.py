@@ -88,6 +88,16 @@ def parquet_bytes(table: Any) -> bytes:
     return buffer.getvalue()
 
 
+def open_parquet(source: Any, **options: Any) -> Any:
+    """Open a Parquet file so that it is read without threads, given `use_threads=False`.
+
+    If memory is too short to start a thread, arrow ends the process; without, it raises MemoryError.
+    """
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(source, pre_buffer=False, **options)
+
+
 def read_parquet(path: Path, names: Sequence[str] | None = None) -> "pd.DataFrame":
     """Read columns of a Parquet file, by default all; text becomes objects.
 
@@ -102,7 +112,7 @@ def read_parquet(path: Path, names: Sequence[str] | None = None) -> "pd.DataFram
         file.seek(0)
         # Text is read as a dictionary: each distinct value becomes one Python object.
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        table = pq.ParquetFile(file, read_dictionary=texts).read(names, use_threads=False)
+        table = open_parquet(file, read_dictionary=texts).read(names, use_threads=False)
     columns = {name: _to_pandas(table[name]) for name in names or table.column_names}
     return pd.DataFrame(columns, copy=False)
 
@@ -124,10 +134,8 @@ def read_parts(path: Path) -> Iterator[Any]:
 
     Raises: Damaged.
     """
-    import pyarrow.parquet as pq
-
     with _open_to_read(path) as file:
-        reader = pq.ParquetFile(file)
+        reader = open_parquet(file)
         for i in range(reader.num_row_groups):
             yield reader.read_row_group(i, use_threads=False)
 

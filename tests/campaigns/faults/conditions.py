@@ -21,9 +21,7 @@ from tests.campaigns.faults.harness import Child
 NOBODY = 65534
 PROMPT_S = 20
 FEW_DESCRIPTORS = 24
-# With less, arrow cannot start a thread (a stack, a malloc arena) and ends the process itself: exit -6,
-# nothing changed, and the next run makes it good.
-LITTLE_MEMORY = 110 << 20
+LITTLE_MEMORY = 30 << 20
 PAGE, PAGES_FREE = resource.getpagesize(), 60
 
 

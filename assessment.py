@@ -68,8 +68,10 @@ def explain_risks(
     added = explanations.contributions(model, current, baseline, score)
     strongest = explanations.strongest(model, current, added, baseline, ranking.REASONS, score)
     values = current[list(model.features)].astype(object)
-    value = values.where(values.notna() & (values != ""), None).to_dict("list")
-    contribution = added.to_dict("list")
+    values = values.where(values.notna() & (values != ""), None)
+    # plain lists: a list of pandas' objects takes several times as long
+    value = {name: values[name].to_numpy().tolist() for name in values.columns}
+    contribution = {name: added[name].to_numpy().tolist() for name in added.columns}
     return [
         [Reason(name, value[name][i], baseline[name], contribution[name][i]) for name in names]
         for i, names in enumerate(strongest)

@@ -61,11 +61,19 @@ def score_set(
 
     outcome: (n,) of 0 and 1; candidate, champion: (n,) risks in [0, 1]; capacity: the k of "at k".
     """
-    figures = {
-        name: None if risk is None else metrics.compute_metrics(outcome, risk, capacity)
-        for name, risk in (("candidate", candidate), ("champion", champion))
+    figures = metrics.compute_metrics(outcome, candidate, capacity)
+    champion_figures = None
+    if champion is not None:
+        is_same = np.array_equal(candidate, champion)
+        champion_figures = (
+            figures if is_same else metrics.compute_metrics(outcome, champion, capacity)
+        )
+    return {
+        "rows": len(outcome),
+        "left": int(outcome.sum()),
+        "candidate": figures,
+        "champion": champion_figures,
     }
-    return {"rows": len(outcome), "left": int(outcome.sum()), **figures}
 
 
 def draw_curves(outcome: Vector, risk: Vector) -> dict[str, Any]:
@@ -118,16 +126,18 @@ def score_model(config: Config) -> Scores:
     if (record := files.read_if_up_to_date(config.score_record, inputs)) is not None:
         return _scores(record, up_to_date=True)
     candidate = persistence.loads(config.candidate.read_bytes())
+    is_champion = champion is not None and champion.model_sha256 == inputs["candidate"]
     columns = config.columns
     rows = ledger.read_rows(config, (*columns.features, columns.outcome, *schema.COMPUTED))
     labelled = rows[rows[columns.outcome].notna()]
     sets, warnings = _unseen_sets(config, labelled)
     risks: dict[str, Risks] = {}
-    model = releases.load_model(champion) if champion else None
+    model = candidate if is_champion else releases.load_model(champion) if champion else None
     for name, unseen in sets.items():
         outcome = unseen[columns.outcome].to_numpy(dtype="float64")
-        theirs = models.predict(model, unseen) if model is not None else None
-        risks[name] = (outcome, models.predict(candidate, unseen), theirs)
+        risk = models.predict(candidate, unseen)
+        theirs = risk if is_champion else models.predict(model, unseen) if model else None
+        risks[name] = (outcome, risk, theirs)
     if champion and model is not None and not _is_same_model(risks):
         risks["since"] = _score_new_rows(config, champion, model, labelled)
     capacity = config.contact_capacity

@@ -107,24 +107,37 @@ def _feature_type(values: "pd.Series") -> pa.DataType:
 
 
 def _array(values: "pd.Series", kind: pa.DataType) -> pa.Array:
-    if kind == COLUMNS["reasons"]:
-        return pa.array([[_flat_reason(reason) for reason in each] for each in values], kind)
-    if kind == COLUMNS["cautions"]:
-        return pa.array([[_flat_caution(caution) for caution in each] for each in values], kind)
-    return pa.array(values, kind, from_pandas=True)
+    if not pa.types.is_list(kind):
+        return pa.array(values, kind, from_pandas=True)
+    flat = _flat_reasons if kind == COLUMNS["reasons"] else _flat_cautions
+    fields = list(kind.value_type)
+    columns = flat([item for each in values for item in each]) or [()] * len(fields)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, fields, strict=True)]
+    ends = pa.array(np.cumsum([0, *map(len, values)]), pa.int32())
+    items = pa.StructArray.from_arrays(arrays, fields=fields)
+    return pa.ListArray.from_arrays(ends, items)
 
 
-def _flat_reason(reason: Reason) -> tuple[Any, ...]:
-    name, value, baseline, contribution = reason
-    return (name, *_number_or_level(value), *_number_or_level(baseline), contribution)
+def _flat_reasons(reasons: Sequence[Reason]) -> list[Sequence[Any]]:
+    """Return the columns of reasons: a number and a level for each value and baseline."""
+    if not reasons:
+        return []
+    name, value, baseline, contribution = zip(*reasons, strict=True)
+    return [name, *_numbers_and_levels(value), *_numbers_and_levels(baseline), contribution]
 
 
-def _flat_caution(caution: Caution) -> tuple[Any, ...]:
-    return (caution.code, caution.feature, *_number_or_level(caution.value), *caution[3:])
+def _flat_cautions(cautions: Sequence[Caution]) -> list[Sequence[Any]]:
+    if not cautions:
+        return []
+    code, feature, value, *limits = zip(*cautions, strict=True)
+    return [code, feature, *_numbers_and_levels(value), *limits]
 
 
-def _number_or_level(value: float | str | None) -> tuple[float | None, str | None]:
-    return (None, value) if isinstance(value, str) else (value, None)
+def _numbers_and_levels(values: Sequence[float | str | None]) -> tuple[list[Any], list[Any]]:
+    return (
+        [None if isinstance(value, str) else value for value in values],
+        [value if isinstance(value, str) else None for value in values],
+    )
 
 
 def _leaves(name: str, schema: pa.Schema) -> list[str]:

@@ -259,13 +259,11 @@ def pr_auc(outcome: Vector, risk: Vector) -> Interval:
     value = _average_precision(sorted_outcome, np.ones_like(sorted_outcome), last_of_tie)
     rng = np.random.default_rng(0)
     draws = REPLICATES if len(outcome) <= 20_000 else 200
-    drawn = []
+    drawn, weight = [], np.empty(len(outcome))
+    places = [np.flatnonzero(sorted_outcome == label) for label in (0, 1)]
     for _ in range(draws):
-        weight = np.empty(len(outcome))
-        for label in (0, 1):
-            rows = sorted_outcome == label
-            count = int(rows.sum())
-            weight[rows] = rng.multinomial(count, np.full(count, 1 / count))
+        for rows in places:
+            weight[rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)))
         drawn.append(_average_precision(sorted_outcome, weight, last_of_tie))
     return _finite(value, *np.quantile(drawn, [0.025, 0.975]))
 

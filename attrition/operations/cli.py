@@ -1,6 +1,7 @@
 """The parts common to the command lines of all scripts: --config, exit codes, the lock, durations."""
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -35,6 +36,10 @@ class Result(Protocol):
 
 R = TypeVar("R", bound=Result)
 
+# Objects allocated between two searches for garbage in cycles. A step keeps millions until it ends: at
+# Python's 700, an eighth of the CPU of an assessment of 300,000 clients was spent on the search.
+COLLECT_AFTER = 100_000
+
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """Return the parser of a script; its module docstring is the help text."""
@@ -65,6 +70,7 @@ def accepting(config: Config, options: argparse.Namespace) -> Config:
 
 def run_step(config: Config, name: str, step: Callable[[Config], R]) -> R:
     """Run one step; if its results were not up to date, save its duration."""
+    gc.set_threshold(COLLECT_AFTER)
     started_at, start = files.utc_now(), time.monotonic()
     result = step(config)
     elapsed_s = time.monotonic() - start

@@ -101,7 +101,7 @@ def all_rows(database, **options):
         return list_rows(read)
 
 
-def held(database, seconds=60):
+def unavailable(database, seconds=60):
     """Read a database that cannot be; return the line that tells why."""
     with pytest.raises(SourceError) as raised, reading(database, None, seconds=seconds) as read:
         list_rows(read)

@@ -144,7 +144,8 @@ def test_documentation_has_the_settings_as_they_are_declared():
 
 @pytest.mark.parametrize("block", re.findall(r"```json\n(.*?)```", DOCUMENTATION, re.DOTALL))
 def test_an_example_of_the_documentation_is_valid(tmp_path, block):
-    load(tmp_path, json.loads(block))
+    settings = json.loads(block)
+    assert load(tmp_path, settings).file.parent == tmp_path
 
 
 def test_documentation_has_the_minima_of_the_code():

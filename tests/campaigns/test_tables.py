@@ -11,7 +11,7 @@ import pytest
 from attrition.data.databases import probe, reading
 from attrition.errors import SourceError
 from tests.postgres import READER
-from tests.tables import all_rows, client, held, list_rows
+from tests.tables import all_rows, client, unavailable, list_rows
 
 
 @pytest.mark.parametrize("how", ["terminate", "restart"])
@@ -78,7 +78,7 @@ def test_hostile_view_ends_with_its_time(sqlite_crm):
         "pragma_function_list a, pragma_function_list b, pragma_function_list c, "
         "pragma_function_list d"
     )
-    held(sqlite_crm.database(table="hostile", changed_column=None), seconds=0.5)
+    unavailable(sqlite_crm.database(table="hostile", changed_column=None), seconds=0.5)
 
 
 @pytest.mark.parametrize("n", [0, 1, 49_999, 60_001])

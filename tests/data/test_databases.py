@@ -11,7 +11,7 @@ import pytest
 from attrition.data import databases
 from attrition.data.databases import find_bound, identity, probe, reading
 from attrition.errors import SourceError
-from tests.tables import START, client, day, held, list_rows
+from tests.tables import START, client, day, unavailable, list_rows
 
 # ---- what is read
 
@@ -327,10 +327,10 @@ def test_all_of_a_look_is_of_one_moment(crm):
 
 
 def test_missing_file_table_and_column_are_told(tmp_path, crm):
-    assert held(crm.database(table="customers")) == "crm: there is no table 'customers'"
-    assert held(crm.database(changed_column="no")) == "crm: there is no column 'no'"
+    assert unavailable(crm.database(table="customers")) == "crm: there is no table 'customers'"
+    assert unavailable(crm.database(changed_column="no")) == "crm: there is no column 'no'"
     database = crm.database(url=f"sqlite:///{tmp_path}/no.sqlite")
-    assert held(database) == f"crm: there is no SQLite file {tmp_path}/no.sqlite"
+    assert unavailable(database) == f"crm: there is no SQLite file {tmp_path}/no.sqlite"
     assert not (tmp_path / "no.sqlite").exists()
     with pytest.raises(SourceError, match="there is no SQLite file"):
         probe(database, seconds=60)
@@ -344,7 +344,7 @@ def test_reading_that_takes_too_long_is_ended(crm):
     }
     crm.execute(endless[crm.kind])
     start = time.monotonic()
-    line = held(crm.database(table="endless", changed_column=None), seconds=0.5)
+    line = unavailable(crm.database(table="endless", changed_column=None), seconds=0.5)
     assert line == "crm: reading endless took longer than max_source_seconds allow"
     assert time.monotonic() - start < 5
 

@@ -13,7 +13,7 @@ from attrition.data import databases, postgres
 from attrition.data.databases import probe, reading
 from attrition.errors import SourceError
 from tests.postgres import OWNER, PASSWORD, READER
-from tests.tables import all_rows, client, day, held
+from tests.tables import all_rows, client, day, unavailable
 
 
 @pytest.mark.parametrize("newest", ["infinity", "-infinity", "10000-01-01", "0044-03-15 BC"])
@@ -189,7 +189,7 @@ def test_long_transaction_hides_nothing_of_its_own_or_of_others(postgres_crm):
     ],
 )
 def test_unusable_url_is_told_without_its_password(url, told):
-    line = held(Database("crm", url, "clients"))
+    line = unavailable(Database("crm", url, "clients"))
     assert told in line
     assert "hun" not in line
 
@@ -204,7 +204,7 @@ def test_password_from_the_environment_may_hold_any_character(monkeypatch):
 
 def test_secret_is_blotted_out_of_what_the_server_says(monkeypatch):
     monkeypatch.setenv("CRM_PASSWORD", "127.0.0.1")  # as the message will contain it
-    line = held(Database("crm", "postgresql://joe:${CRM_PASSWORD}@127.0.0.1:1/db", "clients"))
+    line = unavailable(Database("crm", "postgresql://joe:${CRM_PASSWORD}@127.0.0.1:1/db", "clients"))
     assert '"***", port 1' in line
     assert "127.0.0.1" not in line
 
@@ -242,7 +242,7 @@ def test_role_that_may_only_read_is_enough_and_ours_refuses_to_write(postgres_cr
 
 def test_table_that_may_not_be_read_is_told(postgres_crm):
     postgres_crm.execute(f"REVOKE SELECT ON clients FROM {READER}")
-    assert held(postgres_crm.database()) == "crm: permission denied for table clients"
+    assert unavailable(postgres_crm.database()) == "crm: permission denied for table clients"
 
 
 def test_server_that_never_answers_is_given_up(monkeypatch):
@@ -250,7 +250,7 @@ def test_server_that_never_answers_is_given_up(monkeypatch):
         url = f"postgresql://joe:hunter2@127.0.0.1:{server.getsockname()[1]}/db"
         monkeypatch.setattr(postgres, "CONNECT_SECONDS", 2)
         start = time.monotonic()
-        assert "timeout" in held(Database("crm", url, "clients"))
+        assert "timeout" in unavailable(Database("crm", url, "clients"))
         assert time.monotonic() - start < 10
 
 
@@ -258,7 +258,7 @@ def test_table_that_is_locked_is_told_in_seconds(postgres_crm, monkeypatch):
     monkeypatch.setattr(postgres, "BUSY_SECONDS", 0.2)
     with postgres_crm.table.connect() as owner:
         owner.execute("LOCK TABLE clients IN ACCESS EXCLUSIVE MODE")
-        assert held(postgres_crm.database()) == "crm: canceling statement due to lock timeout"
+        assert unavailable(postgres_crm.database()) == "crm: canceling statement due to lock timeout"
 
 
 def test_reading_that_is_left_early_leaves_no_session_behind(big, postgres_crm):
@@ -279,7 +279,7 @@ def test_rows_that_are_not_unicode_are_told(postgres_server, clock):
         connection.execute("CREATE TABLE clients AS SELECT E'\\xe9'::text AS corporation")
         connection.execute(f"GRANT SELECT ON clients TO {READER}")
     database = Database("crm", postgres_server.url(database="ascii"), "clients")
-    assert "invalid byte sequence" in held(database)
+    assert "invalid byte sequence" in unavailable(database)
 
 
 def test_bytes_that_are_not_unicode_are_an_error_of_the_driver():

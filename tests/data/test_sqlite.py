@@ -10,7 +10,7 @@ import pytest
 from attrition.data import sqlite
 from attrition.data.databases import probe, reading
 from attrition.errors import SourceError
-from tests.tables import Crm, SqliteTable, all_rows, client, held
+from tests.tables import Crm, SqliteTable, all_rows, client, unavailable
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_declared_types_of_sqlite_convert_nothing(sqlite_crm):
 
 def test_file_that_is_no_database_is_told(sqlite_crm):
     sqlite_crm.table.path.write_bytes(b"not a database " * 99)
-    assert held(sqlite_crm.database()) == "crm: file is not a database"
+    assert unavailable(sqlite_crm.database()) == "crm: file is not a database"
 
 
 def test_locked_file_is_told_and_read_when_it_is_free(sqlite_crm, monkeypatch):
@@ -54,7 +54,7 @@ def test_locked_file_is_told_and_read_when_it_is_free(sqlite_crm, monkeypatch):
     connection = sqlite3.connect(sqlite_crm.table.path)
     connection.execute("BEGIN EXCLUSIVE")
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0)
-    assert held(sqlite_crm.database()) == "crm: database is locked"
+    assert unavailable(sqlite_crm.database()) == "crm: database is locked"
     connection.rollback()
     connection.close()
     assert sqlite_crm.read()[1] == ["acme"]
@@ -160,12 +160,12 @@ def test_damage_in_another_table_is_told(sqlite_crm):
     sqlite_crm.execute("INSERT INTO other VALUES (?)", [["x" * 3000]] * 4)
     data = sqlite_crm.table.path.read_bytes()
     sqlite_crm.table.path.write_bytes(data[:-4096] + b"\x05" * 4096)
-    assert f"{sqlite_crm.table.path} is damaged: " in held(sqlite_crm.database())
+    assert f"{sqlite_crm.table.path} is damaged: " in unavailable(sqlite_crm.database())
 
 
 def test_text_that_is_not_unicode_is_told(sqlite_crm):
     sqlite_crm.execute("INSERT INTO clients (corporation) VALUES (CAST(x'ff' AS TEXT))")
-    assert "Could not decode to UTF-8" in held(sqlite_crm.database())
+    assert "Could not decode to UTF-8" in unavailable(sqlite_crm.database())
 
 
 def test_file_that_takes_too_long_to_hash_is_told(sqlite_crm):
@@ -175,7 +175,7 @@ def test_file_that_takes_too_long_to_hash_is_told(sqlite_crm):
 
 def test_row_of_any_size_is_told_or_cut(sqlite_crm):
     sqlite_crm.execute("INSERT INTO clients (corporation) VALUES (zeroblob(70000000))")
-    assert held(sqlite_crm.database()) == "crm: string or blob too big"
+    assert unavailable(sqlite_crm.database()) == "crm: string or blob too big"
 
 
 def test_link_to_a_file_is_followed_to_its_news(sqlite_crm, tmp_path):

@@ -129,7 +129,8 @@ def score_model(config: Config) -> Scores:
     is_champion = champion is not None and champion.model_sha256 == inputs["candidate"]
     columns = config.columns
     rows = ledger.read_rows(config, (*columns.features, columns.outcome, *schema.COMPUTED))
-    labelled = rows[rows[columns.outcome].notna()]
+    is_waiting = releases.is_waiting(config, rows[schema.ROW_ID].to_numpy())
+    labelled = rows[rows[columns.outcome].notna() & ~is_waiting]
     sets, warnings = _unseen_sets(config, labelled)
     risks: dict[str, Risks] = {}
     model = candidate if is_champion else releases.load_model(champion) if champion else None

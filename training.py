@@ -147,7 +147,13 @@ def train_model(config: Config) -> TrainingResult:
     columns = config.columns
     names = (columns.client_name, *filter(None, [columns.time]), *columns.features, columns.outcome)
     rows = ledger.read_rows(config, (*names, *schema.COMPUTED))
-    labelled = rows[rows[columns.outcome].notna()].reset_index(drop=True)
+    is_waiting = releases.is_waiting(config, rows[schema.ROW_ID].to_numpy())
+    labelled = rows[rows[columns.outcome].notna() & ~is_waiting].reset_index(drop=True)
+    if len(labelled) == 0 and is_waiting.any():
+        raise TooLittleData(
+            f"{config.final_data}: none of {is_waiting.sum():,} outcomes is mature, so there is "
+            "nothing to train on yet; outcomes are used when 90 % of their cohort are known"
+        )
     if len(labelled) == 0:
         raise TooLittleData(
             f"{config.final_data}: no row has an outcome in {columns.outcome!r}, so there is nothing "

@@ -33,6 +33,8 @@ REFERENCE, KNOWN_ROWS = "reference.csv", "known_rows.npz"
 # Arrays of known rows: rows from before a concept drift; rows on which the candidates were compared, and
 # their risks from models that were not trained on them.
 BEFORE_CHANGE, JUDGED, JUDGED_RISK = "before_change", "judged", "judged_risk"
+# Array of settled rows: labelled rows that are neither judged nor learned from yet.
+WAITING = "waiting"
 CARD = "modelcard.md"
 MANIFEST, CURRENT = "manifest.json", "current"
 LINKS = (MODEL, "latestscore.txt", "ingestedfiles.txt")
@@ -200,6 +202,15 @@ def rows_before_change(config: Config) -> "list[NDArray[np.uint64]]":
     if monitoring and "degraded" in monitoring["triggers"]:
         changes.append(files.read_arrays(config.settled_rows)["labelled"])
     return changes
+
+
+def is_waiting(config: Config, row_ids: "NDArray[np.uint64]") -> "NDArray[np.bool_]":
+    """Return which labelled rows are neither judged nor learned from yet, see monitoring.py."""
+    import numpy as np
+
+    if files.read_record(config.monitoring_record) is None:
+        return np.zeros(len(row_ids), dtype=bool)
+    return np.isin(row_ids, files.read_arrays(config.settled_rows)[WAITING])
 
 
 def list_ids(production: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Step 3: score the candidate and the champion on rows that neither was trained on.
+"""Step 3: score the evaluation models of candidate and champion on rows that neither was trained on.
 
 Reads:  practicemodels/ (the candidate), production_deployment/current (the champion), testdata/*,
         ingesteddata/finaldata.csv (rows of held-out clients, and rows newer than the champion)
@@ -30,7 +30,7 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-SETTINGS = ("columns", "missing_markers", "held_out_share", "contact_capacity")
+SETTINGS = ("columns", "missing_markers", "contact_capacity")
 MIN_ROWS_TO_SCORE, MIN_OF_EACH_TO_SCORE = 100, 20
 
 # Outcomes, risks of the candidate, risks of the champion if there is one: (n,) each.
@@ -105,7 +105,9 @@ def warn_if_small_set(name: str, rows: int, left: int) -> list[str]:
 
 
 def score_model(config: Config) -> Scores:
-    """Score candidate and champion on the test data and on clients that no training has seen.
+    """Score candidate and champion on the test data and on held-out clients.
+
+    The models scored are their evaluation models; the served ones are trained on the held-out clients.
 
     Raises: NoModel if there is no candidate, or its files are damaged.
     """
@@ -115,9 +117,13 @@ def score_model(config: Config) -> Scores:
     if training is None or files.damaged_outputs(config.model_folder, training):
         raise NoModel(f"{config.candidate}: no whole candidate; run training.py first")
     champion = _champion(config)
+    trainings = [training, *([champion.training] if champion else [])]
+    share = min(each["held_out_share"] for each in trainings)
     inputs = {
         "candidate": training["outputs"][config.candidate.name],
+        "evaluation_model": training["outputs"][config.evaluation_model.name],
         "champion": champion.id if champion else "",
+        "held_out_share": share,
         "finaldata": files.sha256_file(config.final_data),
         "settings": config.fingerprint(),
         "monitoring": files.sha256_file(config.monitoring_record),
@@ -125,15 +131,17 @@ def score_model(config: Config) -> Scores:
     }
     if (record := files.read_if_up_to_date(config.score_record, inputs)) is not None:
         return _scores(record, up_to_date=True)
-    candidate = persistence.loads(config.candidate.read_bytes())
-    is_champion = champion is not None and champion.model_sha256 == inputs["candidate"]
+    candidate = persistence.loads(config.evaluation_model.read_bytes())
     columns = config.columns
     rows = ledger.read_rows(config, (*columns.features, columns.outcome, *schema.COMPUTED))
     is_waiting = releases.is_waiting(config, rows[schema.ROW_ID].to_numpy())
     labelled = rows[rows[columns.outcome].notna() & ~is_waiting]
-    sets, warnings = _unseen_sets(config, labelled)
+    sets, warnings = _unseen_sets(config, labelled, share)
     risks: dict[str, Risks] = {}
-    model = candidate if is_champion else releases.load_model(champion) if champion else None
+    is_champion = champion is not None and champion.evaluation_sha256 == inputs["evaluation_model"]
+    model = candidate if is_champion else None
+    if champion and model is None:
+        model = releases.load_evaluation_model(champion)
     for name, unseen in sets.items():
         outcome = unseen[columns.outcome].to_numpy(dtype="float64")
         risk = models.predict(candidate, unseen)
@@ -254,16 +262,18 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
 
 
 def _unseen_sets(
-    config: Config, labelled: pd.DataFrame
+    config: Config, labelled: pd.DataFrame, held_out_share: float
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """Return the rows that neither model was trained on, and warnings.
+    """Return the rows that neither evaluation model was trained on, and warnings.
+
+    held_out_share: the smaller one of the two trainings: a greater share contains it
 
     `test`: the test data; `unseen`: the other rows of held-out clients; `recent`, if there was concept
     drift: all rows of held-out clients from after it.
     """
     warnings: list[str] = []
     columns = config.columns
-    held_out = schema.held_out(labelled[schema.CLIENT_HASH], config.held_out_share)
+    held_out = schema.held_out(labelled[schema.CLIENT_HASH], held_out_share)
     unseen = labelled[held_out]
     test = read_test_data(config, warnings)
     test = test[test[columns.outcome].notna()]

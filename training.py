@@ -1,8 +1,9 @@
 """Step 2: train a candidate model on the labelled rows, and record why it was chosen.
 
 Reads:  ingesteddata/finaldata.csv; production_deployment/monitoring.json (is there concept drift?)
-Writes: practicemodels/trainedmodel.skops, training.json (the record), reference.csv (the reference
-        for drift), known_rows.npz (the rows that the model knows, with their cross-validated risks)
+Writes: practicemodels/trainedmodel.skops, evaluationmodel.skops (the same choices, fitted without the
+        held-out clients), training.json (the record), reference.csv (the reference for drift),
+        known_rows.npz (the rows that the model knows, with their cross-validated risks)
 Run:    python training.py [--config PATH] [--accept-leakage]
 """
 
@@ -10,7 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def check_leakage(config: Config, signs: Sequence[LeakageSign]) -> None:
 
 
 def train_model(config: Config) -> TrainingResult:
-    """Choose and fit a candidate on the labelled rows, without those of the held-out clients.
+    """Choose a candidate without the rows of the held-out clients, then fit it on all labelled rows.
 
     Raises: TooLittleData if nobody left or nobody stayed; Leakage; AttritionError if there is no data.
     """
@@ -161,21 +162,21 @@ def train_model(config: Config) -> TrainingResult:
         )
     held_out = schema.held_out(labelled[schema.CLIENT_HASH], config.held_out_share)
     age = find_age(config, labelled)
-    usable = labelled[~held_out]
-    outcome = usable[columns.outcome].to_numpy(dtype="float64")
+    outcome = labelled.loc[~held_out, columns.outcome].to_numpy(dtype="float64")
     if not 0 < outcome.sum() < len(outcome):
         same = "left" if len(outcome) and outcome.all() else "stayed"
         raise TooLittleData(
             f"{config.final_data}: all {len(outcome)} clients to learn from {same}; training needs "
             "clients who left and clients who stayed"
         )
-    record, contents, validated = _fit_candidate(config, usable, outcome, age[~held_out])
+    record, contents, validated = _fit_candidate(config, labelled, held_out, age)
     record |= {
         "inputs": inputs,
         "trained_at": files.utc_now(),
         "elapsed_s": round(time.monotonic() - start, 3),
         "labelled": len(labelled),
         "recent": int((age == RECENT).sum()),
+        "held_out_share": config.held_out_share,
         "held_out_rows": int(held_out.sum()),
         "held_out_clients": int(labelled.loc[held_out, columns.client_name].nunique()),
         "triggers": (files.read_record(config.monitoring_record) or {}).get("triggers", []),
@@ -205,43 +206,51 @@ def find_age(config: Config, labelled: pd.DataFrame) -> np.ndarray:
 
 
 def _fit_candidate(
-    config: Config, usable: pd.DataFrame, outcome: Vector, age: np.ndarray
+    config: Config, labelled: pd.DataFrame, held_out: np.ndarray, age: np.ndarray
 ) -> tuple[files.Record, dict[Path, files.Content], dict[str, np.ndarray]]:
+    """Choose without the held-out clients; fit the chosen candidate without them, and on all rows.
+
+    Only the first of the two models, the evaluation model, may be compared on rows of these clients.
+    """
     columns = config.columns
+    usable, outcomes = labelled[~held_out], labelled[columns.outcome].to_numpy(dtype="float64")
+    outcome = outcomes[~held_out]
     features, dropped = usable_features(usable, columns)
     if not features:
         raise TooLittleData(
             f"{config.final_data}: no feature differs between clients, so there is nothing to learn"
         )
     # If all recent outcomes are equal, no candidate can be scored on them alone.
-    if not 0 < outcome[age == RECENT].sum() < (age == RECENT).sum():
-        age = np.full(len(usable), RECENT)
+    if len(np.unique(outcomes[~held_out & (age == RECENT)])) < 2:
+        age = np.full(len(labelled), RECENT)
     numeric = tuple(name for name in columns.numeric_names if name in features)
     categorical = tuple(name for name in columns.categorical if name in features)
     groups = selection.group_rows(usable, columns.client_name, columns.features)
     signs = data_checks.find_signs(usable, outcome, groups, numeric, categorical)
     check_leakage(config, signs)
-    table = Table(usable, outcome, groups, age, numeric, categorical)
+    table = Table(usable, outcome, groups, age[~held_out], numeric, categorical)
     selected = selection.select_model(table)
     past = _backtest(table, selected, columns)
-    chosen, model = selected.chosen, selected.model
+    chosen, scale = selected.chosen, selected.model.calibration
+    all_rows = replace(table, rows=labelled, outcome=outcomes, age=age)  # no folds, so no groups
+    model = selection.fit_model(all_rows, chosen, scale)
     data = persistence.dumps(model)
-    left = int(outcome.sum())
-    warnings = warn_if_few_rows(len(usable), left)
+    left = int(outcomes.sum())
+    warnings = warn_if_few_rows(len(labelled), left)
     warnings += [f"{name} is left out: {reason}" for name, reason in dropped.items()]
     warnings += [sign.sentence for sign in signs]
     if chosen.name == models.BASE_RATE and left >= reliability.MIN_OF_EACH_TO_RELY:
         warnings.append(NO_SIGNAL)
     if isinstance(past, Backtest) and past.is_harder:
         warnings.append(past.sentence)
-    baseline = models.baseline(usable, numeric, categorical)
-    missing = usable[features].isna() | (usable[features] == "")
+    baseline = models.baseline(labelled, numeric, categorical)
+    missing = labelled[features].isna() | (labelled[features] == "")
     record = {
         "kind": chosen.name,
         "model_sha256": files.sha256_bytes(data),
-        "rows": len(usable),
+        "rows": len(labelled),
         "left": left,
-        "clients": int(usable[columns.client_name].nunique()),
+        "clients": int(labelled[columns.client_name].nunique()),
         "features": {"numeric": list(numeric), "categorical": list(categorical)},
         "dropped": dropped,
         "candidates": [_describe_candidate(one, one is chosen) for one in selected.candidates],
@@ -253,21 +262,38 @@ def _fit_candidate(
         "warnings": warnings,
         "signs": [sign.to_dict() for sign in signs],
         "baseline": baseline,
-        "ranges": reliability.ranges(usable, numeric),
+        "ranges": reliability.ranges(labelled, numeric),
         "missing_seen": [name for name in features if missing[name].any()],
         "versions": persistence.versions(),
     }
-    reference = usable.loc[age == RECENT, [*features, columns.outcome]]
-    reference = reference.assign(**{drift.SCORE: selected.reference_risk})
+    risk = _reference_risk(selected, model, all_rows, held_out)
+    names = [*features, columns.outcome, drift.SCORE]
+    reference = labelled.assign(**{drift.SCORE: risk}).loc[all_rows.recent, names]
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
     record |= _probe_model(model, reference, baseline)
     validated = {
-        releases.JUDGED: usable.loc[age == RECENT, schema.ROW_ID].to_numpy(),
+        releases.JUDGED: usable.loc[table.recent, schema.ROW_ID].to_numpy(),
         releases.JUDGED_RISK: selected.risk,
     }
     contents: dict[Path, files.Content] = {config.candidate: data}
+    contents[config.evaluation_model] = persistence.dumps(selected.model)
     contents[config.reference] = tables.frame_bytes(reference)
     return record, contents, validated
+
+
+def _reference_risk(
+    selected: SelectionResult, model: Model, all_rows: Table, held_out: np.ndarray
+) -> Vector:
+    """Return the risk of each row from a model that was not trained on it: (n,), nan if it is older.
+
+    A base rate is that of the model: each fold has another, which would look like drift.
+    """
+    if selected.chosen.name == models.BASE_RATE:
+        return models.predict(model, all_rows.rows)
+    risk = np.full(len(all_rows.rows), np.nan)
+    risk[all_rows.recent & ~held_out] = selected.reference_risk
+    risk[held_out] = models.predict(selected.model, all_rows.rows[held_out])
+    return risk
 
 
 def _backtest(

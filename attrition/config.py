@@ -203,7 +203,7 @@ class Config:
         low=0,
     )
     held_out_share: float = setting(
-        "share of clients that no model is trained on", 0.2, low=0.05, high=0.5
+        "share of clients that the evaluation model is not trained on", 0.2, low=0.05, high=0.5
     )
     settle_seconds: float = setting(
         "a file that looks unfinished is not read until it has not changed for this long",
@@ -238,6 +238,7 @@ class Config:
 
     # training, scoring, the decision to deploy
     candidate = _File("model_folder", "trainedmodel.skops")
+    evaluation_model = _File("model_folder", "evaluationmodel.skops")
     reference = _File("model_folder", "reference.csv")
     known_rows = _File("model_folder", "known_rows.npz")
     training_record = _File("model_folder", "training.json")

@@ -13,6 +13,7 @@ OLD, NEW = "{old}", "{new}"  # the release before, and the one in production
 RELEASE = (
     *("decision.json", "ingestedfiles.txt", "known_rows.npz", "latestscore.txt", "manifest.json"),
     *("modelcard.md", "reference.csv", "score.json", "trainedmodel.skops", "training.json"),
+    "evaluationmodel.skops",
 )
 FILES = (
     *(f"ingesteddata/{name}" for name in ("finaldata.csv", "ingestedfiles.txt", "ingestion.json")),

@@ -8,7 +8,7 @@ import training
 from attrition.config import Columns, Numeric
 from attrition.data import schema
 from attrition.errors import AttritionError, Leakage, TooLittleData
-from attrition.modelling import models, selection
+from attrition.modelling import models, persistence, selection
 from attrition.operations import releases
 from attrition.storage import files
 from tests.conftest import ingest_rows, make_rows, read_rows, write_config
@@ -103,7 +103,10 @@ def test_a_candidate_is_trained_and_its_files_are_written(tmp_path):
     assert not found.up_to_date
     assert sorted(path.name for path in config.model_folder.iterdir()) == sorted(
         path.name
-        for path in (config.candidate, config.reference, config.known_rows, config.training_record)
+        for path in (
+            *(config.candidate, config.evaluation_model, config.reference),
+            *(config.known_rows, config.training_record),
+        )
     )
 
 
@@ -117,7 +120,9 @@ def test_the_second_call_does_nothing(tmp_path, spied):
     assert (len(spied), config.candidate.stat().st_mtime_ns) == (fitted, times)
 
 
-@pytest.mark.parametrize("name", ["candidate", "reference", "known_rows", "training_record"])
+@pytest.mark.parametrize(
+    "name", ["candidate", "evaluation_model", "reference", "known_rows", "training_record"]
+)
 def test_a_damaged_file_is_made_again(tmp_path, name):
     config = with_data(tmp_path, make_rows(100))
     training.train_model(config)
@@ -138,18 +143,36 @@ def test_the_same_rows_give_the_same_files(tmp_path):
     assert outputs[0] == outputs[1]
 
 
-def test_held_out_clients_are_never_trained_on(tmp_path, spied):
+def test_only_the_served_model_is_trained_on_held_out_clients(tmp_path, spied):
     rows = make_rows(300)
     rows["corporation"] = [f"c{i // 2}" for i in range(300)]
     config = with_data(tmp_path, rows)
     training.train_model(config)
     held_out = np.flatnonzero(is_held_out(config, rows))
     assert 30 < len(held_out) < 90
-    assert not np.isin(np.concatenate(spied), held_out).any()
+    served = len(record(config)["parts"])
+    assert not np.isin(np.concatenate(spied[:-served]), held_out).any()
+    assert all(len(rows) == 300 for rows in spied[-served:])
     assert record(config)["held_out_rows"] == len(held_out)
 
 
-def test_what_is_known_only_of_held_out_clients_is_not_learned(tmp_path):
+def test_the_evaluation_model_depends_on_no_value_of_held_out_clients(tmp_path):
+    rows = make_rows(300)
+    config = with_data(tmp_path, rows)
+    training.train_model(config)
+    evaluation, served = config.evaluation_model.read_bytes(), config.candidate.read_bytes()
+    chosen = record(config)["candidates"]
+    held_out = is_held_out(config, rows)
+    rows.loc[held_out, "exited"] = 1 - rows.loc[held_out, "exited"]
+    rows.loc[held_out, "lastmonth_activity"] += 7
+    ingest_rows(config, rows)
+    training.train_model(config)
+    assert config.evaluation_model.read_bytes() == evaluation
+    assert record(config)["candidates"] == chosen
+    assert config.candidate.read_bytes() != served
+
+
+def test_what_is_known_only_of_held_out_clients_decides_no_choice(tmp_path):
     rows = make_rows(600)
     config = with_data(tmp_path, rows)
     held_out = is_held_out(config, rows)
@@ -164,8 +187,8 @@ def test_open_rows_are_not_learned_from(tmp_path, spied):
     rows = pd.concat([make_rows(100), make_rows(50, seed=1, prefix="now").assign(exited="")])
     config = with_data(tmp_path, rows)
     found = training.train_model(config)
-    assert found.rows + record(config)["held_out_rows"] == 100
-    assert record(config)["labelled"] == 100
+    assert found.rows == record(config)["labelled"] == 100
+    assert max(map(len, spied)) == 100
 
 
 def test_a_constant_column_is_left_out_and_told(tmp_path):
@@ -189,11 +212,8 @@ def test_the_record_tells_the_range_of_every_number(tmp_path):
     rows["number_of_employees"] = rows["number_of_employees"].where(rows.index % 3 > 0)
     config = with_data(tmp_path, rows)
     training.train_model(config)
-    learned = rows[
-        ~schema.held_out(schema.client_hashes(rows["corporation"]), config.held_out_share)
-    ]
     for name, (low, high) in record(config)["ranges"].items():
-        assert (low, high) == (learned[name].min(), learned[name].max())
+        assert (low, high) == (rows[name].min(), rows[name].max())
 
 
 def test_the_record_tells_how_much_the_model_goes_by_each_column(tmp_path):
@@ -303,6 +323,25 @@ def test_the_reference_holds_the_rows_and_the_risks_of_models_that_never_saw_the
     assert len(reference) == found.rows
     assert reference["predicted risk"].between(0, 1).all()
     assert reference["predicted risk"].corr(reference["lastmonth_activity"] < 40) > 0.3
+
+
+def test_the_reference_risk_of_a_base_rate_is_the_one_that_it_gives_to_everybody(tmp_path):
+    """Each fold has another rate; compared with one risk for all it would look like drift."""
+    config = with_data(tmp_path, make_rows(60).assign(exited=[i % 7 == 0 for i in range(60)]))
+    assert training.train_model(config).kind == models.BASE_RATE
+    reference = pd.read_csv(config.reference)
+    served = models.predict(persistence.loads(config.candidate.read_bytes()), reference)
+    assert reference["predicted risk"].tolist() == served.tolist()
+
+
+def test_the_reference_risk_of_a_held_out_client_is_that_of_the_evaluation_model(tmp_path):
+    rows = make_rows(400)
+    config = with_data(tmp_path, rows)
+    training.train_model(config)
+    reference = pd.read_csv(config.reference)[is_held_out(config, rows)]
+    model = persistence.loads(config.evaluation_model.read_bytes())
+    expected = models.predict(model, reference)
+    assert reference["predicted risk"].to_numpy() == pytest.approx(expected, abs=1e-12)
 
 
 def test_every_labelled_row_is_known_from_now_on(tmp_path):

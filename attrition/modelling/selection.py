@@ -165,8 +165,6 @@ def _select_model(table: Table) -> SelectionResult:
     model = fit_model(table, chosen, scale)
     risk = metrics.expit(calibration.cross_calibrate(scale.kind, score, outcome, recent_folds))
     reference_risk = metrics.expit(scale.apply(score))
-    if chosen.name == models.BASE_RATE:  # each fold has a base rate of its own
-        reference_risk = models.predict(model, table.rows[table.recent])
     return SelectionResult(model, chosen, tuple(candidates), why, losses, risk, reference_risk)
 
 

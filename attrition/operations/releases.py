@@ -1,9 +1,9 @@
 """The model in production: immutable releases, one pointer, and links that follow it.
 
-releases/<utc>-<hash>/ contains a model, the records on it and, for people, modelcard.md; its
-manifest.json names the sha256 of each file. `current` is a symlink that is replaced by rename, so a
-reader sees either the old release or the new one. A reader resolves it once, and keeps its release
-until a new one is verified.
+releases/<utc>-<hash>/ contains a model, its evaluation model, the records on them and, for people,
+modelcard.md; its manifest.json names the sha256 of each file. `current` is a symlink that is replaced
+by rename, so a reader sees either the old release or the new one. A reader resolves it once, and keeps
+its release until a new one is verified.
 """
 
 import calendar
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MODEL, TRAINING = "trainedmodel.skops", "training.json"
+MODEL, EVALUATION_MODEL = "trainedmodel.skops", "evaluationmodel.skops"
+TRAINING = "training.json"
 SCORE, DECISION = "score.json", "decision.json"
 REFERENCE, KNOWN_ROWS = "reference.csv", "known_rows.npz"
 # Arrays of known rows: rows from before a concept drift; rows on which the candidates were compared, and
@@ -59,6 +60,10 @@ class Release:
     @property
     def model_sha256(self) -> str:
         return str(self.manifest["outputs"][MODEL])
+
+    @property
+    def evaluation_sha256(self) -> str:
+        return str(self.manifest["outputs"][EVALUATION_MODEL])
 
 
 def read(production: Path, release_id: str) -> Release:
@@ -147,6 +152,19 @@ def load_model(release: Release) -> Any:
     if release.training["versions"] != persistence.versions():
         _probe(release, model)
     return model
+
+
+def load_evaluation_model(release: Release) -> Any:
+    """Load the model of a verified release that was fitted without the held-out clients.
+
+    It contains the same kinds of parts as the model, so what `load_model` checks is checked for both.
+
+    Raises: Damaged.
+    """
+    from attrition.modelling import persistence
+
+    load_model(release)
+    return persistence.loads((release.folder / EVALUATION_MODEL).read_bytes())
 
 
 def read_reference(release: Release) -> "pd.DataFrame":

@@ -17,7 +17,6 @@ from typing import Any
 
 from attrition.config import Config
 from attrition.errors import AttritionError, Damaged, NoModel
-from attrition.modelling.metrics import Interval
 from attrition.monitoring import gate
 from attrition.monitoring.gate import Comparison, Decision
 from attrition.operations import cli, integrity, releases
@@ -54,12 +53,8 @@ def decide(score: files.Record, triggers: Sequence[str], looks: int) -> Decision
     looks: number of candidates compared with this champion, this one included.
     """
     champion, figures = score["champion"], score["comparison"]
-    comparison = None
-    if figures is not None:
-        intervals = {k: Interval(**v) for k, v in figures.items() if k.endswith("_difference")}
-        comparison = Comparison(**{**figures, **intervals})
     return gate.decide_promotion(
-        comparison,
+        None if figures is None else Comparison.from_dict(figures),
         first=champion is None,
         identical=champion is not None and champion["sha256"] == score["candidate"]["sha256"],
         degraded="degraded" in triggers,

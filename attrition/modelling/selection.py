@@ -32,12 +32,13 @@ CELL = 0.005  # of the interquartile range: numbers in one cell count as nearly 
 MAX_GROUP_SHARE = 0.05  # of the rows in one group because of near-duplicates
 
 ALL_ROWS = "all rows"
+OLDER_WEIGHTED, RECENT_ROWS = "older rows counted a tenth", "only the rows since the change"
 # The weight of a row by its age: before an earlier concept drift, before the last one, and since then.
 WINDOWS = {
     ALL_ROWS: (1.0, 1.0, 1.0),
     "rows since the change before": (0.0, 1.0, 1.0),
-    "older rows counted a tenth": (0.1, 0.1, 1.0),
-    "only the rows since the change": (0.0, 0.0, 1.0),
+    OLDER_WEIGHTED: (0.1, 0.1, 1.0),
+    RECENT_ROWS: (0.0, 0.0, 1.0),
 }
 ANCIENT, OLDER, RECENT = 0, 1, 2
 

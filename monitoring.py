@@ -19,7 +19,7 @@ from attrition.data import ledger, schema
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import metrics, models
 from attrition.modelling.metrics import Interval, Vector
-from attrition.monitoring import cohorts, drift, gate, performance, sources
+from attrition.monitoring import cohorts, drift, gate, performance, sources, updating
 from attrition.monitoring.cohorts import Cohorts
 from attrition.monitoring.performance import EarlyOrder
 from attrition.monitoring.sources import Contradiction
@@ -206,7 +206,7 @@ def _judge_new_rows(
     """
     outcome = rows[config.columns.outcome].to_numpy(dtype="float64")
     ids, number, labelled = rows[schema.ROW_ID].to_numpy(), grouped.number, ~np.isnan(outcome)
-    left_in_training = champion.training["left"]
+    left_in_training = champion.training["level_left"]
     new = labelled & ~np.isin(ids, settled["labelled"])
     in_batch = ~np.isin(rows[schema.INPUT_ID].to_numpy(), settled["inputs"])
     young = _young_cohorts(grouped, outcome, new)
@@ -307,14 +307,18 @@ def _reference_auc(champion: Release) -> Interval:
 
 
 def _last_attempt(config: Config, champion: Release | None) -> gate.Attempt | None:
-    """Return the last training; if it became the champion, no recent row counts as tried."""
+    """Return the last training; if it became the champion, no recent row counts as tried.
+
+    If it kept the champion, its model is the champion too, but these rows were tried.
+    """
     try:
         record = files.read_record(config.training_record)
     except Damaged:
         return None  # an unreadable record is no attempt, so training may run again
     if record is None:
         return None
-    if champion and champion.model_sha256 == record["model_sha256"]:
+    is_kept = record["update"] is not None and record["update"]["name"] == updating.CHAMPION
+    if champion and champion.model_sha256 == record["model_sha256"] and not is_kept:
         return gate.Attempt(record["labelled"], 0, ())
     return gate.Attempt(record["labelled"], record["recent"], tuple(record["triggers"]))
 

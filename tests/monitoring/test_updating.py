@@ -1,10 +1,7 @@
 import numpy as np
-import pytest
 from sklearn.linear_model import LogisticRegression
 
-from attrition.modelling import calibration, metrics, models, selection
-from attrition.modelling.calibration import Calibration
-from attrition.modelling.models import Model
+from attrition.modelling import calibration, metrics, selection
 from attrition.monitoring import updating
 
 EFFECTS = np.array([0.8, -0.6, 0.5, 0.0, 0.0])

@@ -23,7 +23,7 @@ from attrition.errors import NoModel
 from attrition.modelling import metrics, models, persistence
 from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
-from attrition.monitoring import gate
+from attrition.monitoring import gate, performance
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
 from attrition.storage import files, history
@@ -31,6 +31,7 @@ from attrition.storage import files, history
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 SETTINGS = ("columns", "missing_markers", "contact_capacity")
+WEIGHED_CLIENTS = 10_000
 MIN_ROWS_TO_SCORE, MIN_OF_EACH_TO_SCORE = 100, 20
 
 # Outcomes, risks of the candidate, risks of the champion if there is one: (n,) each.
@@ -134,17 +135,23 @@ def score_model(config: Config) -> Scores:
     candidate = persistence.loads(config.evaluation_model.read_bytes())
     columns = config.columns
     rows = ledger.read_rows(config, (*columns.features, columns.outcome, *schema.COMPUTED))
-    labelled = rows[rows[columns.outcome].notna()]
+    is_waiting = releases.is_waiting(config, rows[schema.ROW_ID].to_numpy())
+    labelled = rows[rows[columns.outcome].notna() & ~is_waiting]
     sets, warnings = _unseen_sets(config, labelled, share)
     risks: dict[str, Risks] = {}
-    model = releases.load_evaluation_model(champion) if champion else None
+    is_champion = champion is not None and champion.evaluation_sha256 == inputs["evaluation_model"]
+    model = candidate if is_champion else None
+    if champion and model is None:
+        model = releases.load_evaluation_model(champion)
     for name, unseen in sets.items():
         outcome = unseen[columns.outcome].to_numpy(dtype="float64")
         risk = models.predict(candidate, unseen)
-        theirs = models.predict(model, unseen) if model else None
+        theirs = risk if is_champion else models.predict(model, unseen) if model else None
         risks[name] = (outcome, risk, theirs)
+    current = rows.iloc[:0]
     if champion and model is not None and not _is_same_model(risks):
-        risks["since"] = _score_new_rows(config, champion, model, labelled)
+        sets["since"], risks["since"] = _score_new_rows(config, champion, model, labelled)
+        current = rows[rows[columns.outcome].isna()]
     capacity = config.contact_capacity
     scored = {name: score_set(*each, capacity) for name, each in risks.items() if len(each[0])}
     for name in ("test", "unseen"):
@@ -159,7 +166,9 @@ def score_model(config: Config) -> Scores:
         "capacity": capacity,
         "threshold": metrics.THRESHOLD,
         "sets": {name: scored.get(name) for name in ("test", "unseen", "recent", "since")},
-        "comparison": _compare_models(risks, capacity) if champion else None,
+        "comparison": _compare_models(risks, sets, current, training, capacity)
+        if champion
+        else None,
         "curves": draw_curves(*everything) if len(everything[0]) else None,
         "warnings": warnings,
     }
@@ -193,8 +202,8 @@ def _is_same_model(risks: Mapping[str, Risks]) -> bool:
 
 def _score_new_rows(
     config: Config, champion: Release, model: Model, labelled: pd.DataFrame
-) -> Risks:
-    """Return outcomes and risks of the rows that are newer than the champion's training.
+) -> tuple[pd.DataFrame, Risks]:
+    """Return the rows that are newer than the champion's training, their outcomes and risks.
 
     The candidate's risk is cross-validated: it comes from models of the same kind that were trained on
     no row of this client. If there was concept drift, only rows from after it count.
@@ -209,17 +218,34 @@ def _score_new_rows(
     is_new = np.isin(ids, risk.index)
     new = labelled[is_new]
     outcome = new[config.columns.outcome].to_numpy(dtype="float64")
-    return outcome, risk[ids[is_new]].to_numpy(), models.predict(model, new)
+    return new, (outcome, risk[ids[is_new]].to_numpy(), models.predict(model, new))
 
 
-def _compare_models(risks: Mapping[str, Risks], capacity: int) -> dict[str, Any]:
-    """Compare both models on all unseen rows; if there was concept drift, only on rows from after it."""
-    name, sets = "all_unseen", ["test", "unseen", "since"]
+def _compare_models(
+    risks: Mapping[str, Risks],
+    sets: Mapping[str, pd.DataFrame],
+    current: pd.DataFrame,
+    training: files.Record,
+    capacity: int,
+) -> dict[str, Any]:
+    """Compare both models on all unseen rows; if there was concept drift, only on rows from after it.
+
+    They are also compared on the same rows re-weighted to be like the current clients.
+    """
+    name, names = "all_unseen", ["test", "unseen", "since"]
     if "recent" in risks:
-        name, sets = "recent", ["recent", "since"]
-    joined = [np.concatenate([risks[each][i] for each in sets if each in risks]) for i in range(3)]
-    outcome, candidate, champion = joined
-    return gate.compare_risks(name, outcome, candidate, champion, capacity).to_dict()
+        name, names = "recent", ["recent", "since"]
+    names = [each for each in names if each in risks]
+    outcome, candidate, champion = (
+        np.concatenate([risks[each][i] for each in names]) for i in range(3)
+    )
+    features = training["features"]
+    numeric, categorical = features["numeric"], features["categorical"]
+    used = [*numeric, *categorical]
+    unseen = pd.concat([sets[each][used] for each in names], ignore_index=True)
+    sample = current.sample(min(len(current), WEIGHED_CLIENTS), random_state=0)
+    weights = performance.weigh(unseen, sample, numeric, categorical).weights
+    return gate.compare_risks(name, outcome, candidate, champion, capacity, weights).to_dict()
 
 
 def hash_test_data(config: Config) -> dict[str, str]:

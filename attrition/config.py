@@ -196,6 +196,12 @@ class Config:
         "risk",
         choices=("risk", "value_at_risk"),
     )
+    outcome_after_days: float | None = setting(
+        "how many days after `columns.time` an outcome counts as known; by default the outcomes of a "
+        "month are used when 90 % of them have arrived",
+        None,
+        low=0,
+    )
     held_out_share: float = setting(
         "share of clients that the evaluation model is not trained on", 0.2, low=0.05, high=0.5
     )
@@ -227,6 +233,7 @@ class Config:
     rejected = _File("output_folder", "rejected.csv")
     withdrawn = _File("output_folder", "withdrawn.csv")
     table_rows = _File("output_folder", "table_rows.npz")
+    deliveries = _File("output_folder", "deliveries.npz")
     ingestion_record = _File("output_folder", "ingestion.json")
 
     # training, scoring, the decision to deploy

@@ -18,7 +18,7 @@ RELEASE = (
 FILES = (
     *(f"ingesteddata/{name}" for name in ("finaldata.csv", "ingestedfiles.txt", "ingestion.json")),
     *(f"ingesteddata/{name}" for name in ("rejected.csv", "withdrawn.csv", "table_rows.npz")),
-    "ingesteddata/finaldata.parquet",
+    *("ingesteddata/finaldata.parquet", "ingesteddata/deliveries.npz"),
     *(
         f"practicemodels/{name}"
         for name in RELEASE

@@ -38,6 +38,7 @@ PURE = (
         )
     ),
     *("monitoring.drift", "monitoring.performance", "monitoring.gate"),
+    "monitoring.updating",
     *("reporting.charts", "reporting.model_card"),
 )
 # What a pure room may know of this project: other pure rooms, the errors, and of the config only

@@ -303,6 +303,7 @@ def test_after_a_change_of_the_truth_only_the_rows_since_then_are_compared(chall
         name: schema.row_ids(rows.head(60), challenged.columns, with_outcome=name == "labelled")
         for name in ("labelled", "inputs")
     }
+    arrays["waiting"] = np.array([], "uint64")
     contents = {challenged.settled_rows: files.arrays_bytes(**arrays)}
     files.commit(challenged.monitoring_record, contents, {"triggers": ["degraded"]})
     scoring.score_model(challenged)

@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import ingestion
 import training
 from attrition.config import Columns, Numeric
 from attrition.data import schema
 from attrition.errors import AttritionError, Leakage, TooLittleData
 from attrition.modelling import models, persistence, selection
+from attrition.monitoring import updating
 from attrition.operations import releases
 from attrition.storage import files
 from tests.conftest import ingest_rows, make_rows, read_rows, write_config
@@ -354,8 +356,14 @@ def test_every_labelled_row_is_known_from_now_on(tmp_path):
     assert len(known["inputs"]) == 100
 
 
+CANDIDATE = (releases.MODEL, releases.EVALUATION_MODEL, releases.TRAINING, releases.REFERENCE)
+
+
 def write_verdict(config, settled, *triggers, before_change=()):
-    """Let monitoring have judged a champion, with these rows from before the truth moved."""
+    """Let monitoring have judged a champion, with these rows from before the truth moved.
+
+    The champion is the candidate, if there is one.
+    """
     typed = schema.typed(settled.astype(str), config.columns)
     ids = [schema.row_ids(typed, config.columns, with_outcome=label) for label in (True, False)]
     known = {"labelled": ids[0], "inputs": ids[1]}
@@ -363,26 +371,77 @@ def write_verdict(config, settled, *triggers, before_change=()):
     record = files.encode(files.sealed({}))
     contents = dict.fromkeys((releases.TRAINING, releases.SCORE), record)
     contents |= {releases.MODEL: b"", releases.CARD: b""}
+    if config.training_record.is_file():
+        contents |= {name: (config.model_folder / name).read_bytes() for name in CANDIDATE}
     contents[releases.KNOWN_ROWS] = files.arrays_bytes(**known, before_change=earlier)
     manifest = {"deployed_at": files.utc_now()}
     release_id = releases.create(config.production_folder, contents, manifest)
     releases.activate(config.production_folder, release_id)
     files.commit(
         config.monitoring_record,
-        {config.settled_rows: files.arrays_bytes(**known)},
-        {"triggers": list(triggers)},
+        {config.settled_rows: files.arrays_bytes(**known, waiting=np.array([], "uint64"))},
+        {"triggers": list(triggers), "deliveries": 2},
     )
 
 
-def test_a_truth_that_moved_is_learned_from_the_rows_since_then(tmp_path):
-    rows = changed_law(900)
+def with_champion(tmp_path, rows, new):
+    """A champion that was trained on the rows, and new rows that contradict it."""
     config = with_data(tmp_path, rows)
-    write_verdict(config, rows.head(600), "degraded")
+    training.train_model(config)
+    write_verdict(config, rows, "degraded")
+    new.to_csv(config.input_folder / "new.csv", index=False)
+    ingestion.ingest_new_data(config)
+    return config
+
+
+def test_concept_drift_is_learned_from_older_rows_with_less_weight(tmp_path):
+    rows = changed_law(1500)
+    config = with_champion(tmp_path, rows.head(1000), rows.tail(500))
     training.train_model(config)
     made = record(config)
-    assert made["window"] == "only the rows since the change"
-    assert (made["recent"], made["triggers"]) == (300, ["degraded"])
-    assert len(files.read_arrays(config.known_rows)["before_change"]) == 600
+    assert made["update"]["name"] == made["window"] == selection.OLDER_WEIGHTED
+    assert (made["recent"], made["triggers"]) == (500, ["degraded"])
+    assert len(files.read_arrays(config.known_rows)["before_change"]) == 1000
+
+
+def test_another_level_is_learned_by_the_intercept_of_the_champion(tmp_path):
+    """Of those who stayed a third left: the order is the same, and so are the parts of the model."""
+    new = make_rows(400, seed=5, prefix="new")
+    stayed = new.index[new["exited"] == 0]
+    new.loc[np.random.default_rng(0).permutation(stayed)[: len(stayed) // 3], "exited"] = 1
+    config = with_champion(tmp_path, make_rows(600), new)
+    champion = releases.read_current(config.production_folder)
+    training.train_model(config)
+    made = record(config)
+    assert made["update"]["name"] in updating.RECALIBRATIONS
+    assert made["update"]["champion"] == champion.id
+    assert (made["kind"], made["rows"]) == (champion.training["kind"], champion.training["rows"])
+    candidate = persistence.loads(config.candidate.read_bytes())
+    risk = models.predict(candidate, new)
+    before = models.predict(releases.load_model(champion), new)
+    assert (np.argsort(risk, kind="stable") == np.argsort(before, kind="stable")).all()
+    assert risk.mean() == pytest.approx(new["exited"].mean(), rel=0.1)
+    assert before.mean() < 0.8 * new["exited"].mean()
+
+
+def test_champion_that_is_not_contradicted_after_all_is_the_candidate(tmp_path):
+    config = with_champion(tmp_path, make_rows(600), make_rows(300, seed=5, prefix="new"))
+    champion = config.candidate.read_bytes(), config.evaluation_model.read_bytes()
+    training.train_model(config)
+    assert record(config)["update"]["name"] == updating.CHAMPION
+    assert (config.candidate.read_bytes(), config.evaluation_model.read_bytes()) == champion
+
+
+def test_outcomes_that_wait_are_not_learned_from(tmp_path):
+    rows = make_rows(300)
+    config = with_data(tmp_path, rows)
+    ids = read_rows(config)
+    waiting = schema.row_ids(ids, config.columns, with_outcome=True)[:100]
+    contents = {config.settled_rows: files.arrays_bytes(waiting=waiting)}
+    files.commit(config.monitoring_record, contents, {"triggers": ["no_model"]})
+    training.train_model(config)
+    assert record(config)["labelled"] == 200
+    assert not np.isin(waiting, files.read_arrays(config.known_rows)["labelled"]).any()
 
 
 def test_rows_are_older_by_the_changes_that_came_after_them(tmp_path):

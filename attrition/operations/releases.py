@@ -34,6 +34,8 @@ REFERENCE, KNOWN_ROWS = "reference.csv", "known_rows.npz"
 # Arrays of known rows: rows from before a concept drift; rows on which the candidates were compared, and
 # their risks from models that were not trained on them.
 BEFORE_CHANGE, JUDGED, JUDGED_RISK = "before_change", "judged", "judged_risk"
+# Array of settled rows: labelled rows that are neither judged nor learned from yet.
+WAITING = "waiting"
 CARD = "modelcard.md"
 MANIFEST, CURRENT = "manifest.json", "current"
 LINKS = (MODEL, "latestscore.txt", "ingestedfiles.txt")
@@ -58,6 +60,10 @@ class Release:
     @property
     def model_sha256(self) -> str:
         return str(self.manifest["outputs"][MODEL])
+
+    @property
+    def evaluation_sha256(self) -> str:
+        return str(self.manifest["outputs"][EVALUATION_MODEL])
 
 
 def read(production: Path, release_id: str) -> Release:
@@ -214,6 +220,15 @@ def rows_before_change(config: Config) -> "list[NDArray[np.uint64]]":
     if monitoring and "degraded" in monitoring["triggers"]:
         changes.append(files.read_arrays(config.settled_rows)["labelled"])
     return changes
+
+
+def is_waiting(config: Config, row_ids: "NDArray[np.uint64]") -> "NDArray[np.bool_]":
+    """Return which labelled rows are neither judged nor learned from yet, see monitoring.py."""
+    import numpy as np
+
+    if files.read_record(config.monitoring_record) is None:
+        return np.zeros(len(row_ids), dtype=bool)
+    return np.isin(row_ids, files.read_arrays(config.settled_rows)[WAITING])
 
 
 def list_ids(production: Path) -> list[str]:

@@ -8,7 +8,7 @@ With --served: hide the outcomes of 30 % of the clients, train as training.py do
 others held-out, and predict the hidden outcomes with both models of the release.
 
 Run: python -m benchmarks.quality --table examples/telco.json PATH/telco.csv [--table ...]
-     [--folds 5] [--repeats 3] [--served]
+     [--folds 5] [--repeats 3] [--served [--seeds 5]]
 """
 
 import argparse
@@ -32,7 +32,7 @@ from attrition.modelling.selection import RECENT, Table
 TOP = 0.1
 BINS = 10
 BASELINES = (models.LOGISTIC, models.BOOSTING)
-HIDDEN_SHARE, HELD_OUT_SHARE, SEEDS = 0.3, 0.2, 5
+HIDDEN_SHARE, HELD_OUT_SHARE = 0.3, 0.2
 
 
 def read_table(config_path: Path, data: Path) -> Table:
@@ -133,10 +133,10 @@ def compare_served(table: Table, seed: int) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def report_served(table: Table, name: str) -> None:
+def report_served(table: Table, name: str, seeds: int) -> None:
     """Print the mean scores of both models of a release, and the difference with its standard error."""
-    seeds = tqdm(range(SEEDS), desc=name, disable=None)
-    lines = pd.concat([compare_served(table, seed) for seed in seeds])
+    cuts = tqdm(range(seeds), desc=name, disable=None)
+    lines = pd.concat([compare_served(table, seed) for seed in cuts])
     print(lines.to_string(index=False), file=sys.stderr)
     scores = lines.set_index(["seed", "model"])[["AUC", "log loss"]].unstack("model")
     for measure in ("AUC", "log loss"):
@@ -168,10 +168,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--served", action="store_true", help="compare both models of a release")
+    parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args(argv)
     if options.served:
         for config_path, data in options.table:
-            report_served(read_table(config_path, data), data.stem)
+            report_served(read_table(config_path, data), data.stem, options.seeds)
         return 0
     lines, chosen = [], []
 

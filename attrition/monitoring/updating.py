@@ -36,15 +36,13 @@ class Update:
     """The chosen update, the reason, and the mean log loss of all that were compared.
 
     line: the change of the champion's log-odds; none unless the update is a recalibration.
-    log_odds: (n,) out-of-fold log-odds of the recent rows. difference: their log loss minus that of the
-    champion.
+    difference: its log loss on the recent rows, out of fold, minus that of the champion.
     """
 
     name: str
     reason: str
     losses: dict[str, float]
     line: Calibration
-    log_odds: Vector
     difference: Interval
 
     @property
@@ -85,7 +83,7 @@ def choose_update(
             f"from {deliveries} deliveries are too few to update it "
             f"(at least {min(MIN_OF_RARER.values())} from {MIN_DELIVERIES})"
         )
-        return Update(CHAMPION, reason, {}, AS_IT_IS, champion, UNKNOWN)
+        return Update(CHAMPION, reason, {}, AS_IT_IS, UNKNOWN)
     enough = [name for name, least in MIN_OF_RARER.items() if rarer >= least]
     lines = {
         name: calibration.FITS[kind](champion, outcome)
@@ -109,7 +107,6 @@ def choose_update(
         _explain(chosen, means, len(outcome)),
         means,
         lines.get(chosen, AS_IT_IS),
-        log_odds[chosen],
         metrics.mean(losses[chosen] - losses[CHAMPION]),
     )
 

@@ -72,7 +72,8 @@ def monitor_model(config: Config) -> Monitoring:
     if (record := files.read_if_up_to_date(config.monitoring_record, inputs)) is not None:
         return _monitoring(record, up_to_date=True)
     columns = config.columns
-    names = (*columns.features, *filter(None, [columns.value]), columns.outcome)
+    named = filter(None, [columns.time, columns.value])
+    names = (*columns.features, *named, columns.outcome)
     rows = ledger.read_rows(config, (*names, schema.ROW_ID, schema.INPUT_ID))
     labelled = rows[rows[columns.outcome].notna()]
     checks: history.Rows = []
@@ -162,7 +163,11 @@ def _judge_new_rows(
     ids = rows[schema.INPUT_ID].to_numpy()
     batch = rows[~np.isin(ids, settled["inputs"])]
     report = drift.compare_clients(
-        releases.read_reference(champion), batch, models.predict(model, batch), champion.training
+        releases.read_reference(champion),
+        batch,
+        models.predict(model, batch),
+        champion.training,
+        columns.time,
     )
     if report.verdict == "stable" and report.rows >= MIN_ROWS_TO_SETTLE:
         settled["inputs"] = np.union1d(settled["inputs"], ids)

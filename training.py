@@ -251,7 +251,8 @@ def _fit_candidate(
         "missing_seen": [name for name in features if missing[name].any()],
         "versions": persistence.versions(),
     }
-    reference = usable.loc[age == RECENT, [*features, columns.outcome]]
+    named = filter(None, [columns.time])
+    reference = usable.loc[age == RECENT, [*named, *features, columns.outcome]]
     reference = reference.assign(**{drift.SCORE: selected.reference_risk})
     reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
     record |= _probe_model(model, reference, baseline)

@@ -143,7 +143,8 @@ def run_diagnostics(
     current, risk = clients.read_assessed(config.clients, columns)
     summary = summarise(current, columns)
     reference = read_reference(assessment["have_stayed"], release, columns.outcome)
-    drifted = drift.compare_clients(reference, current, risk, release.training).to_dict()
+    report = drift.compare_clients(reference, current, risk, release.training, columns.time)
+    drifted = report.to_dict()
     now = files.utc_now()
     steps = {name: history.read_steps(config.history, name) for name in ("ingestion", "training")}
     record = {

@@ -240,7 +240,11 @@ def _judge_new_rows(
 
     batch = in_batch & ~is_suspicious
     report = drift.compare_clients(
-        releases.read_reference(champion), rows[batch], risk[batch], champion.training
+        releases.read_reference(champion),
+        rows[batch],
+        risk[batch],
+        champion.training,
+        config.columns.time,
     )
     if report.verdict == "stable" and report.rows >= MIN_ROWS_TO_SETTLE:
         inputs = rows.loc[~is_suspicious, schema.INPUT_ID].to_numpy()

@@ -418,7 +418,8 @@ def _describe_rows(table: Table, held_out: np.ndarray, columns: Columns) -> file
 
 def _sample_reference(table: Table, risk: Vector, columns: Columns) -> pd.DataFrame:
     """Return recent rows with their risks, the reference for data drift; risk: (n,) of all rows."""
-    names = [*table.numeric, *table.categorical, columns.outcome, drift.SCORE]
+    named = filter(None, [columns.time])
+    names = [*named, *table.numeric, *table.categorical, columns.outcome, drift.SCORE]
     reference = table.rows.assign(**{drift.SCORE: risk}).loc[table.recent, names]
     return reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
 

@@ -4,7 +4,8 @@ Everything goes through the functions that the steps call. Each line of a table 
 code is 1 when one is missed. Peers are measured on the same frames by the Python of their own
 environment (evidently, nannyml or both); see benchmarks/peers.py.
 
-Run: python -m benchmarks.statistics drift|ugly|gate|cost [--peers PYTHON ...] [--runs N] [--seed S]
+Run: python -m benchmarks.statistics drift|ageing|ugly|gate|cost
+     [--peers PYTHON ...] [--runs N] [--seed S]
 """
 
 import argparse
@@ -26,6 +27,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import special, stats
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -251,6 +257,110 @@ def run_drift(options: argparse.Namespace) -> list[Row]:
         peers = measure_peers(options.peers, runs, options.seed)
         show(f"Beside the peers' defaults: {runs} batches a case, the same frames", peers)
     return rows
+
+
+# ---- clients who grow older
+
+PANEL_CLIENTS, PANEL_MONTHS, TRAINED_MONTHS = 1500, 24, 6
+PANEL_NUMERIC = ["tenure", "activity", "employees", "tickets"]
+PANEL_RUNS = 10
+
+
+def draw_panel(rng: np.random.Generator, *, replaced: bool) -> pd.DataFrame:
+    """Draw 24 calm months of the same clients: tenure grows, all else varies around each client's mean.
+
+    About 2 % leave in a month, the young and the inactive first; with `replaced`, as many new ones come.
+    """
+    n = PANEL_CLIENTS
+    tenure, own = rng.integers(1, 61, n).astype("float64"), rng.standard_normal((n, 3))
+    contract, noise, months = rng.random(n), 0.7 * rng.standard_normal(n), []
+    for month in range(PANEL_MONTHS):
+        n = len(tenure)
+        noise = 0.7 * noise + 0.5 * rng.standard_normal(n)
+        z = 0.8 * own[:, 0] + noise
+        tickets = rng.poisson(np.exp(-0.5 + 0.6 * own[:, 2])).astype("float64")
+        odds = (
+            -3.8 - 0.6 * z + 0.3 * tickets - 0.6 * (contract > 0.6) - 0.01 * np.minimum(tenure, 60)
+        )
+        left = rng.random(n) < special.expit(odds)
+        table = {
+            "tenure": tenure,
+            "activity": np.round(np.exp(4 + z)),
+            "employees": np.round(np.exp(3 + own[:, 1])),
+            "tickets": tickets,
+            "contract": np.where(contract > 0.6, "annual", "monthly"),
+            "time": f"{2024 + month // 12}-{month % 12 + 1:02d}-01",
+            "exited": left.astype("float64"),
+        }
+        months.append(pd.DataFrame(table).assign(month=month))
+        new = int(left.sum()) if replaced else 0
+        tenure = np.r_[tenure[~left] + 1, np.ones(new)]
+        own = np.r_[own[~left], rng.standard_normal((new, 3))]
+        noise = np.r_[noise[~left], 0.7 * rng.standard_normal(new)]
+        contract = np.r_[contract[~left], rng.random(new)]
+    return pd.concat(months, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class PanelModel:
+    """A logistic regression on the first months of a panel, and its reference."""
+
+    model: Any
+    reference: pd.DataFrame
+    record: Row
+
+    def compare(self, batch: pd.DataFrame, time: str | None) -> drift.DriftReport:
+        risk = self.model.predict_proba(batch)[:, 1]
+        return drift.compare_clients(self.reference, batch, risk, self.record, time)
+
+
+def fit_panel(rows: pd.DataFrame) -> PanelModel:
+    numbers = make_pipeline(FunctionTransformer(np.log1p), StandardScaler())
+    columns = make_column_transformer(
+        (numbers, PANEL_NUMERIC), (OneHotEncoder(drop="first"), ["contract"])
+    )
+    model = make_pipeline(columns, LogisticRegression())
+    risk = cross_val_predict(model, rows, rows["exited"], cv=5, method="predict_proba")[:, 1]
+    model.fit(rows, rows["exited"])
+    names = [*PANEL_NUMERIC, "contract"]
+    size = np.abs(model[-1].coef_[0]) * model[:-1].transform(rows).std(axis=0)
+    record = {
+        "features": {"numeric": PANEL_NUMERIC, "categorical": ["contract"]},
+        "importance": dict(zip(names, size / size.sum(), strict=True)),
+    }
+    reference = rows.assign(**{drift.SCORE: risk})
+    reference = reference.sample(min(len(rows), REFERENCE), random_state=0).sort_index()
+    return PanelModel(model, reference, record)
+
+
+def months_asking(panel: pd.DataFrame, column: str | None) -> list[int]:
+    """List the months that ask for training, which then renews model and reference."""
+    fitted, asking = fit_panel(panel[panel["month"] < TRAINED_MONTHS]), []
+    for month in range(TRAINED_MONTHS, PANEL_MONTHS):
+        report = fitted.compare(panel[panel["month"] == month], column)
+        if report.verdict == "moved":
+            asking.append(month)
+            fitted = fit_panel(panel[panel["month"] < month])
+    return asking
+
+
+def run_ageing(options: argparse.Namespace) -> list[Row]:
+    runs, rows = options.runs or PANEL_RUNS, []
+    for replaced in (False, True):
+        for column in (None, "time"):
+            name = f"those who leave are {'' if replaced else 'not '}replaced"
+            months = []
+            for run in progress(runs, name):
+                panel = draw_panel(np.random.default_rng([options.seed, run]), replaced=replaced)
+                with threadpool_limits(1):
+                    months.append(len(months_asking(panel, column)))
+            rows.append(
+                {"clients": name, "times": "known" if column else "unknown", "runs": runs}
+                | {"months, mean": np.mean(months), "most": max(months)}
+                | {"runs with more than one": np.mean(np.array(months) > 1)}
+                | (hold(np.mean(months), "<=", 1) if column else {})
+            )
+    return show("18 calm months in which clients age: months that ask for training", rows)
 
 
 # ---- ugly frames
@@ -688,7 +798,13 @@ def show(title: str, rows: list[Row]) -> list[Row]:
     return rows
 
 
-RUNS = {"drift": run_drift, "ugly": run_ugly, "gate": run_gate, "cost": run_cost}
+RUNS = {
+    "drift": run_drift,
+    "ageing": run_ageing,
+    "ugly": run_ugly,
+    "gate": run_gate,
+    "cost": run_cost,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

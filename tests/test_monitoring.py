@@ -5,8 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import deployment
 import ingestion
 import monitoring
+import scoring
+import training
 from attrition import config as configuration
 from attrition.config import Columns, Numeric
 from attrition.errors import AttritionError, Damaged
@@ -179,6 +182,31 @@ def test_input_that_the_model_hardly_goes_by_is_named_and_no_reason_to_train(wat
     found = monitoring.monitor_model(watched)
     assert (found.retrain, found.triggers) == (False, ())
     assert "number_of_employees drifted, but has little importance to the model" in found.drift
+
+
+def test_clients_who_grow_older_are_no_drift_if_the_times_are_known(tmp_path):
+    columns = {
+        "client": "corporation",
+        "outcome": "exited",
+        "numeric": ["lastmonth_activity", "tenure"],
+        "time": "seen",
+    }
+    config = write_config(tmp_path, columns=columns)
+    clients = make_rows(150)[["corporation", "lastmonth_activity", "exited"]]
+    tenure = np.arange(150) % 24
+
+    def month(number):
+        return clients.assign(tenure=tenure + number, seen=f"2026-{number:02}-01")
+
+    arrive(config, pd.concat(map(month, range(1, 4))), "old.csv")
+    for step in (training.train_model, scoring.score_model, deployment.deploy_model):
+        step(config)
+    arrive(config, month(12).assign(exited=""), "new.csv")
+    monitoring.monitor_model(config)
+    assert verdicts(config)["drift"]["rows"] == 150
+    assert "tenure: compared along its trend, +1" in verdicts(config)["drift"]["sentence"]
+    columns = {column["column"]: column for column in verdicts(config)["drift"]["columns"]}
+    assert columns["tenure"]["verdict"] == "stable"
 
 
 def test_twice_the_rows_are_a_reason_to_train(watched):

@@ -509,6 +509,13 @@ def test_with_times_the_future_is_held_against_the_past(tmp_path):
     assert any(warning.startswith("the future is harder") for warning in found.warnings)
 
 
+def test_the_reference_has_the_times_of_its_rows(tmp_path):
+    rows = make_rows(100).assign(observed_on=[f"2026-{1 + i // 10:02}-01" for i in range(100)])
+    config = with_data(tmp_path, rows, columns=TIMED)
+    training.train_model(config)
+    assert set(pd.read_csv(config.reference)["observed_on"]) == set(rows["observed_on"])
+
+
 def test_without_times_it_says_that_the_future_was_not_tried(tmp_path):
     config = with_data(tmp_path, make_rows(100))
     found = training.train_model(config)

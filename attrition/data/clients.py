@@ -158,13 +158,15 @@ def read_clients(path: Path, names: Sequence[str]) -> "pd.DataFrame":
 
 
 def read_assessed(path: Path, columns: Columns) -> "tuple[pd.DataFrame, NDArray[np.float64]]":
-    """Read the clients' features and values, typed, and their risks, as `current_clients` sorts."""
+    """Read the clients' features, values and times, typed, and their risks, sorted by client."""
     stored = {FEATURE + name: name for name in columns.features}
-    names = ["client", "risk", *stored, *(["value"] if columns.value else [])]
+    names = ["client", "risk", "observed_at", *stored, *(["value"] if columns.value else [])]
     table = read_clients(path, names).sort_values("client", kind="stable")
     rows = table[list(stored)].rename(columns=stored)
     if columns.value:
         rows[columns.value] = table["value"]
+    if columns.time:
+        rows[columns.time] = table["observed_at"]
     return rows, table["risk"].to_numpy()
 
 

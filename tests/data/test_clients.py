@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -187,6 +188,12 @@ def test_assessed_clients_are_typed_as_rows_in_the_order_of_their_names(path):
     order = [int(level.split()[1]) if level else 1 for level in rows["risk"]]
     assert [f"c{i}" for i in order] == sorted(f"c{i}" for i in range(25))
     assert risk.tolist() == make_table()["risk"].to_numpy()[order].tolist()
+
+
+def test_assessed_clients_have_their_times_if_there_is_a_column_of_times(tmp_path):
+    clients.write_clients(tmp_path / "t", make_table(observed_at="2026-03-01"))
+    rows, _ = clients.read_assessed(tmp_path / "t", replace(STORED, time="seen"))
+    assert (rows["seen"] == "2026-03-01").all()
 
 
 def test_table_of_no_clients_is_served(tmp_path):

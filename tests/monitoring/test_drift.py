@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from attrition.monitoring import drift
 
@@ -310,6 +310,133 @@ def test_columns_that_rise_together_move_the_batch_where_the_model_goes_by_them(
     )
     found = drift.detect_drift(reference, batch, "abc", [], {used: 1.0})
     assert (found.verdict, found.joint.verdict) == (expected, "moved")
+
+
+# ---- columns that age
+
+
+def months(*, first=0, last=6, clients=600, replaced=0.0, seed=0, moved=0.0):
+    """A panel: tenure grows by 1 a month, x varies around each client's mean; `moved` shifts tenure."""
+    rng = np.random.default_rng(seed)
+    start, own = rng.integers(1, 40, clients), rng.normal(size=clients)
+    new_in = np.where(rng.random(clients) < replaced, rng.integers(1, 36, clients), -100)
+    tables = []
+    for month in range(last):
+        tenure = np.where(new_in <= month, month - new_in, start + month)
+        tenure = np.where(new_in < 0, start + month, np.maximum(tenure, 0))
+        x = own + 0.3 * rng.normal(size=clients)
+        risk = special.expit(-1 - 0.02 * tenure + x + 0.1 * rng.normal(size=clients))
+        columns = {"tenure": tenure + moved, "x": x, drift.SCORE: risk, "time": day(month)}
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables[first:], ignore_index=True)
+
+
+def day(month):
+    return f"{2024 + month // 12}-{month % 12 + 1:02d}-01"
+
+
+def compare_panel(batch, reference=None, time="time"):
+    training = {
+        "features": {"numeric": ["tenure", "x"], "categorical": []},
+        "importance": {"tenure": 0.4, "x": 0.6},
+    }
+    reference = months() if reference is None else reference
+    return drift.compare_clients(reference, batch, batch[drift.SCORE].to_numpy(), training, time)
+
+
+@pytest.mark.parametrize("month", [7, 15, 23])
+def test_clients_who_grow_older_are_no_drift_if_the_times_are_known(month):
+    batch = months(first=month, last=month + 1)
+    assert compare_panel(batch).verdict == "stable"
+    assert "tenure: compared along its trend, +1 a month" in compare_panel(batch).sentence
+    assert compare_panel(batch, time=None).verdict == "moved"
+
+
+def test_three_months_show_a_trend_even_if_they_are_not_equally_long():
+    report = compare_panel(months(first=15, last=16), months(last=3))
+    assert "tenure: compared along its trend, +1 a month" in report.sentence
+
+
+def test_predicted_risk_ages_with_the_clients():
+    report = compare_panel(months(first=23, last=24))
+    assert "predicted risk: compared along its trend, log-odds -0.01" in report.sentence
+
+
+@pytest.mark.parametrize("moved", [-30, 10])
+def test_a_shift_on_top_of_a_trend_is_drift(moved):
+    report = compare_panel(months(first=15, last=16, moved=moved))
+    assert report.verdict == "moved"
+    assert verdict(report, "tenure").verdict == "act"
+
+
+def test_a_shift_of_another_column_is_drift_while_clients_age():
+    batch = months(first=15, last=16)
+    report = compare_panel(batch.assign(x=batch["x"] + 0.6))
+    assert verdict(report, "x").verdict == "act"
+    assert verdict(report, "tenure").verdict == "stable"
+
+
+def test_new_clients_among_those_who_age_are_no_drift():
+    panel = {"replaced": 0.6, "clients": 1500}
+    reference, batch = months(**panel), months(first=17, last=18, **panel)
+    report = compare_panel(batch, reference)
+    assert verdict(report, "tenure").verdict != "act"
+    assert verdict(compare_panel(batch, reference, time=None), "tenure").verdict == "act"
+
+
+def test_a_column_whose_trend_has_ended_is_compared_as_it_is():
+    batch = months(first=5, last=6).assign(time=day(23))
+    report = compare_panel(batch)
+    assert report.verdict == "stable"
+    assert "tenure: compared" not in report.sentence
+
+
+def test_columns_without_a_trend_are_compared_as_they_are():
+    sentences = []
+    for seed in range(10):
+        calm = months(seed=seed, clients=200, last=7)
+        calm["tenure"] -= pd.to_datetime(calm["time"]).dt.month
+        calm[drift.SCORE] = special.expit(calm["x"])
+        reference, batch = calm[calm["time"] < day(6)], calm[calm["time"] == day(6)]
+        sentences.append(compare_panel(batch, reference).sentence)
+    assert sum("trend" in sentence for sentence in sentences) <= 1
+
+
+@pytest.mark.parametrize("times", [[""], ["", "2024-01-01"], ["2024-01-01", "2024-02-01"]])
+def test_fewer_than_three_times_are_no_trend(times):
+    reference = months()
+    reference["time"] = np.resize(times, len(reference))
+    assert "trend" not in compare_panel(months(first=5, last=6), reference).sentence
+
+
+def test_rows_without_times_is_compared_as_it_is():
+    batch, reference = months(first=15, last=16), months()
+    assert "trend" not in compare_panel(batch.assign(time="")).sentence
+    assert "trend" not in compare_panel(batch, reference.drop(columns="time")).sentence
+
+
+def test_upper_quantiles_may_rise_more_than_lower_ones():
+    rng = np.random.default_rng(0)
+    times = np.repeat(np.arange(12.0), 500)
+    rank = rng.random(len(times))
+    slopes = drift.fit_trend(times, 100 * rank + 3 * times * rank)
+    assert slopes.mean() == pytest.approx(1.5, abs=0.3)
+    assert slopes[0] == pytest.approx(0, abs=0.6)
+    assert slopes[-1] == pytest.approx(3, abs=0.6)
+
+
+def test_one_column_in_a_hundred_has_a_trend_by_chance():
+    rng = np.random.default_rng(0)
+    times = np.repeat(np.arange(6.0), 50)
+    trends = [drift.fit_trend(times, rng.normal(size=300)) is not None for _ in range(500)]
+    assert 0.002 <= np.mean(trends) <= 0.025
+
+
+def test_infinite_and_missing_values_have_no_trend():
+    times = np.repeat(np.arange(6.0), 50)
+    values = np.where(np.arange(300) % 2 == 0, drift.LARGEST, np.nan)
+    assert drift.fit_trend(times, values) is None
+    assert drift.fit_trend(times, np.full(300, np.nan)) is None
 
 
 def test_q_values_are_those_of_benjamini_and_hochberg():

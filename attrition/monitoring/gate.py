@@ -237,8 +237,8 @@ def errors_needed(looks: int) -> float:
 
     An intercept that is fitted z standard errors from the champion's has a cross-validated gain of about
     (z^2 - 2) / 2n, with a standard error of z / n, because both grow with the move. So a two-sided test
-    of the intercept at `alpha(looks)` needs only z / 2 - 1 / z of them. If nothing has changed, with five
-    folds of 400 rows, 1.7 % of the first intercepts pass, and 0.4 % of the thirtieth.
+    of the intercept at `alpha(looks)` needs only z / 2 - 1 / z of them. If nothing has changed, with
+    five folds of 400 rows, 1.7 % of the first intercepts pass, and 0.4 % of the thirtieth.
 
     >>> round(errors_needed(1), 2), round(errors_needed(30), 2)
     (0.9, 1.28)

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 
 from attrition.modelling import calibration, metrics, selection
-from attrition.modelling.calibration import AS_IT_IS, Calibration, Folds
+from attrition.modelling.calibration import AS_IT_IS, Calibration, Fit, Folds
 from attrition.modelling.metrics import UNKNOWN, Interval, Vector
 from attrition.modelling.models import Model
 
 CHAMPION, INTERCEPT, SLOPE = "champion", "intercept", "intercept and slope"
-RECALIBRATIONS = {INTERCEPT: calibration.INTERCEPT, SLOPE: calibration.SIGMOID}
+RECALIBRATIONS: dict[str, Fit] = {
+    INTERCEPT: calibration.fit_intercept,
+    SLOPE: calibration.fit_sigmoid,
+}
 # The updates from little to much, and how many recent rows of the rarer outcome each needs.
 MIN_OF_RARER = {
     INTERCEPT: 20,
@@ -79,24 +82,20 @@ def choose_update(
     rarer = int(min(outcome.sum(), len(outcome) - outcome.sum()))
     if rarer < min(MIN_OF_RARER.values()) or deliveries < MIN_DELIVERIES or len(folds) < 2:
         reason = (
-            f"kept the champion: {len(outcome):,} recent rows, {rarer} of them with the rarer outcome, "
-            f"from {deliveries} deliveries are too few to update it "
-            f"(at least {min(MIN_OF_RARER.values())} from {MIN_DELIVERIES})"
+            f"kept the champion: {len(outcome):,} recent rows from {deliveries} deliveries, {rarer} of "
+            f"the rarer outcome, are too few to update it (at least {min(MIN_OF_RARER.values())} from "
+            f"{MIN_DELIVERIES})"
         )
         return Update(CHAMPION, reason, {}, AS_IT_IS, UNKNOWN)
-    enough = [name for name, least in MIN_OF_RARER.items() if rarer >= least]
-    lines = {
-        name: calibration.FITS[kind](champion, outcome)
-        for name, kind in RECALIBRATIONS.items()
-        if name in enough
-    }
+    lines: dict[str, Calibration] = {}
     log_odds = {CHAMPION: champion}
-    for name in enough:
-        if name in refits:
+    for name in [name for name, least in MIN_OF_RARER.items() if rarer >= least]:
+        if (fit := RECALIBRATIONS.get(name)) is not None:
+            lines[name] = fit(champion, outcome)
+            if np.ptp(lines[name].log_odds) > 0:
+                log_odds[name] = calibration.cross_calibrate(fit, champion, outcome, folds)
+        elif name in refits:
             log_odds[name] = refits[name]()
-        elif name in lines and np.ptp(lines[name].log_odds) > 0:
-            kind = RECALIBRATIONS[name]
-            log_odds[name] = calibration.cross_calibrate(kind, champion, outcome, folds)
     losses = {
         name: metrics.row_log_loss(outcome, metrics.expit(each)) for name, each in log_odds.items()
     }

@@ -86,7 +86,7 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
         ({"test_data_path": None}, "test_data_path is missing, expected the name of a folder"),
         ({"contact_capacity": 1.5}, "contact_capacity is 1.5, expected a whole number >= 1"),
         ({"contact_capacity": True}, "contact_capacity is True, expected a whole number"),
-        ({"columns": {"numeric": ["a", 3]}}, "expected names, or names with their ranges"),
+        ({"columns": {"numeric": ["a", 3]}}, "expected names, or names with their keys"),
         ({"columns": {"numeric": {"a": {"minimum": "x"}}}}, "columns.numeric.a.minimum is 'x'"),
         ({"columns": {"numeric": {"a": {"lowest": 1}}}}, "unknown key columns.numeric.a.lowest"),
         ({"columns": {"numeric": ["a"], "left": True, "stayed": "N"}}, "columns.left is True"),

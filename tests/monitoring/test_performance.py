@@ -68,7 +68,7 @@ def test_the_drawn_figures_are_those_of_the_drawn_outcomes():
     risk = np.sort(np.round(rng.random(200), 1))
     outcome = (rng.random(200) < risk).astype(float)
     of_each = np.column_stack(
-        [np.ones(200), stats.rankdata(risk), np.arange(200) >= 180, np.ones(200)]
+        [np.ones(200), stats.rankdata(risk), np.arange(200) >= 180, *np.ones((3, 200))]
     )
     found = performance._rates(outcome @ of_each, 200, 20, 0.0)
     assert found["roc_auc"] == pytest.approx(metrics.roc_auc(outcome, risk).value)

@@ -46,15 +46,19 @@ def test_caution_about_all_clients_is_shown_once(client, project):
 
 def test_level_with_a_semicolon_is_one_reason(client, project):
     plan = Reason("plan", "plan A; legacy", "plan B", 0.7)
-    rewrite(project, lambda table: table.assign(reasons=[[plan]] * len(table)))
-    text = "plan: plan A; legacy (typical: plan B)"
+    reasons = [[plan]]
+    rewrite(
+        project,
+        lambda table: table.assign(reasons=reasons * len(table), list_reasons=reasons * len(table)),
+    )
+    text = "plan: plan A; legacy (baseline: plan B)"
     row = client.get("/clients?limit=1").json["clients"][0]
     answer = client.get(f"/clients/{row['client']}").json
     assert row["reasons"] == answer["reasons"] == [text]
     assert answer["reasons_detail"] == [
         {"feature": "plan", "value": "plan A; legacy", "baseline": "plan B", "contribution": 0.7}
     ]
-    assert client.get("/").text.count(f"<li>{text}</li>") == 20
+    assert client.get("/").text.count(f"<li>{text}</li>") == 40
 
 
 def test_dashboard_shows_the_list_and_loads_nothing_from_elsewhere(odd_client):

@@ -52,12 +52,13 @@ class Assessment:
     seal: str
 
     def summary(self) -> str:
-        listed = (
-            f"{self.clients:,} current clients, {self.expected_to_leave:,.0f} expected to leave"
-        )
-        listed += f"; of the {self.listed:,} on the contact list, {self.listed_to_leave:,.0f}"
-        contains = f"; the list contains {self.contains}" if self.contains else ""
-        return listed + contains + ("" if self.has_signal else f"; {NO_SIGNAL}")
+        texts = [
+            f"expected to leave: {self.expected_to_leave:,.0f} of {self.clients:,} current clients, "
+            f"and {self.listed_to_leave:,.0f} of the {self.listed:,} on the contact list"
+        ]
+        texts += [f"the list contains {self.contains}"] if self.contains else []
+        texts += [] if self.has_signal else [NO_SIGNAL]
+        return "; ".join(texts)
 
 
 # ---- compute
@@ -90,7 +91,8 @@ def explain_list(
 ) -> tuple[list[list[Reason]], list[dict[str, Any]]]:
     """Return the reasons that tell each listed client apart, and those that nearly all of them share.
 
-    The contribution of the former is relative to the list; the latter are not repeated there.
+    The contribution of the former is relative to the list; a category that nearly all share is not
+    among them, if there is another reason.
 
     listed, added, score: of listed clients only
     """
@@ -100,11 +102,11 @@ def explain_list(
         {"feature": name, "value": value, "baseline": baseline[name], "clients": clients}
         for name, (value, clients) in explanations.shared(listed, added).items()
     ]
-    stated = {(each["feature"], each["value"]) for each in shared}
+    levels = {each["feature"]: each["value"] for each in shared if isinstance(each["value"], str)}
     names = explanations.distinguishing(model, listed, added, baseline, fixed, score)
     relative = explanations.relative_to_list(added)
     reasons = [
-        [reason for reason in each if (reason.feature, reason.value) not in stated] or each
+        [reason for reason in each if levels.get(reason.feature) != reason.value] or each
         for each in _reasons(names, listed, relative, baseline)
     ]
     return [each[: ranking.REASONS] for each in reasons], shared

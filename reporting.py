@@ -100,7 +100,7 @@ def list_note(facts: ReportData) -> str:
     before = [row["previous_rank"] for row in facts.contacts]
     if any(before):
         new = sum(rank is None or rank > len(before) for rank in before)
-        note += f" {new:,} of {len(before):,} were not on the last list."
+        note += f" {new:,} of {len(before):,} were not on the last list." if new else ""
     if cautioned := sum(bool(row["cautions"]) for row in facts.contacts):
         note += f" {cautioned:,} risks need care: see low_confidence there."
     if any("□" in charts.drawable(row["client"]) for row in facts.contacts[:LISTED]):

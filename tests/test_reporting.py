@@ -629,7 +629,7 @@ def test_report_of_a_small_company_promises_nothing(tmp_path):
     reporting.write_report(config)
     text = " ".join(read_pages(config))
     for said in (
-        "All clients have the same risk. There is not enough data yet",
+        "All clients have the same risk. No model can rank the clients",
         "config.json names no column for the value",
         "100 % of those expected to leave",
         "5 test rows prove nothing.",

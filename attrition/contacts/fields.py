@@ -74,7 +74,7 @@ def moved_texts(row: Row, labels: Labels) -> tuple[str, ...]:
     causes = [change_text(each, labels) for each in row["changes"][:CHANGES_SHOWN]]
     causes = causes or ["the model changed"]
     moved = ", ".join(filter(None, (place, risk)))
-    return f"{moved}: {', '.join(causes)}", f"{risk}: {causes[0]}", moved
+    return f"{moved}: {', '.join(causes)}", f"{risk}: {causes[0]}", causes[0]
 
 
 REASONS_NOTE = (

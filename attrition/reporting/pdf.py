@@ -205,14 +205,16 @@ def largest(make: Callable[[int], Flowable], sizes: Iterable[int], room: float) 
 
 
 def contact_table(contacts: Sequence[Row], currency: str, labels: fields.Labels) -> Flowable:
-    """Return a row per client, without value, manager, reasons or change if no client has any."""
+    """Return a row per client, without value, manager or reasons if no client has any.
+
+    If the change of all is the same ("as before"), it is left out, too.
+    """
+    changes = {fields.moved_texts(row, labels) for row in contacts}
+    left_out = {"moved"} if len(changes) < 2 else set()
     kept = [
         name
         for name in fields.PDF
-        if any(
-            row["previous_rank"] if name == "moved" else fields.value_of(name, row, labels)
-            for row in contacts
-        )
+        if name not in left_out and any(fields.value_of(name, row, labels) for row in contacts)
     ]
     rows = [[_contact_cell(name, row, labels) for name in kept] for row in contacts]
     widths = {fields.heading(name, currency): fields.FIELDS[name].width for name in kept}

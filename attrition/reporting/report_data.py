@@ -177,8 +177,12 @@ class ReportData:
             return State(
                 "calm",
                 "All clients have the same risk",
-                "There is not enough data yet for a model that can rank clients, so the order of the "
-                "contact list means nothing.",
+                "No model can rank the clients by these columns yet, so "
+                + (
+                    "the contact list is sorted by value alone."
+                    if self.order == "value_at_risk"
+                    else "the order of the contact list means nothing."
+                ),
             )
         state = ("calm", "A model is in production")
         sentences = ["No outcome has arrived since it was deployed."]

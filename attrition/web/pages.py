@@ -56,6 +56,7 @@ def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> d
         diagnostics=optional(state.diagnostics, damage=problems) or {},
         currency=config.currency,
         capacity=config.contact_capacity,
+        order=config.contact_order,
         labels=config.labels,
     )
     rows = optional(state.listed, damage=problems) or []
@@ -71,7 +72,9 @@ def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> d
         "runs": wording.runs(wording.ago(recent.good_at, now), recent.counts),
         "problems": [wording.finished(problem) for problem in dict.fromkeys(problems)],
         "assessed": assessment_age(data, now),
-        "order": config.contact_order,
+        "list_figures": wording.contact_list(data.assessment, config.currency)
+        if data.assessment
+        else "",
         "shared": fields.shared_text(data.assessment, config.labels),
         "reasons_note": fields.REASONS_NOTE,
         "cautions": cautions_of_all(rows, config.labels),

@@ -751,6 +751,23 @@ def test_rows_that_open_and_close_in_one_run_know_both_deliveries(empty_project)
     assert delivered_by(empty_project) == {"acme": ("b.csv", "a.csv"), "bolt": ("a.csv", "never")}
 
 
+def test_rows_of_a_version_without_deliveries_are_kept(empty_project):
+    put(empty_project, "may.csv", lines("acme,1,2,3,", "bolt,1,2,3,0"))
+    ingest_new_data(empty_project)
+    record = files.read_record(empty_project.ingestion_record)
+    del record["outputs"][empty_project.deliveries.name], record["accepted"], record["seal"]
+    files.write_bytes(empty_project.ingestion_record, files.encode(files.sealed(record)))
+    empty_project.deliveries.unlink()
+    assert set(delivered_by(empty_project).values()) == {("never", "never")}
+    put(empty_project, "june.csv", lines("coil,1,2,3,"))
+    ingest_new_data(empty_project, adopt=True)  # its record has another seal
+    assert delivered_by(empty_project) == {
+        "acme": ("never", "never"),
+        "bolt": ("never", "never"),
+        "coil": ("june.csv", "june.csv"),
+    }
+
+
 def test_rows_that_are_withdrawn_take_their_delivery_with_them(empty_project):
     url = f"sqlite:///{empty_project.input_folder / 'crm.sqlite'}"
     table = {"name": "crm", "url": url, "table": "clients", "reconcile_hours": 0, "max_shrink": 1}

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from itertools import compress, islice
@@ -94,7 +94,7 @@ class Ledger:
         start = record or NOTHING
         self.marks: dict[str, str] = dict(start["marks"])
         self.watermarks: dict[str, Any] = dict(start["watermarks"])
-        self.accepted: dict[str, str] = dict(start["accepted"])
+        self.accepted: dict[str, str] = dict(start.get("accepted", {}))
         self.replaced, self.withdrawn = int(start["replaced"]), int(start["withdrawn"])
         self.files, self.generation = int(start["files"]), int(start["generation"])
         self.previous = str(start["seal"])
@@ -218,7 +218,7 @@ class Ledger:
         # Whether there were files is remembered: an empty folder is an error until it is accepted.
         if bool(self.record["files"]) != bool(self.files):
             return True
-        old = tuple(self.record[name] for name in ("marks", "watermarks", "accepted"))
+        old = tuple(self.record.get(name, {}) for name in ("marks", "watermarks", "accepted"))
         return old != (self.marks, self.watermarks, self.accepted)
 
     def write(self, now: str) -> files.Record:
@@ -310,9 +310,8 @@ class Ledger:
     def _deliveries(self) -> dict[str, np.ndarray]:
         """The numbers of the lines that delivered each row: last, and first without an outcome."""
         added = {schema.DELIVERED: self._delivered, schema.OPENED: self._opened}
-        old = {name: np.empty(0, "int32") for name in added}
-        if self.config.deliveries.name in self.outputs:
-            old = files.read_arrays(self.config.deliveries)
+        count = 0 if self.record is None else int(self.record["rows"])
+        old = _read_deliveries(self.config, self.outputs, count)
         return {name: np.append(old[name], np.array(added[name], "int32")) for name in added}
 
     def _write_deliveries(self, file: IO[bytes]) -> None:
@@ -451,7 +450,7 @@ def read_lines(config: Config) -> list[Line]:
 def read_accepted(config: Config) -> list[str]:
     """Return the suspicious deliveries that a person accepted."""
     record = files.read_record(config.ingestion_record)
-    return sorted(record["accepted"]) if record else []
+    return sorted(record.get("accepted", {})) if record else []
 
 
 def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:
@@ -469,8 +468,15 @@ def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:
     names = list(dict.fromkeys(names))
     numbers = [name for name in names if name in (schema.DELIVERED, schema.OPENED)]
     for path in (config.final_data, config.rows, *([config.deliveries] if numbers else [])):
-        if files.sha256_file(path) != outputs[path.name]:
+        if path.name in outputs and files.sha256_file(path) != outputs[path.name]:
             raise Damaged(f"{path}: is not what was ingested; run fullprocess.py")
     rows = tables.read_parquet(config.rows, [name for name in names if name not in numbers])
-    arrays = files.read_arrays(config.deliveries) if numbers else {}
+    arrays = _read_deliveries(config, outputs, len(rows)) if numbers else {}
     return rows.assign(**{name: arrays[name] for name in numbers})
+
+
+def _read_deliveries(config: Config, outputs: Collection[str], rows: int) -> dict[str, np.ndarray]:
+    """Read the numbers of the deliveries of each row, `NEVER` if an earlier version ingested them."""
+    if config.deliveries.name in outputs:
+        return files.read_arrays(config.deliveries)
+    return {name: np.full(rows, NEVER, "int32") for name in (schema.DELIVERED, schema.OPENED)}

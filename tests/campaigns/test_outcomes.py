@@ -22,7 +22,6 @@ EARLY = pd.concat(
         CLIENTS[CLIENTS["exited"] == 0].head(EARLY_STAYERS),
     ]
 )
-NOT_YET = pytest.mark.xfail(reason="every outcome counts, whatever its source and its cohort")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +64,6 @@ def risks(config):
     return pd.read_csv(config.risk_scores, usecols=["client", "risk"])
 
 
-@NOT_YET
 def test_leavers_known_first_change_neither_the_champion_nor_the_other_risks(before, after_early):
     assert champion(after_early) == champion(before)
     is_known = risks(before)["client"].isin(EARLY["corporation"])
@@ -75,14 +73,12 @@ def test_leavers_known_first_change_neither_the_champion_nor_the_other_risks(bef
     assert listed.tolist() == others["client"].head(20).tolist()
 
 
-@NOT_YET
 def test_a_cohort_is_immature_as_long_as_few_of_its_outcomes_are_known(after_early):
     immature = [cohort for cohort in monitoring(after_early)["cohorts"] if not cohort["mature"]]
     counts = [(cohort["rows"], cohort["known"], cohort["left"]) for cohort in immature]
     assert counts == [(len(CLIENTS), len(EARLY), EARLY_LEAVERS)]
 
 
-@NOT_YET
 def test_a_complete_cohort_that_has_not_changed_is_judged_and_the_champion_kept(
     before, after_early, tmp_path
 ):
@@ -96,7 +92,6 @@ def test_a_complete_cohort_that_has_not_changed_is_judged_and_the_champion_kept(
     assert (performance["verdict"], performance["rows"]) == ("fine", len(CLIENTS))
 
 
-@NOT_YET
 def test_an_odd_file_is_named_and_replaces_no_champion(before, tmp_path):
     config = copy(before, tmp_path)
     odd = make_rows(200, seed=2, prefix="odd")

@@ -367,8 +367,8 @@ def _recalibrate(
     recent = _recent_rows(table)
     compared = metrics.log_odds(models.predict(persistence.loads(evaluation), recent.rows))
     if update.is_recalibration:
-        kind, folds = updating.RECALIBRATIONS[update.name], selection.make_folds(recent, 0)
-        compared = calibration.cross_calibrate(kind, compared, recent.outcome, folds)
+        fit, folds = updating.RECALIBRATIONS[update.name], selection.make_folds(recent, 0)
+        compared = calibration.cross_calibrate(fit, compared, recent.outcome, folds)
         model = updating.recalibrate(model, update)
         data = persistence.dumps(model)
         evaluation = persistence.dumps(updating.recalibrate(persistence.loads(evaluation), update))

@@ -31,6 +31,7 @@ OTHER = {
     "contact_capacity": 10,
     "contact_order": "value_at_risk",
     "held_out_share": 0.3,
+    "outcome_after_days": 30.0,
     "settle_seconds": 1.0,
     "max_source_mb": 100.0,
     "max_source_seconds": 100.0,

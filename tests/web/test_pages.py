@@ -159,6 +159,23 @@ def test_one_thing_has_one_number_everywhere(odd_client, odd_project):
         assert {where for where, _ in shown} >= {"page", "pdf"}, name
 
 
+def test_dashboard_sorts_the_list_by_risk_with_one_click(odd_client):
+    def order(address):
+        page = odd_client.get(address).text
+        return re.findall(r'<td class="rank figure">(\d+)</td>', page), page
+
+    ranks, page = order("/")
+    assert ranks == [str(i) for i in range(1, 21)]
+    assert "Highest value at risk first" in page
+    (link,) = re.findall(r'<a href="([^"]*)">Sort by risk</a>', page)
+    by_risk, page = order(link.replace("&amp;", "&"))
+    assert "Highest risk first" in page
+    risks = [float(width) for width in re.findall(r'<rect class="bar" width="([\d.]+)"', page)]
+    assert risks == sorted(risks, reverse=True)
+    assert len(by_risk) == 20
+    assert order("/?order=name")[0] == ranks
+
+
 def test_dashboard_without_a_model_names_the_next_step(empty_project):
     answer = create_app(empty_project).test_client().get("/")
     assert answer.status_code == 200

@@ -31,7 +31,6 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-# held_out_share: with another share, whether to train is a new question.
 SETTINGS = ("columns", "contact_capacity", "outcome_after_days")
 # Fewer new rows than this are pooled with the next ones before they count as judged.
 MIN_ROWS_TO_SETTLE = 100

@@ -30,6 +30,7 @@ OTHER = {
     "missing_markers": (*configuration.MISSING_MARKERS, "unknown"),
     "contact_capacity": 10,
     "contact_order": "value_at_risk",
+    "outcome_after_days": 30.0,
     "held_out_share": 0.3,
     "outcome_after_days": 30.0,
     "settle_seconds": 1.0,

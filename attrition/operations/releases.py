@@ -125,9 +125,14 @@ def read_current(production: Path) -> Release:
 def read_for(production: Path, columns: Columns) -> Release:
     """Read the release in production, if the config still has its columns.
 
-    Raises: NoModel if it does not, Damaged.
+    Raises: NoModel if it does not, or if an earlier version deployed it; Damaged.
     """
     release = read_current(production)
+    if EVALUATION_MODEL not in release.manifest["outputs"]:
+        raise NoModel(
+            "the model in production was deployed by an earlier version; run fullprocess.py to train "
+            "one that can be compared"
+        )
     features = release.training["features"]
     gone = set(features["numeric"]) - set(columns.numeric_names)
     gone |= set(features["categorical"]) - set(columns.categorical)

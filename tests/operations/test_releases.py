@@ -8,6 +8,7 @@ from attrition.operations import releases
 from attrition.storage import files
 
 FEATURES = {"numeric": ["a"], "categorical": ["b"]}
+LATER = "2026-02-01T00:00:00Z"
 COLUMNS = Columns(numeric=(Numeric("a"),), categorical=("b",))
 
 
@@ -16,6 +17,7 @@ def create(production, second=0, model=b"model", **training):
     training = files.encode(files.sealed({"features": FEATURES} | training))
     contents = {
         releases.MODEL: model,
+        releases.EVALUATION_MODEL: model,
         releases.TRAINING: training,
         releases.SCORE: files.encode(files.sealed({"sets": {}})),
         releases.CARD: b"# Model card",
@@ -73,11 +75,11 @@ def test_a_release_that_was_never_finished_is_no_release(tmp_path, monkeypatch):
     assert releases.read_current(tmp_path).training["features"] == FEATURES
 
 
-@pytest.mark.parametrize("place", range(7))
+@pytest.mark.parametrize("place", range(8))
 def test_one_flipped_bit_in_any_file_is_noticed(deployed, place):
     folder = releases.read_current(deployed).folder
     names = sorted(path.name for path in folder.iterdir())
-    assert len(names) == 7
+    assert len(names) == 8
     flip_a_byte(folder / names[place])
     with pytest.raises(Damaged):
         releases.read_current(deployed)
@@ -196,6 +198,15 @@ def test_a_model_of_columns_that_are_gone_is_no_model_for_today(deployed):
     assert releases.read_for(deployed, COLUMNS).id == releases.current_id(deployed)
     with pytest.raises(NoModel, match=r"needs b, which config\.json no longer names"):
         releases.read_for(deployed, Columns(numeric=(Numeric("a"), Numeric("c"))))
+
+
+def test_release_of_an_earlier_version_is_no_model_to_compare_with(deployed):
+    release = releases.read_current(deployed)
+    contents = {name: (release.folder / name).read_bytes() for name in release.manifest["outputs"]}
+    del contents[releases.EVALUATION_MODEL]
+    releases.activate(deployed, releases.create(deployed, contents, {"deployed_at": LATER}))
+    with pytest.raises(NoModel, match="deployed by an earlier version"):
+        releases.read_for(deployed, COLUMNS)
 
 
 def test_a_feature_that_changed_its_kind_is_gone(deployed):

@@ -18,7 +18,7 @@ from typing import Any
 from attrition.config import Config
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.modelling.metrics import Interval
-from attrition.monitoring import gate
+from attrition.monitoring import gate, updating
 from attrition.monitoring.gate import Comparison, Decision
 from attrition.operations import cli, integrity, releases
 from attrition.reporting import model_card
@@ -48,23 +48,29 @@ class Deployment:
 # ---- compute
 
 
-def decide(score: files.Record, triggers: Sequence[str], looks: int) -> Decision:
+def decide(
+    score: files.Record,
+    triggers: Sequence[str],
+    looks: int,
+    update: dict[str, Any] | None = None,
+) -> Decision:
     """Decide whether to deploy, from the scores and the triggers of the training.
 
-    looks: number of candidates compared with this champion, this one included.
+    looks: number of candidates compared with this champion, this one included; update: that of the
+    training, if the candidate is one.
     """
+    recalibration = None
+    if update is not None and update["name"] in updating.RECALIBRATIONS:
+        recalibration = Interval(**update["difference"])
     champion, figures = score["champion"], score["comparison"]
-    comparison = None
-    if figures is not None:
-        intervals = {k: Interval(**v) for k, v in figures.items() if k.endswith("_difference")}
-        comparison = Comparison(**{**figures, **intervals})
     return gate.decide_promotion(
-        comparison,
+        None if figures is None else Comparison.from_dict(figures),
         first=champion is None,
         identical=champion is not None and champion["sha256"] == score["candidate"]["sha256"],
         degraded="degraded" in triggers,
         moved="input_moved" in triggers,
         looks=looks,
+        recalibration=recalibration,
     )
 
 
@@ -153,7 +159,7 @@ def deploy_model(config: Config) -> Deployment:
     monitoring = files.read_record(config.monitoring_record)
     triggers = monitoring["triggers"] if monitoring is not None else []
     looks = count_looks(history.read_deployments(config.history))
-    decision = decide(score, triggers, looks)
+    decision = decide(score, triggers, looks, training["update"])
     record: files.Record = {
         "inputs": inputs,
         "decided_at": files.utc_now(),

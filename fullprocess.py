@@ -98,9 +98,15 @@ def nothing_new(config: Config) -> bool:
     except Damaged as error:
         logger.warning("%s; every step is looked at again", error)
         return False
-    if last is None or not last.get("complete"):
+    if last is None or not last.get("complete") or _have_matured(last):
         return False
     return last.get("state") == find_sources(config) | find_products(config)
+
+
+def _have_matured(last: files.Record) -> bool:
+    """Return whether outcomes that the last run did not use have matured since."""
+    next_at = last.get("next_mature_at")
+    return next_at is not None and next_at <= files.utc_now()
 
 
 # ---- the run
@@ -378,6 +384,7 @@ def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None
         "good_at": files.utc_now() if is_good else runs.last_good_at(config),
         "unavailable": list(outcome.unavailable),
         "state": inputs | find_products(config),
+        "next_mature_at": (files.read_record(config.monitoring_record) or {}).get("next_mature_at"),
     }
     files.write_bytes(config.last_run, files.encode(files.sealed(record)))
 

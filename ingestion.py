@@ -4,9 +4,10 @@ Reads:  sourcedata/*.csv, *.csv.gz, *.parquet; the database tables that config.j
 Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed, for the steps),
         ingestedfiles.txt (one line per version of a source), rejected.csv (every refused row and the
         reason), withdrawn.csv (rows that were withdrawn because their table no longer has them),
-        table_rows.npz (the rows of each table), ingestion.json (the record)
+        table_rows.npz (the rows of each table), deliveries.npz (the line of ingestedfiles.txt by which
+        each row came), ingestion.json (the record)
 Run:    python ingestion.py [--config PATH] [--check FILE | --explain | --reconcile]
-        [--accept-loss] [--adopt]
+        [--accept-loss] [--adopt] [--accept-source NAME]
 """
 
 import argparse
@@ -87,18 +88,26 @@ class Ingestion:
 
 
 def ingest_new_data(
-    config: Config, *, reconcile: bool = False, accept_loss: bool = False, adopt: bool = False
+    config: Config,
+    *,
+    reconcile: bool = False,
+    accept_loss: bool = False,
+    adopt: bool = False,
+    accept_source: str | None = None,
 ) -> Ingestion:
     """Validate every source with new content, add its rows, and write everything in one commit.
 
     If a source cannot be read now, report it and retry it in the next run; the other sources continue.
     `reconcile` reads every table whole; `accept_loss` accepts an empty folder or a table that lost rows;
-    `adopt` continues from a restored backup.
+    `adopt` continues from a restored backup; `accept_source` names a suspicious delivery to use.
 
     Raises: AttritionError if the folder is missing or our own files are damaged.
     """
     now = files.utc_now()
     with closing(open_ledger(config, adopt=adopt)) as account:
+        if accept_source is not None:
+            check_suspicious(config, accept_source)
+            account.accepted.setdefault(accept_source, now)
         names = list_folder(config)
         with skip_unavailable(account):
             check_folder(config, account, names, accept_loss=accept_loss)
@@ -160,6 +169,18 @@ def check_nothing_left(config: Config, account: Ledger) -> None:
             f"some are gone: {', '.join(sorted(gone)[:5])}. Put them back, undo the change, or name a "
             "new output_folder_path"
         )
+
+
+def check_suspicious(config: Config, name: str) -> None:
+    """Check that monitoring.py found a delivery suspicious.
+
+    Raises: AttritionError.
+    """
+    record = files.read_record(config.monitoring_record) or {}
+    names = [one["source"] for one in record.get("suspicious", [])]
+    if name not in names:
+        which = f"these are: {', '.join(names)}" if names else "none is"
+        raise AttritionError(f"--accept-source {name}: is not a suspicious delivery; {which}")
 
 
 def list_folder(config: Config) -> list[str]:
@@ -443,6 +464,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--accept-loss", action="store_true", help=text)
     text = "continue from an older state, e.g. one restored from a backup"
     parser.add_argument("--adopt", action="store_true", help=text)
+    text = "use a delivery although its outcomes contradict the model; monitoring.json names them"
+    parser.add_argument("--accept-source", metavar="NAME", help=text)
     options = parser.parse_args(argv)
     if options.check or options.explain:
         return cli.run_command(options, lambda config: print_check(config, options))
@@ -454,6 +477,7 @@ def main(argv: list[str] | None = None) -> int:
             reconcile=options.reconcile,
             accept_loss=options.accept_loss,
             adopt=options.adopt,
+            accept_source=options.accept_source,
         )
         unavailable.extend(result.unavailable)
         return result

@@ -2,13 +2,13 @@
 
 Reads:  production_deployment/current, the rows in ingesteddata/, the history
 Writes: production_deployment/monitoring.json (the verdict: retrain or not, and why), settled_rows.npz
-        (the rows whose verdict is final)
+        (the rows whose verdict is final, and those that wait)
 Run:    python monitoring.py [--config PATH]
 """
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,10 @@ from attrition.data import ledger, schema
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import metrics, models
 from attrition.modelling.metrics import Interval, Vector
-from attrition.monitoring import drift, gate, performance
+from attrition.monitoring import cohorts, drift, gate, performance, sources, updating
+from attrition.monitoring.cohorts import Cohorts
+from attrition.monitoring.performance import EarlyOrder
+from attrition.monitoring.sources import Contradiction
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
 from attrition.storage import files, history
@@ -27,9 +30,10 @@ from attrition.storage import files, history
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 # held_out_share: with another share, whether to train is a new question.
-SETTINGS = ("columns", "contact_capacity")
+SETTINGS = ("columns", "contact_capacity", "outcome_after_days")
 # Fewer new rows than this are pooled with the next ones before they count as judged.
 MIN_ROWS_TO_SETTLE = 100
+SHOWN_COHORTS = 3
 SETTLED, ESTIMATED = ("labelled", "inputs"), "estimated"
 
 
@@ -42,78 +46,135 @@ class Monitoring:
     reason: str
     performance: str
     drift: str
+    waiting: tuple[str, ...]
     up_to_date: bool
     seal: str
 
     def summary(self) -> str:
         if "no_model" in self.triggers:
-            return self.reason
-        return "\n".join([self.reason, self.performance, self.drift])
+            return "\n".join([self.reason, *self.waiting])
+        return "\n".join([self.reason, self.performance, self.drift, *self.waiting])
 
 
 # ---- the step
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """The judgement of the new rows: what is suspicious, and which labelled rows wait.
+
+    waiting: (n,) bool, the labelled rows that are immature or suspicious; recent: number of new mature
+    outcomes; deliveries: in how many they came, one more if a person accepted one.
+    """
+
+    performance: performance.Performance
+    drift: drift.DriftReport
+    waiting: np.ndarray
+    suspicious: tuple[Contradiction, ...] = ()
+    early: EarlyOrder | None = None
+    recent: int = 0
+    deliveries: int = 0
+    checks: history.Rows = field(default_factory=list)
+
+
+NO_MODEL = performance.Performance(
+    "no_model", 0, 0, metrics.UNKNOWN, metrics.UNKNOWN, 0, 0, "no model yet"
+)
+NOTHING_TO_COMPARE = drift.DriftReport(
+    "insufficient", 0, "there is no model to compare with yet", ()
+)
+
+
 def monitor_model(config: Config) -> Monitoring:
     """Judge the champion on the rows since its training, each row once, and decide whether to train.
 
-    Two things are judged: its performance (do new outcomes contradict it?) and data drift (do the new
-    rows differ from its reference?). If rows are in order, they are settled and not judged again; if
-    they are too few, they are pooled with later ones.
+    Two things are judged: its performance (do new mature outcomes contradict it?) and data drift (do the
+    new rows differ from its reference?). If rows are in order, they are settled and not judged again; if
+    they are too few, they are pooled with later ones. Outcomes that are not mature, and deliveries that
+    contradict the model alone, wait: they are neither judged nor learned from.
 
     Raises: Damaged if the champion does not verify.
     """
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.production_folder)
+    now = files.utc_now()
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
+        "accepted": "\n".join(ledger.read_accepted(config)),
         "settings": config.fingerprint(),
     }
-    if (record := files.read_if_up_to_date(config.monitoring_record, inputs)) is not None:
+    record = files.read_if_up_to_date(config.monitoring_record, inputs)
+    if record is not None and not is_due(record, now):
         return _monitoring(record, up_to_date=True)
     columns = config.columns
-    named = filter(None, [columns.time, columns.value])
-    names = (*columns.features, *named, columns.outcome)
-    rows = ledger.read_rows(config, (*names, schema.ROW_ID, schema.INPUT_ID))
-    labelled = rows[rows[columns.outcome].notna()]
-    checks: history.Rows = []
+    names = (*columns.features, *filter(None, [columns.value, columns.time]), columns.outcome)
+    deliveries = (schema.DELIVERED, schema.OPENED)
+    rows = ledger.read_rows(config, (*names, *schema.COMPUTED, *deliveries))
+    grouped = find_cohorts(config, rows, now)
+    labelled = rows[columns.outcome].notna().to_numpy()
     try:
         champion = releases.read_for(config.production_folder, config.columns)
     except NoModel:
         champion = None
     if champion is None:
         settled = {name: np.array([], dtype="uint64") for name in (*SETTLED, ESTIMATED)}
-        verdict = performance.Performance(
-            "no_model", 0, 0, metrics.UNKNOWN, metrics.UNKNOWN, 0, 0, "no model yet"
-        )
-        report = drift.DriftReport("insufficient", 0, "there is no model to compare with yet", ())
-        new_labelled = 0
+        judged = Judgement(NO_MODEL, NOTHING_TO_COMPARE, labelled & ~grouped.mature)
     else:
         settled = _read_settled(config, champion)
-        verdict, report, new_labelled, checks = _judge_new_rows(config, champion, rows, settled)
+        judged = _judge_new_rows(config, champion, rows, grouped, settled)
+    is_confirmed = judged.deliveries >= sources.MIN_DELIVERIES
+    usable = int((labelled & ~judged.waiting).sum())
     last = _last_attempt(config, champion)
     triggers = gate.find_triggers(
         has_model=champion is not None,
-        degraded=verdict.verdict == "degraded",
-        input_moved=report.verdict == "moved",
-        labelled=len(labelled),
+        degraded=judged.performance.verdict == "degraded" and is_confirmed,
+        input_moved=judged.drift.verdict == "moved",
+        labelled=usable,
         champion_labelled=champion.training["labelled"] if champion else 0,
     )
-    retrain, reason = gate.is_worth_training(triggers, last, len(labelled), new_labelled)
+    retrain, reason = gate.is_worth_training(triggers, last, usable, judged.recent)
+    if judged.performance.verdict == "degraded" and not is_confirmed:
+        reason = f"waiting for a second delivery, because one alone is no proof; {reason}"
     record = {
         "inputs": inputs,
-        "checked_at": files.utc_now(),
+        "checked_at": now,
         "release": champion.id if champion else None,
         "retrain": retrain,
         "triggers": list(triggers),
+        "deliveries": judged.deliveries,
         "reason": reason,
-        "performance": verdict.to_dict(),
-        "drift": report.to_dict(),
-        "estimator": checks,
+        "performance": judged.performance.to_dict(),
+        "drift": judged.drift.to_dict(),
+        "estimator": judged.checks,
+        "cohorts": [cohort.to_dict() for cohort in grouped.cohorts],
+        "next_mature_at": grouped.next_at,
+        "suspicious": [one.to_dict() for one in judged.suspicious],
+        "early": judged.early.to_dict() if judged.early else None,
     }
     history.save(config.history, "estimates", _history_rows(record))
+    settled[releases.WAITING] = rows.loc[judged.waiting, schema.ROW_ID].to_numpy()
     contents: dict[Path, files.Content] = {config.settled_rows: files.arrays_bytes(**settled)}
     return _monitoring(files.commit(config.monitoring_record, contents, record), up_to_date=False)
+
+
+def is_due(record: files.Record, now: str) -> bool:
+    """Return whether further outcomes have matured since the last judgement."""
+    return record["next_mature_at"] is not None and record["next_mature_at"] <= now
+
+
+def find_cohorts(config: Config, rows: pd.DataFrame, now: str) -> Cohorts:
+    columns = config.columns
+    view = {
+        cohorts.OUTCOME: rows[columns.outcome],
+        cohorts.TIME: rows[columns.time] if columns.time else "",
+        cohorts.CLIENT: rows[schema.CLIENT_HASH],
+        cohorts.DELIVERED: rows[schema.DELIVERED],
+        cohorts.OPENED: rows[schema.OPENED],
+    }
+    deliveries = [(line.source, line.ingested_at) for line in ledger.read_lines(config)]
+    return cohorts.find_cohorts(
+        pd.DataFrame(view), deliveries, now=now, after_days=config.outcome_after_days
+    )
 
 
 def _read_settled(config: Config, champion: Release) -> dict[str, np.ndarray]:
@@ -133,45 +194,83 @@ def _read_settled(config: Config, champion: Release) -> dict[str, np.ndarray]:
 
 
 def _judge_new_rows(
-    config: Config, champion: Release, rows: pd.DataFrame, settled: dict[str, np.ndarray]
-) -> tuple[performance.Performance, drift.DriftReport, int, history.Rows]:
+    config: Config,
+    champion: Release,
+    rows: pd.DataFrame,
+    grouped: Cohorts,
+    settled: dict[str, np.ndarray],
+) -> Judgement:
     """Judge the rows that are not settled; if they are in order, settle them, in place.
 
     Once per row, the estimate without its outcome is compared with its outcome.
     """
-    columns = config.columns
-    model = releases.load_model(champion)
-    labelled = rows[rows[columns.outcome].notna()]
-    ids = labelled[schema.ROW_ID].to_numpy()
-    is_new = ~np.isin(ids, settled["labelled"])
-    new = labelled[is_new]
-    outcome = new[columns.outcome].to_numpy(dtype="float64")
-    risk = models.predict(model, new)
-    is_first = ~np.isin(ids[is_new], settled[ESTIMATED])
+    outcome = rows[config.columns.outcome].to_numpy(dtype="float64")
+    ids, number, labelled = rows[schema.ROW_ID].to_numpy(), grouped.number, ~np.isnan(outcome)
+    left_in_training = champion.training["level_left"]
+    new = labelled & ~np.isin(ids, settled["labelled"])
+    in_batch = ~np.isin(rows[schema.INPUT_ID].to_numpy(), settled["inputs"])
+    young = _young_cohorts(grouped, outcome, new)
+    risk = np.full(len(rows), np.nan)
+    asked = new | in_batch | np.isin(number, young)
+    risk[asked] = models.predict(releases.load_model(champion), rows[asked])
+
+    mature = new & grouped.mature
+    first = mature & ~np.isin(ids, settled[ESTIMATED])
     checks: history.Rows = []
-    if is_first.sum() >= performance.MIN_ROWS_TO_ESTIMATE:
-        checks = _check_estimate(config, champion, new[is_first], risk[is_first])
-        settled[ESTIMATED] = np.union1d(settled[ESTIMATED], ids)
+    if first.sum() >= performance.MIN_ROWS_TO_ESTIMATE:
+        checks = _check_estimate(config, champion, rows[first], risk[first])
+        settled[ESTIMATED] = np.union1d(settled[ESTIMATED], ids[mature])
+    names = [cohort.name for cohort in grouped.cohorts]
+    contradictions = sources.find_contradictions(
+        outcome[mature], risk[mature], number[mature], names, left_in_training=left_in_training
+    )
+    accepted = ledger.read_accepted(config)
+    suspicious = sources.find_suspicious(contradictions, accepted)
+    is_suspicious = np.isin(number, [names.index(one.source) for one in suspicious])
+    judged = mature & ~is_suspicious
     verdict = performance.check_performance(
-        outcome,
-        risk,
-        _reference_auc(champion),
-        left_in_training=champion.training["left"],
+        outcome[judged], risk[judged], _reference_auc(champion), left_in_training=left_in_training
     )
     if verdict.verdict == "fine":
-        settled["labelled"] = np.union1d(settled["labelled"], ids)
-    ids = rows[schema.INPUT_ID].to_numpy()
-    batch = rows[~np.isin(ids, settled["inputs"])]
+        settled["labelled"] = np.union1d(settled["labelled"], ids[judged])
+    for i in young:
+        cohort, total = grouped.cohorts[i], risk[number == i]
+        if sentence := performance.find_excess(cohort.name, cohort.left, total, left_in_training):
+            verdict = replace(verdict, verdict="degraded", sentence=sentence)
+
+    batch = in_batch & ~is_suspicious
     report = drift.compare_clients(
         releases.read_reference(champion),
-        batch,
-        models.predict(model, batch),
+        rows[batch],
+        risk[batch],
         champion.training,
-        columns.time,
+        config.columns.time,
     )
     if report.verdict == "stable" and report.rows >= MIN_ROWS_TO_SETTLE:
-        settled["inputs"] = np.union1d(settled["inputs"], ids)
-    return verdict, report, len(new), checks
+        inputs = rows.loc[~is_suspicious, schema.INPUT_ID].to_numpy()
+        settled["inputs"] = np.union1d(settled["inputs"], inputs)
+    is_early = new & ~grouped.mature
+    return Judgement(
+        performance=verdict,
+        drift=report,
+        waiting=labelled & ~grouped.mature | mature & is_suspicious,
+        suspicious=tuple(suspicious),
+        early=performance.judge_order_early(outcome[is_early], risk[is_early]),
+        recent=int(judged.sum()),
+        deliveries=sources.count_deliveries(number[judged])
+        + any(names[i] in accepted for i in np.unique(number[judged])),
+        checks=checks,
+    )
+
+
+def _young_cohorts(grouped: Cohorts, outcome: Vector, new: np.ndarray) -> list[int]:
+    """Return the cohorts that are not mature, but of which enough clients have left to be compared."""
+    left = np.bincount(grouped.number[new & (outcome == 1)], minlength=len(grouped.cohorts))
+    return [
+        i
+        for i, cohort in enumerate(grouped.cohorts)
+        if not cohort.mature and left[i] >= performance.MIN_OF_EACH_TO_JUDGE
+    ]
 
 
 def _check_estimate(
@@ -212,25 +311,31 @@ def _reference_auc(champion: Release) -> Interval:
 
 
 def _last_attempt(config: Config, champion: Release | None) -> gate.Attempt | None:
-    """Return the last training; if it became the champion, no recent row counts as tried."""
+    """Return the last training; if it became the champion, no recent row counts as tried.
+
+    If it kept the champion, its model is the champion too, but these rows were tried.
+    """
     try:
         record = files.read_record(config.training_record)
     except Damaged:
         return None  # an unreadable record is no attempt, so training may run again
     if record is None:
         return None
-    if champion and champion.model_sha256 == record["model_sha256"]:
+    is_kept = record["update"] is not None and record["update"]["name"] == updating.CHAMPION
+    if champion and champion.model_sha256 == record["model_sha256"] and not is_kept:
         return gate.Attempt(record["labelled"], 0, ())
     return gate.Attempt(record["labelled"], record["recent"], tuple(record["triggers"]))
 
 
 def _monitoring(record: files.Record, *, up_to_date: bool) -> Monitoring:
+    young = [one["sentence"] for one in record["cohorts"] if one["known"] and not one["mature"]]
     return Monitoring(
         retrain=record["retrain"],
         triggers=tuple(record["triggers"]),
         reason=record["reason"],
         performance=record["performance"]["sentence"],
         drift=record["drift"]["sentence"],
+        waiting=(*(one["sentence"] for one in record["suspicious"]), *young[-SHOWN_COHORTS:]),
         up_to_date=up_to_date,
         seal=record["seal"],
     )

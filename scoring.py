@@ -1,4 +1,4 @@
-"""Step 3: score the candidate and the champion on rows that neither was trained on.
+"""Step 3: score the evaluation models of candidate and champion on rows that neither was trained on.
 
 Reads:  practicemodels/ (the candidate), production_deployment/current (the champion), testdata/*,
         ingesteddata/finaldata.csv (rows of held-out clients, and rows newer than the champion)
@@ -23,14 +23,15 @@ from attrition.errors import NoModel
 from attrition.modelling import metrics, models, persistence
 from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
-from attrition.monitoring import gate
+from attrition.monitoring import gate, performance
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
 from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-SETTINGS = ("columns", "missing_markers", "held_out_share", "contact_capacity")
+SETTINGS = ("columns", "missing_markers", "contact_capacity")
+WEIGHED_CLIENTS = 10_000
 MIN_ROWS_TO_SCORE, MIN_OF_EACH_TO_SCORE = 100, 20
 
 # Outcomes, risks of the candidate, risks of the champion if there is one: (n,) each.
@@ -105,7 +106,9 @@ def warn_if_small_set(name: str, rows: int, left: int) -> list[str]:
 
 
 def score_model(config: Config) -> Scores:
-    """Score candidate and champion on the test data and on clients that no training has seen.
+    """Score candidate and champion on the test data and on held-out clients.
+
+    The models scored are their evaluation models; the served ones are trained on the held-out clients.
 
     Raises: NoModel if there is no candidate, or its files are damaged.
     """
@@ -115,9 +118,13 @@ def score_model(config: Config) -> Scores:
     if training is None or files.damaged_outputs(config.model_folder, training):
         raise NoModel(f"{config.candidate}: no whole candidate; run training.py first")
     champion = _champion(config)
+    trainings = [training, *([champion.training] if champion else [])]
+    share = min(each["held_out_share"] for each in trainings)
     inputs = {
         "candidate": training["outputs"][config.candidate.name],
+        "evaluation_model": training["outputs"][config.evaluation_model.name],
         "champion": champion.id if champion else "",
+        "held_out_share": share,
         "finaldata": files.sha256_file(config.final_data),
         "settings": config.fingerprint(),
         "monitoring": files.sha256_file(config.monitoring_record),
@@ -125,21 +132,26 @@ def score_model(config: Config) -> Scores:
     }
     if (record := files.read_if_up_to_date(config.score_record, inputs)) is not None:
         return _scores(record, up_to_date=True)
-    candidate = persistence.loads(config.candidate.read_bytes())
-    is_champion = champion is not None and champion.model_sha256 == inputs["candidate"]
+    candidate = persistence.loads(config.evaluation_model.read_bytes())
     columns = config.columns
     rows = ledger.read_rows(config, (*columns.features, columns.outcome, *schema.COMPUTED))
-    labelled = rows[rows[columns.outcome].notna()]
-    sets, warnings = _unseen_sets(config, labelled)
+    is_waiting = releases.is_waiting(config, rows[schema.ROW_ID].to_numpy())
+    labelled = rows[rows[columns.outcome].notna() & ~is_waiting]
+    sets, warnings = _unseen_sets(config, labelled, share)
     risks: dict[str, Risks] = {}
-    model = candidate if is_champion else releases.load_model(champion) if champion else None
+    is_champion = champion is not None and champion.evaluation_sha256 == inputs["evaluation_model"]
+    model = candidate if is_champion else None
+    if champion and model is None:
+        model = releases.load_evaluation_model(champion)
     for name, unseen in sets.items():
         outcome = unseen[columns.outcome].to_numpy(dtype="float64")
         risk = models.predict(candidate, unseen)
         theirs = risk if is_champion else models.predict(model, unseen) if model else None
         risks[name] = (outcome, risk, theirs)
+    current = rows.iloc[:0]
     if champion and model is not None and not _is_same_model(risks):
-        risks["since"] = _score_new_rows(config, champion, model, labelled)
+        sets["since"], risks["since"] = _score_new_rows(config, champion, model, labelled)
+        current = rows[rows[columns.outcome].isna()]
     capacity = config.contact_capacity
     scored = {name: score_set(*each, capacity) for name, each in risks.items() if len(each[0])}
     for name in ("test", "unseen"):
@@ -154,7 +166,9 @@ def score_model(config: Config) -> Scores:
         "capacity": capacity,
         "threshold": metrics.THRESHOLD,
         "sets": {name: scored.get(name) for name in ("test", "unseen", "recent", "since")},
-        "comparison": _compare_models(risks, capacity) if champion else None,
+        "comparison": _compare_models(risks, sets, current, training, capacity)
+        if champion
+        else None,
         "curves": draw_curves(*everything) if len(everything[0]) else None,
         "warnings": warnings,
     }
@@ -188,8 +202,8 @@ def _is_same_model(risks: Mapping[str, Risks]) -> bool:
 
 def _score_new_rows(
     config: Config, champion: Release, model: Model, labelled: pd.DataFrame
-) -> Risks:
-    """Return outcomes and risks of the rows that are newer than the champion's training.
+) -> tuple[pd.DataFrame, Risks]:
+    """Return the rows that are newer than the champion's training, their outcomes and risks.
 
     The candidate's risk is cross-validated: it comes from models of the same kind that were trained on
     no row of this client. If there was concept drift, only rows from after it count.
@@ -204,17 +218,34 @@ def _score_new_rows(
     is_new = np.isin(ids, risk.index)
     new = labelled[is_new]
     outcome = new[config.columns.outcome].to_numpy(dtype="float64")
-    return outcome, risk[ids[is_new]].to_numpy(), models.predict(model, new)
+    return new, (outcome, risk[ids[is_new]].to_numpy(), models.predict(model, new))
 
 
-def _compare_models(risks: Mapping[str, Risks], capacity: int) -> dict[str, Any]:
-    """Compare both models on all unseen rows; if there was concept drift, only on rows from after it."""
-    name, sets = "all_unseen", ["test", "unseen", "since"]
+def _compare_models(
+    risks: Mapping[str, Risks],
+    sets: Mapping[str, pd.DataFrame],
+    current: pd.DataFrame,
+    training: files.Record,
+    capacity: int,
+) -> dict[str, Any]:
+    """Compare both models on all unseen rows; if there was concept drift, only on rows from after it.
+
+    They are also compared on the same rows re-weighted to be like the current clients.
+    """
+    name, names = "all_unseen", ["test", "unseen", "since"]
     if "recent" in risks:
-        name, sets = "recent", ["recent", "since"]
-    joined = [np.concatenate([risks[each][i] for each in sets if each in risks]) for i in range(3)]
-    outcome, candidate, champion = joined
-    return gate.compare_risks(name, outcome, candidate, champion, capacity).to_dict()
+        name, names = "recent", ["recent", "since"]
+    names = [each for each in names if each in risks]
+    outcome, candidate, champion = (
+        np.concatenate([risks[each][i] for each in names]) for i in range(3)
+    )
+    features = training["features"]
+    numeric, categorical = features["numeric"], features["categorical"]
+    used = [*numeric, *categorical]
+    unseen = pd.concat([sets[each][used] for each in names], ignore_index=True)
+    sample = current.sample(min(len(current), WEIGHED_CLIENTS), random_state=0)
+    weights = performance.weigh(unseen, sample, numeric, categorical).weights
+    return gate.compare_risks(name, outcome, candidate, champion, capacity, weights).to_dict()
 
 
 def hash_test_data(config: Config) -> dict[str, str]:
@@ -253,16 +284,18 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
 
 
 def _unseen_sets(
-    config: Config, labelled: pd.DataFrame
+    config: Config, labelled: pd.DataFrame, held_out_share: float
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """Return the rows that neither model was trained on, and warnings.
+    """Return the rows that neither evaluation model was trained on, and warnings.
+
+    held_out_share: the smaller one of the two trainings: a greater share contains it
 
     `test`: the test data; `unseen`: the other rows of held-out clients; `recent`, if there was concept
     drift: all rows of held-out clients from after it.
     """
     warnings: list[str] = []
     columns = config.columns
-    held_out = schema.held_out(labelled[schema.CLIENT_HASH], config.held_out_share)
+    held_out = schema.held_out(labelled[schema.CLIENT_HASH], held_out_share)
     unseen = labelled[held_out]
     test = read_test_data(config, warnings)
     test = test[test[columns.outcome].notna()]

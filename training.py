@@ -1,8 +1,9 @@
 """Step 2: train a candidate model on the labelled rows, and record why it was chosen.
 
 Reads:  ingesteddata/finaldata.csv; production_deployment/monitoring.json (is there concept drift?)
-Writes: practicemodels/trainedmodel.skops, training.json (the record), reference.csv (the reference
-        for drift), known_rows.npz (the rows that the model knows, with their cross-validated risks)
+Writes: practicemodels/trainedmodel.skops, evaluationmodel.skops (the same choices, fitted without the
+        held-out clients), training.json (the record), reference.csv (the reference for drift),
+        known_rows.npz (the rows that the model knows, with their cross-validated risks)
 Run:    python training.py [--config PATH] [--accept-leakage]
 """
 
@@ -10,7 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,17 @@ from attrition.modelling.models import Model
 from attrition.modelling.selection import (
     ANCIENT,
     OLDER,
+    OLDER_WEIGHTED,
     RECENT,
+    RECENT_ROWS,
     CandidateScore,
     SelectionResult,
     Table,
 )
-from attrition.monitoring import drift
+from attrition.monitoring import drift, updating
+from attrition.monitoring.updating import Update
 from attrition.operations import cli, releases
+from attrition.operations.releases import Release
 from attrition.storage import files, tables
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
@@ -52,6 +57,21 @@ SETTINGS = ("columns", "held_out_share", "accept_leakage")
 REFERENCE_ROWS = 10_000
 IMPORTANCE_ROWS = 2_000
 PROBE_ROWS = 200
+# What the record of a recalibrated champion has in common with that of the champion.
+DESCRIBED = (
+    *(
+        "kind",
+        "rows",
+        "left",
+        "clients",
+        "features",
+        "baseline",
+        "ranges",
+        "missing_seen",
+        "dropped",
+    ),
+    *("parts", "window", "temporal", "signs", "warnings"),
+)
 MIN_ROWS_TO_TRAIN, MIN_OF_EACH_TO_TRAIN = 50, 10
 NO_SIGNAL = (
     "no usable signal: nothing in these columns predicts who leaves, so every client has the base rate "
@@ -130,7 +150,7 @@ def check_leakage(config: Config, signs: Sequence[LeakageSign]) -> None:
 
 
 def train_model(config: Config) -> TrainingResult:
-    """Choose and fit a candidate on the labelled rows, without those of the held-out clients.
+    """Choose a candidate without the rows of the held-out clients, then fit it on all labelled rows.
 
     Raises: TooLittleData if nobody left or nobody stayed; Leakage; AttritionError if there is no data.
     """
@@ -147,7 +167,13 @@ def train_model(config: Config) -> TrainingResult:
     columns = config.columns
     names = (columns.client_name, *filter(None, [columns.time]), *columns.features, columns.outcome)
     rows = ledger.read_rows(config, (*names, *schema.COMPUTED))
-    labelled = rows[rows[columns.outcome].notna()].reset_index(drop=True)
+    is_waiting = releases.is_waiting(config, rows[schema.ROW_ID].to_numpy())
+    labelled = rows[rows[columns.outcome].notna() & ~is_waiting].reset_index(drop=True)
+    if len(labelled) == 0 and is_waiting.any():
+        raise TooLittleData(
+            f"{config.final_data}: none of {is_waiting.sum():,} outcomes is mature, so there is "
+            "nothing to train on yet; outcomes are used when 90 % of their cohort are known"
+        )
     if len(labelled) == 0:
         raise TooLittleData(
             f"{config.final_data}: no row has an outcome in {columns.outcome!r}, so there is nothing "
@@ -155,32 +181,41 @@ def train_model(config: Config) -> TrainingResult:
         )
     held_out = schema.held_out(labelled[schema.CLIENT_HASH], config.held_out_share)
     age = find_age(config, labelled)
-    usable = labelled[~held_out]
-    outcome = usable[columns.outcome].to_numpy(dtype="float64")
+    outcome = labelled.loc[~held_out, columns.outcome].to_numpy(dtype="float64")
     if not 0 < outcome.sum() < len(outcome):
         same = "left" if len(outcome) and outcome.all() else "stayed"
         raise TooLittleData(
             f"{config.final_data}: all {len(outcome)} clients to learn from {same}; training needs "
             "clients who left and clients who stayed"
         )
-    record, contents, validated = _fit_candidate(config, usable, outcome, age[~held_out])
-    record |= {
+    monitoring = files.read_record(config.monitoring_record) or {}
+    candidate = _fit_candidate(config, labelled, held_out, age, monitoring)
+    record = candidate.record | {
+        "model_sha256": files.sha256_bytes(candidate.model),
+        "versions": persistence.versions(),
         "inputs": inputs,
         "trained_at": files.utc_now(),
         "elapsed_s": round(time.monotonic() - start, 3),
         "labelled": len(labelled),
         "recent": int((age == RECENT).sum()),
+        "held_out_share": candidate.held_out_share,
         "held_out_rows": int(held_out.sum()),
         "held_out_clients": int(labelled.loc[held_out, columns.client_name].nunique()),
-        "triggers": (files.read_record(config.monitoring_record) or {}).get("triggers", []),
+        "triggers": monitoring.get("triggers", []),
     }
     ids = labelled[schema.ROW_ID].to_numpy()
-    contents[config.known_rows] = files.arrays_bytes(
+    known_rows = files.arrays_bytes(
         labelled=np.unique(ids),
         inputs=np.unique(labelled[schema.INPUT_ID].to_numpy()),
         before_change=np.unique(ids[age != RECENT]),
-        **validated,
+        **candidate.validated,
     )
+    contents: dict[Path, files.Content] = {
+        config.candidate: candidate.model,
+        config.evaluation_model: candidate.evaluation_model,
+        config.reference: tables.frame_bytes(candidate.reference),
+        config.known_rows: known_rows,
+    }
     record = files.commit(config.training_record, contents, record)
     return _training_result(record, up_to_date=False)
 
@@ -198,71 +233,211 @@ def find_age(config: Config, labelled: pd.DataFrame) -> np.ndarray:
     return age if (age == RECENT).any() else np.full(len(labelled), RECENT)
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate: its record, the bytes of its two models, and its reference rows.
+
+    validated: arrays of the rows on which it was compared, and of their cross-validated risks.
+    """
+
+    record: files.Record
+    model: bytes
+    evaluation_model: bytes
+    reference: pd.DataFrame
+    validated: dict[str, np.ndarray]
+    held_out_share: float
+
+
 def _fit_candidate(
-    config: Config, usable: pd.DataFrame, outcome: Vector, age: np.ndarray
-) -> tuple[files.Record, dict[Path, files.Content], dict[str, np.ndarray]]:
+    config: Config,
+    labelled: pd.DataFrame,
+    held_out: np.ndarray,
+    age: np.ndarray,
+    monitoring: files.Record,
+) -> Candidate:
+    """Choose without the held-out clients; fit the chosen candidate without them, and on all rows.
+
+    Only the first of the two models, the evaluation model, may be compared on rows of these clients. If
+    the champion has degraded, the least extensive update of it that is enough is the candidate.
+    """
     columns = config.columns
+    usable, outcomes = labelled[~held_out], labelled[columns.outcome].to_numpy(dtype="float64")
     features, dropped = usable_features(usable, columns)
     if not features:
         raise TooLittleData(
             f"{config.final_data}: no feature differs between clients, so there is nothing to learn"
         )
     # If all recent outcomes are equal, no candidate can be scored on them alone.
-    if not 0 < outcome[age == RECENT].sum() < (age == RECENT).sum():
-        age = np.full(len(usable), RECENT)
+    if len(np.unique(outcomes[~held_out & (age == RECENT)])) < 2:
+        age = np.full(len(labelled), RECENT)
     numeric = tuple(name for name in columns.numeric_names if name in features)
     categorical = tuple(name for name in columns.categorical if name in features)
     groups = selection.group_rows(usable, columns.client_name, columns.features)
-    signs = data_checks.find_signs(usable, outcome, groups, numeric, categorical)
+    signs = data_checks.find_signs(usable, outcomes[~held_out], groups, numeric, categorical)
     check_leakage(config, signs)
-    table = Table(usable, outcome, groups, age, numeric, categorical)
-    selected = selection.select_model(table)
+    table = Table(usable, outcomes[~held_out], groups, age[~held_out], numeric, categorical)
+    all_rows = replace(table, rows=labelled, outcome=outcomes, age=age)  # no folds, so no groups
+    update = None
+    if "degraded" in monitoring.get("triggers", ()) and (age != RECENT).any():
+        champion = releases.read_for(config.production_folder, columns)
+        update, selected = _choose_update(champion, table, monitoring["deliveries"])
+        if selected is None:
+            return _recalibrate(config, champion, update, table, all_rows)
+    else:
+        selected = selection.select_model(table)
+    notes = [f"{name} is left out: {reason}" for name, reason in dropped.items()]
+    notes += [sign.sentence for sign in signs]
+    chosen = selected.chosen
+    if chosen.name == models.BASE_RATE and outcomes.sum() >= reliability.MIN_OF_EACH_TO_RELY:
+        notes.append(NO_SIGNAL)
     past = _backtest(table, selected, columns)
-    chosen, model = selected.chosen, selected.model
-    data = persistence.dumps(model)
-    left = int(outcome.sum())
-    warnings = warn_if_few_rows(len(usable), left)
-    warnings += [f"{name} is left out: {reason}" for name, reason in dropped.items()]
-    warnings += [sign.sentence for sign in signs]
-    if chosen.name == models.BASE_RATE and left >= reliability.MIN_OF_EACH_TO_RELY:
-        warnings.append(NO_SIGNAL)
     if isinstance(past, Backtest) and past.is_harder:
-        warnings.append(past.sentence)
-    baseline = models.baseline(usable, numeric, categorical)
-    missing = usable[features].isna() | (usable[features] == "")
-    record = {
+        notes.append(past.sentence)
+    model = selection.fit_model(all_rows, chosen, selected.model.calibration)
+    record = _describe_rows(labelled, outcomes, columns, numeric, categorical) | {
         "kind": chosen.name,
-        "model_sha256": files.sha256_bytes(data),
-        "rows": len(usable),
-        "left": left,
-        "clients": int(usable[columns.client_name].nunique()),
-        "features": {"numeric": list(numeric), "categorical": list(categorical)},
         "dropped": dropped,
         "candidates": [_describe_candidate(one, one is chosen) for one in selected.candidates],
         "why": selected.why,
+        "update": update.to_dict() if update else None,
         "parts": dict(zip(chosen.parts or (chosen.name,), chosen.weights, strict=True)),
         "calibration": {"kind": model.calibration.kind, "log_loss": selected.calibrations},
         "window": chosen.window,
         "temporal": past.to_dict() if isinstance(past, Backtest) else past,
-        "warnings": warnings,
         "signs": [sign.to_dict() for sign in signs],
-        "baseline": baseline,
-        "ranges": reliability.ranges(usable, numeric),
+    }
+    record["warnings"] = warn_if_few_rows(record["rows"], record["left"]) + notes
+    risk = _reference_risk(selected, model, all_rows, held_out)
+    reference = _sample_reference(all_rows, risk, columns)
+    return Candidate(
+        record | _probe_model(model, reference, record["baseline"]),
+        persistence.dumps(model),
+        persistence.dumps(selected.model),
+        reference,
+        _validated(table, selected.risk),
+        config.held_out_share,
+    )
+
+
+def _choose_update(
+    champion: Release, table: Table, deliveries: int
+) -> tuple[Update, SelectionResult | None]:
+    """Choose the least extensive update of the champion; the selection is None unless it is a refit."""
+    recent = replace(
+        table,
+        rows=table.rows[table.recent],
+        outcome=table.outcome[table.recent],
+        groups=table.groups[table.recent],
+        age=table.age[table.recent],
+    )
+    refits: dict[str, SelectionResult] = {}
+
+    def refit(name: str, windows: Sequence[str]) -> Vector:
+        refits[name] = selection.select_model(table, windows)
+        return metrics.log_odds(refits[name].risk)
+
+    older = [window for window in selection.WINDOWS if window != RECENT_ROWS]
+    model = releases.load_model(champion)
+    update = updating.choose_update(
+        metrics.log_odds(models.predict(model, recent.rows)),
+        recent.outcome,
+        folds=selection.make_folds(recent, 0),
+        deliveries=deliveries,
+        refits={
+            OLDER_WEIGHTED: lambda: refit(OLDER_WEIGHTED, older),
+            RECENT_ROWS: lambda: refit(RECENT_ROWS, [RECENT_ROWS]),
+        },
+    )
+    return update, refits.get(update.name)
+
+
+def _recalibrate(
+    config: Config, champion: Release, update: Update, table: Table, all_rows: Table
+) -> Candidate:
+    """Return the champion with another intercept and slope, or as it is; both of its models alike."""
+    data, evaluation = (
+        (champion.folder / name).read_bytes()
+        for name in (releases.MODEL, releases.EVALUATION_MODEL)
+    )
+    model = persistence.loads(data)
+    if update.is_recalibration:
+        model = updating.recalibrate(model, update)
+        data = persistence.dumps(model)
+        evaluation = persistence.dumps(updating.recalibrate(persistence.loads(evaluation), update))
+    recent = all_rows.outcome[all_rows.recent]
+    described = {name: champion.training[name] for name in DESCRIBED}
+    record = described | {
+        "candidates": [
+            {"name": name, "log_loss": loss, "standard_error": None, "chosen": name == update.name}
+            for name, loss in update.losses.items()
+        ],
+        "why": update.reason,
+        "update": update.to_dict() | {"champion": champion.id},
+        "calibration": {"kind": model.calibration.kind, "log_loss": {}},
+        "level_left": int(recent.sum()),
+    }
+    risk = models.predict(model, all_rows.rows)
+    numeric, categorical = (tuple(record["features"][kind]) for kind in ("numeric", "categorical"))
+    all_rows = replace(all_rows, numeric=numeric, categorical=categorical)
+    reference = _sample_reference(all_rows, risk, config.columns)
+    return Candidate(
+        record | _probe_model(model, reference, record["baseline"]),
+        data,
+        evaluation,
+        reference,
+        _validated(table, metrics.expit(update.log_odds)),
+        min(config.held_out_share, champion.training["held_out_share"]),
+    )
+
+
+def _describe_rows(
+    labelled: pd.DataFrame,
+    outcome: Vector,
+    columns: Columns,
+    numeric: tuple[str, ...],
+    categorical: tuple[str, ...],
+) -> files.Record:
+    """Describe the rows that the model is trained on, and the baseline client among them."""
+    features, left = [*numeric, *categorical], int(outcome.sum())
+    missing = labelled[features].isna() | (labelled[features] == "")
+    return {
+        "rows": len(labelled),
+        "left": left,
+        "level_left": left,
+        "clients": int(labelled[columns.client_name].nunique()),
+        "features": {"numeric": list(numeric), "categorical": list(categorical)},
+        "baseline": models.baseline(labelled, numeric, categorical),
+        "ranges": reliability.ranges(labelled, numeric),
         "missing_seen": [name for name in features if missing[name].any()],
-        "versions": persistence.versions(),
     }
+
+
+def _sample_reference(table: Table, risk: Vector, columns: Columns) -> pd.DataFrame:
+    """Return recent rows with their risks, the reference for data drift; risk: (n,) of all rows."""
     named = filter(None, [columns.time])
-    reference = usable.loc[age == RECENT, [*named, *features, columns.outcome]]
-    reference = reference.assign(**{drift.SCORE: selected.reference_risk})
-    reference = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
-    record |= _probe_model(model, reference, baseline)
-    validated = {
-        releases.JUDGED: usable.loc[age == RECENT, schema.ROW_ID].to_numpy(),
-        releases.JUDGED_RISK: selected.risk,
-    }
-    contents: dict[Path, files.Content] = {config.candidate: data}
-    contents[config.reference] = tables.frame_bytes(reference)
-    return record, contents, validated
+    names = [*named, *table.numeric, *table.categorical, columns.outcome, drift.SCORE]
+    reference = table.rows.assign(**{drift.SCORE: risk}).loc[table.recent, names]
+    return reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
+
+
+def _validated(table: Table, risk: Vector) -> dict[str, np.ndarray]:
+    ids = table.rows.loc[table.recent, schema.ROW_ID].to_numpy()
+    return {releases.JUDGED: ids, releases.JUDGED_RISK: risk}
+
+
+def _reference_risk(
+    selected: SelectionResult, model: Model, all_rows: Table, held_out: np.ndarray
+) -> Vector:
+    """Return the risk of each row from a model that was not trained on it: (n,), nan if it is older.
+
+    A base rate is that of the model: each fold has another, which would look like drift.
+    """
+    if selected.chosen.name == models.BASE_RATE:
+        return models.predict(model, all_rows.rows)
+    risk = np.full(len(all_rows.rows), np.nan)
+    risk[all_rows.recent & ~held_out] = selected.reference_risk
+    risk[held_out] = models.predict(selected.model, all_rows.rows[held_out])
+    return risk
 
 
 def _backtest(

@@ -196,8 +196,14 @@ class Config:
         "risk",
         choices=("risk", "value_at_risk"),
     )
+    outcome_after_days: float | None = setting(
+        "how many days after `columns.time` an outcome counts as known; by default the outcomes of a "
+        "month are used when 90 % of them have arrived",
+        None,
+        low=0,
+    )
     held_out_share: float = setting(
-        "share of clients that no model is trained on", 0.2, low=0.05, high=0.5
+        "share of clients that the evaluation model is not trained on", 0.2, low=0.05, high=0.5
     )
     settle_seconds: float = setting(
         "a file that looks unfinished is not read until it has not changed for this long",
@@ -227,10 +233,12 @@ class Config:
     rejected = _File("output_folder", "rejected.csv")
     withdrawn = _File("output_folder", "withdrawn.csv")
     table_rows = _File("output_folder", "table_rows.npz")
+    deliveries = _File("output_folder", "deliveries.npz")
     ingestion_record = _File("output_folder", "ingestion.json")
 
     # training, scoring, the decision to deploy
     candidate = _File("model_folder", "trainedmodel.skops")
+    evaluation_model = _File("model_folder", "evaluationmodel.skops")
     reference = _File("model_folder", "reference.csv")
     known_rows = _File("model_folder", "known_rows.npz")
     training_record = _File("model_folder", "training.json")

@@ -252,9 +252,9 @@ MEASURES: dict[str, tuple[str, Format]] = {
     "log_loss": ("Log loss: penalty for confident errors (lower is better)", decimal),
 }
 PROOF_ROWS = {
-    "unseen": "rows from clients it had never seen",
+    "unseen": "rows from clients reserved to evaluate it",
     "test": "rows of test data",
-    "recent": "recent outcomes it was not trained on",
+    "recent": "recent outcomes reserved to evaluate it",
     "since": "outcomes since the previous model (cross-validated)",
 }
 IMPORTANCE = "Mean absolute contribution of each column to the log-odds, over the training clients."
@@ -267,14 +267,17 @@ DRIFT_VERDICTS = {
 
 
 def trained_on(record: Row) -> str:
-    """Describe how much data a model was trained on, and how much was reserved for evaluation."""
-    reserved, others = record["held_out_rows"], record["held_out_clients"]
-    unseen = f"{plural(reserved, 'row')} of {plural(others, 'other client')} were"
+    """Describe how much data a model was trained on, and which its evaluation model was not."""
+    reserved, clients = record["held_out_rows"], record["held_out_clients"]
+    evaluation = (
+        f"To evaluate it, the same candidate was also trained without {plural(reserved, 'row')} of "
+        f"{plural(clients, 'client')}; all scores are of that evaluation model."
+    )
     return (
         f"{record['kind'].capitalize()}, trained {moment(record['trained_at'])} on "
         f"{plural(record['rows'], 'row')} of {plural(record['clients'], 'client')}, with "
         f"{plural(record['left'], 'leaver')}. Rows used: {record['window']}. "
-        f"{unseen if reserved else 'No row was'} reserved to evaluate it."
+        f"{evaluation if reserved else 'No row was reserved to evaluate it.'}"
     )
 
 
@@ -326,6 +329,7 @@ def rows_and_left(outcomes: Row) -> str:
 
 def score_note(capacity: int) -> str:
     return (
+        "These scores are of the evaluation model, which was not trained on these rows. "
         "In brackets: the 95 % interval. Precision and lift are measured on the "
         f"{plural(capacity, 'client')} with the highest risk (contact_capacity)."
     )

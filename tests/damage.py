@@ -13,11 +13,12 @@ OLD, NEW = "{old}", "{new}"  # the release before, and the one in production
 RELEASE = (
     *("decision.json", "ingestedfiles.txt", "known_rows.npz", "latestscore.txt", "manifest.json"),
     *("modelcard.md", "reference.csv", "score.json", "trainedmodel.skops", "training.json"),
+    "evaluationmodel.skops",
 )
 FILES = (
     *(f"ingesteddata/{name}" for name in ("finaldata.csv", "ingestedfiles.txt", "ingestion.json")),
     *(f"ingesteddata/{name}" for name in ("rejected.csv", "withdrawn.csv", "table_rows.npz")),
-    "ingesteddata/finaldata.parquet",
+    *("ingesteddata/finaldata.parquet", "ingesteddata/deliveries.npz"),
     *(
         f"practicemodels/{name}"
         for name in RELEASE

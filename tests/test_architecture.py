@@ -38,6 +38,7 @@ PURE = (
         )
     ),
     *("monitoring.drift", "monitoring.performance", "monitoring.gate"),
+    "monitoring.updating",
     *("reporting.charts", "reporting.model_card"),
 )
 # What a pure room may know of this project: other pure rooms, the errors, and of the config only
@@ -318,7 +319,13 @@ def test_no_file_of_ours_is_spelled_outside_the_config(tmp_path, file):
 def test_names_that_travel_in_a_release_are_those_of_the_config(tmp_path):
     from attrition.operations import releases
 
-    names = {releases.MODEL, releases.TRAINING, releases.SCORE, releases.DECISION}
+    names = {
+        releases.MODEL,
+        releases.EVALUATION_MODEL,
+        releases.TRAINING,
+        releases.SCORE,
+        releases.DECISION,
+    }
     names |= {releases.REFERENCE, releases.KNOWN_ROWS, *releases.LINKS}
     assert names <= our_names(tmp_path)
     assert write_config(tmp_path).current.name == releases.CURRENT

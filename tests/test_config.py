@@ -10,7 +10,7 @@ import training
 from attrition import config as configuration
 from attrition.errors import ConfigError
 from attrition.modelling import backtest, calibration, data_checks, reliability, selection
-from attrition.monitoring import drift, gate, performance
+from attrition.monitoring import drift, gate, performance, sources
 from tests.conftest import PLAIN_KEYS, ROOT, write_config
 
 DOCUMENTATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -26,6 +26,7 @@ MINIMA = [
     (scoring.MIN_ROWS_TO_SCORE, scoring.MIN_OF_EACH_TO_SCORE),
     (gate.MIN_ROWS_TO_COMPARE, gate.MIN_OF_EACH_TO_COMPARE),
     (performance.MIN_LABELLED_TO_JUDGE, performance.MIN_OF_EACH_TO_JUDGE),
+    (sources.MIN_ROWS_TO_CONTRADICT, sources.MIN_OF_EACH_TO_CONTRADICT),
     (drift.MIN_ROWS_FOR_DRIFT, None),
     (drift.MIN_ROWS_FOR_JOINT_DRIFT, None),
     (monitoring.MIN_ROWS_TO_SETTLE, None),

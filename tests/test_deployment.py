@@ -61,7 +61,8 @@ def test_the_first_model_is_deployed(scored):
 def test_a_release_holds_all_that_is_known_of_its_model(deployed):
     folder = releases.read_current(deployed.production_folder).folder
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("decision.json", "ingestedfiles.txt", "known_rows.npz", "latestscore.txt"),
+        *("decision.json", "evaluationmodel.skops", "ingestedfiles.txt", "known_rows.npz"),
+        "latestscore.txt",
         *(
             "manifest.json",
             "modelcard.md",

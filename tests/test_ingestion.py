@@ -10,6 +10,7 @@ import pytest
 from attrition.config import Columns
 from attrition.data import files as source_files
 from attrition.data import ledger as ledger_room
+from attrition.data import schema
 from attrition.data.ledger import Line
 from attrition.errors import AttritionError, Damaged, SourceError
 from attrition.storage import files
@@ -715,3 +716,73 @@ def test_columns_of_the_final_rows_are_those_of_the_config(empty_project):
     ingest_new_data(empty_project)
     header = empty_project.final_data.read_text().splitlines()[0]
     assert header == ",".join(Columns().table)
+
+
+# ---- which delivery each row came by
+
+
+def delivered_by(config):
+    """The source that delivered each row last, and the one that delivered it open."""
+    sources = [line.source for line in ledger_room.read_lines(config)] + ["never"]
+    rows = ledger_room.read_rows(config, ("corporation", schema.DELIVERED, schema.OPENED))
+    rows = rows.set_index("corporation").map(lambda number: sources[number])
+    return {name: tuple(row) for name, row in rows.T.items()}
+
+
+def test_row_knows_the_delivery_of_its_outcome_and_the_one_that_opened_it(empty_project):
+    put(empty_project, "may.csv", lines("acme,1,2,3,", "bolt,1,2,3,", "coil,1,2,3,0"))
+    ingest_new_data(empty_project)
+    put(empty_project, "june.csv", lines("acme,1,2,3,0", "dune,1,2,3,1"))
+    ingest_new_data(empty_project)
+    put(empty_project, "july.csv", lines("acme,1,2,3,1", "coil,1,2,3,1"))
+    ingest_new_data(empty_project)
+    assert delivered_by(empty_project) == {
+        "acme": ("july.csv", "may.csv"),
+        "bolt": ("may.csv", "may.csv"),
+        "coil": ("july.csv", "never"),
+        "dune": ("june.csv", "never"),
+    }
+
+
+def test_rows_that_open_and_close_in_one_run_know_both_deliveries(empty_project):
+    put(empty_project, "a.csv", lines("acme,1,2,3,", "bolt,1,2,3,0"))
+    put(empty_project, "b.csv", lines("acme,1,2,3,1"))
+    ingest_new_data(empty_project)
+    assert delivered_by(empty_project) == {"acme": ("b.csv", "a.csv"), "bolt": ("a.csv", "never")}
+
+
+def test_rows_of_a_version_without_deliveries_are_kept(empty_project):
+    put(empty_project, "may.csv", lines("acme,1,2,3,", "bolt,1,2,3,0"))
+    ingest_new_data(empty_project)
+    record = files.read_record(empty_project.ingestion_record)
+    del record["outputs"][empty_project.deliveries.name], record["accepted"], record["seal"]
+    files.write_bytes(empty_project.ingestion_record, files.encode(files.sealed(record)))
+    empty_project.deliveries.unlink()
+    assert set(delivered_by(empty_project).values()) == {("never", "never")}
+    put(empty_project, "june.csv", lines("coil,1,2,3,"))
+    ingest_new_data(empty_project, adopt=True)  # its record has another seal
+    assert delivered_by(empty_project) == {
+        "acme": ("never", "never"),
+        "bolt": ("never", "never"),
+        "coil": ("june.csv", "june.csv"),
+    }
+
+
+def test_rows_that_are_withdrawn_take_their_delivery_with_them(empty_project):
+    url = f"sqlite:///{empty_project.input_folder / 'crm.sqlite'}"
+    table = {"name": "crm", "url": url, "table": "clients", "reconcile_hours": 0, "max_shrink": 1}
+    config = reconfigure(empty_project, databases=[table])
+    put(config, "a.csv", lines("acme,1,2,3,0"))
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as crm, crm:
+        crm.execute(f"CREATE TABLE clients ({HEADER})")
+        crm.executemany("INSERT INTO clients VALUES (?, 1, 2, 3, NULL)", [("bolt",), ("coil",)])
+    ingest_new_data(config)
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as crm, crm:
+        crm.execute("DELETE FROM clients WHERE corporation = 'bolt'")
+    put(config, "b.csv", lines("dune,1,2,3,"))
+    ingest_new_data(config)
+    assert delivered_by(config) == {
+        "acme": ("a.csv", "never"),
+        "coil": ("crm", "crm"),
+        "dune": ("b.csv", "b.csv"),
+    }

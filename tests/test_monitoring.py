@@ -12,7 +12,7 @@ import scoring
 import training
 from attrition import config as configuration
 from attrition.config import Columns, Numeric
-from attrition.errors import Damaged
+from attrition.errors import AttritionError, Damaged
 from attrition.modelling import models
 from attrition.monitoring import drift
 from attrition.operations import releases
@@ -99,19 +99,58 @@ def test_an_outcome_that_arrives_for_a_known_client_is_new_truth_but_no_new_inpu
     assert verdicts(watched)["drift"]["rows"] == 0
 
 
-def test_outcomes_that_contradict_the_model_ask_for_training(watched):
+def test_one_delivery_that_contradicts_the_model_is_named_and_waits(watched):
     arrive(watched, make_rows(300, seed=9, prefix="new", signal=-2.0), "new.csv")
-    found = monitoring.monitor_model(watched)
-    assert found.retrain
-    assert "degraded" in found.triggers
-    assert settled(watched)["labelled"] == 600
+    result = monitoring.monitor_model(watched)
+    assert (result.retrain, result.triggers) == (False, ())
+    [suspicious] = verdicts(watched)["suspicious"]
+    assert (suspicious["source"], suspicious["rows"]) == ("new.csv", 300)
+    assert suspicious["sentence"] in result.summary()
+    assert verdicts(watched)["performance"]["rows"] == 0
+    assert settled(watched) == {"labelled": 600, "inputs": 800}
+    assert len(files.read_arrays(watched.settled_rows)[releases.WAITING]) == 300
 
 
-def test_contradictions_are_held_until_a_model_has_learned_from_them(watched):
-    for name in ("one", "two"):
-        arrive(watched, make_rows(200, seed=9, prefix=name, signal=-2.0), f"{name}.csv")
-        monitoring.monitor_model(watched)
+def test_two_deliveries_that_contradict_the_model_ask_for_training(watched):
+    for name, seed in (("one", 9), ("two", 10)):
+        rows = make_rows(200, seed=seed, prefix=name, signal=-2.0)
+        arrive(watched, rows, f"{name}.csv")
+        result = monitoring.monitor_model(watched)
+    assert result.triggers[0] == "degraded"
+    assert result.retrain
+    assert verdicts(watched)["suspicious"] == []
     assert verdicts(watched)["performance"]["rows"] == 400
+    assert len(files.read_arrays(watched.settled_rows)[releases.WAITING]) == 0
+
+
+def test_suspicious_delivery_counts_if_a_person_accepts_it(watched):
+    arrive(watched, make_rows(300, seed=9, prefix="new", signal=-2.0), "new.csv")
+    monitoring.monitor_model(watched)
+    with pytest.raises(AttritionError, match=r"other\.csv: is not .* these are: new\.csv"):
+        ingestion.ingest_new_data(watched, accept_source="other.csv")
+    ingestion.ingest_new_data(watched, accept_source="new.csv")
+    result = monitoring.monitor_model(watched)
+    assert verdicts(watched)["suspicious"] == []
+    assert verdicts(watched)["performance"]["verdict"] == "degraded"
+    assert result.triggers == ("degraded",)
+    assert list(files.read_record(watched.ingestion_record)["accepted"]) == ["new.csv"]
+
+
+def test_first_outcomes_of_a_cohort_are_neither_judged_nor_learned_from(watched):
+    """20 of the 200 open clients, nearly all of whom left."""
+    rows = make_rows(200, seed=1, prefix="now")
+    left, stayed = rows[rows["exited"] == 1], rows[rows["exited"] == 0]
+    assert len(left) > 17
+    arrive(watched, pd.concat([left[:18], stayed[:2]]), "first.csv")
+    result = monitoring.monitor_model(watched)
+    assert not result.retrain
+    assert verdicts(watched)["performance"]["rows"] == 0
+    assert "20 of 200 outcomes known, 18 of them left; judged when complete" in result.summary()
+    assert len(files.read_arrays(watched.settled_rows)[releases.WAITING]) == 20
+    arrive(watched, rows, "all.csv")
+    monitoring.monitor_model(watched)
+    assert verdicts(watched)["performance"]["rows"] == 200
+    assert verdicts(watched)["performance"]["verdict"] == "fine"
 
 
 def test_an_outcome_is_held_against_the_estimate_once(watched):

@@ -451,8 +451,8 @@ def test_first_page_tells_the_four_numbers_with_their_intervals(tmp_path):
         "4.25 M Value at risk, EUR",
         "of 48.1 M; 95 % interval 3.94 M to 4.56 M",
         "19 % of the value at risk",
-        "On 2,396 rows from clients it had never seen, the model ranked a client who left above one "
-        "who stayed in 82 % of pairs (95 % interval 79 % to 84 %).",
+        "On 2,396 rows from clients reserved to evaluate it, the model ranked a client who left above "
+        "one who stayed in 82 % of pairs (95 % interval 79 % to 84 %).",
         "Latest change: Deployed: proven better, ROC AUC +0.012",
         "The outcomes of the last two months are not complete yet.",
         "activity a month: 12 (typical: 50)",

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,10 @@ def with_candidate(tmp_path, rows, test=None):
 
 def record(config):
     return files.read_record(config.score_record)
+
+
+def is_held_out(config, rows):
+    return schema.held_out(schema.client_hashes(rows["corporation"]), config.held_out_share)
 
 
 def unseen(config):
@@ -70,7 +75,7 @@ def challenged(folders, tmp_path):
 
 def test_latest_score_is_the_f1_of_scikit_learn_on_the_test_data(scored):
     test = pd.read_csv(scored.test_folder / "testdata.csv")
-    model = persistence.loads(scored.candidate.read_bytes())
+    model = persistence.loads(scored.evaluation_model.read_bytes())
     expected = peers.f1_score(test["exited"], models.predict(model, test) >= 0.5)
     assert float(scored.latest_score.read_text()) == pytest.approx(expected, abs=1e-12)
 
@@ -84,7 +89,7 @@ def test_the_held_out_clients_are_scored_beside_the_test_data(scored):
     rows = unseen(scored)
     found = record(scored)["sets"]["unseen"]
     assert (found["rows"], found["left"]) == (len(rows), rows["exited"].sum())
-    model = persistence.loads(scored.candidate.read_bytes())
+    model = persistence.loads(scored.evaluation_model.read_bytes())
     expected = peers.roc_auc_score(rows["exited"], models.predict(model, rows))
     assert found["candidate"]["roc_auc"]["value"] == pytest.approx(expected)
 
@@ -108,10 +113,11 @@ def test_without_a_champion_there_is_nothing_to_compare_with(scored):
 
 def test_champion_and_candidate_are_scored_on_the_same_rows(challenged):
     found, release = record(challenged), releases.read_current(challenged.production_folder)
-    champion, candidate = releases.load_model(release), challenged.candidate.read_bytes()
+    champion = releases.load_evaluation_model(release)
+    candidate = persistence.loads(challenged.evaluation_model.read_bytes())
     assert found["champion"]["sha256"] == release.model_sha256 != found["candidate"]["sha256"]
     rows = unseen(challenged)
-    for name, model in (("champion", champion), ("candidate", persistence.loads(candidate))):
+    for name, model in (("champion", champion), ("candidate", candidate)):
         expected = peers.roc_auc_score(rows["exited"], models.predict(model, rows))
         assert found["sets"]["unseen"][name]["roc_auc"]["value"] == pytest.approx(expected)
 
@@ -129,11 +135,36 @@ def test_what_came_since_the_champion_is_compared_by_cross_validated_risks(chall
     learned_from = rows[~schema.held_out(rows[schema.CLIENT_HASH], challenged.held_out_share)]
     since = record(challenged)["sets"]["since"]
     assert (since["rows"], since["left"]) == (len(learned_from), learned_from["exited"].sum())
-    candidate = persistence.loads(challenged.candidate.read_bytes())
+    candidate = persistence.loads(challenged.evaluation_model.read_bytes())
     optimistic = metrics.row_log_loss(
         learned_from["exited"].to_numpy(), models.predict(candidate, learned_from)
     )
     assert since["candidate"]["log_loss"]["value"] > optimistic.mean()
+
+
+def test_what_only_held_out_clients_show_improves_no_score(tmp_path):
+    """Their outcomes follow from a range of numbers that no other client has."""
+    rows = make_rows(600)
+    hidden = is_held_out(write_config(tmp_path), rows)
+    rows.loc[hidden, "number_of_employees"] = 10_000 + 1_000 * rows.loc[hidden, "exited"]
+    rows.loc[hidden, "lastmonth_activity"] = 50
+    rows.loc[hidden, "lastyear_activity"] = 500
+    config = with_candidate(tmp_path, rows)
+    scoring.score_model(config)
+    served = models.predict(persistence.loads(config.candidate.read_bytes()), unseen(config))
+    assert peers.roc_auc_score(unseen(config)["exited"], served) > 0.95
+    assert record(config)["sets"]["unseen"]["candidate"]["roc_auc"]["value"] < 0.6
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_after_a_change_of_the_share_only_clients_held_out_in_both_trainings_count(
+    challenged, share
+):
+    changed = replace(challenged, held_out_share=share)
+    training.train_model(changed)
+    scoring.score_model(changed)
+    both = replace(challenged, held_out_share=min(share, challenged.held_out_share))
+    assert record(changed)["sets"]["unseen"]["rows"] == len(unseen(both))
 
 
 def test_the_same_model_is_known_as_the_champion(challenged):
@@ -272,6 +303,7 @@ def test_after_a_change_of_the_truth_only_the_rows_since_then_are_compared(chall
         name: schema.row_ids(rows.head(60), challenged.columns, with_outcome=name == "labelled")
         for name in ("labelled", "inputs")
     }
+    arrays["waiting"] = np.array([], "uint64")
     contents = {challenged.settled_rows: files.arrays_bytes(**arrays)}
     files.commit(challenged.monitoring_record, contents, {"triggers": ["degraded"]})
     scoring.score_model(challenged)

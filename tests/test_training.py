@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import ingestion
 import training
 from attrition.config import Columns, Numeric
 from attrition.data import schema
 from attrition.errors import AttritionError, Leakage, TooLittleData
-from attrition.modelling import models, selection
+from attrition.modelling import models, persistence, selection
+from attrition.monitoring import updating
 from attrition.operations import releases
 from attrition.storage import files
 from tests.conftest import ingest_rows, make_rows, read_rows, write_config
@@ -103,7 +105,10 @@ def test_a_candidate_is_trained_and_its_files_are_written(tmp_path):
     assert not found.up_to_date
     assert sorted(path.name for path in config.model_folder.iterdir()) == sorted(
         path.name
-        for path in (config.candidate, config.reference, config.known_rows, config.training_record)
+        for path in (
+            *(config.candidate, config.evaluation_model, config.reference),
+            *(config.known_rows, config.training_record),
+        )
     )
 
 
@@ -117,7 +122,9 @@ def test_the_second_call_does_nothing(tmp_path, spied):
     assert (len(spied), config.candidate.stat().st_mtime_ns) == (fitted, times)
 
 
-@pytest.mark.parametrize("name", ["candidate", "reference", "known_rows", "training_record"])
+@pytest.mark.parametrize(
+    "name", ["candidate", "evaluation_model", "reference", "known_rows", "training_record"]
+)
 def test_a_damaged_file_is_made_again(tmp_path, name):
     config = with_data(tmp_path, make_rows(100))
     training.train_model(config)
@@ -138,18 +145,36 @@ def test_the_same_rows_give_the_same_files(tmp_path):
     assert outputs[0] == outputs[1]
 
 
-def test_held_out_clients_are_never_trained_on(tmp_path, spied):
+def test_only_the_served_model_is_trained_on_held_out_clients(tmp_path, spied):
     rows = make_rows(300)
     rows["corporation"] = [f"c{i // 2}" for i in range(300)]
     config = with_data(tmp_path, rows)
     training.train_model(config)
     held_out = np.flatnonzero(is_held_out(config, rows))
     assert 30 < len(held_out) < 90
-    assert not np.isin(np.concatenate(spied), held_out).any()
+    served = len(record(config)["parts"])
+    assert not np.isin(np.concatenate(spied[:-served]), held_out).any()
+    assert all(len(rows) == 300 for rows in spied[-served:])
     assert record(config)["held_out_rows"] == len(held_out)
 
 
-def test_what_is_known_only_of_held_out_clients_is_not_learned(tmp_path):
+def test_the_evaluation_model_depends_on_no_value_of_held_out_clients(tmp_path):
+    rows = make_rows(300)
+    config = with_data(tmp_path, rows)
+    training.train_model(config)
+    evaluation, served = config.evaluation_model.read_bytes(), config.candidate.read_bytes()
+    chosen = record(config)["candidates"]
+    held_out = is_held_out(config, rows)
+    rows.loc[held_out, "exited"] = 1 - rows.loc[held_out, "exited"]
+    rows.loc[held_out, "lastmonth_activity"] += 7
+    ingest_rows(config, rows)
+    training.train_model(config)
+    assert config.evaluation_model.read_bytes() == evaluation
+    assert record(config)["candidates"] == chosen
+    assert config.candidate.read_bytes() != served
+
+
+def test_what_is_known_only_of_held_out_clients_decides_no_choice(tmp_path):
     rows = make_rows(600)
     config = with_data(tmp_path, rows)
     held_out = is_held_out(config, rows)
@@ -164,8 +189,8 @@ def test_open_rows_are_not_learned_from(tmp_path, spied):
     rows = pd.concat([make_rows(100), make_rows(50, seed=1, prefix="now").assign(exited="")])
     config = with_data(tmp_path, rows)
     found = training.train_model(config)
-    assert found.rows + record(config)["held_out_rows"] == 100
-    assert record(config)["labelled"] == 100
+    assert found.rows == record(config)["labelled"] == 100
+    assert max(map(len, spied)) == 100
 
 
 def test_a_constant_column_is_left_out_and_told(tmp_path):
@@ -189,11 +214,8 @@ def test_the_record_tells_the_range_of_every_number(tmp_path):
     rows["number_of_employees"] = rows["number_of_employees"].where(rows.index % 3 > 0)
     config = with_data(tmp_path, rows)
     training.train_model(config)
-    learned = rows[
-        ~schema.held_out(schema.client_hashes(rows["corporation"]), config.held_out_share)
-    ]
     for name, (low, high) in record(config)["ranges"].items():
-        assert (low, high) == (learned[name].min(), learned[name].max())
+        assert (low, high) == (rows[name].min(), rows[name].max())
 
 
 def test_the_record_tells_how_much_the_model_goes_by_each_column(tmp_path):
@@ -305,6 +327,25 @@ def test_the_reference_holds_the_rows_and_the_risks_of_models_that_never_saw_the
     assert reference["predicted risk"].corr(reference["lastmonth_activity"] < 40) > 0.3
 
 
+def test_the_reference_risk_of_a_base_rate_is_the_one_that_it_gives_to_everybody(tmp_path):
+    """Each fold has another rate; compared with one risk for all it would look like drift."""
+    config = with_data(tmp_path, make_rows(60).assign(exited=[i % 7 == 0 for i in range(60)]))
+    assert training.train_model(config).kind == models.BASE_RATE
+    reference = pd.read_csv(config.reference)
+    served = models.predict(persistence.loads(config.candidate.read_bytes()), reference)
+    assert reference["predicted risk"].tolist() == served.tolist()
+
+
+def test_the_reference_risk_of_a_held_out_client_is_that_of_the_evaluation_model(tmp_path):
+    rows = make_rows(400)
+    config = with_data(tmp_path, rows)
+    training.train_model(config)
+    reference = pd.read_csv(config.reference)[is_held_out(config, rows)]
+    model = persistence.loads(config.evaluation_model.read_bytes())
+    expected = models.predict(model, reference)
+    assert reference["predicted risk"].to_numpy() == pytest.approx(expected, abs=1e-12)
+
+
 def test_every_labelled_row_is_known_from_now_on(tmp_path):
     config = with_data(tmp_path, make_rows(100))
     training.train_model(config)
@@ -315,8 +356,14 @@ def test_every_labelled_row_is_known_from_now_on(tmp_path):
     assert len(known["inputs"]) == 100
 
 
+CANDIDATE = (releases.MODEL, releases.EVALUATION_MODEL, releases.TRAINING, releases.REFERENCE)
+
+
 def write_verdict(config, settled, *triggers, before_change=()):
-    """Let monitoring have judged a champion, with these rows from before the truth moved."""
+    """Let monitoring have judged a champion, with these rows from before the truth moved.
+
+    The champion is the candidate, if there is one.
+    """
     typed = schema.typed(settled.astype(str), config.columns)
     ids = [schema.row_ids(typed, config.columns, with_outcome=label) for label in (True, False)]
     known = {"labelled": ids[0], "inputs": ids[1]}
@@ -324,26 +371,77 @@ def write_verdict(config, settled, *triggers, before_change=()):
     record = files.encode(files.sealed({}))
     contents = dict.fromkeys((releases.TRAINING, releases.SCORE), record)
     contents |= {releases.MODEL: b"", releases.CARD: b""}
+    if config.training_record.is_file():
+        contents |= {name: (config.model_folder / name).read_bytes() for name in CANDIDATE}
     contents[releases.KNOWN_ROWS] = files.arrays_bytes(**known, before_change=earlier)
     manifest = {"deployed_at": files.utc_now()}
     release_id = releases.create(config.production_folder, contents, manifest)
     releases.activate(config.production_folder, release_id)
     files.commit(
         config.monitoring_record,
-        {config.settled_rows: files.arrays_bytes(**known)},
-        {"triggers": list(triggers)},
+        {config.settled_rows: files.arrays_bytes(**known, waiting=np.array([], "uint64"))},
+        {"triggers": list(triggers), "deliveries": 2},
     )
 
 
-def test_a_truth_that_moved_is_learned_from_the_rows_since_then(tmp_path):
-    rows = changed_law(900)
+def with_champion(tmp_path, rows, new):
+    """A champion that was trained on the rows, and new rows that contradict it."""
     config = with_data(tmp_path, rows)
-    write_verdict(config, rows.head(600), "degraded")
+    training.train_model(config)
+    write_verdict(config, rows, "degraded")
+    new.to_csv(config.input_folder / "new.csv", index=False)
+    ingestion.ingest_new_data(config)
+    return config
+
+
+def test_concept_drift_is_learned_from_older_rows_with_less_weight(tmp_path):
+    rows = changed_law(1500)
+    config = with_champion(tmp_path, rows.head(1000), rows.tail(500))
     training.train_model(config)
     made = record(config)
-    assert made["window"] == "only the rows since the change"
-    assert (made["recent"], made["triggers"]) == (300, ["degraded"])
-    assert len(files.read_arrays(config.known_rows)["before_change"]) == 600
+    assert made["update"]["name"] == made["window"] == selection.OLDER_WEIGHTED
+    assert (made["recent"], made["triggers"]) == (500, ["degraded"])
+    assert len(files.read_arrays(config.known_rows)["before_change"]) == 1000
+
+
+def test_another_level_is_learned_by_the_intercept_of_the_champion(tmp_path):
+    """Of those who stayed a third left: the order is the same, and so are the parts of the model."""
+    new = make_rows(400, seed=5, prefix="new")
+    stayed = new.index[new["exited"] == 0]
+    new.loc[np.random.default_rng(0).permutation(stayed)[: len(stayed) // 3], "exited"] = 1
+    config = with_champion(tmp_path, make_rows(600), new)
+    champion = releases.read_current(config.production_folder)
+    training.train_model(config)
+    made = record(config)
+    assert made["update"]["name"] in updating.RECALIBRATIONS
+    assert made["update"]["champion"] == champion.id
+    assert (made["kind"], made["rows"]) == (champion.training["kind"], champion.training["rows"])
+    candidate = persistence.loads(config.candidate.read_bytes())
+    risk = models.predict(candidate, new)
+    before = models.predict(releases.load_model(champion), new)
+    assert (np.argsort(risk, kind="stable") == np.argsort(before, kind="stable")).all()
+    assert risk.mean() == pytest.approx(new["exited"].mean(), rel=0.1)
+    assert before.mean() < 0.8 * new["exited"].mean()
+
+
+def test_champion_that_is_not_contradicted_after_all_is_the_candidate(tmp_path):
+    config = with_champion(tmp_path, make_rows(600), make_rows(300, seed=5, prefix="new"))
+    champion = config.candidate.read_bytes(), config.evaluation_model.read_bytes()
+    training.train_model(config)
+    assert record(config)["update"]["name"] == updating.CHAMPION
+    assert (config.candidate.read_bytes(), config.evaluation_model.read_bytes()) == champion
+
+
+def test_outcomes_that_wait_are_not_learned_from(tmp_path):
+    rows = make_rows(300)
+    config = with_data(tmp_path, rows)
+    ids = read_rows(config)
+    waiting = schema.row_ids(ids, config.columns, with_outcome=True)[:100]
+    contents = {config.settled_rows: files.arrays_bytes(waiting=waiting)}
+    files.commit(config.monitoring_record, contents, {"triggers": ["no_model"]})
+    training.train_model(config)
+    assert record(config)["labelled"] == 200
+    assert not np.isin(waiting, files.read_arrays(config.known_rows)["labelled"]).any()
 
 
 def test_rows_are_older_by_the_changes_that_came_after_them(tmp_path):

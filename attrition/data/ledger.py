@@ -10,7 +10,7 @@ import hashlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from itertools import compress, islice
@@ -34,7 +34,7 @@ ACCEPTED, QUARANTINED, SKIPPED, DEFERRED = "accepted", "quarantined", "skipped",
 COUNTS = ("records", "accepted", "rejected", "duplicates")
 REJECTED_HEADER = ("ingested_at", "source", "line", "reason", "raw")
 WITHDRAWN_HEADER = ("withdrawn_at", "source")
-OPEN = ""
+OPEN, NEVER = "", -1
 DIGEST_BYTES = 16
 
 Digest = bytes
@@ -78,7 +78,7 @@ def check_line(line: Line) -> None:
 
 
 NOTHING: files.Record = {
-    **{"marks": {}, "watermarks": {}, "outputs": {}, "seal": ""},
+    **{"marks": {}, "watermarks": {}, "outputs": {}, "seal": "", "accepted": {}},
     **{"replaced": 0, "withdrawn": 0, "files": 0, "generation": 0},
 }
 
@@ -94,6 +94,7 @@ class Ledger:
         start = record or NOTHING
         self.marks: dict[str, str] = dict(start["marks"])
         self.watermarks: dict[str, Any] = dict(start["watermarks"])
+        self.accepted: dict[str, str] = dict(start.get("accepted", {}))
         self.replaced, self.withdrawn = int(start["replaced"]), int(start["withdrawn"])
         self.files, self.generation = int(start["files"]), int(start["generation"])
         self.previous = str(start["seal"])
@@ -104,6 +105,9 @@ class Ledger:
         self.starts_anew = record is None
         self.is_adopted = False
         self._spools = ExitStack()
+        self._number = -1  # of the line whose rows are added now
+        self._delivered: list[int] = []
+        self._opened: list[int] = []
         self._gone: Counter[Digest] = Counter()
         self._withdrawn: dict[Digest, tuple[str, str]] = {}
         self._is_kept = bytearray()
@@ -112,6 +116,7 @@ class Ledger:
         """Return an empty ledger that follows this one, for a run that reads every source again."""
         empty = Ledger(self.config)
         empty.generation, empty.previous = self.generation, self.previous
+        empty.accepted = self.accepted
         return empty
 
     # so far
@@ -173,12 +178,15 @@ class Ledger:
         if old and old.verdict == line.verdict:
             return False
         self.enter(line)
+        self._number = list(self.lines).index((line.source, line.sha256))
         self.new_lines.append(line)
         return True
 
     def add_rows(self, digests: Iterable[Digest], outcomes: Iterable[str], text: Any) -> None:
-        """Add accepted rows at the end; if a row is a new version of an old one, it replaces that."""
+        """Add accepted rows of the line entered last; a new version of a row replaces the old one."""
         for key, outcome in zip(digests, outcomes, strict=True):
+            self._delivered.append(self._number)
+            self._opened.append(self._number if outcome == OPEN else NEVER)
             if key in self.rows:
                 self._gone[key] += 1
                 self.replaced += 1
@@ -210,8 +218,8 @@ class Ledger:
         # Whether there were files is remembered: an empty folder is an error until it is accepted.
         if bool(self.record["files"]) != bool(self.files):
             return True
-        old = (self.record["marks"], self.record["watermarks"])
-        return old != (self.marks, self.watermarks)
+        old = tuple(self.record.get(name, {}) for name in ("marks", "watermarks", "accepted"))
+        return old != (self.marks, self.watermarks, self.accepted)
 
     def write(self, now: str) -> files.Record:
         """Commit all files and the record that names them as one.
@@ -235,6 +243,7 @@ class Ledger:
             self.config.rejected: self._write_rejected,
             self.config.ingested_files: tables.csv_bytes([Line._fields, *lines]),
             self.config.table_rows: files.arrays_bytes(**owned),
+            self.config.deliveries: self._write_deliveries,
         }
         record = {
             "ingested_at": now,
@@ -243,6 +252,7 @@ class Ledger:
             "inputs": {"contract": contract(self.config)},
             "marks": self.marks,
             "watermarks": self.watermarks,
+            "accepted": self.accepted,
             "rows": len(self.rows),
             "files": self.files,
             "replaced": self.replaced,
@@ -264,14 +274,17 @@ class Ledger:
 
     def _write_rows(self, file: IO[bytes]) -> None:
         """Write every row that is kept: the old ones in their order, then the new ones."""
-        gone = self._gone.copy()
+        gone, opened = self._gone.copy(), self._deliveries[schema.OPENED]
+        first_opened: dict[Digest, int] = {}
         self._withdrawn_lines: list[tuple[str, ...]] = []
         self._is_kept = bytearray()
         file.write(tables.csv_bytes([self.config.columns.table]))
-        for line in self._all_lines():
+        for i, line in enumerate(self._all_lines()):
             is_gone = False
             if gone:
                 key = digest(line[: line.rindex(b",")])
+                if key in gone:
+                    opened[i] = first_opened.setdefault(key, int(opened[i]))
                 if is_gone := gone[key] > 0:
                     gone[key] -= 1
                     if not gone[key] and key in self._withdrawn:  # its last version
@@ -292,6 +305,19 @@ class Ledger:
     def _added_lines(self) -> Iterator[bytes]:
         self._added.seek(0)
         yield from self._added
+
+    @cached_property
+    def _deliveries(self) -> dict[str, np.ndarray]:
+        """The numbers of the lines that delivered each row: last, and first without an outcome."""
+        added = {schema.DELIVERED: self._delivered, schema.OPENED: self._opened}
+        count = 0 if self.record is None else int(self.record["rows"])
+        old = _read_deliveries(self.config, self.outputs, count)
+        return {name: np.append(old[name], np.array(added[name], "int32")) for name in added}
+
+    def _write_deliveries(self, file: IO[bytes]) -> None:
+        kept = np.frombuffer(self._is_kept, bool)
+        arrays = {name: numbers[kept] for name, numbers in self._deliveries.items()}
+        file.write(files.arrays_bytes(**arrays))
 
     def _write_typed_rows(self, file: IO[bytes]) -> None:
         """Write the same rows in the same order, typed; copy those that were typed before."""
@@ -392,8 +418,8 @@ def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
                 "was written last. If a backup was restored, run python ingestion.py --adopt to "
                 "continue from it and to read the other sources again"
             )
-    for row in tables.read_cells(config.ingested_files):
-        ledger.enter(Line(*row[:3], *map(int, row[3:7]), *row[7:]))  # type: ignore[arg-type]
+    for line in read_lines(config):
+        ledger.enter(line)
     return ledger
 
 
@@ -415,8 +441,23 @@ def read_aside(config: Config) -> Ledger:
     return ledger if is_same else ledger.begin_anew()
 
 
+def read_lines(config: Config) -> list[Line]:
+    """Read ingestedfiles.txt; the number of a line is its place in the list."""
+    cells = tables.read_cells(config.ingested_files)
+    return [Line(*row[:3], *map(int, row[3:7]), *row[7:]) for row in cells]  # type: ignore[arg-type]
+
+
+def read_accepted(config: Config) -> list[str]:
+    """Return the suspicious deliveries that a person accepted."""
+    record = files.read_record(config.ingestion_record)
+    return sorted(record.get("accepted", {})) if record else []
+
+
 def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:
     """Read the named columns of every row, typed (see `schema.typed` and `schema.COMPUTED`).
+
+    `schema.DELIVERED` and `schema.OPENED` are the numbers of the lines (see `read_lines`) that delivered
+    the row last, and first without an outcome, `NEVER` if it always had one.
 
     Raises: AttritionError before the first ingestion, Damaged if a file is not what was ingested.
     """
@@ -424,7 +465,18 @@ def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:
     outputs = record["outputs"] if record else {}
     if config.rows.name not in outputs:
         raise AttritionError(f"{config.rows}: is not there yet; run ingestion.py first")
-    for path in (config.final_data, config.rows):
-        if files.sha256_file(path) != outputs[path.name]:
+    names = list(dict.fromkeys(names))
+    numbers = [name for name in names if name in (schema.DELIVERED, schema.OPENED)]
+    for path in (config.final_data, config.rows, *([config.deliveries] if numbers else [])):
+        if path.name in outputs and files.sha256_file(path) != outputs[path.name]:
             raise Damaged(f"{path}: is not what was ingested; run fullprocess.py")
-    return tables.read_parquet(config.rows, list(dict.fromkeys(names)))
+    rows = tables.read_parquet(config.rows, [name for name in names if name not in numbers])
+    arrays = _read_deliveries(config, outputs, len(rows)) if numbers else {}
+    return rows.assign(**{name: arrays[name] for name in numbers})
+
+
+def _read_deliveries(config: Config, outputs: Collection[str], rows: int) -> dict[str, np.ndarray]:
+    """Read the numbers of the deliveries of each row, `NEVER` if an earlier version ingested them."""
+    if config.deliveries.name in outputs:
+        return files.read_arrays(config.deliveries)
+    return {name: np.full(rows, NEVER, "int32") for name in (schema.DELIVERED, schema.OPENED)}

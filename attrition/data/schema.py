@@ -39,6 +39,8 @@ REMEMBERED = 100_000
 # whether its client is held-out. No company names a column like this.
 ROW_ID, INPUT_ID, CLIENT_HASH = "attrition:row_id", "attrition:input_id", "attrition:client_hash"
 COMPUTED = (ROW_ID, INPUT_ID, CLIENT_HASH)
+# The deliveries of a row, see `ledger.read_rows`.
+DELIVERED, OPENED = "attrition:delivered", "attrition:opened"
 MISSING_HASH = np.uint64(2**64 - 1)
 
 

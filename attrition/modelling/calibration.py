@@ -17,6 +17,7 @@ from attrition.modelling import metrics
 from attrition.modelling.metrics import Vector
 
 NONE, SIGMOID, FLOORED, ISOTONIC = "none", "sigmoid", "sigmoid with a floor", "isotonic"
+INTERCEPT = "intercept"  # a sigmoid with a slope of 1
 MIN_ROWS_TO_BEND, MIN_OF_EACH_TO_CALIBRATE = 1000, 10
 FLOORS = np.linspace(0, 0.9, 10)  # candidate shares of rows on the floor
 
@@ -50,20 +51,47 @@ class Calibration:
             score = np.maximum(score, a)
         return np.asarray(low + (high - low) / (b - a) * (score - a))
 
+    def then(self, line: "Calibration") -> "Calibration":
+        """Return the calibration that applies this one, then the line.
+
+        >>> twice = Calibration(SIGMOID, (0.0, 1.0), (0.0, 2.0))
+        >>> twice.then(Calibration(SIGMOID, (0.0, 1.0), (5.0, 6.0))).log_odds
+        (5.0, 7.0)
+        """
+        kind = SIGMOID if self.kind == NONE else self.kind
+        log_odds = line.apply(np.array(self.log_odds))
+        return Calibration(kind, self.scores, tuple(log_odds.tolist()))
+
 
 AS_IT_IS = Calibration(NONE, (0.0, 1.0), (0.0, 1.0))
+
+
+def fit_intercept(score: Vector, outcome: Vector) -> Calibration:
+    """Fit an intercept by maximum likelihood, with a slope of 1 and the targets of `fit_sigmoid`."""
+    rate = float(_targets(outcome).mean())
+    middle = float(metrics.log_odds(np.array(rate)))
+    low, high = middle - score.max() - 1, middle - score.min() + 1
+    intercept = optimize.brentq(lambda a: metrics.expit(score + a).mean() - rate, low, high)
+    return Calibration(SIGMOID, (0.0, 1.0), (intercept, intercept + 1))
+
+
+def _targets(outcome: Vector) -> Vector:
+    """Shrink the outcomes as if there were one more client of each, so that every fit is finite.
+
+    Source: Platt 1999.
+    """
+    m, n = float(outcome.sum()), float(len(outcome) - outcome.sum())
+    return np.where(outcome == 1, (m + 1) / (m + 2), 1 / (n + 2))
 
 
 def fit_sigmoid(score: Vector, outcome: Vector) -> Calibration:
     """Fit slope and intercept by maximum likelihood, with a slope of at least 0.
 
-    The targets are shrunk as if there were one more client of each outcome, so that the slope stays
-    finite if the scores separate the outcomes perfectly.
+    The targets are shrunk, so that the slope stays finite if the scores separate the outcomes perfectly.
 
     Source: Platt 1999.
     """
-    m, n = float(outcome.sum()), float(len(outcome) - outcome.sum())
-    target = np.where(outcome == 1, (m + 1) / (m + 2), 1 / (n + 2))
+    target = _targets(outcome)
 
     def loss(parameters: Vector) -> tuple[float, Vector]:
         slope, intercept = parameters
@@ -122,6 +150,7 @@ def fit_isotonic(score: Vector, outcome: Vector) -> Calibration:
 
 FITS: dict[str, Callable[[Vector, Vector], Calibration]] = {
     NONE: lambda score, outcome: AS_IT_IS,
+    INTERCEPT: fit_intercept,
     SIGMOID: fit_sigmoid,
     FLOORED: fit_floored,
     ISOTONIC: fit_isotonic,

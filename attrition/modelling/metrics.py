@@ -57,7 +57,7 @@ def roc_auc(outcome: Vector, risk: Vector) -> Interval:
 
     A tie counts as one half; unknown if there is only one outcome.
 
-    Source: DeLong, DeLong and Clarke-Pearson 1988; computed from mid-ranks as in Sun and Xu 2014.
+    Source: DeLong, DeLong and Clarke-Pearson 1988; computed from ranks as in Sun and Xu 2014.
 
     >>> roc_auc(np.array([0.0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8])).value
     0.75
@@ -80,10 +80,16 @@ class Difference:
     p_value: float | None
 
 
-def roc_auc_difference(outcome: Vector, challenger: Vector, champion: Vector) -> Difference:
+def roc_auc_difference(
+    outcome: Vector, challenger: Vector, champion: Vector, weights: Vector | None = None
+) -> Difference:
     """Compare the AUC of two risks of the same rows by a paired test.
 
-    Source: DeLong, DeLong and Clarke-Pearson 1988.
+    weights: (n,) the number of rows of another sample that each row represents; a pair counts as the
+    product of its weights. They are taken as known, so the interval does not contain their own error.
+
+    Source: DeLong, DeLong and Clarke-Pearson 1988; with weights, Yao, Li and Graubard 2015, "Estimation
+    of ROC curve with complex survey data".
 
     >>> outcome = np.array([0.0, 0, 1, 1])
     >>> roc_auc_difference(outcome, outcome, np.array([0.1, 0.4, 0.35, 0.8])).interval.value
@@ -91,7 +97,7 @@ def roc_auc_difference(outcome: Vector, challenger: Vector, champion: Vector) ->
     """
     if len(set(outcome)) < 2:
         return Difference(UNKNOWN, None)
-    aucs, covariance = _delong(outcome, np.vstack([challenger, champion]))
+    aucs, covariance = _delong(outcome, np.vstack([challenger, champion]), weights)
     difference = aucs[0] - aucs[1]
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     if variance <= 1e-18:
@@ -104,17 +110,31 @@ def roc_auc_difference(outcome: Vector, challenger: Vector, champion: Vector) ->
     return Difference(interval, float(stats.norm.sf(difference / error)))
 
 
-def _delong(outcome: Vector, risks: NDArray[np.float64]) -> tuple[Vector, NDArray[np.float64]]:
-    """Compute the AUCs (k,) and their covariance (k, k) of k risks; risks: (k, n)."""
-    left, stayed = risks[:, outcome == 1], risks[:, outcome == 0]
-    m, n = left.shape[1], stayed.shape[1]
-    among_left = stats.rankdata(left, axis=1)
-    among_stayed = stats.rankdata(stayed, axis=1)
-    among_all = stats.rankdata(np.hstack([left, stayed]), axis=1)
-    of_left = (among_all[:, :m] - among_left) / n
-    of_stayed = 1 - (among_all[:, m:] - among_stayed) / m
-    covariance = _covariance(of_left) / m + _covariance(of_stayed) / n
-    return of_left.mean(axis=1), covariance
+def _delong(
+    outcome: Vector, risks: NDArray[np.float64], weights: Vector | None = None
+) -> tuple[Vector, NDArray[np.float64]]:
+    """Compute the AUCs (k,) and their covariance (k, k) of k risks; risks: (k, n), weights: (n,)."""
+    weights = np.ones(len(outcome)) if weights is None else weights
+    placements = np.array([_placements(outcome, risk, weights) for risk in risks])
+    sides = [(placements[:, rows], weights[rows]) for rows in (outcome == 1, outcome == 0)]
+    aucs = np.average(sides[0][0], axis=1, weights=sides[0][1])
+    covariance = np.zeros((len(risks), len(risks)))
+    for placed, weight in sides:
+        influence = (placed - aucs[:, np.newaxis]) * weight / weight.mean()
+        covariance += _covariance(influence) / len(weight)
+    return aucs, covariance
+
+
+def _placements(outcome: Vector, risk: Vector, weights: Vector) -> Vector:
+    """Compute the weighted share of the rows with the other outcome that each row is in order with.
+
+    Returns: (n,); a tie counts as one half.
+    """
+    _, place = np.unique(risk, return_inverse=True)
+    left, stayed = (np.bincount(place, weights * (outcome == label)) for label in (1, 0))
+    below = (np.cumsum(stayed) - stayed / 2) / stayed.sum()
+    above = (left.sum() - np.cumsum(left) + left / 2) / left.sum()
+    return np.where(outcome == 1, below[place], above[place])
 
 
 def _covariance(components: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -175,6 +195,23 @@ def mean(per_row: Vector) -> Interval:
         return UNKNOWN
     value = float(np.mean(per_row))
     error = Z95 * float(np.std(per_row, ddof=1)) / np.sqrt(n) if n > 1 else np.nan
+    return _finite(value, value - error, value + error)
+
+
+def level_difference(outcome: Vector, challenger: Vector, champion: Vector) -> Interval:
+    """Compute the squared error of the challenger's mean risk minus that of the champion's.
+
+    It is linear in the number who left, so its interval follows from the variance of that number.
+
+    >>> level_difference(np.array([1.0, 0, 0, 0]), np.full(4, 0.25), np.full(4, 0.5)).value
+    -0.0625
+    """
+    n = len(outcome)
+    if n == 0:
+        return UNKNOWN
+    new, old, rate = float(challenger.mean()), float(champion.mean()), float(outcome.mean())
+    value = (old - new) * (2 * rate - old - new)
+    error = Z95 * 2 * abs(old - new) * float(np.sqrt(np.sum((outcome - challenger) ** 2))) / n
     return _finite(value, value - error, value + error)
 
 

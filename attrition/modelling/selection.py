@@ -32,12 +32,13 @@ CELL = 0.005  # of the interquartile range: numbers in one cell count as nearly 
 MAX_GROUP_SHARE = 0.05  # of the rows in one group because of near-duplicates
 
 ALL_ROWS = "all rows"
+OLDER_WEIGHTED, RECENT_ROWS = "older rows counted a tenth", "only the rows since the change"
 # The weight of a row by its age: before an earlier concept drift, before the last one, and since then.
 WINDOWS = {
     ALL_ROWS: (1.0, 1.0, 1.0),
     "rows since the change before": (0.0, 1.0, 1.0),
-    "older rows counted a tenth": (0.1, 0.1, 1.0),
-    "only the rows since the change": (0.0, 0.0, 1.0),
+    OLDER_WEIGHTED: (0.1, 0.1, 1.0),
+    RECENT_ROWS: (0.0, 0.0, 1.0),
 }
 ANCIENT, OLDER, RECENT = 0, 1, 2
 
@@ -141,19 +142,21 @@ def _connect(*numbers: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.unique(labels[: len(numbers[0])], return_inverse=True)[1]
 
 
-def select_model(table: Table) -> SelectionResult:
+def select_model(table: Table, allowed: Sequence[str] = tuple(WINDOWS)) -> SelectionResult:
     """Compare the candidates, choose one, calibrate it, and fit it on all rows.
+
+    allowed: the weightings of older rows to compare.
 
     Uses one thread: the computations are so short that more threads only wait for each other.
     """
     with threadpool_limits(1):
-        return _select_model(table)
+        return _select_model(table, allowed)
 
 
-def _select_model(table: Table) -> SelectionResult:
+def _select_model(table: Table, allowed: Sequence[str]) -> SelectionResult:
     repeats = 1 if len(table.rows) > MANY_ROWS else REPEATS
     folds = [make_folds(table, repeat) for repeat in range(repeats)]
-    candidates = score_candidates(_encode_categories(table), folds)
+    candidates = score_candidates(_encode_categories(table), folds, allowed)
     candidates += score_blends(table, candidates, folds)
     chosen, why = choose_candidate(candidates)
     outcome = table.outcome[table.recent]
@@ -165,8 +168,6 @@ def _select_model(table: Table) -> SelectionResult:
     model = fit_model(table, chosen, scale)
     risk = metrics.expit(calibration.cross_calibrate(scale.kind, score, outcome, recent_folds))
     reference_risk = metrics.expit(scale.apply(score))
-    if chosen.name == models.BASE_RATE:  # each fold has a base rate of its own
-        reference_risk = models.predict(model, table.rows[table.recent])
     return SelectionResult(model, chosen, tuple(candidates), why, losses, risk, reference_risk)
 
 
@@ -193,16 +194,20 @@ def _encode_categories(table: Table) -> Table:
     return replace(table, rows=table.rows.assign(**codes))
 
 
-def windows(age: NDArray[np.intp]) -> list[str]:
-    """Name the weightings of older rows that differ from each other if rows have these ages."""
+def windows(age: NDArray[np.intp], allowed: Sequence[str] = tuple(WINDOWS)) -> list[str]:
+    """Name the allowed weightings of older rows that differ from each other if rows have these ages."""
     ages = sorted(set(age.tolist()))
     names: dict[tuple[float, ...], str] = {}
     for name, weights in WINDOWS.items():
+        if name not in allowed:
+            continue
         names.setdefault(tuple(weights[a] for a in ages), name)
     return list(names.values())
 
 
-def score_candidates(table: Table, folds: Sequence[Folds]) -> list[CandidateScore]:
+def score_candidates(
+    table: Table, folds: Sequence[Folds], allowed: Sequence[str] = tuple(WINDOWS)
+) -> list[CandidateScore]:
     """Cross-validate every candidate and score it on the recent rows; simplest first.
 
     If there are rows from before a concept drift, each candidate is scored with the older rows at full,
@@ -211,7 +216,7 @@ def score_candidates(table: Table, folds: Sequence[Folds]) -> list[CandidateScor
     """
     recent = table.outcome[table.recent]
     names = models.candidates(len(recent), int(recent.sum())) if folds[0] else [models.BASE_RATE]
-    pairs = [(window, name) for window in windows(table.age) for name in names]
+    pairs = [(window, name) for window in windows(table.age, allowed) for name in names]
     first = [
         _score_candidate(table, name, window, [cross_validate(table, name, window, folds[0])])
         for window, name in _with_progress(pairs)

@@ -535,12 +535,8 @@ def check_performance(
         )
         return Performance("insufficient", *facts, sentence)
     worse = _auc_dropped(auc, reference)
-    noise = float(np.sum(risk * (1 - risk))) + expected**2 / left_in_training
-    z = (left - expected) / (np.sqrt(noise) or 1.0)
-    ratio = max(left, 1) / max(expected, 1e-9)
-    off = abs(z) > stats.norm.isf(ALPHA_DEGRADED / 2) and not (
-        1 / MIN_RATE_RATIO_DEGRADED < ratio < MIN_RATE_RATIO_DEGRADED
-    )
+    z, ratio = compare_with_expected(left, risk, left_in_training)
+    off = abs(z) > stats.norm.isf(ALPHA_DEGRADED / 2) and not is_near_one(ratio)
     verdict, accuracy = ("degraded", "no longer") if worse or off else ("fine", "still")
     sentence = f"{accuracy} accurate: {left} of {n:,} left, {expected:.0f} expected"
     if np.ptp(risk) == 0:  # all clients have the same risk
@@ -549,6 +545,67 @@ def check_performance(
     if reference.value is not None:
         sentence += f" ({reference.value:.3f} at deployment)"
     return Performance(verdict, *facts, f"model {sentence}")
+
+
+@dataclass(frozen=True)
+class EarlyOrder:
+    """The ROC AUC on outcomes that are not mature: the order keeps its meaning, the rate has none."""
+
+    rows: int
+    left: int
+    roc_auc: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def judge_order_early(outcome: Vector, risk: Vector) -> EarlyOrder | None:
+    """Compute the ROC AUC on outcomes that are not mature, None if there are too few of either."""
+    n, left = len(outcome), int(outcome.sum())
+    if min(left, n - left) < MIN_OF_EACH_TO_JUDGE:
+        return None
+    return EarlyOrder(n, left, metrics.roc_auc(outcome, risk))
+
+
+def find_excess(
+    cohort: str, left: int, risk: Vector, left_in_training: float = np.inf
+) -> str | None:
+    """Describe it if more have left so far than a whole cohort was expected to lose; else None.
+
+    That is proof at any time, because the outcomes still to come can only add leavers.
+
+    risk: (n,) of every row of the cohort, with or without an outcome
+    """
+    z, ratio = compare_with_expected(left, risk, left_in_training)
+    if z < stats.norm.isf(ALPHA_DEGRADED / 2) or is_near_one(ratio):
+        return None
+    return (
+        f"model no longer accurate: {left:,} of the {len(risk):,} clients of {cohort} have left so far, "
+        f"{risk.sum():,.0f} were expected of all"
+    )
+
+
+def compare_with_expected(
+    left: int, risk: Vector, left_in_training: float = np.inf
+) -> tuple[float, float]:
+    """Compare the number who left with the expected one: standard errors above it, and the ratio.
+
+    The expected number has a sampling error of its own, which `left_in_training`, the number who left
+    among the training rows, determines.
+
+    Source: the normal approximation of the Poisson binomial distribution, Le Cam 1960.
+
+    >>> compare_with_expected(60, np.full(100, 0.5))
+    (2.0, 1.2)
+    """
+    expected = float(risk.sum())
+    noise = float(np.sum(risk * (1 - risk))) + expected**2 / left_in_training
+    return (left - expected) / (float(np.sqrt(noise)) or 1.0), max(left, 1) / max(expected, 1e-9)
+
+
+def is_near_one(ratio: float) -> bool:
+    """Return whether a ratio of leavers to expected leavers is too small to matter."""
+    return 1 / MIN_RATE_RATIO_DEGRADED < ratio < MIN_RATE_RATIO_DEGRADED
 
 
 def _auc_dropped(now: Interval, then: Interval) -> bool:

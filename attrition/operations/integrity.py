@@ -166,7 +166,7 @@ def our_files(config: Config) -> list[Path]:
 def ingested_files(config: Config) -> list[Path]:
     """Return the existing files of ingestion, without their record."""
     contents = [config.final_data, config.rows, config.ingested_files, config.rejected]
-    contents += [config.withdrawn, config.table_rows]
+    contents += [config.withdrawn, config.table_rows, config.deliveries]
     return [path for path in contents if os.path.lexists(path)]
 
 

@@ -1,9 +1,9 @@
 """The model in production: immutable releases, one pointer, and links that follow it.
 
-releases/<utc>-<hash>/ contains a model, the records on it and, for people, modelcard.md; its
-manifest.json names the sha256 of each file. `current` is a symlink that is replaced by rename, so a
-reader sees either the old release or the new one. A reader resolves it once, and keeps its release
-until a new one is verified.
+releases/<utc>-<hash>/ contains a model, its evaluation model, the records on them and, for people,
+modelcard.md; its manifest.json names the sha256 of each file. `current` is a symlink that is replaced
+by rename, so a reader sees either the old release or the new one. A reader resolves it once, and keeps
+its release until a new one is verified.
 """
 
 import calendar
@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MODEL, TRAINING = "trainedmodel.skops", "training.json"
+MODEL, EVALUATION_MODEL = "trainedmodel.skops", "evaluationmodel.skops"
+TRAINING = "training.json"
 SCORE, DECISION = "score.json", "decision.json"
 REFERENCE, KNOWN_ROWS = "reference.csv", "known_rows.npz"
 # Arrays of known rows: rows from before a concept drift; rows on which the candidates were compared, and
 # their risks from models that were not trained on them.
 BEFORE_CHANGE, JUDGED, JUDGED_RISK = "before_change", "judged", "judged_risk"
+# Array of settled rows: labelled rows that are neither judged nor learned from yet.
+WAITING = "waiting"
 CARD = "modelcard.md"
 MANIFEST, CURRENT = "manifest.json", "current"
 LINKS = (MODEL, "latestscore.txt", "ingestedfiles.txt")
@@ -57,6 +60,10 @@ class Release:
     @property
     def model_sha256(self) -> str:
         return str(self.manifest["outputs"][MODEL])
+
+    @property
+    def evaluation_sha256(self) -> str:
+        return str(self.manifest["outputs"][EVALUATION_MODEL])
 
 
 def read(production: Path, release_id: str) -> Release:
@@ -147,6 +154,19 @@ def load_model(release: Release) -> Any:
     return model
 
 
+def load_evaluation_model(release: Release) -> Any:
+    """Load the model of a verified release that was fitted without the held-out clients.
+
+    It contains the same kinds of parts as the model, so what `load_model` checks is checked for both.
+
+    Raises: Damaged.
+    """
+    from attrition.modelling import persistence
+
+    load_model(release)
+    return persistence.loads((release.folder / EVALUATION_MODEL).read_bytes())
+
+
 def read_reference(release: Release) -> "pd.DataFrame":
     """Read the reference rows of a release, each with its cross-validated risk."""
     import numpy as np
@@ -200,6 +220,15 @@ def rows_before_change(config: Config) -> "list[NDArray[np.uint64]]":
     if monitoring and "degraded" in monitoring["triggers"]:
         changes.append(files.read_arrays(config.settled_rows)["labelled"])
     return changes
+
+
+def is_waiting(config: Config, row_ids: "NDArray[np.uint64]") -> "NDArray[np.bool_]":
+    """Return which labelled rows are neither judged nor learned from yet, see monitoring.py."""
+    import numpy as np
+
+    if files.read_record(config.monitoring_record) is None:
+        return np.zeros(len(row_ids), dtype=bool)
+    return np.isin(row_ids, files.read_arrays(config.settled_rows)[WAITING])
 
 
 def list_ids(production: Path) -> list[str]:

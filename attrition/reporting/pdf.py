@@ -331,7 +331,8 @@ def comparison_table(comparison: Row) -> Story:
     columns = {"challenger minus champion": 60, "difference (95 % interval)": 70, "better is": 44}
     text = (
         f"Both were scored on the same {wording.plural(comparison['rows'], 'row')}, with "
-        f"{wording.plural(comparison['left'], 'leaver')}; neither was trained on them."
+        f"{wording.plural(comparison['left'], 'leaver')}, by evaluation models that were not trained on "
+        "them."
     )
     return [table(columns, rows, numbers=(1,)), note(text)]
 

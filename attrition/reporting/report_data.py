@@ -22,6 +22,7 @@ Row = Mapping[str, Any]
 
 STAMPS = "trained_at decided_at checked_at assessed_at diagnosed_at".split()
 BASE_RATE = "base rate"
+SHOWN_COHORTS = 3
 VERDICTS = {
     "fine": ("good", "The model is still accurate"),
     "degraded": ("bad", "The model is no longer accurate"),
@@ -102,6 +103,7 @@ class ReportData:
     def warnings(self) -> list[str]:
         warnings = [f"could not be read: {source}" for source in self.unavailable]
         warnings += [complaint.sentence for complaint in filter(None, [self.overdue])]
+        warnings += [one["sentence"] for one in self.monitoring.get("suspicious", ())]
         warnings += [*self.training.get("warnings", ()), *self.score.get("warnings", ())]
         return list(dict.fromkeys(wording.finished(warning) for warning in warnings))
 
@@ -126,6 +128,13 @@ class ReportData:
     def is_monitored(self) -> bool:
         """Whether monitoring has checked the model in production, not only the previous one."""
         return self.release is not None and self.monitoring.get("release") == self.release
+
+    @property
+    def young_cohorts(self) -> list[str]:
+        """Describe the latest cohorts with outcomes that are not mature yet."""
+        cohorts = self.monitoring.get("cohorts", ()) if self.is_monitored else ()
+        sentences = [one["sentence"] for one in cohorts if one["known"] and not one["mature"]]
+        return sentences[-SHOWN_COHORTS:]
 
     @property
     def drift(self) -> Row:
@@ -166,6 +175,7 @@ class ReportData:
             performance = self.monitoring["performance"]
             state = VERDICTS.get(performance["verdict"], state)
             sentences = [wording.finished(performance["sentence"])]
+        sentences += [wording.finished(sentence) for sentence in self.young_cohorts]
         sentences.append(wording.proof(self.score.get("sets") or {}))
         if self.drift.get("verdict") == "moved":
             sentences.append(self.drift_sentence)

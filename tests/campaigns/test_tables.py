@@ -11,7 +11,7 @@ import pytest
 from attrition.data.databases import probe, reading
 from attrition.errors import SourceError
 from tests.postgres import READER
-from tests.tables import all_rows, client, unavailable, list_rows
+from tests.tables import all_rows, client, list_rows, unavailable
 
 
 @pytest.mark.parametrize("how", ["terminate", "restart"])

@@ -11,7 +11,7 @@ import pytest
 from attrition.data import databases
 from attrition.data.databases import find_bound, identity, probe, reading
 from attrition.errors import SourceError
-from tests.tables import START, client, day, unavailable, list_rows
+from tests.tables import START, client, day, list_rows, unavailable
 
 # ---- what is read
 

@@ -204,7 +204,9 @@ def test_password_from_the_environment_may_hold_any_character(monkeypatch):
 
 def test_secret_is_blotted_out_of_what_the_server_says(monkeypatch):
     monkeypatch.setenv("CRM_PASSWORD", "127.0.0.1")  # as the message will contain it
-    line = unavailable(Database("crm", "postgresql://joe:${CRM_PASSWORD}@127.0.0.1:1/db", "clients"))
+    line = unavailable(
+        Database("crm", "postgresql://joe:${CRM_PASSWORD}@127.0.0.1:1/db", "clients")
+    )
     assert '"***", port 1' in line
     assert "127.0.0.1" not in line
 
@@ -258,7 +260,9 @@ def test_table_that_is_locked_is_told_in_seconds(postgres_crm, monkeypatch):
     monkeypatch.setattr(postgres, "BUSY_SECONDS", 0.2)
     with postgres_crm.table.connect() as owner:
         owner.execute("LOCK TABLE clients IN ACCESS EXCLUSIVE MODE")
-        assert unavailable(postgres_crm.database()) == "crm: canceling statement due to lock timeout"
+        assert (
+            unavailable(postgres_crm.database()) == "crm: canceling statement due to lock timeout"
+        )
 
 
 def test_reading_that_is_left_early_leaves_no_session_behind(big, postgres_crm):

@@ -134,18 +134,6 @@ def test_risks_of_the_folds_are_those_of_models_that_never_saw_the_row():
     assert found.chosen.name == models.BASE_RATE
 
 
-def test_the_usual_risk_of_a_base_rate_is_the_one_that_it_gives_to_everybody():
-    """That of each fold is another, and held against one risk for all it would seem to have moved."""
-    rows = table(range(60), np.ones(60), ["x"] * 60)
-    outcome = np.arange(60) % 7 == 0
-    everything = np.full(60, RECENT)
-    found = selection.select_model(
-        Table(rows, outcome * 1.0, group(rows), everything, ("a",), ("b",))
-    )
-    assert found.chosen.name == models.BASE_RATE
-    assert found.reference_risk == pytest.approx(models.predict(found.model, rows), abs=0)
-
-
 def test_who_is_clearly_beaten_is_tried_once():
     found = selection.select_model(learned_from(make_rows(600)))
     repeats = {one.name: one.score.shape[1] for one in found.candidates}

@@ -110,11 +110,10 @@ def test_a_better_ranking_with_worse_risks_is_refused():
     assert not decide(outcome, candidate / 20, champion).promoted
 
 
-def test_a_degraded_champion_gives_way_to_a_candidate_that_is_not_worse():
-    outcome, candidate, champion = scores(2000, (0.80, 0.80), 4, correlation=0.99)
-    decision = decide(outcome, candidate, champion, degraded=True)
-    assert (decision.promoted, decision.rule) == (True, "champion_degraded")
-    assert not decide(outcome, candidate, champion).promoted
+def test_a_degraded_champion_gives_way_only_to_a_gain():
+    outcome, alike, champion = scores(2000, (0.80, 0.80), 4, correlation=0.99)
+    assert decide(outcome, alike, champion, degraded=True).rule == "degraded_not_better"
+    assert decide(*scores(1000, (0.84, 0.80), 1), degraded=True).rule == "champion_degraded"
 
 
 def test_a_degraded_champion_gives_way_to_better_risks_of_the_same_ranking():
@@ -135,7 +134,7 @@ def test_moved_input_alone_lets_no_candidate_in():
 
 def test_a_degraded_champion_stays_when_the_candidate_is_worse():
     decision = decide(*scores(2000, (0.74, 0.80), 1), degraded=True)
-    assert (decision.promoted, decision.rule) == (False, "degraded_not_better")
+    assert (decision.promoted, decision.rule) == (False, "ranks_worse")
 
 
 def test_the_reason_tells_the_difference_with_its_interval():

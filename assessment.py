@@ -8,17 +8,19 @@ Run:    python assessment.py [--config PATH]
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from attrition import wording
 from attrition.config import Columns, Config
 from attrition.contacts import fields, ranking
-from attrition.data import clients, ledger
+from attrition.data import clients, ledger, schema
 from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
 from attrition.modelling import explanations, metrics, models, reliability
@@ -29,9 +31,11 @@ from attrition.operations import cli, releases
 from attrition.operations.releases import Release
 from attrition.storage import files, tables
 
+LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-SETTINGS = ("columns", "contact_capacity", "contact_order")
+SETTINGS = ("columns", "contact_capacity", "contact_order", "labels")
+NO_SIGNAL = "no usable signal: every client has the base rate as its risk"
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
 
@@ -42,40 +46,120 @@ class Assessment:
     clients: int
     expected_to_leave: float
     listed: int
-    listed_mean_risk: float
+    listed_to_leave: float
+    contains: str
+    has_signal: bool
     up_to_date: bool
     seal: str
 
     def summary(self) -> str:
-        return (
-            f"{self.clients:,} current clients, {self.expected_to_leave:,.0f} expected to leave; "
-            f"{self.listed:,} on the contact list with a mean risk of {self.listed_mean_risk:.0%}"
-        )
+        texts = [
+            f"expected to leave: {self.expected_to_leave:,.0f} of {self.clients:,} current clients, "
+            f"and {self.listed_to_leave:,.0f} of the {self.listed:,} on the contact list"
+        ]
+        texts += [f"the list contains {self.contains}"] if self.contains else []
+        texts += [] if self.has_signal else [NO_SIGNAL]
+        return "; ".join(texts)
 
 
 # ---- compute
 
 
 def explain_risks(
-    model: Model, current: pd.DataFrame, score: metrics.Vector, baseline: dict[str, Any]
+    model: Model,
+    current: pd.DataFrame,
+    added: pd.DataFrame,
+    score: metrics.Vector,
+    baseline: Mapping[str, Any],
 ) -> list[list[Reason]]:
     """Return the features that raise each client's risk the most, the strongest first.
 
-    score: (n_clients,) log-odds before calibration
+    added: contributions against the baseline client; score: (n_clients,) log-odds before calibration
     """
     if len(current) == 0:
         return []
-    added = explanations.contributions(model, current, baseline, score)
-    strongest = explanations.strongest(model, current, added, baseline, ranking.REASONS, score)
-    values = current[list(model.features)].astype(object)
-    values = values.where(values.notna() & (values != ""), None)
+    names = explanations.strongest(model, current, added, baseline, ranking.REASONS, score)
+    return _reasons(names, current, added, baseline)
+
+
+def explain_list(
+    model: Model,
+    listed: pd.DataFrame,
+    added: pd.DataFrame,
+    score: metrics.Vector,
+    baseline: Mapping[str, Any],
+    fixed: Collection[str],
+) -> tuple[list[list[Reason]], list[dict[str, Any]]]:
+    """Return the reasons that tell each listed client apart, and those that nearly all of them share.
+
+    The contribution of the former is relative to the list; a category that nearly all share is not
+    among them, if there is another reason.
+
+    listed, added, score: of listed clients only
+    """
+    if len(listed) == 0:
+        return [], []
+    shared = [
+        {"feature": name, "value": value, "baseline": baseline[name], "clients": clients}
+        for name, (value, clients) in explanations.shared(listed, added).items()
+    ]
+    levels = {each["feature"]: each["value"] for each in shared if isinstance(each["value"], str)}
+    names = explanations.distinguishing(model, listed, added, baseline, fixed, score)
+    relative = explanations.relative_to_list(added)
+    reasons = [
+        [reason for reason in each if levels.get(reason.feature) != reason.value] or each
+        for each in _reasons(names, listed, relative, baseline)
+    ]
+    return [each[: ranking.REASONS] for each in reasons], shared
+
+
+def explain_changes(
+    model: Model, listed: pd.DataFrame, before: pd.DataFrame, known: NDArray[np.bool_]
+) -> list[list[Reason]]:
+    """Return the features that changed each listed client's risk, the strongest first.
+
+    Their contributions add up to the change of the log-odds; the baseline is the previous value.
+
+    listed, before: (n,) rows now and at the last assessment; known: (n,) whether there is a row before
+    """
+    changes: list[list[Reason]] = [[] for _ in known]
+    if not known.any():
+        return changes
+    now, then = listed[known], before[known]
+    added = explanations.contributions(model, now, then)
+    values, previous = (_plain_values(rows, added.columns) for rows in (now, then))
+    for i, at in enumerate(np.flatnonzero(known)):
+        contribution = dict(zip(values, added.iloc[i].tolist(), strict=True))
+        reasons = [
+            Reason(name, values[name][i], previous[name][i], contribution[name])
+            for name in values
+            if contribution[name]
+        ]
+        changes[at] = sorted(reasons, key=lambda reason: -abs(reason.contribution))
+    return changes
+
+
+def _reasons(
+    names: Sequence[Sequence[str]],
+    rows: pd.DataFrame,
+    added: pd.DataFrame,
+    baseline: Mapping[str, Any],
+) -> list[list[Reason]]:
+    """Return the named features of each row with their contributions."""
+    value = _plain_values(rows, added.columns)
     # plain lists: a list of pandas' objects takes several times as long
-    value = {name: values[name].to_numpy().tolist() for name in values.columns}
     contribution = {name: added[name].to_numpy().tolist() for name in added.columns}
     return [
-        [Reason(name, value[name][i], baseline[name], contribution[name][i]) for name in names]
-        for i, names in enumerate(strongest)
+        [Reason(name, value[name][i], baseline[name], contribution[name][i]) for name in each]
+        for i, each in enumerate(names)
     ]
+
+
+def _plain_values(rows: pd.DataFrame, names: Iterable[str]) -> dict[str, list[Any]]:
+    """Return the values of columns as lists, None if missing."""
+    values = rows[list(names)].astype(object)
+    values = values.where(values.notna() & (values != ""), None)
+    return {name: values[name].to_numpy().tolist() for name in values.columns}
 
 
 def rank_clients(
@@ -107,7 +191,11 @@ def rank_clients(
 
 
 def estimate_performance(
-    current: pd.DataFrame, risk: metrics.Vector, release: Release, columns: Columns, capacity: int
+    current: pd.DataFrame,
+    risk: metrics.Vector,
+    release: Release,
+    columns: Columns,
+    is_listed: NDArray[np.bool_],
 ) -> tuple[Estimate, SecondOpinion]:
     """Estimate how many clients will leave and how well the model performs on them.
 
@@ -119,32 +207,109 @@ def estimate_performance(
     given: dict[str, Any] = {
         **performance.reference_arguments(reference, columns.outcome),
         "value": current[columns.value].to_numpy(dtype="float64") if columns.value else None,
-        "capacity": capacity,
+        "capacity": int(is_listed.sum()),
+        "is_listed": is_listed,
     }
     return performance.estimate(risk, **given), performance.second_opinion(risk, weighing, **given)
 
 
 def summarise_portfolio(
-    ranked: pd.DataFrame, listed: pd.DataFrame, estimated: Estimate, columns: Columns
+    ranked: pd.DataFrame, estimated: Estimate, columns: Columns
 ) -> dict[str, Any]:
-    """Compute the figures of the portfolio and of the list, with their intervals."""
+    """Compute the figures of the portfolio and of the list, with their intervals.
+
+    Every number of leavers and every value at risk is that of the estimate, never a sum of risks.
+    """
     risk = ranked["risk"].to_numpy()
     value = ranked["value"].to_numpy(dtype="float64")
     counts, _ = np.histogram(risk, HISTOGRAM_EDGES)
     return {
         "clients": len(ranked),
-        "mean_risk": float(risk.mean()) if len(risk) else None,
         "expected_to_leave": estimated.expected.to_dict(),
         "value": float(np.nansum(value)) if columns.value else None,
         "value_at_risk": estimated.value_at_risk.to_dict() if columns.value else None,
         "list": {
-            "clients": len(listed),
-            "mean_risk": float(listed["risk"].mean()) if len(listed) else None,
-            "expected_to_leave": float(listed["risk"].sum()),
-            "value_at_risk": float(listed["value_at_risk"].sum()) if columns.value else None,
+            "clients": estimated.called,
+            "expected_to_leave": estimated.listed.to_dict(),
+            "value_at_risk": estimated.listed_value_at_risk.to_dict() if columns.value else None,
         },
         "risk_histogram": {"edges": HISTOGRAM_EDGES.tolist(), "counts": counts.tolist()},
     }
+
+
+def describe_change(
+    before: files.Record, after: files.Record, newly_listed: int
+) -> dict[str, Any] | None:
+    """Describe what the last deployment changed in the assessment; None before the second release.
+
+    before, after: the records of two assessments; newly_listed: clients on the list now and not before.
+    gained: the features whose share of the importance grew, the most first.
+    """
+    if not before or before["release"] == after["release"]:
+        return before.get("change")
+    shares = {
+        name: share - before["importance"].get(name, 0.0)
+        for name, share in after["importance"].items()
+    }
+    gained = sorted(shares, key=lambda name: -shares[name])
+    return {
+        "from": before["release"],
+        "to": after["release"],
+        "expected_before": before["expected_to_leave"]["value"],
+        "expected_after": after["expected_to_leave"]["value"],
+        "listed": after["list"]["clients"],
+        "newly_listed": newly_listed,
+        "gained": [name for name in gained if shares[name] >= LEAST_GAIN][:SHOWN_GAINS],
+    }
+
+
+def keep_last_good(
+    rows: pd.DataFrame, current: pd.DataFrame, other_units: Mapping[int, str], columns: Columns
+) -> tuple[pd.DataFrame, list[list[Caution]]]:
+    """Replace rows of deliveries in other units by the client's observation before, if there is one.
+
+    other_units: the columns by number of the delivery. Returns the rows, and the cautions of each.
+    """
+    numbers = current[schema.DELIVERED]
+    if not (is_wrong := numbers.isin(list(other_units))).any():
+        return current, [[] for _ in range(len(current))]
+    good = rows[~rows[schema.DELIVERED].isin(list(other_units))]
+    good = good.sort_values(columns.time, kind="stable") if columns.time else good
+    good = good.drop_duplicates(columns.client_name, keep="last").set_index(columns.client_name)
+    names = current[columns.client_name]
+    has_good = is_wrong & names.isin(good.index)
+    replaced = [
+        name for name in columns.table if name not in (columns.client_name, columns.outcome)
+    ]
+    kept = current.copy()
+    kept.loc[has_good, replaced] = good.loc[names[has_good], replaced].to_numpy()
+    kept = kept.astype(current.dtypes)
+    cautions = [
+        [Caution("other_unit" if known else "other_unit_new", other_units[number])] if wrong else []
+        for number, wrong, known in zip(numbers, is_wrong, has_good, strict=True)
+    ]
+    return kept, cautions
+
+
+def last_places(last: pd.DataFrame, names: pd.Series, order: str) -> dict[str, tuple[int, float]]:
+    """Return client -> (place, risk) at the last assessment: the place among all, in this order."""
+    places = ranking.cut_to_capacity(last, len(last), order)
+    places = places[places["client"].isin(names)]
+    return dict(
+        zip(places["client"], zip(places["rank"], places["risk"], strict=True), strict=True)
+    )
+
+
+def add_list(ranked: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
+    """Add what is known of listed clients only: place, change, and reasons relative to the list."""
+    shown = listed.rename(columns={"rank": "list_rank"})
+    table = ranked.merge(
+        shown[["client", "list_rank", "previous_rank", "risk_change"]], how="left", on="client"
+    )
+    for name in ("list_reasons", "changes"):
+        of_listed = dict(zip(shown["client"], shown[name], strict=True))
+        table[name] = [of_listed.get(client, ()) for client in table["client"]]
+    return table
 
 
 # ---- the step
@@ -158,61 +323,100 @@ def assess_clients(config: Config) -> Assessment:
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
     release = releases.read_for(config.production_folder, config.columns)
+    other_units = read_other_units(config)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
         "release": release.id,
         "columns": config.limited_to("columns").fingerprint(),
         "settings": config.fingerprint(),
+        "other_units": str(other_units),
     }
     if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
         return _assessment(record, up_to_date=True)
     columns = config.columns
-    rows = ledger.read_rows(config, columns.table)
+    rows = ledger.read_rows(config, (*columns.table, schema.DELIVERED))
     current = clients.current_clients(rows, columns)
-    model = releases.load_model(release)
+    current, in_other_units = keep_last_good(rows, current, other_units, columns)
+    model, baseline = releases.load_model(release), release.training["baseline"]
     score = models.score(model, current)
     risk = models.to_risk(model, score)
-    reasons = explain_risks(model, current, score, release.training["baseline"])
+    added = explanations.contributions(model, current, baseline, score)
+    reasons = explain_risks(model, current, added, score, baseline)
     cautions = reliability.cautions(model, current, release.training)
-    capacity = config.contact_capacity
-    estimated, again = estimate_performance(current, risk, release, columns, capacity)
+    cautions = [[*more, *each] for more, each in zip(in_other_units, cautions, strict=True)]
     ranked = rank_clients(current, risk, reasons, cautions, columns)
-    listed = ranking.cut_to_capacity(ranked, capacity, config.contact_order)
-    listed = ranking.add_changes(listed, _last_ranks(config))
-    places = listed.rename(columns={"rank": "list_rank"})[
-        ["client", "list_rank", "previous_rank", "risk_change"]
-    ]
-    table = ranked.merge(places, how="left", on="client")
+    listed = ranking.cut_to_capacity(ranked, config.contact_capacity, config.contact_order)
+    at = pd.Index(current[columns.client_name]).get_indexer(listed["client"])
+    rows, fixed = current.iloc[at], [name for name in config.labels if config.labels[name].fixed]
+    list_reasons, shared = explain_list(model, rows, added.iloc[at], score[at], baseline, fixed)
+    last, last_record = read_last(config, release, model.features)
+    listed = ranking.add_changes(listed, last_places(last, listed["client"], config.contact_order))
+    changes: list[list[Reason]] = [[] for _ in at]
+    if last_record.get("release") == release.id:
+        before = last.set_index("client").reindex(listed["client"]).set_axis(rows.index)
+        changes = explain_changes(model, rows, before, before["risk"].notna().to_numpy())
+    of_listed: dict[str, Any] = {"list_reasons": list_reasons, "changes": changes}
+    listed = listed.assign(**of_listed)
+    estimated, again = estimate_performance(
+        current, risk, release, columns, np.isin(np.arange(len(current)), at)
+    )
     record = {
         "inputs": inputs,
         "assessed_at": files.utc_now(),
         "release": release.id,
+        "has_signal": release.training["kind"] != models.BASE_RATE,
         "have_stayed": not current[columns.outcome].isna().any(),
-        **summarise_portfolio(ranked, listed, estimated, columns),
+        **summarise_portfolio(ranked, estimated, columns),
+        "shared_reasons": shared,
+        "importance": release.training["importance"],
         "estimate": estimated.to_dict(),
         "second_opinion": again.to_dict(),
     }
+    was_listed = set(last.loc[last["list_rank"].notna(), "client"])
+    record["change"] = describe_change(
+        last_record, record, int((~listed["client"].isin(was_listed)).sum())
+    )
     contents: dict[Path, files.Content] = {
-        config.clients: lambda file: clients.write_clients(file, table),
-        config.risk_scores: tables.frame_bytes(fields.csv_table(ranked, fields.RISK_SCORES)),
-        config.contact_list: tables.frame_bytes(fields.csv_table(listed, fields.CONTACT_LIST)),
+        config.clients: lambda file: clients.write_clients(file, add_list(ranked, listed)),
+        config.risk_scores: tables.frame_bytes(
+            fields.csv_table(ranked, fields.RISK_SCORES, config.labels)
+        ),
+        config.contact_list: tables.frame_bytes(fields.contact_list(listed, config.labels)),
     }
     return _assessment(files.commit(config.assessment_record, contents, record), up_to_date=False)
 
 
-def _last_ranks(config: Config) -> dict[str, tuple[int, float]]:
-    """Return client -> (rank, risk) of the last assessment; {} if there is none, or it is damaged."""
+def read_other_units(config: Config) -> dict[int, str]:
+    """Return the deliveries with a column in another unit, as monitoring found them."""
+    try:
+        record = files.read_record(config.monitoring_record) or {}
+    except Damaged:
+        return {}  # monitoring.py reports it, and judges again
+    return {one["delivery"]: one["column"] for one in record.get("other_units", [])}
+
+
+def read_last(
+    config: Config, release: Release, features: Sequence[str]
+) -> tuple[pd.DataFrame, files.Record]:
+    """Return the clients and the record of the last assessment: empty if there is none, or damaged.
+
+    If it is of this release, the features are among the columns, by their own names.
+    """
+    names = ["client", "rank", "risk", "value_at_risk", "list_rank"]
+    nobody = pd.DataFrame({name: [] for name in names})
     try:
         record = files.read_record(config.assessment_record)
     except Damaged:
-        return {}
+        return nobody, {}
     if record is None:
-        return {}
+        return nobody, {}
     if files.sha256_file(config.clients) != record["outputs"].get(config.clients.name):
         logger.warning("%s: not as it was written; no ranks to compare with", config.clients)
-        return {}
-    last = clients.read_clients(config.clients, ["client", "rank", "risk"])
-    return dict(zip(last["client"], zip(last["rank"], last["risk"], strict=True), strict=True))
+        return nobody, {}
+    of_release = features if record["release"] == release.id else ()
+    stored = {clients.FEATURE + name: name for name in of_release}
+    last = clients.read_clients(config.clients, [*names, *stored])
+    return last.rename(columns=stored), record
 
 
 def _assessment(record: files.Record, *, up_to_date: bool) -> Assessment:
@@ -220,7 +424,9 @@ def _assessment(record: files.Record, *, up_to_date: bool) -> Assessment:
         clients=record["clients"],
         expected_to_leave=record["expected_to_leave"]["value"] or 0.0,
         listed=record["list"]["clients"],
-        listed_mean_risk=record["list"]["mean_risk"] or 0.0,
+        listed_to_leave=record["list"]["expected_to_leave"]["value"] or 0.0,
+        contains=wording.share_listed(record).replace("\xa0", " "),
+        has_signal=record["has_signal"],
         up_to_date=up_to_date,
         seal=record["seal"],
     )

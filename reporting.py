@@ -19,6 +19,7 @@ from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, Spacer
 
 from attrition import wording
 from attrition.config import Config
+from attrition.contacts import fields
 from attrition.operations import cli, runs
 from attrition.reporting import charts, pdf
 from attrition.reporting.pdf import Story
@@ -28,7 +29,7 @@ from attrition.storage import files
 Row = Mapping[str, Any]
 Pictures = Mapping[str, bytes]
 
-SETTINGS = ("contact_capacity", "contact_order", "currency", "overdue_minutes")
+SETTINGS = ("contact_capacity", "contact_order", "currency", "labels", "overdue_minutes")
 TITLE = "Client attrition report"
 LISTED, LISTED_AT_LEAST, WARNINGS_SHOWN, HISTORY_SHOWN = 12, 10, 4, 8
 IN_GALLERY = ("roc", "calibration", "gain", "confusionmatrix")
@@ -55,14 +56,16 @@ class Report:
 def first_page(facts: ReportData, png: Pictures) -> Story:
     """Lay out page one with at least ten clients; if there is no room, the rest flows to page two."""
     when = f"As of {wording.moment(facts.as_of)}" if facts.as_of else "Nothing was run yet"
+    shared = fields.shared_text(facts.assessment, facts.labels)
     above = [
         pdf.title(TITLE),
         pdf.note(f"{when}; {facts.model}"),
         pdf.tiles((number.value, number.label, number.note) for number in facts.numbers),
         pdf.paragraph(facts.state.sentence, lead=f"{facts.state.title}."),
-        pdf.paragraph(wording.decision(facts.decision), lead="Latest change:"),
+        pdf.paragraph(facts.latest_change, lead="Latest change:"),
         *warning_section(facts),
         pdf.heading("Whom to contact first"),
+        *([pdf.small(shared)] if shared else []),
     ]
     note, below = pdf.note(list_note(facts)), risk_section(facts, png)
     room = pdf.HEIGHT - sum(map(pdf.height, (*above, note)))
@@ -83,7 +86,7 @@ def contact_section(facts: ReportData, room: float, *, least: int = 1) -> Flowab
     if not facts.contacts:
         return pdf.paragraph("The contact list is empty: no current client was assessed yet.")
     return pdf.largest(
-        lambda shown: pdf.contact_table(facts.contacts[:shown], facts.currency),
+        lambda shown: pdf.contact_table(facts.contacts[:shown], facts.currency, facts.labels),
         range(LISTED, least - 1, -1),
         room,
     )
@@ -93,10 +96,11 @@ def list_note(facts: ReportData) -> str:
     if not facts.contacts:
         return ""
     by = "value at risk" if facts.order == "value_at_risk" else "risk"
-    note = f"The whole list, by {by}, with all reasons: contactlist.csv."
-    new = sum(row["previous_rank"] is None for row in facts.contacts)
-    if new < len(facts.contacts):
-        note += f" {new:,} of {len(facts.contacts):,} were not on the last list."
+    note = f"{fields.REASONS_NOTE} The whole list, by {by}: contactlist.csv."
+    before = [row["previous_rank"] for row in facts.contacts]
+    if any(before):
+        new = sum(rank is None or rank > len(before) for rank in before)
+        note += f" {new:,} of {len(before):,} were not on the last list." if new else ""
     if cautioned := sum(bool(row["cautions"]) for row in facts.contacts):
         note += f" {cautioned:,} risks need care: see low_confidence there."
     if any("□" in charts.drawable(row["client"]) for row in facts.contacts[:LISTED]):
@@ -123,7 +127,7 @@ def model_section(facts: ReportData, png: Pictures) -> Story:
     story: Story = [pdf.section("The model"), *map(pdf.paragraph, sentences)]
     if model.get("candidates"):
         story += pdf.with_heading("Candidates", pdf.candidate_table(model["candidates"]))
-    if any((model.get("importance") or {}).values()):
+    if any(facts.importance.values()):
         note = pdf.note(CAPTIONS["importance"])
         story.append(KeepTogether([Spacer(0, 6), pdf.picture(png["importance"]), note]))
     story += score_section(facts) + estimate_section(facts) + comparison_section(facts)
@@ -186,14 +190,14 @@ def data_section(facts: ReportData, png: Pictures) -> Story:
     """Lay out the size of the data, its missing values, and a summary of each column."""
     story: Story = [pdf.section("The data")]
     record = facts.diagnostics
-    if not record.get("columns"):
+    if not facts.columns:
         return [*story, pdf.paragraph("The data has not been examined yet.")]
     story.append(pdf.paragraph(wording.rows_read(record["data"])))
     for kind, title, set_table in (
         ("numeric", "Numbers", pdf.number_table),
         ("categorical", "Categories", pdf.category_table),
     ):
-        columns = {name: row for name, row in record["columns"].items() if row["kind"] == kind}
+        columns = {name: row for name, row in facts.columns.items() if row["kind"] == kind}
         if columns:
             story += pdf.with_heading(title, set_table(columns))
     return [*story, pdf.picture(png["missing_over_time"])]
@@ -259,9 +263,9 @@ def draw_figures(facts: ReportData) -> dict[str, Figure]:
         "roc": charts.roc(curves.get("roc"), area),
         "calibration": charts.calibration(curves.get("calibration")),
         "gain": charts.gain(curves.get("gain"), called=listed, clients=now.get("clients")),
-        "importance": charts.importance(facts.training.get("importance")),
+        "importance": charts.importance(facts.importance),
         "score_over_time": charts.score_over_time(facts.scores, facts.deployments),
-        "missing_over_time": charts.missing_over_time(facts.missing),
+        "missing_over_time": charts.missing_over_time(facts.labelled(facts.missing)),
         "drift": charts.drift(facts.drift.get("columns")),
         "risk_distribution": charts.risk_distribution(
             now.get("risk_histogram"), cut=min(risks, default=None), called=listed

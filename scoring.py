@@ -334,15 +334,19 @@ def _scores(record: files.Record, *, up_to_date: bool) -> Scores:
     figures = []
     for name, scored in record["sets"].items():
         if scored:
-            auc = scored["candidate"]["roc_auc"]
-            text = "unknown"
-            if auc["value"] is not None and auc["low"] is not None:
-                text = f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]"
-            figures.append(f"ROC AUC {text} on {scored['rows']:,} {name} rows")
-    if f1 is not None:
-        figures.append(f"F1 {f1:.3f}")
-    sentence = ", ".join(figures) or "no unseen rows with an outcome, so nothing could be scored"
+            of = scored["candidate"]
+            shown = {f"precision at {of['called']}": of["precision"], "ROC AUC": of["roc_auc"]}
+            texts = [f"{title} {_interval(interval)}" for title, interval in shown.items()]
+            figures.append(f"{', '.join(texts)} on {scored['rows']:,} {name} rows")
+    sentence = "; ".join(figures) or "no unseen rows with an outcome, so nothing could be scored"
     return Scores(f1, sentence, tuple(record["warnings"]), up_to_date, record["seal"])
+
+
+def _interval(interval: Mapping[str, float | None]) -> str:
+    value, low, high = (interval[key] for key in ("value", "low", "high"))
+    if value is None or low is None:
+        return "unknown"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from attrition.data import cells, ledger, schema
 from attrition.errors import Leakage, TooLittleData
 from attrition.modelling import (
     backtest,
+    calibration,
     data_checks,
     explanations,
     metrics,
@@ -64,6 +65,8 @@ DESCRIBED = (
         "rows",
         "left",
         "clients",
+        "held_out_rows",
+        "held_out_clients",
         "features",
         "baseline",
         "ranges",
@@ -199,8 +202,6 @@ def train_model(config: Config) -> TrainingResult:
         "labelled": len(labelled),
         "recent": int((age == RECENT).sum()),
         "held_out_share": candidate.held_out_share,
-        "held_out_rows": int(held_out.sum()),
-        "held_out_clients": int(labelled.loc[held_out, columns.client_name].nunique()),
         "triggers": monitoring.get("triggers", []),
     }
     ids = labelled[schema.ROW_ID].to_numpy()
@@ -294,7 +295,7 @@ def _fit_candidate(
     if isinstance(past, Backtest) and past.is_harder:
         notes.append(past.sentence)
     model = selection.fit_model(all_rows, chosen, selected.model.calibration)
-    record = _describe_rows(labelled, outcomes, columns, numeric, categorical) | {
+    record = _describe_rows(all_rows, held_out, columns) | {
         "kind": chosen.name,
         "dropped": dropped,
         "candidates": [_describe_candidate(one, one is chosen) for one in selected.candidates],
@@ -322,14 +323,11 @@ def _fit_candidate(
 def _choose_update(
     champion: Release, table: Table, deliveries: int
 ) -> tuple[Update, SelectionResult | None]:
-    """Choose the least extensive update of the champion; the selection is None unless it is a refit."""
-    recent = replace(
-        table,
-        rows=table.rows[table.recent],
-        outcome=table.outcome[table.recent],
-        groups=table.groups[table.recent],
-        age=table.age[table.recent],
-    )
+    """Choose the least extensive update of the champion; the selection is None unless it is a refit.
+
+    The served champion was not trained on recent rows either, so its own risks are the ones to update.
+    """
+    recent = _recent_rows(table)
     refits: dict[str, SelectionResult] = {}
 
     def refit(name: str, windows: Sequence[str]) -> Vector:
@@ -351,6 +349,12 @@ def _choose_update(
     return update, refits.get(update.name)
 
 
+def _recent_rows(table: Table) -> Table:
+    rows = table.recent
+    outcome, groups, age = table.outcome[rows], table.groups[rows], table.age[rows]
+    return replace(table, rows=table.rows[rows], outcome=outcome, groups=groups, age=age)
+
+
 def _recalibrate(
     config: Config, champion: Release, update: Update, table: Table, all_rows: Table
 ) -> Candidate:
@@ -360,11 +364,14 @@ def _recalibrate(
         for name in (releases.MODEL, releases.EVALUATION_MODEL)
     )
     model = persistence.loads(data)
+    recent = _recent_rows(table)
+    compared = metrics.log_odds(models.predict(persistence.loads(evaluation), recent.rows))
     if update.is_recalibration:
+        fit, folds = updating.RECALIBRATIONS[update.name], selection.make_folds(recent, 0)
+        compared = calibration.cross_calibrate(fit, compared, recent.outcome, folds)
         model = updating.recalibrate(model, update)
         data = persistence.dumps(model)
         evaluation = persistence.dumps(updating.recalibrate(persistence.loads(evaluation), update))
-    recent = all_rows.outcome[all_rows.recent]
     described = {name: champion.training[name] for name in DESCRIBED}
     record = described | {
         "candidates": [
@@ -374,7 +381,7 @@ def _recalibrate(
         "why": update.reason,
         "update": update.to_dict() | {"champion": champion.id},
         "calibration": {"kind": model.calibration.kind, "log_loss": {}},
-        "level_left": int(recent.sum()),
+        "level_left": int(all_rows.outcome[all_rows.recent].sum()),
     }
     risk = models.predict(model, all_rows.rows)
     numeric, categorical = (tuple(record["features"][kind]) for kind in ("numeric", "categorical"))
@@ -385,26 +392,23 @@ def _recalibrate(
         data,
         evaluation,
         reference,
-        _validated(table, metrics.expit(update.log_odds)),
+        _validated(table, metrics.expit(compared)),
         min(config.held_out_share, champion.training["held_out_share"]),
     )
 
 
-def _describe_rows(
-    labelled: pd.DataFrame,
-    outcome: Vector,
-    columns: Columns,
-    numeric: tuple[str, ...],
-    categorical: tuple[str, ...],
-) -> files.Record:
+def _describe_rows(table: Table, held_out: np.ndarray, columns: Columns) -> files.Record:
     """Describe the rows that the model is trained on, and the baseline client among them."""
-    features, left = [*numeric, *categorical], int(outcome.sum())
+    labelled, numeric, categorical = table.rows, table.numeric, table.categorical
+    features, left = [*numeric, *categorical], int(table.outcome.sum())
     missing = labelled[features].isna() | (labelled[features] == "")
     return {
         "rows": len(labelled),
         "left": left,
         "level_left": left,
         "clients": int(labelled[columns.client_name].nunique()),
+        "held_out_rows": int(held_out.sum()),
+        "held_out_clients": int(labelled.loc[held_out, columns.client_name].nunique()),
         "features": {"numeric": list(numeric), "categorical": list(categorical)},
         "baseline": models.baseline(labelled, numeric, categorical),
         "ranges": reliability.ranges(labelled, numeric),

@@ -26,15 +26,16 @@ def setting(
     choices: tuple[str, ...] = (),
     may_be_empty: bool = False,
     is_level: bool = False,
+    has_labels: bool = False,
 ) -> Any:
     """Declare a setting: its meaning and its valid values; if it has no default, it is required.
 
     key: its name in config.json, by default that of the field; is_level: a value of a column, so a
-    whole number is as valid as text.
+    whole number is as valid as text; has_labels: a name may have an object with a `Label`.
     """
     declared = {
         **{"meaning": meaning, "key": key, "low": low, "high": high, "choices": choices},
-        **{"may_be_empty": may_be_empty, "is_level": is_level},
+        **{"may_be_empty": may_be_empty, "is_level": is_level, "has_labels": has_labels},
     }
     return field(default=default, metadata=declared)
 
@@ -47,6 +48,20 @@ class Numeric:
     minimum: float | None = setting("a row with a smaller value is refused", None)
     maximum: float | None = setting("a row with a larger value is refused", None)
     integer: bool = setting("only whole numbers are valid", False)
+
+
+@dataclass(frozen=True)
+class Label:
+    """How people read a feature; it changes no row and no risk, so it is no part of `Columns`."""
+
+    name: str
+    label: str | None = setting(
+        "name of the feature for people; by default that of the column", None
+    )
+    unit: str | None = setting("unit of the values", None)
+    fixed: bool = setting(
+        "nobody can change it: of a listed client's reasons, it comes last", False
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,9 @@ class Columns:
             Numeric("number_of_employees", minimum=0),
         ),
     )
-    categorical: tuple[str, ...] = setting("features whose values are categories", ())
+    categorical: tuple[str, ...] = setting(
+        "features whose values are categories", (), has_labels=True
+    )
     time: str | None = setting("when the row was observed, in ISO 8601", None)
     value: str | None = setting("value of the contract; may also be a numeric feature", None)
     manager: str | None = setting("account manager of the client", None)
@@ -192,8 +209,8 @@ class Config:
     )
     contact_capacity: int = setting("how many clients the managers can contact", 100, low=1)
     contact_order: str = setting(
-        "order of the contact list; `value_at_risk` needs `columns.value`",
-        "risk",
+        "order of the contact list; by default `value_at_risk` if `columns.value` is named, else `risk`",
+        None,
         choices=("risk", "value_at_risk"),
     )
     outcome_after_days: float | None = setting(
@@ -225,6 +242,7 @@ class Config:
     )
     currency: str = setting("currency of `columns.value`, for display", "EUR")
     api: Api = setting("where the API listens", Api())
+    labels: dict[str, Label] = field(default_factory=dict)  # by feature; given in `columns`
 
     # ingestion
     final_data = _File("output_folder", "finaldata.csv")
@@ -312,12 +330,14 @@ def _declared(record: type) -> dict[str, Field]:
 
 
 # The settings that change results; paths do not.
-SETTINGS = frozenset(f.name for f in _declared(Config).values() if f.type is not Path)
+SETTINGS = frozenset(f.name for f in _declared(Config).values() if f.type is not Path) | {"labels"}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
     return asdict(value) if hasattr(value, "__dataclass_fields__") else value
 
 
@@ -350,11 +370,12 @@ def _kind(value: Any) -> str:
 
 
 _NUMBERS = (int, float, float | None)
+LABELLED = "names, or names with their keys"
 # The description of a value that is not a number, and the JSON type of a nested value.
 _EXPECTED: dict[Any, str] = {
     **{Path: "the name of a folder", str: "text", str | None: "text", bool: "true or false"},
     **{tuple[str, ...]: "a list of names", Columns: "an object", Api: "an object"},
-    tuple[Numeric, ...]: "names, or names with their ranges",
+    tuple[Numeric, ...]: LABELLED,
     tuple[Database, ...]: "a list of tables",
 }
 _NESTED: dict[Any, Any] = {
@@ -371,6 +392,8 @@ def _expected(declared: Field) -> str:
         return f"{'a whole number' if kind is int else 'a number'} {limits}".strip()
     if rules["choices"]:
         return f"one of {rules['choices']}"
+    if rules["has_labels"]:
+        return LABELLED
     return "the value as text" if rules["is_level"] else _EXPECTED[kind]
 
 
@@ -380,6 +403,8 @@ def _is_valid(value: Any, declared: Field) -> bool:
     if kind in _NESTED:
         is_names = kind != tuple[Numeric, ...] or isinstance(value, dict) or _is_names(value)
         return isinstance(value, _NESTED[kind]) and is_names
+    if rules["has_labels"] and isinstance(value, dict):
+        return all(value)
     if kind == tuple[str, ...]:
         return _is_names(value, may_be_empty=rules["may_be_empty"])
     if kind is bool or isinstance(value, bool):
@@ -408,9 +433,10 @@ class _Reader:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.problems: list[str] = []
+        self.labels: dict[str, Label] = {}
 
     def config(self, raw: dict[str, Any]) -> Config:
-        values = self.read(Config, raw)
+        values = self.read(_declared(Config), raw)
         keys = {f.name: key for key, f in _declared(Config).items() if f.type is Path}
         values |= {name: Path(self.file.parent, values[name] or keys[name]) for name in keys}
         first: dict[Path, str] = {}
@@ -420,15 +446,22 @@ class _Reader:
         columns: Columns = values["columns"]
         if values["contact_order"] == "value_at_risk" and not columns.value:
             self.problems.append("contact_order is 'value_at_risk', but columns.value is not set")
+        values["contact_order"] = values["contact_order"] or (
+            "value_at_risk" if columns.value else "risk"
+        )
         for name in sorted(set(values["accept_leakage"]) - set(columns.features)):
             self.problems.append(f"accept_leakage names {name!r}, which is not a feature")
+        shown = [each.label or each.name for each in map(self._label, columns.features)]
+        for label in sorted({label for label in shown if shown.count(label) > 1}):
+            self.problems.append(f"columns: the label {label!r} is given to two features")
         if self.problems:
             raise ConfigError(f"{self.file}: " + "; ".join(self.problems))
-        return Config(file=self.file, **values)
+        return Config(file=self.file, labels=self.labels, **values)
 
-    def read(self, record: type, raw: dict[str, Any], where: str = "") -> dict[str, Any]:
-        """Read every setting of a record from an object of config.json, by the names of its fields."""
-        settings = _declared(record)
+    def read(
+        self, settings: dict[str, Field], raw: dict[str, Any], where: str = ""
+    ) -> dict[str, Any]:
+        """Read declared settings from an object of config.json, by the names of their fields."""
         for key in sorted(set(raw) - set(settings)):
             self.problems.append(
                 f"unknown key {where}{key}; the known keys are {', '.join(sorted(settings))}"
@@ -451,11 +484,13 @@ class _Reader:
         if kind == Columns:
             return self._columns(value)
         if kind == Api:
-            return Api(**self.read(Api, value, "api."))
+            return Api(**self.read(_declared(Api), value, "api."))
         if kind == tuple[Numeric, ...]:
             return self._numeric(value)
         if kind == tuple[Database, ...]:
             return self._databases(value)
+        if isinstance(value, dict):
+            return self._categorical(value)
         if kind == tuple[str, ...]:
             return tuple(value)
         if kind is Path or (declared.metadata["is_level"] and value is not None):
@@ -467,7 +502,7 @@ class _Reader:
             return Columns()
         if "numeric" not in raw and "categorical" not in raw:
             self.problems.append("columns names neither numeric nor categorical features")
-        columns = Columns(**self.read(Columns, {"numeric": [], **raw}, "columns."))
+        columns = Columns(**self.read(_declared(Columns), {"numeric": [], **raw}, "columns."))
         if (columns.left is None) != (columns.stayed is None):
             self.problems.append("columns.left and columns.stayed go together: name both values")
         elif columns.left is not None and columns.left.casefold() == str(columns.stayed).casefold():
@@ -489,17 +524,38 @@ class _Reader:
 
     def _numeric(self, raw: dict[str, Any] | list[str]) -> tuple[Numeric, ...]:
         features = []
-        for name, limits in (raw if isinstance(raw, dict) else {name: {} for name in raw}).items():
+        for name, keys in (raw if isinstance(raw, dict) else {name: {} for name in raw}).items():
             where = f"columns.numeric.{name}"
-            if not isinstance(limits, dict):
-                self.problems.append(f"{where} is {_kind(limits)}, expected a range")
-                continue
-            feature = Numeric(name, **self.read(Numeric, limits, f"{where}."))
+            limits = self._labelled(name, keys, where, _declared(Numeric))
+            feature = Numeric(name, **limits)
             low, high = feature.minimum, feature.maximum
             if low is not None and high is not None and low > high:
                 self.problems.append(f"{where}.minimum {low} is above maximum {high}")
             features.append(feature)
         return tuple(features)
+
+    def _categorical(self, raw: dict[str, Any]) -> tuple[str, ...]:
+        for name, keys in raw.items():
+            self._labelled(name, keys, f"columns.categorical.{name}", {})
+        return tuple(raw)
+
+    def _labelled(
+        self, name: str, keys: Any, where: str, settings: dict[str, Field]
+    ) -> dict[str, Any]:
+        """Read the settings of a feature, and beside them its label; a category has no unit."""
+        if not isinstance(keys, dict):
+            self.problems.append(f"{where} is {_kind(keys)}, expected an object")
+            return {}
+        label = _declared(Label)
+        if not settings:
+            del label["unit"]
+        values = self.read(settings | label, keys, f"{where}.")
+        if keys.keys() & label:
+            self.labels[name] = Label(name, **{key: values.pop(key) for key in label})
+        return {key: values[key] for key in settings}
+
+    def _label(self, name: str) -> Label:
+        return self.labels.get(name) or Label(name)
 
     def _databases(self, raw: list[Any]) -> tuple[Database, ...]:
         databases: list[Database] = []
@@ -508,7 +564,7 @@ class _Reader:
             if not isinstance(entry, dict):
                 self.problems.append(f"{where} is {_kind(entry)}, expected an object")
                 continue
-            values = self.read(Database, entry, f"{where}.")
+            values = self.read(_declared(Database), entry, f"{where}.")
             if values["name"] in {database.name for database in databases}:
                 self.problems.append(f"{where}.name {values['name']!r} stands twice")
             databases.append(Database(**values | {"url": self._beside_config(values["url"])}))
@@ -528,6 +584,7 @@ def describe() -> str:
         Config: "Settings",
         Columns: "Keys of `columns`",
         Numeric: "Keys of a feature in `columns.numeric`",
+        Label: "Further keys of a feature; one in `columns.categorical` has no unit",
         Database: "Keys of a table in `databases`",
         Api: "Keys of `api`",
     }

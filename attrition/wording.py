@@ -214,6 +214,14 @@ def finished(sentence: Any) -> str:
     return text[:1].upper() + text[1:] + ("" if not text or text.endswith((".", "!", "?")) else ".")
 
 
+def column(name: str, labels: Mapping[str, Any]) -> str:
+    """Return the label of a column if config.json gives one, else its name.
+
+    labels: an object with `label` by the name of the column
+    """
+    return (name in labels and labels[name].label) or name
+
+
 def shorten(text: str, width: int = 28) -> str:
     """Shorten a long name in the middle, because similar names often differ at the end.
 
@@ -239,8 +247,10 @@ ESTIMATED: dict[str, tuple[str, Format]] = {
     "expected": ("clients who leave", count),
     "rate": ("share who leave", percent),
     "value_at_risk": ("value at risk", partial(amount, short=True)),
+    "listed": ("clients on the contact list who leave", count),
+    "listed_value_at_risk": ("value at risk on the contact list", partial(amount, short=True)),
     "roc_auc": ("ROC AUC", HUNDREDTHS),
-    "precision": ("share of the contact list who leave", percent),
+    "precision": ("share of the highest risks, as many as the list has, who leave", percent),
 }
 MEASURES: dict[str, tuple[str, Format]] = {
     "roc_auc": ("ROC AUC: ranking of the risks (0.5 is chance, 1 is perfect)", HUNDREDTHS),
@@ -363,16 +373,34 @@ def decision(record: Row) -> str:
     return f"{finished(record['reason'])} ({moment(record['decided_at'])})"
 
 
-def contact_list(record: Row, currency: str) -> str:
-    """Compare the clients on the contact list of an assessment with all current clients."""
-    listed = record["list"]
-    at_risk = f"; {currency} {amount(listed['value_at_risk'], short=True)} is at risk"
+def change(record: Row, labels: Mapping[str, Any]) -> str:
+    """Describe what the last deployment changed in the assessment of the clients.
+
+    >>> change({"expected_before": 100, "expected_after": 140, "listed": 50, "newly_listed": 12,
+    ... "gained": ["tickets"]}, {})
+    'Expected to leave: 100 before, 140 now; 12 of 50 listed clients are new. More important: tickets.'
+    """
+    gained = ", ".join(column(name, labels) for name in record["gained"])
     return (
-        f"The contact list has {plural(listed['clients'], 'client')} with a mean risk of "
-        f"{percent(listed['mean_risk'])}, compared with {percent(record['mean_risk'])} for all "
-        f"current clients. {count(listed['expected_to_leave'])} of them are expected to leave"
-        f"{at_risk if is_known(listed['value_at_risk']) else ''}."
+        f"Expected to leave: {count(record['expected_before'])} before, "
+        f"{count(record['expected_after'])} now; {record['newly_listed']:,} of "
+        f"{plural(record['listed'], 'listed client')} are new."
+        + (f" More important: {gained}." if gained else "")
     )
+
+
+def contact_list(record: Row, currency: str) -> str:
+    """Describe how many clients on the contact list are expected to leave, and the value at risk."""
+    listed, share = record["list"], share_listed(record)
+    leaving = with_interval(listed["expected_to_leave"], count)
+    at_risk = (
+        f"; {currency} {amount(listed['value_at_risk'], short=True)} of their value is at risk"
+    )
+    return (
+        f"Of the {plural(listed['clients'], 'client')} on the contact list, {leaving} are expected to "
+        f"leave{at_risk if is_known(listed['value_at_risk']) else ''}. "
+        + (f"The list contains {share}." if share else "")
+    ).strip()
 
 
 def share_listed(record: Row) -> str:

@@ -59,6 +59,7 @@ def make_table(count: int) -> pd.DataFrame:
         "manager": rng.choice([f"Manager {i}" for i in range(40)], count),
         **{"list_rank": none, "previous_rank": none, "risk_change": np.nan},
         **{"reasons": reasons, "cautions": [[]] * count},
+        **{"list_reasons": [[]] * count, "changes": [[]] * count},
     }
     return pd.DataFrame(table | numbers | levels)
 

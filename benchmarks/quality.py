@@ -2,10 +2,13 @@
 
 Each fold tries, chooses, calibrates and fits anew on the other folds; copies and near-copies of a row,
 and all rows of a client, are in one fold. A table is given by a config that names its
-columns and by its CSV file.
+columns and by its CSV file, or by a folder of them.
+
+With --served: hide the outcomes of 30 % of the clients, train as training.py does, with a fifth of the
+others held-out, and predict the hidden outcomes with both models of the release.
 
 Run: python -m benchmarks.quality --table examples/telco.json PATH/telco.csv [--table ...]
-     [--folds 5] [--repeats 3]
+     [--folds 5] [--repeats 3] [--served [--seeds 5]]
 """
 
 import argparse
@@ -29,17 +32,20 @@ from attrition.modelling.selection import RECENT, Table
 TOP = 0.1
 BINS = 10
 BASELINES = (models.LOGISTIC, models.BOOSTING)
+HIDDEN_SHARE, HELD_OUT_SHARE = 0.3, 0.2
 
 
 def read_table(config_path: Path, data: Path) -> Table:
-    """Read the labelled rows of a table by the contract of ingestion.
+    """Read the labelled rows of a file, or of each CSV file of a folder, by the contract of ingestion.
 
     Raises: AttritionError.
     """
     settings = config.load(config_path)
     columns = settings.columns
-    checked = schema.check(source_files.read_path(data), columns, settings.missing_markers)
-    rows = schema.typed(checked.frame(), columns)
+    paths = sorted(data.glob("*.csv")) if data.is_dir() else [data]
+    tables = [source_files.read_path(path) for path in paths]
+    checked = [schema.check(each, columns, settings.missing_markers).frame() for each in tables]
+    rows = schema.typed(pd.concat(checked, ignore_index=True), columns)
     rows = rows[rows[columns.outcome].notna()].reset_index(drop=True)
     return Table(
         rows=rows,
@@ -101,6 +107,47 @@ def measure(outcome: Vector, risk: Vector, fold: np.ndarray) -> dict[str, float]
     }
 
 
+def compare_served(table: Table, seed: int) -> pd.DataFrame:
+    """Score the model in production and its evaluation model on rows that neither was trained on.
+
+    Returns: a row for each of the two, and their ROC AUC and log loss on the hidden rows.
+    """
+    numbers = np.unique(table.groups, return_inverse=True)[1]
+    place = np.random.default_rng(seed).permutation(numbers.max() + 1) / numbers.max()
+    is_hidden = place[numbers] < HIDDEN_SHARE
+    is_held_out = place[numbers] > 1 - HELD_OUT_SHARE * (1 - HIDDEN_SHARE)
+    hidden, labelled, usable = (
+        part_of(table, np.flatnonzero(rows))
+        for rows in (is_hidden, ~is_hidden, ~is_hidden & ~is_held_out)
+    )
+    selected = selection.select_model(usable)
+    served = selection.fit_model(labelled, selected.chosen, selected.model.calibration)
+    lines = []
+    for name, model in (("evaluation model", selected.model), ("in production", served)):
+        risk = models.predict(model, hidden.rows)
+        lines.append(
+            {"seed": seed, "model": name, "chosen": selected.chosen.title}
+            | {"AUC": metrics.roc_auc(hidden.outcome, risk).value}
+            | {"log loss": float(metrics.row_log_loss(hidden.outcome, risk).mean())}
+        )
+    return pd.DataFrame(lines)
+
+
+def report_served(table: Table, name: str, seeds: int) -> None:
+    """Print the mean scores of both models of a release, and the difference with its standard error."""
+    cuts = tqdm(range(seeds), desc=name, disable=None)
+    lines = pd.concat([compare_served(table, seed) for seed in cuts])
+    print(lines.to_string(index=False), file=sys.stderr)
+    scores = lines.set_index(["seed", "model"])[["AUC", "log loss"]].unstack("model")
+    for measure in ("AUC", "log loss"):
+        before, after = scores[measure]["evaluation model"], scores[measure]["in production"]
+        gain, error = (after - before).mean(), (after - before).sem()
+        print(
+            f"{name}, {measure}: evaluation model {before.mean():.4f}, in production "
+            f"{after.mean():.4f}, difference {gain:+.4f} (standard error {error:.4f})"
+        )
+
+
 def alone(name: str) -> Callable[[Table], models.Model]:
     def fit(table: Table) -> models.Model:
         everything = np.arange(len(table.rows))
@@ -120,7 +167,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--served", action="store_true", help="compare both models of a release")
+    parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args(argv)
+    if options.served:
+        for config_path, data in options.table:
+            report_served(read_table(config_path, data), data.stem, options.seeds)
+        return 0
     lines, chosen = [], []
 
     def whole(table: Table) -> models.Model:

@@ -73,6 +73,13 @@ def make_rows(
     )
 
 
+def contradict(config: Config) -> None:
+    """Deliver outcomes by the opposite law, twice: one delivery alone proves nothing."""
+    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
+    rows.head(450).to_csv(config.input_folder / "new1.csv", index=False)
+    rows.tail(450).to_csv(config.input_folder / "new2.csv", index=False)
+
+
 def ingest_rows(config: Config, rows: pd.DataFrame) -> None:
     """Let these rows be all that was ever ingested."""
     sources = replace(config, input_folder=config.file.parent / "only these")

@@ -6,7 +6,7 @@ import pytest
 
 from attrition import config as configuration
 from attrition.operations import dependencies, releases
-from tests.conftest import make_rows, run_whole, write_sources
+from tests.conftest import contradict, run_whole, write_sources
 
 FOLDERS = ("ingesteddata", "practicemodels", "production_deployment", "reports")
 OLD, NEW = "{old}", "{new}"  # the release before, and the one in production
@@ -47,8 +47,7 @@ def aged_folder(tmp_path_factory):
         assert run_whole(config) == 0
         for name in FOLDERS:
             shutil.copytree(folder / name, folder / "before" / name, symlinks=True)
-        rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
-        rows.to_csv(config.input_folder / "new.csv", index=False)
+        contradict(config)
         assert run_whole(config) == 0
     assert len(releases.list_ids(config.production_folder)) == 2
     return folder

@@ -8,6 +8,7 @@ import monitoring
 import scoring
 import training
 from attrition import config as configuration
+from attrition.config import Label, Numeric
 from attrition.errors import ConfigError
 from attrition.modelling import backtest, calibration, data_checks, reliability, selection
 from attrition.monitoring import drift, gate, performance, sources
@@ -86,7 +87,7 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
         ({"test_data_path": None}, "test_data_path is missing, expected the name of a folder"),
         ({"contact_capacity": 1.5}, "contact_capacity is 1.5, expected a whole number >= 1"),
         ({"contact_capacity": True}, "contact_capacity is True, expected a whole number"),
-        ({"columns": {"numeric": ["a", 3]}}, "expected names, or names with their ranges"),
+        ({"columns": {"numeric": ["a", 3]}}, "expected names, or names with their keys"),
         ({"columns": {"numeric": {"a": {"minimum": "x"}}}}, "columns.numeric.a.minimum is 'x'"),
         ({"columns": {"numeric": {"a": {"lowest": 1}}}}, "unknown key columns.numeric.a.lowest"),
         ({"columns": {"numeric": ["a"], "left": True, "stayed": "N"}}, "columns.left is True"),
@@ -156,3 +157,66 @@ def test_documentation_has_the_minima_of_the_code():
         tuple(int(cell.replace(",", "")) if cell.strip() else None for cell in row) for row in table
     ]
     assert numbers == MINIMA
+
+
+# ---- labels
+
+
+def test_features_may_have_labels_for_people(tmp_path):
+    columns = {
+        "numeric": {"tenure": {"minimum": 0, "label": "client for", "unit": "months"}, "age": {}},
+        "categorical": {"plan": {"label": "contract", "fixed": True}, "trade": {}},
+    }
+    config = load(tmp_path, PLAIN_KEYS | {"columns": columns})
+    assert config.columns.categorical == ("plan", "trade")
+    assert config.columns.numeric[0] == Numeric("tenure", minimum=0)
+    assert config.labels == {
+        "tenure": Label("tenure", "client for", "months"),
+        "plan": Label("plan", "contract", fixed=True),
+    }
+
+
+def test_a_label_is_no_part_of_the_contract_of_the_columns(tmp_path):
+    plain = {"numeric": {"tenure": {"minimum": 0}}, "categorical": ["plan"]}
+    labelled = {
+        "numeric": {"tenure": {"minimum": 0, "label": "client for", "fixed": True}},
+        "categorical": {"plan": {"label": "contract"}},
+    }
+    one, two = (load(tmp_path, PLAIN_KEYS | {"columns": each}) for each in (plain, labelled))
+    assert one.columns == two.columns
+    assert one.limited_to("labels").fingerprint() != two.limited_to("labels").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"numeric": {"a": {"label": 3}}}, "columns.numeric.a.label is 3, expected text"),
+        ({"numeric": {"a": {"fixed": 1}}}, "columns.numeric.a.fixed is 1, expected true or false"),
+        (
+            {"categorical": {"a": {"unit": "m"}}},
+            "unknown key columns.categorical.a.unit; the known keys are fixed, label",
+        ),
+        ({"categorical": {"a": "label"}}, "columns.categorical.a is text, expected an object"),
+        (
+            {"numeric": {"a": {"label": "x"}, "b": {"label": "x"}}},
+            "columns: the label 'x' is given to two features",
+        ),
+    ],
+)
+def test_a_wrong_label_is_one_message(tmp_path, columns, message):
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, PLAIN_KEYS | {"columns": columns})
+    assert message in str(error.value)
+    assert "; " not in str(error.value).replace("; the known keys", "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "order"),
+    [
+        ({"columns": {"numeric": ["a"], "value": "a"}}, "value_at_risk"),
+        ({"columns": {"numeric": ["a"]}}, "risk"),
+        ({"columns": {"numeric": ["a"], "value": "a"}, "contact_order": "risk"}, "risk"),
+    ],
+)
+def test_the_list_is_by_value_at_risk_if_there_is_a_value(tmp_path, settings, order):
+    assert load(tmp_path, PLAIN_KEYS | settings).contact_order == order

@@ -13,7 +13,7 @@ import reporting
 from attrition import config as configuration
 from attrition.operations import releases
 from attrition.storage import files, history
-from tests.conftest import ROOT, make_rows, run_whole, write_config
+from tests.conftest import ROOT, contradict, make_rows, run_whole, write_config
 from tests.support import digest, run
 
 
@@ -58,8 +58,7 @@ def test_new_rows_in_order_keep_the_champion(project):
 
 def test_outcomes_that_contradict_the_model_end_in_a_new_one(project):
     before = releases.current_id(project.production_folder)
-    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
-    rows.to_csv(project.input_folder / "new.csv", index=False)
+    contradict(project)
     assert run_whole(project) == 0
     after = releases.read_current(project.production_folder)
     assert after.id != before
@@ -95,8 +94,7 @@ def test_decision_not_to_deploy_is_not_asked_again(project):
 
 
 def test_rolling_back_is_not_undone_by_the_next_run(project):
-    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
-    rows.to_csv(project.input_folder / "new.csv", index=False)
+    contradict(project)
     run_whole(project)
     first, second = releases.list_ids(project.production_folder)
     assert deployment.main(["--config", str(project.file), "--rollback"]) == 0

@@ -17,7 +17,7 @@ import reporting
 import training
 from attrition.operations import releases, runs
 from attrition.storage import files, history
-from tests.conftest import ROOT, count_as_asked, make_rows, run_whole
+from tests.conftest import ROOT, contradict, count_as_asked, make_rows, run_whole
 from tests.support import SCRIPT, digest, run
 
 
@@ -285,8 +285,7 @@ def test_a_report_that_fails_leaves_the_deployment_and_is_told(small_project, mo
 )
 def test_a_training_that_fails_keeps_the_model_and_its_reason(project, monkeypatch, error):
     before = releases.current_id(project.production_folder)
-    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
-    rows.to_csv(project.input_folder / "new.csv", index=False)
+    contradict(project)
 
     def fail(config):
         raise error
@@ -311,8 +310,7 @@ def test_a_training_that_fails_keeps_the_model_and_its_reason(project, monkeypat
 @pytest.mark.parametrize("jump", ["2020-01-01T00:00:00Z", "1970-01-01T00:00:10Z"])
 def test_a_clock_that_went_back_changes_no_order(project, monkeypatch, jump):
     before = releases.current_id(project.production_folder)
-    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
-    rows.to_csv(project.input_folder / "new.csv", index=False)
+    contradict(project)
     with monkeypatch.context() as patch:
         patch.setattr(files, "utc_now", lambda: jump)
         assert run_whole(project) == 0
@@ -366,8 +364,7 @@ def test_a_decision_that_was_never_written_is_no_damage_once_new_rows_answer_oth
         history.save(project.history, "deployments", [row])
         raise KeyboardInterrupt
 
-    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
-    rows.to_csv(project.input_folder / "new.csv", index=False)
+    contradict(project)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(deployment, "_save_decision", die)
         run_whole(project)

@@ -194,12 +194,15 @@ def rich_records():
         "assessment": {
             "assessed_at": "2026-11-23T18:33:00Z",
             "clients": 10_000,
-            "mean_risk": 0.1234,
             "expected_to_leave": interval(1_234.4, 62.0),
             "value": 48_123_456.0,
             "value_at_risk": interval(4_251_234.0, 310_000.0),
-            "list": {"clients": 100, "mean_risk": 0.71, "expected_to_leave": 71.2}
-            | {"value_at_risk": 812_345.0},
+            "list": {"clients": 100, "expected_to_leave": interval(71.2, 8.0)}
+            | {"value_at_risk": interval(812_345.0, 90_000.0)},
+            "shared_reasons": [
+                {"feature": "contract_type", "value": "month-to-month", "baseline": "multi-year"}
+                | {"clients": 97}
+            ],
             "estimate": {
                 "sentence": "expected to leave: 1,234 of 10,000 clients",
                 "warnings": [],
@@ -208,6 +211,8 @@ def rich_records():
                 "value_at_risk": interval(4_251_234.0, 310_000.0),
                 "roc_auc": interval(0.81, 0.02),
                 "precision": interval(0.71, 0.08),
+                "listed": interval(71.2, 8.0),
+                "listed_value_at_risk": interval(812_345.0, 90_000.0),
             },
             "second_opinion": {"estimate": None, "reason": "not needed: the clients are alike"},
             "risk_histogram": {
@@ -254,11 +259,13 @@ def rich_contacts(n=100, names=()):
             "value": 52_000 - i,
             "value_at_risk": (52_000 - i) * (0.93 - 0.4 * i / n),
             "manager": MANAGERS[i % 3],
-            "reasons": [
+            "reasons": [Reason("contract_type", "month-to-month", "multi-year", 0.9)],
+            "list_reasons": [
                 Reason("activity_a_month", 12.0, 50.0, 0.9),
                 Reason("open_tickets", 9.0, 1.0, 0.5),
                 Reason("contract_type", "month-to-month", "multi-year", 0.2),
             ],
+            "changes": [Reason("open_tickets", 9.0, 2.0, 0.5)],
             "cautions": [],
             "previous_rank": i + 3 if i % 4 else None,
             "risk_change": 0.02 if i % 4 else None,
@@ -383,16 +390,15 @@ def poor_records():
     }
     records["assessment"] |= {
         "clients": 26,
-        "mean_risk": 0.43,
         "expected_to_leave": interval(11.2, 5.0),
         "value": None,
         "value_at_risk": None,
         "list": {
             "clients": 26,
-            "mean_risk": 0.43,
-            "expected_to_leave": 11.2,
+            "expected_to_leave": interval(11.2, 5.0),
             "value_at_risk": None,
         },
+        "shared_reasons": [],
         "risk_histogram": {
             "edges": [i / 20 for i in range(21)],
             "counts": [0] * 8 + [26] + [0] * 11,
@@ -411,7 +417,8 @@ def poor_records():
 def poor_contacts():
     return [
         {**dict.fromkeys(clients.COLUMNS), "rank": i + 1, "list_rank": i + 1}
-        | {"client": f"c{i:02d}", "risk": 0.43, "reasons": [], "cautions": []}
+        | {"client": f"c{i:02d}", "risk": 0.43}
+        | {"reasons": [], "cautions": [], "list_reasons": [], "changes": []}
         for i in range(26)
     ]
 
@@ -455,7 +462,7 @@ def test_first_page_tells_the_four_numbers_with_their_intervals(tmp_path):
         "one who stayed in 82 % of pairs (95 % interval 79 % to 84 %).",
         "Latest change: Deployed: proven better, ROC AUC +0.012",
         "The outcomes of the last two months are not complete yet.",
-        "activity a month: 12 (typical: 50)",
+        "activity a month: 12 (baseline: 50)",
         "25 of 100 were not on the last list",
         "Henrik Sørensen",
     ):
@@ -622,7 +629,7 @@ def test_report_of_a_small_company_promises_nothing(tmp_path):
     reporting.write_report(config)
     text = " ".join(read_pages(config))
     for said in (
-        "All clients have the same risk. There is not enough data yet",
+        "All clients have the same risk. No model can rank the clients",
         "config.json names no column for the value",
         "100 % of those expected to leave",
         "5 test rows prove nothing.",

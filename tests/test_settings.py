@@ -39,6 +39,7 @@ OTHER = {
     "run_limit_minutes": 10.0,
     "overdue_minutes": 10.0,
     "currency": "CHF",
+    "labels": {"lastyear_activity": configuration.Label("lastyear_activity", "orders", fixed=True)},
     "api": configuration.Api(port=8001),
 }
 

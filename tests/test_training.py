@@ -415,7 +415,8 @@ def test_another_level_is_learned_by_the_intercept_of_the_champion(tmp_path):
     made = record(config)
     assert made["update"]["name"] in updating.RECALIBRATIONS
     assert made["update"]["champion"] == champion.id
-    assert (made["kind"], made["rows"]) == (champion.training["kind"], champion.training["rows"])
+    for name in ("kind", "rows", "held_out_rows"):
+        assert made[name] == champion.training[name]
     candidate = persistence.loads(config.candidate.read_bytes())
     risk = models.predict(candidate, new)
     before = models.predict(releases.load_model(champion), new)
@@ -430,6 +431,15 @@ def test_champion_that_is_not_contradicted_after_all_is_the_candidate(tmp_path):
     training.train_model(config)
     assert record(config)["update"]["name"] == updating.CHAMPION
     assert (config.candidate.read_bytes(), config.evaluation_model.read_bytes()) == champion
+
+
+def test_update_is_compared_by_the_risks_of_the_evaluation_model(tmp_path):
+    config = with_champion(tmp_path, make_rows(600), make_rows(300, seed=5, prefix="new"))
+    training.train_model(config)
+    rows, known = read_rows(config), files.read_arrays(config.known_rows)
+    rows = rows.set_index(schema.ROW_ID).loc[known[releases.JUDGED]]
+    expected = models.predict(persistence.loads(config.evaluation_model.read_bytes()), rows)
+    assert known[releases.JUDGED_RISK] == pytest.approx(expected)
 
 
 def test_outcomes_that_wait_are_not_learned_from(tmp_path):

@@ -9,56 +9,134 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrition import wording
+from attrition.config import Label
 from attrition.data.cells import Caution, Reason, number_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Row = Mapping[str, Any]
+Labels = Mapping[str, Label]
+CHANGES_SHOWN = 2
 
 
-# ---- reasons and cautions as text
+# ---- reasons, changes and cautions as text
 
 
-def reason_text(reason: Reason) -> str:
+def reason_text(reason: Reason, labels: Labels) -> str:
     """Format a reason.
 
-    >>> reason_text(Reason("contract_type", "month-to-month", "multi-year", 0.8))
-    'contract type: month-to-month (typical: multi-year)'
-    >>> reason_text(Reason("tenure_months", None, 38.0, 0.2))
-    'tenure months: not known (typical: 38)'
+    >>> reason_text(Reason("contract_type", "month-to-month", "multi-year", 0.8), {})
+    'contract type: month-to-month (baseline: multi-year)'
+    >>> tenure = Label("tenure_months", label="client for", unit="months")
+    >>> reason_text(Reason("tenure_months", 3.0, 38.0, 0.2), {"tenure_months": tenure})
+    'client for: 3 months (baseline: 38)'
     """
-    return _reason_text(reason.feature, reason.value, reason.baseline)
+    label = labels.get(reason.feature) or Label(reason.feature)
+    return _reason_text(label, reason.value, reason.baseline)
 
 
 @lru_cache(maxsize=100_000)  # a million clients share far fewer reasons
-def _reason_text(feature: str, value: Any, baseline: Any) -> str:
-    return f"{feature.replace('_', ' ')}: {_value_text(value)} (typical: {_value_text(baseline)})"
+def _reason_text(label: Label, value: Any, baseline: Any) -> str:
+    shown = _value_text(value)
+    unit = f" {label.unit}" if label.unit and shown != UNKNOWN else ""
+    return f"{_name(label)}: {shown}{unit} (baseline: {_value_text(baseline)})"
+
+
+def change_text(change: Reason, labels: Labels) -> str:
+    """Format how a feature changed since the last list.
+
+    >>> change_text(Reason("open_tickets", 5.0, 1.0, 0.8), {})
+    'open tickets 1 → 5'
+    """
+    name = _name(labels.get(change.feature) or Label(change.feature))
+    return f"{name} {_value_text(change.baseline)} → {_value_text(change.value)}"
+
+
+def moved_texts(row: Row, labels: Labels) -> tuple[str, ...]:
+    """Describe how a listed client's rank and risk changed since the last list, and why.
+
+    The wordings become shorter, for outputs with little room.
+
+    >>> tickets = Reason("open_tickets", 5.0, 1.0, 0.8)
+    >>> moved = {"rank": 2, "previous_rank": 9, "risk_change": 0.0412, "changes": [tickets]}
+    >>> moved_texts(moved, {})[0]
+    'up from 9, risk +4.1 points: open tickets 1 → 5'
+    """
+    rank, before = row["rank"], row["previous_rank"]
+    if before is None:
+        return ("new",)
+    place = f"{'up' if rank < before else 'down'} from {before}" if rank != before else ""
+    change = 100 * row["risk_change"]
+    if abs(change) < 0.1:
+        return (place or "as before",)
+    risk = f"risk {'+' if change > 0 else '−'}{abs(change):.1f} points"
+    causes = [change_text(each, labels) for each in row["changes"][:CHANGES_SHOWN]]
+    causes = causes or ["the model changed"]
+    moved = ", ".join(filter(None, (place, risk)))
+    return f"{moved}: {', '.join(causes)}", f"{risk}: {causes[0]}", causes[0]
+
+
+REASONS_NOTE = (
+    "Main reasons: what tells a client apart from the others on the list; in brackets the baseline, the "
+    "median or most frequent value in training."
+)
+
+
+def shared_text(assessment: Row, labels: Labels) -> str:
+    """Name the reasons that nearly all listed clients share; "" if there are none.
+
+    >>> plan = {"feature": "plan", "value": "monthly", "baseline": "yearly", "clients": 89}
+    >>> shared_text({"list": {"clients": 100}, "shared_reasons": [plan]}, {})
+    'Nearly all clients on the list: plan: monthly (baseline: yearly; 89 of 100).'
+    """
+    listed, texts = assessment.get("list", {}).get("clients"), []
+    for shared in assessment.get("shared_reasons", ()):
+        label = labels.get(shared["feature"]) or Label(shared["feature"])
+        is_number = isinstance(shared["value"], float)
+        value = f"{'median ' if is_number else ''}{_value_text(shared['value'])}"
+        baseline = _value_text(shared["baseline"])
+        count = f"{shared['clients']:,} of {listed:,}"
+        texts.append(f"{_name(label)}: {value} (baseline: {baseline}; {count})")
+    return f"Nearly all clients on the list: {', '.join(texts)}." if texts else ""
+
+
+def _name(label: Label) -> str:
+    return label.label or label.name.replace("_", " ")
 
 
 def _value_text(value: Any) -> str:
     if value is None or value == "" or value != value:
-        return "not known"
+        return UNKNOWN
     if isinstance(value, str):
         return value
     return f"{value:,.0f}" if abs(value) >= 100 else number_text(round(float(value), 2))
 
 
-@lru_cache(maxsize=10_000)
-def caution_text(caution: Caution) -> str:
+def caution_text(caution: Caution, labels: Labels) -> str:
     """Format a caution.
 
-    >>> caution_text(Caution("outside_range", "activity", 900.0, 0.5, 300.0))
+    >>> caution_text(Caution("outside_range", "activity", 900.0, 0.5, 300.0), {})
     'activity 900 is outside the training range 0.5 to 300'
     """
+    feature = caution.feature and wording.column(caution.feature, labels)
+    return _caution_text(caution._replace(feature=feature))
+
+
+@lru_cache(maxsize=10_000)
+def _caution_text(caution: Caution) -> str:
     shown = [number_text(part) if isinstance(part, float) else part for part in caution]
     return CAUTIONS[caution.code].format(**dict(zip(Caution._fields, shown, strict=True)))
 
 
+UNKNOWN = "not known"
 CAUTIONS = {
     "unknown_level": "unknown category of {feature}",
     "never_missing": "no value of {feature}, which was never missing in training",
     "outside_range": "{feature} {value} is outside the training range {low} to {high}",
+    "other_unit": "{feature} looks like another unit in the last delivery; the risk is that of the "
+    "observation before",
+    "other_unit_new": "{feature} looks like another unit, and there is no earlier observation",
     "few_clients": "trained on few clients",
     "base_rate": "no usable signal: the base rate",
 }
@@ -76,7 +154,7 @@ class Field(NamedTuple):
 
     header: str
     show: Callable[[Any], str] = str
-    item: Callable[[Any], str] | None = None
+    item: Callable[[Any, Labels], str] | None = None
     column: str = ""
     width: float = 20
     is_number: bool = False
@@ -90,11 +168,13 @@ FIELDS = {
     "value": Field("value, {currency}", wording.amount, is_number=True),
     "value_at_risk": Field("value at risk, {currency}", wording.amount, is_number=True),
     "manager": Field("client manager", width=25),
-    "reasons": Field("main reasons", item=reason_text, width=63),
+    "reasons": Field("reasons against the baseline", item=reason_text),
+    "list_reasons": Field("main reasons", item=reason_text, width=63),
     "low_confidence": Field("read with care", item=caution_text, column="cautions"),
     "previous_rank": Field("previous rank", is_number=True),
     "risk_change": Field("change of risk", is_number=True),
-    "moved": Field("change"),  # of rank and risk, as text
+    "changes": Field("changed features", item=change_text),
+    "moved": Field("change", width=34),  # of rank and risk, with its causes, as text
 }
 RISK_SCORES = (
     *("client", "risk", "rank", "observed_at", "value", "value_at_risk", "manager"),
@@ -105,8 +185,8 @@ CONTACT_LIST = (
     *("reasons", "low_confidence", "previous_rank", "risk_change"),
 )
 API = RISK_SCORES
-DASHBOARD = ("rank", "client", "risk", "value_at_risk", "manager", "reasons", "moved")
-PDF = ("rank", "client", "risk", "value_at_risk", "manager", "reasons")
+DASHBOARD = ("rank", "client", "risk", "value_at_risk", "manager", "list_reasons", "moved")
+PDF = DASHBOARD
 # Text from people and sources, which a spreadsheet must not interpret as a formula.
 TEXTS = ("client", "manager", "reasons", "low_confidence")
 
@@ -120,22 +200,38 @@ def heading(name: str, currency: str) -> str:
     return FIELDS[name].header.format(currency=currency)
 
 
-def value_of(name: str, row: Row) -> Any:
+def value_of(name: str, row: Row, labels: Labels) -> Any:
     """Return the value of a field, a list of texts if it is a list."""
+    if name == "moved":
+        return moved_texts(row, labels)[0]
     value, item = row[column_of(name)], FIELDS[name].item
-    return value if item is None else list(map(item, value))
+    return value if item is None else [item(each, labels) for each in value]
 
 
-def to_dict(row: Row, names: Sequence[str] = API) -> dict[str, Any]:
+def to_dict(row: Row, labels: Labels, names: Sequence[str] = API) -> dict[str, Any]:
     """Return fields of a row of clients.parquet by name, a list of texts if it is a list."""
-    return {name: value_of(name, row) for name in names}
+    return {name: value_of(name, row, labels) for name in names}
 
 
-def csv_table(table: "pd.DataFrame", names: Sequence[str]) -> "pd.DataFrame":
+def csv_table(table: "pd.DataFrame", names: Sequence[str], labels: Labels) -> "pd.DataFrame":
     """Return fields of the client table for a CSV file; if a value is a list, its texts are joined."""
     lists = {name: item for name in names if (item := FIELDS[name].item)}
     texts = {
-        name: ["; ".join(map(item, each)) for each in table[column_of(name)]]
+        name: ["; ".join([item(one, labels) for one in each]) for each in table[column_of(name)]]
         for name, item in lists.items()
     }
     return table.assign(**texts)[list(names)]
+
+
+def contact_list(listed: "pd.DataFrame", labels: Labels) -> "pd.DataFrame":
+    """Return the contact list for a CSV file: its reasons are those that tell the clients apart.
+
+    The features that changed a risk since the last list follow them.
+    """
+    table = csv_table(listed.assign(reasons=listed["list_reasons"]), CONTACT_LIST, labels)
+    changes = csv_table(listed, ("changes",), labels)["changes"]
+    reasons = [
+        "; ".join(filter(None, (text, change and f"since the last list: {change}")))
+        for text, change in zip(table["reasons"], changes, strict=True)
+    ]
+    return table.assign(reasons=reasons)

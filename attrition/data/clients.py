@@ -43,12 +43,15 @@ CAUTION = pa.struct(
     | {"low": _NUMBER, "high": _NUMBER}
 )
 # Columns without the features. `list_rank` is the place on the contact list, null if a client is not on
-# it; `previous_rank` and `risk_change` compare a listed client with the previous assessment.
+# it; `previous_rank` and `risk_change` compare a listed client with the previous assessment. `reasons`
+# are against the baseline client; of listed clients, `list_reasons` tell one apart from the others, and
+# `changes` are the features that changed the risk, with their previous values as the baseline.
 COLUMNS = {
     **{"client": _TEXT, "rank": _PLACE, "risk": _NUMBER, "observed_at": _TEXT},
     **{"value": _NUMBER, "value_at_risk": _NUMBER, "manager": _TEXT},
     **{"list_rank": _PLACE, "previous_rank": _PLACE, "risk_change": _NUMBER},
     **{"reasons": pa.list_(REASON), "cautions": pa.list_(CAUTION)},
+    **{"list_reasons": pa.list_(REASON), "changes": pa.list_(REASON)},
 }
 KEY = "client_key"
 # Nearly all values are distinct, so a dictionary would only add bytes.
@@ -77,8 +80,8 @@ def current_clients(rows: "pd.DataFrame", columns: Columns) -> "pd.DataFrame":
 def write_clients(destination: Path | IO[bytes], ranked: "pd.DataFrame") -> None:
     """Write the table, sorted by rank: same rows, same bytes.
 
-    ranked: `COLUMNS` and the features, each with the prefix `FEATURE`; `reasons` and `cautions` contain
-    sequences of `Reason` and `Caution`
+    ranked: `COLUMNS` and the features, each with the prefix `FEATURE`; the lists contain `Reason` or
+    `Caution`
     """
     features = [name for name in ranked.columns if name.startswith(FEATURE)]
     arrays = {KEY: pa.array(client_keys(ranked["client"]))}
@@ -261,15 +264,18 @@ def _to_numpy(column: pa.Array) -> NDArray[Any]:
 
 def _decode(row: Row) -> Row:
     """Convert a stored row."""
-    reasons = [
-        Reason(
-            reason["feature"],
-            _value(reason["number"], reason["level"]),
-            _value(reason["baseline_number"], reason["baseline_level"]),
-            reason["contribution"],
-        )
-        for reason in row["reasons"]
-    ]
+    reasons = {
+        name: [
+            Reason(
+                reason["feature"],
+                _value(reason["number"], reason["level"]),
+                _value(reason["baseline_number"], reason["baseline_level"]),
+                reason["contribution"],
+            )
+            for reason in row[name]
+        ]
+        for name in ("reasons", "list_reasons", "changes")
+    }
     cautions = [
         Caution(each["code"], each["feature"], _value(each["number"], each["level"]))._replace(
             low=each["low"], high=each["high"]
@@ -282,7 +288,7 @@ def _decode(row: Row) -> Row:
         for name, value in row.items()
         if name.startswith(FEATURE)
     }
-    return kept | {"reasons": reasons, "cautions": cautions, "features": features}
+    return kept | reasons | {"cautions": cautions, "features": features}
 
 
 def _value(number: float | None, level: str | None) -> float | str | None:

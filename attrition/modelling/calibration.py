@@ -17,11 +17,11 @@ from attrition.modelling import metrics
 from attrition.modelling.metrics import Vector
 
 NONE, SIGMOID, FLOORED, ISOTONIC = "none", "sigmoid", "sigmoid with a floor", "isotonic"
-INTERCEPT = "intercept"  # a sigmoid with a slope of 1
 MIN_ROWS_TO_BEND, MIN_OF_EACH_TO_CALIBRATE = 1000, 10
 FLOORS = np.linspace(0, 0.9, 10)  # candidate shares of rows on the floor
 
 Folds = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
+Fit = Callable[[Vector, Vector], "Calibration"]
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,8 @@ def fit_isotonic(score: Vector, outcome: Vector) -> Calibration:
     return Calibration(ISOTONIC, tuple(model.X_thresholds_.tolist()), tuple(log_odds.tolist()))
 
 
-FITS: dict[str, Callable[[Vector, Vector], Calibration]] = {
+FITS: dict[str, Fit] = {
     NONE: lambda score, outcome: AS_IT_IS,
-    INTERCEPT: fit_intercept,
     SIGMOID: fit_sigmoid,
     FLOORED: fit_floored,
     ISOTONIC: fit_isotonic,
@@ -177,16 +176,16 @@ def choose_calibration(
         kinds += [SIGMOID, *([FLOORED, ISOTONIC] if len(outcome) >= MIN_ROWS_TO_BEND else [])]
     losses = {}
     for kind in kinds:
-        risk = metrics.expit(cross_calibrate(kind, score, outcome, folds))
+        risk = metrics.expit(cross_calibrate(FITS[kind], score, outcome, folds))
         losses[kind] = metrics.row_log_loss(outcome, risk)
     chosen = metrics.simplest(losses)
     mean_losses = {kind: float(loss.mean()) for kind, loss in losses.items()}
     return FITS[chosen](score, outcome), mean_losses
 
 
-def cross_calibrate(kind: str, score: Vector, outcome: Vector, folds: Folds) -> Vector:
+def cross_calibrate(fit: Fit, score: Vector, outcome: Vector, folds: Folds) -> Vector:
     """Return calibrated log-odds: (n,), the calibration of each fold fitted on the others."""
     calibrated = score.copy()
     for train, test in folds:
-        calibrated[test] = FITS[kind](score[train], outcome[train]).apply(score[test])
+        calibrated[test] = fit(score[train], outcome[train]).apply(score[test])
     return calibrated

@@ -1,15 +1,16 @@
 """Explain risks by Shapley values: the contribution of each feature to the log-odds of a client.
 
-The values compare a client with one baseline client ("baseline Shapley"). They add up exactly to the
-difference between the log-odds of the two. For logistic regressions, a contribution is coefficient times
-difference; for trees it is computed exactly, leaf by leaf. If several encoded columns come from one
-feature, they count as one player.
+The values compare a client with one baseline client, or with an earlier row of its own ("baseline
+Shapley"). They add up exactly to the difference between the log-odds of the two. For logistic
+regressions, a contribution is coefficient times difference; for trees it is computed exactly, leaf by
+leaf. If several encoded columns come from one feature, they count as one player.
 
 Sources: Shapley 1953; Sundararajan and Najmi 2020, "The many Shapley values for model explanation";
 the closed form for a leaf is that of Lundberg et al. 2020, "independent" TreeSHAP.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from math import factorial
 from typing import Any
 
@@ -25,11 +26,18 @@ from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
 
 MIN_CONTRIBUTION = 0.05  # to the log-odds; if a feature adds less, it is not shown as a reason
+MIN_SPREAD = 0.2  # of contributions over a list: smaller differences tell no clients apart
+SHARED = 0.85  # share of the listed clients from which on a reason is common to the list
 Matrix = NDArray[np.float64]
+# For each feature on the way to a leaf, which clients and which baseline clients pass: (n,), (1 or n,).
+Path = dict[int, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
 
 
 def contributions(
-    model: Model, rows: pd.DataFrame, baseline: Mapping[str, Any], score: Vector | None = None
+    model: Model,
+    rows: pd.DataFrame,
+    baseline: Mapping[str, Any] | pd.DataFrame,
+    score: Vector | None = None,
 ) -> pd.DataFrame:
     """Compute the contribution of each feature to the log-odds: a row per client, a column per feature.
 
@@ -37,21 +45,25 @@ def contributions(
     positive, it raises the risk. If the calibration is not linear, it scales a client's contributions
     alike.
 
+    baseline: one client for all, or (n,) rows, one for each client
     score: (n,) `models.score` of the rows, if the caller has it
     """
-    features = list(model.features)
-    reference = pd.DataFrame([{name: _or_missing(baseline[name]) for name in features}])
+    features, n = list(model.features), len(rows)
+    if isinstance(baseline, pd.DataFrame):
+        reference = baseline[features]
+    else:
+        reference = pd.DataFrame([{name: _or_missing(baseline[name]) for name in features}])
     reference = reference.astype(rows[features].dtypes)
     both = pd.concat([rows[features], reference], ignore_index=True)
-    added = np.zeros((len(rows), len(features)))
+    added = np.zeros((n, len(features)))
     for part, weight in zip(model.parts, model.weights, strict=True):
-        added += weight * _explain_part(part, both, features)
+        added += weight * _explain_part(part, both, n, features)
     score = models.score(model, rows) if score is None else score
     score = np.append(score, models.score(model, reference))
-    difference = score[:-1] - score[-1]
     log_odds = model.calibration.apply(score)
+    difference = score[:n] - score[n:]
     scale = np.divide(
-        log_odds[:-1] - log_odds[-1], difference, out=np.zeros(len(rows)), where=difference != 0
+        log_odds[:n] - log_odds[n:], difference, out=np.zeros(n), where=difference != 0
     )
     return pd.DataFrame(added * scale[:, np.newaxis], columns=features, index=rows.index)
 
@@ -98,33 +110,103 @@ def strongest(
     return [kept[: n + 1] for kept, n in zip(names[order].tolist(), last.tolist(), strict=True)]
 
 
+def relative_to_list(added: pd.DataFrame) -> pd.DataFrame:
+    """Compute contributions relative to a list: those against the baseline client minus their mean.
+
+    A row adds up to the log-odds of the client minus the mean log-odds of the list.
+
+    added: (n, features) of the listed clients
+
+    >>> relative_to_list(pd.DataFrame({"plan": [2.0, 2.0], "tickets": [0.5, 1.5]})).to_dict("list")
+    {'plan': [0.0, 0.0], 'tickets': [-0.5, 0.5]}
+    """
+    return added - added.mean()
+
+
+def distinguishing(
+    model: Model,
+    rows: pd.DataFrame,
+    added: pd.DataFrame,
+    baseline: Mapping[str, Any],
+    fixed: Collection[str],
+    score: Vector,
+) -> list[list[str]]:
+    """List for each listed client the features that raise its risk and tell it apart from the others.
+
+    The order is that of the contribution relative to the list, in standard deviations of the list. Last
+    come features that are fixed, and among the others those whose baseline value alone would not lower
+    the risk.
+
+    rows, added, score: of the listed clients only
+    """
+    relative = relative_to_list(added)
+    apart = (relative / relative.std(ddof=0).clip(lower=MIN_SPREAD)).to_numpy()
+    names = [str(name) for name in added.columns]
+    client, feature = np.nonzero(added.to_numpy() >= MIN_CONTRIBUTION)
+    changed = rows[list(model.features)].iloc[client]
+    for i, name in enumerate(names):
+        changed[name] = changed[name].mask(feature == i, _or_missing(baseline[name]))
+    lowers = models.score(model, changed) < score[client]
+    keys: list[list[tuple[bool, bool, float, str]]] = [[] for _ in range(len(rows))]
+    for at, i, does_lower in zip(client.tolist(), feature.tolist(), lowers.tolist(), strict=True):
+        keys[at].append((names[i] in fixed, not does_lower, -float(apart[at, i]), names[i]))
+    return [[key[-1] for key in sorted(each)] for each in keys]
+
+
+def shared(rows: pd.DataFrame, added: pd.DataFrame) -> dict[str, tuple[Any, int]]:
+    """Return the features that raise the risk of nearly all listed clients: name -> value, clients.
+
+    The value of a number is the median; a category must itself be that of nearly all.
+
+    >>> rows = pd.DataFrame({"plan": ["monthly"] * 9 + ["yearly"], "tickets": [0.0] * 5 + [9.0] * 5})
+    >>> shared(rows, pd.DataFrame({"plan": [2.0] * 9 + [0.1], "tickets": [-0.1] * 5 + [1.0] * 5}))
+    {'plan': ('monthly', 9)}
+    """
+    common: dict[str, tuple[Any, int]] = {}
+    for name in added.columns:
+        values = rows[name][(added[name] >= MIN_CONTRIBUTION).to_numpy()]
+        if values.dtype.kind == "f":
+            common[str(name)] = float(values.median()), len(values)
+        else:
+            common |= {
+                str(name): (str(level), int(n)) for level, n in values.value_counts()[:1].items()
+            }
+    return {name: each for name, each in common.items() if each[1] >= SHARED * len(rows)}
+
+
 def _or_missing(value: Any) -> Any:
     return np.nan if value is None else value
 
 
-def _explain_part(part: Pipeline, both: pd.DataFrame, features: Sequence[str]) -> Matrix:
-    """Compute the contributions to one part, before calibration; the last row is the baseline client."""
+def _explain_part(part: Pipeline, both: pd.DataFrame, n: int, features: Sequence[str]) -> Matrix:
+    """Compute the contributions to one part, before calibration; both: n rows, then their baselines."""
     fitted = part[-1]
     if not isinstance(fitted, LogisticRegression | HistGradientBoostingClassifier):
-        return np.zeros((len(both) - 1, len(features)))
+        return np.zeros((n, len(features)))
     X = part[:-1].transform(both)
     players = np.array([features.index(name) for name in models.encoded_features(part)])
     if isinstance(fitted, LogisticRegression):
-        added = (X[:-1] - X[-1]) * fitted.coef_[0]
+        added = (X[:n] - X[n:]) * fitted.coef_[0]
         return np.column_stack([added[:, players == i].sum(axis=1) for i in range(len(features))])
-    return _explain_trees(fitted, X, players, len(features))
+    return _explain_trees(fitted, X, n, players, len(features))
 
 
 def _explain_trees(
-    fitted: HistGradientBoostingClassifier, X: Matrix, players: NDArray[np.intp], n_features: int
+    fitted: HistGradientBoostingClassifier,
+    X: Matrix,
+    n: int,
+    players: NDArray[np.intp],
+    n_features: int,
 ) -> Matrix:
-    added = np.zeros((n_features, len(X) - 1))
-    bins = fitted._bin_mapper.transform(X)[:-1].T.astype(np.intp)
+    added = np.zeros((n_features, n))
+    bins = fitted._bin_mapper.transform(X)[:n].T.astype(np.intp)
     missing = fitted._bin_mapper.missing_values_bin_idx_
+    number = distinct = np.arange(n)
     for (tree,) in fitted._predictors:  # scikit-learn has no public access to the trees
-        number, distinct = _number_alike(tree.nodes, bins, missing)
+        if len(X) == n + 1:
+            number, distinct = _number_alike(tree.nodes, bins, missing)
         given = np.zeros((n_features, len(distinct)))
-        _add_tree(tree.nodes, X[np.append(distinct, -1)], players, given)
+        _add_tree(tree.nodes, X[distinct], X[n:], players, given)
         for i in np.flatnonzero(given.any(axis=1)):
             added[i] += given[i][number]
     return added.T
@@ -148,67 +230,77 @@ def _number_alike(
     return number, distinct
 
 
-def _add_tree(nodes: Any, X: Matrix, players: NDArray[np.intp], added: Matrix) -> None:
-    """Add the contributions of one tree in place; added: (n_features, n).
+def _add_tree(
+    nodes: Any, X: Matrix, reference: Matrix, players: NDArray[np.intp], added: Matrix
+) -> None:
+    """Add the contributions of one tree in place; reference: (1 or n, columns); added: (n_features, n).
 
     A mixture of client and baseline client reaches a leaf if every feature on the path passes. If only
     the client's value passes, the feature gains the leaf's value; if only the baseline value passes, it
     loses it.
     """
-    stack: list[tuple[int, dict[int, tuple[NDArray[np.bool_], bool]]]] = [(0, {})]
+    stack: list[tuple[int, Path]] = [(0, {})]
     while stack:
         at, path = stack.pop()
         node = nodes[at]
         if node["is_leaf"]:
             _add_leaf(float(node["value"]), path, added)
             continue
-        column = node["feature_idx"]
-        values = X[:, column]
-        goes_left = values <= node["num_threshold"]
-        if node["missing_go_to_left"]:
-            goes_left |= np.isnan(values)
-        player = int(players[column])
-        for child, passes in ((node["left"], goes_left), (node["right"], ~goes_left)):
-            client, baseline = passes[:-1], bool(passes[-1])
+        goes_left = [_goes_left(node, values) for values in (X, reference)]
+        player = int(players[node["feature_idx"]])
+        for child, (client, baseline) in (
+            (node["left"], goes_left),
+            (node["right"], [~passes for passes in goes_left]),
+        ):
             if player in path:
-                client, baseline = path[player][0] & client, path[player][1] and baseline
-            if baseline or client.any():  # else no mixture reaches the leaves below
+                client, baseline = path[player][0] & client, path[player][1] & baseline
+            if baseline.any() or client.any():  # else no mixture reaches the leaves below
                 stack.append((int(child), {**path, player: (client, baseline)}))
 
 
-def _add_leaf(
-    value: float, path: Mapping[int, tuple[NDArray[np.bool_], bool]], added: Matrix
-) -> None:
-    only_client = [player for player, (_, baseline) in path.items() if not baseline]
-    shared = [player for player, (_, baseline) in path.items() if baseline]
-    n = added.shape[1]
-    reached = np.ones(n, dtype=bool)
-    for player in only_client:
-        reached &= path[player][0]
+def _goes_left(node: Any, X: Matrix) -> NDArray[np.bool_]:
+    values = X[:, node["feature_idx"]]
+    goes_left = values <= node["num_threshold"]
+    return goes_left | np.isnan(values) if node["missing_go_to_left"] else goes_left
+
+
+def _add_leaf(value: float, path: Path, added: Matrix) -> None:
+    reached = np.ones(added.shape[1], dtype=bool)
+    for client, baseline in path.values():
+        if not baseline.all():
+            reached &= client | baseline
     rows = np.flatnonzero(reached)
     if len(rows) == 0:
         return
-    fails = {player: ~path[player][0][rows] for player in shared}
-    lost = np.zeros(len(rows), dtype=np.intp)
-    for fail in fails.values():
-        lost += fail
-    won = len(only_client)
-    gain, loss = _weights(won, len(shared))
-    for player in only_client:
-        added[player, rows] += value * gain[lost]
-    for player, fail in fails.items():
-        added[player, rows[fail]] -= value * loss[lost[fail]]
+    gains, losses = {}, {}
+    for player, (client, baseline) in path.items():
+        client, baseline = client[rows], baseline[rows] if len(baseline) > 1 else baseline
+        if not baseline.all():
+            gains[player] = client & ~baseline
+        if baseline.any():
+            losses[player] = baseline & ~client
+    zero = np.zeros(len(rows), dtype=np.intp)
+    won, lost = (sum(of.values(), zero) for of in (gains, losses))
+    gain, loss = (value * shares[won, lost] for shares in _weights(len(path)))
+    for player, wins in gains.items():
+        added[player, rows[wins]] += gain[wins]
+    for player, loses in losses.items():
+        added[player, rows[loses]] -= loss[loses]
 
 
-def _weights(won: int, shared: int) -> tuple[Vector, Vector]:
-    """Compute the share of feature orders in which one feature decides, by the number of features lost.
+@lru_cache
+def _weights(players: int) -> tuple[Matrix, Matrix]:
+    """Compute the share of feature orders in which one feature decides, by the numbers won and lost.
 
     (a-1)! b! / (a+b)! if it is one of a features won, a! (b-1)! / (a+b)! if it is one of b lost.
 
-    >>> [weights.tolist() for weights in _weights(1, 1)]
-    [[1.0, 0.5], [0.0, 0.5]]
+    >>> [weights.tolist() for weights in _weights(1)]
+    [[[0.0, 0.0], [1.0, 0.5]], [[0.0, 1.0], [0.0, 0.5]]]
     """
-    lost = range(shared + 1)
-    gain = [factorial(won - 1) * factorial(b) / factorial(won + b) if won else 0.0 for b in lost]
-    loss = [factorial(won) * factorial(b - 1) / factorial(won + b) if b else 0.0 for b in lost]
-    return np.array(gain), np.array(loss)
+    gain, loss = np.zeros((2, players + 1, players + 1))
+    for won in range(players + 1):
+        for lost in range(players + 1):
+            orders = factorial(won + lost)
+            gain[won, lost] = factorial(won - 1) * factorial(lost) / orders if won else 0.0
+            loss[won, lost] = factorial(won) * factorial(lost - 1) / orders if lost else 0.0
+    return gain, loss

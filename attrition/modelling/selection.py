@@ -163,10 +163,11 @@ def _select_model(table: Table, allowed: Sequence[str]) -> SelectionResult:
     score = chosen.score[
         :, 0
     ]  # of one model, as in production; a mean of repeats would spread less
-    recent_folds = _among_recent(table, folds[0])
+    recent_folds = among_recent(table, folds[0])
     scale, losses = calibration.choose_calibration(score, outcome, recent_folds)
     model = fit_model(table, chosen, scale)
-    risk = metrics.expit(calibration.cross_calibrate(scale.kind, score, outcome, recent_folds))
+    fit = calibration.FITS[scale.kind]
+    risk = metrics.expit(calibration.cross_calibrate(fit, score, outcome, recent_folds))
     reference_risk = metrics.expit(scale.apply(score))
     return SelectionResult(model, chosen, tuple(candidates), why, losses, risk, reference_risk)
 
@@ -317,7 +318,7 @@ def score_blends(
     blended = np.empty((len(outcome), len(folds)))
     for i, repeat in enumerate(folds):
         scores = np.column_stack([one.score[:, i] for one in parts])
-        for train, test in _among_recent(table, repeat):
+        for train, test in among_recent(table, repeat):
             weights = models.blend_weights(scores[train], outcome[train])
             blended[test, i] = scores[test] @ weights
     all_scores = np.column_stack([one.score.T.ravel() for one in parts])
@@ -330,7 +331,7 @@ def score_blends(
     return [CandidateScore(models.BLEND, best.window, blended, loss, tuple(names), tuple(shares))]
 
 
-def _among_recent(table: Table, folds: Folds) -> Folds:
+def among_recent(table: Table, folds: Folds) -> Folds:
     """Return folds as positions among the recent rows."""
     place = np.cumsum(table.recent) - 1
     return [

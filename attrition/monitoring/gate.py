@@ -154,8 +154,8 @@ def decide_promotion(
     and the champion ranks.
 
     recalibration: if the candidate is the champion with another intercept and slope, its cross-validated
-    log loss minus the champion's. It ranks the same, so it is judged by log loss and level alone, on the
-    unseen rows or, if they are too few, by that difference.
+    log loss minus the champion's. It ranks the same, so this difference has to prove it better at
+    `alpha(looks)`, and the unseen rows, if there are enough, must not prove log loss or level worse.
     """
     if first:
         return Decision(True, "first_model", "first model deployed (none was in production)")
@@ -219,11 +219,13 @@ def decide_promotion(
 def _decide_recalibration(
     comparison: Comparison | None, cross_validated: Interval, looks: int
 ) -> Decision:
-    loss = comparison.log_loss_difference if comparison else cross_validated
-    where = f"{comparison.rows:,} unseen rows" if comparison else "cross-validated rows"
-    figures = f"log loss {_signed(loss, 4)} on {where}"
-    is_level_worse = comparison is not None and _above(comparison.level_difference.low, 0)
-    if _is_below_0(loss, errors_needed(looks)) and not is_level_worse:
+    is_better = _is_below_0(cross_validated, errors_needed(looks))
+    figures = f"cross-validated log loss {_signed(cross_validated, 4)}"
+    if comparison is not None:
+        loss = comparison.log_loss_difference
+        is_better &= not (_above(loss.low, 0) or _above(comparison.level_difference.low, 0))
+        figures += f", {_signed(loss, 4)} on {comparison.rows:,} unseen rows"
+    if is_better:
         reason = f"deployed: the champion with another level, proven better, {figures}"
         return Decision(True, "recalibrated", reason)
     reason = f"kept the champion: another level is not proven better, {figures}"
@@ -233,9 +235,10 @@ def _decide_recalibration(
 def errors_needed(looks: int) -> float:
     """Compute how many standard errors of its gain in log loss prove the `looks`-th intercept better.
 
-    An intercept that is fitted z standard errors from the champion's gains (z^2 - 2) / 2n on other rows,
-    and the standard error of this gain is z / n, because it grows with the move. So a two-sided test of
-    the intercept at `alpha(looks)` needs only z / 2 - 1 / z of them.
+    An intercept that is fitted z standard errors from the champion's has a cross-validated gain of about
+    (z^2 - 2) / 2n, with a standard error of z / n, because both grow with the move. So a two-sided test
+    of the intercept at `alpha(looks)` needs only z / 2 - 1 / z of them. If nothing has changed, with
+    five folds of 400 rows, 1.7 % of the first intercepts pass, and 0.4 % of the thirtieth.
 
     >>> round(errors_needed(1), 2), round(errors_needed(30), 2)
     (0.9, 1.28)

@@ -58,8 +58,9 @@ FIGURES = ("expected", "rate", "value_at_risk", "roc_auc", "precision")
 class Estimate:
     """Estimated figures of clients without an outcome, each with the interval of the realised figure.
 
-    precision: among the `called` highest risks. verdict: "degraded" if the whole interval of the ROC
-    AUC is more than 0.03 below that of the reference, "insufficient" if either is unknown, else "fine".
+    precision: among the `called` highest risks. listed, listed_value_at_risk: those who leave among the
+    clients of a list, and their value. verdict: "degraded" if the whole interval of the ROC AUC is more
+    than 0.03 below that of the reference, "insufficient" if either is unknown, else "fine".
     """
 
     rows: int
@@ -73,6 +74,8 @@ class Estimate:
     verdict: str
     warnings: tuple[str, ...]
     sentence: str
+    listed: Interval = UNKNOWN
+    listed_value_at_risk: Interval = UNKNOWN
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,12 +89,14 @@ def estimate(
     value: Vector | None = None,
     capacity: int = 100,
     weights: Vector | None = None,
+    is_listed: Vector | NDArray[np.bool_] | None = None,
 ) -> Estimate:
     """Estimate how many leave, the value at risk and the ranking, before outcomes are known.
 
     risk, value: (n,); a missing value counts as 0. reference_risk, reference_outcome: (m,) out-of-fold
     risks and outcomes, on which the risks are recalibrated. weights: (m,) the number of rows of the
-    batch that each reference row represents. The result does not depend on the order of the rows.
+    batch that each reference row represents. is_listed: (n,) whether a client is on the list. The result
+    does not depend on the order of the rows.
 
     At the minimum of 100 clients, the realised ROC AUC itself has a standard error of 0.055.
 
@@ -106,7 +111,7 @@ def estimate(
     called = min(capacity, n)
     reference = _sort_reference(reference_risk, reference_outcome, weights)
     with threadpool_limits(1):  # as fast, and the same sums on any machine
-        figures = _estimate_figures(risk, reference, value, called)
+        figures = _estimate_figures(risk, reference, value, called, is_listed)
     before = UNKNOWN if reference is None else metrics.roc_auc(reference.outcome, reference.risk)
     expected = figures["expected"].value or 0.0
     too_few = n < MIN_ROWS_TO_ESTIMATE or min(expected, n - expected) < MIN_OF_EACH_TO_ESTIMATE
@@ -182,7 +187,11 @@ def _sort_reference(
 
 
 def _estimate_figures(
-    risk: Vector, reference: _Reference | None, value: Vector | None, called: int
+    risk: Vector,
+    reference: _Reference | None,
+    value: Vector | None,
+    called: int,
+    is_listed: Vector | NDArray[np.bool_] | None,
 ) -> dict[str, Interval]:
     """Estimate the mean of each figure, and the interval of the realised figure.
 
@@ -191,9 +200,13 @@ def _estimate_figures(
     """
     n = len(risk)
     worth = np.zeros(n) if value is None else _clip_value(value)
-    order = np.lexsort((worth, risk))
-    risk, worth = risk[order], worth[order]
-    of_each = np.column_stack([np.ones(n), stats.rankdata(risk), np.arange(n) >= n - called, worth])
+    on_list = np.zeros(n) if is_listed is None else np.asarray(is_listed, dtype="float64")
+    order = np.lexsort((on_list, worth, risk))
+    risk, worth, on_list = risk[order], worth[order], on_list[order]
+    at_k = np.arange(n) >= n - called
+    of_each = np.column_stack(
+        [np.ones(n), stats.rankdata(risk), at_k, worth, on_list, on_list * worth]
+    )
     lines = _recalibrations(reference, int(np.clip(DRAWS_IN_ALL / n, *REPLICATES)))
     terms = _terms(risk)
     score = terms @ lines[0]
@@ -203,7 +216,9 @@ def _estimate_figures(
     perturbed = _perturb(lines[1:], float(score.mean()))
     drawn = _rates(_draw_sums(terms, perturbed, of_each).T, n, called, 0.0)
     figures = {name: _interval(means[name], drawn[name]) for name in means}
-    return figures if value is not None else figures | {"value_at_risk": UNKNOWN}
+    unknown = ["value_at_risk", "listed_value_at_risk"] if value is None else []
+    unknown += ["listed", "listed_value_at_risk"] if is_listed is None else []
+    return figures | dict.fromkeys(unknown, UNKNOWN)
 
 
 def _clip_value(value: Vector) -> Vector:
@@ -217,7 +232,7 @@ def _rates(sums: Vector, n: int, called: int, noise: float) -> dict[str, Vector]
 
     Source: Mann and Whitney 1947.
     """
-    left, ranks, hits, at_risk = sums
+    left, ranks, hits, at_risk, listed, listed_at_risk = sums
     pairs = left * (n - left) - noise
     in_order = ranks - (left * (left + 1) + noise) / 2
     return {
@@ -226,6 +241,8 @@ def _rates(sums: Vector, n: int, called: int, noise: float) -> dict[str, Vector]
         "value_at_risk": at_risk,
         "roc_auc": in_order / np.where(pairs > 0, pairs, np.nan),
         "precision": hits / called,
+        "listed": listed,
+        "listed_value_at_risk": listed_at_risk,
     }
 
 
@@ -388,6 +405,7 @@ def second_opinion(
     reference_outcome: Vector,
     value: Vector | None = None,
     capacity: int = 100,
+    is_listed: Vector | NDArray[np.bool_] | None = None,
 ) -> SecondOpinion:
     """Estimate again with a re-weighted reference, if the batch is large and its clients have changed.
 
@@ -412,6 +430,7 @@ def second_opinion(
         value=value,
         capacity=capacity,
         weights=weighing.weights,
+        is_listed=is_listed,
     )
     return SecondOpinion(
         result, "the clients have changed; estimated from reference rows like them"

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 
 from attrition.modelling import calibration, metrics, selection
-from attrition.modelling.calibration import AS_IT_IS, Calibration, Folds
+from attrition.modelling.calibration import AS_IT_IS, Calibration, Fit, Folds
 from attrition.modelling.metrics import UNKNOWN, Interval, Vector
 from attrition.modelling.models import Model
 
 CHAMPION, INTERCEPT, SLOPE = "champion", "intercept", "intercept and slope"
-RECALIBRATIONS = {INTERCEPT: calibration.INTERCEPT, SLOPE: calibration.SIGMOID}
+RECALIBRATIONS: dict[str, Fit] = {
+    INTERCEPT: calibration.fit_intercept,
+    SLOPE: calibration.fit_sigmoid,
+}
 # The updates from little to much, and how many recent rows of the rarer outcome each needs.
 MIN_OF_RARER = {
     INTERCEPT: 20,
@@ -36,15 +39,13 @@ class Update:
     """The chosen update, the reason, and the mean log loss of all that were compared.
 
     line: the change of the champion's log-odds; none unless the update is a recalibration.
-    log_odds: (n,) out-of-fold log-odds of the recent rows. difference: their log loss minus that of the
-    champion.
+    difference: its log loss on the recent rows, out of fold, minus that of the champion.
     """
 
     name: str
     reason: str
     losses: dict[str, float]
     line: Calibration
-    log_odds: Vector
     difference: Interval
 
     @property
@@ -81,24 +82,20 @@ def choose_update(
     rarer = int(min(outcome.sum(), len(outcome) - outcome.sum()))
     if rarer < min(MIN_OF_RARER.values()) or deliveries < MIN_DELIVERIES or len(folds) < 2:
         reason = (
-            f"kept the champion: {len(outcome):,} recent rows, {rarer} of them with the rarer outcome, "
-            f"from {deliveries} deliveries are too few to update it "
-            f"(at least {min(MIN_OF_RARER.values())} from {MIN_DELIVERIES})"
+            f"kept the champion: {len(outcome):,} recent rows from {deliveries} deliveries, {rarer} of "
+            f"the rarer outcome, are too few to update it (at least {min(MIN_OF_RARER.values())} from "
+            f"{MIN_DELIVERIES})"
         )
-        return Update(CHAMPION, reason, {}, AS_IT_IS, champion, UNKNOWN)
-    enough = [name for name, least in MIN_OF_RARER.items() if rarer >= least]
-    lines = {
-        name: calibration.FITS[kind](champion, outcome)
-        for name, kind in RECALIBRATIONS.items()
-        if name in enough
-    }
+        return Update(CHAMPION, reason, {}, AS_IT_IS, UNKNOWN)
+    lines: dict[str, Calibration] = {}
     log_odds = {CHAMPION: champion}
-    for name in enough:
-        if name in refits:
+    for name in [name for name, least in MIN_OF_RARER.items() if rarer >= least]:
+        if (fit := RECALIBRATIONS.get(name)) is not None:
+            lines[name] = fit(champion, outcome)
+            if np.ptp(lines[name].log_odds) > 0:
+                log_odds[name] = calibration.cross_calibrate(fit, champion, outcome, folds)
+        elif name in refits:
             log_odds[name] = refits[name]()
-        elif name in lines and np.ptp(lines[name].log_odds) > 0:
-            kind = RECALIBRATIONS[name]
-            log_odds[name] = calibration.cross_calibrate(kind, champion, outcome, folds)
     losses = {
         name: metrics.row_log_loss(outcome, metrics.expit(each)) for name, each in log_odds.items()
     }
@@ -109,7 +106,6 @@ def choose_update(
         _explain(chosen, means, len(outcome)),
         means,
         lines.get(chosen, AS_IT_IS),
-        log_odds[chosen],
         metrics.mean(losses[chosen] - losses[CHAMPION]),
     )
 

@@ -204,18 +204,29 @@ def largest(make: Callable[[int], Flowable], sizes: Iterable[int], room: float) 
 # ---- tables of the results of the steps
 
 
-def contact_table(contacts: Sequence[Row], currency: str) -> Flowable:
-    """Return a row per client, without value, manager or reasons if no client has any."""
-    kept = [name for name in fields.PDF if any(fields.value_of(name, row) for row in contacts)]
-    rows = [[_contact_cell(name, row) for name in kept] for row in contacts]
+def contact_table(contacts: Sequence[Row], currency: str, labels: fields.Labels) -> Flowable:
+    """Return a row per client, without value, manager or reasons if no client has any.
+
+    If the change of all is the same ("as before"), it is left out, too.
+    """
+    changes = {fields.moved_texts(row, labels) for row in contacts}
+    left_out = {"moved"} if len(changes) < 2 else set()
+    kept = [
+        name
+        for name in fields.PDF
+        if name not in left_out and any(fields.value_of(name, row, labels) for row in contacts)
+    ]
+    rows = [[_contact_cell(name, row, labels) for name in kept] for row in contacts]
     widths = {fields.heading(name, currency): fields.FIELDS[name].width for name in kept}
     numbers = [i for i, name in enumerate(kept) if fields.FIELDS[name].is_number]
     return table(widths, rows, numbers=numbers)
 
 
-def _contact_cell(name: str, row: Row) -> str | tuple[str, str]:
+def _contact_cell(name: str, row: Row, labels: fields.Labels) -> str | tuple[str, ...]:
     """Format a field; if it is a list, the first two, or the first alone if both do not fit."""
-    value = fields.value_of(name, row)
+    if name == "moved":
+        return fields.moved_texts(row, labels)
+    value = fields.value_of(name, row, labels)
     if not value:
         return wording.DASH
     if isinstance(value, list):
@@ -224,11 +235,11 @@ def _contact_cell(name: str, row: Row) -> str | tuple[str, str]:
 
 
 def manager_table(contacts: Iterable[Row], currency: str) -> Story:
-    """Return the number of listed clients per manager; [] if all have the same."""
+    """Return the number and the value of the listed clients per manager; [] if all have the same."""
     own: dict[str, list[float]] = {}
     for row in contacts:
         manager = str(row.get("manager") or "no client manager")
-        own.setdefault(manager, []).append(wording.finite(row.get("value_at_risk")))
+        own.setdefault(manager, []).append(wording.finite(row.get("value")))
     if len(own) < 2:
         return []
     ranked = sorted(own.items(), key=lambda item: (-len(item[1]), item[0]))
@@ -237,7 +248,7 @@ def manager_table(contacts: Iterable[Row], currency: str) -> Story:
         amounts = list(filter(wording.is_known, values))
         total = wording.amount(sum(amounts)) if amounts else wording.DASH
         rows.append([manager, wording.count(len(values)), total])
-    columns = {"client manager": 42, "on the list": 18, f"value at risk, {currency}": 28}
+    columns = {"client manager": 42, "on the list": 18, f"value, {currency}": 28}
     story: Story = [table(columns, rows, numbers=(1, 2), width=HALF)]
     if more := ranked[MANAGERS_SHOWN:]:
         story.append(note(f"and {wording.plural(len(more), 'other manager')}"))

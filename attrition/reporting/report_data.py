@@ -4,14 +4,14 @@ If a record does not exist yet, it is empty: on the first day there is only a mo
 be computed, it is shown as unknown.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
 from attrition import wording
-from attrition.config import Config
+from attrition.config import Config, Label
 from attrition.data.clients import ClientTable
 from attrition.errors import Damaged, NoModel
 from attrition.operations import releases, runs
@@ -86,6 +86,7 @@ class ReportData:
     currency: str = "EUR"
     capacity: int = 100
     order: str = "risk"
+    labels: Mapping[str, Label] = field(default_factory=dict)
 
     @property
     def as_of(self) -> str:
@@ -103,7 +104,7 @@ class ReportData:
     def warnings(self) -> list[str]:
         warnings = [f"could not be read: {source}" for source in self.unavailable]
         warnings += [complaint.sentence for complaint in filter(None, [self.overdue])]
-        warnings += [one["sentence"] for one in self.monitoring.get("suspicious", ())]
+        warnings += self.suspicious
         warnings += [*self.training.get("warnings", ()), *self.score.get("warnings", ())]
         return list(dict.fromkeys(wording.finished(warning) for warning in warnings))
 
@@ -130,6 +131,21 @@ class ReportData:
         return self.release is not None and self.monitoring.get("release") == self.release
 
     @property
+    def suspicious(self) -> list[str]:
+        """Describe the deliveries left out: in other units, or contradicting the model alone."""
+        names = ("other_units", "suspicious")
+        return [one["sentence"] for name in names for one in self.monitoring.get(name, ())]
+
+    @property
+    def latest_change(self) -> str:
+        """Describe the last decision on a candidate, and what the last deployment changed."""
+        change = self.assessment.get("change")
+        sentences = [wording.decision(self.decision)]
+        if change and change["to"] == self.release:
+            sentences.append(wording.change(change, self.labels))
+        return " ".join(sentences)
+
+    @property
     def young_cohorts(self) -> list[str]:
         """Describe the latest cohorts with outcomes that are not mature yet."""
         cohorts = self.monitoring.get("cohorts", ()) if self.is_monitored else ()
@@ -140,7 +156,26 @@ class ReportData:
     def drift(self) -> Row:
         """The drift of current clients from the rows that the model was trained on; {} if unknown."""
         checked = self.monitoring.get("drift") if self.is_monitored else None
-        return self.diagnostics.get("drift") or checked or {}
+        drift = self.diagnostics.get("drift") or checked or {}
+        columns = drift.get("columns")
+        return {**drift, "columns": self.labelled(columns)} if columns else drift
+
+    @property
+    def importance(self) -> Row:
+        """The feature importance, by the label of the column."""
+        return self._by_label(self.training.get("importance") or {})
+
+    @property
+    def columns(self) -> Row:
+        """The statistics of the current clients, by the label of the column."""
+        return self._by_label(self.diagnostics.get("columns") or {})
+
+    def labelled(self, rows: Iterable[Row]) -> list[Row]:
+        """Return rows with the label of their column."""
+        return [{**row, "column": wording.column(row["column"], self.labels)} for row in rows]
+
+    def _by_label(self, record: Row) -> Row:
+        return {wording.column(name, self.labels): value for name, value in record.items()}
 
     @property
     def drift_sentence(self) -> str:
@@ -166,8 +201,12 @@ class ReportData:
             return State(
                 "calm",
                 "All clients have the same risk",
-                "There is not enough data yet for a model that can rank clients, so the order of the "
-                "contact list means nothing.",
+                "No model can rank the clients by these columns yet, so "
+                + (
+                    "the contact list is sorted by value alone."
+                    if self.order == "value_at_risk"
+                    else "the order of the contact list means nothing."
+                ),
             )
         state = ("calm", "A model is in production")
         sentences = ["No outcome has arrived since it was deployed."]
@@ -201,7 +240,7 @@ class ReportData:
             Number(
                 "Current clients",
                 wording.count(now["clients"]),
-                f"mean risk {wording.percent(now['mean_risk'])}",
+                f"{wording.percent(now['estimate']['rate'])} expected to leave",
             ),
             Number(
                 "Expected to leave",
@@ -248,6 +287,7 @@ def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -
         currency=config.currency,
         capacity=config.contact_capacity,
         order=config.contact_order,
+        labels=config.labels,
     )
 
 

@@ -33,7 +33,7 @@ def prediction() -> Record:
         rows = request_body.check_records(config.columns, value, missing_allowed)
     else:
         rows = request_body.read_datafile(config, value)
-    predictions = responses.predict(release, model, rows, config.columns.client_name)
+    predictions = responses.predict(release, model, rows, config.columns.client_name, config.labels)
     return {"model": release.id, "predictions": predictions, "count": len(predictions)}
 
 
@@ -41,8 +41,7 @@ def prediction() -> Record:
 def scoring() -> Record:
     """Return the score of the model in production and the latest decision on deployment."""
     release, _ = state().production.get()
-    decision = optional(state().cache.record, state().config.decision_record, "deployment.py")
-    return responses.scoring(release, decision)
+    return responses.scoring(release, optional(state().decision))
 
 
 @api.get("/summarystats")
@@ -75,7 +74,7 @@ def list_clients() -> Record:
         next_page = url_for(".list_clients", **query)
     return {
         **describe_assessment(),
-        "clients": [fields.to_dict(row) for row in rows],
+        "clients": [fields.to_dict(row, state().config.labels) for row in rows],
         "count": len(rows),
         "total": total,
         "next": next_page,
@@ -91,8 +90,10 @@ def show_client(name: str) -> Record:
         raise ApiError(404, "unknown_client", "there is no such current client")
     return {
         **describe_assessment(),
-        **fields.to_dict(row),
+        **fields.to_dict(row, state().config.labels),
         "reasons_detail": [reason._asdict() for reason in row["reasons"]],
+        "list_reasons_detail": [reason._asdict() for reason in row["list_reasons"]],
+        "changes": [change._asdict() for change in row["changes"]],
         "clients": table.total,
         "on_contact_list": row["list_rank"] is not None,
         "features": row["features"],

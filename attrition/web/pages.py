@@ -51,15 +51,18 @@ def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> d
         release=release.id if release else None,
         training=release.training if release else {},
         score=release.score if release else {},
+        decision=optional(state.decision, damage=problems) or {},
         monitoring=optional(state.monitoring, damage=problems) or {},
         assessment=optional(state.assessment, damage=problems) or {},
         diagnostics=optional(state.diagnostics, damage=problems) or {},
         currency=config.currency,
         capacity=config.contact_capacity,
+        order=config.contact_order,
+        labels=config.labels,
     )
     rows = optional(state.listed, damage=problems) or []
     names = optional(state.figure_names, damage=problems)
-    listed = contacts(rows)
+    listed = contacts(rows, config.labels)
     chosen = [row for row in listed if manager in ("", row["manager"])]
     is_cut = not manager and not show_all
     recent = health.summarise_runs(state, now)
@@ -70,8 +73,12 @@ def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> d
         "runs": wording.runs(wording.ago(recent.good_at, now), recent.counts),
         "problems": [wording.finished(problem) for problem in dict.fromkeys(problems)],
         "assessed": assessment_age(data, now),
-        "order": config.contact_order,
-        "cautions": cautions_of_all(rows),
+        "list_figures": wording.contact_list(data.assessment, config.currency)
+        if data.assessment
+        else "",
+        "shared": fields.shared_text(data.assessment, config.labels),
+        "reasons_note": fields.REASONS_NOTE,
+        "cautions": cautions_of_all(rows, config.labels),
         "columns": columns(listed, config.currency),
         "contacts": chosen[:CONTACTS_SHOWN] if is_cut else chosen,
         "listed": len(chosen),
@@ -79,7 +86,7 @@ def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> d
         "manager": manager,
         "figures": figures(names or []),
         "verdicts": wording.DRIFT_VERDICTS,
-        "missing": missing_columns(data.diagnostics.get("columns") or {}),
+        "missing": missing_columns(data.columns),
         "packages": wording.packages(data.diagnostics.get("dependencies") or {}),
         "has_report": names is not None,
         "with_token": state.token is not None,
@@ -104,14 +111,14 @@ def assessment_age(data: ReportData, now: datetime) -> str:
     return f"computed {wording.ago(at, now)}" if at else ""
 
 
-def contacts(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def contacts(rows: Sequence[Row], labels: fields.Labels) -> list[dict[str, Any]]:
     """Return the contact list for display; `moved` describes the change since the last list."""
-    general = cautions_of_all(rows)
+    general = cautions_of_all(rows, labels)
     is_first = all(row["previous_rank"] is None for row in rows)
     return [
-        {name: fields.value_of(name, row) for name in fields.DASHBOARD if name != "moved"}
-        | {"moved": "" if is_first else _moved(row)}
-        | {"cautions": [text for text in _cautions(row) if text not in general]}
+        {name: fields.value_of(name, row, labels) for name in (*fields.DASHBOARD, "reasons")}
+        | ({"moved": ""} if is_first else {})
+        | {"cautions": [text for text in _cautions(row, labels) if text not in general]}
         for row in rows
     ]
 
@@ -122,36 +129,20 @@ def columns(listed: Sequence[Row], currency: str) -> dict[str, str]:
         name: fields.heading(name, currency)
         for name in fields.DASHBOARD
         if any(
-            row[name] not in (None, "", []) or (name == "reasons" and row["cautions"])
+            row[name] not in (None, "", []) or (name == "list_reasons" and row["cautions"])
             for row in listed
         )
     }
 
 
-def cautions_of_all(rows: Sequence[Row]) -> list[str]:
+def cautions_of_all(rows: Sequence[Row], labels: fields.Labels) -> list[str]:
     """Return the cautions that apply to every client on the list."""
-    first, *others = [_cautions(row) for row in rows] or [[]]
+    first, *others = [_cautions(row, labels) for row in rows] or [[]]
     return [text for text in first if all(text in other for other in others)]
 
 
-def _cautions(row: Row) -> list[str]:
-    return fields.value_of("low_confidence", row)
-
-
-def _moved(row: Row) -> str:
-    """Describe the change of one client's rank and risk.
-
-    >>> _moved({"rank": 2, "previous_rank": 9, "risk_change": 0.0412})
-    'up from 9, risk +4.1 points'
-    """
-    rank, before = row["rank"], row["previous_rank"]
-    if before is None:
-        return "new"
-    parts = [f"{'up' if rank < before else 'down'} from {before}"] if rank != before else []
-    change = 100 * row["risk_change"]
-    if abs(change) >= 0.1:
-        parts.append(f"risk {'+' if change > 0 else '−'}{abs(change):.1f} points")
-    return ", ".join(parts) or "as before"
+def _cautions(row: Row, labels: fields.Labels) -> list[str]:
+    return fields.value_of("low_confidence", row, labels)
 
 
 def missing_columns(columns: Mapping[str, Row]) -> list[tuple[str, float]]:

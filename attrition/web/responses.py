@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> list[Record]:
+def predict(
+    release: Release, model: Any, rows: "pd.DataFrame", client: str, labels: fields.Labels
+) -> list[Record]:
     """Return the risk of each row in the same order, with flags if it is uncertain.
 
     Raises: NotReady if the model was trained on columns that config.json no longer names.
@@ -35,7 +37,7 @@ def predict(release: Release, model: Any, rows: "pd.DataFrame", client: str) -> 
             "client": name or None,
             "risk": float(risk),
             "outcome": int(risk >= metrics.THRESHOLD),
-            "flags": list(map(fields.caution_text, cautions[i])),
+            "flags": [fields.caution_text(caution, labels) for caution in cautions[i]],
         }
         for i, (name, risk) in enumerate(zip(rows[client], risks, strict=True))
     ]

@@ -37,6 +37,8 @@ def make_table(n=25, **columns):
         "previous_rank": pd.array([pd.NA] * n, "Int64"),
         "risk_change": math.nan,
         "reasons": [REASONS] * n,
+        "list_reasons": [REASONS[:1]] * n,
+        "changes": [[]] * n,
         "cautions": [CAUTIONS] * n,
         "feature_x": [math.nan if i == 1 else float(i) for i in place],
         "feature_risk": ["" if i == 1 else f"level {i}" for i in place],

@@ -25,6 +25,19 @@ def test_sigmoid_is_logistic_regression_on_the_score():
     assert found == pytest.approx(expected, abs=0.01)
 
 
+def test_the_intercept_makes_the_risks_add_up_to_those_who_left():
+    score, outcome = drawn(5000, 1, 0.7)
+    found = calibration.fit_intercept(score, outcome)
+    assert found.log_odds == pytest.approx((0.7, 1.7), abs=0.1)
+    assert metrics.expit(found.apply(score)).sum() == pytest.approx(outcome.sum(), abs=0.5)
+
+
+@pytest.mark.parametrize("left", [0.0, 1.0])
+def test_the_intercept_is_finite_if_all_outcomes_are_equal(left):
+    found = calibration.fit_intercept(np.zeros(98), np.full(98, left))
+    assert metrics.expit(found.apply(np.zeros(1)))[0] == pytest.approx(0.01 + 0.98 * left)
+
+
 def test_a_score_that_separates_leaves_a_finite_slope():
     score = np.array([-2.0, -1, 1, 2])
     found = calibration.fit_sigmoid(score, np.array([0.0, 0, 1, 1])).apply(score)

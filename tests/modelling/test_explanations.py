@@ -67,6 +67,26 @@ def test_contributions_add_up_to_the_log_odds(model, baseline):
     assert found == pytest.approx(expected, abs=1e-9)
 
 
+def test_contributions_against_an_earlier_row_of_each_client_are_shapley_values(model):
+    now, before = table(8, seed=4)[0], table(8, seed=5)[0]
+    before["industry"] = now["industry"].where(now.index < 4, before["industry"])
+    found = explanations.contributions(model, now, before)
+    for i, row in enumerate(now.to_dict("records")):
+        expected = by_definition(model, row, before.iloc[i].to_dict())
+        assert found.iloc[i].to_dict() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", list(calibration.FITS))
+def test_contributions_to_a_change_of_a_calibrated_blend_add_up_to_it(kind):
+    rows, outcome = table(400)
+    parts = tuple(fitted(one).parts[0] for one in (models.LOGISTIC, models.SHALLOW))
+    score = models.score(Model(parts, (0.5, 0.4)), rows)
+    blend = Model(parts, (0.5, 0.4), calibration.FITS[kind](score, outcome))
+    now, before = rows[:200].reset_index(drop=True), rows[200:].reset_index(drop=True)
+    found = explanations.contributions(blend, now, before).sum(axis=1).to_numpy()
+    assert found == pytest.approx(log_odds(blend, now) - log_odds(blend, before), abs=1e-9)
+
+
 @pytest.mark.parametrize("kind", list(calibration.FITS))
 def test_contributions_of_a_calibrated_blend_add_up_to_the_log_odds(kind, baseline):
     rows, outcome = table(400)
@@ -174,3 +194,59 @@ def test_undoing_the_first_reason_lowers_the_risk(kind):
         undone.loc[i, name] = baseline[name]
     lowered = models.predict(model, undone) < models.predict(model, riskiest)
     assert lowered.mean() >= 0.95
+
+
+# ---- relative to a list
+
+
+def riskiest(kind, n=200):
+    """A fitted model, its riskiest clients and their contributions."""
+    rows, outcome = table(2000)
+    model, baseline = fitted(kind, rows, outcome), models.baseline(rows, NUMERIC, CATEGORICAL)
+    listed = rows.loc[np.argsort(-models.predict(model, rows))[:n]].reset_index(drop=True)
+    return model, listed, explanations.contributions(model, listed, baseline), baseline
+
+
+def test_contributions_relative_to_a_list_add_up_to_the_log_odds_above_its_mean(model, baseline):
+    listed = table(60, seed=7)[0]
+    added = explanations.contributions(model, listed, baseline)
+    found = explanations.relative_to_list(added).sum(axis=1).to_numpy()
+    odds = log_odds(model, listed)
+    assert found == pytest.approx(odds - odds.mean(), abs=1e-9)
+
+
+def test_what_all_listed_clients_share_tells_none_of_them_apart():
+    model, listed, _, baseline = riskiest(models.LOGISTIC)
+    listed = listed.assign(activity=1.0)
+    added = explanations.contributions(model, listed, baseline)
+    names = explanations.distinguishing(
+        model, listed, added, baseline, (), models.score(model, listed)
+    )
+    strongest = explanations.strongest(model, listed, added, baseline, 3)
+    assert all(each[0] == "activity" for each in strongest)
+    others = [each for each in names if len(each) > 1]
+    assert sum(each[0] != "activity" for each in others) > len(others) / 2
+    assert explanations.shared(listed, added)["activity"] == (1.0, 200)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_undoing_the_first_reason_that_can_be_changed_lowers_the_risk(kind):
+    model, listed, added, baseline = riskiest(kind)
+    score = models.score(model, listed)
+    names = explanations.distinguishing(model, listed, added, baseline, {"size"}, score)
+    first = [next((name for name in each if name != "size"), None) for each in names]
+    assert sum(name is not None for name in first) >= 0.95 * len(first)
+    undone = listed.copy()
+    for i, name in enumerate(first):
+        if name is not None:
+            undone.loc[i, name] = baseline[name]
+    assert (models.score(model, undone) < score).mean() >= 0.95
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_what_nobody_can_change_comes_last(kind):
+    model, listed, added, baseline = riskiest(kind)
+    score = models.score(model, listed)
+    names = explanations.distinguishing(model, listed, added, baseline, {"activity"}, score)
+    assert any(len(each) > 1 for each in names)
+    assert all("activity" not in each[:-1] for each in names)

@@ -72,6 +72,55 @@ def test_delong_by_hand():
     assert interval.high == 1.0
 
 
+def three_risks(n=600, seed=0):
+    """Outcomes, two risks of them with ties, and weights that depend on one of the risks."""
+    rng = np.random.default_rng(seed)
+    outcome = (rng.random(n) < 0.3).astype(float)
+    risk = np.round(rng.normal(outcome, 1), 1)
+    other = np.round(risk + rng.normal(0, 0.7, n), 1)
+    return outcome, risk, other, np.exp(0.5 * risk)
+
+
+def test_equal_weights_change_nothing():
+    outcome, risk, other, _ = three_risks()
+    plain = metrics.roc_auc_difference(outcome, risk, other)
+    for weight in (1.0, 7.0):
+        weighted = metrics.roc_auc_difference(outcome, risk, other, np.full(len(outcome), weight))
+        assert weighted.interval.to_dict() == pytest.approx(plain.interval.to_dict(), abs=1e-12)
+        assert weighted.p_value == pytest.approx(plain.p_value, abs=1e-12)
+
+
+def test_a_row_of_weight_3_counts_as_three_rows():
+    outcome, risk, other, _ = three_risks()
+    weights = 1 + np.arange(len(outcome)) % 3
+    repeated = [np.repeat(values, weights) for values in (outcome, risk, other)]
+    weighted = metrics.roc_auc_difference(outcome, risk, other, weights.astype(float))
+    expected = metrics.roc_auc_difference(*repeated).interval.value
+    assert weighted.interval.value == pytest.approx(expected, abs=1e-12)
+
+
+def test_error_of_a_weighted_difference_is_that_of_a_bootstrap():
+    outcome, risk, other, weights = three_risks()
+    rng = np.random.default_rng(1)
+    drawn = []
+    for _ in range(1000):
+        rows = rng.integers(len(outcome), size=len(outcome))
+        sample = (values[rows] for values in (outcome, risk, other, weights))
+        drawn.append(metrics.roc_auc_difference(*sample).interval.value)
+    weighted = metrics.roc_auc_difference(outcome, risk, other, weights)
+    assert weighted.interval.standard_error == pytest.approx(np.std(drawn), rel=0.1)
+
+
+def test_the_level_that_is_nearer_is_proven_with_enough_rows():
+    outcome = np.r_[np.ones(300), np.zeros(700)]
+    nearer, further = np.full(1000, 0.31), np.full(1000, 0.2)
+    assert metrics.level_difference(outcome, nearer, further).high < 0
+    assert metrics.level_difference(outcome, further, nearer).low > 0
+    few = outcome[::50]
+    unclear = metrics.level_difference(few, np.full(20, 0.31), np.full(20, 0.2))
+    assert unclear.low < 0 < unclear.high
+
+
 def test_difference_of_a_risk_to_itself_is_nothing():
     outcome, risk = planted()
     found = metrics.roc_auc_difference(outcome, risk, risk)

@@ -1,9 +1,11 @@
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from attrition.modelling import calibration, metrics
 from attrition.modelling.metrics import Interval
 from attrition.monitoring import gate
 from attrition.monitoring.gate import Attempt
@@ -135,6 +137,144 @@ def test_moved_input_alone_lets_no_candidate_in():
 def test_a_degraded_champion_stays_when_the_candidate_is_worse():
     decision = decide(*scores(2000, (0.74, 0.80), 1), degraded=True)
     assert (decision.promoted, decision.rule) == (False, "ranks_worse")
+
+
+TRIGGERS = ({}, {"degraded": True}, {"moved": True})
+
+
+@pytest.mark.parametrize("facts", TRIGGERS)
+def test_a_candidate_that_ranks_todays_clients_worse_is_refused(facts):
+    """Better on nine unseen rows in ten, worse on those that are like today's clients."""
+    of_old, of_today = scores(2700, (0.88, 0.70), 0), scores(300, (0.70, 0.88), 1)
+    outcome, candidate, champion = map(np.concatenate, zip(of_old, of_today, strict=True))
+    weights = np.r_[np.full(2700, 0.1), np.full(300, 9.1)]
+    facts = {"first": False, "identical": False, "degraded": False} | facts
+    plain = gate.compare_risks("unseen", outcome, candidate, champion)
+    assert gate.decide_promotion(plain, **facts).promoted
+    todays = gate.compare_risks("unseen", outcome, candidate, champion, weights=weights)
+    assert todays.log_loss_difference.high < 0
+    decision = gate.decide_promotion(todays, **facts)
+    assert (decision.promoted, decision.rule) == (False, "ranks_worse")
+    assert "clients like today's" in decision.reason
+
+
+def test_too_few_rows_like_todays_clients_count_as_all_others():
+    outcome, candidate, champion = scores(3000, (0.84, 0.80), 0)
+    weights = np.r_[np.full(2960, 0.01), np.full(40, 74.0)]
+    compared = gate.compare_risks("unseen", outcome, candidate, champion, weights=weights)
+    assert compared.weighted_roc_auc_difference == compared.roc_auc_difference
+
+
+@pytest.mark.parametrize("facts", TRIGGERS)
+def test_a_base_rate_never_replaces_a_model_that_ranks(facts):
+    """The level is three times as high as the champion's, so that its log loss is much worse."""
+    outcome, risk, _ = scores(1000, (0.70, 0.70), 0, rate=0.6)
+    champion = risk / 6
+    base_rate = np.full(len(outcome), outcome.mean())
+    compared = gate.compare_risks("unseen", outcome, base_rate, champion)
+    assert compared.log_loss_difference.high < 0
+    assert decide(outcome, base_rate, champion, **facts).rule == "base_rate"
+
+
+def test_a_base_rate_replaces_a_model_that_ranks_in_reverse():
+    outcome, risk, _ = scores(1000, (0.70, 0.70), 0)
+    decision = decide(outcome, np.full(1000, 0.2), 1 - risk, degraded=True)
+    assert (decision.promoted, decision.rule) == (True, "champion_degraded")
+
+
+@pytest.mark.parametrize("facts", TRIGGERS[1:])
+def test_a_better_log_loss_has_to_prove_more_with_each_look(facts):
+    outcome, candidate, champion = scores(1000, (0.80, 0.80), 0)
+    compared = gate.compare_risks("unseen", outcome, candidate, champion)
+    error, nothing = 0.01, Interval(0.0)
+    gain = Interval(-2.6 * error, -2.6 * error - 1.96 * error, -2.6 * error + 1.96 * error)
+    compared = replace(compared, log_loss_difference=gain, brier_difference=nothing, p_value=0.5)
+    facts = {"first": False, "identical": False, "degraded": False} | facts
+    assert gate.decide_promotion(compared, **facts, looks=1).promoted
+    assert not gate.decide_promotion(compared, **facts, looks=30).promoted
+
+
+# ---- the champion with another intercept and slope
+
+FACTS = {"first": False, "identical": False, "degraded": True}
+FOLDS = [(np.flatnonzero(np.arange(400) % 5 != i), np.arange(i, 400, 5)) for i in range(5)]
+PROVEN, UNCLEAR = Interval(-0.02, -0.03, -0.01), Interval(-0.001, -0.01, 0.008)
+
+
+def draw_moved(n, rng, level):
+    """Log-odds of the champion, and outcomes whose true log-odds are `level` higher."""
+    log_odds = rng.normal(-1.6, 1, n)
+    return log_odds, (rng.random(n) < metrics.expit(log_odds + level)).astype(float)
+
+
+def recalibrate(n, *, level, move, gain=PROVEN, looks=1):
+    log_odds, outcome = draw_moved(n, np.random.default_rng(0), level)
+    risks = metrics.expit(log_odds + move), metrics.expit(log_odds)
+    compared = gate.compare_risks("unseen", outcome, *risks)
+    return gate.decide_promotion(compared, **FACTS, recalibration=gain, looks=looks)
+
+
+def test_a_level_that_is_proven_right_is_deployed_without_a_gain_in_rank():
+    decision = recalibrate(500, level=0.7, move=0.6)
+    assert (decision.promoted, decision.rule) == (True, "recalibrated")
+    assert "on 500 unseen rows" in decision.reason
+
+
+def test_a_level_that_unseen_rows_prove_wrong_is_refused():
+    for level, move in ((0.0, 0.3), (0.7, -0.4)):
+        decision = recalibrate(3000, level=level, move=move)
+        assert (decision.promoted, decision.rule) == (False, "recalibration_not_better")
+
+
+def test_with_few_unseen_rows_cross_validation_decides_about_a_level():
+    assert recalibrate(50, level=0.7, move=0.6).promoted
+    for gain in (UNCLEAR, Interval(None)):
+        decision = recalibrate(50, level=0.7, move=0.6, gain=gain)
+        assert decision.rule == "recalibration_not_better"
+
+
+def test_a_level_has_to_prove_more_with_each_look():
+    gain = Interval(-0.0110, -0.0110 - 1.96 * 0.01, -0.0110 + 1.96 * 0.01)
+    assert recalibrate(500, level=0.7, move=0.6, gain=gain).promoted
+    assert not recalibrate(500, level=0.7, move=0.6, gain=gain, looks=30).promoted
+
+
+def test_a_better_log_loss_with_a_level_proven_worse_is_refused():
+    compared = replace(
+        gate.compare_risks("unseen", *scores(1000, (0.80, 0.80), 0)),
+        log_loss_difference=PROVEN,
+        level_difference=Interval(0.002, 0.001, 0.003),
+    )
+    assert not gate.decide_promotion(compared, **FACTS, recalibration=PROVEN).promoted
+    nearer = replace(compared, level_difference=Interval(-0.002, -0.003, -0.001))
+    assert gate.decide_promotion(nearer, **FACTS, recalibration=PROVEN).promoted
+
+
+@pytest.mark.parametrize(("level", "least", "most"), [(0.0, 0, 0.05), (0.7, 0.95, 1)])
+def test_a_level_is_moved_only_if_it_has_changed(level, least, most):
+    """400 rows to fit the intercept, 100 unseen ones."""
+    promoted = []
+    for seed in range(100):
+        log_odds, outcome = draw_moved(400, np.random.default_rng(seed), level)
+        crossed = calibration.cross_calibrate(calibration.fit_intercept, log_odds, outcome, FOLDS)
+        losses = [
+            metrics.row_log_loss(outcome, metrics.expit(each)) for each in (crossed, log_odds)
+        ]
+        line = calibration.fit_intercept(log_odds, outcome)
+        unseen, left = draw_moved(100, np.random.default_rng([seed, 1]), level)
+        risks = metrics.expit(line.apply(unseen)), metrics.expit(unseen)
+        compared = gate.compare_risks("unseen", left, *risks)
+        gain = metrics.mean(losses[0] - losses[1])
+        promoted.append(gate.decide_promotion(compared, **FACTS, recalibration=gain).promoted)
+    assert least <= np.mean(promoted) <= most
+
+
+# ---- records
+
+
+def test_a_comparison_is_read_as_it_was_written():
+    compared = gate.compare_risks("unseen", *scores(300, (0.84, 0.80), 2))
+    assert gate.Comparison.from_dict(json.loads(json.dumps(compared.to_dict()))) == compared
 
 
 def test_the_reason_tells_the_difference_with_its_interval():

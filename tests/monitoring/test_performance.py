@@ -68,11 +68,32 @@ def test_the_drawn_figures_are_those_of_the_drawn_outcomes():
     risk = np.sort(np.round(rng.random(200), 1))
     outcome = (rng.random(200) < risk).astype(float)
     of_each = np.column_stack(
-        [np.ones(200), stats.rankdata(risk), np.arange(200) >= 180, np.ones(200)]
+        [np.ones(200), stats.rankdata(risk), np.arange(200) >= 180, *np.ones((3, 200))]
     )
     found = performance._rates(outcome @ of_each, 200, 20, 0.0)
     assert found["roc_auc"] == pytest.approx(metrics.roc_auc(outcome, risk).value)
     assert found["precision"] == outcome[180:].mean()
+
+
+def test_a_list_of_the_highest_risks_has_the_precision_of_the_highest_risks():
+    risk, value = drawn(800)[0], np.random.default_rng(1).lognormal(3, 1, 800)
+    is_listed = np.isin(np.arange(800), np.argsort(-risk)[:50])
+    found = performance.estimate(risk, value=value, capacity=50, is_listed=is_listed, **reference())
+    for end in ("value", "low", "high"):
+        listed, precision = getattr(found.listed, end), getattr(found.precision, end)
+        assert listed == pytest.approx(50 * precision)
+
+
+def test_a_list_of_everybody_has_the_figures_of_everybody():
+    risk, value = drawn(300)[0], np.random.default_rng(1).lognormal(3, 1, 300)
+    found = performance.estimate(risk, value=value, is_listed=np.ones(300), **reference())
+    assert found.listed == found.expected
+    assert found.listed_value_at_risk == found.value_at_risk
+
+
+def test_without_a_list_its_figures_are_unknown():
+    found = performance.estimate(drawn(300)[0], value=np.ones(300))
+    assert found.listed == found.listed_value_at_risk == metrics.UNKNOWN
 
 
 def test_one_client_who_is_half_of_all_value_may_leave_or_stay():

@@ -10,7 +10,7 @@ from attrition.reporting import pdf
 MARKUP = ("<b>&Bold</b>", "<img src='http://127.0.0.1:9/x.png'/>", '<font color="[[1]]">', "a & b")
 CLIENT = dict.fromkeys(clients.COLUMNS) | {
     **{"rank": 1, "client": "Søn Ltd", "risk": 0.9},
-    **{"reasons": [], "cautions": []},
+    **{"reasons": [], "list_reasons": [], "changes": [], "cautions": []},
 }
 
 
@@ -66,7 +66,7 @@ def test_largest_is_the_first_that_fits():
 
 
 def test_contact_table_leaves_out_what_no_client_has():
-    (page,) = read(pdf.contact_table([CLIENT], "EUR"))
+    (page,) = read(pdf.contact_table([CLIENT], "EUR", {}))
     assert "rank client risk 1 Søn Ltd 90 %" in page
 
 
@@ -74,19 +74,19 @@ def test_contacts_show_two_reasons_where_both_fit_in_two_lines():
     short = [Reason("tickets", 9.0, 1.0, 1.0), Reason("age", 4.0, 38.0, 0.5)]
     long = [Reason("contract_type", "month-to-month " * 8, "multi-year", 1.0), *short]
     reasons = [[*short, *long], long, short[:1], []]
-    rows = [CLIENT | {"manager": "M", "reasons": each} for each in reasons]
-    (page,) = read(pdf.contact_table(rows, "EUR"))
-    assert "tickets: 9 (typical: 1); age: 4 (typical: 38) 1" in page
-    assert "(typical: multi-year) 1" in page
-    assert "M tickets: 9 (typical: 1) 1" in page
+    rows = [CLIENT | {"manager": "M", "list_reasons": each} for each in reasons]
+    (page,) = read(pdf.contact_table(rows, "EUR", {}))
+    assert "tickets: 9 (baseline: 1); age: 4 (baseline: 38) 1" in page
+    assert "(baseline: multi-year) 1" in page
+    assert "M tickets: 9 (baseline: 1) 1" in page
     assert "M –" in page
 
 
 def test_reason_with_a_semicolon_is_one_reason():
     plan = Reason("plan", "plan A; legacy", "plan B", 1.0)
     other = Reason("tickets", 9.0, 1.0, 0.5)
-    (page,) = read(pdf.contact_table([CLIENT | {"reasons": [plan, other]}], "EUR"))
-    assert "plan: plan A; legacy (typical: plan B); tickets: 9 (typical: 1)" in page
+    (page,) = read(pdf.contact_table([CLIENT | {"list_reasons": [plan, other]}], "EUR", {}))
+    assert "plan: plan A; legacy (baseline: plan B); tickets: 9 (baseline: 1)" in page
 
 
 def test_managers_are_not_set_where_all_clients_have_the_same():
@@ -94,7 +94,7 @@ def test_managers_are_not_set_where_all_clients_have_the_same():
 
 
 def test_managers_beyond_the_first_are_counted():
-    rows = [CLIENT | {"manager": f"m{i:02d}", "value_at_risk": 5.0} for i in range(11)]
+    rows = [CLIENT | {"manager": f"m{i:02d}", "value": 5.0} for i in range(11)]
     (page,) = read(*pdf.manager_table(rows, "EUR"))
     assert "m07 1 5 and 3 other managers" in page
 

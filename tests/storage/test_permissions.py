@@ -15,7 +15,7 @@ import deployment
 from attrition.errors import AttritionError, Damaged
 from attrition.operations import integrity, releases
 from attrition.storage import permissions
-from tests.conftest import count_as_asked, make_rows, run_whole, write_sources
+from tests.conftest import contradict, count_as_asked, run_whole, write_sources
 from tests.support import SCRIPT, run
 
 NOBODY = 65534
@@ -129,8 +129,7 @@ def test_a_link_in_a_release_is_not_followed(project, tmp_path):
 
 
 def test_rollback_to_a_release_that_others_could_write_is_refused(project, capsys):
-    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
-    rows.to_csv(project.input_folder / "new.csv", index=False)
+    contradict(project)
     assert run_whole(project) == 0
     old, new = releases.list_ids(project.production_folder)
     (project.releases / old).chmod(0o777)

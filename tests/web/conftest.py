@@ -16,6 +16,7 @@ from attrition.operations import releases
 from attrition.storage import files
 from tests.conftest import TOKEN, make_rows, run_whole, write_config
 
+LISTS = ("reasons", "cautions", "list_reasons", "changes")
 GOOD = {"lastmonth_activity": 12, "lastyear_activity": 150, "number_of_employees": 40}
 
 
@@ -96,7 +97,7 @@ def rewrite(config, change):
     names = pq.read_schema(config.clients).names
     table = clients.read_clients(config.clients, [name for name in names if name != clients.KEY])
     rows, _ = ClientTable(config.clients).page(0, len(table))
-    data = {name: [row[name] for row in rows] for name in ("reasons", "cautions")}
+    data = {name: [row[name] for row in rows] for name in LISTS}
     places = {"list_rank": "Int64", "previous_rank": "Int64"}
     changed = change(table.assign(**data).astype(places))
     contents = {path: path.read_bytes() for path in (config.risk_scores, config.contact_list)}

@@ -4,9 +4,12 @@ import re
 import shutil
 
 import pandas as pd
+import pypdf
 import pytest
 
+import assessment
 from app import create_app
+from attrition import wording
 from attrition.data.cells import Caution, Reason
 from attrition.operations import releases
 from attrition.storage import files
@@ -46,15 +49,19 @@ def test_caution_about_all_clients_is_shown_once(client, project):
 
 def test_level_with_a_semicolon_is_one_reason(client, project):
     plan = Reason("plan", "plan A; legacy", "plan B", 0.7)
-    rewrite(project, lambda table: table.assign(reasons=[[plan]] * len(table)))
-    text = "plan: plan A; legacy (typical: plan B)"
+    reasons = [[plan]]
+    rewrite(
+        project,
+        lambda table: table.assign(reasons=reasons * len(table), list_reasons=reasons * len(table)),
+    )
+    text = "plan: plan A; legacy (baseline: plan B)"
     row = client.get("/clients?limit=1").json["clients"][0]
     answer = client.get(f"/clients/{row['client']}").json
     assert row["reasons"] == answer["reasons"] == [text]
     assert answer["reasons_detail"] == [
         {"feature": "plan", "value": "plan A; legacy", "baseline": "plan B", "contribution": 0.7}
     ]
-    assert client.get("/").text.count(f"<li>{text}</li>") == 20
+    assert client.get("/").text.count(f"<li>{text}</li>") == 40
 
 
 def test_dashboard_shows_the_list_and_loads_nothing_from_elsewhere(odd_client):
@@ -79,6 +86,58 @@ def test_dashboard_shows_one_manager_the_clients_of_theirs(odd_client):
 def test_dashboard_shows_the_first_of_a_long_list_and_all_when_asked(odd_client):
     assert odd_client.get("/").text.count('class="client"') == 20
     assert odd_client.get("/?show=all").text.count('class="client"') == 30
+
+
+def test_one_thing_has_one_number_everywhere(odd_client, odd_project):
+    """Expected leavers and value at risk, of all clients and of the list, wherever they are shown."""
+    record = files.read_record(odd_project.assessment_record)
+    estimate = odd_client.get("/diagnostics").json["estimate"]
+    assert record["expected_to_leave"] == estimate["expected"]
+    assert record["value_at_risk"] == estimate["value_at_risk"]
+    assert record["list"]["expected_to_leave"] == estimate["listed"]
+    assert record["list"]["value_at_risk"] == estimate["listed_value_at_risk"]
+    page = " ".join(re.sub(r"<[^>]*>", " ", odd_client.get("/").text).split())
+    pdf = " ".join(p.extract_text() for p in pypdf.PdfReader(odd_project.report).pages)
+    texts = {
+        "page": page,
+        "pdf": " ".join(pdf.split()),
+        "console": " ".join(assessment.assess_clients(odd_project).summary().split()),
+    }
+    expected = {
+        "leaving": wording.count(estimate["expected"]),
+        "listed": wording.count(estimate["listed"]),
+        "at risk": wording.amount(estimate["value_at_risk"], short=True),
+        "listed at risk": wording.amount(estimate["listed_value_at_risk"], short=True),
+        "share": wording.share_listed(record),
+    }
+    patterns = {
+        "leaving": (
+            r"Expected to leave (\d+) 95",
+            r"(\d+) Expected to leave",
+            r"[Ee]xpected to leave: (\d+) of",
+            r"(?<!the contact list who leave )clients who leave (\d+)",
+        ),
+        "listed": (
+            r"(\d+) of the \d+ on the contact list",
+            r"on the contact list, (\d+)",
+            r"clients on the contact list who leave (\d+)",
+        ),
+        "at risk": (r"Value at risk, EUR ([\d.,M ]+?) of", r"([\d.,]+M?) Value at risk"),
+        "listed at risk": (
+            r"EUR ([\d.,]+) of their value",
+            r"value at risk on the contact list ([\d.,]+)",
+        ),
+        "share": (r"(\d+ % of the value at risk)",),
+    }
+    for name, all_ in patterns.items():
+        shown = {
+            (where, number)
+            for where, text in texts.items()
+            for p in all_
+            for number in re.findall(p, text)
+        }
+        assert {number for _, number in shown} == {expected[name].replace("\xa0", " ")}, name
+        assert {where for where, _ in shown} >= {"page", "pdf"}, name
 
 
 def test_dashboard_without_a_model_names_the_next_step(empty_project):

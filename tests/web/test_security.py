@@ -19,7 +19,7 @@ from attrition.errors import Damaged
 from attrition.modelling import persistence
 from attrition.operations import integrity, releases, runs
 from attrition.storage import files
-from tests.conftest import ROOT, count_as_asked, make_rows, run_whole, write_config
+from tests.conftest import ROOT, contradict, count_as_asked, make_rows, run_whole, write_config
 from tests.support import SCRIPT, run
 
 GOOD = {"lastmonth_activity": 3, "lastyear_activity": 40, "number_of_employees": 7}
@@ -31,8 +31,7 @@ def mode(path):
 
 
 def test_another_release_under_the_name_of_this_one_is_not_loaded(project):
-    rows = make_rows(900, seed=9, prefix="new", signal=-2.0)
-    rows.to_csv(project.input_folder / "new.csv", index=False)
+    contradict(project)
     assert run_whole(project) == 0
     old, new = releases.list_ids(project.production_folder)
     shutil.rmtree(project.releases / new)

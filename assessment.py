@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from attrition import wording
 from attrition.config import Columns, Config
 from attrition.contacts import fields, ranking
-from attrition.data import clients, ledger
+from attrition.data import clients, ledger, schema
 from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
 from attrition.modelling import explanations, metrics, models, reliability
@@ -31,6 +31,7 @@ from attrition.operations import cli, releases
 from attrition.operations.releases import Release
 from attrition.storage import files, tables
 
+LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 SETTINGS = ("columns", "contact_capacity", "contact_order", "labels")
@@ -236,6 +237,60 @@ def summarise_portfolio(
     }
 
 
+def describe_change(
+    before: files.Record, after: files.Record, newly_listed: int
+) -> dict[str, Any] | None:
+    """Describe what the last deployment changed in the assessment; None before the second release.
+
+    before, after: the records of two assessments; newly_listed: clients on the list now and not before.
+    gained: the features whose share of the importance grew, the most first.
+    """
+    if not before or before["release"] == after["release"]:
+        return before.get("change")
+    shares = {
+        name: share - before["importance"].get(name, 0.0)
+        for name, share in after["importance"].items()
+    }
+    gained = sorted(shares, key=lambda name: -shares[name])
+    return {
+        "from": before["release"],
+        "to": after["release"],
+        "expected_before": before["expected_to_leave"]["value"],
+        "expected_after": after["expected_to_leave"]["value"],
+        "listed": after["list"]["clients"],
+        "newly_listed": newly_listed,
+        "gained": [name for name in gained if shares[name] >= LEAST_GAIN][:SHOWN_GAINS],
+    }
+
+
+def keep_last_good(
+    rows: pd.DataFrame, current: pd.DataFrame, other_units: Mapping[int, str], columns: Columns
+) -> tuple[pd.DataFrame, list[list[Caution]]]:
+    """Replace rows of deliveries in other units by the client's observation before, if there is one.
+
+    other_units: the columns by number of the delivery. Returns the rows, and the cautions of each.
+    """
+    numbers = current[schema.DELIVERED]
+    if not (is_wrong := numbers.isin(list(other_units))).any():
+        return current, [[] for _ in range(len(current))]
+    good = rows[~rows[schema.DELIVERED].isin(list(other_units))]
+    good = good.sort_values(columns.time, kind="stable") if columns.time else good
+    good = good.drop_duplicates(columns.client_name, keep="last").set_index(columns.client_name)
+    names = current[columns.client_name]
+    has_good = is_wrong & names.isin(good.index)
+    replaced = [
+        name for name in columns.table if name not in (columns.client_name, columns.outcome)
+    ]
+    kept = current.copy()
+    kept.loc[has_good, replaced] = good.loc[names[has_good], replaced].to_numpy()
+    kept = kept.astype(current.dtypes)
+    cautions = [
+        [Caution("other_unit" if known else "other_unit_new", other_units[number])] if wrong else []
+        for number, wrong, known in zip(numbers, is_wrong, has_good, strict=True)
+    ]
+    return kept, cautions
+
+
 def last_places(last: pd.DataFrame, names: pd.Series, order: str) -> dict[str, tuple[int, float]]:
     """Return client -> (place, risk) at the last assessment: the place among all, in this order."""
     places = ranking.cut_to_capacity(last, len(last), order)
@@ -268,32 +323,36 @@ def assess_clients(config: Config) -> Assessment:
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
     release = releases.read_for(config.production_folder, config.columns)
+    other_units = read_other_units(config)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
         "release": release.id,
         "columns": config.limited_to("columns").fingerprint(),
         "settings": config.fingerprint(),
+        "other_units": str(other_units),
     }
     if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
         return _assessment(record, up_to_date=True)
     columns = config.columns
-    rows = ledger.read_rows(config, columns.table)
+    rows = ledger.read_rows(config, (*columns.table, schema.DELIVERED))
     current = clients.current_clients(rows, columns)
+    current, in_other_units = keep_last_good(rows, current, other_units, columns)
     model, baseline = releases.load_model(release), release.training["baseline"]
     score = models.score(model, current)
     risk = models.to_risk(model, score)
     added = explanations.contributions(model, current, baseline, score)
     reasons = explain_risks(model, current, added, score, baseline)
     cautions = reliability.cautions(model, current, release.training)
+    cautions = [[*more, *each] for more, each in zip(in_other_units, cautions, strict=True)]
     ranked = rank_clients(current, risk, reasons, cautions, columns)
     listed = ranking.cut_to_capacity(ranked, config.contact_capacity, config.contact_order)
     at = pd.Index(current[columns.client_name]).get_indexer(listed["client"])
     rows, fixed = current.iloc[at], [name for name in config.labels if config.labels[name].fixed]
     list_reasons, shared = explain_list(model, rows, added.iloc[at], score[at], baseline, fixed)
-    last, last_release = read_last(config, release, model.features)
+    last, last_record = read_last(config, release, model.features)
     listed = ranking.add_changes(listed, last_places(last, listed["client"], config.contact_order))
     changes: list[list[Reason]] = [[] for _ in at]
-    if last_release == release.id:
+    if last_record.get("release") == release.id:
         before = last.set_index("client").reindex(listed["client"]).set_axis(rows.index)
         changes = explain_changes(model, rows, before, before["risk"].notna().to_numpy())
     of_listed: dict[str, Any] = {"list_reasons": list_reasons, "changes": changes}
@@ -309,9 +368,14 @@ def assess_clients(config: Config) -> Assessment:
         "have_stayed": not current[columns.outcome].isna().any(),
         **summarise_portfolio(ranked, estimated, columns),
         "shared_reasons": shared,
+        "importance": release.training["importance"],
         "estimate": estimated.to_dict(),
         "second_opinion": again.to_dict(),
     }
+    was_listed = set(last.loc[last["list_rank"].notna(), "client"])
+    record["change"] = describe_change(
+        last_record, record, int((~listed["client"].isin(was_listed)).sum())
+    )
     contents: dict[Path, files.Content] = {
         config.clients: lambda file: clients.write_clients(file, add_list(ranked, listed)),
         config.risk_scores: tables.frame_bytes(
@@ -322,27 +386,37 @@ def assess_clients(config: Config) -> Assessment:
     return _assessment(files.commit(config.assessment_record, contents, record), up_to_date=False)
 
 
+def read_other_units(config: Config) -> dict[int, str]:
+    """Return the deliveries with a column in another unit, as monitoring found them."""
+    try:
+        record = files.read_record(config.monitoring_record) or {}
+    except Damaged:
+        return {}  # monitoring.py reports it, and judges again
+    return {one["delivery"]: one["column"] for one in record.get("other_units", [])}
+
+
 def read_last(
     config: Config, release: Release, features: Sequence[str]
-) -> tuple[pd.DataFrame, str]:
-    """Return the clients of the last assessment, and its release: empty if there is none, or damaged.
+) -> tuple[pd.DataFrame, files.Record]:
+    """Return the clients and the record of the last assessment: empty if there is none, or damaged.
 
     If it is of this release, the features are among the columns, by their own names.
     """
-    nobody = pd.DataFrame({"client": [], "rank": [], "risk": [], "value_at_risk": []})
+    names = ["client", "rank", "risk", "value_at_risk", "list_rank"]
+    nobody = pd.DataFrame({name: [] for name in names})
     try:
         record = files.read_record(config.assessment_record)
     except Damaged:
-        return nobody, ""
+        return nobody, {}
     if record is None:
-        return nobody, ""
+        return nobody, {}
     if files.sha256_file(config.clients) != record["outputs"].get(config.clients.name):
         logger.warning("%s: not as it was written; no ranks to compare with", config.clients)
-        return nobody, ""
+        return nobody, {}
     of_release = features if record["release"] == release.id else ()
     stored = {clients.FEATURE + name: name for name in of_release}
-    last = clients.read_clients(config.clients, [*nobody.columns, *stored])
-    return last.rename(columns=stored), record["release"]
+    last = clients.read_clients(config.clients, [*names, *stored])
+    return last.rename(columns=stored), record
 
 
 def _assessment(record: files.Record, *, up_to_date: bool) -> Assessment:

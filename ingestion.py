@@ -177,7 +177,8 @@ def check_suspicious(config: Config, name: str) -> None:
     Raises: AttritionError.
     """
     record = files.read_record(config.monitoring_record) or {}
-    names = [one["source"] for one in record.get("suspicious", [])]
+    left_out = [*record.get("other_units", []), *record.get("suspicious", [])]
+    names = [one["source"] for one in left_out]
     if name not in names:
         which = f"these are: {', '.join(names)}" if names else "none is"
         raise AttritionError(f"--accept-source {name}: is not a suspicious delivery; {which}")

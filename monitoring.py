@@ -8,6 +8,7 @@ Run:    python monitoring.py [--config PATH]
 
 import logging
 import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from attrition.data import ledger, schema
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import metrics, models
 from attrition.modelling.metrics import Interval, Vector
-from attrition.monitoring import cohorts, drift, gate, performance, sources, updating
+from attrition.monitoring import cohorts, drift, gate, performance, sources, units, updating
 from attrition.monitoring.cohorts import Cohorts
 from attrition.monitoring.performance import EarlyOrder
 from attrition.monitoring.sources import Contradiction
+from attrition.monitoring.units import OtherUnits
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
 from attrition.storage import files, history
@@ -71,6 +73,7 @@ class Judgement:
     drift: drift.DriftReport
     waiting: np.ndarray
     suspicious: tuple[Contradiction, ...] = ()
+    other_units: tuple[OtherUnits, ...] = ()
     early: EarlyOrder | None = None
     recent: int = 0
     deliveries: int = 0
@@ -149,6 +152,7 @@ def monitor_model(config: Config) -> Monitoring:
         "cohorts": [cohort.to_dict() for cohort in grouped.cohorts],
         "next_mature_at": grouped.next_at,
         "suspicious": [one.to_dict() for one in judged.suspicious],
+        "other_units": [one.to_dict() for one in judged.other_units],
         "early": judged.early.to_dict() if judged.early else None,
     }
     history.save(config.history, "estimates", _history_rows(record))
@@ -214,7 +218,11 @@ def _judge_new_rows(
     asked = new | in_batch | np.isin(number, young)
     risk[asked] = models.predict(releases.load_model(champion), rows[asked])
 
-    mature = new & grouped.mature
+    accepted, reference = ledger.read_accepted(config), releases.read_reference(champion)
+    numeric = champion.training["features"]["numeric"]
+    other_units = find_other_units(config, rows, in_batch, reference, numeric, accepted)
+    has_other_units = rows[schema.DELIVERED].isin([one.delivery for one in other_units]).to_numpy()
+    mature = new & grouped.mature & ~has_other_units
     first = mature & ~np.isin(ids, settled[ESTIMATED])
     checks: history.Rows = []
     if first.sum() >= performance.MIN_ROWS_TO_ESTIMATE:
@@ -224,9 +232,9 @@ def _judge_new_rows(
     contradictions = sources.find_contradictions(
         outcome[mature], risk[mature], number[mature], names, left_in_training=left_in_training
     )
-    accepted = ledger.read_accepted(config)
     suspicious = sources.find_suspicious(contradictions, accepted)
     is_suspicious = np.isin(number, [names.index(one.source) for one in suspicious])
+    is_suspicious |= has_other_units
     judged = mature & ~is_suspicious
     verdict = performance.check_performance(
         outcome[judged], risk[judged], _reference_auc(champion), left_in_training=left_in_training
@@ -240,7 +248,7 @@ def _judge_new_rows(
 
     batch = in_batch & ~is_suspicious
     report = drift.compare_clients(
-        releases.read_reference(champion),
+        reference,
         rows[batch],
         risk[batch],
         champion.training,
@@ -253,14 +261,36 @@ def _judge_new_rows(
     return Judgement(
         performance=verdict,
         drift=report,
-        waiting=labelled & ~grouped.mature | mature & is_suspicious,
+        waiting=labelled & (~grouped.mature | is_suspicious & new),
         suspicious=tuple(suspicious),
+        other_units=tuple(other_units),
         early=performance.judge_order_early(outcome[is_early], risk[is_early]),
         recent=int(judged.sum()),
         deliveries=sources.count_deliveries(number[judged])
         + any(names[i] in accepted for i in np.unique(number[judged])),
         checks=checks,
     )
+
+
+def find_other_units(
+    config: Config,
+    rows: pd.DataFrame,
+    in_batch: np.ndarray,
+    reference: pd.DataFrame,
+    numeric: Sequence[str],
+    accepted: Collection[str],
+) -> list[OtherUnits]:
+    """Find deliveries with new rows of which nearly all have a column in another unit."""
+    lines = ledger.read_lines(config)
+    batch = rows[in_batch]
+    numbers = batch[schema.DELIVERED].to_numpy()
+    return [
+        OtherUnits(number, lines[number].source, change.column, change.factor, int(is_of.sum()))
+        for number in np.unique(numbers).tolist()
+        for is_of in [numbers == number]
+        if number >= 0 and lines[number].source not in accepted
+        for change in units.find_unit_changes(reference, batch[is_of], numeric)
+    ]
 
 
 def _young_cohorts(grouped: Cohorts, outcome: Vector, new: np.ndarray) -> list[int]:
@@ -335,7 +365,10 @@ def _monitoring(record: files.Record, *, up_to_date: bool) -> Monitoring:
         reason=record["reason"],
         performance=record["performance"]["sentence"],
         drift=record["drift"]["sentence"],
-        waiting=(*(one["sentence"] for one in record["suspicious"]), *young[-SHOWN_COHORTS:]),
+        waiting=(
+            *(one["sentence"] for one in (*record["other_units"], *record["suspicious"])),
+            *young[-SHOWN_COHORTS:],
+        ),
         up_to_date=up_to_date,
         seal=record["seal"],
     )

@@ -62,7 +62,7 @@ def first_page(facts: ReportData, png: Pictures) -> Story:
         pdf.note(f"{when}; {facts.model}"),
         pdf.tiles((number.value, number.label, number.note) for number in facts.numbers),
         pdf.paragraph(facts.state.sentence, lead=f"{facts.state.title}."),
-        pdf.paragraph(wording.decision(facts.decision), lead="Latest change:"),
+        pdf.paragraph(facts.latest_change, lead="Latest change:"),
         *warning_section(facts),
         pdf.heading("Whom to contact first"),
         *([pdf.small(shared)] if shared else []),

@@ -373,6 +373,22 @@ def decision(record: Row) -> str:
     return f"{finished(record['reason'])} ({moment(record['decided_at'])})"
 
 
+def change(record: Row, labels: Mapping[str, Any]) -> str:
+    """Describe what the last deployment changed in the assessment of the clients.
+
+    >>> change({"expected_before": 100, "expected_after": 140, "listed": 50, "newly_listed": 12,
+    ... "gained": ["tickets"]}, {})
+    'Expected to leave: 100 before, 140 now; 12 of 50 listed clients are new. More important: tickets.'
+    """
+    gained = ", ".join(column(name, labels) for name in record["gained"])
+    return (
+        f"Expected to leave: {count(record['expected_before'])} before, "
+        f"{count(record['expected_after'])} now; {record['newly_listed']:,} of "
+        f"{plural(record['listed'], 'listed client')} are new."
+        + (f" More important: {gained}." if gained else "")
+    )
+
+
 def contact_list(record: Row, currency: str) -> str:
     """Describe how many clients on the contact list are expected to leave, and the value at risk."""
     listed, share = record["list"], share_listed(record)

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import assessment
 import deployment
 import ingestion
 import monitoring
@@ -282,3 +283,27 @@ def test_the_input_of_a_model_with_levels_and_missing_values_is_compared(tmp_pat
     )
     assert look.verdict == "stable"
     assert {column.column for column in look.columns} >= {"lastmonth_activity", "size", "trade"}
+
+
+def test_delivery_in_other_units_is_named_and_its_clients_keep_their_risk(watched):
+    """The activity of known clients times 100, as an export in other units has it."""
+    assessment.assess_clients(watched)
+    before = pd.read_csv(watched.risk_scores).set_index("client")["risk"]
+    rows = make_rows(200, seed=1, prefix="now").assign(exited="")
+    rows["lastyear_activity"] *= 100
+    arrive(watched, rows, "cents.csv")
+    result = monitoring.monitor_model(watched)
+    [one] = verdicts(watched)["other_units"]
+    assert (one["source"], one["column"], one["rows"]) == ("cents.csv", "lastyear_activity", 200)
+    assert one["factor"] == pytest.approx(100, rel=0.3)
+    assert one["sentence"] in result.summary()
+    assert result.triggers == ()
+    assessment.assess_clients(watched)
+    after = pd.read_csv(watched.risk_scores).set_index("client")
+    pd.testing.assert_series_equal(after["risk"], before)
+    assert after["low_confidence"].str.contains("looks like another unit").all()
+    ingestion.ingest_new_data(watched, accept_source="cents.csv")
+    monitoring.monitor_model(watched)
+    assert verdicts(watched)["other_units"] == []
+    assessment.assess_clients(watched)
+    assert not pd.read_csv(watched.risk_scores).set_index("client")["risk"].equals(before)

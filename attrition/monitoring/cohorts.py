@@ -139,11 +139,9 @@ def _number_cohorts(
 
 
 def _is_replaced(rows: pd.DataFrame) -> Mask:
-    """Return which rows are followed by a later one of the same client, by time or by delivery."""
-    if (rows[TIME] != "").any():
-        order = pd.factorize(rows[TIME], sort=True)[0]
-    else:
-        order = np.where(rows[OPENED] < 0, rows[DELIVERED], rows[OPENED])
+    """Return which rows are followed by a later one of the same client, by time, then by delivery."""
+    first = np.where(rows[OPENED] < 0, rows[DELIVERED], rows[OPENED])
+    order = pd.factorize(rows[TIME], sort=True)[0] * (first.max(initial=0) + 2) + first
     last = pd.Series(order).groupby(rows[CLIENT].to_numpy()).transform("max").to_numpy()
     return np.asarray(order < last)
 

@@ -33,6 +33,31 @@ class UnitChange:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class OtherUnits:
+    """A delivery with a column in another unit; `delivery` is its number in ingestedfiles.txt."""
+
+    delivery: int
+    source: str
+    column: str
+    factor: float
+    rows: int
+
+    @property
+    def sentence(self) -> str:
+        factor = self.factor if self.factor > 1 else 1 / self.factor
+        size = "large" if self.factor > 1 else "small"
+        return (
+            f"{self.source}: {self.column} is about {factor:,.0f} times too {size} in {self.rows:,} "
+            "rows, as if in another unit. They are left out, and their clients keep the risk of the "
+            "observation before, until the rows are delivered again, or until python ingestion.py "
+            f"--accept-source '{self.source}'"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"sentence": self.sentence}
+
+
 def find_unit_changes(
     reference: pd.DataFrame, delivery: pd.DataFrame, numeric: Sequence[str]
 ) -> list[UnitChange]:

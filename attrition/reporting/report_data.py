@@ -104,7 +104,7 @@ class ReportData:
     def warnings(self) -> list[str]:
         warnings = [f"could not be read: {source}" for source in self.unavailable]
         warnings += [complaint.sentence for complaint in filter(None, [self.overdue])]
-        warnings += [one["sentence"] for one in self.monitoring.get("suspicious", ())]
+        warnings += self.suspicious
         warnings += [*self.training.get("warnings", ()), *self.score.get("warnings", ())]
         return list(dict.fromkeys(wording.finished(warning) for warning in warnings))
 
@@ -129,6 +129,21 @@ class ReportData:
     def is_monitored(self) -> bool:
         """Whether monitoring has checked the model in production, not only the previous one."""
         return self.release is not None and self.monitoring.get("release") == self.release
+
+    @property
+    def suspicious(self) -> list[str]:
+        """Describe the deliveries left out: in other units, or contradicting the model alone."""
+        names = ("other_units", "suspicious")
+        return [one["sentence"] for name in names for one in self.monitoring.get(name, ())]
+
+    @property
+    def latest_change(self) -> str:
+        """Describe the last decision on a candidate, and what the last deployment changed."""
+        change = self.assessment.get("change")
+        sentences = [wording.decision(self.decision)]
+        if change and change["to"] == self.release:
+            sentences.append(wording.change(change, self.labels))
+        return " ".join(sentences)
 
     @property
     def young_cohorts(self) -> list[str]:

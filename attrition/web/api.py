@@ -41,8 +41,7 @@ def prediction() -> Record:
 def scoring() -> Record:
     """Return the score of the model in production and the latest decision on deployment."""
     release, _ = state().production.get()
-    decision = optional(state().cache.record, state().config.decision_record, "deployment.py")
-    return responses.scoring(release, decision)
+    return responses.scoring(release, optional(state().decision))
 
 
 @api.get("/summarystats")

@@ -216,6 +216,9 @@ class State:
     def monitoring(self) -> Record:
         return self.cache.record(self.config.monitoring_record, "monitoring.py")
 
+    def decision(self) -> Record:
+        return self.cache.record(self.config.decision_record, "deployment.py")
+
     def diagnostics(self) -> Record:
         return self.cache.record(self.config.diagnostics_record, "diagnostics.py")
 

@@ -51,6 +51,7 @@ def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> d
         release=release.id if release else None,
         training=release.training if release else {},
         score=release.score if release else {},
+        decision=optional(state.decision, damage=problems) or {},
         monitoring=optional(state.monitoring, damage=problems) or {},
         assessment=optional(state.assessment, damage=problems) or {},
         diagnostics=optional(state.diagnostics, damage=problems) or {},

@@ -114,18 +114,22 @@ def explain_list(
 
 
 def explain_changes(
-    model: Model, listed: pd.DataFrame, before: pd.DataFrame, known: NDArray[np.bool_]
+    model: Model, listed: pd.DataFrame, names: pd.Series, last: pd.DataFrame
 ) -> list[list[Reason]]:
     """Return the features that changed each listed client's risk, the strongest first.
 
-    Their contributions add up to the change of the log-odds; the baseline is the previous value.
+    Their contributions add up to the change of the log-odds; the baseline is the previous value. There
+    are none if the client is new, or if the last assessment was of another model.
 
-    listed, before: (n,) rows now and at the last assessment; known: (n,) whether there is a row before
+    listed, names: (n,) rows and clients; last: as `read_last` returns it
     """
-    changes: list[list[Reason]] = [[] for _ in known]
-    if not known.any():
+    changes: list[list[Reason]] = [[] for _ in names]
+    known = names.isin(last["client"]).to_numpy()
+    stored = {clients.FEATURE + name: name for name in model.features}
+    if not known.any() or not stored.keys() <= set(last.columns):
         return changes
-    now, then = listed[known], before[known]
+    now = listed[known]
+    then = last.set_index("client").loc[names[known], list(stored)].rename(columns=stored)
     added = explanations.contributions(model, now, then)
     values, previous = (_plain_values(rows, added.columns) for rows in (now, then))
     for i, at in enumerate(np.flatnonzero(known)):
@@ -347,14 +351,11 @@ def assess_clients(config: Config) -> Assessment:
     ranked = rank_clients(current, risk, reasons, cautions, columns)
     listed = ranking.cut_to_capacity(ranked, config.contact_capacity, config.contact_order)
     at = pd.Index(current[columns.client_name]).get_indexer(listed["client"])
-    rows, fixed = current.iloc[at], [name for name in config.labels if config.labels[name].fixed]
+    rows, fixed = current.iloc[at], [name for name, label in config.labels.items() if label.fixed]
     list_reasons, shared = explain_list(model, rows, added.iloc[at], score[at], baseline, fixed)
     last, last_record = read_last(config, release, model.features)
+    changes = explain_changes(model, rows, listed["client"], last)
     listed = ranking.add_changes(listed, last_places(last, listed["client"], config.contact_order))
-    changes: list[list[Reason]] = [[] for _ in at]
-    if last_record.get("release") == release.id:
-        before = last.set_index("client").reindex(listed["client"]).set_axis(rows.index)
-        changes = explain_changes(model, rows, before, before["risk"].notna().to_numpy())
     of_listed: dict[str, Any] = {"list_reasons": list_reasons, "changes": changes}
     listed = listed.assign(**of_listed)
     estimated, again = estimate_performance(
@@ -400,7 +401,7 @@ def read_last(
 ) -> tuple[pd.DataFrame, files.Record]:
     """Return the clients and the record of the last assessment: empty if there is none, or damaged.
 
-    If it is of this release, the features are among the columns, by their own names.
+    If it was of this release, their features are among the columns.
     """
     names = ["client", "rank", "risk", "value_at_risk", "list_rank"]
     nobody = pd.DataFrame({name: [] for name in names})
@@ -413,10 +414,9 @@ def read_last(
     if files.sha256_file(config.clients) != record["outputs"].get(config.clients.name):
         logger.warning("%s: not as it was written; no ranks to compare with", config.clients)
         return nobody, {}
-    of_release = features if record["release"] == release.id else ()
-    stored = {clients.FEATURE + name: name for name in of_release}
-    last = clients.read_clients(config.clients, [*names, *stored])
-    return last.rename(columns=stored), record
+    is_same = record["release"] == release.id
+    stored = [clients.FEATURE + name for name in features] if is_same else []
+    return clients.read_clients(config.clients, [*names, *stored]), record
 
 
 def _assessment(record: files.Record, *, up_to_date: bool) -> Assessment:

@@ -163,6 +163,16 @@ def test_the_feature_that_changed_a_risk_is_named_first_and_changes_add_up(proje
     assert not any(other["changes"] for other in unchanged if not other["risk_change"])
 
 
+def test_the_previous_place_is_that_of_the_order_of_the_list():
+    last = pd.DataFrame(
+        {"client": ["a", "b", "c"], "rank": [1, 2, 3], "risk": [0.9, 0.5, 0.1]}
+        | {"value_at_risk": [1.0, 3.0, 2.0]}
+    )
+    names = pd.Series(["c", "new"])
+    assert assessment.last_places(last, names, "risk") == {"c": (3, 0.1)}
+    assert assessment.last_places(last, names, "value_at_risk") == {"c": (2, 0.1)}
+
+
 def test_a_risk_that_another_model_changed_has_no_changed_feature(project):
     record = files.read_record(project.assessment_record)
     record |= {"release": "another", "inputs": {}}

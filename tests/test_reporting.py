@@ -463,7 +463,7 @@ def test_first_page_tells_the_four_numbers_with_their_intervals(tmp_path):
         "Latest change: Deployed: proven better, ROC AUC +0.012",
         "The outcomes of the last two months are not complete yet.",
         "activity a month: 12 (baseline: 50)",
-        "25 of 100 were not on the last list",
+        "27 of 100 were not on the last list",
         "Henrik Sørensen",
     ):
         assert said in first
@@ -536,7 +536,7 @@ def test_contact_table_of_long_names_stays_on_page_one(tmp_path):
     config = rich_project(tmp_path, ["W" * 119 + str(i % 10) for i in range(12)])
     reporting.write_report(config)
     found = read_pages(config)
-    assert squeezed(found[0]).count("W" * 119) >= 5
+    assert squeezed(found[0]).count("W" * 119) >= 4
     assert "Whom to contact first" in found[0]
     assert "W" * 10 not in found[1]
 

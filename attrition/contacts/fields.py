@@ -32,15 +32,15 @@ def reason_text(reason: Reason, labels: Labels) -> str:
     >>> reason_text(Reason("tenure_months", 3.0, 38.0, 0.2), {"tenure_months": tenure})
     'client for: 3 months (baseline: 38)'
     """
-    label = labels.get(reason.feature) or Label(reason.feature)
-    return _reason_text(label, reason.value, reason.baseline)
+    label = labels.get(reason.feature)
+    return _reason_text(reason.feature, label, reason.value, reason.baseline)
 
 
 @lru_cache(maxsize=100_000)  # a million clients share far fewer reasons
-def _reason_text(label: Label, value: Any, baseline: Any) -> str:
+def _reason_text(feature: str, label: Label | None, value: Any, baseline: Any) -> str:
     shown = _value_text(value)
-    unit = f" {label.unit}" if label.unit and shown != UNKNOWN else ""
-    return f"{_name(label)}: {shown}{unit} (baseline: {_value_text(baseline)})"
+    unit = f" {label.unit}" if label and label.unit and shown != UNKNOWN else ""
+    return f"{_name(feature, label)}: {shown}{unit} (baseline: {_value_text(baseline)})"
 
 
 def change_text(change: Reason, labels: Labels) -> str:
@@ -49,7 +49,7 @@ def change_text(change: Reason, labels: Labels) -> str:
     >>> change_text(Reason("open_tickets", 5.0, 1.0, 0.8), {})
     'open tickets 1 → 5'
     """
-    name = _name(labels.get(change.feature) or Label(change.feature))
+    name = _name(change.feature, labels.get(change.feature))
     return f"{name} {_value_text(change.baseline)} → {_value_text(change.value)}"
 
 
@@ -92,17 +92,17 @@ def shared_text(assessment: Row, labels: Labels) -> str:
     """
     listed, texts = assessment.get("list", {}).get("clients"), []
     for shared in assessment.get("shared_reasons", ()):
-        label = labels.get(shared["feature"]) or Label(shared["feature"])
+        name = _name(shared["feature"], labels.get(shared["feature"]))
         is_number = isinstance(shared["value"], float)
         value = f"{'median ' if is_number else ''}{_value_text(shared['value'])}"
         baseline = _value_text(shared["baseline"])
         count = f"{shared['clients']:,} of {listed:,}"
-        texts.append(f"{_name(label)}: {value} (baseline: {baseline}; {count})")
+        texts.append(f"{name}: {value} (baseline: {baseline}; {count})")
     return f"Nearly all clients on the list: {', '.join(texts)}." if texts else ""
 
 
-def _name(label: Label) -> str:
-    return label.label or label.name.replace("_", " ")
+def _name(feature: str, label: Label | None) -> str:
+    return (label and label.label) or feature.replace("_", " ")
 
 
 def _value_text(value: Any) -> str:
@@ -161,7 +161,7 @@ class Field(NamedTuple):
 
 
 FIELDS = {
-    "client": Field("client", width=44),
+    "client": Field("client", width=46),
     "rank": Field("rank", width=10),
     "risk": Field("risk", wording.percent, width=12, is_number=True),
     "observed_at": Field("observed"),
@@ -174,7 +174,7 @@ FIELDS = {
     "previous_rank": Field("previous rank", is_number=True),
     "risk_change": Field("change of risk", is_number=True),
     "changes": Field("changed features", item=change_text),
-    "moved": Field("change", width=34),  # of rank and risk, with its causes, as text
+    "moved": Field("change", width=32),  # of rank and risk, with its causes, as text
 }
 RISK_SCORES = (
     *("client", "risk", "rank", "observed_at", "value", "value_at_risk", "manager"),

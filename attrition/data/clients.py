@@ -272,7 +272,7 @@ def _decode(row: Row) -> Row:
                 _value(reason["baseline_number"], reason["baseline_level"]),
                 reason["contribution"],
             )
-            for reason in row[name]
+            for reason in row.get(name, ())  # a table of an earlier version has fewer lists
         ]
         for name in ("reasons", "list_reasons", "changes")
     }
@@ -282,7 +282,7 @@ def _decode(row: Row) -> Row:
         )
         for each in row["cautions"]
     ]
-    kept = {name: None if row[name] == "" else row[name] for name in COLUMNS}
+    kept = {name: None if row.get(name) == "" else row.get(name) for name in COLUMNS}
     features = {
         name.removeprefix(FEATURE): None if value == "" else value
         for name, value in row.items()

@@ -30,7 +30,7 @@ VERDICTS = {
 }
 # In reading order.
 CAPTIONS = {
-    "risk_distribution": "Risks of the current clients, and where the contact list begins.",
+    "risk_distribution": "Risks of the current clients; if the list is sorted by risk, where it begins.",
     "gain": "Share of all leavers found by contacting the riskiest clients first. Dashed line: "
     "contacting at random.",
     "calibration": "Do 20 of 100 clients with a risk of 20 % leave? The intervals should touch the "

@@ -40,7 +40,7 @@ FOR_BROWSERS = frozenset(
 )
 PARAMETERS = {
     "list_clients": {"limit", "offset", "manager", "min_risk"},
-    "show_dashboard": {"manager", "show"},
+    "show_dashboard": {"manager", "order", "show"},
 }
 SENTENCES = {
     400: ("bad_request", "the request cannot be read"),

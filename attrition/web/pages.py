@@ -23,6 +23,7 @@ Row = Mapping[str, Any]
 SIZES = {"risk_distribution": "large", "gain": "large"}
 SIZES |= dict.fromkeys(("importance", "score_over_time", "drift", "missing_over_time"), "wide")
 MISSING_SHOWN, CONTACTS_SHOWN = 8, 20
+ORDERS = ("value_at_risk", "risk")
 
 
 class Figure(NamedTuple):
@@ -37,12 +38,18 @@ class Figure(NamedTuple):
 def show_dashboard() -> str:
     """Show the state, the contact list and the figures on one page."""
     manager, show_all = request.args.get("manager", ""), request.args.get("show") == "all"
-    context = dashboard(state(), manager, show_all=show_all, now=datetime.now(UTC))
+    order = request.args.get("order", "")
+    context = dashboard(state(), manager, order, show_all=show_all, now=datetime.now(UTC))
     return render_template("dashboard.html", **context)
 
 
-def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> dict[str, Any]:
-    """Return the context of the template; if a file is damaged, it is among the problems."""
+def dashboard(
+    state: State, manager: str, order: str, *, show_all: bool, now: datetime
+) -> dict[str, Any]:
+    """Return the context of the template; if a file is damaged, it is among the problems.
+
+    order: "risk" or "value_at_risk" sorts the clients on the list; any other leaves them as they are
+    """
     config, production, problems = state.config, state.production, list[str]()
     loaded = optional(production.get, damage=problems)
     release = loaded[0] if loaded else None
@@ -62,6 +69,8 @@ def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> d
     )
     rows = optional(state.listed, damage=problems) or []
     names = optional(state.figure_names, damage=problems)
+    if order in ORDERS:
+        rows = sorted(rows, key=lambda row: (-(row[order] or 0.0), row["rank"]))
     listed = contacts(rows, config.labels)
     chosen = [row for row in listed if manager in ("", row["manager"])]
     is_cut = not manager and not show_all
@@ -84,6 +93,9 @@ def dashboard(state: State, manager: str, *, show_all: bool, now: datetime) -> d
         "listed": len(chosen),
         "managers": sorted({row["manager"] for row in listed if row["manager"]}),
         "manager": manager,
+        "show_all": show_all,
+        "order": order if order in ORDERS else config.contact_order,
+        "orders": ORDERS if config.columns.value else (),
         "figures": figures(names or []),
         "verdicts": wording.DRIFT_VERDICTS,
         "missing": missing_columns(data.columns),

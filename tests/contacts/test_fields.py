@@ -3,6 +3,7 @@ import math
 import pandas as pd
 import pytest
 
+from attrition.config import Label
 from attrition.contacts import fields
 from attrition.data.cells import Caution, Reason
 
@@ -90,3 +91,46 @@ def test_table_of_no_clients_has_its_header():
 @pytest.mark.parametrize("output", ["RISK_SCORES", "CONTACT_LIST", "API", "DASHBOARD", "PDF"])
 def test_every_output_has_declared_fields_only(output):
     assert set(getattr(fields, output)) <= set(fields.FIELDS)
+
+
+MOVED = {"rank": 2, "previous_rank": 9, "risk_change": 0.0412, "changes": []}
+TICKETS = Reason("tickets", 5.0, 1.0, 0.8)
+ORDERS = Reason("orders", None, 20.0, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (MOVED, "up from 9, risk +4.1 points: the model changed"),
+        (
+            MOVED | {"rank": 10, "changes": [TICKETS, ORDERS, PLAN]},
+            "down from 9, risk +4.1 points: tickets 1 → 5, orders 20 → not known",
+        ),
+        (
+            MOVED | {"rank": 9, "risk_change": -0.0412, "changes": [TICKETS]},
+            "risk −4.1 points: tickets 1 → 5",
+        ),
+        (MOVED | {"risk_change": 0.0004}, "up from 9"),
+        (MOVED | {"rank": 9, "risk_change": 0.0}, "as before"),
+        (MOVED | {"previous_rank": None, "risk_change": None}, "new"),
+    ],
+)
+def test_change_names_rank_risk_and_the_features_that_changed_it(row, text):
+    assert fields.moved_texts(row, {})[0] == text
+
+
+def test_contact_list_has_the_reasons_that_tell_apart_and_then_what_changed():
+    row = dict.fromkeys(fields.CONTACT_LIST, "") | {"cautions": []}
+    rows = [
+        row | {"reasons": [PLAN], "list_reasons": [TICKETS], "changes": [TICKETS]},
+        row | {"reasons": [PLAN], "list_reasons": [TICKETS], "changes": []},
+        row | {"reasons": [PLAN], "list_reasons": [], "changes": [TICKETS]},
+    ]
+    labels = {"tickets": Label("tickets", "complaints", "open")}
+    table = fields.contact_list(pd.DataFrame(rows), labels)
+    assert list(table.columns) == list(fields.CONTACT_LIST)
+    assert table["reasons"].tolist() == [
+        "complaints: 5 open (baseline: 1); since the last list: complaints 1 → 5",
+        "complaints: 5 open (baseline: 1)",
+        "since the last list: complaints 1 → 5",
+    ]

@@ -109,6 +109,15 @@ def test_same_clients_give_the_same_bytes(path, tmp_path):
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
 
 
+def test_table_of_an_earlier_version_is_read_without_what_it_lacks(path, tmp_path):
+    old = tmp_path / "old.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["list_reasons", "changes"]), old)
+    row = ClientTable(old).find("c3")
+    assert row["reasons"] == REASONS
+    assert row["list_reasons"] == row["changes"] == []
+    assert [row["list_reasons"] for row in ClientTable(old).page(0, 2)[0]] == [[], []]
+
+
 def test_client_is_found_with_its_features_reasons_and_cautions(path):
     row = ClientTable(path).find("c12")
     assert (row["rank"], row["manager"], row["value"]) == (13, "Ann", 120.0)

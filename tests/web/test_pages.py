@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pypdf
@@ -10,6 +11,7 @@ import pytest
 import assessment
 from app import create_app
 from attrition import wording
+from attrition.config import Label
 from attrition.data.cells import Caution, Reason
 from attrition.operations import releases
 from attrition.storage import files
@@ -88,6 +90,20 @@ def test_dashboard_shows_the_first_of_a_long_list_and_all_when_asked(odd_client)
     assert odd_client.get("/?show=all").text.count('class="client"') == 30
 
 
+def test_label_is_shown_instead_of_the_name_of_the_column(project):
+    label = Label("lastmonth_activity", "logins & <b>", "a month", fixed=True)
+    config = replace(project, labels={"lastmonth_activity": label})
+    client = create_app(config).test_client()
+    page = client.get("/").text
+    assert re.search(r"<li>logins &amp; &lt;b&gt;: [\d,.]+ a month \(baseline: ", page)
+    assert "lastmonth activity" not in page
+    row = client.get("/clients?limit=1").json["clients"][0]
+    answer = client.get(f"/clients/{row['client']}").json
+    assert any(text.startswith("logins & <b>: ") for text in answer["reasons"])
+    assert "lastmonth_activity" in {reason["feature"] for reason in answer["reasons_detail"]}
+    assert "lastmonth_activity" in answer["features"]
+
+
 def test_one_thing_has_one_number_everywhere(odd_client, odd_project):
     """Expected leavers and value at risk, of all clients and of the list, wherever they are shown."""
     record = files.read_record(odd_project.assessment_record)
@@ -122,7 +138,10 @@ def test_one_thing_has_one_number_everywhere(odd_client, odd_project):
             r"on the contact list, (\d+)",
             r"clients on the contact list who leave (\d+)",
         ),
-        "at risk": (r"Value at risk, EUR ([\d.,M ]+?) of", r"([\d.,]+M?) Value at risk"),
+        "at risk": (
+            r"Value at risk, EUR ([\d.,M ]+?) of",
+            r"(?<!to )(?<!\d)([\d.,]+M?) Value at risk",
+        ),
         "listed at risk": (
             r"EUR ([\d.,]+) of their value",
             r"value at risk on the contact list ([\d.,]+)",
@@ -138,6 +157,23 @@ def test_one_thing_has_one_number_everywhere(odd_client, odd_project):
         }
         assert {number for _, number in shown} == {expected[name].replace("\xa0", " ")}, name
         assert {where for where, _ in shown} >= {"page", "pdf"}, name
+
+
+def test_dashboard_sorts_the_list_by_risk_with_one_click(odd_client):
+    def order(address):
+        page = odd_client.get(address).text
+        return re.findall(r'<td class="rank figure">(\d+)</td>', page), page
+
+    ranks, page = order("/")
+    assert ranks == [str(i) for i in range(1, 21)]
+    assert "Highest value at risk first" in page
+    (link,) = re.findall(r'<a href="([^"]*)">Sort by risk</a>', page)
+    by_risk, page = order(link.replace("&amp;", "&"))
+    assert "Highest risk first" in page
+    risks = [float(width) for width in re.findall(r'<rect class="bar" width="([\d.]+)"', page)]
+    assert risks == sorted(risks, reverse=True)
+    assert len(by_risk) == 20
+    assert order("/?order=name")[0] == ranks
 
 
 def test_dashboard_without_a_model_names_the_next_step(empty_project):

@@ -32,7 +32,6 @@ OTHER = {
     "contact_order": "value_at_risk",
     "outcome_after_days": 30.0,
     "held_out_share": 0.3,
-    "outcome_after_days": 30.0,
     "settle_seconds": 1.0,
     "max_source_mb": 100.0,
     "max_source_seconds": 100.0,

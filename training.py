@@ -175,7 +175,8 @@ def train_model(config: Config) -> TrainingResult:
     if len(labelled) == 0 and is_waiting.any():
         raise TooLittleData(
             f"{config.final_data}: none of {is_waiting.sum():,} outcomes is mature, so there is "
-            "nothing to train on yet; outcomes are used when 90 % of their cohort are known"
+            "nothing to train on yet; outcomes are used when 90 % of their cohort are known, or after "
+            "outcome_after_days of config.json"
         )
     if len(labelled) == 0:
         raise TooLittleData(

@@ -52,7 +52,7 @@ def describe(
     return {
         "month": month,
         "triggers": ",".join(monitoring["triggers"]) or "-",
-        "truth": monitoring["truth"]["verdict"],
+        "performance": monitoring["performance"]["verdict"],
         "trained": monitoring["retrain"],
         "decision": last["reason"][:60] if monitoring["retrain"] else "-",
         "release": release.id,

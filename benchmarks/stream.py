@@ -83,7 +83,7 @@ def describe(
     """Return what the run decided, and the log loss of the model in production on the batch."""
     monitoring = files.read_record(config.monitoring_record)
     assert monitoring is not None
-    look = monitoring["input"]
+    look = monitoring["drift"]
     release = releases.read_current(config.production_folder)
     assessed = pd.read_csv(config.risk_scores, dtype={"client": str}).set_index("client")["risk"]
     risk = assessed[rows[config.columns.client_name]].to_numpy()
@@ -98,10 +98,10 @@ def describe(
     return {
         "stream": stream,
         "batch": batch,
-        "input": look["verdict"],
+        "drift": look["verdict"],
         "named": ",".join(c["column"] for c in look["columns"] if c["verdict"] == "act"),
         "together": look["joint"]["verdict"] if look["joint"] else "-",
-        "truth": monitoring["truth"]["verdict"],
+        "performance": monitoring["performance"]["verdict"],
         "triggers": ",".join(monitoring["triggers"]),
         "trained": monitoring["retrain"],
         "decision": last["reason"] if monitoring["retrain"] else "-",

@@ -42,7 +42,6 @@ LARGEST = 1e300
 
 MIN_DAYS_FOR_TREND, TREND_LEVELS = 3, np.linspace(0.05, 0.95, 10)
 TREND_P_VALUE, EXPECTED_TREND_P_VALUE = 0.01, 0.05
-LEAST_RISK = 1e-6  # so that log-odds are finite
 
 
 @dataclass(frozen=True)
@@ -507,14 +506,14 @@ def follow_trends(
     now = np.median(months[1])
     for name in (*numeric, SCORE):
         values = [_as_numbers(frame[name]) for frame in frames]
-        scaled = [_log_odds(one) for one in values] if name == SCORE else values
+        scaled = [metrics.log_odds(one) for one in values] if name == SCORE else values
         is_expected = name == SCORE and bool(trends)
         limit = EXPECTED_TREND_P_VALUE if is_expected else TREND_P_VALUE
         slopes = fit_trend(months[0], scaled[0], limit)
         if slopes is None:
             continue
         aged = [_age(x, at, slopes, now) for x, at in zip(scaled, months, strict=True)]
-        aged = [special.expit(x) for x in aged] if name == SCORE else aged
+        aged = [metrics.expit(x) for x in aged] if name == SCORE else aged
         aged = _round_to_values(aged, np.concatenate(values))
         if _is_closer(aged, values):
             trends[name] = float(slopes.mean())
@@ -528,10 +527,6 @@ def _months(times: pd.Series) -> Vector:
     day = pd.to_datetime(times, format="ISO8601", utc=True, errors="coerce").dt
     months = 12 * day.year + day.month + (day.day - 1) / day.days_in_month
     return np.asarray(months.fillna(months.median()), dtype="float64")
-
-
-def _log_odds(risk: Vector) -> Vector:
-    return np.asarray(special.logit(np.clip(risk, LEAST_RISK, 1 - LEAST_RISK)), dtype="float64")
 
 
 def fit_trend(months: Vector, values: Vector, limit: float = TREND_P_VALUE) -> Vector | None:

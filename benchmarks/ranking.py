@@ -1,4 +1,4 @@
-"""Hold the contact list of the sample company against the best list there is: its true risks are known.
+"""Compare the contact list of the sample company with the best one possible: its true risks are known.
 
 Run: python -m benchmarks.ranking [--seeds 3]
 """
@@ -19,14 +19,19 @@ from benchmarks.project import ROOT, make_project
 
 
 def judge(config: Config) -> tuple[float, float]:
-    """Return the mean true risk of the list, and that of the best list of its length."""
+    """Return what is truly at stake on the list, and on the best list of its length.
+
+    The mean true risk or, for a list by value at risk, the mean of true risk times value.
+    """
     columns = config.columns
     rows = clients.current_clients(ledger.read_rows(config, columns.table), columns)
     names = list(columns.categorical)
     observed = rows.assign(**{name: rows[name].replace("", None) for name in names})
-    truth = pd.Series(simulation.true_risk(observed), index=rows[columns.client_name])
+    stake = pd.Series(simulation.true_risk(observed), index=rows[columns.client_name])
+    if config.contact_order == "value_at_risk":
+        stake *= rows[columns.value].to_numpy()
     listed = pd.read_csv(config.contact_list, keep_default_na=False)["client"]
-    return float(truth[listed].mean()), float(np.sort(truth)[-len(listed) :].mean())
+    return float(stake[listed].mean()), float(np.sort(stake)[-len(listed) :].mean())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             ours, best = judge(config)
             ratios.append(ours / best)
             print(
-                f"seed {seed}: mean true risk {ours:.3f}, best list {best:.3f}, {ours / best:.1%}"
+                f"seed {seed}: truly at stake {ours:.3f}, best list {best:.3f}, {ours / best:.1%}"
             )
     return int(min(ratios) < 0.95)
 

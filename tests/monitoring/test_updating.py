@@ -126,7 +126,7 @@ def test_the_reason_names_the_update_and_its_loss():
 )
 def test_intercept_and_slope_compose_with_any_calibration(before):
     line = Calibration(calibration.SIGMOID, (0.0, 1.0), (0.3, 0.8))
-    chosen = updating.Update(updating.SLOPE, "", {}, line, np.empty(0), metrics.UNKNOWN)
+    chosen = updating.Update(updating.SLOPE, "", {}, line, metrics.UNKNOWN)
     after = updating.recalibrate(Model((), (), before), chosen).calibration
     scores = np.linspace(-5, 5, 101)
     assert after.apply(scores) == pytest.approx(line.apply(before.apply(scores)))

@@ -238,6 +238,10 @@ def _judge_new_rows(
     verdict = performance.check_performance(
         outcome[judged], risk[judged], _reference_auc(champion), left_in_training=left_in_training
     )
+    is_early = new & ~grouped.mature
+    if not judged.any() and is_early.any():
+        sentence = f"none of the {is_early.sum():,} new outcomes is mature yet"
+        verdict = replace(verdict, sentence=sentence)
     if verdict.verdict == "fine":
         settled["labelled"] = np.union1d(settled["labelled"], ids[judged])
     for i in young:
@@ -256,7 +260,6 @@ def _judge_new_rows(
     if report.verdict == "stable" and report.rows >= MIN_ROWS_TO_SETTLE:
         inputs = rows.loc[~is_suspicious, schema.INPUT_ID].to_numpy()
         settled["inputs"] = np.union1d(settled["inputs"], inputs)
-    is_early = new & ~grouped.mature
     return Judgement(
         performance=verdict,
         drift=report,

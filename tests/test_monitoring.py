@@ -146,6 +146,7 @@ def test_first_outcomes_of_a_cohort_are_neither_judged_nor_learned_from(watched)
     result = monitoring.monitor_model(watched)
     assert not result.retrain
     assert verdicts(watched)["performance"]["rows"] == 0
+    assert result.performance == "none of the 20 new outcomes is mature yet"
     assert "20 of 200 outcomes known, 18 of them left; judged when complete" in result.summary()
     assert len(files.read_arrays(watched.settled_rows)[releases.WAITING]) == 20
     arrive(watched, rows, "all.csv")

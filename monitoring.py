@@ -246,8 +246,8 @@ def _judge_new_rows(
         settled["labelled"] = np.union1d(settled["labelled"], ids[judged])
     for i in young:
         cohort, total = grouped.cohorts[i], risk[number == i]
-        if sentence := performance.find_excess(cohort.name, cohort.left, total, left_in_training):
-            verdict = replace(verdict, verdict="degraded", sentence=sentence)
+        if excess := performance.find_excess(cohort.name, cohort.left, total, left_in_training):
+            verdict = replace(verdict, verdict="degraded", sentence=excess)
 
     batch = in_batch & ~is_suspicious
     report = drift.compare_clients(

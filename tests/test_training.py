@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -6,6 +7,7 @@ import pytest
 
 import ingestion
 import training
+from attrition import config as configuration
 from attrition.config import Columns, Numeric
 from attrition.data import schema
 from attrition.errors import AttritionError, Leakage, TooLittleData
@@ -384,10 +386,17 @@ def write_verdict(config, settled, *triggers, before_change=()):
     )
 
 
-def with_champion(tmp_path, rows, new):
-    """A champion that was trained on the rows, and new rows that contradict it."""
-    config = with_data(tmp_path, rows)
+@pytest.fixture(scope="module")
+def trained_folder(tmp_path_factory):
+    """A project whose candidate was trained on 600 rows; copied, never changed."""
+    config = with_data(tmp_path_factory.mktemp("trained"), make_rows(600))
     training.train_model(config)
+    return config.file.parent
+
+
+def with_champion(folder, rows, new):
+    """Deploy the candidate that was trained on the rows, and deliver rows that contradict it."""
+    config = configuration.load(folder / "config.json")
     write_verdict(config, rows, "degraded")
     new.to_csv(config.input_folder / "new.csv", index=False)
     ingestion.ingest_new_data(config)
@@ -396,6 +405,7 @@ def with_champion(tmp_path, rows, new):
 
 def test_concept_drift_is_learned_from_older_rows_with_less_weight(tmp_path):
     rows = changed_law(1500)
+    training.train_model(with_data(tmp_path, rows.head(1000)))
     config = with_champion(tmp_path, rows.head(1000), rows.tail(500))
     training.train_model(config)
     made = record(config)
@@ -404,11 +414,12 @@ def test_concept_drift_is_learned_from_older_rows_with_less_weight(tmp_path):
     assert len(files.read_arrays(config.known_rows)["before_change"]) == 1000
 
 
-def test_another_level_is_learned_by_the_intercept_of_the_champion(tmp_path):
+def test_another_level_is_learned_by_the_intercept_of_the_champion(tmp_path, trained_folder):
     """Of those who stayed a third left: the order is the same, and so are the parts of the model."""
     new = make_rows(400, seed=5, prefix="new")
     stayed = new.index[new["exited"] == 0]
     new.loc[np.random.default_rng(0).permutation(stayed)[: len(stayed) // 3], "exited"] = 1
+    shutil.copytree(trained_folder, tmp_path, dirs_exist_ok=True)
     config = with_champion(tmp_path, make_rows(600), new)
     champion = releases.read_current(config.production_folder)
     training.train_model(config)
@@ -425,7 +436,8 @@ def test_another_level_is_learned_by_the_intercept_of_the_champion(tmp_path):
     assert before.mean() < 0.8 * new["exited"].mean()
 
 
-def test_champion_that_is_not_contradicted_after_all_is_the_candidate(tmp_path):
+def test_champion_that_is_not_contradicted_after_all_is_the_candidate(tmp_path, trained_folder):
+    shutil.copytree(trained_folder, tmp_path, dirs_exist_ok=True)
     config = with_champion(tmp_path, make_rows(600), make_rows(300, seed=5, prefix="new"))
     champion = config.candidate.read_bytes(), config.evaluation_model.read_bytes()
     training.train_model(config)
@@ -433,7 +445,8 @@ def test_champion_that_is_not_contradicted_after_all_is_the_candidate(tmp_path):
     assert (config.candidate.read_bytes(), config.evaluation_model.read_bytes()) == champion
 
 
-def test_update_is_compared_by_the_risks_of_the_evaluation_model(tmp_path):
+def test_update_is_compared_by_the_risks_of_the_evaluation_model(tmp_path, trained_folder):
+    shutil.copytree(trained_folder, tmp_path, dirs_exist_ok=True)
     config = with_champion(tmp_path, make_rows(600), make_rows(300, seed=5, prefix="new"))
     training.train_model(config)
     rows, known = read_rows(config), files.read_arrays(config.known_rows)

@@ -282,7 +282,7 @@ def _fit_candidate(
     update = None
     if "degraded" in monitoring.get("triggers", ()) and (age != RECENT).any():
         champion = releases.read_for(config.production_folder, columns)
-        update, selected = _choose_update(champion, table, monitoring["deliveries"])
+        update, selected = _choose_update(champion, table, monitoring)
         if selected is None:
             return _recalibrate(config, champion, update, table, all_rows)
     else:
@@ -322,12 +322,16 @@ def _fit_candidate(
 
 
 def _choose_update(
-    champion: Release, table: Table, deliveries: int
+    champion: Release, table: Table, monitoring: files.Record
 ) -> tuple[Update, SelectionResult | None]:
     """Choose the least extensive update of the champion; the selection is None unless it is a refit.
 
     The served champion was not trained on recent rows either, so its own risks are the ones to update.
+    If it is a base rate, or the labelled rows have doubled, a refit needs as few rows as an intercept.
     """
+    least = updating.MIN_OF_RARER
+    if champion.training["kind"] == models.BASE_RATE or "more_rows" in monitoring["triggers"]:
+        least = least | {OLDER_WEIGHTED: least[updating.INTERCEPT]}
     recent = _recent_rows(table)
     refits: dict[str, SelectionResult] = {}
 
@@ -341,7 +345,8 @@ def _choose_update(
         metrics.log_odds(models.predict(model, recent.rows)),
         recent.outcome,
         folds=selection.make_folds(recent, 0),
-        deliveries=deliveries,
+        deliveries=monitoring["deliveries"],
+        least=least,
         refits={
             OLDER_WEIGHTED: lambda: refit(OLDER_WEIGHTED, older),
             RECENT_ROWS: lambda: refit(RECENT_ROWS, [RECENT_ROWS]),

@@ -68,6 +68,7 @@ def choose_update(
     folds: Folds,
     deliveries: int,
     refits: Mapping[str, Callable[[], Vector]],
+    least: Mapping[str, int] = MIN_OF_RARER,
 ) -> Update:
     """Choose the least extensive update within one standard error of the lowest log loss.
 
@@ -75,6 +76,7 @@ def choose_update(
     folds: positions among these rows, all rows of a client in one fold. deliveries: in how many the rows
     arrived. refits: by name in `MIN_OF_RARER`, functions that return the out-of-fold log-odds (n,) of a
     refit, calibrated as it would be deployed; one is called only if there is evidence enough for it.
+    least: rows of the rarer outcome that each update needs.
 
     Intercept and slope are fitted without the fold that they are evaluated on. A slope of 0, the base
     rate, is no update.
@@ -89,7 +91,7 @@ def choose_update(
         return Update(CHAMPION, reason, {}, AS_IT_IS, UNKNOWN)
     lines: dict[str, Calibration] = {}
     log_odds = {CHAMPION: champion}
-    for name in [name for name, least in MIN_OF_RARER.items() if rarer >= least]:
+    for name in [name for name, needed in least.items() if rarer >= needed]:
         if (fit := RECALIBRATIONS.get(name)) is not None:
             lines[name] = fit(champion, outcome)
             if np.ptp(lines[name].log_odds) > 0:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attrition.modelling import calibration, metrics
+from attrition.modelling import calibration, metrics, selection
 from attrition.modelling.calibration import Calibration
 from attrition.modelling.models import Model
 from attrition.monitoring import updating
@@ -130,3 +130,9 @@ def test_intercept_and_slope_compose_with_any_calibration(before):
     after = updating.recalibrate(Model((), (), before), chosen).calibration
     scores = np.linspace(-5, 5, 101)
     assert after.apply(scores) == pytest.approx(line.apply(before.apply(scores)))
+
+
+def test_refit_needs_as_few_rows_as_the_caller_allows():
+    least = updating.MIN_OF_RARER | {selection.OLDER_WEIGHTED: 20}
+    assert evidence(200, 30)[1] == []
+    assert evidence(200, 30, least=least)[1] == [selection.OLDER_WEIGHTED]

@@ -331,7 +331,7 @@ def test_checks_are_summed_up_by_figure():
 def test_intervals_cover_what_is_realised_95_times_in_100(n, sigma):
     rng = np.random.default_rng(5)
     checks = []
-    for seed in range(120):
+    for seed in range(200):
         before = reference(1000, 1000 + seed)
         risk, outcome = drawn(n, seed)
         value = rng.lognormal(4, sigma, n)

@@ -40,9 +40,9 @@ BUGS = (
     Bug(
         "pointer before data",
         "attrition/operations/releases.py",
-        "    files.commit(made / MANIFEST,",
+        "    files.commit(new / MANIFEST,",
         '    replace_link(production / CURRENT, f"releases/{release_id}")\n'
-        "    files.commit(made / MANIFEST,",
+        "    files.commit(new / MANIFEST,",
         ("tests/operations/test_releases.py",),
     ),
     Bug(

@@ -270,7 +270,7 @@ def describe_change(
 def keep_last_good(
     rows: pd.DataFrame, current: pd.DataFrame, other_units: Mapping[int, str], columns: Columns
 ) -> tuple[pd.DataFrame, list[list[Caution]]]:
-    """Replace rows of deliveries in other units by the client's observation before, if there is one.
+    """Replace rows of deliveries in other units by the client's previous observation, if there is one.
 
     other_units: the columns by number of the delivery. Returns the rows, and the cautions of each.
     """

@@ -92,8 +92,9 @@ def monitor_model(config: Config) -> Monitoring:
 
     Two things are judged: its performance (do new mature outcomes contradict it?) and data drift (do the
     new rows differ from its reference?). If rows are in order, they are settled and not judged again; if
-    they are too few, they are pooled with later ones. Outcomes that are not mature, and deliveries that
-    contradict the model alone, wait: they are neither judged nor learned from.
+    they are too few, they are pooled with later ones. Outcomes that are not mature wait, and so does a
+    delivery that contradicts the model while no other one does: they are neither judged nor learned
+    from.
 
     Raises: Damaged if the champion does not verify.
     """

@@ -56,11 +56,11 @@ class Label:
 
     name: str
     label: str | None = setting(
-        "name of the feature for people; by default that of the column", None
+        "name to show for the feature; by default the name of its column", None
     )
     unit: str | None = setting("unit of the values", None)
     fixed: bool = setting(
-        "nobody can change it: of a listed client's reasons, it comes last", False
+        "nobody can change this feature, so it comes last among a listed client's reasons", False
     )
 
 
@@ -214,8 +214,8 @@ class Config:
         choices=("risk", "value_at_risk"),
     )
     outcome_after_days: float | None = setting(
-        "how many days after `columns.time` an outcome counts as known; by default the outcomes of a "
-        "month are used when 90 % of them have arrived",
+        "how many days after `columns.time` an outcome is mature, that is, may be judged and learned "
+        "from; by default the outcomes of a month are mature when 90 % of them have arrived",
         None,
         low=0,
     )
@@ -584,7 +584,7 @@ def describe() -> str:
         Config: "Settings",
         Columns: "Keys of `columns`",
         Numeric: "Keys of a feature in `columns.numeric`",
-        Label: "Further keys of a feature; one in `columns.categorical` has no unit",
+        Label: "Display keys of a feature (`unit` only in `columns.numeric`)",
         Database: "Keys of a table in `databases`",
         Api: "Keys of `api`",
     }

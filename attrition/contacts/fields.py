@@ -135,7 +135,7 @@ CAUTIONS = {
     "never_missing": "no value of {feature}, which was never missing in training",
     "outside_range": "{feature} {value} is outside the training range {low} to {high}",
     "other_unit": "{feature} looks like another unit in the last delivery; the risk is that of the "
-    "observation before",
+    "previous observation",
     "other_unit_new": "{feature} looks like another unit, and there is no earlier observation",
     "few_clients": "trained on few clients",
     "base_rate": "no usable signal: the base rate",

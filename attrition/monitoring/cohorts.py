@@ -33,7 +33,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Cohort:
-    """Rows that were delivered together: `known` have an outcome, `mature` are judged.
+    """Rows of one month or one delivery; `known` of them have an outcome, `mature`: all those count.
 
     at_once: delivered with their outcomes; matures_at: the last time at which rows mature, None if that
     depends on the outcomes that arrive.
@@ -82,9 +82,9 @@ def find_cohorts(
     """Group rows by the month of their time, or by delivery if they have none.
 
     Rows that were delivered with their outcome are a cohort by delivery. A row is mature if `after_days`
-    have passed since its time. Without days or time, it is if 90 % of its cohort have an outcome; a row
-    that a later one of the same client replaces is not waited for. If a cohort was delivered open, and
-    fewer than half of its rows have an outcome, none of them is mature.
+    have passed since its time. Without days or a time, it is mature if 90 % of its cohort have
+    an outcome; a row without one does not count if a later row of the same client has replaced it. If a
+    cohort was delivered open, and fewer than half of its rows have an outcome, none of them is mature.
 
     rows: `COLUMNS`; deliveries: source and time of each; now: ISO 8601.
     """
@@ -115,7 +115,7 @@ def find_cohorts(
 def _number_cohorts(
     rows: pd.DataFrame, deliveries: Sequence[tuple[str, str]]
 ) -> tuple[Numbers, list[str], Mask]:
-    """Number the cohorts: the number of each row, and for each cohort its name, and if it was open."""
+    """Return each row's cohort number, and each cohort's name and whether it came with its outcomes."""
     delivered, opened = rows[DELIVERED].to_numpy(), rows[OPENED].to_numpy()
     code, times = pd.factorize(rows[TIME])
     months = np.array([str(time)[:7] for time in times], dtype=object)
@@ -147,7 +147,7 @@ def _is_replaced(rows: pd.DataFrame) -> Mask:
 
 
 def _due_times(time: pd.Series, after_days: float | None) -> NDArray[Any]:
-    """Return when the outcome of each row counts as known: (n,) ISO 8601, "" if that is not given."""
+    """Return when the outcome of each row is mature: (n,) ISO 8601, "" if that is not given."""
     if after_days is None:
         return np.full(len(time), "", dtype=object)
     code, times = pd.factorize(time)

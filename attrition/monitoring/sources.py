@@ -43,7 +43,7 @@ class Contradiction:
             facts = f"the risks rank its outcomes in reverse, ROC AUC {self.roc_auc:.2f}"
         return (
             f"{self.source} contradicts the model ({facts}): left out until another delivery agrees, or "
-            f"until python ingestion.py --accept-source '{self.source}'"
+            f"until you run python ingestion.py --accept-source '{self.source}'"
         )
 
     def to_dict(self) -> dict[str, Any]:

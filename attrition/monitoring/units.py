@@ -49,9 +49,9 @@ class OtherUnits:
         size = "large" if self.factor > 1 else "small"
         return (
             f"{self.source}: {self.column} is about {factor:,.0f} times too {size} in {self.rows:,} "
-            "rows, as if in another unit. They are left out, and their clients keep the risk of the "
-            "observation before, until the rows are delivered again, or until python ingestion.py "
-            f"--accept-source '{self.source}'"
+            "rows, as if in another unit. These rows are left out, and their clients keep the risk of "
+            "their previous observation, until the rows are delivered again or you run "
+            f"python ingestion.py --accept-source '{self.source}'"
         )
 
     def to_dict(self) -> dict[str, Any]:

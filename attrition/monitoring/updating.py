@@ -24,7 +24,7 @@ RECALIBRATIONS: dict[str, Fit] = {
     INTERCEPT: calibration.fit_intercept,
     SLOPE: calibration.fit_sigmoid,
 }
-# The updates from little to much, and how many recent rows of the rarer outcome each needs.
+# The updates, the smallest first, and how many recent rows of the rarer outcome each needs.
 MIN_OF_RARER = {
     INTERCEPT: 20,
     SLOPE: 50,
@@ -84,9 +84,9 @@ def choose_update(
     rarer = int(min(outcome.sum(), len(outcome) - outcome.sum()))
     if rarer < min(MIN_OF_RARER.values()) or deliveries < MIN_DELIVERIES or len(folds) < 2:
         reason = (
-            f"kept the champion: {len(outcome):,} recent rows from {deliveries} deliveries, {rarer} of "
-            f"the rarer outcome, are too few to update it (at least {min(MIN_OF_RARER.values())} from "
-            f"{MIN_DELIVERIES})"
+            f"kept the champion: not enough evidence to update it: {len(outcome):,} recent rows, "
+            f"{rarer} with the rarer outcome, deliveries: {deliveries} (needed: "
+            f"{min(MIN_OF_RARER.values())} with the rarer outcome, {MIN_DELIVERIES} deliveries)"
         )
         return Update(CHAMPION, reason, {}, AS_IT_IS, UNKNOWN)
     lines: dict[str, Calibration] = {}
@@ -116,7 +116,9 @@ def _explain(chosen: str, losses: Mapping[str, float], rows: int) -> str:
     figure = f"cross-validated log loss {losses[chosen]:.4f} on {rows:,} recent rows"
     best = min(losses, key=lambda name: losses[name])
     lowest = (
-        "the lowest" if best == chosen else f"as good as the lowest ({best} {losses[best]:.4f})"
+        "the lowest"
+        if best == chosen
+        else f"within one standard error of the lowest ({best} {losses[best]:.4f})"
     )
     if chosen == CHAMPION:
         return f"kept the champion: {figure}, {lowest} of {len(losses)} updates"

@@ -84,7 +84,7 @@ def test_an_update_is_compared_only_with_evidence_enough(left, compared):
 def test_one_delivery_changes_nothing():
     chosen, refitted = evidence(2000, 800, deliveries=1)
     assert (chosen.name, chosen.losses, refitted) == (updating.CHAMPION, {}, [])
-    assert "from 1 deliveries" in chosen.reason
+    assert "deliveries: 1 (needed: 20" in chosen.reason
 
 
 def test_no_rows_change_nothing():

@@ -249,8 +249,8 @@ def describe_change(
     before, after: the records of two assessments; newly_listed: clients on the list now and not before.
     gained: the features whose share of the importance grew, the most first.
     """
-    if not before or before["release"] == after["release"]:
-        return before.get("change")
+    if "importance" not in before or before["release"] == after["release"]:
+        return before.get("change")  # an earlier version has neither
     shares = {
         name: share - before["importance"].get(name, 0.0)
         for name, share in after["importance"].items()

@@ -354,7 +354,8 @@ def _last_attempt(config: Config, champion: Release | None) -> gate.Attempt | No
         return None  # an unreadable record is no attempt, so training may run again
     if record is None:
         return None
-    is_kept = record["update"] is not None and record["update"]["name"] == updating.CHAMPION
+    update = record.get("update") or {}  # an earlier version has no updates
+    is_kept = update.get("name") == updating.CHAMPION
     if champion and champion.model_sha256 == record["model_sha256"] and not is_kept:
         return gate.Attempt(record["labelled"], 0, ())
     return gate.Attempt(record["labelled"], record["recent"], tuple(record["triggers"]))

@@ -78,7 +78,8 @@ def test_hostile_view_ends_with_its_time(sqlite_crm):
         "pragma_function_list a, pragma_function_list b, pragma_function_list c, "
         "pragma_function_list d"
     )
-    unavailable(sqlite_crm.database(table="hostile", changed_column=None), seconds=0.5)
+    line = unavailable(sqlite_crm.database(table="hostile", changed_column=None), seconds=0.5)
+    assert line.startswith("crm: ")
 
 
 @pytest.mark.parametrize("n", [0, 1, 49_999, 60_001])

@@ -758,11 +758,14 @@ def test_rows_of_a_version_without_deliveries_are_kept(empty_project):
     del record["outputs"][empty_project.deliveries.name], record["accepted"], record["seal"]
     files.write_bytes(empty_project.ingestion_record, files.encode(files.sealed(record)))
     empty_project.deliveries.unlink()
-    assert set(delivered_by(empty_project).values()) == {("never", "never")}
+    assert delivered_by(empty_project) == {
+        "acme": ("never", "may.csv"),
+        "bolt": ("never", "never"),
+    }
     put(empty_project, "june.csv", lines("coil,1,2,3,"))
     ingest_new_data(empty_project, adopt=True)  # its record has another seal
     assert delivered_by(empty_project) == {
-        "acme": ("never", "never"),
+        "acme": ("never", "may.csv"),
         "bolt": ("never", "never"),
         "coil": ("june.csv", "june.csv"),
     }

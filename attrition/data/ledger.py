@@ -310,8 +310,9 @@ class Ledger:
     def _deliveries(self) -> dict[str, np.ndarray]:
         """The numbers of the lines that delivered each row: last, and first without an outcome."""
         added = {schema.DELIVERED: self._delivered, schema.OPENED: self._opened}
-        count = 0 if self.record is None else int(self.record["rows"])
-        old = _read_deliveries(self.config, self.outputs, count)
+        old = {name: np.empty(0, "int32") for name in added}
+        if not self.starts_anew:
+            old = _read_deliveries(self.config, self.outputs)
         return {name: np.append(old[name], np.array(added[name], "int32")) for name in added}
 
     def _write_deliveries(self, file: IO[bytes]) -> None:
@@ -471,12 +472,19 @@ def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:
         if path.name in outputs and files.sha256_file(path) != outputs[path.name]:
             raise Damaged(f"{path}: is not what was ingested; run fullprocess.py")
     rows = tables.read_parquet(config.rows, [name for name in names if name not in numbers])
-    arrays = _read_deliveries(config, outputs, len(rows)) if numbers else {}
+    arrays = _read_deliveries(config, outputs) if numbers else {}
     return rows.assign(**{name: arrays[name] for name in numbers})
 
 
-def _read_deliveries(config: Config, outputs: Collection[str], rows: int) -> dict[str, np.ndarray]:
-    """Read the numbers of the deliveries of each row, `NEVER` if an earlier version ingested them."""
+def _read_deliveries(config: Config, outputs: Collection[str]) -> dict[str, np.ndarray]:
+    """Read the numbers of the deliveries of each row.
+
+    If an earlier version ingested the rows, none was delivered by a known line, and those without an
+    outcome count as opened by the first line.
+    """
     if config.deliveries.name in outputs:
         return files.read_arrays(config.deliveries)
-    return {name: np.full(rows, NEVER, "int32") for name in (schema.DELIVERED, schema.OPENED)}
+    with config.final_data.open("rb") as file:
+        next(file)
+        opened = np.array([0 if line.endswith(b",\n") else NEVER for line in file], "int32")
+    return {schema.DELIVERED: np.full(len(opened), NEVER, "int32"), schema.OPENED: opened}

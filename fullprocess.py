@@ -196,8 +196,9 @@ def call_running_api(config: Config) -> None:
 def plan(config: Config) -> list[str]:
     """Describe what a run would do, without doing it."""
     import ingestion
-    from attrition.data import databases, ledger
-    from attrition.data import files as source_files
+    from attrition.data import ledger
+    from attrition.sources import databases
+    from attrition.sources import files as source_files
 
     known = ledger.read(config, tidy=False)
     names = [name for name in ingestion.list_folder(config) if not source_files.not_an_input(name)]

@@ -25,9 +25,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from attrition.config import Config, Database
-from attrition.data import databases, deduplication, ledger, schema, table_snapshot
-from attrition.data import files as source_files
-from attrition.data.csv_reader import NotPlain
+from attrition.data import deduplication, ledger, schema
 from attrition.data.deduplication import SourceVerdict
 from attrition.data.ledger import (
     ACCEPTED,
@@ -42,7 +40,10 @@ from attrition.data.ledger import (
 from attrition.data.schema import Refused
 from attrition.errors import AttritionError, SourceError
 from attrition.operations import cli
-from attrition.storage import files
+from attrition.sources import databases, table_snapshot
+from attrition.sources import files as source_files
+from attrition.sources.csv_reader import NotPlain
+from attrition.storage import files, tables
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
@@ -289,7 +290,7 @@ def validate_lanes(
         try:
             with source_files.open_table(file, fast=fast) as table:
                 table = replace(table, notes=(*table.notes, *changed))
-                spool = stack.enter_context(source_files.make_spool(file.spool_folder))
+                spool = stack.enter_context(tables.make_spool(file.spool_folder))
                 return deduplication.judge(table, config.columns, account, line, spool)
         except NotPlain:
             continue
@@ -346,7 +347,7 @@ def take_table(
     line = Line(now, database.name, "")
     own = (*config.columns.ignore, *filter(None, [database.changed_column]))
     columns = replace(config.columns, ignore=own)
-    with source_files.make_spool(config.output_folder) as spool:
+    with tables.make_spool(config.output_folder) as spool:
         with databases.reading(database, since, seconds=seconds, whole=whole) as reading:
             check_columns(config, database, reading.header)
             if not accept_loss:

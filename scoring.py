@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Config
-from attrition.data import files as source_files
 from attrition.data import ledger, schema
 from attrition.errors import NoModel
 from attrition.modelling import metrics, models, persistence
@@ -26,6 +25,7 @@ from attrition.modelling.models import Model
 from attrition.monitoring import gate, performance
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
+from attrition.sources import files as source_files
 from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")

@@ -35,7 +35,7 @@ import psycopg
 
 from attrition import config as configuration
 from attrition.config import Config, Database
-from attrition.data import databases
+from attrition.sources import databases
 from tests.postgres import READER, Server, running
 
 ROWS = 30_000

@@ -33,10 +33,11 @@ import pyarrow.parquet as pq
 
 from attrition.config import Config
 from attrition.data import deduplication, ledger
-from attrition.data import files as source_files
-from attrition.data.csv_reader import NotPlain
 from attrition.data.ledger import Ledger, Line
 from attrition.data.schema import Refused
+from attrition.sources import files as source_files
+from attrition.sources.csv_reader import NotPlain
+from attrition.storage import tables
 from tests.campaigns import catalogue
 from tests.campaigns.catalogue import Form
 from tests.conftest import write_config
@@ -138,7 +139,7 @@ def known_rows(config: Config, form: Form) -> Ledger:
     table = source_files.read_table(
         source_files.File("a.csv", "", io.BytesIO(form.good.encode()), 0)
     )
-    with closing(source_files.make_spool()) as spool:
+    with closing(tables.make_spool()) as spool:
         judged = deduplication.judge(table, config.columns, known, Line("", "a.csv", ""), spool)
         digests, _, lines = next(judged.accepted())
         known.add_rows(digests[:2], ("1", "0"), lines[:2])
@@ -151,7 +152,7 @@ def verdict(name: str, data: bytes, known: Ledger, *, fast: bool) -> Any:
     try:
         with (
             source_files.open_table(file, fast=fast) as table,
-            closing(source_files.make_spool()) as spool,
+            closing(tables.make_spool()) as spool,
         ):
             judged = deduplication.judge(
                 table, known.config.columns, known, Line("", name, ""), spool

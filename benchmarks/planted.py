@@ -64,10 +64,10 @@ BUGS = (
     ),
     Bug(
         "> for >=",
-        "attrition/data/databases.py",
+        "attrition/sources/databases.py",
         'changed >= _literal(since["bound"])',
         'changed > _literal(since["bound"])',
-        ("tests/data/test_databases.py", "-k", "sqlite or shares"),
+        ("tests/sources/test_databases.py", "-k", "sqlite or shares"),
     ),
     Bug(
         "PID-file lock",
@@ -80,7 +80,7 @@ BUGS = (
     ),
     Bug(
         "read_csv defaults",
-        "attrition/data/csv_reader.py",
+        "attrition/sources/csv_reader.py",
         "    scan = _scan(text)\n    with _as_text(text, scan.encoding) as reader:\n        beginning",
         "    import pandas\n\n"
         '    table = pandas.read_csv(text).astype(str).replace("nan", "")\n'

@@ -23,11 +23,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
 from attrition import config
-from attrition.data import files as source_files
 from attrition.data import schema
 from attrition.modelling import metrics, models, selection
 from attrition.modelling.metrics import Vector
 from attrition.modelling.selection import RECENT, Table
+from attrition.sources import files as source_files
 
 TOP = 0.1
 BINS = 10

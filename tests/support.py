@@ -35,12 +35,16 @@ ARROWS = {
     "": set(),
     "storage": set(),
     "data": {"storage"},
+    "sources": {"data", "storage"},
     "modelling": {"data", "storage"},
     "contacts": {"data", "storage"},
     "monitoring": {"modelling", "data", "storage"},
     "operations": {"monitoring", "modelling", "data", "storage"},
     "reporting": {"contacts", "operations", "monitoring", "modelling", "data", "storage"},
-    "web": {"reporting", "contacts", "operations", "monitoring", "modelling", "data", "storage"},
+    "web": {
+        *("reporting", "contacts", "operations", "monitoring", "modelling"),
+        *("sources", "data", "storage"),
+    },
 }
 
 

@@ -28,7 +28,7 @@ FILES = sorted(
 )
 ROOMS = [file.removesuffix(".py").replace("/", ".") for file in FILES]
 PURE = (
-    *("wording", "data.cells", "data.csv_reader", "data.schema", "contacts.ranking"),
+    *("wording", "data.cells", "sources.csv_reader", "data.schema", "contacts.ranking"),
     "contacts.fields",
     *(
         f"modelling.{name}"

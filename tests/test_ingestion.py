@@ -8,11 +8,11 @@ from contextlib import closing
 import pytest
 
 from attrition.config import Columns
-from attrition.data import files as source_files
 from attrition.data import ledger as ledger_room
 from attrition.data import schema
 from attrition.data.ledger import Line
 from attrition.errors import AttritionError, Damaged, SourceError
+from attrition.sources import files as source_files
 from attrition.storage import files
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import GOOD, HEADER, ROWS, TELCO, lines

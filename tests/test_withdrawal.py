@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import ingestion
-from attrition.data import databases
+from attrition.sources import databases
 from attrition.storage import files
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import lines

@@ -1,1 +1,1 @@
-"""Read sources into accepted rows, with an account of every record."""
+"""Decide which rows are valid, and account for every record."""

@@ -22,7 +22,6 @@ import pandas as pd
 import pyarrow as pa
 
 from attrition.config import Config
-from attrition.data import files as source_files
 from attrition.data import schema
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.storage import files, history, tables
@@ -150,11 +149,11 @@ class Ledger:
 
     @cached_property
     def _added(self) -> IO[bytes]:
-        return self._spools.enter_context(source_files.make_spool(self.config.output_folder))
+        return self._spools.enter_context(tables.make_spool(self.config.output_folder))
 
     @cached_property
     def _rejected(self) -> IO[bytes]:
-        return self._spools.enter_context(source_files.make_spool(self.config.output_folder))
+        return self._spools.enter_context(tables.make_spool(self.config.output_folder))
 
     def close(self) -> None:
         """Discard additions that were not written."""

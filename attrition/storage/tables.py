@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROW_GROUP = 1 << 17
+IN_MEMORY = 16 << 20
+
+
+def make_spool(folder: Path | None = None) -> IO[bytes]:
+    """Create an unnamed file, in memory while it is small, then in a folder."""
+    import tempfile
+
+    return tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(folder) if folder else None)
 
 
 # ---- CSV

@@ -135,8 +135,8 @@ def read_datafile(config: Config, name: str) -> "pd.DataFrame":
 
     Raises: ApiError 404, 413, 422.
     """
-    from attrition.data import files as source_files
     from attrition.data import schema
+    from attrition.sources import files as source_files
 
     folders: dict[str, Path] = {}
     for folder in (config.input_folder, config.test_folder):

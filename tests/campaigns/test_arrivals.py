@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import pytest
 
-from attrition.data import files as source_files
+from attrition.sources import files as source_files
 from ingestion import ingest_new_data
 from tests.campaigns import catalogue
 from tests.campaigns.catalogue import GOOD, ROWS, lines

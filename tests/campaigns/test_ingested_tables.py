@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from attrition.data import databases, sqlite
 from attrition.errors import AttritionError
+from attrition.sources import databases, sqlite
 from ingestion import ingest_new_data
 from ingestion import main as ingestion_main
 from tests.campaigns import catalogue

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attrition.config import MISSING_MARKERS, Columns, Numeric
-from attrition.data import cells, csv_reader, schema
+from attrition.data import cells, schema
+from attrition.sources import csv_reader
 from tests.support import WIDE
 
 MARKERS = frozenset(MISSING_MARKERS)

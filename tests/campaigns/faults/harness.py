@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from attrition.data import databases
+from attrition.sources import databases
 from attrition.storage import files
 
 ROOT = Path(__file__).resolve().parents[3]

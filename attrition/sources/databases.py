@@ -14,11 +14,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from attrition.config import Database
-from attrition.data import postgres, sqlite
 from attrition.data.schema import Chunk
-from attrition.data.table_snapshot import Snapshot
-from attrition.data.table_snapshot import sqlite_file as sqlite_file
 from attrition.errors import SourceError
+from attrition.sources import postgres, sqlite
+from attrition.sources.table_snapshot import Snapshot
+from attrition.sources.table_snapshot import sqlite_file as sqlite_file
 
 ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
 MAX_XIDS = 1 << 31  # how far apart PostgreSQL can compare transactions

@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from attrition.config import Database
 from attrition.data.cells import number_text
-from attrition.data.table_snapshot import (
+from attrition.errors import SourceError
+from attrition.sources.table_snapshot import (
     BUSY_SECONDS,
     MAX_VALUE,
     UNPRINTABLE,
@@ -19,7 +20,6 @@ from attrition.data.table_snapshot import (
     named_table,
     sqlite_file,
 )
-from attrition.errors import SourceError
 
 FETCH_ROWS = 25_000
 HASHED_BYTES = 4 << 20

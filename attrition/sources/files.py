@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import os
 import stat
-import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -24,13 +23,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.data.cells import number_text
-from attrition.data.csv_reader import CHUNK_ROWS, PIECE, NotPlain, read_csv
 from attrition.data.schema import MAX_COLUMNS, Chunk, Refused, Table
 from attrition.errors import SourceError
-from attrition.storage.tables import open_parquet
+from attrition.sources.csv_reader import CHUNK_ROWS, PIECE, NotPlain, read_csv
+from attrition.storage.tables import make_spool, open_parquet
 
 INPUT_ENDINGS = (".csv", ".csv.gz", ".parquet")
-IN_MEMORY = 16 << 20
 MAX_PARQUET_TEXT = 10_000
 
 
@@ -137,11 +135,6 @@ def hash_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> str:
             return digest.hexdigest()
     except Refused:
         return "-"
-
-
-def make_spool(folder: Path | None = None) -> IO[bytes]:
-    """Create an unnamed file, in memory while it is small, then in a folder."""
-    return tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(folder) if folder else None)
 
 
 @contextmanager

@@ -3,9 +3,10 @@ import io
 import pytest
 
 from attrition.config import MISSING_MARKERS, Columns
-from attrition.data import csv_reader, schema
-from attrition.data.csv_reader import NotPlain, read_csv
+from attrition.data import schema
 from attrition.data.schema import BadHeader, Refused, Table
+from attrition.sources import csv_reader
+from attrition.sources.csv_reader import NotPlain, read_csv
 from tests.campaigns import catalogue
 from tests.campaigns.catalogue import GOOD
 from tests.support import rows_of

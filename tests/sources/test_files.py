@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from attrition.data import files as source_files
 from attrition.data import schema
-from attrition.data.files import File, Limits, cell_text, read_table
 from attrition.data.schema import Refused
 from attrition.errors import SourceError
+from attrition.sources import files as source_files
+from attrition.sources.files import File, Limits, cell_text, read_table
+from attrition.storage import tables
 from tests.support import rows_of
 
 
@@ -219,7 +220,7 @@ def test_what_is_hashed_is_what_is_read(tmp_path):
 
 
 def test_large_file_waits_on_the_disk_without_a_name(tmp_path):
-    with source_files.make_spool(tmp_path) as spool:
+    with tables.make_spool(tmp_path) as spool:
         spool.write(b"0" * (source_files.IN_MEMORY + 1))
         assert os.fstat(spool.fileno()).st_size > source_files.IN_MEMORY
         assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""Read files and database tables as chunks of text, whatever their form."""

@@ -221,8 +221,8 @@ def test_what_is_hashed_is_what_is_read(tmp_path):
 
 def test_large_file_waits_on_the_disk_without_a_name(tmp_path):
     with tables.make_spool(tmp_path) as spool:
-        spool.write(b"0" * (source_files.IN_MEMORY + 1))
-        assert os.fstat(spool.fileno()).st_size > source_files.IN_MEMORY
+        spool.write(b"0" * (tables.IN_MEMORY + 1))
+        assert os.fstat(spool.fileno()).st_size > tables.IN_MEMORY
         assert list(tmp_path.iterdir()) == []
 
 

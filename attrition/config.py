@@ -122,6 +122,38 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class Dialect:
+    """How a file writes text, numbers and dates; nothing of it is guessed."""
+
+    encoding: str = setting(
+        "encoding of a text file",
+        "utf-8",
+        choices=("utf-8", "utf-16", "windows-1252", "iso-8859-15"),
+    )
+    separator: str | None = setting(
+        "what separates the cells of a text file; by default the one of these that splits the header",
+        None,
+        choices=(",", ";", "\t", "|"),
+    )
+    decimal: str = setting("decimal sign of numbers", ".", choices=(".", ","))
+    thousands: str | None = setting(
+        "what separates thousands; by default nothing may", None, choices=(",", ".", " ", "'")
+    )
+    dates: str | None = setting(
+        "format of dates and times, as of `strftime`: `%d.%m.%Y`; by default ISO 8601", None
+    )
+    header_line: int | None = setting(
+        "line of the column names, if others stand above it; by default the first that is not blank",
+        None,
+        low=1,
+    )
+    sheet: str | None = setting("sheet of an Excel file; by default the first", None)
+
+
+DEFAULT_DIALECT = Dialect()
+
+
+@dataclass(frozen=True)
 class Database:
     """A table to read beside the files.
 

@@ -44,7 +44,10 @@ PURE = (
 # What a pure room may know of this project: other pure rooms, the errors, and of the config only
 # the records that say what a column means.
 PURE_MAY_IMPORT = {*(f"attrition.{room}" for room in PURE), "attrition.errors"}
-RECORDS_OF_CONFIG = {f"attrition.config.{name}" for name in ("Columns", "Label", "Numeric")}
+RECORDS_OF_CONFIG = {
+    f"attrition.config.{name}"
+    for name in ("Columns", "DEFAULT_DIALECT", "Dialect", "Label", "Numeric")
+}
 EDGES_OF_APICALLS = {
     *("attrition.config", "attrition.errors"),
     *("attrition.web.auth", "attrition.operations.cli", "attrition.storage.files"),

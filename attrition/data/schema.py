@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from attrition.config import Columns, Numeric
+from attrition.config import DEFAULT_DIALECT, Columns, Dialect, Numeric
 from attrition.data.cells import (
     BLANKS,
     MAX_NUMBER,
@@ -71,11 +71,15 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table to validate: the header, chunks that can be read once, and codes of corrections."""
+    """A table to validate: the header, chunks that can be read once, and codes of corrections.
+
+    `dialect` is how its cells write numbers and dates.
+    """
 
     header: tuple[str, ...]
     chunks: Iterable[Chunk]
     notes: tuple[str, ...] = ()
+    dialect: Dialect = DEFAULT_DIALECT
 
 
 @dataclass(frozen=True)

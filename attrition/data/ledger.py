@@ -61,6 +61,16 @@ class Line(NamedTuple):
         )
 
 
+class Unused(NamedTuple):
+    """A source that is there and of which nothing is used, and what to do about it."""
+
+    source: str
+    code: str
+    reason: str
+    advice: str
+    since: str
+
+
 def digest(key: bytes) -> Digest:
     """Return the identity of a row: a 128-bit hash of its canonical line without the outcome."""
     return hashlib.blake2b(key, digest_size=DIGEST_BYTES).digest()
@@ -96,6 +106,7 @@ class Ledger:
         self.accepted: dict[str, str] = dict(start.get("accepted", {}))
         self.replaced, self.withdrawn = int(start["replaced"]), int(start["withdrawn"])
         self.files, self.generation = int(start["files"]), int(start["generation"])
+        self.unused = read_unused(start)
         self.previous = str(start["seal"])
         self.outputs: frozenset[str] = frozenset(start["outputs"])
         self.new_lines: list[Line] = []
@@ -217,6 +228,8 @@ class Ledger:
         # Whether there were files is remembered: an empty folder is an error until it is accepted.
         if bool(self.record["files"]) != bool(self.files):
             return True
+        if read_unused(self.record) != self.unused:
+            return True
         old = tuple(self.record.get(name, {}) for name in ("marks", "watermarks", "accepted"))
         return old != (self.marks, self.watermarks, self.accepted)
 
@@ -252,6 +265,7 @@ class Ledger:
             "marks": self.marks,
             "watermarks": self.watermarks,
             "accepted": self.accepted,
+            "unused": [one._asdict() for one in self.unused],
             "rows": len(self.rows),
             "files": self.files,
             "replaced": self.replaced,
@@ -445,6 +459,11 @@ def read_lines(config: Config) -> list[Line]:
     """Read ingestedfiles.txt; the number of a line is its place in the list."""
     cells = tables.read_cells(config.ingested_files)
     return [Line(*row[:3], *map(int, row[3:7]), *row[7:]) for row in cells]  # type: ignore[arg-type]
+
+
+def read_unused(record: files.Record) -> list[Unused]:
+    """Return the sources that the record of ingestion names as unused."""
+    return [Unused(**one) for one in record.get("unused", [])]
 
 
 def read_accepted(config: Config) -> list[str]:

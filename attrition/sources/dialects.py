@@ -6,6 +6,10 @@ Ingestion uses only the dialect that config.json names: two readings of one file
 
 import codecs
 import re
+from datetime import date, datetime
+
+from attrition.config import DEFAULT_DIALECT, Dialect
+from attrition.data.cells import number_text
 
 # Bytes that Windows-1252 does not define.
 UNDEFINED = re.compile(b"[\x81\x8d\x8f\x90\x9d]")
@@ -52,3 +56,30 @@ def utf16_order(data: bytes) -> str | None:
     if max(first, second) < 0.6 * len(data[1::2]) or min(first, second) > 0.05 * len(data):
         return None
     return "utf-16-be" if first > second else "utf-16-le"
+
+
+def typed_text(value: object, dialect: Dialect = DEFAULT_DIALECT) -> str:
+    """Format a typed value as a cell of a file in a dialect.
+
+    >>> typed_text(1234.5, Dialect(decimal=",")), typed_text(date(2026, 8, 31)), typed_text(True)
+    ('1234,5', '2026-08-31', 'true')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        if value != value:
+            return "NaN"
+        text = number_text(value) if abs(value) < 1e300 else repr(value)
+        return text.replace(".", dialect.decimal)
+    if isinstance(value, date):
+        # A date in ISO 8601 is read beside the format of a dialect, unless that begins like it.
+        if dialect.dates and dialect.dates.startswith("%Y-"):
+            return value.strftime(dialect.dates)
+        return value.isoformat(sep=" ") if isinstance(value, datetime) else value.isoformat()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "\x00" + bytes(value).hex()[:40]
+    return str(value)

@@ -7,13 +7,32 @@ library only: a run that finds nothing new imports nothing else.
 
 import hashlib
 import json
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from attrition.errors import ConfigError, Undeclared
 
-MISSING_MARKERS = ("", "NA", "N/A", "NaN", "null", "None", "-", "?")
+# Compared without case. Sources: the defaults of pandas' read_csv, the errors of Excel (English and
+# German), NULL in the text formats of PostgreSQL and MySQL, and what R, SAS and pivot tables write.
+MISSING_MARKERS = (
+    *("", "NA", "N/A", "N.A.", "NaN", "-NaN", "NaT", "<NA>", "NULL", "None", "nil", "k.A."),
+    *("-", "--", "\u2013", "\u2014", "?", ".", "\\N"),
+    *("#N/A", "#N/A N/A", "#NA", "#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!"),
+    *("#NV", "#WERT!", "#BEZUG!", "#ZAHL!", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    *("(blank)", "(null)", "(empty)", "(none)", "(leer)"),
+)
+# What the version with these settings computed stays up to date: a setting that was added since is part
+# of a fingerprint only if it is set, and its default markers stand for the present ones.
+EARLIER_MARKERS = ("", "NA", "N/A", "NaN", "null", "None", "-", "?")
+EARLIER_SETTINGS = frozenset(
+    "columns databases missing_markers contact_capacity contact_order outcome_after_days held_out_share "
+    "settle_seconds max_source_mb max_source_seconds sources_may_vanish accept_leakage "
+    "run_limit_minutes overdue_minutes currency api labels "
+    "client outcome left stayed numeric categorical time value manager ignore "
+    "name minimum maximum integer label unit fixed "
+    "url table changed_column overlap_hours reconcile_hours on_delete max_shrink host port token".split()
+)
 
 
 def setting(
@@ -331,8 +350,10 @@ class Config:
 
     def fingerprint(self) -> str:
         """Hash the settings of this view; if they change, results are not up to date."""
-        settings = {name: _plain(value) for name, value in vars(self).items() if name in SETTINGS}
-        text = json.dumps(settings, sort_keys=True, default=str)
+        settings = {name: value for name, value in _counted(self).items() if name in SETTINGS}
+        if settings.get("missing_markers") == MISSING_MARKERS:
+            settings["missing_markers"] = EARLIER_MARKERS
+        text = json.dumps(_plain(settings), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def limited_to(self, *names: str) -> "Config":
@@ -370,7 +391,17 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+    return _plain(_counted(value)) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _counted(record: Any) -> dict[str, Any]:
+    """Return the settings of a record that are part of a fingerprint, see `EARLIER_SETTINGS`."""
+    defaults = {declared.name: declared.default for declared in fields(record)}
+    return {
+        name: value
+        for name, value in vars(record).items()
+        if name in EARLIER_SETTINGS or value != defaults[name]
+    }
 
 
 def load(file: Path | None = None) -> Config:
@@ -643,7 +674,8 @@ def _shown(default: Any) -> str:
         default = {feature.name: {"minimum": feature.minimum} for feature in default}
     if isinstance(default, float):
         return f"`{default:g}`"
-    return f"`{json.dumps(str(default) if isinstance(default, Path) else default)}`"
+    text = json.dumps(str(default) if isinstance(default, Path) else default, ensure_ascii=False)
+    return f"`{text}`"
 
 
 if __name__ == "__main__":

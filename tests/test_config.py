@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import scoring
 import training
 from attrition import config as configuration
 from attrition.config import Label, Numeric
+from attrition.data import ledger
 from attrition.errors import ConfigError
 from attrition.modelling import backtest, calibration, data_checks, reliability, selection
 from attrition.monitoring import drift, gate, performance, sources
@@ -220,3 +222,49 @@ def test_a_wrong_label_is_one_message(tmp_path, columns, message):
 )
 def test_the_list_is_by_value_at_risk_if_there_is_a_value(tmp_path, settings, order):
     assert load(tmp_path, PLAIN_KEYS | settings).contact_order == order
+
+
+# ---- what an earlier version computed
+
+EARLIER_COLUMNS = {
+    **{"client": "corporation", "outcome": "exited", "left": None, "stayed": None},
+    "numeric": [
+        {"name": name, "minimum": 0, "maximum": None, "integer": False}
+        for name in ("lastmonth_activity", "lastyear_activity", "number_of_employees")
+    ],
+    **{"categorical": [], "time": None, "value": None, "manager": None, "ignore": []},
+}
+
+
+def earlier_fingerprint(**settings):
+    """The fingerprint of an earlier version, which wrote out every setting that it had."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def test_meaning_of_the_columns_has_the_fingerprint_that_an_earlier_version_stored(tmp_path):
+    config = write_config(tmp_path)
+    markers = ["", "NA", "N/A", "NaN", "null", "None", "-", "?"]
+    earlier = earlier_fingerprint(columns=EARLIER_COLUMNS, missing_markers=markers)
+    assert ledger.contract(config) == earlier
+
+
+def test_own_markers_have_the_fingerprint_that_an_earlier_version_stored(tmp_path):
+    config = write_config(tmp_path, missing_markers=["", "unknown"])
+    earlier = earlier_fingerprint(columns=EARLIER_COLUMNS, missing_markers=["", "unknown"])
+    assert ledger.contract(config) == earlier
+    assert ledger.contract(config) != ledger.contract(write_config(tmp_path / "other"))
+
+
+def test_other_settings_have_the_fingerprint_that_an_earlier_version_stored(tmp_path):
+    config = write_config(
+        tmp_path, databases=[{"name": "crm", "url": "sqlite:////x", "table": "t"}]
+    )
+    database = {
+        **{"name": "crm", "url": "sqlite:////x", "table": "t", "changed_column": None},
+        **{"overlap_hours": 24.0, "reconcile_hours": 24.0, "on_delete": "keep_outcomes"},
+        "max_shrink": 0.5,
+    }
+    view = config.limited_to("databases", "api", "labels")
+    api = {"host": "127.0.0.1", "port": config.api.port, "token": None}
+    earlier = earlier_fingerprint(databases=[database], api=api, labels={})
+    assert view.fingerprint() == earlier

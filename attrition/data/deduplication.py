@@ -131,7 +131,8 @@ def judge(
     """
     cut = "NO_FINAL_EOL" if "NO_FINAL_EOL" in table.notes else ""
     try:
-        contract = schema.Contract(table.header, columns, known.config.missing_markers)
+        markers = known.config.missing_markers
+        contract = schema.Contract(table.header, columns, markers, table.dialect)
     except schema.BadHeader as error:
         line = line._replace(verdict=QUARANTINED, reason=f"{error.code}: {error.reason}")
         return SourceVerdict(line, unfinished=cut)

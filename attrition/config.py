@@ -7,7 +7,10 @@ library only: a run that finds nothing new imports nothing else.
 
 import hashlib
 import json
+import os
+import re
 from dataclasses import MISSING, Field, dataclass, field, fields
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +286,11 @@ class Config:
     sources_may_vanish: bool = setting(
         "an empty source folder is no error, even if it contained files before", False
     )
+    ignore_files: tuple[str, ...] = setting(
+        "names of files or sub-folders of the source folder that are neither read nor reported as "
+        "unused; `*` and `?` stand for any characters, and case does not count",
+        (),
+    )
     accept_leakage: tuple[str, ...] = setting(
         "features known before the outcome, although they look as if filled in afterwards",
         (),
@@ -321,6 +329,7 @@ class Config:
     history = _File("production_folder", "history.sqlite")
     lock = _File("production_folder", ".lock")
     last_run = _File("production_folder", "lastrun.json")
+    notices = _File("production_folder", "notices.json")
 
     # monitoring
     monitoring_record = _File("production_folder", "monitoring.json")
@@ -347,6 +356,18 @@ class Config:
 
     def find_figures(self) -> list[Path]:
         return sorted(self.reports_folder.glob(self.figure("*").name))
+
+    @property
+    def project(self) -> str:
+        """The identity of this installation: a hash of where its production folder is."""
+        place = os.fsencode(self.production_folder.resolve())
+        return hashlib.sha256(place).hexdigest()[:16]
+
+    def is_ignored(self, name: str) -> bool:
+        """Return whether `ignore_files` names a file, by its path, its name or its sub-folder."""
+        names = {name.casefold(), *name.casefold().split("/")}
+        patterns = [pattern.casefold() for pattern in self.ignore_files]
+        return any(fnmatchcase(one, pattern) for one in names for pattern in patterns)
 
     def fingerprint(self) -> str:
         """Hash the settings of this view; if they change, results are not up to date."""
@@ -414,13 +435,14 @@ def load(file: Path | None = None) -> Config:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read ({error}); name it with --config") from error
+    reader = _Reader(file)
     try:
-        raw = json.loads(text, parse_constant=_refuse_constant)
+        raw = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=reader.object)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: is not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{file}: expected a JSON object of settings, found {_kind(raw)}")
-    return _Reader(file).config(raw)
+    return reader.config(raw)
 
 
 def _refuse_constant(name: str) -> None:
@@ -497,6 +519,15 @@ class _Reader:
         self.file = file
         self.problems: list[str] = []
         self.labels: dict[str, Label] = {}
+
+    def object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Return an object of config.json; note each key that it gives twice."""
+        result: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in result:
+                self.problems.append(f"the key {key!r} is given twice in one object; remove one")
+            result[key] = value
+        return result
 
     def config(self, raw: dict[str, Any]) -> Config:
         values = self.read(_declared(Config), raw)
@@ -630,6 +661,12 @@ class _Reader:
             values = self.read(_declared(Database), entry, f"{where}.")
             if values["name"] in {database.name for database in databases}:
                 self.problems.append(f"{where}.name {values['name']!r} stands twice")
+            if _has_literal_password(values["url"]):
+                self.problems.append(
+                    f"{where}.url contains the password itself, expected ${{NAME}} with the name of "
+                    "an environment variable, as in postgresql://user:${CRM_PASSWORD}@host/database"
+                )
+                continue
             databases.append(Database(**values | {"url": self._beside_config(values["url"])}))
         return tuple(databases)
 
@@ -639,6 +676,24 @@ class _Reader:
         if url.startswith(prefix) and not url.startswith(prefix + "/"):
             return prefix + str(self.file.parent / url.removeprefix(prefix))
         return url
+
+
+def _has_literal_password(url: str) -> bool:
+    """Return whether a password stands in a database URL: before the last @, or as a parameter.
+
+    >>> _has_literal_password("postgresql://joe:${CRM_PASSWORD}@host/crm")
+    False
+    >>> _has_literal_password("postgresql://joe:hunter2@host/crm")
+    True
+    >>> _has_literal_password("postgresql://joe@host/crm?sslmode=require&password=hunter2")
+    True
+    """
+    if url.startswith("sqlite:"):
+        return False
+    secrets = re.findall(r"[?&](?:ssl)?passw(?:or)?d=([^&]*)", url, re.IGNORECASE)
+    address = re.match(r"[^:/]*://[^:@/?]*:(?!\d+/)(.*)@", url, re.DOTALL)
+    secrets += [address[1]] if address else []
+    return not all(re.fullmatch(r"(\$\{\w+\})?", secret) for secret in secrets)
 
 
 def describe() -> str:

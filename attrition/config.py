@@ -27,15 +27,18 @@ def setting(
     may_be_empty: bool = False,
     is_level: bool = False,
     has_labels: bool = False,
+    is_later: bool = False,
 ) -> Any:
     """Declare a setting: its meaning and its valid values; if it has no default, it is required.
 
     key: its name in config.json, by default that of the field; is_level: a value of a column, so a
-    whole number is as valid as text; has_labels: a name may have an object with a `Label`.
+    whole number is as valid as text; has_labels: a name may have an object with a `Label`; is_later: an
+    earlier version did not have it, so its default must not change a fingerprint.
     """
     declared = {
         **{"meaning": meaning, "key": key, "low": low, "high": high, "choices": choices},
         **{"may_be_empty": may_be_empty, "is_level": is_level, "has_labels": has_labels},
+        "is_later": is_later,
     }
     return field(default=default, metadata=declared)
 
@@ -251,6 +254,12 @@ class Config:
         None,
         low=0,
     )
+    max_days_ahead: float = setting(
+        "a row whose `columns.time` is later than this many days after it is read is refused",
+        1.0,
+        low=0,
+        is_later=True,
+    )
     held_out_share: float = setting(
         "share of clients that the evaluation model is not trained on", 0.2, low=0.05, high=0.5
     )
@@ -331,7 +340,12 @@ class Config:
 
     def fingerprint(self) -> str:
         """Hash the settings of this view; if they change, results are not up to date."""
-        settings = {name: _plain(value) for name, value in vars(self).items() if name in SETTINGS}
+        later = {f.name: f.default for f in fields(Config) if f.metadata.get("is_later")}
+        settings = {
+            name: _plain(value)
+            for name, value in vars(self).items()
+            if name in SETTINGS and not (name in later and value == later[name])
+        }
         text = json.dumps(settings, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 

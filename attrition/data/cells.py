@@ -4,10 +4,11 @@ A cell becomes canonical text, or is refused with a code and a reason. Every che
 length of the cell, and shorter if the length alone decides.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from attrition.config import Columns, Numeric
@@ -182,6 +183,15 @@ def read_time(text: str, name: str, markers: Collection[str]) -> Cell:
     except (ValueError, OverflowError):
         problem = f"{name} is {shorten(text)!r}, expected an ISO 8601 date or time"
         return Cell("", "BAD_TIME", problem)
+
+
+def day_number(text: str) -> float:
+    """Return the day of a canonical time as a number of days, NaN if it is missing.
+
+    >>> day_number("2026-03-02T23:00:00Z") - day_number("2026-02-28")
+    2.0
+    """
+    return float(date.fromisoformat(text[:10]).toordinal()) if text else math.nan
 
 
 def shorten(text: str, width: int = 60) -> str:

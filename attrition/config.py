@@ -273,6 +273,11 @@ class Config:
         None,
         low=0,
     )
+    max_days_ahead: float = setting(
+        "a row whose `columns.time` is later than this many days after it is read is refused",
+        1.0,
+        low=0,
+    )
     held_out_share: float = setting(
         "share of clients that the evaluation model is not trained on", 0.2, low=0.05, high=0.5
     )

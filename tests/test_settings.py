@@ -31,6 +31,7 @@ OTHER = {
     "contact_capacity": 10,
     "contact_order": "value_at_risk",
     "outcome_after_days": 30.0,
+    "max_days_ahead": 30.0,
     "held_out_share": 0.3,
     "settle_seconds": 1.0,
     "max_source_mb": 100.0,

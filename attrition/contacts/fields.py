@@ -137,6 +137,7 @@ CAUTIONS = {
     "other_unit": "{feature} looks like another unit in the last delivery; the risk is that of the "
     "previous observation",
     "other_unit_new": "{feature} looks like another unit, and there is no earlier observation",
+    "last_seen": "last seen on {value}, long before the newest rows",
     "few_clients": "trained on few clients",
     "base_rate": "no usable signal: the base rate",
 }
@@ -164,7 +165,7 @@ FIELDS = {
     "client": Field("client", width=46),
     "rank": Field("rank", width=10),
     "risk": Field("risk", wording.percent, width=12, is_number=True),
-    "observed_at": Field("observed"),
+    "observed_at": Field("observed", wording.minute),
     "value": Field("value, {currency}", wording.amount, is_number=True),
     "value_at_risk": Field("value at risk, {currency}", wording.amount, is_number=True),
     "manager": Field("client manager", width=25),
@@ -181,12 +182,12 @@ RISK_SCORES = (
     *("reasons", "low_confidence"),
 )
 CONTACT_LIST = (
-    *("rank", "client", "risk", "value", "value_at_risk", "manager"),
+    *("rank", "client", "risk", "observed_at", "value", "value_at_risk", "manager"),
     *("reasons", "low_confidence", "previous_rank", "risk_change"),
 )
 API = RISK_SCORES
-DASHBOARD = ("rank", "client", "risk", "value_at_risk", "manager", "list_reasons", "moved")
-PDF = DASHBOARD
+PDF = ("rank", "client", "risk", "value_at_risk", "manager", "list_reasons", "moved")
+DASHBOARD = (*PDF, "observed_at")
 # Text from people and sources, which a spreadsheet must not interpret as a formula.
 TEXTS = ("client", "manager", "reasons", "low_confidence")
 

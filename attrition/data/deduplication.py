@@ -133,6 +133,8 @@ def judge(
     try:
         markers = known.config.missing_markers
         contract = schema.Contract(table.header, columns, markers, table.dialect)
+        if line.ingested_at:
+            contract.latest = ledger.latest_time(line.ingested_at, known.config.max_days_ahead)
     except schema.BadHeader as error:
         line = line._replace(verdict=QUARANTINED, reason=f"{error.code}: {error.reason}")
         return SourceVerdict(line, unfinished=cut)

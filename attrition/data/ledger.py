@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import compress, islice
 from pathlib import Path
@@ -28,7 +29,7 @@ from attrition.storage import files, history, tables
 
 logger = logging.getLogger(__name__)
 
-SETTINGS = ("columns", "missing_markers")
+SETTINGS = ("columns", "missing_markers", "max_days_ahead")
 ACCEPTED, QUARANTINED, SKIPPED, DEFERRED = "accepted", "quarantined", "skipped", "deferred"
 COUNTS = ("records", "accepted", "rejected", "duplicates")
 REJECTED_HEADER = ("ingested_at", "source", "line", "reason", "raw")
@@ -80,6 +81,21 @@ NOTHING: files.Record = {
     **{"marks": {}, "watermarks": {}, "outputs": {}, "seal": "", "accepted": {}},
     **{"replaced": 0, "withdrawn": 0, "files": 0, "generation": 0},
 }
+
+
+def latest_time(at: str, days: float) -> str:
+    """Return the latest valid time of an observation, for comparison with canonical times.
+
+    at: the time of ingestion
+
+    >>> latest_time("2026-03-01T12:00:00Z", 1), latest_time("2026-03-01T12:00:00Z", 1e9)
+    ('2026-03-02T12:00:00Z', '9999-12-31T23:59:59Z')
+    """
+    try:
+        moment = datetime.fromisoformat(at).replace(tzinfo=None) + timedelta(days=days)
+    except OverflowError:
+        return "9999-12-31T23:59:59Z"
+    return f"{moment.isoformat(timespec='seconds')}Z"
 
 
 class Ledger:
@@ -451,6 +467,12 @@ def read_accepted(config: Config) -> list[str]:
     """Return the suspicious deliveries that a person accepted."""
     record = files.read_record(config.ingestion_record)
     return sorted(record.get("accepted", {})) if record else []
+
+
+def read_latest_time(config: Config) -> str:
+    """Return the latest valid time of the rows ingested so far; later ones are of an earlier version."""
+    record = files.read_record(config.ingestion_record)
+    return latest_time(record["ingested_at"], config.max_days_ahead) if record else ""
 
 
 def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:

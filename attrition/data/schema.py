@@ -165,8 +165,12 @@ def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int
 class Contract:
     """The contract for one table, which validates one chunk of rows at a time.
 
+    `latest` is the latest valid time of a row; without it, any is valid.
+
     Raises: BadHeader if no row can be used.
     """
+
+    latest = ""
 
     def __init__(
         self,
@@ -202,6 +206,7 @@ class Contract:
         texts = {}
         for name in self.readers:
             texts[name] = self._column(chunk.columns[self.places[name]], name, problems)
+        self._check_times(texts, problems)
         features = [texts[name] for name in self.columns.features]
         empty = np.logical_and.reduce([pc.equal(column, "").to_numpy(False) for column in features])
         for i in np.flatnonzero(empty).tolist():
@@ -221,6 +226,19 @@ class Contract:
             raw=csv_lines([column.filter(kept) for column in chunk.columns]),
             refused=[refused[line] for line in sorted(refused)],
         )
+
+    def _check_times(self, texts: Mapping[str, Any], problems: dict[int, tuple[str, str]]) -> None:
+        """Add a problem of each row whose time is in the future."""
+        if not (self.latest and self.columns.time):
+            return
+        times = texts[self.columns.time]
+        for i in np.flatnonzero(pc.greater(times, self.latest).fill_null(False).to_numpy(False)):
+            problem = (
+                f"{self.columns.time} is {times[int(i)].as_py()}, expected at most "
+                f"{self.latest[:10]}; leave a time empty if it stands for 'no end'; if it is right, "
+                "raise max_days_ahead in config.json"
+            )
+            problems.setdefault(int(i), ("FUTURE_TIME", problem))
 
     def _repeated_headers(self, chunk: Chunk) -> dict[int, tuple[str, str]]:
         """Find the rows that repeat the header, as in files that were concatenated."""

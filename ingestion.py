@@ -250,7 +250,10 @@ def validate_file(
     """
     settled = False
     try:
-        file = stack.enter_context(source_files.reading(path, limits(config), spool_folder(config)))
+        dialect = config.files.dialect(path.name)
+        file = stack.enter_context(
+            source_files.reading(path, limits(config), spool_folder(config), dialect)
+        )
         line = line._replace(sha256=file.sha256)
         settled = abs(file.changed_s_ago) >= config.settle_seconds
         if (twin := account.used.get(file.sha256)) and twin != line.source:

@@ -149,6 +149,7 @@ def show_health() -> tuple[Record, int]:
     ended_at = last["ended_at"] if last else None
     return {
         "status": result.status,
+        "project": state().config.project,
         "release": result.release,
         "last_run_ended_at": ended_at,
         "last_run_age_s": age_s(ended_at, now),

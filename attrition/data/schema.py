@@ -495,8 +495,8 @@ def check_records(
 ) -> pd.DataFrame:
     """Validate records of an API body by the same contract; return typed features in their order.
 
-    A record contains every feature and may name its client. Numbers are JSON numbers, categories text;
-    null is valid only if the column is in `missing_allowed`: the model has seen it missing.
+    A record contains the features and may name its client. Numbers are JSON numbers, categories text.
+    A feature may be null or absent only if it is in `missing_allowed`, and at least one has a value.
 
     Raises: BadRecords.
     """
@@ -532,19 +532,20 @@ def _check_record(
             row[columns.client] = cell.value
     numeric = {column.name: column for column in columns.numeric}
     for name in columns.features:
-        if name not in record:
-            problems.append((name, "missing"))
-        elif record[name] is None:
+        if (value := record.get(name)) is None:
             row[name] = math.nan if name in numeric else ""
             if name not in missing_allowed:
-                problems.append((name, "is null, but the model has never seen it missing"))
+                is_null = "is null, but the model has never seen it missing"
+                problems.append((name, is_null if name in record else "missing"))
         else:
             row[name], problem = (
-                _record_number(record[name], numeric[name])
+                _record_number(value, numeric[name])
                 if name in numeric
-                else _record_text(record[name], name)
+                else _record_text(value, name)
             )
             problems += [(name, problem)] if problem else []
+    if not problems and all(record.get(name) is None for name in columns.features):
+        problems.append((None, "no feature has a value"))
     return row, problems
 
 

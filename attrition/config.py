@@ -7,13 +7,35 @@ library only: a run that finds nothing new imports nothing else.
 
 import hashlib
 import json
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+import os
+import re
+from dataclasses import MISSING, Field, dataclass, field, fields
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from attrition.errors import ConfigError, Undeclared
 
-MISSING_MARKERS = ("", "NA", "N/A", "NaN", "null", "None", "-", "?")
+# Compared without case. Sources: the defaults of pandas' read_csv, the errors of Excel (English and
+# German), NULL in the text formats of PostgreSQL and MySQL, and what R, SAS and pivot tables write.
+MISSING_MARKERS = (
+    *("", "NA", "N/A", "N.A.", "NaN", "-NaN", "NaT", "<NA>", "NULL", "None", "nil", "k.A."),
+    *("-", "--", "\u2013", "\u2014", "?", ".", "\\N"),
+    *("#N/A", "#N/A N/A", "#NA", "#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!"),
+    *("#NV", "#WERT!", "#BEZUG!", "#ZAHL!", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    *("(blank)", "(null)", "(empty)", "(none)", "(leer)"),
+)
+# What the version with these settings computed stays up to date: a setting that was added since is part
+# of a fingerprint only if it is set, and its default markers stand for the present ones.
+EARLIER_MARKERS = ("", "NA", "N/A", "NaN", "null", "None", "-", "?")
+EARLIER_SETTINGS = frozenset(
+    "columns databases missing_markers contact_capacity contact_order outcome_after_days held_out_share "
+    "settle_seconds max_source_mb max_source_seconds sources_may_vanish accept_leakage "
+    "run_limit_minutes overdue_minutes currency api labels "
+    "client outcome left stayed numeric categorical time value manager ignore "
+    "name minimum maximum integer label unit fixed "
+    "url table changed_column overlap_hours reconcile_hours on_delete max_shrink host port token".split()
+)
 
 
 def setting(
@@ -27,18 +49,15 @@ def setting(
     may_be_empty: bool = False,
     is_level: bool = False,
     has_labels: bool = False,
-    is_later: bool = False,
 ) -> Any:
     """Declare a setting: its meaning and its valid values; if it has no default, it is required.
 
     key: its name in config.json, by default that of the field; is_level: a value of a column, so a
-    whole number is as valid as text; has_labels: a name may have an object with a `Label`; is_later: an
-    earlier version did not have it, so its default must not change a fingerprint.
+    whole number is as valid as text; has_labels: a name may have an object with a `Label`.
     """
     declared = {
         **{"meaning": meaning, "key": key, "low": low, "high": high, "choices": choices},
         **{"may_be_empty": may_be_empty, "is_level": is_level, "has_labels": has_labels},
-        "is_later": is_later,
     }
     return field(default=default, metadata=declared)
 
@@ -258,7 +277,6 @@ class Config:
         "a row whose `columns.time` is later than this many days after it is read is refused",
         1.0,
         low=0,
-        is_later=True,
     )
     held_out_share: float = setting(
         "share of clients that the evaluation model is not trained on", 0.2, low=0.05, high=0.5
@@ -272,6 +290,11 @@ class Config:
     max_source_seconds: float = setting("longest time to read a source", 600.0, low=1)
     sources_may_vanish: bool = setting(
         "an empty source folder is no error, even if it contained files before", False
+    )
+    ignore_files: tuple[str, ...] = setting(
+        "names of files or sub-folders of the source folder that are neither read nor reported as "
+        "unused; `*` and `?` stand for any characters, and case does not count",
+        (),
     )
     accept_leakage: tuple[str, ...] = setting(
         "features known before the outcome, although they look as if filled in afterwards",
@@ -311,6 +334,7 @@ class Config:
     history = _File("production_folder", "history.sqlite")
     lock = _File("production_folder", ".lock")
     last_run = _File("production_folder", "lastrun.json")
+    notices = _File("production_folder", "notices.json")
 
     # monitoring
     monitoring_record = _File("production_folder", "monitoring.json")
@@ -338,15 +362,24 @@ class Config:
     def find_figures(self) -> list[Path]:
         return sorted(self.reports_folder.glob(self.figure("*").name))
 
+    @property
+    def project(self) -> str:
+        """The identity of this installation: a hash of where its production folder is."""
+        place = os.fsencode(self.production_folder.resolve())
+        return hashlib.sha256(place).hexdigest()[:16]
+
+    def is_ignored(self, name: str) -> bool:
+        """Return whether `ignore_files` names a file, by its path, its name or its sub-folder."""
+        names = {name.casefold(), *name.casefold().split("/")}
+        patterns = [pattern.casefold() for pattern in self.ignore_files]
+        return any(fnmatchcase(one, pattern) for one in names for pattern in patterns)
+
     def fingerprint(self) -> str:
         """Hash the settings of this view; if they change, results are not up to date."""
-        later = {f.name: f.default for f in fields(Config) if f.metadata.get("is_later")}
-        settings = {
-            name: _plain(value)
-            for name, value in vars(self).items()
-            if name in SETTINGS and not (name in later and value == later[name])
-        }
-        text = json.dumps(settings, sort_keys=True, default=str)
+        settings = {name: value for name, value in _counted(self).items() if name in SETTINGS}
+        if settings.get("missing_markers") == MISSING_MARKERS:
+            settings["missing_markers"] = EARLIER_MARKERS
+        text = json.dumps(_plain(settings), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def limited_to(self, *names: str) -> "Config":
@@ -384,7 +417,17 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+    return _plain(_counted(value)) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _counted(record: Any) -> dict[str, Any]:
+    """Return the settings of a record that are part of a fingerprint, see `EARLIER_SETTINGS`."""
+    defaults = {declared.name: declared.default for declared in fields(record)}
+    return {
+        name: value
+        for name, value in vars(record).items()
+        if name in EARLIER_SETTINGS or value != defaults[name]
+    }
 
 
 def load(file: Path | None = None) -> Config:
@@ -397,13 +440,14 @@ def load(file: Path | None = None) -> Config:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read ({error}); name it with --config") from error
+    reader = _Reader(file)
     try:
-        raw = json.loads(text, parse_constant=_refuse_constant)
+        raw = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=reader.object)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: is not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{file}: expected a JSON object of settings, found {_kind(raw)}")
-    return _Reader(file).config(raw)
+    return reader.config(raw)
 
 
 def _refuse_constant(name: str) -> None:
@@ -480,6 +524,15 @@ class _Reader:
         self.file = file
         self.problems: list[str] = []
         self.labels: dict[str, Label] = {}
+
+    def object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Return an object of config.json; note each key that it gives twice."""
+        result: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in result:
+                self.problems.append(f"the key {key!r} is given twice in one object; remove one")
+            result[key] = value
+        return result
 
     def config(self, raw: dict[str, Any]) -> Config:
         values = self.read(_declared(Config), raw)
@@ -613,6 +666,12 @@ class _Reader:
             values = self.read(_declared(Database), entry, f"{where}.")
             if values["name"] in {database.name for database in databases}:
                 self.problems.append(f"{where}.name {values['name']!r} stands twice")
+            if _has_literal_password(values["url"]):
+                self.problems.append(
+                    f"{where}.url contains the password itself, expected ${{NAME}} with the name of "
+                    "an environment variable, as in postgresql://user:${CRM_PASSWORD}@host/database"
+                )
+                continue
             databases.append(Database(**values | {"url": self._beside_config(values["url"])}))
         return tuple(databases)
 
@@ -622,6 +681,24 @@ class _Reader:
         if url.startswith(prefix) and not url.startswith(prefix + "/"):
             return prefix + str(self.file.parent / url.removeprefix(prefix))
         return url
+
+
+def _has_literal_password(url: str) -> bool:
+    """Return whether a password stands in a database URL: before the last @, or as a parameter.
+
+    >>> _has_literal_password("postgresql://joe:${CRM_PASSWORD}@host/crm")
+    False
+    >>> _has_literal_password("postgresql://joe:hunter2@host/crm")
+    True
+    >>> _has_literal_password("postgresql://joe@host/crm?sslmode=require&password=hunter2")
+    True
+    """
+    if url.startswith("sqlite:"):
+        return False
+    secrets = re.findall(r"[?&](?:ssl)?passw(?:or)?d=([^&]*)", url, re.IGNORECASE)
+    address = re.match(r"[^:/]*://[^:@/?]*:(?!\d+/)(.*)@", url, re.DOTALL)
+    secrets += [address[1]] if address else []
+    return not all(re.fullmatch(r"(\$\{\w+\})?", secret) for secret in secrets)
 
 
 def describe() -> str:
@@ -657,7 +734,8 @@ def _shown(default: Any) -> str:
         default = {feature.name: {"minimum": feature.minimum} for feature in default}
     if isinstance(default, float):
         return f"`{default:g}`"
-    return f"`{json.dumps(str(default) if isinstance(default, Path) else default)}`"
+    text = json.dumps(str(default) if isinstance(default, Path) else default, ensure_ascii=False)
+    return f"`{text}`"
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ OTHER = {
     "max_source_mb": 100.0,
     "max_source_seconds": 100.0,
     "sources_may_vanish": True,
+    "ignore_files": ("*.bak",),
     "accept_leakage": ("lastyear_activity",),
     "run_limit_minutes": 10.0,
     "overdue_minutes": 10.0,

@@ -203,7 +203,8 @@ def judge(
     """
     cut = "NO_FINAL_EOL" if "NO_FINAL_EOL" in table.notes else ""
     try:
-        contract = schema.Contract(table.header, columns, known.config.missing_markers)
+        markers = known.config.missing_markers
+        contract = schema.Contract(table.header, columns, markers, table.dialect)
         if line.ingested_at:
             contract.latest = ledger.latest_time(line.ingested_at, known.config.max_days_ahead)
     except schema.BadHeader as error:

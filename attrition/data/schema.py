@@ -173,10 +173,16 @@ class Contract:
 
     latest = ""
 
-    def __init__(self, header: Sequence[str], columns: Columns, markers: Collection[str]) -> None:
+    def __init__(
+        self,
+        header: Sequence[str],
+        columns: Columns,
+        markers: Collection[str],
+        dialect: Dialect = DEFAULT_DIALECT,
+    ) -> None:
         self.header, self.columns = tuple(header), columns
         self.places, notes = match_header(header, columns)
-        self.readers = readers(columns, markers)
+        self.readers = readers(columns, markers, dialect)
         self._cells: dict[str, dict[str, Cell]] = {name: {} for name in self.readers}
         self._corrections = dict.fromkeys(notes)
         ignored = {name.casefold() for name in columns.ignore}
@@ -276,7 +282,7 @@ def check(table: Table, columns: Columns, markers: Collection[str]) -> Validated
 
     Raises: BadHeader.
     """
-    contract = Contract(table.header, columns, markers)
+    contract = Contract(table.header, columns, markers, table.dialect)
     parts = [contract.check(chunk) for chunk in table.chunks]
     none = pa.array([], pa.string())
     return ValidatedRows(

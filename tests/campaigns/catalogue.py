@@ -471,7 +471,7 @@ def of_header(form: Form) -> list[Case]:
 NUMBERS_TAKEN = {
     "e01_nan": "NaN", "e04_na": "NA", "e05_null": "null", "e06_none": "None", "e07_dash": "-",
     "e08_qmark": "?", "e09_empty": "", "e10_spaces": "   ", "e17_fraction": "12.5",
-    "e18_tiny": "5e-324", "e41_month_gt_year": "5000",
+    "e18_tiny": "5e-324", "e31_excel_error": "#DIV/0!", "e41_month_gt_year": "5000",
 }  # fmt: skip
 NUMBERS_NORMALISED = {
     "e50_float_int": "12.0", "e51_sci": "1.2e1", "e52_leading_zero": "012", "e53_plus": "+12",
@@ -498,7 +498,6 @@ NUMBERS_REFUSED = {
     "e28_unicode_minus": ("\u221212", "BAD_NUMBER"),
     "e29_nbsp": ("12\xa0", "BAD_NUMBER"),
     "e30_word": ("twelve", "BAD_NUMBER"),
-    "e31_excel_error": ("#DIV/0!", "BAD_NUMBER"),
     "e32_excel_hash": ("#####", "BAD_NUMBER"),
     "e33_date": ("2026-01-05", "BAD_NUMBER"),
     "e34_date_us": ("01/05/2026", "BAD_NUMBER"),

@@ -356,7 +356,8 @@ def take_table(
             if not accept_loss:
                 check_shrink(database, since, reading.seen["rows"])
             table = schema.Table(reading.header, reading.chunks)
-            result = deduplication.judge(table, columns, account, line, spool)
+            before = account.owned.get(place, set())
+            result = deduplication.judge(table, columns, account, line, spool, before)
         account.marks[database.name] = mark
         if result.line.verdict == QUARANTINED:
             add(account, result)

@@ -35,6 +35,7 @@ from attrition.data.cells import (
 MAX_COLUMNS = 2000
 MAX_RAW = 2000
 REMEMBERED = 100_000
+NAME_LENGTH = 16  # of a row without a client, before its number among equal rows
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.
 ROW_ID, INPUT_ID, CLIENT_HASH = "attrition:row_id", "attrition:input_id", "attrition:client_hash"
@@ -314,7 +315,7 @@ def _misshapen(line: int, row: Sequence[str], header: Sequence[str]) -> Refusal:
 def _row_names(features: Sequence[Any]) -> Any:
     """Return a name for each client from a hash of its row, if the table has no client column."""
     joined = pc.binary_join_element_wise(*features, "\x1f") if len(features) > 1 else features[0]
-    names = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in joined.to_pylist()]
+    names = [hashlib.sha256(text.encode()).hexdigest()[:NAME_LENGTH] for text in joined.to_pylist()]
     return pa.array(names, pa.string())
 
 
@@ -359,7 +360,7 @@ def explain(columns: Columns, markers: Collection[str]) -> str:
     client = (
         "a client, however, may have such a name"
         if columns.client
-        else "there is no client column, so each client is named by a hash of its row"
+        else "there is no client column, so each row is a client, named by a hash of its features"
     )
     paragraphs = [
         "One row is one observation of one client. CSV in UTF-8 with column names in the first line, "
@@ -432,7 +433,9 @@ def type_lines(lines: bytes, columns: Columns) -> pa.Table:
             is_float = pc.match_substring_regex(texts, "[.e]")
             texts = pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", ""))
         elif name == columns.client_name:
-            result[CLIENT_HASH] = pa.array(_hash_names(texts.to_pylist())[places])
+            # equal rows without a client are on one side of the split
+            names = texts if columns.client else pc.utf8_slice_codeunits(texts, 0, NAME_LENGTH)
+            result[CLIENT_HASH] = pa.array(_hash_names(names.to_pylist())[places])
         hashes.append(_hash_texts(texts.to_pylist())[places])
     result[ROW_ID] = pa.array(_combine_hashes(hashes))
     result[INPUT_ID] = pa.array(_combine_hashes(hashes[:-1]))
@@ -501,8 +504,8 @@ def check_records(
 ) -> pd.DataFrame:
     """Validate records of an API body by the same contract; return typed features in their order.
 
-    A record contains every feature and may name its client. Numbers are JSON numbers, categories text;
-    null is valid only if the column is in `missing_allowed`: the model has seen it missing.
+    A record contains the features and may name its client. Numbers are JSON numbers, categories text.
+    A feature may be null or absent only if it is in `missing_allowed`, and at least one has a value.
 
     Raises: BadRecords.
     """
@@ -538,19 +541,20 @@ def _check_record(
             row[columns.client] = cell.value
     numeric = {column.name: column for column in columns.numeric}
     for name in columns.features:
-        if name not in record:
-            problems.append((name, "missing"))
-        elif record[name] is None:
+        if (value := record.get(name)) is None:
             row[name] = math.nan if name in numeric else ""
             if name not in missing_allowed:
-                problems.append((name, "is null, but the model has never seen it missing"))
+                is_null = "is null, but the model has never seen it missing"
+                problems.append((name, is_null if name in record else "missing"))
         else:
             row[name], problem = (
-                _record_number(record[name], numeric[name])
+                _record_number(value, numeric[name])
                 if name in numeric
-                else _record_text(record[name], name)
+                else _record_text(value, name)
             )
             problems += [(name, problem)] if problem else []
+    if not problems and all(record.get(name) is None for name in columns.features):
+        problems.append((None, "no feature has a value"))
     return row, problems
 
 

@@ -29,8 +29,8 @@ def prediction() -> Record:
     key, value = request_body.check_body(middleware.read_body())
     release, model = state().production.get()
     if key == "records":
-        missing_allowed = release.training["missing_seen"]
-        rows = request_body.check_records(config.columns, value, missing_allowed)
+        optional_names = request_body.optional_features(config.columns, release.training)
+        rows = request_body.check_records(config.columns, value, optional_names)
     else:
         rows = request_body.read_datafile(config, value)
     predictions = responses.predict(release, model, rows, config.columns.client_name, config.labels)

@@ -114,6 +114,11 @@ class Columns:
     categorical: tuple[str, ...] = setting(
         "features whose values are categories", (), has_labels=True
     )
+    markers_are_levels: tuple[str, ...] = setting(
+        "categorical features in which a missing marker is a level (`NA` for North America) and only an "
+        "empty cell is missing",
+        (),
+    )
     time: str | None = setting("when the row was observed, in ISO 8601", None)
     value: str | None = setting("value of the contract; may also be a numeric feature", None)
     manager: str | None = setting("account manager of the client", None)
@@ -654,6 +659,10 @@ class _Reader:
             self.problems.append("columns.left and columns.stayed go together: name both values")
         elif columns.left is not None and columns.left.casefold() == str(columns.stayed).casefold():
             self.problems.append(f"columns.left and columns.stayed are both {columns.left!r}")
+        for name in sorted(set(columns.markers_are_levels) - set(columns.categorical)):
+            self.problems.append(
+                f"columns.markers_are_levels names {name!r}, which is no categorical feature"
+            )
         self._one_meaning(columns)
         return columns
 

@@ -29,7 +29,7 @@ FILES = sorted(
 ROOMS = [file.removesuffix(".py").replace("/", ".") for file in FILES]
 PURE = (
     *("wording", "data.cells", "sources.csv_reader", "data.schema", "contacts.ranking"),
-    "contacts.fields",
+    *("contacts.fields", "data.summary_rows"),
     *(
         f"modelling.{name}"
         for name in (
@@ -46,7 +46,7 @@ PURE = (
 PURE_MAY_IMPORT = {*(f"attrition.{room}" for room in PURE), "attrition.errors"}
 RECORDS_OF_CONFIG = {
     f"attrition.config.{name}"
-    for name in ("Columns", "DEFAULT_DIALECT", "Dialect", "Label", "Numeric")
+    for name in ("Columns", "DEFAULT_DIALECT", "Dialect", "Label", "MISSING_MARKERS", "Numeric")
 }
 EDGES_OF_APICALLS = {
     *("attrition.config", "attrition.errors"),

@@ -96,6 +96,10 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
         ({"columns": {"numeric": ["a"], "left": True, "stayed": "N"}}, "columns.left is True"),
         ({"columns": []}, "columns is a list, expected an object"),
         ({"api": {"prot": 1}}, "unknown key api.prot; the known keys are host, port, token"),
+        (
+            {"columns": {"categorical": ["kind"], "markers_are_levels": ["kinds"]}},
+            "columns.markers_are_levels names 'kinds', which is no categorical feature",
+        ),
         ({"missing_markers": "NA"}, "missing_markers is 'NA', expected a list of names"),
         ({"files": []}, "files is a list, expected an object"),
         ({"files": {"decimals": ","}}, "unknown key files.decimals"),

@@ -12,6 +12,7 @@ from flask import Blueprint, Response, request, send_file, url_for
 
 from attrition import wording
 from attrition.contacts import fields
+from attrition.reporting.report_data import find_latest_events
 from attrition.storage.files import Record
 from attrition.web import health, middleware, request_body, responses
 from attrition.web.artifact_cache import optional, state
@@ -39,9 +40,10 @@ def prediction() -> Record:
 
 @api.get("/scoring")
 def scoring() -> Record:
-    """Return the score of the model in production and the latest decision on deployment."""
+    """Return the score of the model in production, and what last happened to production."""
     release, _ = state().production.get()
-    return responses.scoring(release, optional(state().decision))
+    decision = optional(state().decision) or {}
+    return responses.scoring(release, find_latest_events(state().deployments(), decision))
 
 
 @api.get("/summarystats")
@@ -109,8 +111,7 @@ def describe_assessment() -> Record:
 @api.get("/contactlist.csv")
 def contact_list() -> Response:
     """Download the contact list for a spreadsheet."""
-    data = responses.defuse(state().contact_list(), fields.TEXTS)
-    return download(data, "text/csv", state().config.contact_list)
+    return download(state().contact_list(), "text/csv", state().config.contact_list)
 
 
 @api.get("/report.pdf")

@@ -7,7 +7,9 @@ library only: a run that finds nothing new imports nothing else.
 
 import hashlib
 import json
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+import os
+import re
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +17,26 @@ from typing import Any
 
 from attrition.errors import ConfigError, Undeclared
 
-MISSING_MARKERS = ("", "NA", "N/A", "NaN", "null", "None", "-", "?")
+# Compared without case. Sources: the defaults of pandas' read_csv, the errors of Excel (English and
+# German), NULL in the text formats of PostgreSQL and MySQL, and what R, SAS and pivot tables write.
+MISSING_MARKERS = (
+    *("", "NA", "N/A", "N.A.", "NaN", "-NaN", "NaT", "<NA>", "NULL", "None", "nil", "k.A."),
+    *("-", "--", "\u2013", "\u2014", "?", ".", "\\N"),
+    *("#N/A", "#N/A N/A", "#NA", "#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!"),
+    *("#NV", "#WERT!", "#BEZUG!", "#ZAHL!", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    *("(blank)", "(null)", "(empty)", "(none)", "(leer)"),
+)
+# What the version with these settings computed stays up to date: a setting that was added since is part
+# of a fingerprint only if it is set, and its default markers stand for the present ones.
+EARLIER_MARKERS = ("", "NA", "N/A", "NaN", "null", "None", "-", "?")
+EARLIER_SETTINGS = frozenset(
+    "columns databases missing_markers contact_capacity contact_order outcome_after_days held_out_share "
+    "settle_seconds max_source_mb max_source_seconds sources_may_vanish accept_leakage "
+    "run_limit_minutes overdue_minutes currency api labels "
+    "client outcome left stayed numeric categorical time value manager ignore "
+    "name minimum maximum integer label unit fixed "
+    "url table changed_column overlap_hours reconcile_hours on_delete max_shrink host port token".split()
+)
 
 
 def setting(
@@ -92,6 +113,11 @@ class Columns:
     )
     categorical: tuple[str, ...] = setting(
         "features whose values are categories", (), has_labels=True
+    )
+    markers_are_levels: tuple[str, ...] = setting(
+        "categorical features in which a missing marker is a level (`NA` for North America) and only an "
+        "empty cell is missing",
+        (),
     )
     time: str | None = setting("when the row was observed, in ISO 8601", None)
     value: str | None = setting("value of the contract; may also be a numeric feature", None)
@@ -280,6 +306,11 @@ class Config:
         None,
         low=0,
     )
+    max_days_ahead: float = setting(
+        "a row whose `columns.time` is later than this many days after it is read is refused",
+        1.0,
+        low=0,
+    )
     held_out_share: float = setting(
         "share of clients that the evaluation model is not trained on", 0.2, low=0.05, high=0.5
     )
@@ -292,6 +323,11 @@ class Config:
     max_source_seconds: float = setting("longest time to read a source", 600.0, low=1)
     sources_may_vanish: bool = setting(
         "an empty source folder is no error, even if it contained files before", False
+    )
+    ignore_files: tuple[str, ...] = setting(
+        "names of files or sub-folders of the source folder that are neither read nor reported as "
+        "unused; `*` and `?` stand for any characters, and case does not count",
+        (),
     )
     accept_leakage: tuple[str, ...] = setting(
         "features known before the outcome, although they look as if filled in afterwards",
@@ -331,6 +367,7 @@ class Config:
     history = _File("production_folder", "history.sqlite")
     lock = _File("production_folder", ".lock")
     last_run = _File("production_folder", "lastrun.json")
+    notices = _File("production_folder", "notices.json")
 
     # monitoring
     monitoring_record = _File("production_folder", "monitoring.json")
@@ -358,10 +395,24 @@ class Config:
     def find_figures(self) -> list[Path]:
         return sorted(self.reports_folder.glob(self.figure("*").name))
 
+    @property
+    def project(self) -> str:
+        """The identity of this installation: a hash of where its production folder is."""
+        place = os.fsencode(self.production_folder.resolve())
+        return hashlib.sha256(place).hexdigest()[:16]
+
+    def is_ignored(self, name: str) -> bool:
+        """Return whether `ignore_files` names a file, by its path, its name or its sub-folder."""
+        names = {name.casefold(), *name.casefold().split("/")}
+        patterns = [pattern.casefold() for pattern in self.ignore_files]
+        return any(fnmatchcase(one, pattern) for one in names for pattern in patterns)
+
     def fingerprint(self) -> str:
         """Hash the settings of this view; if they change, results are not up to date."""
-        settings = {name: _plain(value) for name, value in vars(self).items() if name in SETTINGS}
-        text = json.dumps(settings, sort_keys=True, default=str)
+        settings = {name: value for name, value in _counted(self).items() if name in SETTINGS}
+        if settings.get("missing_markers") == MISSING_MARKERS:
+            settings["missing_markers"] = EARLIER_MARKERS
+        text = json.dumps(_plain(settings), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def limited_to(self, *names: str) -> "Config":
@@ -399,7 +450,17 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+    return _plain(_counted(value)) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _counted(record: Any) -> dict[str, Any]:
+    """Return the settings of a record that are part of a fingerprint, see `EARLIER_SETTINGS`."""
+    defaults = {declared.name: declared.default for declared in fields(record)}
+    return {
+        name: value
+        for name, value in vars(record).items()
+        if name in EARLIER_SETTINGS or value != defaults[name]
+    }
 
 
 def load(file: Path | None = None) -> Config:
@@ -412,13 +473,14 @@ def load(file: Path | None = None) -> Config:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read ({error}); name it with --config") from error
+    reader = _Reader(file)
     try:
-        raw = json.loads(text, parse_constant=_refuse_constant)
+        raw = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=reader.object)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: is not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{file}: expected a JSON object of settings, found {_kind(raw)}")
-    return _Reader(file).config(raw)
+    return reader.config(raw)
 
 
 def _refuse_constant(name: str) -> None:
@@ -512,6 +574,15 @@ class _Reader:
         self.problems: list[str] = []
         self.labels: dict[str, Label] = {}
 
+    def object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Return an object of config.json; note each key that it gives twice."""
+        result: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in result:
+                self.problems.append(f"the key {key!r} is given twice in one object; remove one")
+            result[key] = value
+        return result
+
     def config(self, raw: dict[str, Any]) -> Config:
         values = self.read(_declared(Config), raw)
         keys = {f.name: key for key, f in _declared(Config).items() if f.type is Path}
@@ -588,6 +659,10 @@ class _Reader:
             self.problems.append("columns.left and columns.stayed go together: name both values")
         elif columns.left is not None and columns.left.casefold() == str(columns.stayed).casefold():
             self.problems.append(f"columns.left and columns.stayed are both {columns.left!r}")
+        for name in sorted(set(columns.markers_are_levels) - set(columns.categorical)):
+            self.problems.append(
+                f"columns.markers_are_levels names {name!r}, which is no categorical feature"
+            )
         self._one_meaning(columns)
         return columns
 
@@ -674,6 +749,12 @@ class _Reader:
             values = self.read(_declared(Database), entry, f"{where}.")
             if values["name"] in {database.name for database in databases}:
                 self.problems.append(f"{where}.name {values['name']!r} stands twice")
+            if _has_literal_password(values["url"]):
+                self.problems.append(
+                    f"{where}.url contains the password itself, expected ${{NAME}} with the name of "
+                    "an environment variable, as in postgresql://user:${CRM_PASSWORD}@host/database"
+                )
+                continue
             databases.append(Database(**values | {"url": self._beside_config(values["url"])}))
         return tuple(databases)
 
@@ -683,6 +764,24 @@ class _Reader:
         if url.startswith(prefix) and not url.startswith(prefix + "/"):
             return prefix + str(self.file.parent / url.removeprefix(prefix))
         return url
+
+
+def _has_literal_password(url: str) -> bool:
+    """Return whether a password stands in a database URL: before the last @, or as a parameter.
+
+    >>> _has_literal_password("postgresql://joe:${CRM_PASSWORD}@host/crm")
+    False
+    >>> _has_literal_password("postgresql://joe:hunter2@host/crm")
+    True
+    >>> _has_literal_password("postgresql://joe@host/crm?sslmode=require&password=hunter2")
+    True
+    """
+    if url.startswith("sqlite:"):
+        return False
+    secrets = re.findall(r"[?&](?:ssl)?passw(?:or)?d=([^&]*)", url, re.IGNORECASE)
+    address = re.match(r"[^:/]*://[^:@/?]*:(?!\d+/)(.*)@", url, re.DOTALL)
+    secrets += [address[1]] if address else []
+    return not all(re.fullmatch(r"(\$\{\w+\})?", secret) for secret in secrets)
 
 
 def describe() -> str:
@@ -720,7 +819,8 @@ def _shown(default: Any) -> str:
         default = {feature.name: {"minimum": feature.minimum} for feature in default}
     if isinstance(default, float):
         return f"`{default:g}`"
-    return f"`{json.dumps(str(default) if isinstance(default, Path) else default)}`"
+    text = json.dumps(str(default) if isinstance(default, Path) else default, ensure_ascii=False)
+    return f"`{text}`"
 
 
 if __name__ == "__main__":

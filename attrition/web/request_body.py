@@ -103,6 +103,19 @@ def check_body(body: Any) -> tuple[str, Any]:
     return key, value
 
 
+def optional_features(columns: Columns, training: Mapping[str, Any]) -> set[str]:
+    """Return the features that a record may leave out.
+
+    These are the ones that the model does not use, and those that were missing in its training.
+
+    >>> training = {"features": {"numeric": ["logins"], "categorical": []}, "missing_seen": []}
+    >>> optional_features(Columns(numeric=(), categorical=("logins", "fax")), training)
+    {'fax'}
+    """
+    used = {name for names in training["features"].values() for name in names}
+    return set(columns.features) - used | set(training["missing_seen"])
+
+
 def check_records(
     columns: Columns, records: list[Any], missing_allowed: Collection[str]
 ) -> "pd.DataFrame":

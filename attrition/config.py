@@ -193,12 +193,12 @@ class Files(Dialect):
 
     def dialect(self, name: str) -> Dialect:
         """Return the dialect of a file; case does not matter."""
-        matching = (
-            dialect
-            for pattern, dialect in self.by_name
-            if fnmatchcase(name.casefold(), pattern.casefold())
-        )
+        matching = (each for pattern, each in self.by_name if self.matches(pattern, name))
         return next(matching, self.dialect_of_all)
+
+    @staticmethod
+    def matches(pattern: str, name: str) -> bool:
+        return fnmatchcase(name.casefold(), pattern.casefold())
 
     @property
     def dialect_of_all(self) -> Dialect:

@@ -28,7 +28,14 @@ FILES = sorted(
 )
 ROOMS = [file.removesuffix(".py").replace("/", ".") for file in FILES]
 PURE = (
-    *("wording", "data.cells", "sources.csv_reader", "data.schema", "contacts.ranking"),
+    *(
+        "wording",
+        "data.cells",
+        "sources.csv_reader",
+        "sources.dialects",
+        "data.schema",
+        "contacts.ranking",
+    ),
     *("contacts.fields", "data.summary_rows"),
     *(
         f"modelling.{name}"

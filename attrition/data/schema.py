@@ -86,13 +86,14 @@ class Chunk(NamedTuple):
 class Table:
     """A table to validate: the header, chunks that can be read once, and codes of corrections.
 
-    `dialect` is how its cells write numbers and dates.
+    `dialect` is how its cells write numbers and dates; `separator` split the cells of a text.
     """
 
     header: tuple[str, ...]
     chunks: Iterable[Chunk]
     notes: tuple[str, ...] = ()
     dialect: Dialect = DEFAULT_DIALECT
+    separator: str = ""
 
 
 @dataclass(frozen=True)

@@ -65,13 +65,29 @@ class Budget:
             raise Refused("TOO_LARGE", reason)
 
 
-class _Parts(NamedTuple):
-    """The parts of a workbook that one sheet needs, by their names in the archive."""
+class _Workbook(NamedTuple):
+    """The parts of a workbook by their names in the archive; sheets by their folded names."""
 
-    sheet: str
+    sheets: dict[str, str]
+    shown: tuple[str, ...]
     strings: str | None
     styles: str | None
     has_1904_dates: bool
+
+    def sheet(self, wanted: str | None) -> str:
+        """Return the part of the named sheet, or of the first visible one.
+
+        Raises: Refused.
+        """
+        title = wanted if wanted is not None else (self.shown or ("",))[0]
+        if (part := self.sheets.get(title.casefold())) is not None:
+            return part
+        names = ", ".join(shorten(repr(name)) for name in self.shown[:20]) or "none"
+        if wanted is None:
+            raise Refused("NO_SHEET", "there is no visible sheet with cells")
+        advice = "correct files.sheet in config.json"
+        reason = f"there is no sheet {shorten(title)!r}; the sheets are {names}; {advice}"
+        raise Refused("NO_SHEET", reason)
 
 
 def read_excel(
@@ -83,16 +99,7 @@ def read_excel(
     """
     import python_calamine
 
-    packed.seek(0)
-    start = packed.read(4)
-    if not start:
-        raise Refused("EMPTY_FILE", "0 bytes", unfinished=True)
-    if start == OLE2:
-        code, advice = MAGIC[OLE2]
-        raise Refused(code, f"expected an .xlsx workbook, found {advice}")
-    if start != b"PK\x03\x04":
-        reason = "not an .xlsx workbook; give it the ending of what it is, or save it as .xlsx"
-        raise Refused("BAD_EXCEL", reason)
+    _check_magic(packed)
     budget = Budget(max_bytes)
     with _excel_errors(), make_spool(spool_folder) as plain:
         with zipfile.ZipFile(packed) as archive, zipfile.ZipFile(plain, "w") as rebuilt:
@@ -106,6 +113,30 @@ def read_excel(
             return Table(tuple(header), _chunks(rows, len(header)), (), dialect)
     where = f" in line {dialect.header_line} (header_line)" if dialect.header_line else ""
     raise Refused("NO_HEADER", f"an empty sheet, expected column names{where}")
+
+
+def list_sheets(packed: IO[bytes], max_bytes: int) -> list[str]:
+    """Return the names of the visible sheets with cells.
+
+    Raises: Refused.
+    """
+    _check_magic(packed)
+    with _excel_errors(), zipfile.ZipFile(packed) as archive:
+        return list(_read_workbook(_Archive(archive, Budget(max_bytes))).shown)
+
+
+def _check_magic(packed: IO[bytes]) -> None:
+    """Raise Refused if a file does not begin like an archive."""
+    packed.seek(0)
+    start = packed.read(4)
+    if not start:
+        raise Refused("EMPTY_FILE", "0 bytes", unfinished=True)
+    if start == OLE2:
+        code, advice = MAGIC[OLE2]
+        raise Refused(code, f"expected an .xlsx workbook, found {advice}")
+    if start != b"PK\x03\x04":
+        reason = "not an .xlsx workbook; give it the ending of what it is, or save it as .xlsx"
+        raise Refused("BAD_EXCEL", reason)
 
 
 @contextmanager
@@ -234,8 +265,8 @@ class _Parser:
             raise Refused("BAD_EXCEL", f"its XML is in {shorten(encoding)}, expected UTF-8")
 
 
-def _find_parts(archive: _Archive, wanted: str | None) -> _Parts:
-    """Find the named sheet, or the first visible one.
+def _read_workbook(archive: _Archive) -> _Workbook:
+    """Find the sheets with cells, and the parts that belong to all of them.
 
     Raises: Refused.
     """
@@ -246,25 +277,19 @@ def _find_parts(archive: _Archive, wanted: str | None) -> _Parts:
     folder, name = posixpath.split(workbook)
     relations = _relations(archive, f"{folder}/_rels/{name}.rels", folder)
     paths = {kind: path for path, kind in reversed(relations.values())}
-    has_1904_dates, sheets, shown = False, {}, []
+    has_1904_dates = False
+    sheets: dict[str, str] = {}
+    shown: list[str] = []
     for tag, attributes in archive.elements(workbook):
+        path, kind = relations.get(attributes.get("id", ""), ("", ""))
         if tag == "workbookPr":
             has_1904_dates = attributes.get("date1904") in ("1", "true")
-        if tag == "sheet":
-            path, kind = relations.get(attributes.get("id", ""), ("", ""))
-            if kind == "worksheet":
-                sheets[attributes.get("name", "").casefold()] = path
-                if attributes.get("state", "visible") == "visible":
-                    shown.append(attributes.get("name", ""))
-    title = wanted if wanted is not None else (shown or [""])[0]
-    if (sheet := sheets.get(title.casefold())) is None:
-        names = ", ".join(shorten(repr(name)) for name in shown[:20]) or "none"
-        key = "correct files.sheet in config.json" if wanted else "expected one that is not hidden"
-        found = (
-            f"there is no sheet {shorten(title)!r}" if wanted else "there is no sheet with cells"
-        )
-        raise Refused("NO_SHEET", f"{found}; the sheets are {names}; {key}")
-    return _Parts(sheet, paths.get("sharedStrings"), paths.get("styles"), has_1904_dates)
+        elif tag == "sheet" and kind == "worksheet":
+            title = attributes.get("name", "")
+            sheets[title.casefold()] = path
+            shown += [title] * (attributes.get("state", "visible") == "visible")
+    strings, styles = paths.get("sharedStrings"), paths.get("styles")
+    return _Workbook(sheets, tuple(shown), strings, styles, has_1904_dates)
 
 
 def _relations(archive: _Archive, name: str, folder: str) -> dict[str, tuple[str, str]]:
@@ -283,7 +308,8 @@ def _rebuild(archive: _Archive, rebuilt: zipfile.ZipFile, dialect: Dialect) -> N
 
     Raises: Refused.
     """
-    parts = _find_parts(archive, dialect.sheet)
+    parts = _read_workbook(archive)
+    part = parts.sheet(dialect.sheet)
     for name, relation in FIXED_PARTS.items():
         text = f'<Relationships xmlns="{OPEN_XML}/package/2006/relationships">{relation}</Relationships>'
         rebuilt.writestr(name, text)
@@ -295,7 +321,7 @@ def _rebuild(archive: _Archive, rebuilt: zipfile.ZipFile, dialect: Dialect) -> N
     if parts.styles:
         _copy(archive, parts.styles, rebuilt, STYLES, _Parser(lambda *_: None))
     sheet = _Sheet(archive.budget, strings.sizes, dialect.header_line)
-    _copy(archive, parts.sheet, rebuilt, SHEET, _Parser(sheet.start, sheet.text))
+    _copy(archive, part, rebuilt, SHEET, _Parser(sheet.start, sheet.text))
     sheet.close()
 
 

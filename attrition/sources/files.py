@@ -9,6 +9,7 @@ import errno
 import gzip
 import hashlib
 import os
+import shutil
 import stat
 import time
 import zlib
@@ -29,7 +30,8 @@ from attrition.sources.dialects import typed_text
 from attrition.sources.excel import read_excel
 from attrition.storage.tables import make_spool, open_parquet
 
-INPUT_ENDINGS = (".csv", ".csv.gz", ".parquet", ".xlsx", ".xlsm")
+EXCEL_ENDINGS = (".xlsx", ".xlsm")
+INPUT_ENDINGS = (".csv", ".csv.gz", ".parquet", *EXCEL_ENDINGS)
 MAX_PARQUET_TEXT = 10_000
 
 
@@ -179,7 +181,7 @@ def open_table(file: File, *, fast: bool = True) -> Iterator[Table]:
     with closing(_gunzip(file)) if name.endswith(".gz") else nullcontext(file.spool) as text:
         if name.endswith(".parquet"):
             table = _read_parquet(file)
-        elif name.endswith((".xlsx", ".xlsm")):
+        elif name.endswith(EXCEL_ENDINGS):
             size = file.limits.max_bytes
             table = read_excel(file.spool, file.dialect, size, file.spool_folder)
         else:
@@ -225,6 +227,19 @@ def _in_time(chunks: Iterable[Chunk], file: File) -> Iterator[Chunk]:
                 f"{ascii(file.name)[1:-1]}: took longer than max_source_seconds "
                 f"({file.limits.max_seconds:g}); raise it in config.json or remove the file"
             )
+
+
+def unpacked(file: File) -> IO[bytes]:
+    """Return the text of a file, which the caller closes.
+
+    Raises: Refused.
+    """
+    file.spool.seek(0)
+    if file.name.lower().endswith(".gz"):
+        return _gunzip(file)
+    text = make_spool(file.spool_folder)
+    shutil.copyfileobj(file.spool, text)
+    return text
 
 
 def _gunzip(file: File) -> IO[bytes]:

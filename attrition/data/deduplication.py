@@ -7,7 +7,7 @@ needs little memory, and a file can still be quarantined as a whole if most of i
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TypeVar
 
 import numpy as np
@@ -65,7 +65,8 @@ def merge(known: Mapping[K, str], keys: Sequence[K], outcomes: Sequence[str]) ->
 class SourceVerdict:
     """The verdict on one source: its line of the account, its records in a spool, and their verdicts.
 
-    `digests` and `verdicts` cover the records without a code, in order.
+    `digests` and `verdicts` cover the records without a code, in order; `booleans` is how it spells the
+    boolean columns about which no earlier source decided.
     """
 
     line: Line
@@ -74,6 +75,7 @@ class SourceVerdict:
     verdicts: Sequence[str] = ()
     outcome_name: str = ""
     unfinished: str = ""
+    booleans: Mapping[str, list[str]] = field(default_factory=dict)
 
     def batches(self) -> Iterator[tuple["pa.RecordBatch", "pa.RecordBatch", np.ndarray]]:
         """Yield for each chunk: all records, the valid ones, and their verdicts."""
@@ -131,7 +133,8 @@ def judge(
     """
     cut = "NO_FINAL_EOL" if "NO_FINAL_EOL" in table.notes else ""
     try:
-        contract = schema.make_contract(table, columns, known.config.missing_markers)
+        markers = known.config.missing_markers
+        contract = schema.make_contract(table, columns, markers, known.booleans)
     except schema.BadHeader as error:
         line = line._replace(verdict=QUARANTINED, reason=f"{error.code}: {error.reason}")
         return SourceVerdict(line, unfinished=cut)
@@ -180,7 +183,8 @@ def judge(
             verdict=ACCEPTED, reason="; ".join(notes),
         )  # fmt: skip
     unfinished = "RAGGED_SHORT" if ends_short else cut
-    return SourceVerdict(line, spool, digests, verdicts, columns.outcome, unfinished)
+    decided = contract.booleans.decided
+    return SourceVerdict(line, spool, digests, verdicts, columns.outcome, unfinished, decided)
 
 
 def ends_cut(chunk: schema.Chunk, refused: Sequence[schema.Refusal]) -> bool:

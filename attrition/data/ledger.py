@@ -10,7 +10,7 @@ import hashlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from itertools import compress, islice
@@ -20,9 +20,12 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from attrition.config import Config
 from attrition.data import schema
+from attrition.data.booleans import choose_spelling
+from attrition.data.name_variants import find_variants
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.storage import files, history, tables
 
@@ -133,6 +136,32 @@ class Ledger:
         return outcomes
 
     @cached_property
+    def booleans(self) -> dict[str, list[str]]:
+        """How each boolean column is spelled, see `booleans`.
+
+        If an earlier version decided nothing, its rows decide; with two spellings among them, each stays
+        a level of its own, so that no row is new again.
+        """
+        if self.starts_anew or self.record is None:
+            return {}
+        if "booleans" in self.record:
+            return {name: list(words) for name, words in self.record["booleans"].items()}
+        spellings = {}
+        for name in self.config.columns.categorical:
+            counts = Counter(self._texts(name))
+            del counts[""]
+            if counts:
+                own = choose_spelling(counts)
+                spellings[name] = list(own) if counts.keys() <= set(own) else []
+        return spellings
+
+    def _texts(self, name: str) -> Iterator[str]:
+        """Yield the canonical text of a column of the rows so far."""
+        place = self.config.columns.table.index(name)
+        for row in tables.read_cells(self.config.final_data):
+            yield row[place]
+
+    @cached_property
     def owned(self) -> dict[str, set[Digest]]:
         """The rows that each table, by its place, contained when it was last read."""
         if self.config.table_rows.name not in self.outputs:
@@ -144,6 +173,39 @@ class Ledger:
         """Return whether the verdict on this version of a source is final."""
         line = self.lines.get((source, sha256))
         return line is not None and line.verdict != DEFERRED
+
+    @cached_property
+    def name_variants(self) -> tuple[int, list[list[str]]]:
+        """How many groups of clients may be one client, see `name_variants`, and the new groups."""
+        known = (self.record or {}).get("name_variants")
+        count = 0 if self.starts_anew or known is None else int(known)
+        if not self.config.columns.client or not (self._delivered or known is None):
+            return count, []
+        earlier = self._earlier_clients()
+        added = self._distinct_clients(csv.reader(line.decode() for line in self._added_lines()))
+        unseen = added.filter(pc.invert(pc.is_in(added, value_set=earlier)))
+        if known is not None and not len(unseen):
+            return count, []
+        names = pa.concat_arrays([earlier, unseen])
+        is_known = known is not None and not self.starts_anew
+        return find_variants(names, earlier if is_known else earlier[:0])
+
+    def _earlier_clients(self) -> pa.Array:
+        if self.starts_anew:
+            return pa.array([], pa.string())
+        if self.config.rows.name not in self.outputs:
+            return self._distinct_clients(tables.read_cells(self.config.final_data))
+        name = self.config.columns.client_name
+        return pc.unique(
+            tables.open_parquet(self.config.rows).read([name], use_threads=False)[name]
+        )
+
+    def _distinct_clients(self, rows: Iterable[Sequence[str]]) -> pa.Array:
+        """Return the distinct names of clients of rows of text; the client is the first column."""
+        names, rows = pa.array([], pa.string()), iter(rows)
+        while block := [row[0] for row in islice(rows, tables.ROW_GROUP)]:
+            names = pc.unique(pa.concat_arrays([names, pa.array(block, pa.string())]))
+        return names
 
     # what a run adds
 
@@ -252,6 +314,8 @@ class Ledger:
             "marks": self.marks,
             "watermarks": self.watermarks,
             "accepted": self.accepted,
+            "booleans": self.booleans,
+            "name_variants": self.name_variants[0],
             "rows": len(self.rows),
             "files": self.files,
             "replaced": self.replaced,
@@ -451,6 +515,12 @@ def read_accepted(config: Config) -> list[str]:
     """Return the suspicious deliveries that a person accepted."""
     record = files.read_record(config.ingestion_record)
     return sorted(record.get("accepted", {})) if record else []
+
+
+def read_booleans(config: Config) -> dict[str, list[str]]:
+    """Return how the boolean columns are spelled, see `booleans`."""
+    record = files.read_record(config.ingestion_record)
+    return dict(record.get("booleans", {})) if record else {}
 
 
 def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:

@@ -10,8 +10,9 @@ import io
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.config import DEFAULT_DIALECT, MISSING_MARKERS, Columns, Dialect, Numeric
-from attrition.data import summary_rows
+from attrition.data import booleans, summary_rows
 from attrition.data.cells import (
     BLANKS,
     MAX_NUMBER,
@@ -194,13 +195,20 @@ def _describe_missing(missing: Sequence[str], header: Sequence[str]) -> str:
     return f"no column {', '.join(texts)}{more}; the columns are {there}"
 
 
-def make_contract(table: Table, columns: Columns, markers: Collection[str]) -> "Contract":
+def make_contract(
+    table: Table,
+    columns: Columns,
+    markers: Collection[str],
+    spellings: booleans.Spellings = MappingProxyType({}),
+) -> "Contract":
     """Return the contract of a table; if its header is bad, look for a better one below it.
+
+    spellings: of the boolean columns so far, see `booleans`
 
     Raises: BadHeader.
     """
     try:
-        return Contract(table.header, columns, markers, table.dialect)
+        return Contract(table.header, columns, markers, table.dialect, spellings)
     except BadHeader as error:
         line = find_header(table, columns)
         if line is None:
@@ -227,15 +235,20 @@ def find_header(table: Table, columns: Columns) -> int | None:
     return line
 
 
-def _first_rows(table: Table) -> Iterable[tuple[int, Sequence[str]]]:
-    for chunk in table.chunks:
-        rows = dict(chunk.odd[:MAX_LINES_ABOVE])
-        for i, line in enumerate(chunk.lines[:MAX_LINES_ABOVE]):
-            rows[line] = [column[i].as_py() for column in chunk.columns]
-        for line in sorted(rows):
-            if line > MAX_LINES_ABOVE:
-                return
-            yield line, rows[line]
+def _first_rows(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yield the first rows with their lines, and close the chunks, which nobody reads any more."""
+    try:
+        for chunk in table.chunks:
+            rows = dict(chunk.odd[:MAX_LINES_ABOVE])
+            for i, line in enumerate(chunk.lines[:MAX_LINES_ABOVE]):
+                rows[line] = [column[i].as_py() for column in chunk.columns]
+            for line in sorted(rows):
+                if line > MAX_LINES_ABOVE:
+                    return
+                yield line, rows[line]
+    finally:
+        if isinstance(table.chunks, Generator):
+            table.chunks.close()
 
 
 class Contract:
@@ -250,6 +263,7 @@ class Contract:
         columns: Columns,
         markers: Collection[str],
         dialect: Dialect = DEFAULT_DIALECT,
+        spellings: booleans.Spellings = MappingProxyType({}),
     ) -> None:
         self.header, self.columns = tuple(header), columns
         self.places, notes = match_header(header, columns)
@@ -261,6 +275,7 @@ class Contract:
         self._may_swallow = set(columns.categorical if is_default else ())
         self._swallowed: Counter[tuple[str, str]] = Counter()
         self._rows = 0
+        self.booleans = booleans.Booleans(spellings)
         self._summaries = summary_rows.SummaryRows(columns, self.places)
         ignored = {fold(name) for name in columns.ignore}
         # Columns that are not in the contract, and whether one has a name or, so far, a value.
@@ -353,14 +368,18 @@ class Contract:
         places = encoded.indices.to_numpy()
         is_bad = np.array([bool(cell.code) for cell in cells], dtype=bool)
         self._corrections |= dict.fromkeys(cell.note for cell in cells if cell.note)
+        values = [cell.value for cell in cells]
+        if name in self.columns.categorical:
+            folded = self.booleans.fold(name, values, places)
+            self._corrections |= dict.fromkeys(["BOOLEAN"] if folded != values else [])
+            values = folded
         if is_bad.any():
             for i in np.flatnonzero(is_bad[places]).tolist():
                 cell = cells[places[i]]
                 problems.setdefault(i, []).append((cell.code, cell.problem))
         if name in self._may_swallow:
             self._count_markers(name, encoded, cells)
-        values = pa.array([cell.value for cell in cells], pa.string())
-        return values.take(encoded.indices)
+        return pa.array(values, pa.string()).take(encoded.indices)
 
     def _count_markers(self, name: str, encoded: Any, cells: Sequence[Cell]) -> None:
         """Count the rows in which a word of a categorical column is read as missing."""
@@ -386,12 +405,17 @@ def _describe(faults: Sequence[Fault]) -> str:
     return "; ".join([*texts[:MAX_SHOWN_PROBLEMS], *more, "row refused"])
 
 
-def check(table: Table, columns: Columns, markers: Collection[str]) -> ValidatedRows:
+def check(
+    table: Table,
+    columns: Columns,
+    markers: Collection[str],
+    spellings: booleans.Spellings = MappingProxyType({}),
+) -> ValidatedRows:
     """Validate a whole table that fits into memory.
 
     Raises: BadHeader.
     """
-    contract = make_contract(table, columns, markers)
+    contract = make_contract(table, columns, markers, spellings)
     parts = [contract.check(chunk, is_last=last) for chunk, last in mark_last(table.chunks)]
     none = pa.array([], pa.string())
     return ValidatedRows(
@@ -617,19 +641,23 @@ def held_out(hashes: Any, share: float) -> np.ndarray:
 
 
 def check_records(
-    columns: Columns, records: Sequence[Any], missing_allowed: Collection[str] = ()
+    columns: Columns,
+    records: Sequence[Any],
+    missing_allowed: Collection[str] = (),
+    spellings: booleans.Spellings = MappingProxyType({}),
 ) -> pd.DataFrame:
     """Validate records of an API body by the same contract; return typed features in their order.
 
     A record contains every feature and may name its client. Numbers are JSON numbers, categories text;
-    null is valid only if the column is in `missing_allowed`: the model has seen it missing.
+    null is valid only if the column is in `missing_allowed`: the model has seen it missing. The words of
+    a boolean column, and true and false, are read in its spelling.
 
     Raises: BadRecords.
     """
     problems: list[dict[str, Any]] = []
     checked = []
     for i, record in enumerate(records):
-        row, reasons = _check_record(columns, record, missing_allowed)
+        row, reasons = _check_record(columns, record, missing_allowed, spellings)
         problems += [{"record": i, "field": name, "problem": reason} for name, reason in reasons]
         checked.append(row)
     if problems:
@@ -641,7 +669,10 @@ def check_records(
 
 
 def _check_record(
-    columns: Columns, record: Any, missing_allowed: Collection[str]
+    columns: Columns,
+    record: Any,
+    missing_allowed: Collection[str],
+    spellings: booleans.Spellings,
 ) -> tuple[dict[str, Any], list[tuple[str | None, str]]]:
     if not isinstance(record, Mapping):
         return {}, [(None, "expected an object of features")]
@@ -668,7 +699,7 @@ def _check_record(
             row[name], problem = (
                 _record_number(record[name], numeric[name])
                 if name in numeric
-                else _record_text(record[name], name)
+                else _record_text(record[name], name, spellings.get(name, ()))
             )
             problems += [(name, problem)] if problem else []
     return row, problems
@@ -683,8 +714,10 @@ def _record_number(value: Any, column: Numeric) -> tuple[float, str]:
     return (math.nan, cell.problem) if cell.code else (float(cell.value), "")
 
 
-def _record_text(value: Any, name: str) -> tuple[str, str]:
+def _record_text(value: Any, name: str, spelling: Sequence[str]) -> tuple[str, str]:
+    if isinstance(value, bool) and spelling:
+        value = str(value)
     if not isinstance(value, str):
         return "", "expected text"
     cell = read_text(value, name, ())
-    return cell.value, cell.problem
+    return booleans.spell(cell.value, spelling), cell.problem

@@ -213,6 +213,9 @@ class State:
     production: Production
     token: str | None
 
+    def ingestion(self) -> Record:
+        return self.cache.record(self.config.ingestion_record, "ingestion.py")
+
     def monitoring(self) -> Record:
         return self.cache.record(self.config.monitoring_record, "monitoring.py")
 

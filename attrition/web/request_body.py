@@ -12,6 +12,8 @@ from attrition.errors import AttritionError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from attrition.data.booleans import Spellings
+
 MAX_RECORDS, MAX_FILE_RECORDS = 1_000, 100_000
 MAX_DIGITS = 400
 MAX_PROBLEMS = 100
@@ -104,7 +106,10 @@ def check_body(body: Any) -> tuple[str, Any]:
 
 
 def check_records(
-    columns: Columns, records: list[Any], missing_allowed: Collection[str]
+    columns: Columns,
+    records: list[Any],
+    missing_allowed: Collection[str],
+    spellings: "Spellings",
 ) -> "pd.DataFrame":
     """Validate the records of a body, and return their features in the same order.
 
@@ -113,7 +118,7 @@ def check_records(
     from attrition.data import schema
 
     try:
-        return schema.check_records(columns, records, missing_allowed)
+        return schema.check_records(columns, records, missing_allowed, spellings)
     except schema.BadRecords as error:
         raise _invalid_records(error.problems) from error
 
@@ -128,7 +133,7 @@ def _invalid_records(problems: list[dict[str, Any]]) -> ApiError:
     return ApiError(422, "invalid_records", sentence, problems=problems[:MAX_PROBLEMS])
 
 
-def read_datafile(config: Config, name: str) -> "pd.DataFrame":
+def read_datafile(config: Config, name: str, spellings: "Spellings") -> "pd.DataFrame":
     """Read the rows of a file in the test or the input folder, in the same order.
 
     If the name is not in the listing of a folder it is refused; it is never used as a path.
@@ -154,7 +159,7 @@ def read_datafile(config: Config, name: str) -> "pd.DataFrame":
                 "too_many_records",
                 f"{name} has {count} records, expected at most {MAX_FILE_RECORDS}",
             )
-        checked = schema.check(table, config.columns, config.missing_markers)
+        checked = schema.check(table, config.columns, config.missing_markers, spellings)
     except (schema.Refused, schema.BadHeader) as error:
         raise ApiError(422, "invalid_datafile", f"{name}: {error}") from error
     if checked.refused:

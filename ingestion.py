@@ -325,7 +325,7 @@ def add(account: Ledger, result: SourceVerdict) -> None:
     if not account.add_line(line):
         return
     if line.verdict == ACCEPTED:
-        account.booleans.update(result.booleans)
+        account.add_booleans(result.booleans)
         for part in result.accepted():
             account.add_rows(*part)
     account.add_refusals(

@@ -29,7 +29,7 @@ FILES = sorted(
 ROOMS = [file.removesuffix(".py").replace("/", ".") for file in FILES]
 PURE = (
     *("wording", "data.cells", "sources.csv_reader", "data.schema", "contacts.ranking"),
-    *("contacts.fields", "data.booleans", "data.summary_rows"),
+    *("contacts.fields", "data.spelling", "data.summary_rows"),
     *(
         f"modelling.{name}"
         for name in (

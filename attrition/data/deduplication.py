@@ -134,7 +134,7 @@ def judge(
     cut = "NO_FINAL_EOL" if "NO_FINAL_EOL" in table.notes else ""
     try:
         markers = known.config.missing_markers
-        contract = schema.make_contract(table, columns, markers, known.booleans)
+        contract = schema.make_contract(table, columns, markers, known.spelling)
     except schema.BadHeader as error:
         line = line._replace(verdict=QUARANTINED, reason=f"{error.code}: {error.reason}")
         return SourceVerdict(line, unfinished=cut)

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from itertools import compress, islice
@@ -24,8 +24,9 @@ import pyarrow.compute as pc
 
 from attrition.config import Config
 from attrition.data import schema
-from attrition.data.booleans import choose_spelling
+from attrition.data.cells import readers
 from attrition.data.name_variants import find_variants
+from attrition.data.spelling import Spelling, choose_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.storage import files, history, tables
 
@@ -136,30 +137,32 @@ class Ledger:
         return outcomes
 
     @cached_property
-    def booleans(self) -> dict[str, list[str]]:
-        """How each boolean column is spelled, see `booleans`.
+    def spelling(self) -> Spelling:
+        """How the rows so far spell values; this run adds to its `booleans`.
 
-        If an earlier version decided nothing, its rows decide; with two spellings among them, each stays
-        a level of its own, so that no row is new again.
+        If an earlier version stored none, its rows decide: with two words for one meaning, each stays a
+        level of its own, and what would be read otherwise is kept, so that no row is new again.
         """
         if self.starts_anew or self.record is None:
-            return {}
+            return Spelling({}, {})
         if "booleans" in self.record:
-            return {name: list(words) for name, words in self.record["booleans"].items()}
-        spellings = {}
-        for name in self.config.columns.categorical:
-            counts = Counter(self._texts(name))
-            del counts[""]
-            if counts:
-                own = choose_spelling(counts)
-                spellings[name] = list(own) if counts.keys() <= set(own) else []
-        return spellings
-
-    def _texts(self, name: str) -> Iterator[str]:
-        """Yield the canonical text of a column of the rows so far."""
-        place = self.config.columns.table.index(name)
+            return read_spelling(self.record)
+        columns = self.config.columns
+        read = readers(columns, self.config.missing_markers)
+        names = (columns.client, *columns.categorical, columns.manager)
+        counts = {name: Counter[str]() for name in names if name}
         for row in tables.read_cells(self.config.final_data):
-            yield row[place]
+            texts = dict(zip(columns.table, row, strict=True))
+            for name, counter in counts.items():
+                counter[texts[name]] += 1
+        booleans, kept = {}, {}
+        for name, counter in counts.items():
+            del counter[""]
+            kept[name] = sorted(text for text in counter if read[name](text).value != text)
+            if name in columns.categorical and counter:
+                words = choose_spelling(counter)
+                booleans[name] = list(words) if counter.keys() <= set(words) else []
+        return Spelling(booleans, {name: texts for name, texts in kept.items() if texts})
 
     @cached_property
     def owned(self) -> dict[str, set[Digest]]:
@@ -254,6 +257,10 @@ class Ledger:
             self.rows[key] = outcome
         self._added.writelines(f"{line}\n".encode() for line in text)
 
+    def add_booleans(self, booleans: Mapping[str, Sequence[str]]) -> None:
+        """Remember how a source spells the boolean columns about which no earlier one decided."""
+        self.spelling = self.spelling._replace(booleans={**self.spelling.booleans, **booleans})
+
     def add_refusals(self, rows: Iterable[Iterable[object]]) -> None:
         """Append lines to rejected.csv."""
         self._rejected.write(tables.csv_bytes(rows))
@@ -314,7 +321,7 @@ class Ledger:
             "marks": self.marks,
             "watermarks": self.watermarks,
             "accepted": self.accepted,
-            "booleans": self.booleans,
+            **self.spelling._asdict(),
             "name_variants": self.name_variants[0],
             "rows": len(self.rows),
             "files": self.files,
@@ -517,10 +524,10 @@ def read_accepted(config: Config) -> list[str]:
     return sorted(record.get("accepted", {})) if record else []
 
 
-def read_booleans(config: Config) -> dict[str, list[str]]:
-    """Return how the boolean columns are spelled, see `booleans`."""
-    record = files.read_record(config.ingestion_record)
-    return dict(record.get("booleans", {})) if record else {}
+def read_spelling(record: files.Record | None) -> Spelling:
+    """Return how the rows of a record of ingestion spell values."""
+    names = Spelling._fields if record and "booleans" in record else ()
+    return Spelling(**{name: dict(record[name]) for name in names})  # type: ignore[index]
 
 
 def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:

@@ -10,9 +10,8 @@ import io
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.config import DEFAULT_DIALECT, MISSING_MARKERS, Columns, Dialect, Numeric
-from attrition.data import booleans, summary_rows
+from attrition.data import summary_rows
 from attrition.data.cells import (
     BLANKS,
     MAX_NUMBER,
@@ -36,6 +35,7 @@ from attrition.data.cells import (
     readers,
     shorten,
 )
+from attrition.data.spelling import NO_SPELLING, Booleans, Spelling, spell
 
 MAX_COLUMNS = 2000
 MAX_RAW = 2000
@@ -199,16 +199,16 @@ def make_contract(
     table: Table,
     columns: Columns,
     markers: Collection[str],
-    spellings: booleans.Spellings = MappingProxyType({}),
+    spelling: Spelling = NO_SPELLING,
 ) -> "Contract":
     """Return the contract of a table; if its header is bad, look for a better one below it.
 
-    spellings: of the boolean columns so far, see `booleans`
+    spelling: of earlier rows
 
     Raises: BadHeader.
     """
     try:
-        return Contract(table.header, columns, markers, table.dialect, spellings)
+        return Contract(table.header, columns, markers, table.dialect, spelling)
     except BadHeader as error:
         line = find_header(table, columns)
         if line is None:
@@ -263,11 +263,13 @@ class Contract:
         columns: Columns,
         markers: Collection[str],
         dialect: Dialect = DEFAULT_DIALECT,
-        spellings: booleans.Spellings = MappingProxyType({}),
+        spelling: Spelling = NO_SPELLING,
     ) -> None:
         self.header, self.columns = tuple(header), columns
         self.places, notes = match_header(header, columns)
         self.readers = readers(columns, markers, dialect)
+        for name in spelling.kept.keys() & self.readers.keys():
+            self.readers[name] = _keeping(frozenset(spelling.kept[name]), self.readers[name])
         self._cells: dict[str, dict[str, Cell]] = {name: {} for name in self.readers}
         self._corrections = dict.fromkeys(notes)
         # If config.json lists the markers, somebody has decided; the default list may swallow a level.
@@ -275,7 +277,7 @@ class Contract:
         self._may_swallow = set(columns.categorical if is_default else ())
         self._swallowed: Counter[tuple[str, str]] = Counter()
         self._rows = 0
-        self.booleans = booleans.Booleans(spellings)
+        self.booleans = Booleans(spelling.booleans)
         self._summaries = summary_rows.SummaryRows(columns, self.places)
         ignored = {fold(name) for name in columns.ignore}
         # Columns that are not in the contract, and whether one has a name or, so far, a value.
@@ -394,6 +396,11 @@ class Contract:
                 self._swallowed[name, text] += count * swallowed
 
 
+def _keeping(kept: Collection[str], read: Callable[[str], Cell]) -> Callable[[str], Cell]:
+    """Return a validator that leaves the kept texts as they are."""
+    return lambda text: Cell(stripped) if (stripped := text.strip(BLANKS)) in kept else read(text)
+
+
 def _describe(faults: Sequence[Fault]) -> str:
     """Describe the faults of a row, since whoever corrects it wants to know all of them."""
     if faults[0][0] == "REPEATED_HEADER":
@@ -409,13 +416,13 @@ def check(
     table: Table,
     columns: Columns,
     markers: Collection[str],
-    spellings: booleans.Spellings = MappingProxyType({}),
+    spelling: Spelling = NO_SPELLING,
 ) -> ValidatedRows:
     """Validate a whole table that fits into memory.
 
     Raises: BadHeader.
     """
-    contract = make_contract(table, columns, markers, spellings)
+    contract = make_contract(table, columns, markers, spelling)
     parts = [contract.check(chunk, is_last=last) for chunk, last in mark_last(table.chunks)]
     none = pa.array([], pa.string())
     return ValidatedRows(
@@ -498,7 +505,7 @@ def explain(columns: Columns, markers: Collection[str]) -> str:
     descriptions = [f"  {name}: {_expected(name, columns, numeric)}" for name in columns.delivered]
     missing = " or ".join(["empty", *(repr(marker) for marker in markers if marker)])
     left = f"{columns.left!r} if the client left, {columns.stayed!r} if not" if columns.left else (
-        "1, yes, true or y if the client left; 0, no, false or n if not"
+        "1, yes, true, y or t if the client left; 0, no, false, n or f if not"
     )  # fmt: skip
     client = (
         "a client, however, may have such a name"
@@ -509,10 +516,11 @@ def explain(columns: Columns, markers: Collection[str]) -> str:
         "One row is one observation of one client. CSV in UTF-8 with column names in the first line, "
         "in any order; separated by comma, semicolon, tab or |. Also .csv.gz and .parquet.",
         f"The outcome {columns.outcome}: {left}; empty for a current client. "
-        f"A value is missing if it is {missing}; {client}.",
+        f"A value is missing if it is {missing}, in small or capital letters; {client}.",
         "Other columns are ignored. A row is refused if it has no feature or if its fields do not "
-        "match the header. Refused rows are listed in rejected.csv with their lines and reasons; if "
-        "more than half of the rows of a file are refused, no row of it is used.",
+        "match the header. Totals, headings and footers of an export are refused too. Refused rows "
+        "are listed in rejected.csv with their lines and reasons; if "
+        "more than half of the other rows of a file are refused, no row of it is used.",
     ]
     first, *others = [textwrap.fill(text, 100) for text in paragraphs]
     return "\n\n".join([first, "\n".join(descriptions), *others])
@@ -644,7 +652,7 @@ def check_records(
     columns: Columns,
     records: Sequence[Any],
     missing_allowed: Collection[str] = (),
-    spellings: booleans.Spellings = MappingProxyType({}),
+    spelling: Spelling = NO_SPELLING,
 ) -> pd.DataFrame:
     """Validate records of an API body by the same contract; return typed features in their order.
 
@@ -657,7 +665,7 @@ def check_records(
     problems: list[dict[str, Any]] = []
     checked = []
     for i, record in enumerate(records):
-        row, reasons = _check_record(columns, record, missing_allowed, spellings)
+        row, reasons = _check_record(columns, record, missing_allowed, spelling)
         problems += [{"record": i, "field": name, "problem": reason} for name, reason in reasons]
         checked.append(row)
     if problems:
@@ -672,7 +680,7 @@ def _check_record(
     columns: Columns,
     record: Any,
     missing_allowed: Collection[str],
-    spellings: booleans.Spellings,
+    spelling: Spelling,
 ) -> tuple[dict[str, Any], list[tuple[str | None, str]]]:
     if not isinstance(record, Mapping):
         return {}, [(None, "expected an object of features")]
@@ -699,7 +707,7 @@ def _check_record(
             row[name], problem = (
                 _record_number(record[name], numeric[name])
                 if name in numeric
-                else _record_text(record[name], name, spellings.get(name, ()))
+                else _record_text(record[name], name, spelling.booleans.get(name, ()))
             )
             problems += [(name, problem)] if problem else []
     return row, problems
@@ -714,10 +722,10 @@ def _record_number(value: Any, column: Numeric) -> tuple[float, str]:
     return (math.nan, cell.problem) if cell.code else (float(cell.value), "")
 
 
-def _record_text(value: Any, name: str, spelling: Sequence[str]) -> tuple[str, str]:
-    if isinstance(value, bool) and spelling:
+def _record_text(value: Any, name: str, words: Sequence[str]) -> tuple[str, str]:
+    if isinstance(value, bool) and words:
         value = str(value)
     if not isinstance(value, str):
         return "", "expected text"
     cell = read_text(value, name, ())
-    return booleans.spell(cell.value, spelling), cell.problem
+    return spell(cell.value, words), cell.problem

@@ -28,12 +28,12 @@ def prediction() -> Record:
     config = state().config
     key, value = request_body.check_body(middleware.read_body())
     release, model = state().production.get()
-    spellings = (optional(state().ingestion) or {}).get("booleans", {})
+    spelling = state().spelling()
     if key == "records":
         missing_allowed = release.training["missing_seen"]
-        rows = request_body.check_records(config.columns, value, missing_allowed, spellings)
+        rows = request_body.check_records(config.columns, value, missing_allowed, spelling)
     else:
-        rows = request_body.read_datafile(config, value, spellings)
+        rows = request_body.read_datafile(config, value, spelling)
     predictions = responses.predict(release, model, rows, config.columns.client_name, config.labels)
     return {"model": release.id, "predictions": predictions, "count": len(predictions)}
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import current_app
 
@@ -23,6 +23,9 @@ from attrition.operations import releases
 from attrition.operations.releases import Release
 from attrition.storage import files
 from attrition.storage.files import Record
+
+if TYPE_CHECKING:
+    from attrition.data.spelling import Spelling
 
 T = TypeVar("T")
 
@@ -213,8 +216,13 @@ class State:
     production: Production
     token: str | None
 
-    def ingestion(self) -> Record:
-        return self.cache.record(self.config.ingestion_record, "ingestion.py")
+    def spelling(self) -> "Spelling":
+        """Return how the ingested rows spell values; none if their record cannot be read."""
+        from attrition.data import ledger
+
+        return ledger.read_spelling(
+            optional(self.cache.record, self.config.ingestion_record, "ingestion.py")
+        )
 
     def monitoring(self) -> Record:
         return self.cache.record(self.config.monitoring_record, "monitoring.py")

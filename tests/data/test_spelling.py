@@ -8,6 +8,7 @@ import scoring
 from attrition.config import MISSING_MARKERS, Columns, Numeric
 from attrition.data import ledger
 from attrition.data.schema import check_records
+from attrition.data.spelling import Spelling
 from attrition.storage import files
 from ingestion import ingest_new_data
 from tests.conftest import write_config
@@ -85,13 +86,39 @@ def test_row_delivered_again_with_other_words_is_a_duplicate(config):
     [(("Yes", "No"), ["Yes", "No"]), (("Yes", "No", "true"), []), (("Gold",), [])],
 )
 def test_rows_of_an_earlier_version_decide_and_are_never_new_again(config, levels, words):
-    """An earlier version stored no spelling, and kept each word as a level."""
-    deliver(config, "a", "x", *levels)
-    lines = config.final_data.read_text().replace("a0,0,x,0\n", "")
-    config.final_data.write_text(lines)
-    account = ledger.Ledger(config, files.read_record(config.ingestion_record) | {"booleans": None})
-    del account.record["booleans"]
-    assert account.booleans == {"partner": words}
+    deliver(config, "a", *levels)
+    assert become_earlier(config, ("a9,9,x", "a9,9,x")).spelling.booleans == {"partner": words}
+
+
+def become_earlier(config, *changes):
+    """Change the rows as if an earlier version had ingested them, and read the ledger."""
+    text = config.final_data.read_text()
+    for old, new in changes:
+        text = text.replace(old, new)
+    config.final_data.write_text(text)
+    record = files.read_record(config.ingestion_record)
+    for name in ("booleans", "kept", "name_variants", "seal"):
+        del record[name]
+    outputs = record.pop("outputs")
+    outputs = {name: digest for name, digest in outputs.items() if name != config.rows.name}
+    outputs[config.final_data.name] = files.sha256_file(config.final_data)
+    sealed = files.sealed(record | {"outputs": outputs})
+    config.ingestion_record.write_bytes(files.encode(sealed))
+    config.history.unlink()
+    return ledger.read(config)
+
+
+def test_text_that_an_earlier_version_accepted_is_kept(config):
+    """`none` was a level, and a name had a blank that is no plain space: the same rows are no news."""
+    deliver(config, "a", "cash", "gold", "none")
+    changes = [("a0,0,cash", "a\u00a00,0,NULL"), ("a1,1,gold", "a1,1,n/a")]
+    account = become_earlier(config, *changes)
+    assert account.spelling.kept == {"id": ["a\u00a00"], "partner": ["NULL", "n/a"]}
+    put(config, "b.csv", "id,x,partner,left\na\u00a00,0,NULL,0\na1,1,n/a ,0\nb,1,nil,0\n")
+    result = ingest_new_data(config)
+    assert (result.lines[-1].accepted, result.lines[-1].duplicates, result.rows) == (1, 2, 4)
+    assert files.read_record(config.ingestion_record)["kept"]["partner"] == ["NULL", "n/a"]
+    assert ingest_new_data(config).up_to_date
 
 
 def test_test_data_are_read_in_the_spelling_of_the_rows(config):
@@ -111,7 +138,7 @@ def test_record_of_the_api_is_read_in_the_spelling_of_the_rows(value, level):
         client="id", outcome="left", numeric=(Numeric("x"),), categorical=("partner",)
     )
     record = json.loads(json.dumps({"x": 1, "partner": value}))
-    rows = check_records(columns, [record], (), {"partner": ["Yes", "No"]})
+    rows = check_records(columns, [record], (), Spelling({"partner": ["Yes", "No"]}))
     assert rows["partner"].tolist() == [level]
 
 

@@ -1,20 +1,36 @@
-"""Read the boolean words of a categorical column as one pair of levels, however a source spells them.
+"""How earlier rows spell values, so that the same value of a later source is the same value.
 
 The first source in which a column contains only boolean words decides the spelling (`Yes` and `No`), so
 no row changes. A later source with other words for the same two (`true`, `t`, `1`, `ja`) is read as that
 spelling. A column with a third level is no boolean column, in this source or for good.
+
+A text that an earlier version accepted, but this one would read otherwise (`none` as missing), is kept:
+delivered again, its row is the same row.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrition.data.cells import NO, YES
 
-# The words for true and false of each boolean column; none if it has other levels.
-Spellings = Mapping[str, Sequence[str]]
+
+class Spelling(NamedTuple):
+    """How earlier rows spell values, by column.
+
+    `booleans` are the words for true and false, none if the column has other levels; `kept` are texts
+    that are read as they are.
+    """
+
+    booleans: Mapping[str, Sequence[str]] = MappingProxyType({})
+    kept: Mapping[str, Collection[str]] = MappingProxyType({})
+
+
+NO_SPELLING = Spelling()
 
 MEANING = dict.fromkeys(YES, True) | dict.fromkeys(NO, False)
 _PAIRS = [
@@ -84,8 +100,8 @@ def _like(text: str, counterparts: Mapping[str, str]) -> str:
 class Booleans:
     """The boolean columns of one source: those of earlier sources, and what its first rows decide."""
 
-    def __init__(self, spellings: Spellings) -> None:
-        self._earlier = spellings
+    def __init__(self, earlier: Mapping[str, Sequence[str]]) -> None:
+        self._earlier = earlier
         self._own: dict[str, Sequence[str]] = {}
 
     @property

@@ -265,7 +265,10 @@ def validate_file(
     """
     settled = False
     try:
-        file = stack.enter_context(source_files.reading(path, limits(config), spool_folder(config)))
+        dialect = config.files.dialect(path.name)
+        file = stack.enter_context(
+            source_files.reading(path, limits(config), spool_folder(config), dialect)
+        )
         line = line._replace(sha256=file.sha256)
         settled = abs(file.changed_s_ago) >= config.settle_seconds
         if (twin := account.used.get(file.sha256)) and twin != line.source:
@@ -370,7 +373,8 @@ def take_table(
             if not accept_loss:
                 check_shrink(database, since, reading.seen["rows"])
             table = schema.Table(reading.header, reading.chunks)
-            result = deduplication.judge(table, columns, account, line, spool)
+            before = account.owned.get(place, set())
+            result = deduplication.judge(table, columns, account, line, spool, before)
         account.marks[database.name] = mark
         if result.line.verdict == QUARANTINED:
             add(account, result)

@@ -461,10 +461,10 @@ def test_inner_folder_that_cannot_be_listed_stops_nothing(empty_project, monkeyp
 
 
 def test_file_that_needs_too_much_memory_is_held_and_the_others_go_on(empty_project, monkeypatch):
-    def fail(text, **_):
+    def fail(text, *_, **__):
         if text.read(1) == b"x":
             raise MemoryError
-        return real(text)
+        return real(text, fast=False)
 
     real = source_files.read_csv
     monkeypatch.setattr(source_files, "read_csv", fail)
@@ -478,10 +478,10 @@ def test_file_that_needs_too_much_memory_is_held_and_the_others_go_on(empty_proj
 
 
 def test_file_that_a_library_stumbles_over_is_held_and_the_others_go_on(empty_project, monkeypatch):
-    def stumble(text, **_):
+    def stumble(text, *_, **__):
         if text.read(1) == b"x":
             raise KeyError("the row of a client")
-        return real(text)
+        return real(text, fast=False)
 
     real = source_files.read_csv
     monkeypatch.setattr(source_files, "read_csv", stumble)

@@ -5,6 +5,7 @@ length of the cell, and shorter if the length alone decides.
 """
 
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
@@ -360,6 +361,15 @@ def date_formats(text: str) -> list[str]:
         *(["%m{0}%d{0}%Y"] if first <= 12 else []),
     ]
     return [order.format(sign) for order in orders[: 1 if sign == "." else 2]]
+
+
+def day_number(text: str) -> float:
+    """Return the day of a canonical time as a number of days, NaN if it is missing.
+
+    >>> day_number("2026-03-02T23:00:00Z") - day_number("2026-02-28")
+    2.0
+    """
+    return float(date.fromisoformat(text[:10]).toordinal()) if text else math.nan
 
 
 def shorten(text: str, width: int = 60) -> str:

@@ -46,6 +46,7 @@ MIN_MARKERS, MIN_MARKER_SHARE = 3, 0.01
 # With one of these, a marker is no word, and hardly a level: \N, <NA>, (blank), #N/A.
 NO_LEVEL = "\\<(#"
 REMEMBERED = 100_000
+NAME_LENGTH = 16  # of a row without a client, before its number among equal rows
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.
 ROW_ID, INPUT_ID, CLIENT_HASH = "attrition:row_id", "attrition:input_id", "attrition:client_hash"
@@ -254,8 +255,12 @@ def _first_rows(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
 class Contract:
     """The contract for one table, which validates one chunk of rows at a time.
 
+    `latest` is the latest valid time of a row; without it, any is valid.
+
     Raises: BadHeader if no row can be used.
     """
+
+    latest = ""
 
     def __init__(
         self,
@@ -309,6 +314,7 @@ class Contract:
         texts = {}
         for name in self.readers:
             texts[name] = self._column(chunk.columns[self.places[name]], name, problems)
+        self._check_times(texts, problems)
         features = [texts[name] for name in self.columns.features]
         empty = np.logical_and.reduce([pc.equal(column, "").to_numpy(False) for column in features])
         for i in np.flatnonzero(empty).tolist():
@@ -330,6 +336,19 @@ class Contract:
             raw=csv_lines([column.filter(kept) for column in chunk.columns]),
             refused=[refused[line] for line in sorted(refused)],
         )
+
+    def _check_times(self, texts: Mapping[str, Any], problems: dict[int, list[Fault]]) -> None:
+        """Add a problem of each row whose time is in the future."""
+        if not (self.latest and self.columns.time):
+            return
+        times = texts[self.columns.time]
+        for i in np.flatnonzero(pc.greater(times, self.latest).fill_null(False).to_numpy(False)):
+            problem = (
+                f"{self.columns.time} is {times[int(i)].as_py()}, expected at most "
+                f"{self.latest[:10]}; leave a time empty if it stands for 'no end'; if it is right, "
+                "raise max_days_ahead in config.json"
+            )
+            problems.setdefault(int(i), []).append(("FUTURE_TIME", problem))
 
     def _refuse_odd(self, chunk: Chunk, *, is_last: bool) -> dict[int, Refusal]:
         """Return the refusal of each row that has more or fewer fields than the header, by line."""
@@ -465,7 +484,7 @@ def _misshapen(line: int, row: Sequence[str], header: Sequence[str]) -> Refusal:
 def _row_names(features: Sequence[Any]) -> Any:
     """Return a name for each client from a hash of its row, if the table has no client column."""
     joined = pc.binary_join_element_wise(*features, "\x1f") if len(features) > 1 else features[0]
-    names = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in joined.to_pylist()]
+    names = [hashlib.sha256(text.encode()).hexdigest()[:NAME_LENGTH] for text in joined.to_pylist()]
     return pa.array(names, pa.string())
 
 
@@ -510,7 +529,7 @@ def explain(columns: Columns, markers: Collection[str]) -> str:
     client = (
         "a client, however, may have such a name"
         if columns.client
-        else "there is no client column, so each client is named by a hash of its row"
+        else "there is no client column, so each row is a client, named by a hash of its features"
     )
     paragraphs = [
         "One row is one observation of one client. CSV in UTF-8 with column names in the first line, "
@@ -584,7 +603,9 @@ def type_lines(lines: bytes, columns: Columns) -> pa.Table:
             is_float = pc.match_substring_regex(texts, "[.e]")
             texts = pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", ""))
         elif name == columns.client_name:
-            result[CLIENT_HASH] = pa.array(_hash_names(texts.to_pylist())[places])
+            # equal rows without a client are on one side of the split
+            names = texts if columns.client else pc.utf8_slice_codeunits(texts, 0, NAME_LENGTH)
+            result[CLIENT_HASH] = pa.array(_hash_names(names.to_pylist())[places])
         hashes.append(_hash_texts(texts.to_pylist())[places])
     result[ROW_ID] = pa.array(_combine_hashes(hashes))
     result[INPUT_ID] = pa.array(_combine_hashes(hashes[:-1]))
@@ -656,9 +677,9 @@ def check_records(
 ) -> pd.DataFrame:
     """Validate records of an API body by the same contract; return typed features in their order.
 
-    A record contains every feature and may name its client. Numbers are JSON numbers, categories text;
-    null is valid only if the column is in `missing_allowed`: the model has seen it missing. The words of
-    a boolean column, and true and false, are read in its spelling.
+    A record contains the features and may name its client. Numbers are JSON numbers, categories text.
+    A feature may be null or absent only if it is in `missing_allowed`, and at least one has a value.
+    The words of a boolean column, and true and false, are read in its spelling.
 
     Raises: BadRecords.
     """
@@ -697,19 +718,20 @@ def _check_record(
             row[columns.client] = cell.value
     numeric = {column.name: column for column in columns.numeric}
     for name in columns.features:
-        if name not in record:
-            problems.append((name, "missing"))
-        elif record[name] is None:
+        if (value := record.get(name)) is None:
             row[name] = math.nan if name in numeric else ""
             if name not in missing_allowed:
-                problems.append((name, "is null, but the model has never seen it missing"))
+                is_null = "is null, but the model has never seen it missing"
+                problems.append((name, is_null if name in record else "missing"))
         else:
             row[name], problem = (
-                _record_number(record[name], numeric[name])
+                _record_number(value, numeric[name])
                 if name in numeric
-                else _record_text(record[name], name, spelling.booleans.get(name, ()))
+                else _record_text(value, name, spelling.booleans.get(name, ()))
             )
             problems += [(name, problem)] if problem else []
+    if not problems and all(record.get(name) is None for name in columns.features):
+        problems.append((None, "no feature has a value"))
     return row, problems
 
 

@@ -103,7 +103,7 @@ class Source:
         self.table.execute(f"CREATE TABLE {name} ({columns})")
         marks = ", ".join([self.table.mark] * len(form.columns))
         self.table.execute(f"INSERT INTO {name} VALUES ({marks})", rows)
-        self.databases.append({"name": name, "url": self.table.url, "table": name})
+        self.databases.append({"name": name, "url": self.table.config_url, "table": name})
         self.config = write_config(self.folder, databases=self.databases, **form.settings)
         assert ingest_new_data(self.config).unavailable == ()
         return ledger(self.config)[-1]
@@ -219,7 +219,9 @@ def test_bytes_in_postgres_are_refused(postgres_server, tmp_path):
     table = PostgresTable(postgres_server)
     table.execute("CREATE TABLE t AS SELECT 'acme'::bytea AS corporation, 1 AS lastmonth_activity, "
                   "2 AS lastyear_activity, 3 AS number_of_employees, 0 AS exited")  # fmt: skip
-    config = write_config(tmp_path, databases=[{"name": "crm", "url": table.url, "table": "t"}])
+    config = write_config(
+        tmp_path, databases=[{"name": "crm", "url": table.config_url, "table": "t"}]
+    )
     ingest_new_data(config)
     assert rejected(config)[0]["reason"].startswith("CONTROL_CHAR: ")
 
@@ -355,8 +357,9 @@ def test_locked_database_is_held_and_read_when_it_is_free(crm, monkeypatch):
     assert ingest_new_data(crm).rows == 2
 
 
-def test_server_that_is_not_up_holds_its_table_alone(tmp_path):
-    url = "postgresql://joe:hunter2@127.0.0.1:1/db"
+def test_server_that_is_not_up_holds_its_table_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRM_PASSWORD", "hunter2")
+    url = "postgresql://joe:${CRM_PASSWORD}@127.0.0.1:1/db"
     line = held_line(write_config(tmp_path, databases=[settings(url=url)]))
     assert "Connection refused" in line
     assert "hunter2" not in line

@@ -403,6 +403,29 @@ def test_null_is_taken_where_the_model_has_seen_it_missing():
     assert rows["kind"][0] == ""
 
 
+@pytest.mark.parametrize("record", [{"n": 3}, {"n": 3, "x": None}, {"n": 3, "kind": None}])
+def test_feature_that_may_be_missing_may_be_absent_or_null(record):
+    rows = check_records(WIDE, [record], ("x", "kind"))
+    assert rows["n"].tolist() == [3]
+    assert math.isnan(rows["x"][0])
+    assert rows["kind"][0] == ""
+
+
+def test_only_the_features_that_may_be_missing_may_be_absent():
+    assert problems({"n": 3}, {"x": 1}, allowed=("x",)) == [
+        (0, "kind", "missing"), (1, "n", "missing"), (1, "kind", "missing")]  # fmt: skip
+
+
+def test_value_of_a_feature_that_may_be_missing_is_checked():
+    [(_, field, problem)] = problems(GOOD | {"x": "many"}, allowed=("x",))
+    assert (field, problem) == ("x", "expected a number")
+
+
+@pytest.mark.parametrize("record", [{}, {"x": None}, {"id": "a"}])
+def test_record_without_any_value_is_refused_like_a_row(record):
+    assert problems(record, allowed=("x", "n", "kind")) == [(0, None, "no feature has a value")]
+
+
 def test_record_and_file_give_the_same_row():
     row = check(
         table("id,seen,x,n,kind,worth,owner,left", "a,,1.5,3,gold,,,"), WIDE, MARKERS

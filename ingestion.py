@@ -26,7 +26,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from attrition.config import Config, Database, Files
-from attrition.data import deduplication, ledger, schema
+from attrition.data import deduplication, ledger, name_variants, schema
 from attrition.data.deduplication import SourceVerdict
 from attrition.data.ledger import (
     ACCEPTED,
@@ -69,6 +69,7 @@ class Ingestion:
     deferred: int
     up_to_date: bool
     seal: str
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         new = [line for line in self.lines if line.verdict in (ACCEPTED, QUARANTINED)]
@@ -83,7 +84,7 @@ class Ingestion:
         quarantined = [line for line in new if line.verdict == QUARANTINED]
         notes = [f"quarantined {line.source}: {line.reason}" for line in quarantined]
         notes += [f"unavailable: {reason}" for reason in self.unavailable]
-        return "\n".join([text, *notes])
+        return "\n".join([text, *notes, *self.notes])
 
 
 # ---- the step
@@ -119,14 +120,28 @@ def ingest_new_data(
         for database in config.databases:
             with skip_unavailable(account):
                 take_table(config, account, database, now, reconcile, accept_loss)
+        notes = describe_names(account)
         record = account.record
         up_to_date = record is not None and not account.has_news
         if record is None or not up_to_date:
             record = account.write(now)
-    lines, unavailable = tuple(account.new_lines), tuple(account.unavailable)
     return Ingestion(
-        lines, record["rows"], unavailable, account.deferred, up_to_date, str(record["seal"])
+        lines=tuple(account.new_lines),
+        rows=record["rows"],
+        unavailable=tuple(account.unavailable),
+        deferred=account.deferred,
+        up_to_date=up_to_date,
+        seal=str(record["seal"]),
+        notes=notes,
     )
+
+
+def describe_names(account: Ledger) -> tuple[str, ...]:
+    """Describe and log the new clients whose names may be those of other clients."""
+    groups = account.name_variants[1] if account.has_news else []
+    for note in (notes := (name_variants.describe(groups),) * bool(groups)):
+        logger.warning("%s", note)
+    return notes
 
 
 @contextmanager
@@ -314,6 +329,7 @@ def add(account: Ledger, result: SourceVerdict) -> None:
     if not account.add_line(line):
         return
     if line.verdict == ACCEPTED:
+        account.add_booleans(result.booleans)
         for part in result.accepted():
             account.add_rows(*part)
     account.add_refusals(

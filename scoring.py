@@ -262,12 +262,13 @@ def hash_test_data(config: Config) -> dict[str, str]:
 def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
     """Read the test folder with the checks of ingestion; add a warning if a file or row is refused."""
     frames = []
+    spelling = ledger.read_spelling(files.read_record(config.ingestion_record))
     for key in hash_test_data(config):
         path = config.test_folder / key.removeprefix("test/")
         shown = f"{config.test_folder.name}/{path.name}"
         try:
             table = source_files.read_path(path, dialect=config.files.dialect(path.name))
-            checked = schema.check(table, config.columns, config.missing_markers)
+            checked = schema.check(table, config.columns, config.missing_markers, spelling)
         except (schema.Refused, schema.BadHeader) as error:
             warnings.append(f"{shown}: not used ({error})")
             continue

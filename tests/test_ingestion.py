@@ -335,6 +335,63 @@ def test_time_of_an_observation_is_kept_as_utc(tmp_path):
     assert rejected(config)[0]["reason"].startswith("BAD_TIME: seen is 'soon'")
 
 
+@pytest.mark.parametrize(
+    "markers",
+    [
+        ("NULL", "nan", "n/a", "<NA>", "#N/A", "\\N", "NaT", "(blank)", "#DIV/0!", "#VALUE!"),
+        ("Null", "NAN", "N/a", "#n/a", "\\n", "(Leer)", "-", "\u00a0"),
+        ("#NV", "#BEZUG!", "#WERT!", "k.A."),
+        ("1.#IND", "-NaN", "nil", "--", "\u2013", "."),
+    ],
+)
+def test_markers_of_databases_and_spreadsheets_are_missing(empty_project, markers):
+    rows = [f"c{i},{marker},{i},3,{i % 2}" for i, marker in enumerate(markers)]
+    put(empty_project, "a.csv", lines(*rows))
+    ingest_new_data(empty_project)
+    assert counts(ledger(empty_project)[0]) == (len(markers), 0, 0)
+    assert {row[1] for row in final_rows(empty_project)} == {""}
+
+
+@pytest.mark.parametrize("marker", ["NA", "None", "?", "null"])
+def test_frequent_marker_in_a_categorical_column_is_a_warning(tmp_path, capsys, marker):
+    columns = {"numeric": ["seats"], "categorical": ["region"]}
+    config = write_config(tmp_path, columns=columns)
+    rows = [f"c{i},{i},{marker if i % 2 else 'EMEA'},0" for i in range(10)]
+    path = put(config, "a.csv", "\n".join(["corporation,seats,region,exited", *rows]) + "\n")
+    note = f"MARKERS: region {marker!r} in 5 of 10 rows is read as missing, but may be a level"
+    assert note in check(config, path, capsys)[1]
+    main(["--config", str(config.file)])
+    assert note in ledger(config)[0]["reason"]
+    [warning] = [row for row in capsys.readouterr().err.splitlines() if "WARNING" in row]
+    assert note in warning
+    columns["markers_are_levels"] = ["region"]
+    ingest_new_data(write_config(tmp_path, columns=columns))
+    assert {row[2] for row in final_rows(config)} == {"EMEA", marker}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["Total,43,527,1044,"],
+        ["Total,43,527,1044,", "(3 rows)"],
+        ["", "Exported by Ann on 2026-03-01", "Filter: all clients"],
+        [",,,,"] * 9,
+    ],
+)
+def test_total_and_footers_do_not_make_a_file_bad(empty_project, more):
+    put(empty_project, "a.csv", lines(*ROWS[:3], *more))
+    ingest_new_data(empty_project)
+    [line] = ledger(empty_project)
+    assert counts(line) == (3, len([row for row in more if row]), 0)
+    assert line["verdict"] == "accepted"
+
+
+def test_file_of_nothing_but_headings_is_bad(empty_project):
+    put(empty_project, "a.csv", lines("acme,,,,", "bolt,,,,"))
+    ingest_new_data(empty_project)
+    assert ledger(empty_project)[0]["verdict"] == "quarantined"
+
+
 def test_missing_markers_come_from_config(tmp_path):
     config = write_config(tmp_path, missing_markers=["", "unknown"])
     put(config, "a.csv", lines("a,unknown,1,1,0", "b,NA,1,1,0"))

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -21,9 +21,13 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from attrition.config import Config
 from attrition.data import schema
+from attrition.data.cells import readers
+from attrition.data.name_variants import find_variants
+from attrition.data.spelling import Spelling, choose_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.storage import files, history, tables
 
@@ -182,6 +186,34 @@ class Ledger:
             self.numbers[name] = max(number, self.numbers.get(name, 0))
 
     @cached_property
+    def spelling(self) -> Spelling:
+        """How the rows so far spell values; this run adds to its `booleans`.
+
+        If an earlier version stored none, its rows decide: with two words for one meaning, each stays a
+        level of its own, and what would be read otherwise is kept, so that no row is new again.
+        """
+        if self.starts_anew or self.record is None:
+            return Spelling({}, {})
+        if "booleans" in self.record:
+            return read_spelling(self.record)
+        columns = self.config.columns
+        read = readers(columns, self.config.missing_markers)
+        names = (columns.client, *columns.categorical, columns.manager)
+        counts = {name: Counter[str]() for name in names if name}
+        for row in tables.read_cells(self.config.final_data):
+            texts = dict(zip(columns.table, row, strict=True))
+            for name, counter in counts.items():
+                counter[texts[name]] += 1
+        booleans, kept = {}, {}
+        for name, counter in counts.items():
+            del counter[""]
+            kept[name] = sorted(text for text in counter if read[name](text).value != text)
+            if name in columns.categorical and counter:
+                words = choose_spelling(counter)
+                booleans[name] = list(words) if counter.keys() <= set(words) else []
+        return Spelling(booleans, {name: texts for name, texts in kept.items() if texts})
+
+    @cached_property
     def owned(self) -> dict[str, set[Digest]]:
         """The rows that each table, by its place, contained when it was last read."""
         if self.config.table_rows.name not in self.outputs:
@@ -193,6 +225,39 @@ class Ledger:
         """Return whether the verdict on this version of a source is final."""
         line = self.lines.get((source, sha256))
         return line is not None and line.verdict != DEFERRED
+
+    @cached_property
+    def name_variants(self) -> tuple[int, list[list[str]]]:
+        """How many groups of clients may be one client, see `name_variants`, and the new groups."""
+        known = (self.record or {}).get("name_variants")
+        count = 0 if self.starts_anew or known is None else int(known)
+        if not self.config.columns.client or not (self._delivered or known is None):
+            return count, []
+        earlier = self._earlier_clients()
+        added = self._distinct_clients(csv.reader(line.decode() for line in self._added_lines()))
+        unseen = added.filter(pc.invert(pc.is_in(added, value_set=earlier)))
+        if known is not None and not len(unseen):
+            return count, []
+        names = pa.concat_arrays([earlier, unseen])
+        is_known = known is not None and not self.starts_anew
+        return find_variants(names, earlier if is_known else earlier[:0])
+
+    def _earlier_clients(self) -> pa.Array:
+        if self.starts_anew:
+            return pa.array([], pa.string())
+        if self.config.rows.name not in self.outputs:
+            return self._distinct_clients(tables.read_cells(self.config.final_data))
+        name = self.config.columns.client_name
+        return pc.unique(
+            tables.open_parquet(self.config.rows).read([name], use_threads=False)[name]
+        )
+
+    def _distinct_clients(self, rows: Iterable[Sequence[str]]) -> pa.Array:
+        """Return the distinct names of clients of rows of text; the client is the first column."""
+        names, rows = pa.array([], pa.string()), iter(rows)
+        while block := [row[0] for row in islice(rows, tables.ROW_GROUP)]:
+            names = pc.unique(pa.concat_arrays([names, pa.array(block, pa.string())]))
+        return names
 
     # what a run adds
 
@@ -243,6 +308,10 @@ class Ledger:
         for line in lines:
             self._enter_number(line[: line.rindex(b",")])
         self._added.writelines(lines)
+
+    def add_booleans(self, booleans: Mapping[str, Sequence[str]]) -> None:
+        """Remember how a source spells the boolean columns about which no earlier one decided."""
+        self.spelling = self.spelling._replace(booleans={**self.spelling.booleans, **booleans})
 
     def add_refusals(self, rows: Iterable[Iterable[object]]) -> None:
         """Append lines to rejected.csv."""
@@ -304,6 +373,8 @@ class Ledger:
             "marks": self.marks,
             "watermarks": self.watermarks,
             "accepted": self.accepted,
+            **self.spelling._asdict(),
+            "name_variants": self.name_variants[0],
             "rows": len(self.rows),
             "files": self.files,
             "replaced": self.replaced,
@@ -503,6 +574,12 @@ def read_accepted(config: Config) -> list[str]:
     """Return the suspicious deliveries that a person accepted."""
     record = files.read_record(config.ingestion_record)
     return sorted(record.get("accepted", {})) if record else []
+
+
+def read_spelling(record: files.Record | None) -> Spelling:
+    """Return how the rows of a record of ingestion spell values."""
+    names = Spelling._fields if record and "booleans" in record else ()
+    return Spelling(**{name: dict(record[name]) for name in names})  # type: ignore[index]
 
 
 def read_latest_time(config: Config) -> str:

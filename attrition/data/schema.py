@@ -10,7 +10,7 @@ import io
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ from attrition.data.cells import (
     readers,
     shorten,
 )
+from attrition.data.spelling import NO_SPELLING, Booleans, Spelling, spell
 
 MAX_COLUMNS = 2000
 MAX_RAW = 2000
@@ -196,13 +197,20 @@ def _describe_missing(missing: Sequence[str], header: Sequence[str]) -> str:
     return f"no column {', '.join(texts)}{more}; the columns are {there}"
 
 
-def make_contract(table: Table, columns: Columns, markers: Collection[str]) -> "Contract":
+def make_contract(
+    table: Table,
+    columns: Columns,
+    markers: Collection[str],
+    spelling: Spelling = NO_SPELLING,
+) -> "Contract":
     """Return the contract of a table; if its header is bad, look for a better one below it.
+
+    spelling: of earlier rows
 
     Raises: BadHeader.
     """
     try:
-        return Contract(table.header, columns, markers, table.dialect)
+        return Contract(table.header, columns, markers, table.dialect, spelling)
     except BadHeader as error:
         line = find_header(table, columns)
         if line is None:
@@ -229,15 +237,20 @@ def find_header(table: Table, columns: Columns) -> int | None:
     return line
 
 
-def _first_rows(table: Table) -> Iterable[tuple[int, Sequence[str]]]:
-    for chunk in table.chunks:
-        rows = dict(chunk.odd[:MAX_LINES_ABOVE])
-        for i, line in enumerate(chunk.lines[:MAX_LINES_ABOVE]):
-            rows[line] = [column[i].as_py() for column in chunk.columns]
-        for line in sorted(rows):
-            if line > MAX_LINES_ABOVE:
-                return
-            yield line, rows[line]
+def _first_rows(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yield the first rows with their lines, and close the chunks, which nobody reads any more."""
+    try:
+        for chunk in table.chunks:
+            rows = dict(chunk.odd[:MAX_LINES_ABOVE])
+            for i, line in enumerate(chunk.lines[:MAX_LINES_ABOVE]):
+                rows[line] = [column[i].as_py() for column in chunk.columns]
+            for line in sorted(rows):
+                if line > MAX_LINES_ABOVE:
+                    return
+                yield line, rows[line]
+    finally:
+        if isinstance(table.chunks, Generator):
+            table.chunks.close()
 
 
 class Contract:
@@ -256,10 +269,13 @@ class Contract:
         columns: Columns,
         markers: Collection[str],
         dialect: Dialect = DEFAULT_DIALECT,
+        spelling: Spelling = NO_SPELLING,
     ) -> None:
         self.header, self.columns = tuple(header), columns
         self.places, notes = match_header(header, columns)
         self.readers = readers(columns, markers, dialect)
+        for name in spelling.kept.keys() & self.readers.keys():
+            self.readers[name] = _keeping(frozenset(spelling.kept[name]), self.readers[name])
         self._cells: dict[str, dict[str, Cell]] = {name: {} for name in self.readers}
         self._corrections = dict.fromkeys(notes)
         # If config.json lists the markers, somebody has decided; the default list may swallow a level.
@@ -267,6 +283,7 @@ class Contract:
         self._may_swallow = set(columns.categorical if is_default else ())
         self._swallowed: Counter[tuple[str, str]] = Counter()
         self._rows = 0
+        self.booleans = Booleans(spelling.booleans)
         self._summaries = summary_rows.SummaryRows(columns, self.places)
         ignored = {fold(name) for name in columns.ignore}
         # Columns that are not in the contract, and whether one has a name or, so far, a value.
@@ -373,14 +390,18 @@ class Contract:
         places = encoded.indices.to_numpy()
         is_bad = np.array([bool(cell.code) for cell in cells], dtype=bool)
         self._corrections |= dict.fromkeys(cell.note for cell in cells if cell.note)
+        values = [cell.value for cell in cells]
+        if name in self.columns.categorical:
+            folded = self.booleans.fold(name, values, places)
+            self._corrections |= dict.fromkeys(["BOOLEAN"] if folded != values else [])
+            values = folded
         if is_bad.any():
             for i in np.flatnonzero(is_bad[places]).tolist():
                 cell = cells[places[i]]
                 problems.setdefault(i, []).append((cell.code, cell.problem))
         if name in self._may_swallow:
             self._count_markers(name, encoded, cells)
-        values = pa.array([cell.value for cell in cells], pa.string())
-        return values.take(encoded.indices)
+        return pa.array(values, pa.string()).take(encoded.indices)
 
     def _count_markers(self, name: str, encoded: Any, cells: Sequence[Cell]) -> None:
         """Count the rows in which a word of a categorical column is read as missing."""
@@ -395,6 +416,11 @@ class Contract:
                 self._swallowed[name, text] += count * swallowed
 
 
+def _keeping(kept: Collection[str], read: Callable[[str], Cell]) -> Callable[[str], Cell]:
+    """Return a validator that leaves the kept texts as they are."""
+    return lambda text: Cell(stripped) if (stripped := text.strip(BLANKS)) in kept else read(text)
+
+
 def _describe(faults: Sequence[Fault]) -> str:
     """Describe the faults of a row, since whoever corrects it wants to know all of them."""
     if faults[0][0] == "REPEATED_HEADER":
@@ -406,12 +432,17 @@ def _describe(faults: Sequence[Fault]) -> str:
     return "; ".join([*texts[:MAX_SHOWN_PROBLEMS], *more, "row refused"])
 
 
-def check(table: Table, columns: Columns, markers: Collection[str]) -> ValidatedRows:
+def check(
+    table: Table,
+    columns: Columns,
+    markers: Collection[str],
+    spelling: Spelling = NO_SPELLING,
+) -> ValidatedRows:
     """Validate a whole table that fits into memory.
 
     Raises: BadHeader.
     """
-    contract = make_contract(table, columns, markers)
+    contract = make_contract(table, columns, markers, spelling)
     parts = [contract.check(chunk, is_last=last) for chunk, last in mark_last(table.chunks)]
     none = pa.array([], pa.string())
     return ValidatedRows(
@@ -494,7 +525,7 @@ def explain(columns: Columns, markers: Collection[str]) -> str:
     descriptions = [f"  {name}: {_expected(name, columns, numeric)}" for name in columns.delivered]
     missing = " or ".join(["empty", *(repr(marker) for marker in markers if marker)])
     left = f"{columns.left!r} if the client left, {columns.stayed!r} if not" if columns.left else (
-        "1, yes, true or y if the client left; 0, no, false or n if not"
+        "1, yes, true, y or t if the client left; 0, no, false, n or f if not"
     )  # fmt: skip
     client = (
         "a client, however, may have such a name"
@@ -505,10 +536,11 @@ def explain(columns: Columns, markers: Collection[str]) -> str:
         "One row is one observation of one client. CSV in UTF-8 with column names in the first line, "
         "in any order; separated by comma, semicolon, tab or |. Also .csv.gz and .parquet.",
         f"The outcome {columns.outcome}: {left}; empty for a current client. "
-        f"A value is missing if it is {missing}; {client}.",
+        f"A value is missing if it is {missing}, in small or capital letters; {client}.",
         "Other columns are ignored. A row is refused if it has no feature or if its fields do not "
-        "match the header. Refused rows are listed in rejected.csv with their lines and reasons; if "
-        "more than half of the rows of a file are refused, no row of it is used.",
+        "match the header. Totals, headings and footers of an export are refused too. Refused rows "
+        "are listed in rejected.csv with their lines and reasons; if "
+        "more than half of the other rows of a file are refused, no row of it is used.",
     ]
     first, *others = [textwrap.fill(text, 100) for text in paragraphs]
     return "\n\n".join([first, "\n".join(descriptions), *others])
@@ -639,19 +671,23 @@ def held_out(hashes: Any, share: float) -> np.ndarray:
 
 
 def check_records(
-    columns: Columns, records: Sequence[Any], missing_allowed: Collection[str] = ()
+    columns: Columns,
+    records: Sequence[Any],
+    missing_allowed: Collection[str] = (),
+    spelling: Spelling = NO_SPELLING,
 ) -> pd.DataFrame:
     """Validate records of an API body by the same contract; return typed features in their order.
 
     A record contains the features and may name its client. Numbers are JSON numbers, categories text.
     A feature may be null or absent only if it is in `missing_allowed`, and at least one has a value.
+    The words of a boolean column, and true and false, are read in its spelling.
 
     Raises: BadRecords.
     """
     problems: list[dict[str, Any]] = []
     checked = []
     for i, record in enumerate(records):
-        row, reasons = _check_record(columns, record, missing_allowed)
+        row, reasons = _check_record(columns, record, missing_allowed, spelling)
         problems += [{"record": i, "field": name, "problem": reason} for name, reason in reasons]
         checked.append(row)
     if problems:
@@ -663,7 +699,10 @@ def check_records(
 
 
 def _check_record(
-    columns: Columns, record: Any, missing_allowed: Collection[str]
+    columns: Columns,
+    record: Any,
+    missing_allowed: Collection[str],
+    spelling: Spelling,
 ) -> tuple[dict[str, Any], list[tuple[str | None, str]]]:
     if not isinstance(record, Mapping):
         return {}, [(None, "expected an object of features")]
@@ -689,7 +728,7 @@ def _check_record(
             row[name], problem = (
                 _record_number(value, numeric[name])
                 if name in numeric
-                else _record_text(value, name)
+                else _record_text(value, name, spelling.booleans.get(name, ()))
             )
             problems += [(name, problem)] if problem else []
     if not problems and all(record.get(name) is None for name in columns.features):
@@ -706,8 +745,10 @@ def _record_number(value: Any, column: Numeric) -> tuple[float, str]:
     return (math.nan, cell.problem) if cell.code else (float(cell.value), "")
 
 
-def _record_text(value: Any, name: str) -> tuple[str, str]:
+def _record_text(value: Any, name: str, words: Sequence[str]) -> tuple[str, str]:
+    if isinstance(value, bool) and words:
+        value = str(value)
     if not isinstance(value, str):
         return "", "expected text"
     cell = read_text(value, name, ())
-    return cell.value, cell.problem
+    return spell(cell.value, words), cell.problem

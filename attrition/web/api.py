@@ -29,11 +29,12 @@ def prediction() -> Record:
     config = state().config
     key, value = request_body.check_body(middleware.read_body())
     release, model = state().production.get()
+    spelling = state().spelling()
     if key == "records":
         optional_names = request_body.optional_features(config.columns, release.training)
-        rows = request_body.check_records(config.columns, value, optional_names)
+        rows = request_body.check_records(config.columns, value, optional_names, spelling)
     else:
-        rows = request_body.read_datafile(config, value)
+        rows = request_body.read_datafile(config, value, spelling)
     predictions = responses.predict(release, model, rows, config.columns.client_name, config.labels)
     return {"model": release.id, "predictions": predictions, "count": len(predictions)}
 

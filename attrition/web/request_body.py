@@ -12,6 +12,8 @@ from attrition.errors import AttritionError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from attrition.data.spelling import Spelling
+
 MAX_RECORDS, MAX_FILE_RECORDS = 1_000, 100_000
 MAX_DIGITS = 400
 MAX_PROBLEMS = 100
@@ -117,7 +119,10 @@ def optional_features(columns: Columns, training: Mapping[str, Any]) -> set[str]
 
 
 def check_records(
-    columns: Columns, records: list[Any], missing_allowed: Collection[str]
+    columns: Columns,
+    records: list[Any],
+    missing_allowed: Collection[str],
+    spelling: "Spelling",
 ) -> "pd.DataFrame":
     """Validate the records of a body, and return their features in the same order.
 
@@ -126,7 +131,7 @@ def check_records(
     from attrition.data import schema
 
     try:
-        return schema.check_records(columns, records, missing_allowed)
+        return schema.check_records(columns, records, missing_allowed, spelling)
     except schema.BadRecords as error:
         raise _invalid_records(error.problems) from error
 
@@ -141,7 +146,7 @@ def _invalid_records(problems: list[dict[str, Any]]) -> ApiError:
     return ApiError(422, "invalid_records", sentence, problems=problems[:MAX_PROBLEMS])
 
 
-def read_datafile(config: Config, name: str) -> "pd.DataFrame":
+def read_datafile(config: Config, name: str, spelling: "Spelling") -> "pd.DataFrame":
     """Read the rows of a file in the test or the input folder, in the same order.
 
     If the name is not in the listing of a folder it is refused; it is never used as a path.
@@ -167,7 +172,7 @@ def read_datafile(config: Config, name: str) -> "pd.DataFrame":
                 "too_many_records",
                 f"{name} has {count} records, expected at most {MAX_FILE_RECORDS}",
             )
-        checked = schema.check(table, config.columns, config.missing_markers)
+        checked = schema.check(table, config.columns, config.missing_markers, spelling)
     except (schema.Refused, schema.BadHeader) as error:
         raise ApiError(422, "invalid_datafile", f"{name}: {error}") from error
     if checked.refused:

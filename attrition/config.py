@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ class Label:
     fixed: bool = setting(
         "nobody can change this feature, so it comes last among a listed client's reasons", False
     )
+    is_date: bool = False  # as `Columns.dates` names it
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,11 @@ class Columns:
     categorical: tuple[str, ...] = setting(
         "features whose values are categories", (), has_labels=True
     )
+    dates: tuple[str, ...] = setting(
+        "features that are dates; used as days after the time of the observation, negative before it",
+        (),
+        has_labels=True,
+    )
     time: str | None = setting("when the row was observed, in ISO 8601", None)
     value: str | None = setting("value of the contract; may also be a numeric feature", None)
     manager: str | None = setting("account manager of the client", None)
@@ -125,7 +131,8 @@ class Columns:
 
     @property
     def numeric_names(self) -> tuple[str, ...]:
-        return tuple(column.name for column in self.numeric)
+        """The features that are numbers in typed rows; dates are days."""
+        return (*(column.name for column in self.numeric), *self.dates)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -589,7 +596,7 @@ class _Reader:
         if kind == tuple[Database, ...]:
             return self._databases(value)
         if isinstance(value, dict):
-            return self._categorical(value)
+            return self._names(value, name)
         if kind == tuple[str, ...]:
             return tuple(value)
         if kind is Path or (declared.metadata["is_level"] and value is not None):
@@ -599,14 +606,15 @@ class _Reader:
     def _columns(self, raw: dict[str, Any]) -> Columns:
         if not raw:
             return Columns()
-        if "numeric" not in raw and "categorical" not in raw:
-            self.problems.append("columns names neither numeric nor categorical features")
+        if not {"numeric", "categorical", "dates"} & raw.keys():
+            self.problems.append("columns names neither numeric nor categorical features nor dates")
         columns = Columns(**self.read(_declared(Columns), {"numeric": [], **raw}, "columns."))
         if (columns.left is None) != (columns.stayed is None):
             self.problems.append("columns.left and columns.stayed go together: name both values")
         elif columns.left is not None and columns.left.casefold() == str(columns.stayed).casefold():
             self.problems.append(f"columns.left and columns.stayed are both {columns.left!r}")
         self._one_meaning(columns)
+        self.labels |= {name: replace(self._label(name), is_date=True) for name in columns.dates}
         return columns
 
     def _one_meaning(self, columns: Columns) -> None:
@@ -618,6 +626,7 @@ class _Reader:
             columns.outcome,
             columns.client,
             *columns.categorical,
+            *columns.dates,
         }:
             self.problems.append(f"columns.value: {columns.value!r} is given two meanings")
 
@@ -633,9 +642,10 @@ class _Reader:
             features.append(feature)
         return tuple(features)
 
-    def _categorical(self, raw: dict[str, Any]) -> tuple[str, ...]:
+    def _names(self, raw: dict[str, Any], where: str) -> tuple[str, ...]:
+        """Read names of features with their labels."""
         for name, keys in raw.items():
-            self._labelled(name, keys, f"columns.categorical.{name}", {})
+            self._labelled(name, keys, f"{where}.{name}", {})
         return tuple(raw)
 
     def _labelled(

@@ -117,16 +117,18 @@ def optional_features(columns: Columns, training: Mapping[str, Any]) -> set[str]
 
 
 def check_records(
-    columns: Columns, records: list[Any], missing_allowed: Collection[str]
+    columns: Columns, records: list[Any], missing_allowed: Collection[str], today: str = ""
 ) -> "pd.DataFrame":
     """Validate the records of a body, and return their features in the same order.
+
+    today: the day from which the dates of a record without a time count
 
     Raises: ApiError 422 with every wrong record and field.
     """
     from attrition.data import schema
 
     try:
-        return schema.check_records(columns, records, missing_allowed)
+        return schema.check_records(columns, records, missing_allowed, today)
     except schema.BadRecords as error:
         raise _invalid_records(error.problems) from error
 
@@ -141,7 +143,7 @@ def _invalid_records(problems: list[dict[str, Any]]) -> ApiError:
     return ApiError(422, "invalid_records", sentence, problems=problems[:MAX_PROBLEMS])
 
 
-def read_datafile(config: Config, name: str) -> "pd.DataFrame":
+def read_datafile(config: Config, name: str, today: str = "") -> "pd.DataFrame":
     """Read the rows of a file in the test or the input folder, in the same order.
 
     If the name is not in the listing of a folder it is refused; it is never used as a path.
@@ -183,4 +185,4 @@ def read_datafile(config: Config, name: str) -> "pd.DataFrame":
         )
     if not len(checked.lines):
         raise ApiError(422, "invalid_datafile", f"{name}: has no rows")
-    return schema.typed(checked.frame(), config.columns)
+    return schema.typed(checked.frame(), config.columns, today)

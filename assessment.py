@@ -2,7 +2,8 @@
 
 Reads:  production_deployment/current, the current clients in ingesteddata/finaldata.csv
 Writes: reports/clients.parquet (every current client: features, risk, reasons and cautions),
-        riskscores.csv and contactlist.csv (the same for people), assessment.json (the record)
+        riskscores.csv (the same for programs), contactlist.csv (the list for people),
+        assessment.json (the record)
 Run:    python assessment.py [--config PATH]
 """
 
@@ -35,7 +36,7 @@ LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 SETTINGS = ("columns", "contact_capacity", "contact_order", "labels", "max_days_ahead")
-NO_SIGNAL = "no usable signal: every client has the base rate as its risk"
+NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
 
@@ -349,6 +350,7 @@ def assess_clients(config: Config) -> Assessment:
         "columns": config.limited_to("columns").fingerprint(),
         "settings": config.fingerprint(),
         "other_units": str(other_units),
+        "lists": fields.CSV_LAYOUT,
     }
     if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
         return _assessment(record, up_to_date=True)
@@ -402,7 +404,7 @@ def assess_clients(config: Config) -> Assessment:
         config.risk_scores: tables.frame_bytes(
             fields.csv_table(ranked, fields.RISK_SCORES, config.labels)
         ),
-        config.contact_list: tables.frame_bytes(fields.contact_list(listed, config.labels)),
+        config.contact_list: tables.excel_bytes(fields.contact_list(listed, config.labels)),
     }
     return _assessment(files.commit(config.assessment_record, contents, record), up_to_date=False)
 

@@ -169,11 +169,18 @@ def estimate_section(facts: ReportData) -> Story:
 
 def comparison_section(facts: ReportData) -> Story:
     """Lay out the last comparison of challenger and champion."""
-    content: Story = [pdf.small("There was no previous model to compare it with.")]
-    if comparison := facts.decision.get("comparison") or facts.score.get("comparison"):
+    record, sentences = facts.decision or facts.score, facts.latest_events
+    if facts.decision and (decision := wording.decision(facts.decision)) not in sentences:
+        sentences = [decision, *sentences]
+    champion = (
+        "No candidate was compared with it."
+        if record.get("champion")
+        else ("There was no previous model to compare it with.")
+    )
+    content: Story = [pdf.small(champion)]
+    if comparison := record.get("comparison"):
         content = pdf.comparison_table(comparison)
-    decision = pdf.small(wording.decision(facts.decision))
-    return pdf.with_heading("Challenger against champion", decision, *content)
+    return pdf.with_heading("Challenger against champion", pdf.small(" ".join(sentences)), *content)
 
 
 def model_figures(curves: Row, png: Pictures) -> Flowable:

@@ -30,7 +30,7 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-SETTINGS = ("columns", "missing_markers", "contact_capacity")
+SETTINGS = ("columns", "missing_markers", "files", "contact_capacity")
 WEIGHED_CLIENTS = 10_000
 MIN_ROWS_TO_SCORE, MIN_OF_EACH_TO_SCORE = 100, 20
 
@@ -266,7 +266,7 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
         path = config.test_folder / key.removeprefix("test/")
         shown = f"{config.test_folder.name}/{path.name}"
         try:
-            table = source_files.read_path(path)
+            table = source_files.read_path(path, dialect=config.files.dialect(path.name))
             checked = schema.check(table, config.columns, config.missing_markers)
         except (schema.Refused, schema.BadHeader) as error:
             warnings.append(f"{shown}: not used ({error})")

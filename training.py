@@ -77,8 +77,8 @@ DESCRIBED = (
 )
 MIN_ROWS_TO_TRAIN, MIN_OF_EACH_TO_TRAIN = 50, 10
 NO_SIGNAL = (
-    "no usable signal: nothing in these columns predicts who leaves, so every client has the base rate "
-    "as its risk; rank by value, and add columns that predict more"
+    "no usable signal in the training rows: nothing in these columns predicted who left, so every "
+    "client has the base rate as its risk; rank by value, and add columns that predict more"
 )
 
 

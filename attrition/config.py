@@ -10,6 +10,7 @@ import json
 import os
 import re
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,11 @@ class Columns:
         (),
         has_labels=True,
     )
+    markers_are_levels: tuple[str, ...] = setting(
+        "categorical features in which a missing marker is a level (`NA` for North America) and only an "
+        "empty cell is missing",
+        (),
+    )
     time: str | None = setting("when the row was observed, in ISO 8601", None)
     value: str | None = setting("value of the contract; may also be a numeric feature", None)
     manager: str | None = setting("account manager of the client", None)
@@ -180,6 +186,30 @@ class Dialect:
 
 
 DEFAULT_DIALECT = Dialect()
+
+
+@dataclass(frozen=True)
+class Files(Dialect):
+    """The dialect of all files, and of those whose names match a pattern."""
+
+    by_name: tuple[tuple[str, Dialect], ...] = setting(
+        "other keys for files by a pattern of their names, such as `crm_*.csv`; the first pattern that "
+        "matches counts",
+        (),
+    )
+
+    def dialect(self, name: str) -> Dialect:
+        """Return the dialect of a file; case does not matter."""
+        matching = (
+            dialect
+            for pattern, dialect in self.by_name
+            if fnmatchcase(name.casefold(), pattern.casefold())
+        )
+        return next(matching, self.dialect_of_all)
+
+    @property
+    def dialect_of_all(self) -> Dialect:
+        return Dialect(**{each.name: getattr(self, each.name) for each in fields(Dialect)})
 
 
 @dataclass(frozen=True)
@@ -251,7 +281,9 @@ class Config:
     """All settings and paths; every path is resolved against config.json's own folder."""
 
     file: Path
-    input_folder: Path = setting("CSV, gzipped CSV and Parquet files", key="input_folder_path")
+    input_folder: Path = setting(
+        "CSV, gzipped CSV, Parquet and Excel files", key="input_folder_path"
+    )
     output_folder: Path = setting(
         "accepted rows, and the account of every source", key="output_folder_path"
     )
@@ -264,6 +296,7 @@ class Config:
         "report, figures, lists and log", Path("reports"), key="reports_path"
     )
     columns: Columns = setting("what each column means", Columns())
+    files: Files = setting("how files write text, numbers and dates", Files())
     databases: tuple[Database, ...] = setting("tables to read beside the files", ())
     missing_markers: tuple[str, ...] = setting(
         "cells that count as no value", MISSING_MARKERS, may_be_empty=True
@@ -466,17 +499,20 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-_NUMBERS = (int, float, float | None)
+_WHOLE = (int, int | None)
+_NUMBERS = (*_WHOLE, float, float | None)
 LABELLED = "names, or names with their keys"
 # The description of a value that is not a number, and the JSON type of a nested value.
 _EXPECTED: dict[Any, str] = {
     **{Path: "the name of a folder", str: "text", str | None: "text", bool: "true or false"},
     **{tuple[str, ...]: "a list of names", Columns: "an object", Api: "an object"},
+    **{Files: "an object", tuple[tuple[str, Dialect], ...]: "an object of patterns and their keys"},
     tuple[Numeric, ...]: LABELLED,
     tuple[Database, ...]: "a list of tables",
 }
 _NESTED: dict[Any, Any] = {
-    **{Columns: dict, Api: dict, tuple[Numeric, ...]: dict | list, tuple[Database, ...]: list}
+    **{Columns: dict, Api: dict, tuple[Numeric, ...]: dict | list, tuple[Database, ...]: list},
+    **{Files: dict, tuple[tuple[str, Dialect], ...]: dict},
 }
 
 
@@ -486,7 +522,7 @@ def _expected(declared: Field) -> str:
     if kind in _NUMBERS:
         ends = {">=": rules["low"], "<=": rules["high"]}
         limits = " and ".join(f"{sign} {end}" for sign, end in ends.items() if end is not None)
-        return f"{'a whole number' if kind is int else 'a number'} {limits}".strip()
+        return f"{'a whole number' if kind in _WHOLE else 'a number'} {limits}".strip()
     if rules["choices"]:
         return f"one of {rules['choices']}"
     if rules["has_labels"]:
@@ -509,19 +545,32 @@ def _is_valid(value: Any, declared: Field) -> bool:
     if kind in _NUMBERS:
         low, high = rules["low"], rules["high"]
         is_number = isinstance(value, int) or (
-            isinstance(value, float) and (kind is not int or value.is_integer())
+            isinstance(value, float) and (kind not in _WHOLE or value.is_integer())
         )
         return is_number and (low is None or value >= low) and (high is None or value <= high)
     if value is None or (isinstance(value, int) and rules["is_level"]):
         return value is not None or kind == str | None
-    is_text = isinstance(value, str) and bool(value.strip())
-    return is_text and (not rules["choices"] or value in rules["choices"])
+    if rules["choices"]:
+        return value in rules["choices"]
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _is_names(value: Any, *, may_be_empty: bool = False) -> bool:
     return isinstance(value, list) and all(
         isinstance(name, str) and (name or may_be_empty) for name in value
     )
+
+
+def _is_date_format(text: str) -> bool:
+    """Return whether a date survives being written and read in a format."""
+    try:
+        dates = [datetime(2026, 8, 31), datetime(2031, 12, 5)]  # noqa: DTZ001 - no time of day
+        return all(
+            datetime.strptime(date.strftime(text), text) == date  # noqa: DTZ007
+            for date in dates
+        )
+    except ValueError:
+        return False
 
 
 class _Reader:
@@ -591,6 +640,10 @@ class _Reader:
             return self._columns(value)
         if kind == Api:
             return Api(**self.read(_declared(Api), value, "api."))
+        if kind == Files:
+            return self._files(value)
+        if kind == tuple[tuple[str, Dialect], ...]:
+            return tuple(value.items())
         if kind == tuple[Numeric, ...]:
             return self._numeric(value)
         if kind == tuple[Database, ...]:
@@ -601,7 +654,7 @@ class _Reader:
             return tuple(value)
         if kind is Path or (declared.metadata["is_level"] and value is not None):
             return str(value).strip()
-        return int(value) if kind is int else value
+        return int(value) if kind in _WHOLE else value
 
     def _columns(self, raw: dict[str, Any]) -> Columns:
         if not raw:
@@ -613,9 +666,39 @@ class _Reader:
             self.problems.append("columns.left and columns.stayed go together: name both values")
         elif columns.left is not None and columns.left.casefold() == str(columns.stayed).casefold():
             self.problems.append(f"columns.left and columns.stayed are both {columns.left!r}")
+        for name in sorted(set(columns.markers_are_levels) - set(columns.categorical)):
+            self.problems.append(
+                f"columns.markers_are_levels names {name!r}, which is no categorical feature"
+            )
         self._one_meaning(columns)
         self.labels |= {name: replace(self._label(name), is_date=True) for name in columns.dates}
         return columns
+
+    def _files(self, raw: dict[str, Any]) -> Files:
+        """Read the general dialect, and over it the keys of each pattern."""
+        files = Files(**self.read(_declared(Files), raw, "files."))
+        self._check_dialect(files, "files")
+        dialects = []
+        for pattern, keys in files.by_name:
+            where = f"files.by_name.{pattern}"
+            if not isinstance(keys, dict):
+                self.problems.append(f"{where} is {_kind(keys)}, expected an object")
+                continue
+            values = self.read(_declared(Dialect), keys, f"{where}.")
+            given = {key: value for key, value in values.items() if key in keys}
+            dialect = replace(files.dialect_of_all, **given)
+            self._check_dialect(dialect, where)
+            dialects.append((pattern, dialect))
+        return replace(files, by_name=tuple(dialects))
+
+    def _check_dialect(self, dialect: Dialect, where: str) -> None:
+        if dialect.decimal == dialect.thousands:
+            self.problems.append(f"{where}: decimal and thousands are both {dialect.decimal!r}")
+        if dialect.dates is not None and not _is_date_format(dialect.dates):
+            self.problems.append(
+                f"{where}.dates is {dialect.dates!r}, expected the format of a date with its day, month "
+                "and year, such as %d.%m.%Y"
+            )
 
     def _one_meaning(self, columns: Columns) -> None:
         single = [columns.client_name, columns.outcome, columns.time, columns.manager]
@@ -716,6 +799,7 @@ def describe() -> str:
     titles = {
         Config: "Settings",
         Columns: "Keys of `columns`",
+        Files: "Keys of `files`; those of a pattern in `by_name` are the same",
         Numeric: "Keys of a feature in `columns.numeric`",
         Label: "Display keys of a feature (`unit` only in `columns.numeric`)",
         Database: "Keys of a table in `databases`",
@@ -725,7 +809,8 @@ def describe() -> str:
     for record, title in titles.items():
         lines = [f"### {title}", "", "| key | meaning | value | default |", "|---|---|---|---|"]
         for key, declared in _declared(record).items():
-            value = " or ".join(f"`{c}`" for c in declared.metadata["choices"])
+            choices = declared.metadata["choices"]
+            value = " or ".join(f"`{json.dumps(c)[1:-1]}`" for c in choices).replace("|", "\\|")
             cells = (declared.metadata["meaning"], value or _expected(declared))
             lines.append(f"| `{key}` | {' | '.join(cells)} | {_shown(declared.default)} |")
         blocks.append("\n".join(lines))
@@ -738,7 +823,7 @@ def _shown(default: Any) -> str:
         return "required"
     if default is None or default == ():
         return "none"
-    if isinstance(default, Columns | Api):
+    if isinstance(default, Columns | Api | Files):
         return "see below"
     if isinstance(default, tuple) and isinstance(default[0], Numeric):
         default = {feature.name: {"minimum": feature.minimum} for feature in default}

@@ -27,6 +27,7 @@ DECLARED = {
 OTHER = {
     "columns": configuration.Columns(ignore=("note",)),
     "databases": (configuration.Database("crm", "sqlite:////nowhere", "clients"),),
+    "files": configuration.Files(by_name=(("none*", configuration.Dialect(decimal=",")),)),
     "missing_markers": (*configuration.MISSING_MARKERS, "unknown"),
     "contact_capacity": 10,
     "contact_order": "value_at_risk",

@@ -4,6 +4,7 @@ To add a field, add its column to `data/clients.py`, compute it in `assessment.p
 name it in the outputs that show it.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -157,7 +158,7 @@ CAUTIONS = {
     "other_unit_new": "{feature} looks like another unit, and there is no earlier observation",
     "last_seen": "last seen on {value}, long before the newest rows",
     "few_clients": "trained on few clients",
-    "base_rate": "no usable signal: the base rate",
+    "base_rate": "the model is a base rate: all clients have the same risk",
 }
 
 
@@ -168,7 +169,8 @@ class Field(NamedTuple):
     """A field of a client: its heading, and how to format its value.
 
     `item` formats each element if the value is a list, `show` any other value. `column` is the name in
-    clients.parquet if it differs, `width` is in millimetres of the PDF.
+    clients.parquet if it differs, `width` is in millimetres of the PDF. `digits` are the decimals in
+    contactlist.csv; if it is None, the field is text, which a spreadsheet must not evaluate.
     """
 
     header: str
@@ -177,21 +179,22 @@ class Field(NamedTuple):
     column: str = ""
     width: float = 20
     is_number: bool = False
+    digits: int | None = None
 
 
 FIELDS = {
     "client": Field("client", width=46),
-    "rank": Field("rank", width=10),
-    "risk": Field("risk", wording.percent, width=12, is_number=True),
+    "rank": Field("rank", width=10, digits=0),
+    "risk": Field("risk", wording.percent, width=12, is_number=True, digits=4),
     "observed_at": Field("observed", wording.minute),
-    "value": Field("value, {currency}", wording.amount, is_number=True),
-    "value_at_risk": Field("value at risk, {currency}", wording.amount, is_number=True),
+    "value": Field("value, {currency}", wording.amount, is_number=True, digits=2),
+    "value_at_risk": Field("value at risk, {currency}", wording.amount, is_number=True, digits=2),
     "manager": Field("client manager", width=25),
     "reasons": Field("reasons against the baseline", item=reason_text),
     "list_reasons": Field("main reasons", item=reason_text, width=63),
     "low_confidence": Field("read with care", item=caution_text, column="cautions"),
-    "previous_rank": Field("previous rank", is_number=True),
-    "risk_change": Field("change of risk", is_number=True),
+    "previous_rank": Field("previous rank", is_number=True, digits=0),
+    "risk_change": Field("change of risk", is_number=True, digits=4),
     "changes": Field("changed features", item=change_text),
     "moved": Field("change", width=32),  # of rank and risk, with its causes, as text
 }
@@ -206,8 +209,10 @@ CONTACT_LIST = (
 API = RISK_SCORES
 PDF = ("rank", "client", "risk", "value_at_risk", "manager", "list_reasons", "moved")
 DASHBOARD = (*PDF, "observed_at")
-# Text from people and sources, which a spreadsheet must not interpret as a formula.
-TEXTS = ("client", "manager", "reasons", "low_confidence")
+# Of the two CSV files; if it changes, they are written again.
+CSV_LAYOUT = str(("escaped and rounded", RISK_SCORES, CONTACT_LIST))
+# A spreadsheet evaluates a cell that begins like this, after any white space. Some split cells at ";".
+FORMULA = r"(?='*(?:[\s\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]|[\t\r\n]))"
 
 
 def column_of(name: str) -> str:
@@ -232,18 +237,44 @@ def to_dict(row: Row, labels: Labels, names: Sequence[str] = API) -> dict[str, A
     return {name: value_of(name, row, labels) for name in names}
 
 
+def escape_formula(cell: str) -> str:
+    """Insert an apostrophe where a spreadsheet would evaluate a formula.
+
+    Source: OWASP, CSV Injection.
+
+    >>> escape_formula("=1+1"), escape_formula("A;=1+1"), escape_formula("A = B")
+    ("'=1+1", "A;'=1+1", 'A = B')
+    """
+    if cell[:1].isalnum() and ";" not in cell:
+        return cell  # a million clients have several million texts
+    return re.sub(rf"(^|;){FORMULA}", r"\1'", cell)
+
+
+def restore_formula(cell: str) -> str:
+    """Return the text that `escape_formula` was given.
+
+    >>> restore_formula("'=1+1"), restore_formula("A;'=1+1"), restore_formula("'s Hertogenbosch")
+    ('=1+1', 'A;=1+1', "'s Hertogenbosch")
+    """
+    return re.sub(rf"(^|;)'{FORMULA}", r"\1", cell)
+
+
 def csv_table(table: "pd.DataFrame", names: Sequence[str], labels: Labels) -> "pd.DataFrame":
-    """Return fields of the client table for a CSV file; if a value is a list, its texts are joined."""
-    lists = {name: item for name in names if (item := FIELDS[name].item)}
-    texts = {
-        name: ["; ".join([item(one, labels) for one in each]) for each in table[column_of(name)]]
-        for name, item in lists.items()
-    }
-    return table.assign(**texts)[list(names)]
+    """Return fields of the client table for a CSV file: text escaped, lists joined."""
+    return table.assign(**{name: _csv_column(table, name, labels) for name in names})[list(names)]
+
+
+def _csv_column(table: "pd.DataFrame", name: str, labels: Labels) -> Any:
+    values, field = table[column_of(name)], FIELDS[name]
+    if field.digits is not None:
+        return values
+    if (item := field.item) is None:
+        return [escape_formula(text) for text in values]
+    return ["; ".join([escape_formula(item(one, labels)) for one in each]) for each in values]
 
 
 def contact_list(listed: "pd.DataFrame", labels: Labels) -> "pd.DataFrame":
-    """Return the contact list for a CSV file: its reasons are those that tell the clients apart.
+    """Return the contact list for a CSV file: rounded, with the reasons that tell the clients apart.
 
     The features that changed a risk since the last list follow them.
     """
@@ -253,4 +284,6 @@ def contact_list(listed: "pd.DataFrame", labels: Labels) -> "pd.DataFrame":
         "; ".join(filter(None, (text, change and f"since the last list: {change}")))
         for text, change in zip(table["reasons"], changes, strict=True)
     ]
-    return table.assign(reasons=reasons)
+    digits = {name: FIELDS[name].digits for name in CONTACT_LIST}
+    rounded = {name: table[name].round(n) for name, n in digits.items() if n is not None}
+    return table.assign(reasons=reasons, **rounded)

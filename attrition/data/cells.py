@@ -8,7 +8,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime
 from functools import cache, lru_cache
 from typing import NamedTuple
@@ -45,6 +45,7 @@ NUMERIC_DATE = re.compile(r"([0-9]{1,2})([./-])([0-9]{1,2})[./-][0-9]{4}(?:[T ].
 YES = ("1", "yes", "true", "y", "t", "1.0", "ja", "j", "wahr", "oui", "vrai", "si", "s\u00ed")
 NO = ("0", "no", "false", "n", "f", "0.0", "nein", "falsch", "non", "faux")
 LABELS = dict.fromkeys(YES, "1") | dict.fromkeys(NO, "0")
+BLANK_RUN = re.compile("[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 BLANKS = " \t"
 
@@ -89,7 +90,9 @@ def fold(text: str) -> str:
     >>> fold("\ufeffAnnual\u00a0 Value ")
     'annual value'
     """
-    return " ".join(text.translate(INVISIBLE).split()).casefold()
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text.translate(INVISIBLE))
+    return " ".join(text.split()).casefold()
 
 
 def fold_markers(markers: Collection[str]) -> frozenset[str]:
@@ -196,7 +199,7 @@ def number_dialects(text: str, dialect: Dialect = DEFAULT_DIALECT) -> list[dict[
     return [{"decimal": first}, *([grouped] if is_group else [])]
 
 
-def files_key(keys: dict[str, str]) -> str:
+def files_key(keys: Mapping[str, str | int]) -> str:
     """Format keys of a dialect as in config.json."""
     return f'"files": {json.dumps(keys, ensure_ascii=False)}'
 
@@ -225,14 +228,21 @@ def read_text(text: str, name: str, markers: Collection[str]) -> Cell:
 def read_client(text: str, name: str) -> Cell:
     """Validate a client's name: always text, never missing, without invisible characters.
 
+    A run of blanks with one that is no plain space, such as U+00A0, becomes one plain space.
+
     >>> read_client("NA", "corporation").value, read_client("007", "corporation").value
     ('NA', '007')
     """
-    stripped = text.strip(BLANKS)
+    plain = text if text.isascii() else BLANK_RUN.sub(_plain_blank, text)
+    stripped = plain.strip(BLANKS)
     if not stripped:
         return Cell("", "MISSING_VALUE", f"{name} is empty, expected the client's name")
     cell = _plain_text(stripped, name, "BAD_ID")
     return cell if cell.code or stripped == text else cell._replace(note="NORMALISED")
+
+
+def _plain_blank(run: re.Match[str]) -> str:
+    return run[0] if run[0].isascii() else " "
 
 
 def _plain_text(text: str, name: str, code: str) -> Cell:
@@ -396,7 +406,8 @@ def readers(
     for name in columns.dates:
         validators[name] = lambda text, name=name: read_time(text, name, missing, dialect.dates)  # type: ignore[misc]
     for name in columns.categorical + ((columns.manager,) if columns.manager else ()):
-        validators[name] = lambda text, name=name: read_text(text, name, missing)  # type: ignore[misc]
+        own = fold_markers([""]) if name in columns.markers_are_levels else missing
+        validators[name] = lambda text, name=name, own=own: read_text(text, name, own)  # type: ignore[misc]
     numeric = {column.name: column for column in columns.numeric}
     if columns.value:
         numeric.setdefault(columns.value, Numeric(columns.value, minimum=0))

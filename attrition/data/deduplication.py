@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.config import Columns
-from attrition.data import ledger, schema
+from attrition.data import ledger, schema, summary_rows
 from attrition.data.ledger import ACCEPTED, OPEN, QUARANTINED, Digest, Ledger, Line
 from attrition.storage import files
 
@@ -204,8 +204,7 @@ def judge(
     """
     cut = "NO_FINAL_EOL" if "NO_FINAL_EOL" in table.notes else ""
     try:
-        markers = known.config.missing_markers
-        contract = schema.Contract(table.header, columns, markers, table.dialect)
+        contract = schema.make_contract(table, columns, known.config.missing_markers)
         if line.ingested_at:
             contract.latest = ledger.latest_time(line.ingested_at, known.config.max_days_ahead)
     except schema.BadHeader as error:
@@ -218,14 +217,14 @@ def judge(
     codes: Counter[str] = Counter()
     content, ends_short = 0, False
     with pa.ipc.new_stream(spool, RECORDS) as writer:
-        for chunk in table.chunks:
-            checked = contract.check(chunk)
+        for chunk, is_last in schema.mark_last(table.chunks):
+            checked = contract.check(chunk, is_last=is_last)
             keys = checked.keys()
             row_digests = [ledger.digest(key.encode()) for key in keys.to_pylist()]
             chunk_outcomes = [
                 sys.intern(text) for text in checked.columns[columns.outcome].to_pylist()
             ]
-            ends_short = bool(chunk.odd) and is_last_short(chunk, len(table.header))
+            ends_short = ends_cut(chunk, checked.refused)
             codes.update(refusal.code for refusal in checked.refused)
             if not line.sha256:
                 content += hash_records(row_digests, chunk_outcomes, checked.refused)
@@ -253,15 +252,17 @@ def judge(
     notes += [] if records else ["NO_ROWS"]
     notes += [f"{code}: {count}" for code, count in sorted(codes.items())]
     line = line._replace(records=records)
-    if (bad := codes.total()) > MAX_BAD_SHARE * records:
-        why = f"{bad} of {records} rows are bad, so none is used"
+    refused = codes.total()
+    summaries = sum(codes[code] for code in summary_rows.CODES) if digests else 0
+    if (bad := refused - summaries) > MAX_BAD_SHARE * (records - summaries):
+        why = f"{bad} of {records - summaries} rows are bad, so none is used"
         reason = "; ".join([*notes, why])
         line = line._replace(rejected=records, verdict=QUARANTINED, reason=reason)
     else:
         duplicates = counts[DUPLICATE]
         notes += [f"DUP_ROWS: {duplicates}"] if duplicates else []
         line = line._replace(
-            accepted=counts[ACCEPTED], rejected=bad, duplicates=duplicates,
+            accepted=counts[ACCEPTED], rejected=refused, duplicates=duplicates,
             verdict=ACCEPTED, reason="; ".join(notes),
         )  # fmt: skip
     unfinished = "RAGGED_SHORT" if ends_short else cut
@@ -270,10 +271,12 @@ def judge(
     )
 
 
-def is_last_short(chunk: schema.Chunk, width: int) -> bool:
-    """Does the last row of a chunk lack fields? It does if a file is still being written."""
-    line, row = chunk.odd[-1]
-    return len(row) < width and line > max(chunk.lines, default=0)
+def ends_cut(chunk: schema.Chunk, refused: Sequence[schema.Refusal]) -> bool:
+    """Return whether the last row of a chunk lacks fields, as if a file is still being written."""
+    if not chunk.odd or not refused:
+        return False
+    last = refused[-1]
+    return last.code == "RAGGED_SHORT" and last.line > max(chunk.lines, default=0)
 
 
 def gather(checked: schema.ValidatedRows, keys: "pa.Array", outcome: str) -> "pa.RecordBatch":

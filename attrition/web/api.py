@@ -12,6 +12,7 @@ from flask import Blueprint, Response, request, send_file, url_for
 
 from attrition import wording
 from attrition.contacts import fields
+from attrition.reporting.report_data import find_latest_events
 from attrition.storage.files import Record
 from attrition.web import health, middleware, request_body, responses
 from attrition.web.artifact_cache import optional, state
@@ -40,9 +41,10 @@ def prediction() -> Record:
 
 @api.get("/scoring")
 def scoring() -> Record:
-    """Return the score of the model in production and the latest decision on deployment."""
+    """Return the score of the model in production, and what last happened to production."""
     release, _ = state().production.get()
-    return responses.scoring(release, optional(state().decision))
+    decision = optional(state().decision) or {}
+    return responses.scoring(release, find_latest_events(state().deployments(), decision))
 
 
 @api.get("/summarystats")
@@ -110,8 +112,7 @@ def describe_assessment() -> Record:
 @api.get("/contactlist.csv")
 def contact_list() -> Response:
     """Download the contact list for a spreadsheet."""
-    data = responses.defuse(state().contact_list(), fields.TEXTS)
-    return download(data, "text/csv", state().config.contact_list)
+    return download(state().contact_list(), "text/csv", state().config.contact_list)
 
 
 @api.get("/report.pdf")
@@ -150,6 +151,7 @@ def show_health() -> tuple[Record, int]:
     ended_at = last["ended_at"] if last else None
     return {
         "status": result.status,
+        "project": state().config.project,
         "release": result.release,
         "last_run_ended_at": ended_at,
         "last_run_age_s": age_s(ended_at, now),

@@ -62,6 +62,7 @@ def dashboard(
         monitoring=optional(state.monitoring, damage=problems) or {},
         assessment=optional(state.assessment, damage=problems) or {},
         diagnostics=optional(state.diagnostics, damage=problems) or {},
+        deployments=state.deployments(),
         currency=config.currency,
         capacity=config.contact_capacity,
         order=config.contact_order,

@@ -162,7 +162,7 @@ def read_datafile(config: Config, name: str, today: str = "") -> "pd.DataFrame":
             404, "unknown_datafile", "there is no such data file", datafiles=sorted(folders)
         )
     try:
-        table = source_files.read_path(folders[name] / name)
+        table = source_files.read_path(folders[name] / name, dialect=config.files.dialect(name))
         if (count := sum(chunk.records for chunk in table.chunks)) > MAX_FILE_RECORDS:
             raise ApiError(
                 413,

@@ -261,6 +261,24 @@ def test_client_may_be_named_like_a_marker(text):
     assert cells.read_client(text, "id").value == text
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Acme\u00a0Ltd", "Acme Ltd"),
+        ("\u2003Acme", "Acme"),
+        ("Acme \u202f Ltd\u00a0", "Acme Ltd"),
+        ("\u3000\u00c4rzte\u00a0AG", "\u00c4rzte AG"),
+    ],
+)
+def test_blanks_of_a_client_are_plain_spaces(text, name):
+    assert cells.read_client(text, "id") == (name, "", "", "NORMALISED")
+
+
+@pytest.mark.parametrize("text", ["Acme  Ltd", "\u00c4rzte  AG"])
+def test_plain_spaces_of_a_client_are_kept(text):
+    assert cells.read_client(text, "id") == (text, "", "", "")
+
+
 @pytest.mark.parametrize("text", ["unknown", "keine", "x", "#####"])
 def test_refused_word_in_a_numeric_column_names_missing_markers(text):
     cell = cells.read_number(text, X, MARKERS)

@@ -326,7 +326,7 @@ def add(account: Ledger, result: SourceVerdict) -> None:
     Raises: Unaccounted.
     """
     line = result.line
-    if not account.add_line(line):
+    if not account.add_line(line, result.newest_time):
         return
     if line.verdict == ACCEPTED:
         account.add_booleans(result.booleans)

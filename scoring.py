@@ -283,7 +283,12 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
         rows = pd.concat(frames, ignore_index=True)
     if config.columns.client:
         rows = rows.drop_duplicates(ignore_index=True)
-    return schema.typed(rows, config.columns)
+    columns = config.columns
+    day = ledger.read_first_day(config) if columns.dates else ""
+    result = schema.typed(rows, columns, day)
+    as_text = result.assign(**{name: rows[name] for name in columns.dates})
+    ids = schema.row_ids(as_text, columns, with_outcome=False)
+    return result.assign(**{schema.INPUT_ID: ids})
 
 
 def _unseen_sets(
@@ -303,7 +308,7 @@ def _unseen_sets(
     test = read_test_data(config, warnings)
     test = test[test[columns.outcome].notna()]
     if columns.client:
-        test_ids, known = schema.row_ids(test, columns, with_outcome=False), schema.INPUT_ID
+        test_ids, known = test[schema.INPUT_ID].to_numpy(), schema.INPUT_ID
     else:  # equal in every feature
         test_ids, known = schema.client_hashes(test[columns.client_name]), schema.CLIENT_HASH
     in_training = np.isin(test_ids, labelled.loc[~held_out, known])

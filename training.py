@@ -275,7 +275,9 @@ def _fit_candidate(
     numeric = tuple(name for name in columns.numeric_names if name in features)
     categorical = tuple(name for name in columns.categorical if name in features)
     groups = selection.group_rows(usable, columns.client_name, columns.features)
-    signs = data_checks.find_signs(usable, outcomes[~held_out], groups, numeric, categorical)
+    signs = data_checks.find_signs(
+        usable, outcomes[~held_out], groups, numeric, categorical, columns.dates
+    )
     check_leakage(config, signs)
     table = Table(usable, outcomes[~held_out], groups, age[~held_out], numeric, categorical)
     all_rows = replace(table, rows=labelled, outcome=outcomes, age=age)  # no folds, so no groups

@@ -309,9 +309,10 @@ def test_table_without_clients_names_each_row_by_its_content(tmp_path):
     ingest_new_data(config)
     rows = final_rows(config)
     assert config.final_data.read_text().splitlines()[0] == "client,x,kind,left"
-    assert [row[1:] for row in rows] == [["1", "a", "0"], ["1", "b", "1"]]
-    assert rows[0][0] != rows[1][0]
-    assert counts(ledger(config)[0]) == (2, 0, 1)
+    assert [row[1:] for row in rows] == [["1", "a", "0"], ["1", "a", "0"], ["1", "b", "1"]]
+    assert rows[1][0] == f"{rows[0][0]}-2"
+    assert rows[2][0] not in (rows[0][0], rows[1][0])
+    assert counts(ledger(config)[0]) == (3, 0, 0)
 
 
 def test_numeric_ranges_and_whole_numbers_come_from_config(tmp_path):

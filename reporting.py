@@ -2,7 +2,8 @@
 
 Reads:  training.json and score.json of the release in production, practicemodels/decision.json,
         production_deployment/monitoring.json and history.sqlite, reports/assessment.json,
-        clients.parquet and diagnostics.json; if one is missing, the report states that
+        clients.parquet and diagnostics.json, ingesteddata/ingestion.json (the unused sources); if one
+        is missing, the report states that
 Writes: reports/*.png (the figures), reports/report.pdf, reports/report.json (the record)
 Run:    python reporting.py [--config PATH]
 """
@@ -31,7 +32,7 @@ Pictures = Mapping[str, bytes]
 
 SETTINGS = ("contact_capacity", "contact_order", "currency", "labels", "overdue_minutes")
 TITLE = "Client attrition report"
-LISTED, LISTED_AT_LEAST, WARNINGS_SHOWN, HISTORY_SHOWN = 12, 10, 4, 8
+LISTED, LISTED_AT_LEAST, WARNINGS_SHOWN, HISTORY_SHOWN, UNUSED_SHOWN = 12, 10, 4, 8, 20
 IN_GALLERY = ("roc", "calibration", "gain", "confusionmatrix")
 
 
@@ -195,7 +196,7 @@ def model_figures(curves: Row, png: Pictures) -> Flowable:
 
 def data_section(facts: ReportData, png: Pictures) -> Story:
     """Lay out the size of the data, its missing values, and a summary of each column."""
-    story: Story = [pdf.section("The data")]
+    story: Story = [pdf.section("The data"), *unused_section(facts)]
     record = facts.diagnostics
     if not facts.columns:
         return [*story, pdf.paragraph("The data has not been examined yet.")]
@@ -208,6 +209,13 @@ def data_section(facts: ReportData, png: Pictures) -> Story:
         if columns:
             story += pdf.with_heading(title, set_table(columns))
     return [*story, pdf.picture(png["missing_over_time"])]
+
+
+def unused_section(facts: ReportData) -> Story:
+    """Lay out the sources of which nothing is used, and what to do about each."""
+    lines = wording.unused_lines(facts.unused, UNUSED_SHOWN)
+    shown = [pdf.small(wording.finished(line), lead="!") for line in lines]
+    return pdf.with_heading("Sources that are not used", *shown) if shown else []
 
 
 def drift_section(facts: ReportData, png: Pictures) -> Story:
@@ -312,6 +320,9 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
         "release": facts.release or "",
         "unavailable": files.sha256_bytes("\n".join(facts.unavailable).encode())
         if facts.unavailable
+        else "",
+        "unused": files.sha256_bytes(files.encode({"unused": list(facts.unused)}))
+        if facts.unused
         else "",
         "history": files.sha256_bytes(files.encode(shown)),
         "settings": config.fingerprint(),

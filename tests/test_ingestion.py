@@ -521,7 +521,7 @@ def test_script_says_which_source_could_not_be_read_and_exits_1(empty_project):
     config = reconfigure(empty_project, databases=[database])
     done = run_script(config)
     assert done.returncode == 1
-    assert "unavailable: crm: there is no SQLite file" in done.stdout
+    assert "crm: there is no SQLite file" in done.stderr
     assert len(final_rows(config)) == 4
 
 
@@ -704,7 +704,7 @@ def test_folder_that_had_files_and_has_none_is_an_alarm(empty_project, capsys):
     before = folder_bytes(empty_project)
     for _ in range(2):
         assert main(["--config", str(empty_project.file), "--quiet"]) == 1
-        told = capsys.readouterr().out
+        told = capsys.readouterr().err
         assert "no file is there, but 4 were before. Mount it or put them back" in told
         assert folder_bytes(empty_project) == before
     put(empty_project, "0.csv", lines(ROWS[0]))

@@ -66,6 +66,16 @@ class Line(NamedTuple):
         )
 
 
+class Unused(NamedTuple):
+    """A source that is there and of which nothing is used, and what to do about it."""
+
+    source: str
+    code: str
+    reason: str
+    advice: str
+    since: str
+
+
 def digest(key: bytes) -> Digest:
     """Return the identity of a row: a 128-bit hash of its canonical line without the outcome."""
     return hashlib.blake2b(key, digest_size=DIGEST_BYTES).digest()
@@ -132,6 +142,7 @@ class Ledger:
         self.accepted: dict[str, str] = dict(start.get("accepted", {}))
         self.replaced, self.withdrawn = int(start["replaced"]), int(start["withdrawn"])
         self.files, self.generation = int(start["files"]), int(start["generation"])
+        self.unused = read_unused(start)
         self.previous = str(start["seal"])
         self.outputs: frozenset[str] = frozenset(start["outputs"])
         self.new_lines: list[Line] = []
@@ -345,6 +356,8 @@ class Ledger:
         # Whether there were files is remembered: an empty folder is an error until it is accepted.
         if bool(self.record["files"]) != bool(self.files):
             return True
+        if read_unused(self.record) != self.unused:
+            return True
         old = tuple(self.record.get(name, {}) for name in ("marks", "watermarks", "accepted"))
         return old != (self.marks, self.watermarks, self.accepted)
 
@@ -382,6 +395,7 @@ class Ledger:
             "accepted": self.accepted,
             **self.spelling._asdict(),
             "name_variants": self.name_variants[0],
+            "unused": [one._asdict() for one in self.unused],
             "rows": len(self.rows),
             "files": self.files,
             "replaced": self.replaced,
@@ -593,6 +607,11 @@ def read_first_day(config: Config) -> str:
     """Return the day of the first ingestion, "" before it; dates without any time count from it."""
     lines = read_lines(config) if config.ingested_files.exists() else []
     return lines[0].ingested_at[:10] if lines else ""
+
+
+def read_unused(record: files.Record) -> list[Unused]:
+    """Return the sources that the record of ingestion names as unused."""
+    return [Unused(**one) for one in record.get("unused", [])]
 
 
 def read_accepted(config: Config) -> list[str]:

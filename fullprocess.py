@@ -183,12 +183,15 @@ def ask_latest(names: list[str]) -> dict[str, str | None]:
 
 
 def call_running_api(config: Config) -> None:
-    """If an API is running, store its answers; a failure here does not fail the run."""
+    """If the app of this project is running, store its answers; no failure here fails the run."""
     import apicalls
 
     try:
-        if apicalls.is_running(config):
+        app = apicalls.find_app(config)
+        if app and app.is_ours:
             cli.run_step(config, "apicalls", apicalls.call_api)
+        elif app:
+            logger.info("%s; nothing was asked of it", app.sentence)
     except AttritionError as error:
         logger.warning("the API could not be called: %s", error)
 

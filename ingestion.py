@@ -250,7 +250,10 @@ def validate_file(
     """
     settled = False
     try:
-        file = stack.enter_context(source_files.reading(path, limits(config), spool_folder(config)))
+        dialect = config.files.dialect(path.name)
+        file = stack.enter_context(
+            source_files.reading(path, limits(config), spool_folder(config), dialect)
+        )
         line = line._replace(sha256=file.sha256)
         settled = abs(file.changed_s_ago) >= config.settle_seconds
         if (twin := account.used.get(file.sha256)) and twin != line.source:
@@ -317,7 +320,8 @@ def add(account: Ledger, result: SourceVerdict) -> None:
         for row in result.refusals()
     )
     if line.verdict in (ACCEPTED, QUARANTINED):
-        level = logging.WARNING if line.verdict == QUARANTINED else logging.INFO
+        is_warning = line.verdict == QUARANTINED or "MARKERS: " in line.reason
+        level = logging.WARNING if is_warning else logging.INFO
         text = "%s %s: %d records, %d accepted, %d refused, %d duplicates%s"
         note = f" ({line.reason})" if line.reason else ""
         logger.log(level, text, line.source, line.verdict, *line[3:7], note)
@@ -353,7 +357,8 @@ def take_table(
             if not accept_loss:
                 check_shrink(database, since, reading.seen["rows"])
             table = schema.Table(reading.header, reading.chunks)
-            result = deduplication.judge(table, columns, account, line, spool)
+            before = account.owned.get(place, set())
+            result = deduplication.judge(table, columns, account, line, spool, before)
         account.marks[database.name] = mark
         if result.line.verdict == QUARANTINED:
             add(account, result)
@@ -409,7 +414,7 @@ def check_columns(config: Config, database: Database, header: Sequence[str]) -> 
     try:
         schema.match_header(header, config.columns)
     except schema.BadHeader as error:
-        raise SourceError(f"{database.name}: {error.reason} in {database.table}") from error
+        raise SourceError(f"{database.name}: {database.table}: {error.reason}") from error
 
 
 def check_shrink(database: Database, since: databases.Watermark | None, rows: int) -> None:

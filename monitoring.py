@@ -171,7 +171,8 @@ def find_cohorts(config: Config, rows: pd.DataFrame, now: str) -> Cohorts:
     view = {
         cohorts.OUTCOME: rows[columns.outcome],
         cohorts.TIME: rows[columns.time] if columns.time else "",
-        cohorts.CLIENT: rows[schema.CLIENT_HASH],
+        # each row without a client is one of its own
+        cohorts.CLIENT: rows[schema.CLIENT_HASH if columns.client else schema.INPUT_ID],
         cohorts.DELIVERED: rows[schema.DELIVERED],
         cohorts.OPENED: rows[schema.OPENED],
     }

@@ -31,7 +31,7 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-SETTINGS = ("columns", "missing_markers", "contact_capacity")
+SETTINGS = ("columns", "missing_markers", "files", "contact_capacity")
 WEIGHED_CLIENTS = 10_000
 MIN_ROWS_TO_SCORE, MIN_OF_EACH_TO_SCORE = 100, 20
 
@@ -267,7 +267,7 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
         path = config.test_folder / key.removeprefix("test/")
         shown = f"{config.test_folder.name}/{path.name}"
         try:
-            table = source_files.read_path(path)
+            table = source_files.read_path(path, dialect=config.files.dialect(path.name))
             checked = schema.check(table, config.columns, config.missing_markers)
         except (schema.Refused, schema.BadHeader) as error:
             warnings.append(f"{shown}: not used ({error})")
@@ -281,7 +281,9 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
     if not frames:
         rows = pd.DataFrame(columns=list(config.columns.table), dtype=object)
     else:
-        rows = pd.concat(frames, ignore_index=True).drop_duplicates(ignore_index=True)
+        rows = pd.concat(frames, ignore_index=True)
+    if config.columns.client:
+        rows = rows.drop_duplicates(ignore_index=True)
     return schema.typed(rows, config.columns)
 
 
@@ -301,15 +303,18 @@ def _unseen_sets(
     unseen = labelled[held_out]
     test = read_test_data(config, warnings)
     test = test[test[columns.outcome].notna()]
-    test_ids = schema.row_ids(test, columns, with_outcome=False)
-    in_training = np.isin(test_ids, labelled.loc[~held_out, schema.INPUT_ID])
+    if columns.client:
+        test_ids, known = schema.row_ids(test, columns, with_outcome=False), schema.INPUT_ID
+    else:  # equal in every feature
+        test_ids, known = schema.client_hashes(test[columns.client_name]), schema.CLIENT_HASH
+    in_training = np.isin(test_ids, labelled.loc[~held_out, known])
     if in_training.any():
         warnings.append(
             f"{in_training.sum()} test rows are also training rows; they are not scored"
             if in_training.sum() > 1
             else "1 test row is also a training row; it is not scored"
         )
-    in_test = np.isin(unseen[schema.INPUT_ID], test_ids)
+    in_test = np.isin(unseen[known], test_ids)
     sets = {"test": test[~in_training], "unseen": unseen[~in_test]}
     if changes := releases.rows_before_change(config):
         is_older = np.isin(unseen[schema.ROW_ID], np.concatenate(changes))

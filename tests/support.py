@@ -14,7 +14,7 @@ from attrition import config as configuration
 from attrition.config import Columns, Numeric
 from attrition.data import schema
 from attrition.storage import tables
-from tests.conftest import PLAIN_KEYS, ROOT, count_as_asked
+from tests.conftest import NOBODY_AT, PLAIN_KEYS, ROOT, count_as_asked
 
 SCRIPT = [sys.executable, str(ROOT / "fullprocess.py")]
 PLAIN = Columns()
@@ -74,7 +74,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 def reconfigure(config, **settings):
     """Write other settings into config.json and load it."""
-    config.file.write_text(json.dumps(PLAIN_KEYS | settings))
+    config.file.write_text(json.dumps(PLAIN_KEYS | {"api": NOBODY_AT} | settings))
     return configuration.load(config.file)
 
 

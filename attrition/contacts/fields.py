@@ -142,6 +142,7 @@ CAUTIONS = {
     "other_unit": "{feature} looks like another unit in the last delivery; the risk is that of the "
     "previous observation",
     "other_unit_new": "{feature} looks like another unit, and there is no earlier observation",
+    "last_seen": "last seen on {value}, long before the newest rows",
     "few_clients": "trained on few clients",
     "base_rate": "the model is a base rate: all clients have the same risk",
 }
@@ -171,7 +172,7 @@ FIELDS = {
     "client": Field("client", width=46),
     "rank": Field("rank", width=10, digits=0),
     "risk": Field("risk", wording.percent, width=12, is_number=True, digits=4),
-    "observed_at": Field("observed"),
+    "observed_at": Field("observed", wording.minute),
     "value": Field("value, {currency}", wording.amount, is_number=True, digits=2),
     "value_at_risk": Field("value at risk, {currency}", wording.amount, is_number=True, digits=2),
     "manager": Field("client manager", width=25),
@@ -188,12 +189,12 @@ RISK_SCORES = (
     *("reasons", "low_confidence"),
 )
 CONTACT_LIST = (
-    *("rank", "client", "risk", "value", "value_at_risk", "manager"),
+    *("rank", "client", "risk", "observed_at", "value", "value_at_risk", "manager"),
     *("reasons", "low_confidence", "previous_rank", "risk_change"),
 )
 API = RISK_SCORES
-DASHBOARD = ("rank", "client", "risk", "value_at_risk", "manager", "list_reasons", "moved")
-PDF = DASHBOARD
+PDF = ("rank", "client", "risk", "value_at_risk", "manager", "list_reasons", "moved")
+DASHBOARD = (*PDF, "observed_at")
 # Of the two CSV files; if it changes, they are written again.
 CSV_LAYOUT = str(("escaped and rounded", RISK_SCORES, CONTACT_LIST))
 # A spreadsheet evaluates a cell that begins like this, after any white space. Some split cells at ";".

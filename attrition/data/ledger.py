@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import compress, islice
 from pathlib import Path
@@ -28,7 +29,7 @@ from attrition.storage import files, history, tables
 
 logger = logging.getLogger(__name__)
 
-SETTINGS = ("columns", "missing_markers")
+SETTINGS = ("columns", "missing_markers", "max_days_ahead")
 ACCEPTED, QUARANTINED, SKIPPED, DEFERRED = "accepted", "quarantined", "skipped", "deferred"
 COUNTS = ("records", "accepted", "rejected", "duplicates")
 REJECTED_HEADER = ("ingested_at", "source", "line", "reason", "raw")
@@ -66,6 +67,22 @@ def digest(key: bytes) -> Digest:
     return hashlib.blake2b(key, digest_size=DIGEST_BYTES).digest()
 
 
+def split_number(key: bytes) -> tuple[bytes, int]:
+    """Return the canonical line of a row without a client, and its number among rows equal to it.
+
+    >>> split_number(b"0a1b-2,7,8"), split_number(b"0a1b,7,8")
+    ((b'0a1b,7,8', 2), (b'0a1b,7,8', 1))
+    """
+    name, comma, rest = key.partition(b",")
+    name, _, number = name.partition(b"-")
+    return name + comma + rest, int(number or 1)
+
+
+def numbered(key: Digest, number: int) -> Digest:
+    """Return the identity of the row with a number among equal rows without a client."""
+    return key if number == 1 else digest(key + str(number).encode())
+
+
 def check_line(line: Line) -> None:
     """Raise Unaccounted if a record of the source was counted twice or not at all."""
     counted = line.accepted + line.rejected + line.duplicates
@@ -80,6 +97,21 @@ NOTHING: files.Record = {
     **{"marks": {}, "watermarks": {}, "outputs": {}, "seal": "", "accepted": {}},
     **{"replaced": 0, "withdrawn": 0, "files": 0, "generation": 0},
 }
+
+
+def latest_time(at: str, days: float) -> str:
+    """Return the latest valid time of an observation, for comparison with canonical times.
+
+    at: the time of ingestion
+
+    >>> latest_time("2026-03-01T12:00:00Z", 1), latest_time("2026-03-01T12:00:00Z", 1e9)
+    ('2026-03-02T12:00:00Z', '9999-12-31T23:59:59Z')
+    """
+    try:
+        moment = datetime.fromisoformat(at).replace(tzinfo=None) + timedelta(days=days)
+    except OverflowError:
+        return "9999-12-31T23:59:59Z"
+    return f"{moment.isoformat(timespec='seconds')}Z"
 
 
 class Ledger:
@@ -104,6 +136,9 @@ class Ledger:
         self.starts_anew = record is None
         self.is_adopted = False
         self._spools = ExitStack()
+        # Of rows without a client: the numbers of equal rows, and the highest number of each name.
+        self.equals: dict[Digest, set[int]] = {}
+        self.numbers: dict[bytes, int] = {}
         self._number = -1  # of the line whose rows are added now
         self._delivered: list[int] = []
         self._opened: list[int] = []
@@ -129,8 +164,22 @@ class Ledger:
                 next(file)
                 for line in file:
                     key, _, outcome = line.rstrip(b"\n").rpartition(b",")
-                    outcomes[digest(key)] = outcome.decode()
+                    outcomes[self._identify(key)] = outcome.decode()
+                    self._enter_number(key)
         return outcomes
+
+    def _identify(self, key: bytes) -> Digest:
+        """Return the identity of a row from its line without the outcome."""
+        if self.config.columns.client:
+            return digest(key)
+        bare, number = split_number(key)
+        return numbered(digest(bare), number)
+
+    def _enter_number(self, key: bytes) -> None:
+        if not self.config.columns.client:
+            (bare, number), name = split_number(key), key[: schema.NAME_LENGTH]
+            self.equals.setdefault(digest(bare), set()).add(number)
+            self.numbers[name] = max(number, self.numbers.get(name, 0))
 
     @cached_property
     def owned(self) -> dict[str, set[Digest]]:
@@ -190,7 +239,10 @@ class Ledger:
                 self._gone[key] += 1
                 self.replaced += 1
             self.rows[key] = outcome
-        self._added.writelines(f"{line}\n".encode() for line in text)
+        lines = [f"{line}\n".encode() for line in text]
+        for line in lines:
+            self._enter_number(line[: line.rindex(b",")])
+        self._added.writelines(lines)
 
     def add_refusals(self, rows: Iterable[Iterable[object]]) -> None:
         """Append lines to rejected.csv."""
@@ -281,7 +333,7 @@ class Ledger:
         for i, line in enumerate(self._all_lines()):
             is_gone = False
             if gone:
-                key = digest(line[: line.rindex(b",")])
+                key = self._identify(line[: line.rindex(b",")])
                 if key in gone:
                     opened[i] = first_opened.setdefault(key, int(opened[i]))
                 if is_gone := gone[key] > 0:
@@ -451,6 +503,12 @@ def read_accepted(config: Config) -> list[str]:
     """Return the suspicious deliveries that a person accepted."""
     record = files.read_record(config.ingestion_record)
     return sorted(record.get("accepted", {})) if record else []
+
+
+def read_latest_time(config: Config) -> str:
+    """Return the latest valid time of the rows ingested so far; later ones are of an earlier version."""
+    record = files.read_record(config.ingestion_record)
+    return latest_time(record["ingested_at"], config.max_days_ahead) if record else ""
 
 
 def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:

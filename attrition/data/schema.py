@@ -4,12 +4,13 @@ Rows arrive in chunks of text, column by column; `cells` validates each distinct
 function for each kind of cell is fast enough. Valid rows are returned as canonical text.
 """
 
+import difflib
 import hashlib
 import io
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,13 +19,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from attrition.config import DEFAULT_DIALECT, Columns, Dialect, Numeric
+from attrition.config import DEFAULT_DIALECT, MISSING_MARKERS, Columns, Dialect, Numeric
+from attrition.data import summary_rows
 from attrition.data.cells import (
     BLANKS,
     MAX_NUMBER,
     MAX_TEXT,
     NUMBER,
     Cell,
+    files_key,
+    fold,
     read_client,
     read_number,
     read_text,
@@ -34,7 +38,14 @@ from attrition.data.cells import (
 
 MAX_COLUMNS = 2000
 MAX_RAW = 2000
+MAX_SHOWN_COLUMNS, MAX_SHOWN_PROBLEMS = 20, 3
+MAX_LINES_ABOVE = 20  # of a title, before the line of the column names
+# A marker is frequent from this number and share of rows on: rarer levels are pooled in any case.
+MIN_MARKERS, MIN_MARKER_SHARE = 3, 0.01
+# With one of these, a marker is no word, and hardly a level: \N, <NA>, (blank), #N/A.
+NO_LEVEL = "\\<(#"
 REMEMBERED = 100_000
+NAME_LENGTH = 16  # of a row without a client, before its number among equal rows
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.
 ROW_ID, INPUT_ID, CLIENT_HASH = "attrition:row_id", "attrition:input_id", "attrition:client_hash"
@@ -42,6 +53,8 @@ COMPUTED = (ROW_ID, INPUT_ID, CLIENT_HASH)
 # The deliveries of a row, see `ledger.read_rows`.
 DELIVERED, OPENED = "attrition:delivered", "attrition:opened"
 MISSING_HASH = np.uint64(2**64 - 1)
+
+Fault = tuple[str, str]  # a code and the problem
 
 
 class Refusal(NamedTuple):
@@ -135,9 +148,11 @@ class BadRecords(Exception):
 def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int], list[str]]:
     """Return the position of each column of the contract, and the codes of corrections.
 
+    Names are compared without case, invisible characters and repeated blanks.
+
     Raises: BadHeader.
     """
-    folded = [name.strip(BLANKS).casefold() for name in header]
+    folded = [fold(name) for name in header]
     named = [name for name in folded if name]
     if len(header) > MAX_COLUMNS:
         raise BadHeader("TOO_MANY_COLUMNS", f"{len(header)} columns, at most {MAX_COLUMNS}")
@@ -145,67 +160,156 @@ def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int
     for name in columns.delivered:
         if name in header:
             places[name] = list(header).index(name)
-        elif name.casefold() in folded:
-            places[name] = folded.index(name.casefold())
+        elif fold(name) in folded:
+            places[name] = folded.index(fold(name))
         else:
             missing.append(name)
     if not places and any(NUMBER.fullmatch(name[:40]) for name in named):
         raise BadHeader("NO_HEADER", "the first line contains values, expected column names")
-    if len(set(named)) < len(named):
-        twice = sorted(name for name, count in Counter(named).items() if count > 1)
-        raise BadHeader("DUP_HEADER", f"column {shorten(twice[0])!r} stands twice")
-    if missing:
-        raise BadHeader("HEADER_MISMATCH", f"no column {', '.join(missing)}")
+    twice = sorted(name for name, count in Counter(named).items() if count > 1)
+    problems = [f"column {', '.join(repr(shorten(name)) for name in twice)} stands twice"] * bool(
+        twice
+    )
+    problems += [_describe_missing(missing, header)] * bool(missing)
+    if problems:
+        raise BadHeader("DUP_HEADER" if twice else "HEADER_MISMATCH", "; ".join(problems))
     notes = [] if all(header[i] == name for name, i in places.items()) else ["HEADER_FOLDED"]
     if list(places.values()) != sorted(places.values()):
         notes.append("REORDERED")
     return places, notes
 
 
+def _describe_missing(missing: Sequence[str], header: Sequence[str]) -> str:
+    """List the missing columns, each with the nearest one, and the columns that are there."""
+    shown = {fold(name)[:60]: repr(shorten(name)) for name in header if fold(name)}
+    texts = []
+    for name in missing[:MAX_SHOWN_COLUMNS]:
+        names = [*shown][: 5 * MAX_SHOWN_COLUMNS]
+        nearest = difflib.get_close_matches(fold(name)[:60], names, n=1, cutoff=0.7)
+        texts.append(f"{name} (nearest: {shown[nearest[0]]})" if nearest else name)
+    more = (
+        "" if len(missing) <= MAX_SHOWN_COLUMNS else f" and {len(missing) - MAX_SHOWN_COLUMNS} more"
+    )
+    there = ", ".join([*shown.values()][:MAX_SHOWN_COLUMNS]) or "none"
+    there += ", ..." if len(shown) > MAX_SHOWN_COLUMNS else ""
+    return f"no column {', '.join(texts)}{more}; the columns are {there}"
+
+
+def make_contract(table: Table, columns: Columns, markers: Collection[str]) -> "Contract":
+    """Return the contract of a table; if its header is bad, look for a better one below it.
+
+    Raises: BadHeader.
+    """
+    try:
+        return Contract(table.header, columns, markers, table.dialect)
+    except BadHeader as error:
+        line = find_header(table, columns)
+        if line is None:
+            raise
+        advice = f"line {line} looks like the column names: {files_key({'header_line': line})}"
+        raise BadHeader(error.code, f"{error.reason}; {advice}") from error
+
+
+def find_header(table: Table, columns: Columns) -> int | None:
+    """Return the line of the column names if others stand above it; None if there is none.
+
+    Among the first lines, it has more names of the contract than the header, and at least half of them.
+    """
+    expected = {fold(name) for name in columns.delivered}
+    best, line = max(len(expected & set(map(fold, table.header))), (len(expected) - 1) // 2), None
+    try:
+        for at, row in _first_rows(table):
+            for delimiter in ",;\t|":
+                names = {fold(name.strip('"')) for name in ",".join(row).split(delimiter)}
+                if len(expected & names) > best:
+                    best, line = len(expected & names), at
+    except Refused:
+        return None
+    return line
+
+
+def _first_rows(table: Table) -> Iterable[tuple[int, Sequence[str]]]:
+    for chunk in table.chunks:
+        rows = dict(chunk.odd[:MAX_LINES_ABOVE])
+        for i, line in enumerate(chunk.lines[:MAX_LINES_ABOVE]):
+            rows[line] = [column[i].as_py() for column in chunk.columns]
+        for line in sorted(rows):
+            if line > MAX_LINES_ABOVE:
+                return
+            yield line, rows[line]
+
+
 class Contract:
     """The contract for one table, which validates one chunk of rows at a time.
+
+    `latest` is the latest valid time of a row; without it, any is valid.
 
     Raises: BadHeader if no row can be used.
     """
 
-    def __init__(self, header: Sequence[str], columns: Columns, markers: Collection[str]) -> None:
+    latest = ""
+
+    def __init__(
+        self,
+        header: Sequence[str],
+        columns: Columns,
+        markers: Collection[str],
+        dialect: Dialect = DEFAULT_DIALECT,
+    ) -> None:
         self.header, self.columns = tuple(header), columns
         self.places, notes = match_header(header, columns)
-        self.readers = readers(columns, markers)
+        self.readers = readers(columns, markers, dialect)
         self._cells: dict[str, dict[str, Cell]] = {name: {} for name in self.readers}
         self._corrections = dict.fromkeys(notes)
-        ignored = {name.casefold() for name in columns.ignore}
+        # If config.json lists the markers, somebody has decided; the default list may swallow a level.
+        is_default = tuple(markers) == MISSING_MARKERS
+        self._may_swallow = set(columns.categorical if is_default else ())
+        self._swallowed: Counter[tuple[str, str]] = Counter()
+        self._rows = 0
+        self._summaries = summary_rows.SummaryRows(columns, self.places)
+        ignored = {fold(name) for name in columns.ignore}
         # Columns that are not in the contract, and whether one has a name or, so far, a value.
         self._extra = {
             i: bool(name)
             for i, name in enumerate(self.header)
-            if i not in self.places.values() and name.strip(BLANKS).casefold() not in ignored
+            if i not in self.places.values() and fold(name) not in ignored
         }
 
     def notes(self) -> list[str]:
         """Return the codes of corrections so far."""
         extra = ["EXTRA_COLUMN" if filled else "EMPTY_COLUMN" for filled in self._extra.values()]
-        return list(dict.fromkeys([*extra, *self._corrections]))
+        enough = max(MIN_MARKERS, MIN_MARKER_SHARE * self._rows)
+        markers = [
+            f"MARKERS: {name} {marker!r} in {count} of {self._rows} rows is read as missing, but may "
+            "be a level (columns.markers_are_levels)"
+            for (name, marker), count in sorted(self._swallowed.items())
+            if count >= enough
+        ]
+        return list(dict.fromkeys([*extra, *self._corrections, *markers]))
 
-    def check(self, chunk: Chunk) -> ValidatedRows:
-        """Validate a chunk of rows."""
-        refused = {line: _misshapen(line, row, self.header) for line, row in chunk.odd}
+    def check(self, chunk: Chunk, *, is_last: bool = False) -> ValidatedRows:
+        """Validate a chunk of rows; the last one may end in totals and footers."""
+        refused = self._refuse_odd(chunk, is_last=is_last)
         for i, filled in self._extra.items():
             self._extra[i] = filled or bool(pc.any(pc.not_equal(chunk.columns[i], "")).as_py())
+        self._rows += chunk.records
         problems = self._repeated_headers(chunk)
         texts = {}
         for name in self.readers:
             texts[name] = self._column(chunk.columns[self.places[name]], name, problems)
+        self._check_times(texts, problems)
         features = [texts[name] for name in self.columns.features]
         empty = np.logical_and.reduce([pc.equal(column, "").to_numpy(False) for column in features])
         for i in np.flatnonzero(empty).tolist():
-            problems.setdefault(i, ("EMPTY_ROW", "no feature has a value"))
+            problems.setdefault(i, []).append(("EMPTY_ROW", "no feature has a value"))
+        summaries = self._summaries.find(chunk.columns, texts, problems, is_last=is_last)
+        problems |= {i: [row] for i, row in summaries.items()}
         if not self.columns.client:
             texts[self.columns.client_name] = _row_names(features)
-        for i, (code, problem) in problems.items():
+        for i, faults in problems.items():
             raw = raw_text([column[i].as_py() for column in chunk.columns])
             line = int(chunk.lines[i])
-            refused[line] = Refusal(line, code, f"{problem}; row refused", raw)
+            refused[line] = Refusal(line, faults[0][0], _describe(faults), raw)
         is_good = np.ones(len(chunk.lines), dtype=bool)
         is_good[list(problems)] = False
         kept = pa.array(is_good)
@@ -216,18 +320,42 @@ class Contract:
             refused=[refused[line] for line in sorted(refused)],
         )
 
-    def _repeated_headers(self, chunk: Chunk) -> dict[int, tuple[str, str]]:
+    def _check_times(self, texts: Mapping[str, Any], problems: dict[int, list[Fault]]) -> None:
+        """Add a problem of each row whose time is in the future."""
+        if not (self.latest and self.columns.time):
+            return
+        times = texts[self.columns.time]
+        for i in np.flatnonzero(pc.greater(times, self.latest).fill_null(False).to_numpy(False)):
+            problem = (
+                f"{self.columns.time} is {times[int(i)].as_py()}, expected at most "
+                f"{self.latest[:10]}; leave a time empty if it stands for 'no end'; if it is right, "
+                "raise max_days_ahead in config.json"
+            )
+            problems.setdefault(int(i), []).append(("FUTURE_TIME", problem))
+
+    def _refuse_odd(self, chunk: Chunk, *, is_last: bool) -> dict[int, Refusal]:
+        """Return the refusal of each row that has more or fewer fields than the header, by line."""
+        last_line = max(chunk.lines, default=0)
+        summaries = summary_rows.describe_odd(chunk.odd, last_line, is_last=is_last)
+        return {
+            line: Refusal(line, summaries[line][0], _describe([summaries[line]]), raw_text(row))
+            if line in summaries
+            else _misshapen(line, row, self.header)
+            for line, row in chunk.odd
+        }
+
+    def _repeated_headers(self, chunk: Chunk) -> dict[int, list[Fault]]:
         """Find the rows that repeat the header, as in files that were concatenated."""
         first = pa.array([self.header[0], f"\ufeff{self.header[0]}"])
         alike = pc.is_in(chunk.columns[0], value_set=first).to_numpy(False)
         return {
-            int(i): ("REPEATED_HEADER", "the header again")
+            int(i): [("REPEATED_HEADER", "the header again")]
             for i in np.flatnonzero(alike)
             if [column[int(i)].as_py() for column in chunk.columns[1:]] == list(self.header[1:])
         }
 
-    def _column(self, column: Any, name: str, problems: dict[int, tuple[str, str]]) -> Any:
-        """Return a column as canonical text; add problems of rows that have none so far."""
+    def _column(self, column: Any, name: str, problems: dict[int, list[Fault]]) -> Any:
+        """Return a column as canonical text; add the problems of its rows."""
         encoded, read, remembered = (
             column.dictionary_encode(),
             self.readers[name],
@@ -247,9 +375,34 @@ class Contract:
         if is_bad.any():
             for i in np.flatnonzero(is_bad[places]).tolist():
                 cell = cells[places[i]]
-                problems.setdefault(i, (cell.code, cell.problem))
+                problems.setdefault(i, []).append((cell.code, cell.problem))
+        if name in self._may_swallow:
+            self._count_markers(name, encoded, cells)
         values = pa.array([cell.value for cell in cells], pa.string())
         return values.take(encoded.indices)
+
+    def _count_markers(self, name: str, encoded: Any, cells: Sequence[Cell]) -> None:
+        """Count the rows in which a word of a categorical column is read as missing."""
+        texts = [text.strip(BLANKS) for text in encoded.dictionary.to_pylist()]
+        is_swallowed = [
+            bool(fold(text)) and text[0] not in NO_LEVEL and not cell.code and not cell.value
+            for text, cell in zip(texts, cells, strict=True)
+        ]
+        if any(is_swallowed):
+            counts = np.bincount(encoded.indices.to_numpy(), minlength=len(texts)).tolist()
+            for text, swallowed, count in zip(texts, is_swallowed, counts, strict=True):
+                self._swallowed[name, text] += count * swallowed
+
+
+def _describe(faults: Sequence[Fault]) -> str:
+    """Describe the faults of a row, since whoever corrects it wants to know all of them."""
+    if faults[0][0] == "REPEATED_HEADER":
+        faults = faults[:1]
+    texts = list(dict.fromkeys(problem for _, problem in faults))
+    more = (
+        [f"and {len(texts) - MAX_SHOWN_PROBLEMS} more"] if len(texts) > MAX_SHOWN_PROBLEMS else []
+    )
+    return "; ".join([*texts[:MAX_SHOWN_PROBLEMS], *more, "row refused"])
 
 
 def check(table: Table, columns: Columns, markers: Collection[str]) -> ValidatedRows:
@@ -257,8 +410,8 @@ def check(table: Table, columns: Columns, markers: Collection[str]) -> Validated
 
     Raises: BadHeader.
     """
-    contract = Contract(table.header, columns, markers)
-    parts = [contract.check(chunk) for chunk in table.chunks]
+    contract = make_contract(table, columns, markers)
+    parts = [contract.check(chunk, is_last=last) for chunk, last in mark_last(table.chunks)]
     none = pa.array([], pa.string())
     return ValidatedRows(
         columns={
@@ -270,6 +423,16 @@ def check(table: Table, columns: Columns, markers: Collection[str]) -> Validated
         refused=[refusal for part in parts for refusal in part.refused],
         notes=(*table.notes, *contract.notes()),
     )
+
+
+def mark_last(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, bool]]:
+    """Yield each chunk, and whether it is the last one."""
+    following = iter(chunks)
+    chunk = next(following, None)
+    while chunk is not None:
+        after = next(following, None)
+        yield chunk, after is None
+        chunk = after
 
 
 def make_chunk(rows: Sequence[Sequence[str]], lines: Sequence[int], width: int) -> Chunk:
@@ -290,7 +453,7 @@ def _misshapen(line: int, row: Sequence[str], header: Sequence[str]) -> Refusal:
 def _row_names(features: Sequence[Any]) -> Any:
     """Return a name for each client from a hash of its row, if the table has no client column."""
     joined = pc.binary_join_element_wise(*features, "\x1f") if len(features) > 1 else features[0]
-    names = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in joined.to_pylist()]
+    names = [hashlib.sha256(text.encode()).hexdigest()[:NAME_LENGTH] for text in joined.to_pylist()]
     return pa.array(names, pa.string())
 
 
@@ -335,7 +498,7 @@ def explain(columns: Columns, markers: Collection[str]) -> str:
     client = (
         "a client, however, may have such a name"
         if columns.client
-        else "there is no client column, so each client is named by a hash of its row"
+        else "there is no client column, so each row is a client, named by a hash of its features"
     )
     paragraphs = [
         "One row is one observation of one client. CSV in UTF-8 with column names in the first line, "
@@ -408,7 +571,9 @@ def type_lines(lines: bytes, columns: Columns) -> pa.Table:
             is_float = pc.match_substring_regex(texts, "[.e]")
             texts = pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", ""))
         elif name == columns.client_name:
-            result[CLIENT_HASH] = pa.array(_hash_names(texts.to_pylist())[places])
+            # equal rows without a client are on one side of the split
+            names = texts if columns.client else pc.utf8_slice_codeunits(texts, 0, NAME_LENGTH)
+            result[CLIENT_HASH] = pa.array(_hash_names(names.to_pylist())[places])
         hashes.append(_hash_texts(texts.to_pylist())[places])
     result[ROW_ID] = pa.array(_combine_hashes(hashes))
     result[INPUT_ID] = pa.array(_combine_hashes(hashes[:-1]))
@@ -477,8 +642,8 @@ def check_records(
 ) -> pd.DataFrame:
     """Validate records of an API body by the same contract; return typed features in their order.
 
-    A record contains every feature and may name its client. Numbers are JSON numbers, categories text;
-    null is valid only if the column is in `missing_allowed`: the model has seen it missing.
+    A record contains the features and may name its client. Numbers are JSON numbers, categories text.
+    A feature may be null or absent only if it is in `missing_allowed`, and at least one has a value.
 
     Raises: BadRecords.
     """
@@ -514,19 +679,20 @@ def _check_record(
             row[columns.client] = cell.value
     numeric = {column.name: column for column in columns.numeric}
     for name in columns.features:
-        if name not in record:
-            problems.append((name, "missing"))
-        elif record[name] is None:
+        if (value := record.get(name)) is None:
             row[name] = math.nan if name in numeric else ""
             if name not in missing_allowed:
-                problems.append((name, "is null, but the model has never seen it missing"))
+                is_null = "is null, but the model has never seen it missing"
+                problems.append((name, is_null if name in record else "missing"))
         else:
             row[name], problem = (
-                _record_number(record[name], numeric[name])
+                _record_number(value, numeric[name])
                 if name in numeric
-                else _record_text(record[name], name)
+                else _record_text(value, name)
             )
             problems += [(name, problem)] if problem else []
+    if not problems and all(record.get(name) is None for name in columns.features):
+        problems.append((None, "no feature has a value"))
     return row, problems
 
 

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +22,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from attrition.config import DEFAULT_DIALECT, Dialect
 from attrition.data.cells import number_text
 from attrition.data.schema import MAX_COLUMNS, Chunk, Refused, Table
 from attrition.errors import SourceError
@@ -53,6 +54,7 @@ class File:
     changed_s_ago: float
     limits: Limits = DEFAULT_LIMITS
     spool_folder: Path | None = None
+    dialect: Dialect = DEFAULT_DIALECT
 
 
 # ---- files
@@ -139,7 +141,10 @@ def hash_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> str:
 
 @contextmanager
 def reading(
-    path: Path, limits: Limits = DEFAULT_LIMITS, spool_folder: Path | None = None
+    path: Path,
+    limits: Limits = DEFAULT_LIMITS,
+    spool_folder: Path | None = None,
+    dialect: Dialect = DEFAULT_DIALECT,
 ) -> Iterator[File]:
     """Copy a file into a spool and hash the copy, so that later writes to the file change neither.
 
@@ -158,7 +163,8 @@ def reading(
         if (after.st_mtime_ns, after.st_size) != (about.st_mtime_ns, about.st_size):
             raise Refused("UNSTABLE", "it changed while it was read", unfinished=True)
         changed_s_ago = time.time() - about.st_mtime
-        yield File(path.name, digest.hexdigest(), spool, changed_s_ago, limits, spool_folder)
+        sha256 = digest.hexdigest()
+        yield File(path.name, sha256, spool, changed_s_ago, limits, spool_folder, dialect)
 
 
 @contextmanager
@@ -171,16 +177,21 @@ def open_table(file: File, *, fast: bool = True) -> Iterator[Table]:
     name = file.name.lower()
     file.spool.seek(0)
     with closing(_gunzip(file)) if name.endswith(".gz") else nullcontext(file.spool) as text:
-        table = _read_parquet(file) if name.endswith(".parquet") else read_csv(text, fast=fast)
-        yield Table(table.header, _in_time(table.chunks, file), table.notes)
+        if name.endswith(".parquet"):
+            table = _read_parquet(file)
+        else:
+            table = read_csv(text, file.dialect, fast=fast)
+        yield replace(table, chunks=_in_time(table.chunks, file))
 
 
-def read_path(path: Path, limits: Limits = DEFAULT_LIMITS) -> Table:
+def read_path(
+    path: Path, limits: Limits = DEFAULT_LIMITS, dialect: Dialect = DEFAULT_DIALECT
+) -> Table:
     """Read a whole file into memory.
 
     Raises: Refused, SourceError.
     """
-    with reading(path, limits) as file:
+    with reading(path, limits, dialect=dialect) as file:
         return read_table(file)
 
 
@@ -192,7 +203,7 @@ def read_table(file: File) -> Table:
     for fast in (True, False):
         try:
             with open_table(file, fast=fast) as table:
-                return Table(table.header, list(table.chunks), table.notes)
+                return replace(table, chunks=list(table.chunks))
         except NotPlain:
             continue
     raise AssertionError("the strict lane reads every file")

@@ -30,8 +30,8 @@ def prediction() -> Record:
     key, value = request_body.check_body(middleware.read_body())
     release, model = state().production.get()
     if key == "records":
-        missing_allowed = release.training["missing_seen"]
-        rows = request_body.check_records(config.columns, value, missing_allowed)
+        optional_names = request_body.optional_features(config.columns, release.training)
+        rows = request_body.check_records(config.columns, value, optional_names)
     else:
         rows = request_body.read_datafile(config, value)
     predictions = responses.predict(release, model, rows, config.columns.client_name, config.labels)
@@ -150,6 +150,7 @@ def show_health() -> tuple[Record, int]:
     ended_at = last["ended_at"] if last else None
     return {
         "status": result.status,
+        "project": state().config.project,
         "release": result.release,
         "last_run_ended_at": ended_at,
         "last_run_age_s": age_s(ended_at, now),

@@ -103,6 +103,19 @@ def check_body(body: Any) -> tuple[str, Any]:
     return key, value
 
 
+def optional_features(columns: Columns, training: Mapping[str, Any]) -> set[str]:
+    """Return the features that a record may leave out.
+
+    These are the ones that the model does not use, and those that were missing in its training.
+
+    >>> training = {"features": {"numeric": ["logins"], "categorical": []}, "missing_seen": []}
+    >>> optional_features(Columns(numeric=(), categorical=("logins", "fax")), training)
+    {'fax'}
+    """
+    used = {name for names in training["features"].values() for name in names}
+    return set(columns.features) - used | set(training["missing_seen"])
+
+
 def check_records(
     columns: Columns, records: list[Any], missing_allowed: Collection[str]
 ) -> "pd.DataFrame":
@@ -147,7 +160,7 @@ def read_datafile(config: Config, name: str) -> "pd.DataFrame":
             404, "unknown_datafile", "there is no such data file", datafiles=sorted(folders)
         )
     try:
-        table = source_files.read_path(folders[name] / name)
+        table = source_files.read_path(folders[name] / name, dialect=config.files.dialect(name))
         if (count := sum(chunk.records for chunk in table.chunks)) > MAX_FILE_RECORDS:
             raise ApiError(
                 413,

@@ -97,8 +97,8 @@ def warn_if_small_set(name: str, rows: int, left: int) -> list[str]:
     if rows < MIN_ROWS_TO_SCORE or min(left, rows - left) < MIN_OF_EACH_TO_SCORE:
         return [
             f"{name}: only {wording.plural(rows, 'row')} ({left} left), so the scores are imprecise: "
-            f"see their intervals, and add rows until there are {MIN_ROWS_TO_SCORE} with {MIN_OF_EACH_TO_SCORE} of each "
-            "outcome"
+            f"see their intervals, and add rows until there are {MIN_ROWS_TO_SCORE} with "
+            f"{MIN_OF_EACH_TO_SCORE} of each outcome"
         ]
     return []
 

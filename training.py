@@ -289,7 +289,7 @@ def _fit_candidate(
             return _recalibrate(config, champion, update, table, all_rows)
     else:
         selected = selection.select_model(table)
-    notes = [f"{name} is left out: {reason}" for name, reason in dropped.items()]
+    notes = [f"column {name} is left out: {reason}" for name, reason in dropped.items()]
     notes += [sign.sentence for sign in signs]
     chosen = selected.chosen
     if chosen.name == models.BASE_RATE and outcomes.sum() >= reliability.MIN_OF_EACH_TO_RELY:

@@ -437,13 +437,14 @@ def contact_list(record: Row, currency: str) -> str:
     """Describe how many clients on the contact list are expected to leave, and the value at risk."""
     listed, share = record["list"], share_listed(record)
     leaving = with_interval(listed["expected_to_leave"], count)
-    at_risk = (
-        f"; {currency} {amount(listed['value_at_risk'], short=True)} of their value is at risk"
-    )
+    verb = "is" if count(listed["expected_to_leave"]) == "1" else "are"
+    at_risk = ""
+    if is_known(listed["value_at_risk"]):
+        value = amount(listed["value_at_risk"], short=True)
+        at_risk = f"; {currency} {value} of their value is at risk"
     return (
-        f"Of the {plural(listed['clients'], 'client')} on the contact list, {leaving} are expected to "
-        f"leave{at_risk if is_known(listed['value_at_risk']) else ''}. "
-        + (f"The list contains {share}." if share else "")
+        f"Of the {plural(listed['clients'], 'client')} on the contact list, {leaving} {verb} "
+        f"expected to leave{at_risk}. " + (f"The list contains {share}." if share else "")
     ).strip()
 
 

@@ -79,10 +79,14 @@ def moved_texts(row: Row, labels: Labels) -> tuple[str, ...]:
     return f"{moved}: {', '.join(causes)}", f"{risk}: {causes[0]}", causes[0]
 
 
-REASONS_NOTE = (
-    "Main reasons: what tells a client apart from the others on the list; in brackets the baseline, the "
-    "median or most frequent value in training."
-)
+def reasons_note(listed: Sequence[Row]) -> str:
+    """Explain the main reasons of the clients on a list; "" if none has any."""
+    if not any(row["list_reasons"] for row in listed):
+        return ""
+    return (
+        "Main reasons: what tells a client apart from the others on the list; in brackets the baseline, "
+        "the median or most frequent value in training."
+    )
 
 
 def shared_text(assessment: Row, labels: Labels) -> str:

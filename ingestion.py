@@ -11,6 +11,7 @@ Run:    python ingestion.py [--config PATH] [--check FILE | --explain | --reconc
 """
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -25,8 +26,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from attrition import wording
-from attrition.config import Config, Database
-from attrition.data import deduplication, ledger, schema
+from attrition.config import Config, Database, Files
+from attrition.data import deduplication, ledger, name_variants, schema
 from attrition.data.deduplication import SourceVerdict
 from attrition.data.ledger import (
     ACCEPTED,
@@ -42,7 +43,7 @@ from attrition.data.ledger import (
 from attrition.data.schema import Refused
 from attrition.errors import AttritionError, SourceError
 from attrition.operations import cli
-from attrition.sources import databases, table_snapshot, unused
+from attrition.sources import databases, inspection, table_snapshot, unused
 from attrition.sources import files as source_files
 from attrition.sources.csv_reader import NotPlain
 from attrition.storage import files, tables
@@ -119,6 +120,7 @@ def ingest_new_data(
             with skip_unavailable(account):
                 if line := take_table(config, account, database, now, reconcile, accept_loss):
                     lines.append(line)
+        warn_of_names(account)
         not_read = {each.name for each in config.databases} - {line.source for line in lines}
         account.unused = unused.find(lines, unused_before(account), not_read)
         for text in wording.unused_lines([one._asdict() for one in account.unused], UNUSED_SHOWN):
@@ -128,14 +130,20 @@ def ingest_new_data(
         if record is None or not up_to_date:
             record = account.write(now)
     return Ingestion(
-        tuple(account.new_lines),
-        record["rows"],
-        tuple(account.unavailable),
-        tuple(account.unused),
-        account.deferred,
-        up_to_date,
-        str(record["seal"]),
+        lines=tuple(account.new_lines),
+        rows=record["rows"],
+        unavailable=tuple(account.unavailable),
+        unused=tuple(account.unused),
+        deferred=account.deferred,
+        up_to_date=up_to_date,
+        seal=str(record["seal"]),
     )
+
+
+def warn_of_names(account: Ledger) -> None:
+    """Log the new clients whose names may be those of other clients."""
+    if account.has_news and (groups := account.name_variants[1]):
+        logger.warning("%s", name_variants.describe(groups))
 
 
 def unused_before(account: Ledger) -> list[Unused]:
@@ -278,7 +286,10 @@ def validate_file(
     """
     settled = False
     try:
-        file = stack.enter_context(source_files.reading(path, limits(config), spool_folder(config)))
+        dialect = config.files.dialect(path.name)
+        file = stack.enter_context(
+            source_files.reading(path, limits(config), spool_folder(config), dialect)
+        )
         line = line._replace(sha256=file.sha256)
         settled = abs(file.changed_s_ago) >= config.settle_seconds
         if (twin := account.used.get(file.sha256)) and twin != line.source:
@@ -335,9 +346,10 @@ def add(account: Ledger, result: SourceVerdict) -> None:
     Raises: Unaccounted.
     """
     line = result.line
-    if not account.add_line(line):
+    if not account.add_line(line, result.newest_time):
         return
     if line.verdict == ACCEPTED:
+        account.add_booleans(result.booleans)
         for part in result.accepted():
             account.add_rows(*part)
     account.add_refusals(
@@ -345,8 +357,9 @@ def add(account: Ledger, result: SourceVerdict) -> None:
         for row in result.refusals()
     )
     if line.verdict == ACCEPTED:
+        level = logging.WARNING if "MARKERS: " in line.reason else logging.INFO
         note = f" ({line.reason})" if line.reason else ""
-        logger.info("%s accepted: %s%s", line.source, line.counted, note)
+        logger.log(level, "%s accepted: %s%s", line.source, line.counted, note)
 
 
 def take_table(
@@ -380,7 +393,8 @@ def take_table(
             if not accept_loss:
                 check_shrink(database, since, reading.seen["rows"])
             table = schema.Table(reading.header, reading.chunks)
-            result = deduplication.judge(table, columns, account, line, spool)
+            before = account.owned.get(place, set())
+            result = deduplication.judge(table, columns, account, line, spool, before)
         account.marks[database.name] = mark
         if result.line.verdict == QUARANTINED:
             add(account, result)
@@ -437,7 +451,7 @@ def check_columns(config: Config, database: Database, header: Sequence[str]) -> 
     try:
         schema.match_header(header, config.columns)
     except schema.BadHeader as error:
-        raise SourceError(f"{database.name}: {error.reason} in {database.table}") from error
+        raise SourceError(f"{database.name}: {database.table}: {error.reason}") from error
 
 
 def check_shrink(database: Database, since: databases.Watermark | None, rows: int) -> None:
@@ -456,31 +470,69 @@ def check_shrink(database: Database, since: databases.Watermark | None, rows: in
 def check_by_hand(config: Config, path: Path) -> tuple[str, bool]:
     """Describe what would happen to a file in the folder, and return if it is usable; ingest nothing.
 
+    If another dialect would read more of its rows, propose it.
+
     Raises: AttritionError if there is no such file.
     """
-    name, refusals = source_files.shown(path.name), []
+    name = source_files.shown(path.name)
     if not os.path.lexists(path):
         raise AttritionError(f"{source_files.shown(str(path))}: there is no such file")
     if why := source_files.not_an_input(path.name):
         return f"{name}: would be skipped ({why}); inputs end in {ENDINGS}", False
     if config.is_ignored(path.name):
         return f"{name}: would be skipped: ignore_files of config.json names it", False
-    account = ledger.read_aside(config)
-    with closing(account), ExitStack() as stack:
-        result = validate_file(config, account, path, Line(files.utc_now(), name, "-"), stack)
-        line = result.line
-        if account.is_known(name, line.sha256):
-            line = account.lines[name, line.sha256]
-            verdict = f"{name}: not new, it was {line.verdict} at {line.ingested_at}"
+    with closing(ledger.read_aside(config)) as account, ExitStack() as stack:
+        line = Line(files.utc_now(), name, "-")
+        result = validate_file(config, account, path, line, stack)
+        if account.is_known(name, result.line.sha256):
+            known = account.lines[name, result.line.sha256]
+            verdict = f"{name}: not new, it was {known.verdict} at {known.ingested_at}"
+            lines = describe_verdict(verdict, replace(result, line=known, spool=None))
+            is_usable = known.verdict in (ACCEPTED, SKIPPED)
         else:
-            verdict = f"{name}: {WOULD_BE[line.verdict]}"
-            refusals = list(islice(result.refusals(), SHOWN_REFUSALS))
+            lines = describe_verdict(f"{name}: {WOULD_BE[result.line.verdict]}", result)
+            is_usable = result.line.verdict in (ACCEPTED, SKIPPED)
+        if result.line.verdict != SKIPPED:
+            lines += propose_dialect(config, account, path, result.line, stack, is_usable)
+    return "\n".join(lines), is_usable
+
+
+def describe_verdict(verdict: str, result: SourceVerdict) -> list[str]:
+    """Describe the counts, the reason and the first refusals of a source."""
+    line, refusals = result.line, list(islice(result.refusals(), SHOWN_REFUSALS))
     lines = [f"{verdict}: {line.counted}" if line.records else verdict]
     lines += [f"reason: {line.reason}"] if line.reason else []
     lines += [f"line {row.line}: {row.code}: {row.reason}" for row in refusals]
     if refusals and line.rejected > len(refusals):
         lines.append(f"... and {line.rejected - len(refusals):,} more")
-    return "\n".join(lines), line.verdict in (ACCEPTED, SKIPPED)
+    return lines
+
+
+def propose_dialect(
+    config: Config, account: Ledger, path: Path, line: Line, stack: ExitStack, is_usable: bool
+) -> list[str]:
+    """Describe what a file looks like, and the lines of config.json by which it would be read."""
+    dialect = config.files.dialect(path.name)
+    try:
+        with source_files.reading(path, limits(config), spool_folder(config), dialect) as file:
+            inspected = inspection.inspect(file, config.columns)
+    except (Refused, SourceError):
+        return []
+    is_other = inspected.dialect != dialect
+    if is_usable and not is_other and not inspected.ambiguities:
+        return []
+    lines = ["it looks like this:"] if inspected.findings else []
+    lines += [f"  {finding}" for finding in inspected.findings]
+    lines += [f"ambiguous: {text}; name the right one" for text in inspected.ambiguities]
+    if not is_other:
+        return lines
+    others = account.used_names - {line.source} - {each.name for each in config.databases}
+    proposed = inspection.propose(config.files, path.name, inspected.dialect, for_all=not others)
+    read_so = replace(config, files=Files(**vars(inspected.dialect)))
+    result = validate_file(read_so, account, path, line._replace(sha256="-"), stack)
+    lines.append('to read it so, write into config.json (in place of "files", if it is there):')
+    lines.append(f'  "files": {json.dumps(proposed, ensure_ascii=False)}')
+    return lines + describe_verdict(f"then it {WOULD_BE[result.line.verdict]}", result)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -97,13 +97,16 @@ def list_note(facts: ReportData) -> str:
     if not facts.contacts:
         return ""
     by = "value at risk" if facts.order == "value_at_risk" else "risk"
-    note = f"{fields.REASONS_NOTE} The whole list, by {by}: contactlist.csv."
+    reasons = fields.reasons_note(facts.contacts)
+    note = f"{reasons} The whole list, by {by}: contactlist.csv.".lstrip()
     before = [row["previous_rank"] for row in facts.contacts]
     if any(before):
         new = sum(rank is None or rank > len(before) for rank in before)
-        note += f" {new:,} of {len(before):,} were not on the last list." if new else ""
+        was = "was" if new == 1 else "were"
+        note += f" {new:,} of {len(before):,} {was} not on the last list." if new else ""
     if cautioned := sum(bool(row["cautions"]) for row in facts.contacts):
-        note += f" {cautioned:,} risks need care: see low_confidence there."
+        need = "risk needs" if cautioned == 1 else "risks need"
+        note += f" {cautioned:,} {need} care: see low_confidence there."
     if any("□" in charts.drawable(row["client"]) for row in facts.contacts[:LISTED]):
         note += " □ stands for a character that this report cannot show."
     return note
@@ -170,11 +173,18 @@ def estimate_section(facts: ReportData) -> Story:
 
 def comparison_section(facts: ReportData) -> Story:
     """Lay out the last comparison of challenger and champion."""
-    content: Story = [pdf.small("There was no previous model to compare it with.")]
-    if comparison := facts.decision.get("comparison") or facts.score.get("comparison"):
+    record, sentences = facts.decision or facts.score, facts.latest_events
+    if facts.decision and (decision := wording.decision(facts.decision)) not in sentences:
+        sentences = [decision, *sentences]
+    champion = (
+        "No candidate was compared with it."
+        if record.get("champion")
+        else ("There was no previous model to compare it with.")
+    )
+    content: Story = [pdf.small(champion)]
+    if comparison := record.get("comparison"):
         content = pdf.comparison_table(comparison)
-    decision = pdf.small(wording.decision(facts.decision))
-    return pdf.with_heading("Challenger against champion", decision, *content)
+    return pdf.with_heading("Challenger against champion", pdf.small(" ".join(sentences)), *content)
 
 
 def model_figures(curves: Row, png: Pictures) -> Flowable:
@@ -242,7 +252,7 @@ def operations_section(facts: ReportData, png: Pictures) -> Story:
         packages.append(pdf.package_table(dependencies["packages"]))
     deployments, worked_runs = facts.deployments[newest], facts.worked_runs[newest]
     counts = runs.tally(facts.runs, facts.now) if facts.as_of else {}
-    recent = wording.runs(wording.moment(facts.good_at), counts)
+    recent = wording.runs(wording.moment(facts.good_at) if facts.good_at else "none yet", counts)
     return [
         KeepTogether([pdf.section("Operations"), pdf.picture(png["score_over_time"])]),
         *pdf.with_heading("How long the steps take", durations),

@@ -392,7 +392,29 @@ def decision(record: Row) -> str:
     """
     if not record:
         return "No candidate has been evaluated yet."
-    return f"{finished(record['reason'])} ({moment(record['decided_at'])})"
+    reason, when = finished(record["reason"]), moment(record["decided_at"])
+    return reason if when in reason else f"{reason} ({when})"
+
+
+def rollback(row: Row, *, is_last: bool) -> str:
+    """Describe a change of production that no gate decided; is_last: nothing was decided since.
+
+    row: a row of the history whose action is "rolled back" or "withdrawn"
+
+    >>> by_hand = {"at": "2026-11-23T18:30:00Z", "action": "rolled back", "release": "r1"}
+    >>> rollback(by_hand | {"reason": "by hand, from r2"}, is_last=False)
+    'rolled back by hand on 23 November 2026, 18:30 UTC, from r2 to r1'
+    """
+    by, _, origin = row["reason"].partition(", from ")
+    to, on = row["release"], moment(row["at"])
+    if row["action"] == "withdrawn":
+        return f"withdrawn by --repair on {on}, because no release verified"
+    if by != "by hand":
+        return f"rolled back by --repair on {on} to {to}, the newest release that verified"
+    verb = "rolled back" if to <= origin else "rolled forward"
+    start = f" from {origin}" if origin not in ("None", to) else ""
+    news = "; nothing newer is deployed until there is news" if is_last else ""
+    return f"{verb} by hand on {on},{start} to {to}{news}"
 
 
 def change(record: Row, labels: Mapping[str, Any]) -> str:
@@ -415,13 +437,14 @@ def contact_list(record: Row, currency: str) -> str:
     """Describe how many clients on the contact list are expected to leave, and the value at risk."""
     listed, share = record["list"], share_listed(record)
     leaving = with_interval(listed["expected_to_leave"], count)
-    at_risk = (
-        f"; {currency} {amount(listed['value_at_risk'], short=True)} of their value is at risk"
-    )
+    verb = "is" if count(listed["expected_to_leave"]) == "1" else "are"
+    at_risk = ""
+    if is_known(listed["value_at_risk"]):
+        value = amount(listed["value_at_risk"], short=True)
+        at_risk = f"; {currency} {value} of their value is at risk"
     return (
-        f"Of the {plural(listed['clients'], 'client')} on the contact list, {leaving} are expected to "
-        f"leave{at_risk if is_known(listed['value_at_risk']) else ''}. "
-        + (f"The list contains {share}." if share else "")
+        f"Of the {plural(listed['clients'], 'client')} on the contact list, {leaving} {verb} "
+        f"expected to leave{at_risk}. " + (f"The list contains {share}." if share else "")
     ).strip()
 
 
@@ -444,8 +467,12 @@ def share_listed(record: Row) -> str:
 
 def rows_read(record: Row) -> str:
     """Describe how much data there is, and how much of it could not be used."""
+    clients = ""
+    if "current_clients" in record:  # an earlier version counted no others
+        current = count(record["current_clients"])
+        clients = f" of {plural(record['clients'], 'client')}, {current} of them current,"
     return (
-        f"{plural(record['rows'], 'row')} of {plural(record['clients'], 'client')} from "
+        f"{plural(record['rows'], 'row')}{clients} from "
         f"{plural(record['sources'], 'source')}: {count(record['labelled'])} with an outcome "
         f"({count(record['left'])} left), {count(record['open'])} without one yet. "
         f"{plural(record['rejected'], 'row')} refused (reasons in rejected.csv); "

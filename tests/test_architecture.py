@@ -28,13 +28,13 @@ FILES = sorted(
 )
 ROOMS = [file.removesuffix(".py").replace("/", ".") for file in FILES]
 PURE = (
-    *("wording", "data.cells", "sources.csv_reader", "data.schema", "contacts.ranking"),
-    "contacts.fields",
+    *("wording", "data.cells", "data.schema", "data.spelling", "data.summary_rows"),
+    *("sources.csv_reader", "sources.dialects", "contacts.ranking", "contacts.fields"),
     *(
         f"modelling.{name}"
         for name in (
             *("metrics", "models", "calibration", "selection", "backtest", "data_checks"),
-            *("explanations", "reliability"),
+            *("explanations", "number_scores", "reliability"),
         )
     ),
     *("monitoring.drift", "monitoring.performance", "monitoring.gate"),
@@ -46,7 +46,7 @@ PURE = (
 PURE_MAY_IMPORT = {*(f"attrition.{room}" for room in PURE), "attrition.errors"}
 RECORDS_OF_CONFIG = {
     f"attrition.config.{name}"
-    for name in ("Columns", "DEFAULT_DIALECT", "Dialect", "Label", "Numeric")
+    for name in ("Columns", "DEFAULT_DIALECT", "Dialect", "Label", "MISSING_MARKERS", "Numeric")
 }
 EDGES_OF_APICALLS = {
     *("attrition.config", "attrition.errors"),

@@ -27,10 +27,12 @@ DECLARED = {
 OTHER = {
     "columns": configuration.Columns(ignore=("note",)),
     "databases": (configuration.Database("crm", "sqlite:////nowhere", "clients"),),
+    "files": configuration.Files(by_name=(("none*", configuration.Dialect(decimal=",")),)),
     "missing_markers": (*configuration.MISSING_MARKERS, "unknown"),
     "contact_capacity": 10,
     "contact_order": "value_at_risk",
     "outcome_after_days": 30.0,
+    "max_days_ahead": 30.0,
     "held_out_share": 0.3,
     "settle_seconds": 1.0,
     "max_source_mb": 100.0,

@@ -14,7 +14,7 @@ from attrition import wording
 from attrition.config import Config, Label
 from attrition.data.clients import ClientTable
 from attrition.errors import Damaged, NoModel
-from attrition.operations import releases, runs
+from attrition.operations import integrity, releases, runs
 from attrition.operations.runs import Complaint
 from attrition.storage import files, history
 
@@ -22,6 +22,7 @@ Row = Mapping[str, Any]
 
 STAMPS = "trained_at decided_at checked_at assessed_at diagnosed_at".split()
 BASE_RATE = "base rate"
+CHANCE = 0.5  # the ROC AUC of a random order, as in monitoring.performance, which imports scipy
 SHOWN_COHORTS, SHOWN_UNUSED = 3, 5
 VERDICTS = {
     "fine": ("good", "The model is still accurate"),
@@ -147,12 +148,24 @@ class ReportData:
 
     @property
     def latest_change(self) -> str:
-        """Describe the last decision on a candidate, and what the last deployment changed."""
+        """Describe what last happened to production, and what that changed for the clients."""
         change = self.assessment.get("change")
-        sentences = [wording.decision(self.decision)]
+        sentences = [*self.latest_events]
         if change and change["to"] == self.release:
             sentences.append(wording.change(change, self.labels))
+        assessed = self.assessment.get("release")
+        if assessed and self.release and assessed != self.release:
+            sentences.append(
+                f"The contact list and its figures are still those of release {assessed}: run "
+                "fullprocess.py."
+            )
         return " ".join(sentences)
+
+    @property
+    def latest_events(self) -> list[str]:
+        """Describe the last change by hand, if any, and the decision on a candidate since."""
+        events = find_latest_events(self.deployments, self.decision)
+        return [wording.decision(event) for event in events] or [wording.decision({})]
 
     @property
     def young_cohorts(self) -> list[str]:
@@ -165,7 +178,8 @@ class ReportData:
     def drift(self) -> Row:
         """The drift of current clients from the rows that the model was trained on; {} if unknown."""
         checked = self.monitoring.get("drift") if self.is_monitored else None
-        drift = self.diagnostics.get("drift") or checked or {}
+        is_of_release = self.diagnostics.get("release") in (None, self.release)
+        drift = (self.diagnostics.get("drift") if is_of_release else None) or checked or {}
         columns = drift.get("columns")
         return {**drift, "columns": self.labelled(columns)} if columns else drift
 
@@ -210,24 +224,34 @@ class ReportData:
             return State(
                 "calm",
                 "All clients have the same risk",
-                "No model can rank the clients by these columns yet, so "
-                + (
-                    "the contact list is sorted by value alone."
-                    if self.order == "value_at_risk"
-                    else "the order of the contact list means nothing."
-                ),
+                " ".join([self._base_rate_sentence, *self._performance_sentences]),
             )
         state = ("calm", "A model is in production")
-        sentences = ["No outcome has arrived since it was deployed."]
         if self.is_monitored:
             performance = self.monitoring["performance"]
             state = VERDICTS.get(performance["verdict"], state)
-            sentences = [wording.finished(performance["sentence"])]
-        sentences += [wording.finished(sentence) for sentence in self.young_cohorts]
+            low = wording.finite((performance.get("roc_auc") or {}).get("low"))
+            if performance["verdict"] == "fine" and low <= CHANCE:
+                state = ("calm", "As many clients leave as expected")
+        sentences = self._performance_sentences
         sentences.append(wording.proof(self.score.get("sets") or {}))
         if self.drift.get("verdict") == "moved":
             sentences.append(self.drift_sentence)
         return State(*state, " ".join(sentences))
+
+    @property
+    def _base_rate_sentence(self) -> str:
+        by_value = "the contact list is sorted by value alone"
+        order = by_value if self.order == "value_at_risk" else "the order of the list means nothing"
+        return f"The model in production is a base rate, which does not rank clients: {order}."
+
+    @property
+    def _performance_sentences(self) -> list[str]:
+        """Compare the model with the outcomes since it was trained."""
+        if not self.is_monitored:
+            return ["It has not been checked against new outcomes yet."]
+        sentences = [self.monitoring["performance"]["sentence"], *self.young_cohorts]
+        return [wording.finished(sentence) for sentence in sentences]
 
     @property
     def numbers(self) -> list[Number]:
@@ -264,6 +288,42 @@ class ReportData:
 def _interval_note(interval: Any, show: wording.Format) -> str:
     limits = wording.between(interval, show)
     return f"95\xa0% interval {limits}" if limits else ""
+
+
+def find_latest_events(deployments: Sequence[Row], decision: Row) -> list[Row]:
+    """Find what last happened to production, the newest last: a rollback, a decision, or both.
+
+    A rollback is described in the form of a decision. A decision follows it only if it refused a
+    candidate since. deployments: the history, oldest first; decision: that of decision.json, which knows
+    of no rollback, {} if it is missing.
+    """
+    rows = [row for row in deployments if row["action"] != "repaired"]
+    # The history may have been started again since the decision.
+    if decision and not any(_is_of(row, decision) for row in rows):
+        return [decision]
+    newest, changes = rows[-1:], [row for row in rows if row["action"] in integrity.DEPLOYED]
+    by_hand = [row for row in changes[-1:] if row["action"] != "promoted" and row not in newest]
+    return [_to_decision(row, decision, is_last=row in newest) for row in (*by_hand, *newest)]
+
+
+def _is_of(row: Row, decision: Row) -> bool:
+    """Return whether a row of the history is that of a decision."""
+    names = {"at": "decided_at", "reason": "reason"}
+    return all(row[name] == decision.get(key) for name, key in names.items())
+
+
+def _to_decision(row: Row, decision: Row, *, is_last: bool) -> Row:
+    """Return a row of the history in the form of decision.json, or the record itself if it is that."""
+    if _is_of(row, decision):
+        return decision
+    is_decided = row["action"] in integrity.DECIDED
+    return {
+        "decided_at": row["at"],
+        "promoted": row["action"] == "promoted",
+        "rule": row["action"].replace(" ", "_"),
+        "reason": row["reason"] if is_decided else wording.rollback(row, is_last=is_last),
+        "release": row["release"],
+    }
 
 
 def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -> ReportData:

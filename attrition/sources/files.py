@@ -9,26 +9,29 @@ import errno
 import gzip
 import hashlib
 import os
+import shutil
 import stat
 import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from attrition.data.cells import number_text
+from attrition.config import DEFAULT_DIALECT, Dialect
 from attrition.data.schema import MAX_COLUMNS, Chunk, Refused, Table
 from attrition.errors import SourceError
 from attrition.sources.csv_reader import CHUNK_ROWS, PIECE, NotPlain, read_csv
+from attrition.sources.dialects import typed_text
+from attrition.sources.excel import read_excel
 from attrition.storage.tables import make_spool, open_parquet
 
-INPUT_ENDINGS = (".csv", ".csv.gz", ".parquet")
+EXCEL_ENDINGS = (".xlsx", ".xlsm")
+INPUT_ENDINGS = (".csv", ".csv.gz", ".parquet", *EXCEL_ENDINGS)
 MAX_PARQUET_TEXT = 10_000
 
 
@@ -53,6 +56,7 @@ class File:
     changed_s_ago: float
     limits: Limits = DEFAULT_LIMITS
     spool_folder: Path | None = None
+    dialect: Dialect = DEFAULT_DIALECT
 
 
 # ---- files
@@ -139,7 +143,10 @@ def hash_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> str:
 
 @contextmanager
 def reading(
-    path: Path, limits: Limits = DEFAULT_LIMITS, spool_folder: Path | None = None
+    path: Path,
+    limits: Limits = DEFAULT_LIMITS,
+    spool_folder: Path | None = None,
+    dialect: Dialect = DEFAULT_DIALECT,
 ) -> Iterator[File]:
     """Copy a file into a spool and hash the copy, so that later writes to the file change neither.
 
@@ -158,7 +165,8 @@ def reading(
         if (after.st_mtime_ns, after.st_size) != (about.st_mtime_ns, about.st_size):
             raise Refused("UNSTABLE", "it changed while it was read", unfinished=True)
         changed_s_ago = time.time() - about.st_mtime
-        yield File(path.name, digest.hexdigest(), spool, changed_s_ago, limits, spool_folder)
+        sha256 = digest.hexdigest()
+        yield File(path.name, sha256, spool, changed_s_ago, limits, spool_folder, dialect)
 
 
 @contextmanager
@@ -171,16 +179,24 @@ def open_table(file: File, *, fast: bool = True) -> Iterator[Table]:
     name = file.name.lower()
     file.spool.seek(0)
     with closing(_gunzip(file)) if name.endswith(".gz") else nullcontext(file.spool) as text:
-        table = _read_parquet(file) if name.endswith(".parquet") else read_csv(text, fast=fast)
-        yield Table(table.header, _in_time(table.chunks, file), table.notes)
+        if name.endswith(".parquet"):
+            table = _read_parquet(file)
+        elif name.endswith(EXCEL_ENDINGS):
+            size = file.limits.max_bytes
+            table = read_excel(file.spool, file.dialect, size, file.spool_folder)
+        else:
+            table = read_csv(text, file.dialect, fast=fast)
+        yield replace(table, chunks=_in_time(table.chunks, file))
 
 
-def read_path(path: Path, limits: Limits = DEFAULT_LIMITS) -> Table:
+def read_path(
+    path: Path, limits: Limits = DEFAULT_LIMITS, dialect: Dialect = DEFAULT_DIALECT
+) -> Table:
     """Read a whole file into memory.
 
     Raises: Refused, SourceError.
     """
-    with reading(path, limits) as file:
+    with reading(path, limits, dialect=dialect) as file:
         return read_table(file)
 
 
@@ -192,7 +208,7 @@ def read_table(file: File) -> Table:
     for fast in (True, False):
         try:
             with open_table(file, fast=fast) as table:
-                return Table(table.header, list(table.chunks), table.notes)
+                return replace(table, chunks=list(table.chunks))
         except NotPlain:
             continue
     raise AssertionError("the strict lane reads every file")
@@ -211,6 +227,19 @@ def _in_time(chunks: Iterable[Chunk], file: File) -> Iterator[Chunk]:
                 f"{ascii(file.name)[1:-1]}: took longer than max_source_seconds "
                 f"({file.limits.max_seconds:g}); raise it in config.json or remove the file"
             )
+
+
+def unpacked(file: File) -> IO[bytes]:
+    """Return the text of a file, which the caller closes.
+
+    Raises: Refused.
+    """
+    file.spool.seek(0)
+    if file.name.lower().endswith(".gz"):
+        return _gunzip(file)
+    text = make_spool(file.spool_folder)
+    shutil.copyfileobj(file.spool, text)
+    return text
 
 
 def _gunzip(file: File) -> IO[bytes]:
@@ -292,7 +321,7 @@ def _text_column(column: Any) -> Any:
     Raises: Refused if a text is too long.
     """
     if pa.types.is_nested(column.type):
-        return pa.array([cell_text(value) for value in column.to_pylist()], pa.string())
+        return pa.array([typed_text(value) for value in column.to_pylist()], pa.string())
     if pa.types.is_integer(column.type):
         return pc.fill_null(column.cast(pa.string()), "")
     if not pa.types.is_dictionary(column.type):
@@ -302,24 +331,7 @@ def _text_column(column: Any) -> Any:
         values.validate(full=True)  # arrow does not check that a text is UTF-8 when it reads one
         texts = values.cast(pa.string())
     else:
-        texts = pa.array([cell_text(value) for value in values.to_pylist()], pa.string())
+        texts = pa.array([typed_text(value) for value in values.to_pylist()], pa.string())
     if (pc.max(pc.utf8_length(texts)).as_py() or 0) > MAX_PARQUET_TEXT:
         raise Refused("FIELD_TOO_LONG", f"a text of more than {MAX_PARQUET_TEXT} characters")
     return pc.fill_null(texts.take(column.indices), "")
-
-
-def cell_text(value: Any) -> str:
-    """Format a typed value as a cell of a CSV."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if value != value:
-            return "NaN"
-        return number_text(value) if abs(value) < 1e300 else repr(value)
-    if isinstance(value, date):
-        return value.isoformat(sep=" ") if isinstance(value, datetime) else value.isoformat()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return "\x00" + bytes(value).hex()[:40]
-    return str(value)

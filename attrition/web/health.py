@@ -12,6 +12,7 @@ from attrition import wording
 from attrition.errors import AttritionError
 from attrition.operations import runs
 from attrition.operations.runs import Complaint
+from attrition.reporting.report_data import BASE_RATE
 from attrition.storage import history
 from attrition.web.artifact_cache import NotReady, State, optional
 
@@ -85,9 +86,10 @@ def check_health(state: State, now: datetime) -> Health:
     """Check the release, the records and the recent runs."""
     production = state.production
     complaints: list[Complaint] = []
-    status, can_answer, release = OK, True, None
+    status, can_answer, release, kind = OK, True, None, ""
     try:
-        release = production.get()[0].id
+        loaded = production.get()[0]
+        release, kind = loaded.id, loaded.training["kind"]
         if production.problem:
             complaints.append(Complaint("release", production.problem))
     except NotReady as error:
@@ -101,7 +103,8 @@ def check_health(state: State, now: datetime) -> Health:
     complaints += [Complaint("damaged", sentence) for sentence in damage]
     performance = performance_of(optional(state.monitoring), release)
     if performance and performance["verdict"] == "degraded":
-        complaints.append(Complaint("model", "the model in production is no longer accurate"))
+        name = kind if kind == BASE_RATE else "model"
+        complaints.append(Complaint("model", f"the {name} in production is no longer accurate"))
     recent = summarise_runs(state, now)
     complaints += recent.complaints
     # Without the reason, which may quote a client's row.

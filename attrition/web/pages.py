@@ -62,6 +62,7 @@ def dashboard(
         monitoring=optional(state.monitoring, damage=problems) or {},
         assessment=optional(state.assessment, damage=problems) or {},
         diagnostics=optional(state.diagnostics, damage=problems) or {},
+        deployments=state.deployments(),
         currency=config.currency,
         capacity=config.contact_capacity,
         order=config.contact_order,
@@ -87,7 +88,7 @@ def dashboard(
         if data.assessment
         else "",
         "shared": fields.shared_text(data.assessment, config.labels),
-        "reasons_note": fields.REASONS_NOTE,
+        "reasons_note": fields.reasons_note(rows),
         "cautions": cautions_of_all(rows, config.labels),
         "columns": columns(listed, config.currency),
         "contacts": chosen[:CONTACTS_SHOWN] if is_cut else chosen,

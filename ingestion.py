@@ -336,7 +336,8 @@ def add(account: Ledger, result: SourceVerdict) -> None:
         for row in result.refusals()
     )
     if line.verdict in (ACCEPTED, QUARANTINED):
-        is_warning = line.verdict == QUARANTINED or "MARKERS: " in line.reason
+        is_doubtful = "MARKERS: " in line.reason or "THOUSANDS: " in line.reason
+        is_warning = line.verdict == QUARANTINED or is_doubtful
         level = logging.WARNING if is_warning else logging.INFO
         text = "%s %s: %d records, %d accepted, %d refused, %d duplicates%s"
         note = f" ({line.reason})" if line.reason else ""

@@ -360,7 +360,7 @@ def test_a_table_without_a_client_column_has_rows_for_clients(tmp_path):
     ).to_csv(config.input_folder / "a.csv", index=False)
     assert run_whole(config) == 0
     found = read(config.risk_scores)["client"]
-    assert found.str.fullmatch("[0-9a-f]{16}").all()
+    assert found.str.fullmatch("[0-9a-f]{16}(-[0-9]+)?").all()
     assert found.is_unique
 
 

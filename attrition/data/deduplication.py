@@ -128,6 +128,7 @@ class SourceVerdict:
     unfinished: str = ""
     numbers: Sequence[int] = ()
     booleans: Mapping[str, list[str]] = field(default_factory=dict)
+    newest_time: str = ""
 
     def batches(self) -> Iterator[tuple["pa.RecordBatch", "pa.RecordBatch", np.ndarray]]:
         """Yield for each chunk: all records, the valid ones, and their verdicts."""
@@ -214,6 +215,7 @@ def judge(
     digests: list[Digest] = []
     outcomes: list[str] = []
     names: list[str] = []
+    newest = ""
     codes: Counter[str] = Counter()
     content, ends_short = 0, False
     with pa.ipc.new_stream(spool, RECORDS) as writer:
@@ -230,6 +232,8 @@ def judge(
                 content += hash_records(row_digests, chunk_outcomes, checked.refused)
             digests += row_digests
             outcomes += chunk_outcomes
+            if columns.time:
+                newest = max(newest, pc.max(checked.columns[columns.time]).as_py() or "")
             if not columns.client:
                 names += checked.columns[columns.client_name].to_pylist()
             writer.write_batch(gather(checked, keys, columns.outcome))
@@ -268,6 +272,7 @@ def judge(
     unfinished = "RAGGED_SHORT" if ends_short else cut
     return SourceVerdict(
         *(line, spool, digests, verdicts, columns.outcome, unfinished, numbers),
+        newest_time=newest,
         booleans=contract.booleans.decided,
     )
 

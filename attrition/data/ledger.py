@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import compress, islice
+from itertools import compress, count, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from attrition.config import Config
 from attrition.data import schema
-from attrition.data.cells import readers
+from attrition.data.cells import day_number, readers
 from attrition.data.name_variants import find_variants
 from attrition.data.spelling import Spelling, choose_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
@@ -64,6 +64,16 @@ class Line(NamedTuple):
             f"{self.records:,} record{'s' * (self.records != 1)}, {self.accepted:,} accepted, "
             f"{self.rejected:,} refused, {self.duplicates:,} duplicate{'s' * (self.duplicates != 1)}"
         )
+
+
+class Unused(NamedTuple):
+    """A source that is there and of which nothing is used, and what to do about it."""
+
+    source: str
+    code: str
+    reason: str
+    advice: str
+    since: str
 
 
 def digest(key: bytes) -> Digest:
@@ -132,6 +142,7 @@ class Ledger:
         self.accepted: dict[str, str] = dict(start.get("accepted", {}))
         self.replaced, self.withdrawn = int(start["replaced"]), int(start["withdrawn"])
         self.files, self.generation = int(start["files"]), int(start["generation"])
+        self.unused = read_unused(start)
         self.previous = str(start["seal"])
         self.outputs: frozenset[str] = frozenset(start["outputs"])
         self.new_lines: list[Line] = []
@@ -146,6 +157,7 @@ class Ledger:
         self._number = -1  # of the line whose rows are added now
         self._delivered: list[int] = []
         self._opened: list[int] = []
+        self._day, self._days = 0, list[int]()
         self._gone: Counter[Digest] = Counter()
         self._withdrawn: dict[Digest, tuple[str, str]] = {}
         self._is_kept = bytearray()
@@ -280,8 +292,11 @@ class Ledger:
             self.used[line.sha256] = line.source
             self.used_names.add(line.source)
 
-    def add_line(self, line: Line) -> bool:
+    def add_line(self, line: Line, newest_time: str = "") -> bool:
         """Enter a new verdict; return False if the ledger contains the same one already.
+
+        The dates of a row without a time count from the newest time of its first delivery, or, if that
+        has none, from the day of ingestion.
 
         Raises: Unaccounted.
         """
@@ -293,6 +308,8 @@ class Ledger:
         self.enter(line)
         self._number = list(self.lines).index((line.source, line.sha256))
         self.new_lines.append(line)
+        if self.config.columns.dates:
+            self._day = int(day_number(newest_time or line.ingested_at))
         return True
 
     def add_rows(self, digests: Iterable[Digest], outcomes: Iterable[str], text: Any) -> None:
@@ -300,6 +317,7 @@ class Ledger:
         for key, outcome in zip(digests, outcomes, strict=True):
             self._delivered.append(self._number)
             self._opened.append(self._number if outcome == OPEN else NEVER)
+            self._days.append(self._day)
             if key in self.rows:
                 self._gone[key] += 1
                 self.replaced += 1
@@ -338,6 +356,8 @@ class Ledger:
         # Whether there were files is remembered: an empty folder is an error until it is accepted.
         if bool(self.record["files"]) != bool(self.files):
             return True
+        if read_unused(self.record) != self.unused:
+            return True
         old = tuple(self.record.get(name, {}) for name in ("marks", "watermarks", "accepted"))
         return old != (self.marks, self.watermarks, self.accepted)
 
@@ -375,6 +395,7 @@ class Ledger:
             "accepted": self.accepted,
             **self.spelling._asdict(),
             "name_variants": self.name_variants[0],
+            "unused": [one._asdict() for one in self.unused],
             "rows": len(self.rows),
             "files": self.files,
             "replaced": self.replaced,
@@ -396,8 +417,9 @@ class Ledger:
 
     def _write_rows(self, file: IO[bytes]) -> None:
         """Write every row that is kept: the old ones in their order, then the new ones."""
-        gone, opened = self._gone.copy(), self._deliveries[schema.OPENED]
-        first_opened: dict[Digest, int] = {}
+        gone, deliveries = self._gone.copy(), self._deliveries
+        kept_from_first = [deliveries[name] for name in deliveries if name != schema.DELIVERED]
+        first: dict[Digest, int] = {}
         self._withdrawn_lines: list[tuple[str, ...]] = []
         self._is_kept = bytearray()
         file.write(tables.csv_bytes([self.config.columns.table]))
@@ -406,7 +428,8 @@ class Ledger:
             if gone:
                 key = self._identify(line[: line.rindex(b",")])
                 if key in gone:
-                    opened[i] = first_opened.setdefault(key, int(opened[i]))
+                    for numbers in kept_from_first:
+                        numbers[i] = numbers[first.setdefault(key, i)]
                 if is_gone := gone[key] > 0:
                     gone[key] -= 1
                     if not gone[key] and key in self._withdrawn:  # its last version
@@ -430,8 +453,12 @@ class Ledger:
 
     @cached_property
     def _deliveries(self) -> dict[str, np.ndarray]:
-        """The numbers of the lines that delivered each row: last, and first without an outcome."""
+        """The numbers of the lines that delivered each row: last, and first without an outcome.
+
+        If there are columns of dates, also the day from which they count if the row has no time.
+        """
         added = {schema.DELIVERED: self._delivered, schema.OPENED: self._opened}
+        added |= {schema.DAY: self._days} if self.config.columns.dates else {}
         old = {name: np.empty(0, "int32") for name in added}
         if not self.starts_anew:
             old = _read_deliveries(self.config, self.outputs)
@@ -448,6 +475,7 @@ class Ledger:
 
     def _typed_parts(self) -> Iterator[Any]:
         columns, old, lines = self.config.columns, 0, self._all_lines()
+        days = self._deliveries.get(schema.DAY)
         yield schema.type_lines(b"", columns)
         if self.config.rows.name in self.outputs:
             lines = self._added_lines()
@@ -456,8 +484,13 @@ class Ledger:
                 yield part if is_kept.all() else part.filter(pa.array(is_kept))
                 old += len(part)
         kept = compress(lines, memoryview(self._is_kept)[old:])
-        while block := list(islice(kept, tables.ROW_GROUP)):
-            yield schema.type_lines(b"".join(block), columns)
+        if days is not None:
+            days = days[old:][np.frombuffer(self._is_kept, bool)[old:]]
+        for start in count(0, tables.ROW_GROUP):
+            if not (block := list(islice(kept, tables.ROW_GROUP))):
+                return
+            own = None if days is None else days[start : start + len(block)]
+            yield schema.type_lines(b"".join(block), columns, own)
 
     def _write_withdrawn(self, file: IO[bytes]) -> None:
         header = tables.csv_bytes([(*WITHDRAWN_HEADER, *self.config.columns.table)])
@@ -568,6 +601,17 @@ def read_lines(config: Config) -> list[Line]:
     """Read ingestedfiles.txt; the number of a line is its place in the list."""
     cells = tables.read_cells(config.ingested_files)
     return [Line(*row[:3], *map(int, row[3:7]), *row[7:]) for row in cells]  # type: ignore[arg-type]
+
+
+def read_first_day(config: Config) -> str:
+    """Return the day of the first ingestion, "" before it; dates without any time count from it."""
+    lines = read_lines(config) if config.ingested_files.exists() else []
+    return lines[0].ingested_at[:10] if lines else ""
+
+
+def read_unused(record: files.Record) -> list[Unused]:
+    """Return the sources that the record of ingestion names as unused."""
+    return [Unused(**one) for one in record.get("unused", [])]
 
 
 def read_accepted(config: Config) -> list[str]:

@@ -24,16 +24,20 @@ from attrition.config import DEFAULT_DIALECT, MISSING_MARKERS, Columns, Dialect,
 from attrition.data import summary_rows
 from attrition.data.cells import (
     BLANKS,
+    MAX_DAYS,
     MAX_NUMBER,
     MAX_TEXT,
     NUMBER,
     Cell,
+    day_number,
+    days_between,
     files_key,
     fold,
     number_dialects,
     read_client,
     read_number,
     read_text,
+    read_time,
     readers,
     shorten,
 )
@@ -57,6 +61,8 @@ ROW_ID, INPUT_ID, CLIENT_HASH = "attrition:row_id", "attrition:input_id", "attri
 COMPUTED = (ROW_ID, INPUT_ID, CLIENT_HASH)
 # The deliveries of a row, see `ledger.read_rows`.
 DELIVERED, OPENED = "attrition:delivered", "attrition:opened"
+# The day from which the dates of a row count if it has no time, see `ledger.add_line`.
+DAY = "attrition:day"
 MISSING_HASH = np.uint64(2**64 - 1)
 
 Fault = tuple[str, str]  # a code and the problem
@@ -91,13 +97,14 @@ class Chunk(NamedTuple):
 class Table:
     """A table to validate: the header, chunks that can be read once, and codes of corrections.
 
-    `dialect` is how its cells write numbers and dates.
+    `dialect` is how its cells write numbers and dates; `separator` split the cells of a text.
     """
 
     header: tuple[str, ...]
     chunks: Iterable[Chunk]
     notes: tuple[str, ...] = ()
     dialect: Dialect = DEFAULT_DIALECT
+    separator: str = ""
 
 
 @dataclass(frozen=True)
@@ -585,6 +592,8 @@ def _expected(name: str, columns: Columns, numeric: Mapping[str, Numeric]) -> st
         return "the outcome, see below"
     if name == columns.time:
         return "time of the observation: 2026-03-01 or 2026-03-01T12:30:00Z (ISO 8601)"
+    if name in columns.dates:
+        return "a date: 2026-03-01 (ISO 8601), used as days after the observation"
     if name in numeric:
         column = numeric[name]
         kind = "a whole number" if column.integer else "a number"
@@ -603,29 +612,45 @@ def number_names(columns: Columns) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def typed(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+def typed(rows: pd.DataFrame, columns: Columns, day: str = "") -> pd.DataFrame:
     """Convert rows of canonical text.
 
     Numbers and the value become float64 (NaN if missing), the outcome 1.0, 0.0 or NaN (open); all other
-    columns stay text ("" if missing).
+    columns stay text ("" if missing). A date becomes days after the time of its row; if the row has
+    none, after the newest time of all rows; if no row has one, after `day`.
     """
     result = rows.astype(object).copy()
     for name in number_names(columns):
-        result[name] = pd.to_numeric(result[name].replace("", np.nan)).astype("float64")
+        if name not in columns.dates:
+            result[name] = pd.to_numeric(result[name].replace("", np.nan)).astype("float64")
+    if columns.dates:
+        times = rows[columns.time].tolist() if columns.time else [""] * len(rows)
+        default = day_number(max(times, default="") or day)
+        reference = np.array([day_number(time) if time else default for time in times])
+        for name in columns.dates:
+            result[name] = _days_after(reference, np.array([*map(day_number, rows[name])]))
     return result
 
 
-def type_lines(lines: bytes, columns: Columns) -> pa.Table:
+def _days_after(reference: np.ndarray, days: np.ndarray) -> np.ndarray:
+    """Return the days between day numbers, as `cells.days_between` does: (n,) float64."""
+    return np.clip(days - reference, -MAX_DAYS, MAX_DAYS)
+
+
+def type_lines(lines: bytes, columns: Columns, days: np.ndarray | None = None) -> pa.Table:
     """Parse lines of finaldata.csv into the columns of `typed` and those of `COMPUTED`.
 
     Each distinct value of a column is converted and hashed once. A number is hashed as Python's text of
-    the float, with ".0" if it is whole, without a conversion to float and back.
+    the float, with ".0" if it is whole, without a conversion to float and back; a date as its text.
+
+    days: (n,) the day number from which the dates count if a row has no time
     """
     # pandas' parser starts no thread: where memory is too short for one, arrow's ends the process
     table = pd.read_csv(
         io.BytesIO(lines), names=columns.table, dtype=object, na_filter=False, low_memory=False
     )
-    numbers, result, hashes = set(number_names(columns)), {}, []
+    numbers, result, hashes = set(number_names(columns)) - {*columns.dates}, {}, []
+    reference = np.zeros(len(table)) if days is None else days.astype("float64")
     for name in columns.table:
         result[name] = pa.array(table[name].to_numpy(), pa.string())
         encoded = result[name].dictionary_encode()
@@ -635,6 +660,12 @@ def type_lines(lines: bytes, columns: Columns) -> pa.Table:
             result[name] = texts.cast(pa.float64()).take(encoded.indices)
             is_float = pc.match_substring_regex(texts, "[.e]")
             texts = pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", ""))
+        elif name == columns.time or name in columns.dates:
+            numbered = np.array([*map(day_number, texts.to_pylist())])[places]
+            if name in columns.dates:
+                result[name] = pa.array(_days_after(reference, numbered), from_pandas=True)
+            else:
+                reference = np.where(np.isnan(numbered), reference, numbered)
         elif name == columns.client_name:
             # equal rows without a client are on one side of the split
             names = texts if columns.client else pc.utf8_slice_codeunits(texts, 0, NAME_LENGTH)
@@ -648,7 +679,7 @@ def type_lines(lines: bytes, columns: Columns) -> pa.Table:
 def row_ids(rows: pd.DataFrame, columns: Columns, *, with_outcome: bool) -> np.ndarray:
     """Return a 64-bit id of each typed row from its content, as `type_lines` does: (n,) uint64.
 
-    With its outcome, a row gets another id when its outcome arrives.
+    With its outcome, a row gets another id when its outcome arrives. `rows` have their dates as text.
     """
     hashes = []
     for name in columns.table if with_outcome else columns.table[:-1]:
@@ -707,19 +738,21 @@ def check_records(
     records: Sequence[Any],
     missing_allowed: Collection[str] = (),
     spelling: Spelling = NO_SPELLING,
+    today: str = "",
 ) -> pd.DataFrame:
     """Validate records of an API body by the same contract; return typed features in their order.
 
     A record contains the features and may name its client. Numbers are JSON numbers, categories text.
     A feature may be null or absent only if it is in `missing_allowed`, and at least one has a value.
-    The words of a boolean column, and true and false, are read in its spelling.
+    The words of a boolean column, and true and false, are read in its spelling. A date is ISO text,
+    relative to the record's own time or else `today`, or the number of days.
 
     Raises: BadRecords.
     """
     problems: list[dict[str, Any]] = []
     checked = []
     for i, record in enumerate(records):
-        row, reasons = _check_record(columns, record, missing_allowed, spelling)
+        row, reasons = _check_record(columns, record, missing_allowed, spelling, today)
         problems += [{"record": i, "field": name, "problem": reason} for name, reason in reasons]
         checked.append(row)
     if problems:
@@ -735,6 +768,7 @@ def _check_record(
     record: Any,
     missing_allowed: Collection[str],
     spelling: Spelling,
+    today: str,
 ) -> tuple[dict[str, Any], list[tuple[str | None, str]]]:
     if not isinstance(record, Mapping):
         return {}, [(None, "expected an object of features")]
@@ -750,9 +784,13 @@ def _check_record(
         else:
             row[columns.client] = cell.value
     numeric = {column.name: column for column in columns.numeric}
+    if columns.dates and columns.time and record.get(columns.time) is not None:
+        time = _record_time(record[columns.time], columns.time)
+        problems += [(columns.time, time.problem)] if time.code else []
+        today = time.value or today
     for name in columns.features:
         if (value := record.get(name)) is None:
-            row[name] = math.nan if name in numeric else ""
+            row[name] = "" if name in columns.categorical else math.nan
             if name not in missing_allowed:
                 is_null = "is null, but the model has never seen it missing"
                 problems.append((name, is_null if name in record else "missing"))
@@ -760,6 +798,8 @@ def _check_record(
             row[name], problem = (
                 _record_number(value, numeric[name])
                 if name in numeric
+                else _record_date(value, name, today)
+                if name in columns.dates
                 else _record_text(value, name, spelling.booleans.get(name, ()))
             )
             problems += [(name, problem)] if problem else []
@@ -775,6 +815,19 @@ def _record_number(value: Any, column: Numeric) -> tuple[float, str]:
         return math.nan, "expected at most 1e15 either way"
     cell = read_number(repr(value), column, ())
     return (math.nan, cell.problem) if cell.code else (float(cell.value), "")
+
+
+def _record_time(value: Any, name: str) -> Cell:
+    if not isinstance(value, str):
+        return Cell("", "BAD_TIME", "expected an ISO 8601 date or time as text")
+    return read_time(value, name, ())
+
+
+def _record_date(value: Any, name: str, today: str) -> tuple[float, str]:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _record_number(value, Numeric(name, -MAX_DAYS, MAX_DAYS))
+    cell = _record_time(value, name)
+    return days_between(day_number(today), day_number(cell.value)), cell.problem
 
 
 def _record_text(value: Any, name: str, words: Sequence[str]) -> tuple[str, str]:

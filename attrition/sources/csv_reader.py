@@ -91,7 +91,7 @@ def read_csv(text: IO[bytes], dialect: Dialect = DEFAULT_DIALECT, *, fast: bool 
         raise NotPlain
     else:
         chunks = _fast_chunks(text, scan.encoding, beginning.delimiter, skipped, len(header))
-    return Table(header, chunks, tuple(notes), dialect)
+    return Table(header, chunks, tuple(notes), dialect, beginning.delimiter)
 
 
 def _scan(text: IO[bytes], named: str) -> _Scan:

@@ -9,13 +9,13 @@ import errno
 import gzip
 import hashlib
 import os
+import shutil
 import stat
 import time
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import date, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,13 +23,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.config import DEFAULT_DIALECT, Dialect
-from attrition.data.cells import number_text
 from attrition.data.schema import MAX_COLUMNS, Chunk, Refused, Table
 from attrition.errors import SourceError
 from attrition.sources.csv_reader import CHUNK_ROWS, PIECE, NotPlain, read_csv
+from attrition.sources.dialects import typed_text
+from attrition.sources.excel import read_excel
 from attrition.storage.tables import make_spool, open_parquet
 
-INPUT_ENDINGS = (".csv", ".csv.gz", ".parquet")
+EXCEL_ENDINGS = (".xlsx", ".xlsm")
+INPUT_ENDINGS = (".csv", ".csv.gz", ".parquet", *EXCEL_ENDINGS)
 MAX_PARQUET_TEXT = 10_000
 
 
@@ -179,6 +181,9 @@ def open_table(file: File, *, fast: bool = True) -> Iterator[Table]:
     with closing(_gunzip(file)) if name.endswith(".gz") else nullcontext(file.spool) as text:
         if name.endswith(".parquet"):
             table = _read_parquet(file)
+        elif name.endswith(EXCEL_ENDINGS):
+            size = file.limits.max_bytes
+            table = read_excel(file.spool, file.dialect, size, file.spool_folder)
         else:
             table = read_csv(text, file.dialect, fast=fast)
         yield replace(table, chunks=_in_time(table.chunks, file))
@@ -226,6 +231,19 @@ def _in_time(chunks: Iterable[Chunk], file: File) -> Iterator[Chunk]:
     finally:
         if isinstance(chunks, Generator):
             chunks.close()  # while the file is open
+
+
+def unpacked(file: File) -> IO[bytes]:
+    """Return the text of a file, which the caller closes.
+
+    Raises: Refused.
+    """
+    file.spool.seek(0)
+    if file.name.lower().endswith(".gz"):
+        return _gunzip(file)
+    text = make_spool(file.spool_folder)
+    shutil.copyfileobj(file.spool, text)
+    return text
 
 
 def _gunzip(file: File) -> IO[bytes]:
@@ -307,7 +325,7 @@ def _text_column(column: Any) -> Any:
     Raises: Refused if a text is too long.
     """
     if pa.types.is_nested(column.type):
-        return pa.array([cell_text(value) for value in column.to_pylist()], pa.string())
+        return pa.array([typed_text(value) for value in column.to_pylist()], pa.string())
     if pa.types.is_integer(column.type):
         return pc.fill_null(column.cast(pa.string()), "")
     if not pa.types.is_dictionary(column.type):
@@ -317,24 +335,7 @@ def _text_column(column: Any) -> Any:
         values.validate(full=True)  # arrow does not check that a text is UTF-8 when it reads one
         texts = values.cast(pa.string())
     else:
-        texts = pa.array([cell_text(value) for value in values.to_pylist()], pa.string())
+        texts = pa.array([typed_text(value) for value in values.to_pylist()], pa.string())
     if (pc.max(pc.utf8_length(texts)).as_py() or 0) > MAX_PARQUET_TEXT:
         raise Refused("FIELD_TOO_LONG", f"a text of more than {MAX_PARQUET_TEXT} characters")
     return pc.fill_null(texts.take(column.indices), "")
-
-
-def cell_text(value: Any) -> str:
-    """Format a typed value as a cell of a CSV."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if value != value:
-            return "NaN"
-        return number_text(value) if abs(value) < 1e300 else repr(value)
-    if isinstance(value, date):
-        return value.isoformat(sep=" ") if isinstance(value, datetime) else value.isoformat()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return "\x00" + bytes(value).hex()[:40]
-    return str(value)

@@ -218,9 +218,10 @@ class State:
         """Return how the ingested rows spell values; none if their record cannot be read."""
         from attrition.data import ledger
 
-        return ledger.read_spelling(
-            optional(self.cache.record, self.config.ingestion_record, "ingestion.py")
-        )
+        return ledger.read_spelling(optional(self.ingestion))
+
+    def ingestion(self) -> Record:
+        return self.cache.record(self.config.ingestion_record, "ingestion.py")
 
     def monitoring(self) -> Record:
         return self.cache.record(self.config.monitoring_record, "monitoring.py")

@@ -123,8 +123,11 @@ def check_records(
     records: list[Any],
     missing_allowed: Collection[str],
     spelling: "Spelling | None" = None,
+    today: str = "",
 ) -> "pd.DataFrame":
     """Validate the records of a body, and return their features in the same order.
+
+    today: the day from which the dates of a record without a time count
 
     Raises: ApiError 422 with every wrong record and field.
     """
@@ -132,7 +135,9 @@ def check_records(
     from attrition.data.spelling import NO_SPELLING
 
     try:
-        return schema.check_records(columns, records, missing_allowed, spelling or NO_SPELLING)
+        return schema.check_records(
+            columns, records, missing_allowed, spelling or NO_SPELLING, today
+        )
     except schema.BadRecords as error:
         raise _invalid_records(error.problems) from error
 
@@ -147,7 +152,9 @@ def _invalid_records(problems: list[dict[str, Any]]) -> ApiError:
     return ApiError(422, "invalid_records", sentence, problems=problems[:MAX_PROBLEMS])
 
 
-def read_datafile(config: Config, name: str, spelling: "Spelling") -> "pd.DataFrame":
+def read_datafile(
+    config: Config, name: str, spelling: "Spelling", today: str = ""
+) -> "pd.DataFrame":
     """Read the rows of a file in the test or the input folder, in the same order.
 
     If the name is not in the listing of a folder it is refused; it is never used as a path.
@@ -189,4 +196,4 @@ def read_datafile(config: Config, name: str, spelling: "Spelling") -> "pd.DataFr
         )
     if not len(checked.lines):
         raise ApiError(422, "invalid_datafile", f"{name}: has no rows")
-    return schema.typed(checked.frame(), config.columns)
+    return schema.typed(checked.frame(), config.columns, today)

@@ -13,7 +13,8 @@ from attrition.data import schema
 from attrition.data.schema import Refused
 from attrition.errors import SourceError
 from attrition.sources import files as source_files
-from attrition.sources.files import File, Limits, cell_text, read_table
+from attrition.sources.dialects import typed_text
+from attrition.sources.files import File, Limits, read_table
 from attrition.storage import tables
 from tests.support import rows_of
 
@@ -42,7 +43,7 @@ def opened(name, data, limits=source_files.DEFAULT_LIMITS):
     ],
 )
 def test_typed_value_is_the_text_that_a_csv_would_hold(value, text):
-    assert cell_text(value) == text
+    assert typed_text(value) == text
 
 
 def parquet_bytes(**columns):
@@ -79,7 +80,7 @@ def test_parquet_types_become_text():
 )
 def test_parquet_column_of_any_type_is_the_text_of_its_values(column):
     table = read_table(opened("a.parquet", parquet_bytes(x=column)))
-    texts = [["" if value is None else cell_text(value)] for value in column.to_pylist()]
+    texts = [["" if value is None else typed_text(value)] for value in column.to_pylist()]
     assert [row for _, row in rows_of(table)] == texts
 
 

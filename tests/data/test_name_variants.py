@@ -31,7 +31,7 @@ def ingest(config, caplog):
 
 
 @pytest.fixture
-def deliver(ingest):
+def deliver(config, ingest):
     def deliver(file, *names):
         rows = [f"{name},{i},2,3,0" for i, name in enumerate(names)]
         put(config, file, "\n".join([HEADER, *rows]) + "\n")

@@ -18,26 +18,17 @@ def config(tmp_path):
 
 
 @pytest.fixture
-def ingest(config, caplog):
-    """Ingest what is new, and return the warnings of names."""
+def deliver(config, caplog):
+    """Ingest a file with a row for each name, and return the warnings."""
 
-    def notes():
-        caplog.clear()
-        ingest_new_data(config)
-        warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-        return [text for text in warnings if text.startswith("NAMES: ")]
-
-    return notes
-
-
-@pytest.fixture
-def deliver(config, ingest):
-    def deliver(file, *names):
+    def ingest(file, *names):
         rows = [f"{name},{i},2,3,0" for i, name in enumerate(names)]
         put(config, file, "\n".join([HEADER, *rows]) + "\n")
-        return ingest()
+        caplog.clear()
+        ingest_new_data(config)
+        return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
 
-    return deliver
+    return ingest
 
 
 @pytest.mark.parametrize(
@@ -52,35 +43,32 @@ def deliver(config, ingest):
         ),
     ],
 )
-def test_names_that_differ_in_writing_are_described_and_not_merged(config, deliver, pair):
-    notes = deliver("a.csv", "bolt", *pair)
+def test_names_that_differ_in_writing_are_described_and_not_merged(config, pair, deliver):
     first, second = sorted(pair)
     note = f"NAMES: 1 group of clients may be one client: {first!r} and {second!r}; they are not merged"
-    assert notes == [note]
+    assert deliver("a.csv", "bolt", *pair) == [note]
     assert len(final_rows(config)) == 3
 
 
 @pytest.mark.parametrize(
     "pair", [("12", "12.5"), ("70", "7"), ("A 1", "A1"), ("1.0.0", "1"), ("0", "00x")]
 )
-def test_names_that_differ_in_more_are_clients_of_their_own(deliver, pair):
+def test_names_that_differ_in_more_are_clients_of_their_own(pair, deliver):
     assert deliver("a.csv", *pair) == []
 
 
-def test_group_is_described_once_and_again_if_a_name_joins_it(config, deliver, ingest):
+def test_group_is_described_once_and_again_if_a_name_joins_it(config, deliver):
     assert "2 groups" in deliver("a.csv", "ACME", "acme", "7", "007")[0]
-    assert ingest() == []
     assert deliver("b.csv", "acme", "other") == []
     assert "'ACME' and 'Acme' and 'acme'" in deliver("c.csv", "Acme")[0]
     assert files.read_record(config.ingestion_record)["name_variants"] == 2
 
 
 def test_at_most_three_groups_are_shown(deliver):
-    [note] = deliver("a.csv", *"abcd", *"ABCD")
-    assert note == (
+    assert deliver("a.csv", *"abcd", *"ABCD") == [
         "NAMES: 4 groups of clients may be one client each: 'A' and 'a', 'B' and 'b', 'C' and 'c', ...; "
         "they are not merged"
-    )
+    ]
 
 
 def test_new_client_is_compared_with_those_of_earlier_runs(deliver):

@@ -117,7 +117,7 @@ class SummaryRows:
             return False
         has_number = np.isfinite(numbers)
         is_sum = has_number & (self._all.matches(numbers) | self._group.matches(numbers))
-        if has_number.any() and is_sum.sum() == has_number.sum():
+        if has_number.sum() > 1 and is_sum.sum() == has_number.sum():
             return True
         if any(texts[word][i].as_py() for word in (*self._words, self._columns.outcome)):
             return False

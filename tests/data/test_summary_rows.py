@@ -69,6 +69,7 @@ def test_total_below_the_rows_is_named(total, chunk_rows):
     [
         "Total,60,3,EMEA,2026-03-01,0",
         "Total,8,3,EMEA,2026-03-01,",
+        "Total,60,,EMEA,2026-03-01,0",
         "Total,8,3,,,",
         "Total Energies,12,3,EMEA,2026-03-01,1",
         "Summit Ltd,99,99,,,",

@@ -110,6 +110,14 @@ def test_dates_are_read_in_the_dialect_of_the_file():
     assert schema.typed(rows, DATED)["end"].tolist() == [45.0]
 
 
+def test_a_table_may_have_dates_alone_and_a_total_below(tmp_path, clock):
+    config = write_config(
+        tmp_path, columns={"client": "client", "outcome": "left", "dates": ["end"]}
+    )
+    ingest(config, "a.csv", "a,2026-12-01,1", "b,2026-11-20,", "Total,,")
+    assert days(config) == [("a", 3.0), ("b", -8.0)]
+
+
 def test_adding_dates_to_the_columns_reads_every_source_again(tmp_path, clock):
     config = write_config(tmp_path, columns=TIMED | {"dates": ["signed"]})
     put(config, "a.csv", "client,seen,x,end,signed,left\na,2026-03-01,1,2026-04-15,2026-01-01,\n")
@@ -201,7 +209,7 @@ def test_a_date_that_gives_the_outcome_away_is_found(kind, expected):
 
 
 def dated(*records, today="2026-03-01", allowed=()):
-    return check_records(DATED, records, allowed, today)["end"].tolist()
+    return check_records(DATED, records, allowed, today=today)["end"].tolist()
 
 
 def test_a_date_of_a_record_counts_from_its_time_or_today():

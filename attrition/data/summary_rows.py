@@ -52,8 +52,9 @@ class SummaryRows:
     def __init__(self, columns: Columns, places: Mapping[str, int]) -> None:
         self._columns = columns
         self._label_place = places[columns.client] if columns.client else 0
-        self._numeric = [*dict.fromkeys([*columns.numeric_names, *filter(None, [columns.value])])]
-        words = (*columns.categorical, columns.time, columns.manager)
+        numeric = [*(column.name for column in columns.numeric), *filter(None, [columns.value])]
+        self._numeric = [*dict.fromkeys(numeric)]
+        words = (*columns.dates, *columns.categorical, columns.time, columns.manager)
         self._words = [name for name in words if name and places[name] != self._label_place]
         self._all = _Sums(len(self._numeric))
         self._group = _Sums(len(self._numeric))
@@ -77,7 +78,7 @@ class SummaryRows:
                 result[i] = row
         may_be = pc.match_substring_regex(delivered[self._label_place], MAY_BE_TOTAL)
         labels = np.flatnonzero(may_be.to_numpy(False)).tolist()
-        numbers = _to_numbers([texts[name] for name in self._numeric])
+        numbers = _to_numbers([texts[name] for name in self._numeric], len(delivered[0]))
         last = (
             max(set(range(len(numbers))) - result.keys(), default=-1) if labels and is_last else -1
         )
@@ -167,12 +168,11 @@ def _nearly_empty(delivered: Sequence[Any], places: Collection[int]) -> list[int
     return [i for i in sorted(places) if filled[i] <= MAX_FOOTER_CELLS]
 
 
-def _to_numbers(columns: Sequence[Any]) -> NDArray[np.float64]:
+def _to_numbers(columns: Sequence[Any], rows: int) -> NDArray[np.float64]:
     none = pa.scalar(None, pa.string())
     texts = (pc.if_else(pc.equal(column, ""), none, column) for column in columns)
-    return np.column_stack(
-        [text.cast(pa.float64()).to_numpy(zero_copy_only=False) for text in texts]
-    )
+    numbers = [text.cast(pa.float64()).to_numpy(zero_copy_only=False) for text in texts]
+    return np.column_stack([np.empty((rows, 0)), *numbers])
 
 
 def describe_refused(cells: Sequence[str]) -> tuple[str, str] | None:

@@ -627,7 +627,7 @@ def type_lines(lines: bytes, columns: Columns, days: np.ndarray | None = None) -
             result[name] = texts.cast(pa.float64()).take(encoded.indices)
             is_float = pc.match_substring_regex(texts, "[.e]")
             texts = pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", ""))
-        elif name == columns.time or name in columns.dates:
+        elif columns.dates and name in (columns.time, *columns.dates):
             numbered = np.array([*map(day_number, texts.to_pylist())])[places]
             if name in columns.dates:
                 result[name] = pa.array(_days_after(reference, numbered), from_pandas=True)

@@ -214,7 +214,8 @@ def test_a_model_without_a_signal_is_named_in_the_line_of_the_assessment(project
 
 
 def test_a_new_client_has_no_previous_rank(project):
-    arrive(project, make_rows(1, prefix="new").assign(lastmonth_activity=0, exited=""))
+    riskiest = {"lastmonth_activity": 0, "lastyear_activity": 0}
+    arrive(project, make_rows(1, prefix="new").assign(**riskiest, exited=""))
     assessment.assess_clients(project)
     listed = read(project.contact_list).set_index("client")
     assert listed.loc["new0", "previous_rank"] == listed.loc["new0", "risk_change"] == ""

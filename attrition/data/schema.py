@@ -33,6 +33,7 @@ from attrition.data.cells import (
     files_key,
     fold,
     read_client,
+    read_date,
     read_number,
     read_text,
     read_time,
@@ -794,6 +795,7 @@ def _record_date(value: Any, name: str, today: str) -> tuple[float, str]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _record_number(value, Numeric(name, -MAX_DAYS, MAX_DAYS))
     cell = _record_time(value, name)
+    cell = cell if cell.code else read_date(value, name, ())
     return days_between(day_number(today), day_number(cell.value)), cell.problem
 
 

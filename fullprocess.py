@@ -140,12 +140,17 @@ class Outcome:
 
 
 def process(
-    config: Config, *, adopt: bool = False, show: Callable[[str], object] = lambda text: None
+    config: Config,
+    inputs: dict[str, str],
+    *,
+    adopt: bool = False,
+    show: Callable[[str], object] = lambda text: None,
 ) -> Outcome:
     """Run the steps that are not up to date; if a step fails, the results before it stay in force.
 
-    `adopt` accepts that the rows ingested so far were moved aside, and ingests everything again; `show`
-    prints the summary of each step.
+    inputs: as `find_sources` returned them before any is read, so that a failure of these inputs is not
+    repeated; adopt: accept that the rows ingested so far were moved aside, and ingest everything again;
+    show: print the summary of a step
 
     Raises: AttritionError.
     """
@@ -170,7 +175,7 @@ def process(
             update_model(config, verdict, run_step)
     except OF_INPUTS as error:
         if not ingested.unavailable and not ingested.deferred:
-            keep_failure(config, str(error))
+            keep_failure(config, inputs, str(error))
         raise
     describe_clients(config, run_step)
     run_step("reporting", lambda c: reporting.write_report(c, ingested.unavailable))
@@ -218,8 +223,8 @@ def describe_clients(config: Config, run_step: RunStep) -> None:
 
 def describe_no_rows(config: Config, ingested: Any) -> str:
     """Describe why there is no usable row: the sources that are not used, unavailable or unfinished."""
-    unused = [wording.unused(one._asdict()) for one in ingested.unused]
-    causes = [*unused, *ingested.unavailable]
+    unused = [one._asdict() for one in ingested.unused]
+    causes = [*wording.unused_lines(unused, UNUSED_NAMED), *ingested.unavailable]
     if ingested.deferred:
         files_wait = wording.plural(ingested.deferred, "file")
         causes.append(f"{files_wait} may still be being written; a later run reads them")
@@ -231,29 +236,29 @@ def describe_no_rows(config: Config, ingested: Any) -> str:
     return f"{config.input_folder}: no usable row so far; {'; '.join(causes)}"
 
 
-def _state_of_inputs(config: Config) -> dict[str, str]:
-    """Hash what decides whether a run fails for its inputs alone."""
-    ingested = files.sha256_file(config.ingestion_record)
-    return find_sources(config) | {"ingested": ingested, "current": _pointer(config)}
-
-
 def has_server(config: Config) -> bool:
     """Return whether a table is on a server, so that no file tells whether it has changed."""
     return any(not database.url.startswith("sqlite:///") for database in config.databases)
 
 
-def keep_failure(config: Config, reason: str) -> None:
+def with_state(config: Config, inputs: dict[str, str]) -> dict[str, str]:
+    """Add to the inputs what else decides whether a run fails for them alone."""
+    ingested = files.sha256_file(config.ingestion_record)
+    return inputs | {"ingested": ingested, "current": _pointer(config)}
+
+
+def keep_failure(config: Config, inputs: dict[str, str], reason: str) -> None:
     """Remember a failure that the same inputs would repeat."""
     if not has_server(config):
-        notices.keep_failure(config.notices, _state_of_inputs(config), reason)
+        notices.keep_failure(config.notices, with_state(config, inputs), reason)
 
 
-def check_failure(config: Config) -> None:
+def check_failure(config: Config, inputs: dict[str, str]) -> None:
     """Fail at once if a run with the same inputs failed today and would only fail again.
 
     Raises: AttritionError.
     """
-    reason = notices.find_failure(config.notices, _state_of_inputs(config))
+    reason = notices.find_failure(config.notices, with_state(config, inputs))
     record = files.read_record(config.monitoring_record) or {}
     if reason is not None and not has_server(config) and not _have_matured(record):
         raise AttritionError(reason)
@@ -399,9 +404,9 @@ def work(
             check_state(config)
             is_recovery = dead_run is not None or did_fail(config)
             if dead_run is None and not asked:
-                check_failure(config)
+                check_failure(config, inputs)
             show = (lambda text: None) if options.quiet else show_summary
-            outcome = process(config, adopt=is_ingested_anew, show=show)
+            outcome = process(config, inputs, adopt=is_ingested_anew, show=show)
             lost += repair.find_lost(config) if is_ingested_anew else []
             if is_recovery:
                 repair.accept_decision(config)
@@ -440,8 +445,8 @@ def repair_damage(config: Config, options: argparse.Namespace) -> bool:
     repairs = repair.repair_state(config)
     for line in repairs.lines:
         logger.warning("%s", line)
-    if not options.quiet:
-        print("\n".join(repairs.lines) or "nothing is damaged")
+    if not options.quiet and not repairs.lines:
+        print("nothing is damaged")
     return repairs.needs_ingestion
 
 

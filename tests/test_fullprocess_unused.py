@@ -163,3 +163,15 @@ def test_last_lines_name_the_command_for_this_project(tmp_path):
     config = write_config(tmp_path / "R&D co")
     command = fullprocess.command_to_serve(config)
     assert command == f"python app.py --config '{config.file}'"
+
+
+def test_a_file_that_arrives_during_a_failing_run_is_read_by_the_next(empty_project, monkeypatch):
+    def deliver(config, ingested):
+        make_rows(9).assign(exited=1).to_csv(config.input_folder / "late.csv", index=False)
+        return "no rows"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fullprocess, "describe_no_rows", deliver)
+        assert run_whole(empty_project) == 1
+    assert run_whole(empty_project) == 1  # nobody stayed
+    assert "late.csv" in empty_project.ingested_files.read_text()

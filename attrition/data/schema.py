@@ -35,6 +35,7 @@ from attrition.data.cells import (
     fold,
     number_dialects,
     read_client,
+    read_date,
     read_number,
     read_text,
     read_time,
@@ -660,7 +661,7 @@ def type_lines(lines: bytes, columns: Columns, days: np.ndarray | None = None) -
             result[name] = texts.cast(pa.float64()).take(encoded.indices)
             is_float = pc.match_substring_regex(texts, "[.e]")
             texts = pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", ""))
-        elif name == columns.time or name in columns.dates:
+        elif columns.dates and name in (columns.time, *columns.dates):
             numbered = np.array([*map(day_number, texts.to_pylist())])[places]
             if name in columns.dates:
                 result[name] = pa.array(_days_after(reference, numbered), from_pandas=True)
@@ -827,6 +828,7 @@ def _record_date(value: Any, name: str, today: str) -> tuple[float, str]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _record_number(value, Numeric(name, -MAX_DAYS, MAX_DAYS))
     cell = _record_time(value, name)
+    cell = cell if cell.code else read_date(value, name, ())
     return days_between(day_number(today), day_number(cell.value)), cell.problem
 
 

@@ -52,8 +52,9 @@ class SummaryRows:
     def __init__(self, columns: Columns, places: Mapping[str, int]) -> None:
         self._columns = columns
         self._label_place = places[columns.client] if columns.client else 0
-        self._numeric = [*dict.fromkeys([*columns.numeric_names, *filter(None, [columns.value])])]
-        words = (*columns.categorical, columns.time, columns.manager)
+        numeric = [*(column.name for column in columns.numeric), *filter(None, [columns.value])]
+        self._numeric = [*dict.fromkeys(numeric)]
+        words = (*columns.dates, *columns.categorical, columns.time, columns.manager)
         self._words = [name for name in words if name and places[name] != self._label_place]
         self._all = _Sums(len(self._numeric))
         self._group = _Sums(len(self._numeric))
@@ -82,7 +83,7 @@ class SummaryRows:
                 result[i] = row
         may_be = pc.match_substring_regex(labels, MAY_BE_TOTAL)
         places = np.flatnonzero(may_be.to_numpy(False)).tolist()
-        numbers = _to_numbers([texts[name] for name in self._numeric])
+        numbers = _to_numbers([texts[name] for name in self._numeric], len(labels))
         last = (
             max(set(range(len(numbers))) - result.keys(), default=-1) if places and is_last else -1
         )
@@ -169,12 +170,11 @@ def _describe_total_without_client(cells: Sequence[str]) -> tuple[str, str] | No
     return (TOTAL, _describe_total(words[0])) if is_total else None
 
 
-def _to_numbers(columns: Sequence[Any]) -> NDArray[np.float64]:
+def _to_numbers(columns: Sequence[Any], rows: int) -> NDArray[np.float64]:
     none = pa.scalar(None, pa.string())
     texts = (pc.if_else(pc.equal(column, ""), none, column) for column in columns)
-    return np.column_stack(
-        [text.cast(pa.float64()).to_numpy(zero_copy_only=False) for text in texts]
-    )
+    numbers = [text.cast(pa.float64()).to_numpy(zero_copy_only=False) for text in texts]
+    return np.column_stack([np.empty((rows, 0)), *numbers])
 
 
 def describe_refused(cells: Sequence[str]) -> tuple[str, str] | None:

@@ -1,6 +1,6 @@
 """Step 1: ingest new records from the source folder and the databases, and account for each of them.
 
-Reads:  sourcedata/*.csv, *.csv.gz, *.parquet; the database tables that config.json names
+Reads:  sourcedata/*.csv, *.csv.gz, *.parquet, *.xlsx; the database tables that config.json names
 Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed, for the steps),
         ingestedfiles.txt (one line per version of a source), rejected.csv (every refused row and the
         reason), withdrawn.csv (rows that were withdrawn because their table no longer has them),

@@ -146,7 +146,8 @@ def _collect_texts(table: Table, columns: Columns) -> tuple[dict[str, int], dict
 def propose(files: Files, name: str, dialect: Dialect, *, for_all: bool) -> dict[str, object]:
     """Return the object `files` of config.json by which a file has a dialect.
 
-    for_all: name it for all files, if none of them has another dialect so far
+    for_all: name it for all files, if none of them has another dialect so far; the line of the column
+    names and the sheet are those of files of its kind in any case
     """
     base = files.dialect(name)
     general = files.dialect_of_all
@@ -155,7 +156,9 @@ def propose(files: Files, name: str, dialect: Dialect, *, for_all: bool) -> dict
         getattr(base, key) == getattr(DEFAULT_DIALECT, key) for key in dialect.named(base)
     )
     if for_all and not by_name and is_addition:
-        return dialect.named()
+        keys = dialect.named()
+        own = {key: keys.pop(key) for key in ("header_line", "sheet") if key in dialect.named(base)}
+        return {**keys, **({"by_name": {_pattern(name): own}} if own else {})}
     pattern = next((p for p, each in files.by_name if files.matches(p, name)), _pattern(name))
     by_name = {
         pattern: dialect.named(general),

@@ -1,6 +1,6 @@
 """Step 1: ingest new records from the source folder and the databases, and account for each of them.
 
-Reads:  sourcedata/*.csv, *.csv.gz, *.parquet; the database tables that config.json names
+Reads:  sourcedata/*.csv, *.csv.gz, *.parquet, *.xlsx; the database tables that config.json names
 Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed, for the steps),
         ingestedfiles.txt (one line per version of a source), rejected.csv (every refused row and the
         reason), withdrawn.csv (rows that were withdrawn because their table no longer has them),
@@ -170,14 +170,31 @@ def open_ledger(config: Config, *, adopt: bool) -> Ledger:
     Raises: Damaged, AttritionError.
     """
     account = ledger.read(config, adopt=adopt)
-    if account.record is None or account.record["inputs"]["contract"] == ledger.contract(config):
+    if account.record is None:
         return account
-    check_nothing_left(config, account)
-    logger.warning("the meaning of the columns has changed: all sources are read again")
+    is_same = account.record["inputs"]["contract"] == ledger.contract(config)
+    if is_same and (name := find_other_dialect(config, account)) is None:
+        return account
+    change = f"the dialect of {name}" if is_same else "the meaning of the columns"
+    check_nothing_left(config, account, change)
+    logger.warning("%s has changed: all sources are read again", change)
     return account.begin_anew()
 
 
-def check_nothing_left(config: Config, account: Ledger) -> None:
+def find_other_dialect(config: Config, account: Ledger) -> str | None:
+    """Return a file of the folder that was accepted in another dialect than config.json names now."""
+    for name in list_folder(config):
+        source = source_files.shown(name)
+        named = config.files.dialect(name).named()
+        if source in account.used_names and account.dialects.get(source, {}) != named:
+            digest = source_files.hash_file(config.input_folder / name, limits(config))
+            line = account.lines.get((source, digest))
+            if line is not None and line.verdict == ACCEPTED:
+                return source
+    return None
+
+
+def check_nothing_left(config: Config, account: Ledger, change: str) -> None:
     """Check that every source of the ingested rows can be read again.
 
     Raises: AttritionError if one is gone.
@@ -192,9 +209,9 @@ def check_nothing_left(config: Config, account: Ledger) -> None:
             logger.error("%s", error)
     if gone:
         raise AttritionError(
-            "config.json changes the meaning of the columns, so all sources must be read again, but "
-            f"some are gone: {', '.join(sorted(gone)[:5])}. Put them back, undo the change, or name a "
-            "new output_folder_path"
+            f"config.json changes {change}, so all sources must be read again, but some are gone: "
+            f"{', '.join(sorted(gone)[:5])}. Put them back, undo the change (files.by_name can name "
+            "other keys for new files alone), or name a new output_folder_path"
         )
 
 
@@ -268,12 +285,15 @@ def take_file(config: Config, account: Ledger, name: str, now: str) -> Line:
         account.add_line(line)
         return line._replace(ingested_at=account.lines[line.source, line.sha256].ingested_at)
     path = config.input_folder / name
+    dialect = config.files.dialect(name)
     version = source_files.hash_file(path, limits(config))
-    if not account.is_known(line.source, version):
+    if not account.is_known(line.source, version, dialect):
         with ExitStack() as stack:
             result = validate_file(config, account, path, line, stack)
             add(account, result)
             version = result.line.sha256
+        if result.line.verdict in (ACCEPTED, QUARANTINED):
+            account.enter_dialect(line.source, dialect)
     return account.lines[line.source, version]
 
 
@@ -485,7 +505,7 @@ def check_by_hand(config: Config, path: Path) -> tuple[str, bool]:
     with closing(ledger.read_aside(config)) as account, ExitStack() as stack:
         line = Line(files.utc_now(), name, "-")
         result = validate_file(config, account, path, line, stack)
-        if account.is_known(name, result.line.sha256):
+        if account.is_known(name, result.line.sha256, config.files.dialect(path.name)):
             known = account.lines[name, result.line.sha256]
             verdict = f"{name}: not new, it was {known.verdict} at {known.ingested_at}"
             lines = describe_verdict(verdict, replace(result, line=known, spool=None))

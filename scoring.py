@@ -19,7 +19,7 @@ import pandas as pd
 from attrition import wording
 from attrition.config import Config
 from attrition.data import ledger, schema
-from attrition.errors import NoModel
+from attrition.errors import NoModel, SourceError
 from attrition.modelling import metrics, models, persistence
 from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
@@ -257,7 +257,13 @@ def hash_test_data(config: Config) -> dict[str, str]:
     names = [
         name for name in source_files.list_names(folder) if not source_files.not_an_input(name)
     ]
-    return {f"test/{name}": source_files.hash_file(folder / name) for name in names}
+    hashes = {}
+    for name in names:
+        try:
+            hashes[f"test/{name}"] = source_files.hash_file(folder / name)
+        except SourceError:  # a warning of `read_test_data` says why
+            hashes[f"test/{name}"] = "-"
+    return hashes
 
 
 def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
@@ -270,7 +276,7 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
         try:
             table = source_files.read_path(path, dialect=config.files.dialect(path.name))
             checked = schema.check(table, config.columns, config.missing_markers, spelling)
-        except (schema.Refused, schema.BadHeader) as error:
+        except (schema.Refused, schema.BadHeader, SourceError) as error:
             warnings.append(f"{shown}: not used ({error})")
             continue
         if checked.refused:

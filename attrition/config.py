@@ -184,6 +184,12 @@ class Dialect:
     )
     sheet: str | None = setting("sheet of an Excel file; by default the first", None)
 
+    def named(self, other: "Dialect | None" = None) -> dict[str, Any]:
+        """Return the keys whose values are not those of another dialect, by default the plain one."""
+        names = [each.name for each in fields(Dialect)]
+        base = other or DEFAULT_DIALECT
+        return {n: getattr(self, n) for n in names if getattr(self, n) != getattr(base, n)}
+
 
 DEFAULT_DIALECT = Dialect()
 
@@ -199,7 +205,9 @@ class Files(Dialect):
     )
 
     def dialect(self, name: str) -> Dialect:
-        """Return the dialect of a file; case does not matter."""
+        """Return the dialect of a file; case does not matter, and the cells of Parquet are typed."""
+        if name.casefold().endswith(".parquet"):
+            return DEFAULT_DIALECT
         matching = (each for pattern, each in self.by_name if self.matches(pattern, name))
         return next(matching, self.dialect_of_all)
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import sqlite3
@@ -484,6 +485,27 @@ def test_file_that_needs_too_much_memory_is_held_and_the_others_go_on(empty_proj
         "a.csv: needs more memory than there is; lower max_source_mb, or remove the file",
     )
     assert result.rows == 4
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.EPERM, errno.ETIMEDOUT])
+def test_file_that_cannot_be_read_now_is_tried_again(empty_project, monkeypatch, error):
+    real = os.open
+
+    def fail(path, *args, **options):
+        if str(path).endswith("/a.csv"):
+            raise OSError(error, os.strerror(error))
+        return real(path, *args, **options)
+
+    put(empty_project, "a.csv", lines("acme,1,2,3,0"))
+    put(empty_project, "b.csv", GOOD)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        assert main(["--config", str(empty_project.file)]) == 1
+        [unavailable] = ingest_new_data(empty_project).unavailable
+    assert unavailable.startswith(f"a.csv: cannot be read ({os.strerror(error)}); correct its perm")
+    assert [line["source"] for line in ledger(empty_project)] == ["b.csv"]
+    assert main(["--config", str(empty_project.file)]) == 0
+    assert len(final_rows(empty_project)) == 5
 
 
 def test_file_that_a_library_stumbles_over_is_held_and_the_others_go_on(empty_project, monkeypatch):

@@ -218,7 +218,8 @@ def judge(
     newest = ""
     codes: Counter[str] = Counter()
     content, ends_short = 0, False
-    with pa.ipc.new_stream(spool, RECORDS) as writer:
+    options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+    with pa.ipc.new_stream(spool, RECORDS, options=options) as writer:
         for chunk, is_last in schema.mark_last(table.chunks):
             checked = contract.check(chunk, is_last=is_last)
             keys = checked.keys()

@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from attrition.config import Config
+from attrition.config import DEFAULT_DIALECT, Config, Dialect
 from attrition.data import schema
 from attrition.data.cells import day_number, readers
 from attrition.data.name_variants import find_variants
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 SETTINGS = ("columns", "missing_markers", "max_days_ahead")
 ACCEPTED, QUARANTINED, SKIPPED, DEFERRED = "accepted", "quarantined", "skipped", "deferred"
+STATE = ("marks", "watermarks", "accepted", "dialects")
 COUNTS = ("records", "accepted", "rejected", "duplicates")
 REJECTED_HEADER = ("ingested_at", "source", "line", "reason", "raw")
 WITHDRAWN_HEADER = ("withdrawn_at", "source")
@@ -140,6 +141,8 @@ class Ledger:
         self.marks: dict[str, str] = dict(start["marks"])
         self.watermarks: dict[str, Any] = dict(start["watermarks"])
         self.accepted: dict[str, str] = dict(start.get("accepted", {}))
+        # By file: the keys of the dialect by which it was last judged, if it is not the plain one.
+        self.dialects: dict[str, dict[str, Any]] = dict(start.get("dialects", {}))
         self.replaced, self.withdrawn = int(start["replaced"]), int(start["withdrawn"])
         self.files, self.generation = int(start["files"]), int(start["generation"])
         self.unused = read_unused(start)
@@ -148,6 +151,7 @@ class Ledger:
         self.new_lines: list[Line] = []
         self.unavailable: list[str] = []
         self.deferred = 0
+        self.superseded: set[tuple[str, str]] = set()  # lines of rejected.csv: time and source
         self.starts_anew = record is None
         self.is_adopted = False
         self._spools = ExitStack()
@@ -233,10 +237,21 @@ class Ledger:
         arrays = files.read_arrays(self.config.table_rows)
         return {place: {row.tobytes() for row in rows} for place, rows in arrays.items()}
 
-    def is_known(self, source: str, sha256: str) -> bool:
-        """Return whether the verdict on this version of a source is final."""
+    def is_known(self, source: str, sha256: str, dialect: Dialect = DEFAULT_DIALECT) -> bool:
+        """Return whether the verdict on this version of a source is final.
+
+        A file that was refused is judged again in another dialect.
+        """
         line = self.lines.get((source, sha256))
-        return line is not None and line.verdict != DEFERRED
+        if line is None or line.verdict == DEFERRED:
+            return False
+        return line.verdict != QUARANTINED or self.dialects.get(source, {}) == dialect.named()
+
+    def enter_dialect(self, source: str, dialect: Dialect) -> None:
+        """Remember the dialect in which a file was judged."""
+        self.dialects.pop(source, None)
+        if named := dialect.named():
+            self.dialects[source] = named
 
     @cached_property
     def name_variants(self) -> tuple[int, list[list[str]]]:
@@ -303,8 +318,10 @@ class Ledger:
         check_line(line)
         self.deferred += line.verdict == DEFERRED
         old = self.lines.get((line.source, line.sha256))
-        if old and old.verdict == line.verdict:
+        if old and old._replace(ingested_at="") == line._replace(ingested_at=""):
             return False
+        if old and old.rejected:
+            self.superseded.add((old.ingested_at, old.source))
         self.enter(line)
         self._number = list(self.lines).index((line.source, line.sha256))
         self.new_lines.append(line)
@@ -358,8 +375,8 @@ class Ledger:
             return True
         if read_unused(self.record) != self.unused:
             return True
-        old = tuple(self.record.get(name, {}) for name in ("marks", "watermarks", "accepted"))
-        return old != (self.marks, self.watermarks, self.accepted)
+        old = tuple(self.record.get(name, {}) for name in STATE)
+        return old != tuple(getattr(self, name) for name in STATE)
 
     def write(self, now: str) -> files.Record:
         """Commit all files and the record that names them as one.
@@ -393,6 +410,7 @@ class Ledger:
             "marks": self.marks,
             "watermarks": self.watermarks,
             "accepted": self.accepted,
+            "dialects": self.dialects,
             **self.spelling._asdict(),
             "name_variants": self.name_variants[0],
             "unused": [one._asdict() for one in self.unused],
@@ -498,7 +516,14 @@ class Ledger:
         file.write(tables.csv_bytes(self._withdrawn_lines))
 
     def _write_rejected(self, file: IO[bytes]) -> None:
-        self._begin_file(file, self.config.rejected, tables.csv_bytes([REJECTED_HEADER]))
+        if self.superseded:
+            rows = tables.read_cells(self.config.rejected)
+            kept = (row for row in rows if (row[0], row[1]) not in self.superseded)
+            file.write(tables.csv_bytes([REJECTED_HEADER]))
+            while part := list(islice(kept, tables.ROW_GROUP)):
+                file.write(tables.csv_bytes(part))
+        else:
+            self._begin_file(file, self.config.rejected, tables.csv_bytes([REJECTED_HEADER]))
         self._rejected.seek(0)
         shutil.copyfileobj(self._rejected, file)
 

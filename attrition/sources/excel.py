@@ -111,8 +111,9 @@ def read_excel(
     for line, header in rows:
         if dialect.header_line in (line, None):
             return Table(tuple(header), _chunks(rows, len(header)), (), dialect)
-    where = f" in line {dialect.header_line} (header_line)" if dialect.header_line else ""
-    raise Refused("NO_HEADER", f"an empty sheet, expected column names{where}")
+    empty = f"nothing in line {dialect.header_line} (header_line)"
+    empty = empty if dialect.header_line else "an empty sheet"
+    raise Refused("NO_HEADER", f"{empty}, expected column names")
 
 
 def list_sheets(packed: IO[bytes], max_bytes: int) -> list[str]:

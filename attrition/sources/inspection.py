@@ -4,9 +4,8 @@ Ingestion never calls this: a person looks at the proposal and names the dialect
 """
 
 import re
-from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import IO
 
 from attrition.config import DEFAULT_DIALECT, Columns, Dialect, Files
@@ -147,29 +146,25 @@ def _collect_texts(table: Table, columns: Columns) -> tuple[dict[str, int], dict
 def propose(files: Files, name: str, dialect: Dialect, *, for_all: bool) -> dict[str, object]:
     """Return the object `files` of config.json by which a file has a dialect.
 
-    for_all: name it for all files, if none of them has another dialect so far
+    for_all: name it for all files, if none of them has another dialect so far; the line of the column
+    names and the sheet are those of files of its kind in any case
     """
     base = files.dialect(name)
     general = files.dialect_of_all
-    by_name = {pattern: _keys(each, general) for pattern, each in files.by_name}
+    by_name = {pattern: each.named(general) for pattern, each in files.by_name}
     is_addition = all(
-        getattr(base, key) == getattr(DEFAULT_DIALECT, key) for key in _keys(dialect, base)
+        getattr(base, key) == getattr(DEFAULT_DIALECT, key) for key in dialect.named(base)
     )
     if for_all and not by_name and is_addition:
-        return _keys(dialect, DEFAULT_DIALECT)
+        keys = dialect.named()
+        own = {key: keys.pop(key) for key in ("header_line", "sheet") if key in dialect.named(base)}
+        return {**keys, **({"by_name": {_pattern(name): own}} if own else {})}
     pattern = next((p for p, each in files.by_name if files.matches(p, name)), _pattern(name))
     by_name = {
-        pattern: _keys(dialect, general),
+        pattern: dialect.named(general),
         **{k: v for k, v in by_name.items() if k != pattern},
     }
-    return {**_keys(general, DEFAULT_DIALECT), "by_name": by_name}
-
-
-def _keys(dialect: Dialect, other: Dialect) -> dict[str, object]:
-    """Return the keys by which a dialect differs from another one."""
-    values: Mapping[str, object] = asdict(dialect)
-    names = [field.name for field in fields(Dialect)]
-    return {name: values[name] for name in names if values[name] != getattr(other, name)}
+    return {**general.named(), "by_name": by_name}
 
 
 def _pattern(name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from attrition.config import Columns, Config
-from attrition.errors import AttritionError
+from attrition.errors import AttritionError, SourceError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +181,7 @@ def read_datafile(
                 f"{name} has {count} records, expected at most {MAX_FILE_RECORDS}",
             )
         checked = schema.check(table, config.columns, config.missing_markers, spelling)
-    except (schema.Refused, schema.BadHeader) as error:
+    except (schema.Refused, schema.BadHeader, SourceError) as error:
         raise ApiError(422, "invalid_datafile", f"{name}: {error}") from error
     if checked.refused:
         problems = [

@@ -296,9 +296,8 @@ def in_folder(form: Form) -> list[Case]:
         case("a19_symlink_dangling.csv", link_to("nowhere.csv", good), FILE_OUT, "SYMLINK"),
         case("a20_symlink_loop.csv", link_to("a20_symlink_loop.csv", good), FILE_OUT, "SYMLINK"),
         case("a21_dev_zero.csv", link_to("/dev/zero", good), FILE_OUT, "SYMLINK"),
-        case("a22_unreadable.csv", secret, FILE_OUT, "UNREADABLE")
-        if os.geteuid()
-        else case("a22_unreadable.csv", secret, counts=taken),
+        # Anybody else than root cannot read it now: it is no verdict, and it is tried again.
+        *([] if os.geteuid() else [case("a22_unreadable.csv", secret, counts=taken)]),
         case(".a23_hidden.csv", good, SKIP, "HIDDEN"),
         case("a24_upload.csv.part", good, SKIP, "NOT_AN_INPUT_NAME"),
         case("a25_x.csv.tmp", good, SKIP, "NOT_AN_INPUT_NAME"),

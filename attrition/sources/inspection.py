@@ -128,7 +128,7 @@ def _collect_texts(table: Table, columns: Columns) -> tuple[dict[str, int], dict
     """Return the distinct cells of the numeric columns and of the dates, each with its first line."""
     folded = [fold(name) for name in table.header]
     places = {n: folded.index(fold(n)) for n in columns.delivered if fold(n) in folded}
-    dated = [name for name in (columns.time, *getattr(columns, "dates", ())) if name]
+    dated = [name for name in (columns.time, *columns.dates) if name]
     numbers: dict[str, int] = {}
     times: dict[str, int] = {}
     for chunk in table.chunks:

@@ -17,6 +17,7 @@ from attrition import wording
 from attrition.config import Config
 from attrition.errors import AttritionError
 from attrition.operations import cli
+from attrition.storage import permissions
 from attrition.web import auth, middleware
 from attrition.web.api import api
 from attrition.web.artifact_cache import ArtifactCache, Production, State, optional
@@ -62,6 +63,7 @@ def serve(config: Config, workers: int) -> int:
     from attrition.web import server
 
     auth.check_exposure(config.api.host, auth.read_token(config))
+    permissions.check_readable(config)
 
     def load() -> Flask:
         app = create_app(config)

@@ -287,6 +287,7 @@ def find_other_units(
     """Find deliveries with new rows of which nearly all have a column in another unit."""
     lines = ledger.read_lines(config)
     batch = rows[in_batch]
+    numeric = [name for name in numeric if name not in config.columns.dates]  # all of them are days
     numbers = batch[schema.DELIVERED].to_numpy()
     return [
         OtherUnits(number, lines[number].source, change.column, change.factor, int(is_of.sum()))

@@ -2,7 +2,8 @@
 
 Reads:  training.json and score.json of the release in production, practicemodels/decision.json,
         production_deployment/monitoring.json and history.sqlite, reports/assessment.json,
-        clients.parquet and diagnostics.json; if one is missing, the report states that
+        clients.parquet and diagnostics.json, ingesteddata/ingestion.json (the unused sources); if one
+        is missing, the report states that
 Writes: reports/*.png (the figures), reports/report.pdf, reports/report.json (the record)
 Run:    python reporting.py [--config PATH]
 """
@@ -31,7 +32,7 @@ Pictures = Mapping[str, bytes]
 
 SETTINGS = ("contact_capacity", "contact_order", "currency", "labels", "overdue_minutes")
 TITLE = "Client attrition report"
-LISTED, LISTED_AT_LEAST, WARNINGS_SHOWN, HISTORY_SHOWN = 12, 10, 4, 8
+LISTED, LISTED_AT_LEAST, WARNINGS_SHOWN, HISTORY_SHOWN, UNUSED_SHOWN = 12, 10, 4, 8, 20
 IN_GALLERY = ("roc", "calibration", "gain", "confusionmatrix")
 
 
@@ -96,13 +97,16 @@ def list_note(facts: ReportData) -> str:
     if not facts.contacts:
         return ""
     by = "value at risk" if facts.order == "value_at_risk" else "risk"
-    note = f"{fields.REASONS_NOTE} The whole list, by {by}: contactlist.csv."
+    reasons = fields.reasons_note(facts.contacts)
+    note = f"{reasons} The whole list, by {by}: contactlist.csv.".lstrip()
     before = [row["previous_rank"] for row in facts.contacts]
     if any(before):
         new = sum(rank is None or rank > len(before) for rank in before)
-        note += f" {new:,} of {len(before):,} were not on the last list." if new else ""
+        was = "was" if new == 1 else "were"
+        note += f" {new:,} of {len(before):,} {was} not on the last list." if new else ""
     if cautioned := sum(bool(row["cautions"]) for row in facts.contacts):
-        note += f" {cautioned:,} risks need care: see low_confidence there."
+        need = "risk needs" if cautioned == 1 else "risks need"
+        note += f" {cautioned:,} {need} care: see low_confidence there."
     if any("□" in charts.drawable(row["client"]) for row in facts.contacts[:LISTED]):
         note += " □ stands for a character that this report cannot show."
     return note
@@ -195,7 +199,7 @@ def model_figures(curves: Row, png: Pictures) -> Flowable:
 
 def data_section(facts: ReportData, png: Pictures) -> Story:
     """Lay out the size of the data, its missing values, and a summary of each column."""
-    story: Story = [pdf.section("The data")]
+    story: Story = [pdf.section("The data"), *unused_section(facts)]
     record = facts.diagnostics
     if not facts.columns:
         return [*story, pdf.paragraph("The data has not been examined yet.")]
@@ -208,6 +212,13 @@ def data_section(facts: ReportData, png: Pictures) -> Story:
         if columns:
             story += pdf.with_heading(title, set_table(columns))
     return [*story, pdf.picture(png["missing_over_time"])]
+
+
+def unused_section(facts: ReportData) -> Story:
+    """Lay out the sources of which nothing is used, and what to do about each."""
+    lines = wording.unused_lines(facts.unused, UNUSED_SHOWN)
+    shown = [pdf.small(wording.finished(line), lead="!") for line in lines]
+    return pdf.with_heading("Sources that are not used", *shown) if shown else []
 
 
 def drift_section(facts: ReportData, png: Pictures) -> Story:
@@ -241,7 +252,7 @@ def operations_section(facts: ReportData, png: Pictures) -> Story:
         packages.append(pdf.package_table(dependencies["packages"]))
     deployments, worked_runs = facts.deployments[newest], facts.worked_runs[newest]
     counts = runs.tally(facts.runs, facts.now) if facts.as_of else {}
-    recent = wording.runs(wording.moment(facts.good_at), counts)
+    recent = wording.runs(wording.moment(facts.good_at) if facts.good_at else "none yet", counts)
     return [
         KeepTogether([pdf.section("Operations"), pdf.picture(png["score_over_time"])]),
         *pdf.with_heading("How long the steps take", durations),
@@ -312,6 +323,9 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
         "release": facts.release or "",
         "unavailable": files.sha256_bytes("\n".join(facts.unavailable).encode())
         if facts.unavailable
+        else "",
+        "unused": files.sha256_bytes(files.encode({"unused": list(facts.unused)}))
+        if facts.unused
         else "",
         "history": files.sha256_bytes(files.encode(shown)),
         "settings": config.fingerprint(),

@@ -275,7 +275,9 @@ def _fit_candidate(
     numeric = tuple(name for name in columns.numeric_names if name in features)
     categorical = tuple(name for name in columns.categorical if name in features)
     groups = selection.group_rows(usable, columns.client_name, columns.features)
-    signs = data_checks.find_signs(usable, outcomes[~held_out], groups, numeric, categorical)
+    signs = data_checks.find_signs(
+        usable, outcomes[~held_out], groups, numeric, categorical, columns.dates
+    )
     check_leakage(config, signs)
     table = Table(usable, outcomes[~held_out], groups, age[~held_out], numeric, categorical)
     all_rows = replace(table, rows=labelled, outcome=outcomes, age=age)  # no folds, so no groups
@@ -287,7 +289,7 @@ def _fit_candidate(
             return _recalibrate(config, champion, update, table, all_rows)
     else:
         selected = selection.select_model(table)
-    notes = [f"{name} is left out: {reason}" for name, reason in dropped.items()]
+    notes = [f"column {name} is left out: {reason}" for name, reason in dropped.items()]
     notes += [sign.sentence for sign in signs]
     chosen = selected.chosen
     if chosen.name == models.BASE_RATE and outcomes.sum() >= reliability.MIN_OF_EACH_TO_RELY:

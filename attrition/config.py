@@ -85,6 +85,7 @@ class Label:
     fixed: bool = setting(
         "nobody can change this feature, so it comes last among a listed client's reasons", False
     )
+    is_date: bool = False  # as `Columns.dates` names it
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,11 @@ class Columns:
     categorical: tuple[str, ...] = setting(
         "features whose values are categories", (), has_labels=True
     )
+    dates: tuple[str, ...] = setting(
+        "features that are dates; used as days after the time of the observation, negative before it",
+        (),
+        has_labels=True,
+    )
     markers_are_levels: tuple[str, ...] = setting(
         "categorical features in which a missing marker is a level (`NA` for North America) and only an "
         "empty cell is missing",
@@ -131,7 +137,8 @@ class Columns:
 
     @property
     def numeric_names(self) -> tuple[str, ...]:
-        return tuple(column.name for column in self.numeric)
+        """The features that are numbers in typed rows; dates are days."""
+        return (*(column.name for column in self.numeric), *self.dates)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -650,7 +657,7 @@ class _Reader:
         if kind == tuple[Database, ...]:
             return self._databases(value)
         if isinstance(value, dict):
-            return self._categorical(value)
+            return self._names(value, name)
         if kind == tuple[str, ...]:
             return tuple(value)
         if kind is Path or (declared.metadata["is_level"] and value is not None):
@@ -660,8 +667,8 @@ class _Reader:
     def _columns(self, raw: dict[str, Any]) -> Columns:
         if not raw:
             return Columns()
-        if "numeric" not in raw and "categorical" not in raw:
-            self.problems.append("columns names neither numeric nor categorical features")
+        if not {"numeric", "categorical", "dates"} & raw.keys():
+            self.problems.append("columns names neither numeric nor categorical features nor dates")
         columns = Columns(**self.read(_declared(Columns), {"numeric": [], **raw}, "columns."))
         if (columns.left is None) != (columns.stayed is None):
             self.problems.append("columns.left and columns.stayed go together: name both values")
@@ -672,6 +679,7 @@ class _Reader:
                 f"columns.markers_are_levels names {name!r}, which is no categorical feature"
             )
         self._one_meaning(columns)
+        self.labels |= {name: replace(self._label(name), is_date=True) for name in columns.dates}
         return columns
 
     def _files(self, raw: dict[str, Any]) -> Files:
@@ -709,6 +717,7 @@ class _Reader:
             columns.outcome,
             columns.client,
             *columns.categorical,
+            *columns.dates,
         }:
             self.problems.append(f"columns.value: {columns.value!r} is given two meanings")
 
@@ -724,9 +733,10 @@ class _Reader:
             features.append(feature)
         return tuple(features)
 
-    def _categorical(self, raw: dict[str, Any]) -> tuple[str, ...]:
+    def _names(self, raw: dict[str, Any], where: str) -> tuple[str, ...]:
+        """Read names of features with their labels."""
         for name, keys in raw.items():
-            self._labelled(name, keys, f"columns.categorical.{name}", {})
+            self._labelled(name, keys, f"{where}.{name}", {})
         return tuple(raw)
 
     def _labelled(

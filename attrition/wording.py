@@ -5,7 +5,7 @@ infinity, an interval without a value), it is shown as unknown, never an error.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -33,6 +33,28 @@ def finite(value: Any) -> float:
 
 def is_known(value: Any) -> bool:
     return not math.isnan(finite(value))
+
+
+# ---- sources
+
+
+def unused(source: Row, *, with_reason: bool = True) -> str:
+    """Describe an unused source and what to do; the reason may quote its content.
+
+    >>> unused({"source": "a.zip", "code": "C", "reason": "it is packed", "advice": "unpack it"})
+    'not used: a.zip (it is packed); unpack it'
+    """
+    why = source["reason"] if with_reason else source["code"]
+    return f"not used: {source['source']} ({why}); {source['advice']}"
+
+
+def unused_lines(sources: Sequence[Row], limit: int, *, with_reason: bool = True) -> list[str]:
+    """Describe up to `limit` unused sources, a line each, and count the others."""
+    lines = [unused(source, with_reason=with_reason) for source in sources[:limit]]
+    if more := sources[limit:]:
+        others = plural(len(more), "more source")
+        lines.append(f"{others} cannot be used either; ingestedfiles.txt has the reasons")
+    return lines
 
 
 # ---- numbers
@@ -415,13 +437,14 @@ def contact_list(record: Row, currency: str) -> str:
     """Describe how many clients on the contact list are expected to leave, and the value at risk."""
     listed, share = record["list"], share_listed(record)
     leaving = with_interval(listed["expected_to_leave"], count)
-    at_risk = (
-        f"; {currency} {amount(listed['value_at_risk'], short=True)} of their value is at risk"
-    )
+    verb = "is" if count(listed["expected_to_leave"]) == "1" else "are"
+    at_risk = ""
+    if is_known(listed["value_at_risk"]):
+        value = amount(listed["value_at_risk"], short=True)
+        at_risk = f"; {currency} {value} of their value is at risk"
     return (
-        f"Of the {plural(listed['clients'], 'client')} on the contact list, {leaving} are expected to "
-        f"leave{at_risk if is_known(listed['value_at_risk']) else ''}. "
-        + (f"The list contains {share}." if share else "")
+        f"Of the {plural(listed['clients'], 'client')} on the contact list, {leaving} {verb} "
+        f"expected to leave{at_risk}. " + (f"The list contains {share}." if share else "")
     ).strip()
 
 

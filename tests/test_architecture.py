@@ -28,20 +28,13 @@ FILES = sorted(
 )
 ROOMS = [file.removesuffix(".py").replace("/", ".") for file in FILES]
 PURE = (
-    *(
-        "wording",
-        "data.cells",
-        "sources.csv_reader",
-        "sources.dialects",
-        "data.schema",
-        "contacts.ranking",
-    ),
-    *("contacts.fields", "data.summary_rows"),
+    *("wording", "data.cells", "data.schema", "data.spelling", "data.summary_rows"),
+    *("sources.csv_reader", "sources.dialects", "contacts.ranking", "contacts.fields"),
     *(
         f"modelling.{name}"
         for name in (
             *("metrics", "models", "calibration", "selection", "backtest", "data_checks"),
-            *("explanations", "reliability"),
+            *("explanations", "number_scores", "reliability"),
         )
     ),
     *("monitoring.drift", "monitoring.performance", "monitoring.gate"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrition import wording
 from attrition.config import Label
-from attrition.data.cells import Caution, Reason, number_text
+from attrition.data.cells import MAX_DAYS, Caution, Reason, number_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,9 +39,9 @@ def reason_text(reason: Reason, labels: Labels) -> str:
 
 @lru_cache(maxsize=100_000)  # a million clients share far fewer reasons
 def _reason_text(feature: str, label: Label | None, value: Any, baseline: Any) -> str:
-    shown = _value_text(value)
+    shown = _value_text(value, label)
     unit = f" {label.unit}" if label and label.unit and shown != UNKNOWN else ""
-    return f"{_name(feature, label)}: {shown}{unit} (baseline: {_value_text(baseline)})"
+    return f"{_name(feature, label)}: {shown}{unit} (baseline: {_value_text(baseline, label)})"
 
 
 def change_text(change: Reason, labels: Labels) -> str:
@@ -50,8 +50,9 @@ def change_text(change: Reason, labels: Labels) -> str:
     >>> change_text(Reason("open_tickets", 5.0, 1.0, 0.8), {})
     'open tickets 1 → 5'
     """
-    name = _name(change.feature, labels.get(change.feature))
-    return f"{name} {_value_text(change.baseline)} → {_value_text(change.value)}"
+    label = labels.get(change.feature)
+    before, now = (_value_text(value, label) for value in (change.baseline, change.value))
+    return f"{_name(change.feature, label)} {before} → {now}"
 
 
 def moved_texts(row: Row, labels: Labels) -> tuple[str, ...]:
@@ -78,10 +79,14 @@ def moved_texts(row: Row, labels: Labels) -> tuple[str, ...]:
     return f"{moved}: {', '.join(causes)}", f"{risk}: {causes[0]}", causes[0]
 
 
-REASONS_NOTE = (
-    "Main reasons: what tells a client apart from the others on the list; in brackets the baseline, the "
-    "median or most frequent value in training."
-)
+def reasons_note(listed: Sequence[Row]) -> str:
+    """Explain the main reasons of the clients on a list; "" if none has any."""
+    if not any(row["list_reasons"] for row in listed):
+        return ""
+    return (
+        "Main reasons: what tells a client apart from the others on the list; in brackets the baseline, "
+        "the median or most frequent value in training."
+    )
 
 
 def shared_text(assessment: Row, labels: Labels) -> str:
@@ -93,10 +98,11 @@ def shared_text(assessment: Row, labels: Labels) -> str:
     """
     listed, texts = assessment.get("list", {}).get("clients"), []
     for shared in assessment.get("shared_reasons", ()):
-        name = _name(shared["feature"], labels.get(shared["feature"]))
+        label = labels.get(shared["feature"])
+        name = _name(shared["feature"], label)
         is_number = isinstance(shared["value"], float)
-        value = f"{'median ' if is_number else ''}{_value_text(shared['value'])}"
-        baseline = _value_text(shared["baseline"])
+        value = f"{'median ' if is_number else ''}{_value_text(shared['value'], label)}"
+        baseline = _value_text(shared["baseline"], label)
         count = f"{shared['clients']:,} of {listed:,}"
         texts.append(f"{name}: {value} (baseline: {baseline}; {count})")
     return f"Nearly all clients on the list: {', '.join(texts)}." if texts else ""
@@ -106,12 +112,26 @@ def _name(feature: str, label: Label | None) -> str:
     return (label and label.label) or feature.replace("_", " ")
 
 
-def _value_text(value: Any) -> str:
+def _value_text(value: Any, label: Label | None = None) -> str:
     if value is None or value == "" or value != value:
         return UNKNOWN
+    if label and label.is_date:
+        return _days_text(value)
     if isinstance(value, str):
         return value
     return f"{value:,.0f}" if abs(value) >= 100 else number_text(round(float(value), 2))
+
+
+def _days_text(days: float) -> str:
+    """Format a date as days after the time of the observation.
+
+    >>> _days_text(45.0), _days_text(-1095.0), _days_text(0.0), _days_text(36525.0)
+    ('in 45 days', '1,095 days before', 'the same day', 'more than 100 years ahead')
+    """
+    if abs(days) >= MAX_DAYS:
+        return f"more than 100 years {'ahead' if days > 0 else 'before'}"
+    count = wording.plural(abs(days), "day")
+    return f"in {count}" if days > 0 else f"{count} before" if days < 0 else "the same day"
 
 
 def caution_text(caution: Caution, labels: Labels) -> str:
@@ -121,6 +141,8 @@ def caution_text(caution: Caution, labels: Labels) -> str:
     'activity 900 is outside the training range 0.5 to 300'
     """
     feature = caution.feature and wording.column(caution.feature, labels)
+    if feature and (label := labels.get(caution.feature or "")) and label.is_date:
+        feature = f"{feature} (in days)"
     return _caution_text(caution._replace(feature=feature))
 
 

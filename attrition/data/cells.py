@@ -19,6 +19,7 @@ MAX_TEXT = 200
 MAX_MARKS_IN_A_ROW = 4
 MAX_NUMBER = 1e15
 MAX_DIGITS = 6000
+MAX_DAYS = 36525.0  # a century
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
 # A number of some dialect: in groups of three, or with one sign for the fraction.
@@ -372,6 +373,19 @@ def day_number(text: str) -> float:
     return float(date.fromisoformat(text[:10]).toordinal()) if text else math.nan
 
 
+def days_between(reference: float, day: float) -> float:
+    """Return the days from one day number to another, at most a century either way.
+
+    A date such as 9999-12-31 stands for "never": whatever the time of the observation, it is one value.
+
+    >>> days_between(day_number("2026-03-01"), day_number("2026-02-27"))
+    -2.0
+    >>> days_between(day_number("2026-03-01"), day_number("9999-12-31"))
+    36525.0
+    """
+    return math.copysign(min(abs(day - reference), MAX_DAYS), day - reference)
+
+
 def shorten(text: str, width: int = 60) -> str:
     """Shorten a text for display."""
     return text if len(text) <= width else f"{text[: width - 3]}..."
@@ -389,6 +403,8 @@ def readers(
         validators[columns.time] = lambda text: read_time(
             text, columns.time or "", missing, dialect.dates
         )
+    for name in columns.dates:
+        validators[name] = lambda text, name=name: read_time(text, name, missing, dialect.dates)  # type: ignore[misc]
     for name in columns.categorical + ((columns.manager,) if columns.manager else ()):
         own = fold_markers([""]) if name in columns.markers_are_levels else missing
         validators[name] = lambda text, name=name, own=own: read_text(text, name, own)  # type: ignore[misc]

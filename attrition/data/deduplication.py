@@ -7,7 +7,7 @@ needs little memory, and a file can still be quarantined as a whole if most of i
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TypeVar
 
 import numpy as np
@@ -117,7 +117,7 @@ class SourceVerdict:
     """The verdict on one source: its line of the account, its records in a spool, and their verdicts.
 
     `digests`, `verdicts` and, of rows without a client, `numbers` cover the records without a code, in
-    order.
+    order; `booleans` is how it spells the boolean columns about which no earlier source decided.
     """
 
     line: Line
@@ -127,6 +127,8 @@ class SourceVerdict:
     outcome_name: str = ""
     unfinished: str = ""
     numbers: Sequence[int] = ()
+    booleans: Mapping[str, list[str]] = field(default_factory=dict)
+    newest_time: str = ""
 
     def batches(self) -> Iterator[tuple["pa.RecordBatch", "pa.RecordBatch", np.ndarray]]:
         """Yield for each chunk: all records, the valid ones, and their verdicts."""
@@ -203,7 +205,8 @@ def judge(
     """
     cut = "NO_FINAL_EOL" if "NO_FINAL_EOL" in table.notes else ""
     try:
-        contract = schema.make_contract(table, columns, known.config.missing_markers)
+        markers = known.config.missing_markers
+        contract = schema.make_contract(table, columns, markers, known.spelling)
         if line.ingested_at:
             contract.latest = ledger.latest_time(line.ingested_at, known.config.max_days_ahead)
     except schema.BadHeader as error:
@@ -212,6 +215,7 @@ def judge(
     digests: list[Digest] = []
     outcomes: list[str] = []
     names: list[str] = []
+    newest = ""
     codes: Counter[str] = Counter()
     content, ends_short = 0, False
     options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
@@ -229,6 +233,8 @@ def judge(
                 content += hash_records(row_digests, chunk_outcomes, checked.refused)
             digests += row_digests
             outcomes += chunk_outcomes
+            if columns.time:
+                newest = max(newest, pc.max(checked.columns[columns.time]).as_py() or "")
             if not columns.client:
                 names += checked.columns[columns.client_name].to_pylist()
             writer.write_batch(gather(checked, keys, columns.outcome))
@@ -263,7 +269,11 @@ def judge(
             verdict=ACCEPTED, reason="; ".join(notes),
         )  # fmt: skip
     unfinished = "RAGGED_SHORT" if ends_short else cut
-    return SourceVerdict(line, spool, digests, verdicts, columns.outcome, unfinished, numbers)
+    return SourceVerdict(
+        *(line, spool, digests, verdicts, columns.outcome, unfinished, numbers),
+        newest_time=newest,
+        booleans=contract.booleans.decided,
+    )
 
 
 def ends_cut(chunk: schema.Chunk, refused: Sequence[schema.Refusal]) -> bool:

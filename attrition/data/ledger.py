@@ -10,20 +10,24 @@ import hashlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import compress, islice
+from itertools import compress, count, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from attrition.config import DEFAULT_DIALECT, Config, Dialect
 from attrition.data import schema
+from attrition.data.cells import day_number, readers
+from attrition.data.name_variants import find_variants
+from attrition.data.spelling import Spelling, choose_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.storage import files, history, tables
 
@@ -61,6 +65,16 @@ class Line(NamedTuple):
             f"{self.records:,} record{'s' * (self.records != 1)}, {self.accepted:,} accepted, "
             f"{self.rejected:,} refused, {self.duplicates:,} duplicate{'s' * (self.duplicates != 1)}"
         )
+
+
+class Unused(NamedTuple):
+    """A source that is there and of which nothing is used, and what to do about it."""
+
+    source: str
+    code: str
+    reason: str
+    advice: str
+    since: str
 
 
 def digest(key: bytes) -> Digest:
@@ -131,6 +145,7 @@ class Ledger:
         self.dialects: dict[str, dict[str, Any]] = dict(start.get("dialects", {}))
         self.replaced, self.withdrawn = int(start["replaced"]), int(start["withdrawn"])
         self.files, self.generation = int(start["files"]), int(start["generation"])
+        self.unused = read_unused(start)
         self.previous = str(start["seal"])
         self.outputs: frozenset[str] = frozenset(start["outputs"])
         self.new_lines: list[Line] = []
@@ -146,6 +161,7 @@ class Ledger:
         self._number = -1  # of the line whose rows are added now
         self._delivered: list[int] = []
         self._opened: list[int] = []
+        self._day, self._days = 0, list[int]()
         self._gone: Counter[Digest] = Counter()
         self._withdrawn: dict[Digest, tuple[str, str]] = {}
         self._is_kept = bytearray()
@@ -186,6 +202,34 @@ class Ledger:
             self.numbers[name] = max(number, self.numbers.get(name, 0))
 
     @cached_property
+    def spelling(self) -> Spelling:
+        """How the rows so far spell values; this run adds to its `booleans`.
+
+        If an earlier version stored none, its rows decide: with two words for one meaning, each stays a
+        level of its own, and what would be read otherwise is kept, so that no row is new again.
+        """
+        if self.starts_anew or self.record is None:
+            return Spelling({}, {})
+        if "booleans" in self.record:
+            return read_spelling(self.record)
+        columns = self.config.columns
+        read = readers(columns, self.config.missing_markers)
+        names = (columns.client, *columns.categorical, columns.manager)
+        counts = {name: Counter[str]() for name in names if name}
+        for row in tables.read_cells(self.config.final_data):
+            texts = dict(zip(columns.table, row, strict=True))
+            for name, counter in counts.items():
+                counter[texts[name]] += 1
+        booleans, kept = {}, {}
+        for name, counter in counts.items():
+            del counter[""]
+            kept[name] = sorted(text for text in counter if read[name](text).value != text)
+            if name in columns.categorical and counter:
+                words = choose_spelling(counter)
+                booleans[name] = list(words) if counter.keys() <= set(words) else []
+        return Spelling(booleans, {name: texts for name, texts in kept.items() if texts})
+
+    @cached_property
     def owned(self) -> dict[str, set[Digest]]:
         """The rows that each table, by its place, contained when it was last read."""
         if self.config.table_rows.name not in self.outputs:
@@ -209,6 +253,39 @@ class Ledger:
         if named := dialect.named():
             self.dialects[source] = named
 
+    @cached_property
+    def name_variants(self) -> tuple[int, list[list[str]]]:
+        """How many groups of clients may be one client, see `name_variants`, and the new groups."""
+        known = (self.record or {}).get("name_variants")
+        count = 0 if self.starts_anew or known is None else int(known)
+        if not self.config.columns.client or not (self._delivered or known is None):
+            return count, []
+        earlier = self._earlier_clients()
+        added = self._distinct_clients(csv.reader(line.decode() for line in self._added_lines()))
+        unseen = added.filter(pc.invert(pc.is_in(added, value_set=earlier)))
+        if known is not None and not len(unseen):
+            return count, []
+        names = pa.concat_arrays([earlier, unseen])
+        is_known = known is not None and not self.starts_anew
+        return find_variants(names, earlier if is_known else earlier[:0])
+
+    def _earlier_clients(self) -> pa.Array:
+        if self.starts_anew:
+            return pa.array([], pa.string())
+        if self.config.rows.name not in self.outputs:
+            return self._distinct_clients(tables.read_cells(self.config.final_data))
+        name = self.config.columns.client_name
+        return pc.unique(
+            tables.open_parquet(self.config.rows).read([name], use_threads=False)[name]
+        )
+
+    def _distinct_clients(self, rows: Iterable[Sequence[str]]) -> pa.Array:
+        """Return the distinct names of clients of rows of text; the client is the first column."""
+        names, rows = pa.array([], pa.string()), iter(rows)
+        while block := [row[0] for row in islice(rows, tables.ROW_GROUP)]:
+            names = pc.unique(pa.concat_arrays([names, pa.array(block, pa.string())]))
+        return names
+
     # what a run adds
 
     @cached_property
@@ -230,8 +307,11 @@ class Ledger:
             self.used[line.sha256] = line.source
             self.used_names.add(line.source)
 
-    def add_line(self, line: Line) -> bool:
+    def add_line(self, line: Line, newest_time: str = "") -> bool:
         """Enter a new verdict; return False if the ledger contains the same one already.
+
+        The dates of a row without a time count from the newest time of its first delivery, or, if that
+        has none, from the day of ingestion.
 
         Raises: Unaccounted.
         """
@@ -245,6 +325,8 @@ class Ledger:
         self.enter(line)
         self._number = list(self.lines).index((line.source, line.sha256))
         self.new_lines.append(line)
+        if self.config.columns.dates:
+            self._day = int(day_number(newest_time or line.ingested_at))
         return True
 
     def add_rows(self, digests: Iterable[Digest], outcomes: Iterable[str], text: Any) -> None:
@@ -252,6 +334,7 @@ class Ledger:
         for key, outcome in zip(digests, outcomes, strict=True):
             self._delivered.append(self._number)
             self._opened.append(self._number if outcome == OPEN else NEVER)
+            self._days.append(self._day)
             if key in self.rows:
                 self._gone[key] += 1
                 self.replaced += 1
@@ -260,6 +343,10 @@ class Ledger:
         for line in lines:
             self._enter_number(line[: line.rindex(b",")])
         self._added.writelines(lines)
+
+    def add_booleans(self, booleans: Mapping[str, Sequence[str]]) -> None:
+        """Remember how a source spells the boolean columns about which no earlier one decided."""
+        self.spelling = self.spelling._replace(booleans={**self.spelling.booleans, **booleans})
 
     def add_refusals(self, rows: Iterable[Iterable[object]]) -> None:
         """Append lines to rejected.csv."""
@@ -285,6 +372,8 @@ class Ledger:
             return True
         # Whether there were files is remembered: an empty folder is an error until it is accepted.
         if bool(self.record["files"]) != bool(self.files):
+            return True
+        if read_unused(self.record) != self.unused:
             return True
         old = tuple(self.record.get(name, {}) for name in STATE)
         return old != tuple(getattr(self, name) for name in STATE)
@@ -322,6 +411,9 @@ class Ledger:
             "watermarks": self.watermarks,
             "accepted": self.accepted,
             "dialects": self.dialects,
+            **self.spelling._asdict(),
+            "name_variants": self.name_variants[0],
+            "unused": [one._asdict() for one in self.unused],
             "rows": len(self.rows),
             "files": self.files,
             "replaced": self.replaced,
@@ -343,8 +435,9 @@ class Ledger:
 
     def _write_rows(self, file: IO[bytes]) -> None:
         """Write every row that is kept: the old ones in their order, then the new ones."""
-        gone, opened = self._gone.copy(), self._deliveries[schema.OPENED]
-        first_opened: dict[Digest, int] = {}
+        gone, deliveries = self._gone.copy(), self._deliveries
+        kept_from_first = [deliveries[name] for name in deliveries if name != schema.DELIVERED]
+        first: dict[Digest, int] = {}
         self._withdrawn_lines: list[tuple[str, ...]] = []
         self._is_kept = bytearray()
         file.write(tables.csv_bytes([self.config.columns.table]))
@@ -353,7 +446,8 @@ class Ledger:
             if gone:
                 key = self._identify(line[: line.rindex(b",")])
                 if key in gone:
-                    opened[i] = first_opened.setdefault(key, int(opened[i]))
+                    for numbers in kept_from_first:
+                        numbers[i] = numbers[first.setdefault(key, i)]
                 if is_gone := gone[key] > 0:
                     gone[key] -= 1
                     if not gone[key] and key in self._withdrawn:  # its last version
@@ -377,8 +471,12 @@ class Ledger:
 
     @cached_property
     def _deliveries(self) -> dict[str, np.ndarray]:
-        """The numbers of the lines that delivered each row: last, and first without an outcome."""
+        """The numbers of the lines that delivered each row: last, and first without an outcome.
+
+        If there are columns of dates, also the day from which they count if the row has no time.
+        """
         added = {schema.DELIVERED: self._delivered, schema.OPENED: self._opened}
+        added |= {schema.DAY: self._days} if self.config.columns.dates else {}
         old = {name: np.empty(0, "int32") for name in added}
         if not self.starts_anew:
             old = _read_deliveries(self.config, self.outputs)
@@ -395,6 +493,7 @@ class Ledger:
 
     def _typed_parts(self) -> Iterator[Any]:
         columns, old, lines = self.config.columns, 0, self._all_lines()
+        days = self._deliveries.get(schema.DAY)
         yield schema.type_lines(b"", columns)
         if self.config.rows.name in self.outputs:
             lines = self._added_lines()
@@ -403,8 +502,13 @@ class Ledger:
                 yield part if is_kept.all() else part.filter(pa.array(is_kept))
                 old += len(part)
         kept = compress(lines, memoryview(self._is_kept)[old:])
-        while block := list(islice(kept, tables.ROW_GROUP)):
-            yield schema.type_lines(b"".join(block), columns)
+        if days is not None:
+            days = days[old:][np.frombuffer(self._is_kept, bool)[old:]]
+        for start in count(0, tables.ROW_GROUP):
+            if not (block := list(islice(kept, tables.ROW_GROUP))):
+                return
+            own = None if days is None else days[start : start + len(block)]
+            yield schema.type_lines(b"".join(block), columns, own)
 
     def _write_withdrawn(self, file: IO[bytes]) -> None:
         header = tables.csv_bytes([(*WITHDRAWN_HEADER, *self.config.columns.table)])
@@ -524,10 +628,27 @@ def read_lines(config: Config) -> list[Line]:
     return [Line(*row[:3], *map(int, row[3:7]), *row[7:]) for row in cells]  # type: ignore[arg-type]
 
 
+def read_first_day(config: Config) -> str:
+    """Return the day of the first ingestion, "" before it; dates without any time count from it."""
+    lines = read_lines(config) if config.ingested_files.exists() else []
+    return lines[0].ingested_at[:10] if lines else ""
+
+
+def read_unused(record: files.Record) -> list[Unused]:
+    """Return the sources that the record of ingestion names as unused."""
+    return [Unused(**one) for one in record.get("unused", [])]
+
+
 def read_accepted(config: Config) -> list[str]:
     """Return the suspicious deliveries that a person accepted."""
     record = files.read_record(config.ingestion_record)
     return sorted(record.get("accepted", {})) if record else []
+
+
+def read_spelling(record: files.Record | None) -> Spelling:
+    """Return how the rows of a record of ingestion spell values."""
+    names = Spelling._fields if record and "booleans" in record else ()
+    return Spelling(**{name: dict(record[name]) for name in names})  # type: ignore[index]
 
 
 def read_latest_time(config: Config) -> str:

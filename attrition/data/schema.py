@@ -10,7 +10,7 @@ import io
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,18 +23,23 @@ from attrition.config import DEFAULT_DIALECT, MISSING_MARKERS, Columns, Dialect,
 from attrition.data import summary_rows
 from attrition.data.cells import (
     BLANKS,
+    MAX_DAYS,
     MAX_NUMBER,
     MAX_TEXT,
     NUMBER,
     Cell,
+    day_number,
+    days_between,
     files_key,
     fold,
     read_client,
     read_number,
     read_text,
+    read_time,
     readers,
     shorten,
 )
+from attrition.data.spelling import NO_SPELLING, Booleans, Spelling, spell
 
 MAX_COLUMNS = 2000
 MAX_RAW = 2000
@@ -52,6 +57,8 @@ ROW_ID, INPUT_ID, CLIENT_HASH = "attrition:row_id", "attrition:input_id", "attri
 COMPUTED = (ROW_ID, INPUT_ID, CLIENT_HASH)
 # The deliveries of a row, see `ledger.read_rows`.
 DELIVERED, OPENED = "attrition:delivered", "attrition:opened"
+# The day from which the dates of a row count if it has no time, see `ledger.add_line`.
+DAY = "attrition:day"
 MISSING_HASH = np.uint64(2**64 - 1)
 
 Fault = tuple[str, str]  # a code and the problem
@@ -196,13 +203,20 @@ def _describe_missing(missing: Sequence[str], header: Sequence[str]) -> str:
     return f"no column {', '.join(texts)}{more}; the columns are {there}"
 
 
-def make_contract(table: Table, columns: Columns, markers: Collection[str]) -> "Contract":
+def make_contract(
+    table: Table,
+    columns: Columns,
+    markers: Collection[str],
+    spelling: Spelling = NO_SPELLING,
+) -> "Contract":
     """Return the contract of a table; if its header is bad, look for a better one below it.
+
+    spelling: of earlier rows
 
     Raises: BadHeader.
     """
     try:
-        return Contract(table.header, columns, markers, table.dialect)
+        return Contract(table.header, columns, markers, table.dialect, spelling)
     except BadHeader as error:
         line = find_header(table, columns)
         if line is None:
@@ -229,15 +243,20 @@ def find_header(table: Table, columns: Columns) -> int | None:
     return line
 
 
-def _first_rows(table: Table) -> Iterable[tuple[int, Sequence[str]]]:
-    for chunk in table.chunks:
-        rows = dict(chunk.odd[:MAX_LINES_ABOVE])
-        for i, line in enumerate(chunk.lines[:MAX_LINES_ABOVE]):
-            rows[line] = [column[i].as_py() for column in chunk.columns]
-        for line in sorted(rows):
-            if line > MAX_LINES_ABOVE:
-                return
-            yield line, rows[line]
+def _first_rows(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yield the first rows with their lines, and close the chunks, which nobody reads any more."""
+    try:
+        for chunk in table.chunks:
+            rows = dict(chunk.odd[:MAX_LINES_ABOVE])
+            for i, line in enumerate(chunk.lines[:MAX_LINES_ABOVE]):
+                rows[line] = [column[i].as_py() for column in chunk.columns]
+            for line in sorted(rows):
+                if line > MAX_LINES_ABOVE:
+                    return
+                yield line, rows[line]
+    finally:
+        if isinstance(table.chunks, Generator):
+            table.chunks.close()
 
 
 class Contract:
@@ -256,10 +275,13 @@ class Contract:
         columns: Columns,
         markers: Collection[str],
         dialect: Dialect = DEFAULT_DIALECT,
+        spelling: Spelling = NO_SPELLING,
     ) -> None:
         self.header, self.columns = tuple(header), columns
         self.places, notes = match_header(header, columns)
         self.readers = readers(columns, markers, dialect)
+        for name in spelling.kept.keys() & self.readers.keys():
+            self.readers[name] = _keeping(frozenset(spelling.kept[name]), self.readers[name])
         self._cells: dict[str, dict[str, Cell]] = {name: {} for name in self.readers}
         self._corrections = dict.fromkeys(notes)
         # If config.json lists the markers, somebody has decided; the default list may swallow a level.
@@ -267,6 +289,7 @@ class Contract:
         self._may_swallow = set(columns.categorical if is_default else ())
         self._swallowed: Counter[tuple[str, str]] = Counter()
         self._rows = 0
+        self.booleans = Booleans(spelling.booleans)
         self._summaries = summary_rows.SummaryRows(columns, self.places)
         ignored = {fold(name) for name in columns.ignore}
         # Columns that are not in the contract, and whether one has a name or, so far, a value.
@@ -373,14 +396,18 @@ class Contract:
         places = encoded.indices.to_numpy()
         is_bad = np.array([bool(cell.code) for cell in cells], dtype=bool)
         self._corrections |= dict.fromkeys(cell.note for cell in cells if cell.note)
+        values = [cell.value for cell in cells]
+        if name in self.columns.categorical:
+            folded = self.booleans.fold(name, values, places)
+            self._corrections |= dict.fromkeys(["BOOLEAN"] if folded != values else [])
+            values = folded
         if is_bad.any():
             for i in np.flatnonzero(is_bad[places]).tolist():
                 cell = cells[places[i]]
                 problems.setdefault(i, []).append((cell.code, cell.problem))
         if name in self._may_swallow:
             self._count_markers(name, encoded, cells)
-        values = pa.array([cell.value for cell in cells], pa.string())
-        return values.take(encoded.indices)
+        return pa.array(values, pa.string()).take(encoded.indices)
 
     def _count_markers(self, name: str, encoded: Any, cells: Sequence[Cell]) -> None:
         """Count the rows in which a word of a categorical column is read as missing."""
@@ -395,6 +422,11 @@ class Contract:
                 self._swallowed[name, text] += count * swallowed
 
 
+def _keeping(kept: Collection[str], read: Callable[[str], Cell]) -> Callable[[str], Cell]:
+    """Return a validator that leaves the kept texts as they are."""
+    return lambda text: Cell(stripped) if (stripped := text.strip(BLANKS)) in kept else read(text)
+
+
 def _describe(faults: Sequence[Fault]) -> str:
     """Describe the faults of a row, since whoever corrects it wants to know all of them."""
     if faults[0][0] == "REPEATED_HEADER":
@@ -406,12 +438,17 @@ def _describe(faults: Sequence[Fault]) -> str:
     return "; ".join([*texts[:MAX_SHOWN_PROBLEMS], *more, "row refused"])
 
 
-def check(table: Table, columns: Columns, markers: Collection[str]) -> ValidatedRows:
+def check(
+    table: Table,
+    columns: Columns,
+    markers: Collection[str],
+    spelling: Spelling = NO_SPELLING,
+) -> ValidatedRows:
     """Validate a whole table that fits into memory.
 
     Raises: BadHeader.
     """
-    contract = make_contract(table, columns, markers)
+    contract = make_contract(table, columns, markers, spelling)
     parts = [contract.check(chunk, is_last=last) for chunk, last in mark_last(table.chunks)]
     none = pa.array([], pa.string())
     return ValidatedRows(
@@ -494,7 +531,7 @@ def explain(columns: Columns, markers: Collection[str]) -> str:
     descriptions = [f"  {name}: {_expected(name, columns, numeric)}" for name in columns.delivered]
     missing = " or ".join(["empty", *(repr(marker) for marker in markers if marker)])
     left = f"{columns.left!r} if the client left, {columns.stayed!r} if not" if columns.left else (
-        "1, yes, true or y if the client left; 0, no, false or n if not"
+        "1, yes, true, y or t if the client left; 0, no, false, n or f if not"
     )  # fmt: skip
     client = (
         "a client, however, may have such a name"
@@ -507,10 +544,11 @@ def explain(columns: Columns, markers: Collection[str]) -> str:
         "sheet). Other encodings, decimal commas, date formats, sheets and title lines: `files` in "
         "config.json; --check FILE prints the keys.",
         f"The outcome {columns.outcome}: {left}; empty for a current client. "
-        f"A value is missing if it is {missing}; {client}.",
+        f"A value is missing if it is {missing}, in small or capital letters; {client}.",
         "Other columns are ignored. A row is refused if it has no feature or if its fields do not "
-        "match the header. Refused rows are listed in rejected.csv with their lines and reasons; if "
-        "more than half of the rows of a file are refused, no row of it is used.",
+        "match the header. Totals, headings and footers of an export are refused too. Refused rows "
+        "are listed in rejected.csv with their lines and reasons; if "
+        "more than half of the other rows of a file are refused, no row of it is used.",
     ]
     first, *others = [textwrap.fill(text, 100) for text in paragraphs]
     return "\n\n".join([first, "\n".join(descriptions), *others])
@@ -523,6 +561,8 @@ def _expected(name: str, columns: Columns, numeric: Mapping[str, Numeric]) -> st
         return "the outcome, see below"
     if name == columns.time:
         return "time of the observation: 2026-03-01 or 2026-03-01T12:30:00Z (ISO 8601)"
+    if name in columns.dates:
+        return "a date: 2026-03-01 (ISO 8601), used as days after the observation"
     if name in numeric:
         column = numeric[name]
         kind = "a whole number" if column.integer else "a number"
@@ -541,29 +581,45 @@ def number_names(columns: Columns) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def typed(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+def typed(rows: pd.DataFrame, columns: Columns, day: str = "") -> pd.DataFrame:
     """Convert rows of canonical text.
 
     Numbers and the value become float64 (NaN if missing), the outcome 1.0, 0.0 or NaN (open); all other
-    columns stay text ("" if missing).
+    columns stay text ("" if missing). A date becomes days after the time of its row; if the row has
+    none, after the newest time of all rows; if no row has one, after `day`.
     """
     result = rows.astype(object).copy()
     for name in number_names(columns):
-        result[name] = pd.to_numeric(result[name].replace("", np.nan)).astype("float64")
+        if name not in columns.dates:
+            result[name] = pd.to_numeric(result[name].replace("", np.nan)).astype("float64")
+    if columns.dates:
+        times = rows[columns.time].tolist() if columns.time else [""] * len(rows)
+        default = day_number(max(times, default="") or day)
+        reference = np.array([day_number(time) if time else default for time in times])
+        for name in columns.dates:
+            result[name] = _days_after(reference, np.array([*map(day_number, rows[name])]))
     return result
 
 
-def type_lines(lines: bytes, columns: Columns) -> pa.Table:
+def _days_after(reference: np.ndarray, days: np.ndarray) -> np.ndarray:
+    """Return the days between day numbers, as `cells.days_between` does: (n,) float64."""
+    return np.clip(days - reference, -MAX_DAYS, MAX_DAYS)
+
+
+def type_lines(lines: bytes, columns: Columns, days: np.ndarray | None = None) -> pa.Table:
     """Parse lines of finaldata.csv into the columns of `typed` and those of `COMPUTED`.
 
     Each distinct value of a column is converted and hashed once. A number is hashed as Python's text of
-    the float, with ".0" if it is whole, without a conversion to float and back.
+    the float, with ".0" if it is whole, without a conversion to float and back; a date as its text.
+
+    days: (n,) the day number from which the dates count if a row has no time
     """
     # pandas' parser starts no thread: where memory is too short for one, arrow's ends the process
     table = pd.read_csv(
         io.BytesIO(lines), names=columns.table, dtype=object, na_filter=False, low_memory=False
     )
-    numbers, result, hashes = set(number_names(columns)), {}, []
+    numbers, result, hashes = set(number_names(columns)) - {*columns.dates}, {}, []
+    reference = np.zeros(len(table)) if days is None else days.astype("float64")
     for name in columns.table:
         result[name] = pa.array(table[name].to_numpy(), pa.string())
         encoded = result[name].dictionary_encode()
@@ -573,6 +629,12 @@ def type_lines(lines: bytes, columns: Columns) -> pa.Table:
             result[name] = texts.cast(pa.float64()).take(encoded.indices)
             is_float = pc.match_substring_regex(texts, "[.e]")
             texts = pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", ""))
+        elif name == columns.time or name in columns.dates:
+            numbered = np.array([*map(day_number, texts.to_pylist())])[places]
+            if name in columns.dates:
+                result[name] = pa.array(_days_after(reference, numbered), from_pandas=True)
+            else:
+                reference = np.where(np.isnan(numbered), reference, numbered)
         elif name == columns.client_name:
             # equal rows without a client are on one side of the split
             names = texts if columns.client else pc.utf8_slice_codeunits(texts, 0, NAME_LENGTH)
@@ -586,7 +648,7 @@ def type_lines(lines: bytes, columns: Columns) -> pa.Table:
 def row_ids(rows: pd.DataFrame, columns: Columns, *, with_outcome: bool) -> np.ndarray:
     """Return a 64-bit id of each typed row from its content, as `type_lines` does: (n,) uint64.
 
-    With its outcome, a row gets another id when its outcome arrives.
+    With its outcome, a row gets another id when its outcome arrives. `rows` have their dates as text.
     """
     hashes = []
     for name in columns.table if with_outcome else columns.table[:-1]:
@@ -641,19 +703,25 @@ def held_out(hashes: Any, share: float) -> np.ndarray:
 
 
 def check_records(
-    columns: Columns, records: Sequence[Any], missing_allowed: Collection[str] = ()
+    columns: Columns,
+    records: Sequence[Any],
+    missing_allowed: Collection[str] = (),
+    spelling: Spelling = NO_SPELLING,
+    today: str = "",
 ) -> pd.DataFrame:
     """Validate records of an API body by the same contract; return typed features in their order.
 
     A record contains the features and may name its client. Numbers are JSON numbers, categories text.
     A feature may be null or absent only if it is in `missing_allowed`, and at least one has a value.
+    The words of a boolean column, and true and false, are read in its spelling. A date is ISO text,
+    relative to the record's own time or else `today`, or the number of days.
 
     Raises: BadRecords.
     """
     problems: list[dict[str, Any]] = []
     checked = []
     for i, record in enumerate(records):
-        row, reasons = _check_record(columns, record, missing_allowed)
+        row, reasons = _check_record(columns, record, missing_allowed, spelling, today)
         problems += [{"record": i, "field": name, "problem": reason} for name, reason in reasons]
         checked.append(row)
     if problems:
@@ -665,7 +733,11 @@ def check_records(
 
 
 def _check_record(
-    columns: Columns, record: Any, missing_allowed: Collection[str]
+    columns: Columns,
+    record: Any,
+    missing_allowed: Collection[str],
+    spelling: Spelling,
+    today: str,
 ) -> tuple[dict[str, Any], list[tuple[str | None, str]]]:
     if not isinstance(record, Mapping):
         return {}, [(None, "expected an object of features")]
@@ -681,9 +753,13 @@ def _check_record(
         else:
             row[columns.client] = cell.value
     numeric = {column.name: column for column in columns.numeric}
+    if columns.dates and columns.time and record.get(columns.time) is not None:
+        time = _record_time(record[columns.time], columns.time)
+        problems += [(columns.time, time.problem)] if time.code else []
+        today = time.value or today
     for name in columns.features:
         if (value := record.get(name)) is None:
-            row[name] = math.nan if name in numeric else ""
+            row[name] = "" if name in columns.categorical else math.nan
             if name not in missing_allowed:
                 is_null = "is null, but the model has never seen it missing"
                 problems.append((name, is_null if name in record else "missing"))
@@ -691,7 +767,9 @@ def _check_record(
             row[name], problem = (
                 _record_number(value, numeric[name])
                 if name in numeric
-                else _record_text(value, name)
+                else _record_date(value, name, today)
+                if name in columns.dates
+                else _record_text(value, name, spelling.booleans.get(name, ()))
             )
             problems += [(name, problem)] if problem else []
     if not problems and all(record.get(name) is None for name in columns.features):
@@ -708,8 +786,23 @@ def _record_number(value: Any, column: Numeric) -> tuple[float, str]:
     return (math.nan, cell.problem) if cell.code else (float(cell.value), "")
 
 
-def _record_text(value: Any, name: str) -> tuple[str, str]:
+def _record_time(value: Any, name: str) -> Cell:
+    if not isinstance(value, str):
+        return Cell("", "BAD_TIME", "expected an ISO 8601 date or time as text")
+    return read_time(value, name, ())
+
+
+def _record_date(value: Any, name: str, today: str) -> tuple[float, str]:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _record_number(value, Numeric(name, -MAX_DAYS, MAX_DAYS))
+    cell = _record_time(value, name)
+    return days_between(day_number(today), day_number(cell.value)), cell.problem
+
+
+def _record_text(value: Any, name: str, words: Sequence[str]) -> tuple[str, str]:
+    if isinstance(value, bool) and words:
+        value = str(value)
     if not isinstance(value, str):
         return "", "expected text"
     cell = read_text(value, name, ())
-    return cell.value, cell.problem
+    return spell(cell.value, words), cell.problem

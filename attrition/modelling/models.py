@@ -25,7 +25,6 @@ from sklearn.preprocessing import (
     KBinsDiscretizer,
     OneHotEncoder,
     OrdinalEncoder,
-    QuantileTransformer,
     TargetEncoder,
 )
 from threadpoolctl import threadpool_limits
@@ -33,6 +32,7 @@ from threadpoolctl import threadpool_limits
 from attrition.modelling import metrics
 from attrition.modelling.calibration import AS_IT_IS, Calibration
 from attrition.modelling.metrics import Vector
+from attrition.modelling.number_scores import NORMAL, STANDARD, NumberScores
 
 BASE_RATE = "base rate"
 CAUTIOUS = "logistic regression, strongly regularised"
@@ -118,16 +118,19 @@ def _features_per_split(features: int) -> float:
 def _scaled(
     numeric: Sequence[str], categorical: Sequence[str], rows: int, *, binned: bool
 ) -> ColumnTransformer:
-    """Encode numbers as normal scores, so that heavy tails do no harm, and categories one-hot.
+    """Encode numbers as normal scores and as standard scores, and categories one-hot.
 
-    If a number is missing, it is replaced by the median and flagged; if binned, as for a scorecard, the
-    bin of each number is added.
+    Normal scores suit numbers with heavy tails, standard scores those of even spread; a weight for each
+    lets the data decide. If a number is missing, it is replaced by the median and flagged; if binned, as
+    for a scorecard, the bin of each number is added.
     """
-    scale = QuantileTransformer(
-        n_quantiles=max(2, min(100, rows // 2)), output_distribution="normal", random_state=0
-    )
-    fill = SimpleImputer(strategy="median", add_indicator=True)
-    blocks = [(NUMBERS, Pipeline([("scale", scale), ("fill", fill)]), [*numeric])]
+    fill = SimpleImputer(strategy="median")
+    flag = SimpleImputer(strategy="median", add_indicator=True)
+    normal = [("scale", NumberScores(NORMAL))]
+    blocks = [
+        (NUMBERS, Pipeline([*normal, ("fill", flag)]), [*numeric]),
+        (STANDARD, Pipeline([("scale", NumberScores(STANDARD)), ("fill", fill)]), [*numeric]),
+    ]
     if binned:
         cut = KBinsDiscretizer(
             BINS,
@@ -136,8 +139,7 @@ def _scaled(
             quantile_method="averaged_inverted_cdf",
             subsample=None,
         )
-        to_fill = SimpleImputer(strategy="median")
-        into_bins = Pipeline([("scale", scale), ("fill", to_fill), ("cut", cut)])
+        into_bins = Pipeline([*normal, ("fill", fill), ("cut", cut)])
         blocks.append((BINNED, into_bins, [*numeric]))
     return ColumnTransformer([*blocks, (LEVELS, _one_hot(rows), [*categorical])])
 
@@ -193,7 +195,7 @@ def encoded_features(part: Pipeline) -> list[str]:
     for block, fitted, names in part[0].transformers_:
         if len(names) == 0 or block == "remainder":
             continue
-        features += names if block in (NUMBERS, CODES, RATES) else []
+        features += names if block in (NUMBERS, STANDARD, CODES, RATES) else []
         if block == NUMBERS and isinstance(fitted, Pipeline):
             features += [names[i] for i in fitted[-1].indicator_.features_]
         elif block == BINNED:

@@ -22,6 +22,7 @@ TRUSTED = (
     "numpy.dtype",
     "sklearn.model_selection._split.KFold",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "attrition.modelling.number_scores.NumberScores",
 )
 
 
@@ -65,7 +66,7 @@ def loads(data: bytes) -> Model:
 
 
 def _to_builtin_types(model: Model) -> dict[str, Any]:
-    """Return a model as scikit-learn's types and built-in ones, with no class of this package."""
+    """Return a model as scikit-learn's types and built-in ones, with no dataclass of this package."""
     calibration = model.calibration.to_dict()
     knots = {key: list(value) if key != "kind" else value for key, value in calibration.items()}
     return {"parts": list(model.parts), "weights": list(model.weights), "calibration": knots}

@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 STAMPS = "trained_at decided_at checked_at assessed_at diagnosed_at".split()
 BASE_RATE = "base rate"
 CHANCE = 0.5  # the ROC AUC of a random order, as in monitoring.performance, which imports scipy
-SHOWN_COHORTS = 3
+SHOWN_COHORTS, SHOWN_UNUSED = 3, 5
 VERDICTS = {
     "fine": ("good", "The model is still accurate"),
     "degraded": ("bad", "The model is no longer accurate"),
@@ -82,6 +82,7 @@ class ReportData:
     runs: Sequence[Row] = ()
     worked_runs: Sequence[Row] = ()
     unavailable: Sequence[str] = ()
+    unused: Sequence[Row] = ()
     good_at: str | None = None
     overdue_minutes: float = 60
     currency: str = "EUR"
@@ -104,10 +105,18 @@ class ReportData:
     @property
     def warnings(self) -> list[str]:
         warnings = [f"could not be read: {source}" for source in self.unavailable]
+        warnings += [self.unused_sentence] if self.unused else []
         warnings += [complaint.sentence for complaint in filter(None, [self.overdue])]
         warnings += self.suspicious
         warnings += [*self.training.get("warnings", ()), *self.score.get("warnings", ())]
         return list(dict.fromkeys(wording.finished(warning) for warning in warnings))
+
+    @property
+    def unused_sentence(self) -> str:
+        """Name the unused sources; what to do about each is under "The data"."""
+        names = [source["source"] for source in self.unused]
+        shown = ", ".join(names[:SHOWN_UNUSED]) + (", ..." if len(names) > SHOWN_UNUSED else "")
+        return f"{wording.plural(len(names), 'source')} not used: {shown}; see “The data”"
 
     @property
     def overdue(self) -> Complaint | None:
@@ -342,6 +351,7 @@ def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -
         runs=history.read_runs(config.history, runs.RUNS_READ),
         worked_runs=history.read_worked_runs(config.history),
         unavailable=tuple(last_unavailable(config) if unavailable is None else unavailable),
+        unused=tuple((files.read_record(config.ingestion_record) or {}).get("unused", [])),
         good_at=runs.last_good_at(config),
         overdue_minutes=config.overdue_minutes,
         currency=config.currency,

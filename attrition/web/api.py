@@ -28,12 +28,14 @@ def prediction() -> Record:
     """Predict the risk of the records in the body or in a data file; none if one is invalid."""
     config = state().config
     key, value = request_body.check_body(middleware.read_body())
+    today = datetime.now(UTC).date().isoformat()
     release, model = state().production.get()
+    spelling = state().spelling()
     if key == "records":
         optional_names = request_body.optional_features(config.columns, release.training)
-        rows = request_body.check_records(config.columns, value, optional_names)
+        rows = request_body.check_records(config.columns, value, optional_names, spelling, today)
     else:
-        rows = request_body.read_datafile(config, value)
+        rows = request_body.read_datafile(config, value, spelling, today)
     predictions = responses.predict(release, model, rows, config.columns.client_name, config.labels)
     return {"model": release.id, "predictions": predictions, "count": len(predictions)}
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import current_app
 
@@ -21,6 +21,9 @@ from attrition.operations import releases
 from attrition.operations.releases import Release
 from attrition.storage import files, history
 from attrition.storage.files import Record
+
+if TYPE_CHECKING:
+    from attrition.data.spelling import Spelling
 
 T = TypeVar("T")
 
@@ -210,6 +213,15 @@ class State:
     cache: ArtifactCache
     production: Production
     token: str | None
+
+    def spelling(self) -> "Spelling":
+        """Return how the ingested rows spell values; none if their record cannot be read."""
+        from attrition.data import ledger
+
+        return ledger.read_spelling(optional(self.ingestion))
+
+    def ingestion(self) -> Record:
+        return self.cache.record(self.config.ingestion_record, "ingestion.py")
 
     def monitoring(self) -> Record:
         return self.cache.record(self.config.monitoring_record, "monitoring.py")

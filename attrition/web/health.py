@@ -1,4 +1,4 @@
-"""Check the health of the model, the records and the recent runs, for /health and the dashboard.
+"""Check the health of the model, the records, the sources and the recent runs.
 
 Sentences name no folder and no secret, because anyone with access to the network can read them.
 """
@@ -18,6 +18,7 @@ from attrition.web.artifact_cache import NotReady, State, optional
 
 Row = Mapping[str, Any]
 
+UNUSED_SHOWN = 5
 OK, STARTING, DEGRADED = "ok", "starting", "degraded"
 
 
@@ -68,6 +69,12 @@ def summarise_runs(state: State, now: datetime) -> RecentRuns:
     return RecentRuns(last, good_at, runs.tally(rows, now), tuple(complaints))
 
 
+def find_unused(state: State, damage: list[str] | None = None) -> list[Row]:
+    """Return the sources that are there and of which nothing is used."""
+    record = optional(state.ingestion, damage=damage) or {}
+    return list(record.get("unused", []))
+
+
 def performance_of(monitoring: Row | None, release: str | None) -> Row | None:
     """Return the performance of a release, None if the record describes another one."""
     if monitoring is None or release is None or monitoring["release"] != release:
@@ -90,6 +97,7 @@ def check_health(state: State, now: datetime) -> Health:
         status, can_answer = (STARTING, True) if is_starting else (DEGRADED, False)
         complaints.append(Complaint(error.code, str(error)))
     damage: list[str] = []
+    sources = find_unused(state, damage)
     for read in (state.monitoring, state.assessment, state.diagnostics, state.figure_names):
         optional(read, damage=damage)
     complaints += [Complaint("damaged", sentence) for sentence in damage]
@@ -99,6 +107,9 @@ def check_health(state: State, now: datetime) -> Health:
         complaints.append(Complaint("model", f"the {name} in production is no longer accurate"))
     recent = summarise_runs(state, now)
     complaints += recent.complaints
+    # Without the reason, which may quote a client's row.
+    lines = wording.unused_lines(sources, UNUSED_SHOWN, with_reason=False)
+    complaints += [Complaint("unused", line) for line in lines]
     if complaints and status == OK:
         status = DEGRADED
     return Health(status, can_answer, release, recent, tuple(complaints))

@@ -12,6 +12,8 @@ from attrition.errors import AttritionError, SourceError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from attrition.data.spelling import Spelling
+
 MAX_RECORDS, MAX_FILE_RECORDS = 1_000, 100_000
 MAX_DIGITS = 400
 MAX_PROBLEMS = 100
@@ -117,16 +119,22 @@ def optional_features(columns: Columns, training: Mapping[str, Any]) -> set[str]
 
 
 def check_records(
-    columns: Columns, records: list[Any], missing_allowed: Collection[str]
+    columns: Columns,
+    records: list[Any],
+    missing_allowed: Collection[str],
+    spelling: "Spelling",
+    today: str = "",
 ) -> "pd.DataFrame":
     """Validate the records of a body, and return their features in the same order.
+
+    today: the day from which the dates of a record without a time count
 
     Raises: ApiError 422 with every wrong record and field.
     """
     from attrition.data import schema
 
     try:
-        return schema.check_records(columns, records, missing_allowed)
+        return schema.check_records(columns, records, missing_allowed, spelling, today)
     except schema.BadRecords as error:
         raise _invalid_records(error.problems) from error
 
@@ -141,7 +149,9 @@ def _invalid_records(problems: list[dict[str, Any]]) -> ApiError:
     return ApiError(422, "invalid_records", sentence, problems=problems[:MAX_PROBLEMS])
 
 
-def read_datafile(config: Config, name: str) -> "pd.DataFrame":
+def read_datafile(
+    config: Config, name: str, spelling: "Spelling", today: str = ""
+) -> "pd.DataFrame":
     """Read the rows of a file in the test or the input folder, in the same order.
 
     If the name is not in the listing of a folder it is refused; it is never used as a path.
@@ -167,7 +177,7 @@ def read_datafile(config: Config, name: str) -> "pd.DataFrame":
                 "too_many_records",
                 f"{name} has {count} records, expected at most {MAX_FILE_RECORDS}",
             )
-        checked = schema.check(table, config.columns, config.missing_markers)
+        checked = schema.check(table, config.columns, config.missing_markers, spelling)
     except (schema.Refused, schema.BadHeader, SourceError) as error:
         raise ApiError(422, "invalid_datafile", f"{name}: {error}") from error
     if checked.refused:
@@ -183,4 +193,4 @@ def read_datafile(config: Config, name: str) -> "pd.DataFrame":
         )
     if not len(checked.lines):
         raise ApiError(422, "invalid_datafile", f"{name}: has no rows")
-    return schema.typed(checked.frame(), config.columns)
+    return schema.typed(checked.frame(), config.columns, today)

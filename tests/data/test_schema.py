@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attrition.config import MISSING_MARKERS, Columns, Numeric
+from attrition.config import MISSING_MARKERS, Columns, Dialect, Numeric
 from attrition.data import cells, schema
 from attrition.data.schema import BadHeader, BadRecords, Table, check, check_records
 from tests.support import PLAIN, WIDE, plain_rows
@@ -122,6 +122,31 @@ def test_table_without_better_names_has_no_other_header(lines):
     with pytest.raises(BadHeader) as error:
         check(table(*lines), WIDE, MARKERS)
     assert "looks like" not in error.value.reason
+
+
+# ---- the dialect of a table
+
+
+@pytest.mark.parametrize(
+    ("dialect", "number", "time", "kept"),
+    [
+        (Dialect(decimal=",", thousands=".", dates="%d.%m.%Y"), "1.234,5", "31.08.2026", "1234.5"),
+        (
+            Dialect(decimal=",", thousands=" ", dates="%d/%m/%Y"),
+            "1\u202f234,5",
+            "31/08/2026",
+            "1234.5",
+        ),
+        (Dialect(thousands="'", dates="%d.%m.%y"), "12'345", "31.08.26", "12345"),
+        (Dialect(dates="%m/%d/%Y"), "0.5", "8/31/2026", "0.5"),
+    ],
+)
+def test_rows_are_read_in_the_dialect_of_their_table(dialect, number, time, kept):
+    header = ("id", "seen", "x", "n", "kind", "worth", "owner", "left")
+    row = ["a", time, number, "1", "k", number, "Ann", "ja"]
+    chunk = schema.make_chunk([row], [2], len(header))
+    checked = check(Table(header, [chunk], dialect=dialect), WIDE, MARKERS)
+    assert checked.frame().iloc[0].tolist() == ["a", "2026-08-31", kept, "1", "k", kept, "Ann", "1"]
 
 
 # ---- markers that may be levels

@@ -6,14 +6,16 @@ import zipfile
 import numpy as np
 import pytest
 import skops.io
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, QuantileTransformer
 
 from attrition.errors import Damaged
-from attrition.modelling import calibration, models, persistence
+from attrition.modelling import calibration, explanations, models, persistence
 from attrition.modelling.models import Model
-from tests.modelling.samples import KINDS, fitted, table
+from tests.modelling.samples import CATEGORICAL, KINDS, NUMERIC, fitted, table
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -40,6 +42,26 @@ def test_a_calibrated_blend_comes_back_as_it_was():
     loaded = persistence.loads(persistence.dumps(blend))
     assert loaded.calibration == blend.calibration
     np.testing.assert_array_equal(models.predict(loaded, rows), models.predict(blend, rows))
+
+
+def test_a_model_of_the_version_before_still_loads_and_predicts():
+    """Its numbers were scaled by scikit-learn's own normal scores, in a pipeline of this shape."""
+    rows, outcome = table()
+    scale = QuantileTransformer(n_quantiles=100, output_distribution="normal", random_state=0)
+    numbers = Pipeline([("scale", scale), ("fill", SimpleImputer(add_indicator=True))])
+    encode = ColumnTransformer(
+        [
+            (models.NUMBERS, numbers, NUMERIC),
+            (models.LEVELS, OneHotEncoder(min_frequency=2, sparse_output=False), CATEGORICAL),
+        ]
+    )
+    part = Pipeline([("encode", encode), ("model", LogisticRegression())]).fit(rows, outcome)
+    loaded = persistence.loads(persistence.dumps(Model((part,))))
+    np.testing.assert_array_equal(
+        models.predict(loaded, rows), models.predict(Model((part,)), rows)
+    )
+    added = explanations.contributions(loaded, rows, models.baseline(rows, NUMERIC, CATEGORICAL))
+    assert np.isfinite(added.to_numpy()).all()
 
 
 # ---- hostile files

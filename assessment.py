@@ -54,8 +54,11 @@ class Assessment:
     seal: str
 
     def summary(self) -> str:
+        if not self.clients:
+            return "there is no current client to assess"
         texts = [
-            f"expected to leave: {self.expected_to_leave:,.0f} of {self.clients:,} current clients, "
+            f"expected to leave: {self.expected_to_leave:,.0f} of "
+            f"{wording.plural(self.clients, 'current client')}, "
             f"and {self.listed_to_leave:,.0f} of the {self.listed:,} on the contact list"
         ]
         texts += [f"the list contains {self.contains}"] if self.contains else []
@@ -208,14 +211,20 @@ def estimate_performance(
     """
     reference = releases.read_reference(release)
     features = release.training["features"]
+    value = current[columns.value].to_numpy(dtype="float64") if columns.value else np.array([])
     weighing = performance.weigh(reference, current, features["numeric"], features["categorical"])
     given: dict[str, Any] = {
         **performance.reference_arguments(reference, columns.outcome),
-        "value": current[columns.value].to_numpy(dtype="float64") if columns.value else None,
+        "value": value if has_value(value) else None,
         "capacity": int(is_listed.sum()),
         "is_listed": is_listed,
     }
     return performance.estimate(risk, **given), performance.second_opinion(risk, weighing, **given)
+
+
+def has_value(value: NDArray[np.float64]) -> bool:
+    """Return whether the value of any client is known."""
+    return bool(np.isfinite(value).any())
 
 
 def summarise_portfolio(
@@ -227,16 +236,18 @@ def summarise_portfolio(
     """
     risk = ranked["risk"].to_numpy()
     value = ranked["value"].to_numpy(dtype="float64")
+    is_known = has_value(value)
     counts, _ = np.histogram(risk, HISTOGRAM_EDGES)
     return {
         "clients": len(ranked),
         "expected_to_leave": estimated.expected.to_dict(),
-        "value": float(np.nansum(value)) if columns.value else None,
-        "value_at_risk": estimated.value_at_risk.to_dict() if columns.value else None,
+        "value": float(np.nansum(value)) if is_known else None,
+        "without_value": int(np.isnan(value).sum()) if columns.value else None,
+        "value_at_risk": estimated.value_at_risk.to_dict() if is_known else None,
         "list": {
             "clients": estimated.called,
             "expected_to_leave": estimated.listed.to_dict(),
-            "value_at_risk": estimated.listed_value_at_risk.to_dict() if columns.value else None,
+            "value_at_risk": estimated.listed_value_at_risk.to_dict() if is_known else None,
         },
         "risk_histogram": {"edges": HISTOGRAM_EDGES.tolist(), "counts": counts.tolist()},
     }

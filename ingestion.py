@@ -377,7 +377,8 @@ def add(account: Ledger, result: SourceVerdict) -> None:
         for row in result.refusals()
     )
     if line.verdict == ACCEPTED:
-        level = logging.WARNING if "MARKERS: " in line.reason else logging.INFO
+        is_doubtful = "MARKERS: " in line.reason or "THOUSANDS: " in line.reason
+        level = logging.WARNING if is_doubtful else logging.INFO
         note = f" ({line.reason})" if line.reason else ""
         logger.log(level, "%s accepted: %s%s", line.source, line.counted, note)
 

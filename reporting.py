@@ -85,7 +85,12 @@ def warning_section(facts: ReportData) -> Story:
 def contact_section(facts: ReportData, room: float, *, least: int = 1) -> Flowable | None:
     """Lay out as many clients as fit into `room` points; None if fewer than `least` fit."""
     if not facts.contacts:
-        return pdf.paragraph("The contact list is empty: no current client was assessed yet.")
+        why = (
+            "there is no current client"
+            if facts.assessment
+            else "no current client was assessed yet"
+        )
+        return pdf.paragraph(f"The contact list is empty: {why}.")
     return pdf.largest(
         lambda shown: pdf.contact_table(facts.contacts[:shown], facts.currency, facts.labels),
         range(LISTED, least - 1, -1),
@@ -115,7 +120,7 @@ def list_note(facts: ReportData) -> str:
 def risk_section(facts: ReportData, png: Pictures) -> Flowable:
     """Lay out the distribution of the risks, and the listed clients of each manager."""
     beside: Story = []
-    if facts.assessment:
+    if facts.contacts:
         beside.append(pdf.small(wording.contact_list(facts.assessment, facts.currency)))
     beside += pdf.manager_table(facts.contacts, facts.currency)
     return pdf.side_by_side(pdf.picture(png["risk_distribution"], pdf.HALF), beside)

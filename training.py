@@ -34,6 +34,7 @@ from attrition.modelling import (
 )
 from attrition.modelling.backtest import Backtest
 from attrition.modelling.data_checks import LeakageSign
+from attrition.modelling.groups import group_rows
 from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
 from attrition.modelling.selection import (
@@ -274,7 +275,7 @@ def _fit_candidate(
         age = np.full(len(labelled), RECENT)
     numeric = tuple(name for name in columns.numeric_names if name in features)
     categorical = tuple(name for name in columns.categorical if name in features)
-    groups = selection.group_rows(usable, columns.client_name, columns.features)
+    groups = group_rows(usable, columns.client_name, columns.features)
     signs = data_checks.find_signs(
         usable, outcomes[~held_out], groups, numeric, categorical, columns.dates
     )

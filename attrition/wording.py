@@ -425,10 +425,11 @@ def change(record: Row, labels: Mapping[str, Any]) -> str:
     'Expected to leave: 100 before, 140 now; 12 of 50 listed clients are new. More important: tickets.'
     """
     gained = ", ".join(column(name, labels) for name in record["gained"])
+    verb = "is" if record["newly_listed"] == 1 else "are"
     return (
         f"Expected to leave: {count(record['expected_before'])} before, "
         f"{count(record['expected_after'])} now; {record['newly_listed']:,} of "
-        f"{plural(record['listed'], 'listed client')} are new."
+        f"{plural(record['listed'], 'listed client')} {verb} new."
         + (f" More important: {gained}." if gained else "")
     )
 

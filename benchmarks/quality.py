@@ -1,7 +1,7 @@
 """Cross-validate the whole training recipe on tables, beside plain baselines.
 
-Each fold tries, chooses, calibrates and fits anew on the other folds; copies and near-copies of a row,
-and all rows of a client, are in one fold. A table is given by a config that names its
+Each fold tries, chooses, calibrates and fits anew on the other folds; copies, near-copies and twins of a
+row, and all rows of a client, are in one fold. A table is given by a config that names its
 columns and by its CSV file, or by a folder of them.
 
 With --served: hide the outcomes of 30 % of the clients, train as training.py does, with a fifth of the
@@ -25,6 +25,7 @@ from tqdm import tqdm
 from attrition import config
 from attrition.data import schema
 from attrition.modelling import metrics, models, selection
+from attrition.modelling.groups import group_rows
 from attrition.modelling.metrics import Vector
 from attrition.modelling.selection import RECENT, Table
 from attrition.sources import files as source_files
@@ -50,7 +51,7 @@ def read_table(config_path: Path, data: Path) -> Table:
     return Table(
         rows=rows,
         outcome=rows[columns.outcome].to_numpy(dtype="float64"),
-        groups=selection.group_rows(rows, columns.client_name, columns.features),
+        groups=group_rows(rows, columns.client_name, columns.features),
         age=np.full(len(rows), RECENT),
         numeric=tuple(columns.numeric_names),
         categorical=tuple(columns.categorical),

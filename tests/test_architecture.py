@@ -34,7 +34,7 @@ PURE = (
         f"modelling.{name}"
         for name in (
             *("metrics", "models", "calibration", "selection", "backtest", "data_checks"),
-            *("explanations", "number_scores", "reliability"),
+            *("explanations", "groups", "number_scores", "reliability"),
         )
     ),
     *("monitoring.drift", "monitoring.performance", "monitoring.gate"),

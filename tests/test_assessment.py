@@ -368,3 +368,20 @@ def test_a_table_without_a_client_column_has_rows_for_clients(tmp_path):
 def test_main_assesses_and_says_how_many(project, capsys):
     assert assessment.main(["--config", str(project.file), "--quiet"]) == 0
     assert "200 current clients" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "total", "without"), [([1.0, np.nan], 1.0, 1), ([np.nan] * 2, None, 2), ([], None, 0)]
+)
+def test_value_is_unknown_if_no_client_has_one(value, total, without):
+    ranked = pd.DataFrame({"risk": [0.5] * len(value), "value": value}, dtype="float64")
+    estimated = performance.estimate(ranked["risk"].to_numpy(), value=ranked["value"].to_numpy())
+    columns = Columns(client="client", numeric=(Numeric("a"),), value="worth")
+    summary = assessment.summarise_portfolio(ranked, estimated, columns)
+    assert (summary["value"], summary["without_value"]) == (total, without)
+    assert (summary["value_at_risk"] is None) == (total is None)
+
+
+def test_summary_without_a_current_client_promises_nothing(project):
+    result = dataclasses.replace(assessment.assess_clients(project), clients=0)
+    assert result.summary() == "there is no current client to assess"

@@ -388,6 +388,14 @@ def test_total_and_footers_do_not_make_a_file_bad(empty_project, more):
     assert line["verdict"] == "accepted"
 
 
+def test_file_with_numbers_of_two_dialects_is_not_used(empty_project):
+    put(empty_project, "a.csv", lines("acme,1.234,1,1,0", 'bolt,"1.234,5",1,1,0', "corp,7,1,1,1"))
+    ingest_new_data(empty_project)
+    [line] = ledger(empty_project)
+    assert (counts(line), line["verdict"]) == ((0, 3, 0), "quarantined")
+    assert "DIALECT: lastmonth_activity has '1.234,5', and '1.234' would be" in line["reason"]
+
+
 def test_file_of_nothing_but_headings_is_bad(empty_project):
     put(empty_project, "a.csv", lines("acme,,,,", "bolt,,,,"))
     ingest_new_data(empty_project)

@@ -311,6 +311,16 @@ def read_time(text: str, name: str, markers: Collection[str], dates: str | None 
         return Cell("", "BAD_TIME", f"{name} is {shorten(text)!r}, expected {expected}{cure}")
 
 
+def read_date(text: str, name: str, markers: Collection[str], dates: str | None = None) -> Cell:
+    """Validate a date; of a time, take the day as it is written.
+
+    >>> read_date("2026-08-31 00:00:00+02", "contract_end", {""}).value
+    '2026-08-31'
+    """
+    cell = read_time(text, name, markers, dates)
+    return Cell(_parse_time(text.strip(BLANKS), dates).isoformat()[:10]) if cell.value else cell
+
+
 def _parse_time(text: str, dates: str | None) -> date | datetime:
     """Return a date, or a datetime if the text has a time of day.
 
@@ -404,7 +414,7 @@ def readers(
             text, columns.time or "", missing, dialect.dates
         )
     for name in columns.dates:
-        validators[name] = lambda text, name=name: read_time(text, name, missing, dialect.dates)  # type: ignore[misc]
+        validators[name] = lambda text, name=name: read_date(text, name, missing, dialect.dates)  # type: ignore[misc]
     for name in columns.categorical + ((columns.manager,) if columns.manager else ()):
         own = fold_markers([""]) if name in columns.markers_are_levels else missing
         validators[name] = lambda text, name=name, own=own: read_text(text, name, own)  # type: ignore[misc]

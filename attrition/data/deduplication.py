@@ -257,8 +257,10 @@ def judge(
     line = line._replace(records=records)
     refused = codes.total()
     summaries = sum(codes[code] for code in summary_rows.CODES) if digests else 0
+    why = contract.find_two_dialects()
     if (bad := refused - summaries) > MAX_BAD_SHARE * (records - summaries):
         why = f"{bad} of {records - summaries} rows are bad, so none is used"
+    if why:
         reason = "; ".join([*notes, why])
         line = line._replace(rejected=records, verdict=QUARANTINED, reason=reason)
     else:

@@ -265,9 +265,9 @@ class Ledger:
         unseen = added.filter(pc.invert(pc.is_in(added, value_set=earlier)))
         if known is not None and not len(unseen):
             return count, []
-        names = pa.concat_arrays([earlier, unseen])
-        is_known = known is not None and not self.starts_anew
-        return find_variants(names, earlier if is_known else earlier[:0])
+        if known is None:  # an earlier version compared none
+            earlier, unseen = earlier[:0], pa.concat_arrays([earlier, unseen])
+        return find_variants(earlier, unseen)
 
     def _earlier_clients(self) -> pa.Array:
         if self.starts_anew:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from attrition.data.cells import shorten
 
 MAX_EXAMPLES = 3
+BLANKS = r"\s\s|[\t\x{a0}\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}]"
 
 
 def fold_names(names: pa.Array) -> pa.Array:
@@ -19,30 +20,30 @@ def fold_names(names: pa.Array) -> pa.Array:
     ['acme ltd', '7', '12', 'a-01']
     """
     folded = pc.utf8_trim_whitespace(pc.utf8_lower(names))
-    folded = pc.replace_substring_regex(folded, r"[\s\p{Z}]+", " ")
+    has_blanks = pc.match_substring_regex(folded, BLANKS)  # few, and to replace them costs the most
+    plain = pc.replace_substring_regex(folded.filter(has_blanks), r"[\s\p{Z}]+", " ")
+    folded = pc.replace_with_mask(folded, has_blanks, plain)
     folded = pc.replace_substring_regex(folded, r"^([0-9]+)\.0+$", r"\1")
     return pc.replace_substring_regex(folded, "^0+([0-9])", r"\1")
 
 
-def find_variants(names: pa.Array, earlier: pa.Array) -> tuple[int, list[list[str]]]:
-    """Return how many groups of names fold to one, and those groups that have a name not in `earlier`.
+def find_variants(earlier: pa.Array, new: pa.Array) -> tuple[int, list[list[str]]]:
+    """Return how many groups of names fold to one, and the groups that have a new name.
 
-    names: distinct
+    earlier, new: distinct names, none of them in both
 
-    >>> find_variants(pa.array(["ACME", "7", "acme", "bolt"]), pa.array(["acme"]))
+    >>> find_variants(pa.array(["acme", "7"]), pa.array(["ACME", "bolt"]))
     (1, [['ACME', 'acme']])
     """
+    names = pa.concat_arrays([earlier, new])
     places = fold_names(names).dictionary_encode().indices.to_numpy()
-    is_shared = np.bincount(places)[places] > 1 if len(places) else np.zeros(0, bool)
-    is_new = ~pc.is_in(names, value_set=earlier).to_numpy(zero_copy_only=False)
+    shared = np.flatnonzero(np.bincount(places)[places] > 1) if len(places) else places
     groups: dict[int, list[str]] = defaultdict(list)
-    new = set(places[is_shared & is_new].tolist())
-    shared = np.flatnonzero(is_shared)
-    for place, name in zip(
-        places[shared].tolist(), names.take(pa.array(shared)).to_pylist(), strict=True
-    ):
+    texts = names.take(pa.array(shared, pa.int64())).to_pylist()
+    for place, name in zip(places[shared].tolist(), texts, strict=True):
         groups[place].append(name)
-    return len(groups), sorted(sorted(group) for place, group in groups.items() if place in new)
+    joined = set(places[shared[shared >= len(earlier)]].tolist())
+    return len(groups), sorted(sorted(groups[place]) for place in joined)
 
 
 def describe(groups: Sequence[Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import io
 import math
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,9 @@ from attrition.data.cells import (
     days_between,
     files_key,
     fold,
+    number_dialects,
     read_client,
+    read_date,
     read_number,
     read_text,
     read_time,
@@ -49,6 +52,8 @@ MAX_LINES_ABOVE = 20  # of a title, before the line of the column names
 MIN_MARKERS, MIN_MARKER_SHARE = 3, 0.01
 # With one of these, a marker is no word, and hardly a level: \N, <NA>, (blank), #N/A.
 NO_LEVEL = "\\<(#"
+# A number that may be of a dialect with "." between thousands.
+IN_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+")
 REMEMBERED = 100_000
 NAME_LENGTH = 16  # of a row without a client, before its number among equal rows
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
@@ -279,7 +284,9 @@ class Contract:
     ) -> None:
         self.header, self.columns = tuple(header), columns
         self.places, notes = match_header(header, columns)
-        self.readers = readers(columns, markers, dialect)
+        self.dialect, self.readers = dialect, readers(columns, markers, dialect)
+        numbers = (*columns.numeric_names, *filter(None, [columns.value]))
+        self._numbers = [name for name in dict.fromkeys(numbers) if name in self.readers]
         for name in spelling.kept.keys() & self.readers.keys():
             self.readers[name] = _keeping(frozenset(spelling.kept[name]), self.readers[name])
         self._cells: dict[str, dict[str, Cell]] = {name: {} for name in self.readers}
@@ -309,7 +316,34 @@ class Contract:
             for (name, marker), count in sorted(self._swallowed.items())
             if count >= enough
         ]
-        return list(dict.fromkeys([*extra, *self._corrections, *markers]))
+        thousands = [
+            f"THOUSANDS: {name} {texts[0]!r} is read as {float(texts[0]):g}, but '.' may separate "
+            f"thousands ({files_key({'decimal': ',', 'thousands': '.'})})"
+            for name in self._numbers
+            if len(texts := self._dotted(name)) >= MIN_MARKERS
+            and all(map(IN_GROUPS.fullmatch, texts))
+        ]
+        return list(dict.fromkeys([*extra, *self._corrections, *markers, *thousands]))
+
+    def find_two_dialects(self) -> str:
+        """Describe a column that has both 1.234,5 and 1.234; return "" if there is none."""
+        for name in self._numbers:
+            grouped = next(filter(IN_GROUPS.fullmatch, self._dotted(name)), None)
+            for text, cell in self._cells[name].items():
+                if grouped and cell.code == "LOCALE_NUMBER":
+                    dialects = number_dialects(text.strip(BLANKS))
+                    if len(dialects) == 1 and dialects[0].get("decimal") == ",":
+                        return (
+                            f"DIALECT: {name} has {text!r}, and {grouped!r} would be read as "
+                            f"{float(grouped):g}, so no row is used ({files_key(dialects[0])})"
+                        )
+        return ""
+
+    def _dotted(self, name: str) -> list[str]:
+        """Return the distinct valid numbers of a column, as far as remembered, that have a "."."""
+        cells = self._cells[name].items() if self.dialect.decimal == "." else ()
+        texts = (text.strip(BLANKS) for text, cell in cells if "." in text and cell.value)
+        return [text for text in texts if NUMBER.fullmatch(text)]
 
     def check(self, chunk: Chunk, *, is_last: bool = False) -> ValidatedRows:
         """Validate a chunk of rows; the last one may end in totals and footers."""
@@ -629,7 +663,7 @@ def type_lines(lines: bytes, columns: Columns, days: np.ndarray | None = None) -
             result[name] = texts.cast(pa.float64()).take(encoded.indices)
             is_float = pc.match_substring_regex(texts, "[.e]")
             texts = pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", ""))
-        elif name == columns.time or name in columns.dates:
+        elif columns.dates and name in (columns.time, *columns.dates):
             numbered = np.array([*map(day_number, texts.to_pylist())])[places]
             if name in columns.dates:
                 result[name] = pa.array(_days_after(reference, numbered), from_pandas=True)
@@ -796,6 +830,7 @@ def _record_date(value: Any, name: str, today: str) -> tuple[float, str]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _record_number(value, Numeric(name, -MAX_DAYS, MAX_DAYS))
     cell = _record_time(value, name)
+    cell = cell if cell.code else read_date(value, name, ())
     return days_between(day_number(today), day_number(cell.value)), cell.problem
 
 

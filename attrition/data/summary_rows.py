@@ -52,8 +52,9 @@ class SummaryRows:
     def __init__(self, columns: Columns, places: Mapping[str, int]) -> None:
         self._columns = columns
         self._label_place = places[columns.client] if columns.client else 0
-        self._numeric = [*dict.fromkeys([*columns.numeric_names, *filter(None, [columns.value])])]
-        words = (*columns.categorical, columns.time, columns.manager)
+        numeric = [*(column.name for column in columns.numeric), *filter(None, [columns.value])]
+        self._numeric = [*dict.fromkeys(numeric)]
+        words = (*columns.dates, *columns.categorical, columns.time, columns.manager)
         self._words = [name for name in words if name and places[name] != self._label_place]
         self._all = _Sums(len(self._numeric))
         self._group = _Sums(len(self._numeric))
@@ -71,25 +72,27 @@ class SummaryRows:
         delivered: the columns as delivered; texts: those of the contract as canonical text; refused: the
         places of rows that are refused in any case
         """
+        labels = delivered[self._label_place]
         result: dict[int, tuple[str, str]] = {}
-        for i in _nearly_empty(delivered, refused):
-            if row := describe_refused([column[i].as_py() for column in delivered]):
+        for i in refused:
+            cells = [column[i].as_py()[:MAX_FOOTER] for column in delivered]
+            row = describe_refused(cells)
+            if row is None and not fold(cells[self._label_place]):
+                row = _describe_total_without_client(cells)
+            if row:
                 result[i] = row
-        may_be = pc.match_substring_regex(delivered[self._label_place], MAY_BE_TOTAL)
-        labels = np.flatnonzero(may_be.to_numpy(False)).tolist()
-        numbers = _to_numbers([texts[name] for name in self._numeric])
+        may_be = pc.match_substring_regex(labels, MAY_BE_TOTAL)
+        places = np.flatnonzero(may_be.to_numpy(False)).tolist()
+        numbers = _to_numbers([texts[name] for name in self._numeric], len(labels))
         last = (
-            max(set(range(len(numbers))) - result.keys(), default=-1) if labels and is_last else -1
+            max(set(range(len(numbers))) - result.keys(), default=-1) if places and is_last else -1
         )
         start = 0
-        for i in sorted({*labels, *(i for i, (code, _) in result.items() if code == TOTAL)}):
+        for i in sorted({*places, *(i for i, (code, _) in result.items() if code == TOTAL)}):
             self._add(numbers[start:i])
-            label = delivered[self._label_place][i].as_py()
+            label = labels[i].as_py()
             if i not in result and self._is_total(label, i, texts, numbers[i], is_last=i == last):
-                result[i] = (
-                    TOTAL,
-                    f"{shorten(label)!r} sums up the rows above, so it is no client",
-                )
+                result[i] = (TOTAL, _describe_total(label))
             is_total = result.get(i, ("", ""))[0] == TOTAL
             if is_total:
                 self._group = _Sums(len(self._numeric))
@@ -115,7 +118,7 @@ class SummaryRows:
             return False
         has_number = np.isfinite(numbers)
         is_sum = has_number & (self._all.matches(numbers) | self._group.matches(numbers))
-        if has_number.any() and is_sum.sum() == has_number.sum():
+        if has_number.sum() > 1 and is_sum.sum() == has_number.sum():
             return True
         if any(texts[word][i].as_py() for word in (*self._words, self._columns.outcome)):
             return False
@@ -156,23 +159,22 @@ class _Sums:
         return (self.counts > 1) & (is_sum | np.isclose(numbers, means, rtol=1e-4, atol=1e-9))
 
 
-def _nearly_empty(delivered: Sequence[Any], places: Collection[int]) -> list[int]:
-    """Return the places of rows in which hardly a cell has text."""
-    if not places:
-        return []
-    filled = sum(
-        pc.not_equal(pc.utf8_trim_whitespace(each), "").to_numpy(False).astype(int)
-        for each in delivered
-    )
-    return [i for i in sorted(places) if filled[i] <= MAX_FOOTER_CELLS]
+def _describe_total(label: str) -> str:
+    return f"{shorten(label)!r} sums up the rows above, so it is no client"
 
 
-def _to_numbers(columns: Sequence[Any]) -> NDArray[np.float64]:
+def _describe_total_without_client(cells: Sequence[str]) -> tuple[str, str] | None:
+    """Return the code and the problem of a total if another cell than the client is its label."""
+    words = [cell for cell in cells if any(map(str.isalpha, cell))]
+    is_total = len(words) == 1 and HAS_TOTAL.fullmatch(fold(words[0]))
+    return (TOTAL, _describe_total(words[0])) if is_total else None
+
+
+def _to_numbers(columns: Sequence[Any], rows: int) -> NDArray[np.float64]:
     none = pa.scalar(None, pa.string())
     texts = (pc.if_else(pc.equal(column, ""), none, column) for column in columns)
-    return np.column_stack(
-        [text.cast(pa.float64()).to_numpy(zero_copy_only=False) for text in texts]
-    )
+    numbers = [text.cast(pa.float64()).to_numpy(zero_copy_only=False) for text in texts]
+    return np.column_stack([np.empty((rows, 0)), *numbers])
 
 
 def describe_refused(cells: Sequence[str]) -> tuple[str, str] | None:
@@ -207,7 +209,7 @@ def describe_odd(
         first = fold(row[0][:MAX_FOOTER]) if row else ""
         problem = describe_refused(row)
         if problem is None and HAS_TOTAL.fullmatch(first):
-            problem = (TOTAL, f"{shorten(row[0])!r} sums up the rows above, so it is no client")
+            problem = (TOTAL, _describe_total(row[0]))
         if is_last and line > last_line:
             is_below = is_below or line > previous + 1
             if is_below and (problem is None or problem[0] == GROUP):

@@ -1,7 +1,7 @@
 """Model selection: cross-validate the candidates, choose one, calibrate it and fit it on all rows.
 
 Pure: rows in, model out. Every choice is made on rows that the part in question was not trained on.
-All rows of a client, and duplicates and near-duplicates of a row, stay in one fold.
+The groups of `groups.py` stay in one fold.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
@@ -27,9 +25,6 @@ REPEATS = 3
 MANY_ROWS = 50_000  # if there are more, one cross-validation is precise enough
 MAX_ERRORS_FROM_BEST = 3.0  # standard errors; a candidate is dropped if it is further from the best
 MIN_ROWS_TO_BLEND, MIN_OF_EACH_TO_BLEND = 500, 50
-
-CELL = 0.005  # of the interquartile range: numbers in one cell count as nearly equal
-MAX_GROUP_SHARE = 0.05  # of the rows in one group because of near-duplicates
 
 ALL_ROWS = "all rows"
 OLDER_WEIGHTED, RECENT_ROWS = "older rows counted a tenth", "only the rows since the change"
@@ -95,51 +90,6 @@ class Table:
     @property
     def recent(self) -> NDArray[np.bool_]:
         return self.age == RECENT
-
-
-def group_rows(rows: pd.DataFrame, client: str, features: Sequence[str]) -> NDArray[np.intp]:
-    """Number the groups that must stay in one fold: the rows of a client, duplicates, near-duplicates.
-
-    Two rows are near-duplicates if their categories are equal and their numbers fall into the same cells
-    of a grid, or of the same grid shifted by half a cell. If that puts too much of a coarse table into
-    one group, only equal rows are grouped.
-
-    Returns: (n,) int, the same number if two rows are linked, directly or through other rows.
-    """
-    table = rows[list(features)]
-    by_client, by_content = pd.factorize(rows[client])[0], _number_by_content(table)
-    exact = _connect(by_client, by_content)
-    cells = [_number_by_content(_snap_to_grid(table, shift)) for shift in (0.0, 0.5)]
-    near = _connect(by_client, by_content, *cells)
-    largest = np.bincount(near).max(initial=0)
-    is_fine = largest <= max(np.bincount(exact).max(initial=0), MAX_GROUP_SHARE * len(rows))
-    return near if is_fine else exact
-
-
-def _number_by_content(table: pd.DataFrame) -> NDArray[np.intp]:
-    """Number the rows by their content: equal rows get the same number."""
-    number = table.groupby(list(table.columns), dropna=False, sort=False).ngroup()
-    return np.asarray(number, dtype=np.intp)
-
-
-def _snap_to_grid(table: pd.DataFrame, shift: float) -> pd.DataFrame:
-    """Replace each number by its cell, whose width is a share of the interquartile range."""
-    cells: dict[str, pd.Series] = {}
-    for name in map(str, table.select_dtypes("number")):
-        low, high = table[name].quantile([0.25, 0.75])
-        if 0 < high - low < np.inf:
-            cells[name] = np.floor(table[name] / (CELL * (high - low)) + shift)
-    return table.assign(**cells)
-
-
-def _connect(*numbers: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Number the connected rows: two are connected if they share a number in any of the numberings."""
-    starts = np.cumsum([len(numbers[0]), *(int(one.max(initial=-1)) + 1 for one in numbers)])
-    row = np.tile(np.arange(len(numbers[0])), len(numbers))
-    shared = np.concatenate([one + start for one, start in zip(numbers, starts, strict=False)])
-    links = coo_array((np.ones(len(row)), (row, shared)), shape=(starts[-1], starts[-1]))
-    _, labels = connected_components(links, directed=False)
-    return np.unique(labels[: len(numbers[0])], return_inverse=True)[1]
 
 
 def select_model(table: Table, allowed: Sequence[str] = tuple(WINDOWS)) -> SelectionResult:

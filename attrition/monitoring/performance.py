@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
+from attrition import wording
 from attrition.modelling import metrics
 from attrition.modelling.metrics import UNKNOWN, Interval, Vector
 from attrition.monitoring import drift
@@ -153,7 +154,7 @@ def _warnings(n: int, *, too_few: bool, recalibrated: bool) -> Iterator[str]:
 
 def _sentence(n: int, figures: Mapping[str, Interval], before: Interval, verdict: str) -> str:
     expected, auc = figures["expected"], figures["roc_auc"]
-    count = f"expected to leave: {expected.value:,.0f} of {n:,} clients"
+    count = f"expected to leave: {expected.value:,.0f} of {wording.plural(n, 'client')}"
     count += f" (95 % interval {expected.low:,.0f} to {expected.high:,.0f})"
     if auc.value is None:
         return f"{count}; too few clients to estimate the ROC AUC"
@@ -414,7 +415,7 @@ def second_opinion(
     re-weighting loses accuracy if the change does not affect performance.
     """
     if len(risk) < MIN_ROWS_TO_REWEIGH:
-        reason = f"not possible: {len(risk)} clients are too few (at least {MIN_ROWS_TO_REWEIGH:,})"
+        reason = f"not possible: too few clients ({len(risk)}, at least {MIN_ROWS_TO_REWEIGH:,})"
         return SecondOpinion(None, reason)
     if weighing.z <= SHIFT_Z:
         return SecondOpinion(None, "not needed: the clients are like the reference rows")

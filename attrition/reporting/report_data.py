@@ -258,14 +258,22 @@ class ReportData:
         """The four main numbers, each with its label and its interval."""
         now = self.assessment
         value_label = f"Value at risk, {self.currency}"
-        if not now:
+        if not now or not now["clients"]:
             labels = ("Current clients", "Expected to leave", value_label, "On the contact list")
-            return [Number(label, wording.DASH, "not assessed yet") for label in labels]
+            number, note = ("0", "no current client") if now else (wording.DASH, "not assessed yet")
+            return [Number(label, number, note) for label in labels]
         money = partial(wording.amount, short=True)
-        value = Number(value_label, wording.DASH, "config.json names no column for the value")
+        without = now.get("without_value")  # an earlier version did not count them
+        note = (
+            "no current client has a value"
+            if without
+            else "config.json names no column for the value"
+        )
+        value = Number(value_label, wording.DASH, note)
         if wording.is_known(now["value_at_risk"]):
             interval = _interval_note(now["value_at_risk"], money)
             note = f"of {money(now['value'])}" + (f"; {interval}" if interval else "")
+            note += f"; {wording.plural(without, 'client')} without a value" if without else ""
             value = Number(value_label, money(now["value_at_risk"]), note)
         leaving, listed = now["expected_to_leave"], wording.count(now["list"]["clients"])
         share = wording.share_listed(now) or f"the team can contact {self.capacity:,}"

@@ -13,7 +13,7 @@ import shutil
 import stat
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -224,13 +224,17 @@ def _in_time(chunks: Iterable[Chunk], file: File) -> Iterator[Chunk]:
     Raises: SourceError, so that the next run retries: the machine may be slow.
     """
     began = time.monotonic()
-    for chunk in chunks:
-        yield chunk
-        if time.monotonic() - began > file.limits.max_seconds:
-            raise SourceError(
-                f"{ascii(file.name)[1:-1]}: took longer than max_source_seconds "
-                f"({file.limits.max_seconds:g}); raise it in config.json or remove the file"
-            )
+    try:
+        for chunk in chunks:
+            yield chunk
+            if time.monotonic() - began > file.limits.max_seconds:
+                raise SourceError(
+                    f"{ascii(file.name)[1:-1]}: took longer than max_source_seconds "
+                    f"({file.limits.max_seconds:g}); raise it in config.json or remove the file"
+                )
+    finally:
+        if isinstance(chunks, Generator):
+            chunks.close()  # while the file is open
 
 
 def unpacked(file: File) -> IO[bytes]:

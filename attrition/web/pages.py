@@ -116,7 +116,9 @@ def describe_last_run(run: Row | None, now: datetime) -> str:
     when = wording.ago(run["ended_at"] or run["started_at"], now)
     did_fail = run["outcome"] in ("failed", "died")
     return (
-        f"The last run {run['outcome']} {when}." if did_fail else f"Last run with new data: {when}."
+        f"The last run {run['outcome']} {when}."
+        if did_fail
+        else f"Last run with work to do: {when}."
     )
 
 

@@ -122,7 +122,7 @@ def check_records(
     columns: Columns,
     records: list[Any],
     missing_allowed: Collection[str],
-    spelling: "Spelling",
+    spelling: "Spelling | None" = None,
     today: str = "",
 ) -> "pd.DataFrame":
     """Validate the records of a body, and return their features in the same order.
@@ -132,9 +132,12 @@ def check_records(
     Raises: ApiError 422 with every wrong record and field.
     """
     from attrition.data import schema
+    from attrition.data.spelling import NO_SPELLING
 
     try:
-        return schema.check_records(columns, records, missing_allowed, spelling, today)
+        return schema.check_records(
+            columns, records, missing_allowed, spelling or NO_SPELLING, today
+        )
     except schema.BadRecords as error:
         raise _invalid_records(error.problems) from error
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attrition.config import MISSING_MARKERS, Columns, Dialect, Numeric
+from attrition.config import DEFAULT_DIALECT, MISSING_MARKERS, Columns, Dialect, Numeric
 from attrition.data import cells, schema
 from attrition.data.schema import BadHeader, BadRecords, Table, check, check_records
 from tests.support import PLAIN, WIDE, plain_rows
@@ -147,6 +147,63 @@ def test_rows_are_read_in_the_dialect_of_their_table(dialect, number, time, kept
     chunk = schema.make_chunk([row], [2], len(header))
     checked = check(Table(header, [chunk], dialect=dialect), WIDE, MARKERS)
     assert checked.frame().iloc[0].tolist() == ["a", "2026-08-31", kept, "1", "k", kept, "Ann", "1"]
+
+
+NUMBERS = Columns(client="id", outcome="left", numeric=(X,))
+
+
+def contract_of(*texts, dialect=DEFAULT_DIALECT):
+    """The contract after it checked a column of numbers."""
+    contract = schema.Contract(("id", "x", "left"), NUMBERS, MARKERS, dialect)
+    rows = [[f"c{i}", text, "0"] for i, text in enumerate(texts)]
+    contract.check(schema.make_chunk(rows, range(2, 2 + len(rows)), 3))
+    return contract
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("1.234,5", "1.234"),
+        ("12.500", "0,5", "3"),
+        (" 1.234 ", "-1.234.567,00"),
+        ("999.999", "1,23"),
+    ],
+)
+def test_column_of_two_dialects_is_described(texts):
+    problem = contract_of(*texts).find_two_dialects()
+    assert problem.startswith("DIALECT: x has ")
+    assert '"decimal": ","' in problem
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [("1,5", "1.25"), ("1,234", "1.234"), ("0.125", "1,5"), ("1234.567", "1,5"), ("1.234", "5")],
+)
+def test_column_without_doubt_is_of_one_dialect(texts):
+    assert contract_of(*texts).find_two_dialects() == ""
+
+
+@pytest.mark.parametrize(
+    "texts", [("1.234", "12.500", "950", "3.000"), ("-1.234", "1.500", "2.750")]
+)
+def test_dots_that_may_separate_thousands_are_noted(texts):
+    [note] = contract_of(*texts).notes()[-1:]
+    assert note.startswith(
+        f"THOUSANDS: x {texts[0]!r} is read as {texts[0]}, but '.' may separate "
+    )
+
+
+@pytest.mark.parametrize(
+    "texts", [("1.234", "12.5", "3.000", "4.000"), ("0.125", "1.234", "2.345"), ("1.234",)]
+)
+def test_fractions_are_not_noted(texts):
+    assert not [note for note in contract_of(*texts).notes() if note.startswith("THOUSANDS")]
+
+
+def test_dialect_that_config_names_is_not_noted():
+    german = Dialect(decimal=",", thousands=".")
+    contract = contract_of("1.234", "12.500", "3.000", dialect=german)
+    assert (contract.notes(), contract.find_two_dialects()) == ([], "")
 
 
 # ---- markers that may be levels

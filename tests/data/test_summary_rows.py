@@ -69,6 +69,7 @@ def test_total_below_the_rows_is_named(total, chunk_rows):
     [
         "Total,60,3,EMEA,2026-03-01,0",
         "Total,8,3,EMEA,2026-03-01,",
+        "Total,60,,EMEA,2026-03-01,0",
         "Total,8,3,,,",
         "Total Energies,12,3,EMEA,2026-03-01,1",
         "Summit Ltd,99,99,,,",
@@ -90,6 +91,17 @@ def test_total_in_a_table_of_numbers_is_named(total):
 @pytest.mark.parametrize("row", ["Total,5,700,7,", "Total,61,700,7,0", "Total Oil,61,700,7,"])
 def test_last_client_of_a_table_of_numbers_may_be_named_total(row):
     assert plain("a,10,100,1,0", "b,20,200,2,1", "c,30,300,3,0", row) == {}
+
+
+@pytest.mark.parametrize(
+    "total", [",60,21,Total,,", ",60,21,Gesamtsumme:,,3", ",60,,Grand Total,,", ",61,30,Summe,,"]
+)
+def test_total_is_named_whatever_column_has_its_label(total):
+    assert sales(*CLIENTS, total) == {5: "TOTAL_ROW"}
+
+
+def test_row_without_a_client_and_a_label_is_no_total():
+    assert sales(*CLIENTS, ",60,21,EMEA,2026-03-01,0") == {5: "MISSING_VALUE"}
 
 
 def test_groups_have_headings_and_totals():

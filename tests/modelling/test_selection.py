@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from attrition.modelling import calibration, metrics, models, selection
+from attrition.modelling.groups import group_rows
 from attrition.modelling.selection import ANCIENT, OLDER, RECENT, Table
 from tests.conftest import make_rows
 
@@ -12,7 +13,7 @@ def table(clients, a, b):
 
 
 def group(rows):
-    return selection.group_rows(rows, "client", ["a", "b"])
+    return group_rows(rows, "client", ["a", "b"])
 
 
 def learned_from(rows, *, numeric=("lastmonth_activity", "lastyear_activity"), age=None):
@@ -34,46 +35,6 @@ def tried(name, *losses):
 
 
 # ---- folds
-
-
-def test_rows_of_one_client_and_equal_rows_are_one_group():
-    found = group(table("aabccd", [1, 2, 2, 3, 4, 5], "xxxxxx"))
-    assert len(set(found[:3])) == 1  # a and b share a row
-    assert len(set(found)) == 3
-    assert found[3] == found[4] != found[5]
-
-
-def test_missing_values_are_equal_to_each_other():
-    found = group(table("ab", [np.nan, np.nan], ["", ""]))
-    assert found[0] == found[1]
-
-
-def test_near_copies_are_one_group_with_what_they_were_copied_from():
-    rng = np.random.default_rng(0)
-    rows = table(range(400), rng.lognormal(4, 2, 400), rng.choice(list("xy"), 400)).assign(
-        c=rng.normal(size=400)
-    )
-    copies = rows.assign(client=range(400, 800))
-    copies[["a", "c"]] *= 1 + 1e-6 * rng.normal(size=(400, 2))
-    found = selection.group_rows(pd.concat([rows, copies]), "client", ["a", "b", "c"])
-    assert (found[:400] == found[400:]).mean() > 0.99
-    assert np.bincount(found).max() < 10
-
-
-def test_rows_that_differ_in_a_level_are_no_copies():
-    found = group(table("abcdefgh", [1, 2, 3, 4, 5, 6, 7, 7.0001], "xxxxxxxy"))
-    assert len(set(found)) == 8
-
-
-def test_a_coarse_table_is_not_glued_together():
-    """A thousand numbers lie so close that each is nearly the next one's copy."""
-    found = group(table(range(1000), np.arange(1000) / 1000, ["x"] * 1000))
-    assert len(set(found)) == 1000
-
-
-def test_a_column_without_a_middle_half_is_compared_as_it_is():
-    found = group(table("abcd", [0, 0, 0, 1e-9], "xyzz"))
-    assert len(set(found)) == 4
 
 
 @pytest.mark.parametrize("seed", range(3))

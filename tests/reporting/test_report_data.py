@@ -209,3 +209,27 @@ def test_model_that_does_not_rank_is_not_called_accurate(low, title):
     monitoring = {"release": A, "performance": performance}
     data = ReportData(release=A, training={"kind": "scorecard"}, monitoring=monitoring)
     assert data.state.title == title
+
+
+PORTFOLIO = {"clients": 10, "expected_to_leave": {"value": 4}, "estimate": {"rate": 0.4}}
+PORTFOLIO |= {"value": 100.0, "value_at_risk": {"value": 40}, "list": {"clients": 10}}
+
+
+@pytest.mark.parametrize(
+    ("change", "number", "note"),
+    [
+        ({"without_value": 0}, "40", "of 100"),
+        ({"without_value": 1}, "40", "of 100; 1 client without a value"),
+        ({}, "40", "of 100"),  # the record of an earlier version
+        ({"value_at_risk": None, "without_value": 10}, "–", "no current client has a value"),
+        (
+            {"value_at_risk": None, "without_value": None},
+            "–",
+            "config.json names no column for the value",
+        ),
+        ({"clients": 0, "value_at_risk": None, "without_value": 0}, "0", "no current client"),
+    ],
+)
+def test_value_at_risk_names_the_clients_without_a_value(change, number, note):
+    value = ReportData(assessment=PORTFOLIO | change).numbers[2]
+    assert (value.value, value.note) == (number, note)

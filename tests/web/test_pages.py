@@ -73,7 +73,7 @@ def test_dashboard_shows_the_list_and_loads_nothing_from_elsewhere(odd_client):
     page = odd_client.get("/").text
     assert "ranked a client who left above one who stayed" in page
     assert "Whom to contact first" in page
-    assert "Last run with new data" in page
+    assert "Last run with work to do" in page
     assert not re.search(r"<script|style=|https?://|onclick|&lt;b&gt;bold.*<b>bold", page)
     assert "&lt;b&gt;bold&lt;/b&gt;" in page
     for path in re.findall(r'(?:src|href)="(/[^"#]*)', page):

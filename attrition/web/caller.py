@@ -1,19 +1,19 @@
 """Call an app over HTTP, and find out who answers at an address before anything else is sent there.
 
 A call has a deadline as a whole, not for each read, so that a program that sends a byte now and then
-cannot delay a run. It follows no redirect and uses no proxy. Standard library only.
+cannot delay a run. It follows no redirect and uses no proxy.
 """
 
 import json
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+
+import requests
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from attrition.config import Config
 from attrition.errors import AttritionError
@@ -65,54 +65,56 @@ def send(
 ) -> Answer:
     """Send one request and read its answer within `seconds`; a body is sent as JSON with POST.
 
+    requests has a limit for each read only, so a thread waits for the answer, and is left to its fate
+    at the deadline.
+
     Raises: NoConnection; NoAnswer if there is no whole answer in time, or one of more bytes.
     """
+    answers: SimpleQueue[Answer | AttritionError] = SimpleQueue()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     until = time.monotonic() + seconds
+
+    def ask() -> None:
+        try:
+            answers.put(_exchange(url.rstrip("/") + path, body, headers, until, max_bytes))
+        except AttritionError as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
     try:
-        address = urlsplit(url)
-        kind = {"http": HTTPConnection, "https": HTTPSConnection}[address.scheme]
-        connection = kind(address.hostname or "", address.port, timeout=max(0.01, seconds))
-        connection.connect()
-    except (OSError, ValueError, LookupError) as error:
-        raise NoConnection(f"nothing answers ({type(error).__name__})") from error
-    headers = {"Connection": "close"}
-    headers |= {"Authorization": f"Bearer {token}"} if token else {}
-    headers |= {} if body is None else {"Content-Type": "application/json"}
-    content = None if body is None else json.dumps(body).encode()
-    method = "GET" if body is None else "POST"
+        answer = answers.get(timeout=max(0.0, seconds))
+    except Empty:
+        raise NoAnswer("no answer in time") from None
+    if isinstance(answer, AttritionError):
+        raise answer
+    return answer
+
+
+def _exchange(url: str, body: Any, headers: dict[str, str], until: float, max_bytes: int) -> Answer:
+    method, content = "GET" if body is None else "POST", b""
+    session = requests.Session()
+    session.trust_env = False  # no proxy, no password of ~/.netrc
+    ask = partial(session.request, method, url, json=body, headers=headers, stream=True)
+    timeout = max(0.01, until - time.monotonic())
     try:
-        with closing(connection), _ended(connection, until):
-            connection.request(method, address.path.rstrip("/") + path, content, headers)
-            response = connection.getresponse()
-            data = response.read(max_bytes + 1)
-            if response.length or len(data) > max_bytes:
-                raise ValueError("the answer is cut short, or too long")
-    except (OSError, HTTPException, ValueError) as error:
-        raise NoAnswer(f"no answer ({type(error).__name__})") from error
-    mimetype = (response.getheader("Content-Type") or "").partition(";")[0].strip().lower()
-    return Answer(response.status, mimetype, data)
+        with session, ask(timeout=timeout, allow_redirects=False) as response:
+            for piece in response.iter_content(1 << 16):
+                content += piece
+                if len(content) > max_bytes or time.monotonic() > until:
+                    raise NoAnswer("no answer (it is too long, or too slow)")
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        kind = NoConnection if _is_refused(error) else NoAnswer
+        raise kind(f"no answer ({type(error).__name__})") from error
+    mimetype = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return Answer(response.status_code, mimetype, content)
 
 
-@contextmanager
-def _ended(connection: HTTPConnection, until: float) -> Iterator[None]:
-    """End the block with an error at the deadline: a connection that is shut down sends no more.
-
-    Raises: TimeoutError if the deadline has passed, also if the block has an answer.
-    """
-    timer = threading.Timer(max(0.0, until - time.monotonic()), _shut_down, [connection.sock])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-    if time.monotonic() > until:
-        raise TimeoutError("no whole answer in time")
-
-
-def _shut_down(sock: socket.socket) -> None:
-    with suppress(OSError):  # the connection has ended already
-        sock.shutdown(socket.SHUT_RDWR)
+def _is_refused(error: Exception) -> bool:
+    """Return whether there was no connection at all, or no valid address."""
+    cause = getattr(error.args[0] if error.args else None, "reason", None)
+    return isinstance(cause, NewConnectionError | ConnectTimeoutError) or isinstance(
+        error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema
+    )
 
 
 # ---- who answers

@@ -50,7 +50,7 @@ sweep: .venv/.dev ## break a run at every system call that writes (two hours; AR
 	@$(BIN)/python -m benchmarks.sweep --double 500 $(ARGS)
 
 cron: ## print the crontab lines for this folder (install: (crontab -l; make -s cron) | crontab -)
-	@sed 's|^ATTRITION=.*|ATTRITION=$(CURDIR)|' cronjob.txt
+	@FOLDER="$$(pwd)" awk '/^ATTRITION=/ { $$0 = "ATTRITION=" ENVIRON["FOLDER"] } { print }' cronjob.txt
 
 sample: .venv/.runtime ## write sourcedata/ and testdata/ of the sample company again (same seed, same bytes)
 	@$(BIN)/python -m benchmarks.simulation sample --out . $(ARGS)

@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import requests
-
 from attrition.config import Config
 from attrition.errors import AttritionError
 from attrition.operations import cli
 from attrition.storage import files
 from attrition.web import auth
+from attrition.web.caller import Answer, Answerer, NoAnswer, default_url, identify, send
 
-TIMEOUT_S = 10.0
+TIMEOUT_S, HEALTH_S, ALL_S = 10.0, 2.0, 120.0
 WIDTH = 100
 CLIENTS_ASKED = 2
 
@@ -100,43 +99,36 @@ def readable(value: Any, indent: str = "") -> str:
 
 
 class Caller:
-    """A client of one app: a timeout for each call, no proxy, no redirects."""
+    """A client of one app: all of its calls together take no longer than `seconds`."""
 
-    def __init__(self, url: str, token: str | None, timeout_s: float) -> None:
-        self.url, self.timeout_s = url.rstrip("/"), timeout_s
-        self.session = requests.Session()
-        self.session.trust_env = False
-        if token:
-            self.session.headers["Authorization"] = f"Bearer {token}"
+    def __init__(self, url: str, token: str | None, seconds: float) -> None:
+        self.url, self.token = url, token
+        self.until = time.monotonic() + seconds
 
     def ask(self, path: str, body: Any = None) -> Call:
         """Send one request; if there is no response, the status is None."""
         method = "GET" if body is None else "POST"
         start = time.monotonic()
+        seconds = min(TIMEOUT_S, self.until - start)
         try:
-            response = self.session.request(
-                method, self.url + path, json=body, timeout=self.timeout_s, allow_redirects=False
-            )
-        except requests.RequestException as error:
+            response = send(self.url, path, seconds=seconds, body=body, token=self.token)
+        except NoAnswer as error:
             elapsed_ms = 1000 * (time.monotonic() - start)
-            return Call(method, path, None, elapsed_ms, f"no answer ({type(error).__name__})")
+            return Call(method, path, None, elapsed_ms, str(error))
         elapsed_ms = 1000 * (time.monotonic() - start)
-        answer, value = _parse(response)
-        return Call(method, path, response.status_code, elapsed_ms, answer, value)
+        answer, value = _shown(response)
+        return Call(method, path, response.status, elapsed_ms, answer, value)
 
 
-def _parse(response: requests.Response) -> tuple[str, Any]:
-    kind = response.headers.get("Content-Type", "").partition(";")[0]
-    if kind == "application/json":
-        try:
-            value = response.json()
-        except requests.JSONDecodeError:
-            return "not valid JSON", None
-        return readable(value), value
-    if kind in ("text/csv", "text/markdown"):
+def _shown(response: Answer) -> tuple[str, Any]:
+    """Return an answer as text, and parsed if it is JSON."""
+    if response.kind == "application/json":
+        value = response.value
+        return ("not valid JSON" if value is None else readable(value)), value
+    if response.kind in ("text/csv", "text/markdown"):
         return response.content.decode("utf-8", "replace"), None
     digest = files.sha256_bytes(response.content)
-    return f"{kind}, {len(response.content):,} bytes, sha256 {digest[:16]}", None
+    return f"{response.kind}, {len(response.content):,} bytes, sha256 {digest[:16]}", None
 
 
 def call_all(caller: Caller, datafiles: list[str]) -> Iterator[Call]:
@@ -165,33 +157,26 @@ def call_all(caller: Caller, datafiles: list[str]) -> Iterator[Call]:
     yield caller.ask("/")
 
 
-def default_url(config: Config) -> str:
-    """Return the URL of the app for a client on the same machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.api.host, config.api.host)
-    host = f"[{host}]" if ":" in host else host
-    return f"http://{host}:{config.api.port}"
+def find_app(config: Config, url: str | None = None) -> Answerer | None:
+    """Return who answers at the URL, by default that of config.json; None if nobody does."""
+    return identify(config, (url or default_url(config)).rstrip("/"), HEALTH_S)
 
 
-def is_running(config: Config, url: str | None = None, timeout_s: float = 2.0) -> bool:
-    """Return whether this app is running at the URL."""
-    return _is_this_app(Caller(url or default_url(config), None, timeout_s).ask("/health"))
-
-
-def _is_this_app(health: Call) -> bool:
-    return isinstance(health.value, dict) and "warnings" in health.value
-
-
-def call_api(config: Config, url: str | None = None, timeout_s: float = TIMEOUT_S) -> ApiCalls:
+def call_api(config: Config, url: str | None = None, seconds: float = ALL_S) -> ApiCalls:
     """Call every endpoint and write the responses to apireturns.txt.
 
-    Raises: AttritionError if the URL does not reach this app.
+    Only an app of this project gets the token and the calls.
+
+    Raises: AttritionError if the URL does not reach such an app.
     """
-    caller = Caller(url or default_url(config), auth.read_token(config), timeout_s)
+    url = (url or default_url(config)).rstrip("/")
+    app = find_app(config, url)
+    if app is None:
+        raise AttritionError(f"{url}: nothing answers; start the app with python app.py")
+    if not app.is_ours:
+        raise AttritionError(f"{app.sentence}; name the app of this project with --url")
+    caller = Caller(url, auth.read_token(config), seconds)
     health = caller.ask("/health")
-    if health.status is None:
-        raise AttritionError(f"{caller.url}: {health.answer}; start the app with python app.py")
-    if not _is_this_app(health):
-        raise AttritionError(f"{caller.url}: another server answers there; name the app with --url")
     folder = config.test_folder
     names = sorted(path.name for path in folder.glob("*.csv")) if folder.is_dir() else []
     calls = (health, *call_all(caller, names))

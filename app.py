@@ -15,10 +15,13 @@ from werkzeug.routing import BaseConverter
 from attrition import config as configuration
 from attrition import wording
 from attrition.config import Config
+from attrition.errors import AttritionError
 from attrition.operations import cli
+from attrition.storage import permissions
 from attrition.web import auth, middleware
 from attrition.web.api import api
 from attrition.web.artifact_cache import ArtifactCache, Production, State, optional
+from attrition.web.caller import default_url, identify
 from attrition.web.pages import pages
 
 WEB = Path(__file__).resolve().parent / "attrition" / "web"
@@ -60,13 +63,18 @@ def serve(config: Config, workers: int) -> int:
     from attrition.web import server
 
     auth.check_exposure(config.api.host, auth.read_token(config))
+    permissions.check_readable(config)
 
     def load() -> Flask:
         app = create_app(config)
         optional(app.extensions["attrition"].production.get)
         return app
 
-    listener = server.bind(config.api.host, config.api.port)
+    try:
+        listener = server.bind(config.api.host, config.api.port)
+    except AttritionError as error:
+        answerer = identify(config, default_url(config))
+        raise AttritionError(f"{error}; {answerer.sentence}" if answerer else str(error)) from error
     host, port = listener.getsockname()[:2]
     print(f"serving on http://{host}:{port} with {workers} workers, Ctrl-C stops it", flush=True)
     server.serve(load, listener, workers=workers)

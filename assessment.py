@@ -2,7 +2,8 @@
 
 Reads:  production_deployment/current, the current clients in ingesteddata/finaldata.csv
 Writes: reports/clients.parquet (every current client: features, risk, reasons and cautions),
-        riskscores.csv and contactlist.csv (the same for people), assessment.json (the record)
+        riskscores.csv (the same for programs), contactlist.csv (the list for people),
+        assessment.json (the record)
 Run:    python assessment.py [--config PATH]
 """
 
@@ -34,8 +35,8 @@ from attrition.storage import files, tables
 LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-SETTINGS = ("columns", "contact_capacity", "contact_order", "labels")
-NO_SIGNAL = "no usable signal: every client has the base rate as its risk"
+SETTINGS = ("columns", "contact_capacity", "contact_order", "labels", "max_days_ahead")
+NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
 
@@ -53,8 +54,11 @@ class Assessment:
     seal: str
 
     def summary(self) -> str:
+        if not self.clients:
+            return "there is no current client to assess"
         texts = [
-            f"expected to leave: {self.expected_to_leave:,.0f} of {self.clients:,} current clients, "
+            f"expected to leave: {self.expected_to_leave:,.0f} of "
+            f"{wording.plural(self.clients, 'current client')}, "
             f"and {self.listed_to_leave:,.0f} of the {self.listed:,} on the contact list"
         ]
         texts += [f"the list contains {self.contains}"] if self.contains else []
@@ -207,14 +211,20 @@ def estimate_performance(
     """
     reference = releases.read_reference(release)
     features = release.training["features"]
+    value = current[columns.value].to_numpy(dtype="float64") if columns.value else np.array([])
     weighing = performance.weigh(reference, current, features["numeric"], features["categorical"])
     given: dict[str, Any] = {
         **performance.reference_arguments(reference, columns.outcome),
-        "value": current[columns.value].to_numpy(dtype="float64") if columns.value else None,
+        "value": value if has_value(value) else None,
         "capacity": int(is_listed.sum()),
         "is_listed": is_listed,
     }
     return performance.estimate(risk, **given), performance.second_opinion(risk, weighing, **given)
+
+
+def has_value(value: NDArray[np.float64]) -> bool:
+    """Return whether the value of any client is known."""
+    return bool(np.isfinite(value).any())
 
 
 def summarise_portfolio(
@@ -226,16 +236,18 @@ def summarise_portfolio(
     """
     risk = ranked["risk"].to_numpy()
     value = ranked["value"].to_numpy(dtype="float64")
+    is_known = has_value(value)
     counts, _ = np.histogram(risk, HISTOGRAM_EDGES)
     return {
         "clients": len(ranked),
         "expected_to_leave": estimated.expected.to_dict(),
-        "value": float(np.nansum(value)) if columns.value else None,
-        "value_at_risk": estimated.value_at_risk.to_dict() if columns.value else None,
+        "value": float(np.nansum(value)) if is_known else None,
+        "without_value": int(np.isnan(value).sum()) if columns.value else None,
+        "value_at_risk": estimated.value_at_risk.to_dict() if is_known else None,
         "list": {
             "clients": estimated.called,
             "expected_to_leave": estimated.listed.to_dict(),
-            "value_at_risk": estimated.listed_value_at_risk.to_dict() if columns.value else None,
+            "value_at_risk": estimated.listed_value_at_risk.to_dict() if is_known else None,
         },
         "risk_histogram": {"edges": HISTOGRAM_EDGES.tolist(), "counts": counts.tolist()},
     }
@@ -295,6 +307,21 @@ def keep_last_good(
     return kept, cautions
 
 
+def find_last_seen(
+    rows: pd.DataFrame, current: pd.DataFrame, latest_time: str, columns: Columns
+) -> list[list[Caution]]:
+    """Return for each client a caution if it was last seen long before the newest of all rows."""
+    if not columns.time:
+        return [[] for _ in range(len(current))]
+    times = rows[columns.time]
+    newest = max(times[times <= latest_time], default="")
+    seen = current[columns.time].tolist()
+    return [
+        [Caution("last_seen", value=time[:10])] if is_long_ago else []
+        for time, is_long_ago in zip(seen, clients.last_seen_long_ago(seen, newest), strict=True)
+    ]
+
+
 def last_places(last: pd.DataFrame, names: pd.Series, order: str) -> dict[str, tuple[int, float]]:
     """Return client -> (place, risk) at the last assessment: the place among all, in this order."""
     places = ranking.cut_to_capacity(last, len(last), order)
@@ -334,12 +361,14 @@ def assess_clients(config: Config) -> Assessment:
         "columns": config.limited_to("columns").fingerprint(),
         "settings": config.fingerprint(),
         "other_units": str(other_units),
+        "lists": fields.CSV_LAYOUT,
     }
     if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
         return _assessment(record, up_to_date=True)
     columns = config.columns
     rows = ledger.read_rows(config, (*columns.table, schema.DELIVERED))
-    current = clients.current_clients(rows, columns)
+    latest_time = ledger.read_latest_time(config)
+    current = clients.current_clients(rows, columns, latest_time)
     current, in_other_units = keep_last_good(rows, current, other_units, columns)
     model, baseline = releases.load_model(release), release.training["baseline"]
     score = models.score(model, current)
@@ -347,7 +376,11 @@ def assess_clients(config: Config) -> Assessment:
     added = explanations.contributions(model, current, baseline, score)
     reasons = explain_risks(model, current, added, score, baseline)
     cautions = reliability.cautions(model, current, release.training)
-    cautions = [[*more, *each] for more, each in zip(in_other_units, cautions, strict=True)]
+    last_seen = find_last_seen(rows, current, latest_time, columns)
+    cautions = [
+        [*more, *old, *each]
+        for more, old, each in zip(in_other_units, last_seen, cautions, strict=True)
+    ]
     ranked = rank_clients(current, risk, reasons, cautions, columns)
     listed = ranking.cut_to_capacity(ranked, config.contact_capacity, config.contact_order)
     at = pd.Index(current[columns.client_name]).get_indexer(listed["client"])
@@ -382,7 +415,7 @@ def assess_clients(config: Config) -> Assessment:
         config.risk_scores: tables.frame_bytes(
             fields.csv_table(ranked, fields.RISK_SCORES, config.labels)
         ),
-        config.contact_list: tables.frame_bytes(fields.contact_list(listed, config.labels)),
+        config.contact_list: tables.excel_bytes(fields.contact_list(listed, config.labels)),
     }
     return _assessment(files.commit(config.assessment_record, contents, record), up_to_date=False)
 

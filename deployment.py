@@ -22,6 +22,7 @@ from attrition.monitoring import gate, updating
 from attrition.monitoring.gate import Comparison, Decision
 from attrition.operations import cli, integrity, releases
 from attrition.reporting import model_card
+from attrition.reporting.report_data import find_latest_events
 from attrition.storage import files, history, tables
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
@@ -118,14 +119,22 @@ def _find_decision(config: Config, **inputs: str) -> Deployment | None:
 
 
 def _complete(config: Config, release_id: str, record: files.Record) -> Deployment | None:
-    """Complete a deployment whose release is written; repeat each step, because any may be missing."""
+    """Complete a deployment whose release is written; repeat each step, because any may be missing.
+
+    If the history contains it, only the record is missing: production may have been rolled back since.
+    """
+    record = {**record, "release": release_id}
+    deployments = history.read_deployments(config.history)
+    if any(row["made"] == integrity.made_by(record) for row in deployments):
+        record = files.commit(config.decision_record, {}, record)
+        return _deployment(config, record, up_to_date=True)
     try:
         releases.activate(config.production_folder, release_id)
     except Damaged as error:
         logger.warning("%s; decided again", error)
         return None
     releases.collect(config.production_folder)
-    return _save_decision(config, {**record, "release": release_id}, up_to_date=True)
+    return _save_decision(config, record, up_to_date=True)
 
 
 def _read_whole(path: Path) -> files.Record | None:
@@ -216,8 +225,10 @@ def _save_decision(config: Config, record: files.Record, *, up_to_date: bool) ->
 
 def _deployment(config: Config, record: files.Record, *, up_to_date: bool) -> Deployment:
     release = releases.current_id(config.production_folder)
+    events = find_latest_events(history.read_deployments(config.history), record)
+    reason = events[-1]["reason"]  # that of a rollback since, if there was one
     return Deployment(
-        record["promoted"], record["rule"], record["reason"], release, up_to_date, record["seal"]
+        record["promoted"], record["rule"], reason, release, up_to_date, record["seal"]
     )
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from attrition import wording
 from attrition.config import Columns, Config
-from attrition.data import clients, ledger
+from attrition.data import clients, ledger, schema
 from attrition.errors import AttritionError, Damaged
 from attrition.modelling import metrics
 from attrition.monitoring import drift
@@ -132,6 +133,7 @@ def run_diagnostics(
     release = releases.read_for(config.production_folder, config.columns)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
+        "ingested": files.sha256_file(config.ingested_files),  # it changes if all rows are refused
         "release": release.id,
         "monitoring": files.sha256_file(config.monitoring_record),
         "settings": config.fingerprint(),
@@ -213,20 +215,21 @@ def _predictions(risk: metrics.Vector) -> dict[str, Any]:
     }
 
 
-def _describe_data(config: Config, n_clients: int) -> dict[str, Any]:
+def _describe_data(config: Config, n_current: int) -> dict[str, Any]:
     name = config.columns.outcome
-    outcome = ledger.read_rows(config, [name])[name]
-    ingestion = files.read_record(config.ingestion_record)
-    assert ingestion is not None
+    rows = ledger.read_rows(config, [name, schema.CLIENT_HASH])
+    outcome = rows[name]
+    lines = ledger.read_lines(config)
     return {
         "rows": len(outcome),
         "labelled": int(outcome.notna().sum()),
         "left": int((outcome == 1).sum()),
         "open": int(outcome.isna().sum()),
-        "clients": n_clients,
-        "sources": ingestion["sources"],
-        "rejected": ingestion["totals"]["rejected"],
-        "duplicates": ingestion["totals"]["duplicates"],
+        "clients": int(rows[schema.CLIENT_HASH].nunique()),
+        "current_clients": n_current,
+        "sources": len({line.source for line in lines if line.accepted}),
+        "rejected": sum(line.rejected for line in lines),
+        "duplicates": sum(line.duplicates for line in lines),
     }
 
 
@@ -271,8 +274,9 @@ def _diagnosis(record: files.Record, *, up_to_date: bool) -> Diagnosis:
     if not index["reachable"]:
         state = "latest versions unknown, the package index cannot be reached"
     return Diagnosis(
-        size=f"{data['rows']:,} rows, {data['labelled']:,} with an outcome; "
-        f"{data['clients']:,} current clients",
+        size=f"{wording.plural(data['rows'], 'row')} of {wording.plural(data['clients'], 'client')}, "
+        f"{data['labelled']:,} with an outcome; "
+        f"{wording.plural(data['current_clients'], 'current client')}",
         drift=f"current clients: {record['drift']['sentence']}",
         outdated=f"dependencies: {state}",
         up_to_date=up_to_date,

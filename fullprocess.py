@@ -15,22 +15,38 @@ Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair]
 import argparse
 import logging
 import os
+import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from attrition import wording
 from attrition.config import Config
-from attrition.errors import AttritionError, Busy, Damaged, Leakage, SourceError, TooLittleData
-from attrition.operations import cli, integrity, log, releases, repair, runs
+from attrition.errors import (
+    AttritionError,
+    Busy,
+    Damaged,
+    Leakage,
+    NoRows,
+    SourceError,
+    TooLittleData,
+)
+from attrition.operations import cli, integrity, log, notices, releases, repair, runs
 from attrition.storage import files, history, permissions
 
 logger = logging.getLogger("attrition.fullprocess")
 
 R = TypeVar("R", bound=cli.Result)
+
+# What a run that fails for its inputs alone would only repeat.
+OF_INPUTS = (NoRows, TooLittleData, Leakage)
+UNUSED_SHOWN, UNUSED_NAMED = 20, 5
+RunStep = Callable[[str, Callable[[Config], R]], R]
 
 
 # ---- is there anything to do?
@@ -91,7 +107,7 @@ def _pointer(config: Config) -> str:
 
 def nothing_new(config: Config) -> bool:
     """Did the last run complete, and are all inputs and outputs unchanged since?"""
-    if any(not database.url.startswith("sqlite:///") for database in config.databases):
+    if has_server(config):
         return False
     try:
         last = files.read_record(config.last_run)
@@ -114,66 +130,138 @@ def _have_matured(last: files.Record) -> bool:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a run: a summary per step, unavailable sources, and whether files still wait."""
+    """The result of a run: a summary per step, its unavailable and unused sources, waiting files."""
 
     summaries: tuple[str, ...]
     worked: bool
     unavailable: tuple[str, ...]
+    unused: tuple[str, ...]
     waiting: bool
 
 
-def process(config: Config, *, adopt: bool = False) -> Outcome:
+def process(
+    config: Config,
+    inputs: dict[str, str],
+    *,
+    adopt: bool = False,
+    show: Callable[[str], object] = lambda text: None,
+) -> Outcome:
     """Run the steps that are not up to date; if a step fails, the results before it stay in force.
 
-    `adopt` accepts that the rows ingested so far were moved aside, and ingests everything again.
+    inputs: as `find_sources` returned them before any is read, so that a failure of these inputs is not
+    repeated; adopt: accept that the rows ingested so far were moved aside, and ingest everything again;
+    show: print the summary of a step
 
     Raises: AttritionError.
     """
-    import assessment
-    import deployment
-    import diagnostics
     import ingestion
     import monitoring
     import reporting
-    import scoring
-    import training
 
     done: list[tuple[str, cli.Result]] = []
 
     def run_step(name: str, step: Callable[[Config], R]) -> R:
         result = cli.run_step(config, name, step)
         done.append((name, result))
+        show(f"{name}: {result.summary()}")
         return result
 
     ingested = run_step("ingestion", lambda c: ingestion.ingest_new_data(c, adopt=adopt))
-    if ingested.rows == 0:
-        raise AttritionError(
-            f"{config.input_folder}: no usable row so far; put files there whose header names "
-            f"{', '.join(config.columns.delivered)} (refused rows: {config.rejected})"
-        )
-    with ThreadPoolExecutor(1) as aside:
-        asking = aside.submit(ask_latest, diagnostics.needs_asking(config))
+    try:
+        if ingested.rows == 0:
+            raise NoRows(describe_no_rows(config, ingested))
         verdict = run_step("monitoring", monitoring.monitor_model)
-        if verdict.retrain and deployment.find_current_decision(config) is None:
-            try:
-                run_step("training", training.train_model)
-                run_step("scoring", scoring.score_model)
-                run_step("deployment", deployment.deploy_model)
-            except (TooLittleData, Leakage) as error:
-                if "no_model" in verdict.triggers:
-                    raise
-                is_leakage = isinstance(error, Leakage)
-                rule = deployment.LEAKAGE if is_leakage else deployment.TOO_LITTLE_DATA
-                why = str(error)
-                run_step("deployment", lambda c: deployment.refuse(c, rule, why))
-        run_step("assessment", assessment.assess_clients)
-        run_step("diagnostics", lambda c: diagnostics.run_diagnostics(c, asking.result))
+        if verdict.retrain:
+            update_model(config, verdict, run_step)
+    except OF_INPUTS as error:
+        if not ingested.unavailable and not ingested.deferred:
+            keep_failure(config, inputs, str(error))
+        raise
+    describe_clients(config, run_step)
     run_step("reporting", lambda c: reporting.write_report(c, ingested.unavailable))
     worked = any(not result.up_to_date for _, result in done)
     if worked:
-        call_running_api(config)
-    summaries = [f"{name}: {result.summary()}" for name, result in done]
-    return Outcome(tuple(summaries), worked, tuple(ingested.unavailable), ingested.deferred > 0)
+        call_running_api(config, show)
+    summaries = tuple(f"{name}: {result.summary()}" for name, result in done)
+    unused = tuple(f"{one.source} ({one.code})" for one in ingested.unused)
+    return Outcome(summaries, worked, ingested.unavailable, unused, ingested.deferred > 0)
+
+
+def update_model(config: Config, verdict: Any, run_step: RunStep) -> None:
+    """Train, score and deploy a model, unless the last decision still stands.
+
+    Raises: TooLittleData or Leakage if there is no model in production yet.
+    """
+    import deployment
+    import scoring
+    import training
+
+    if deployment.find_current_decision(config) is not None:
+        return
+    try:
+        run_step("training", training.train_model)
+        run_step("scoring", scoring.score_model)
+        run_step("deployment", deployment.deploy_model)
+    except (TooLittleData, Leakage) as error:
+        if "no_model" in verdict.triggers:
+            raise
+        rule = deployment.LEAKAGE if isinstance(error, Leakage) else deployment.TOO_LITTLE_DATA
+        why = str(error)
+        run_step("deployment", lambda c: deployment.refuse(c, rule, why))
+
+
+def describe_clients(config: Config, run_step: RunStep) -> None:
+    """Assess the clients and diagnose the data; ask meanwhile for the latest versions of packages."""
+    import assessment
+    import diagnostics
+
+    with ThreadPoolExecutor(1) as aside:
+        asking = aside.submit(ask_latest, diagnostics.needs_asking(config))
+        run_step("assessment", assessment.assess_clients)
+        run_step("diagnostics", lambda c: diagnostics.run_diagnostics(c, asking.result))
+
+
+def describe_no_rows(config: Config, ingested: Any) -> str:
+    """Describe why there is no usable row: the sources that are not used, unavailable or unfinished."""
+    unused = [one._asdict() for one in ingested.unused]
+    causes = [*wording.unused_lines(unused, UNUSED_NAMED), *ingested.unavailable]
+    if ingested.deferred:
+        files_wait = wording.plural(ingested.deferred, "file")
+        causes.append(f"{files_wait} may still be being written; a later run reads them")
+    if not causes:
+        causes = [
+            f"put files there whose header names {', '.join(config.columns.delivered)} (refused rows: "
+            f"{config.rejected})"
+        ]
+    return f"{config.input_folder}: no usable row so far; {'; '.join(causes)}"
+
+
+def has_server(config: Config) -> bool:
+    """Return whether a table is on a server, so that no file tells whether it has changed."""
+    return any(not database.url.startswith("sqlite:///") for database in config.databases)
+
+
+def with_state(config: Config, inputs: dict[str, str]) -> dict[str, str]:
+    """Add to the inputs what else decides whether a run fails for them alone."""
+    ingested = files.sha256_file(config.ingestion_record)
+    return inputs | {"ingested": ingested, "current": _pointer(config)}
+
+
+def keep_failure(config: Config, inputs: dict[str, str], reason: str) -> None:
+    """Remember a failure that the same inputs would repeat."""
+    if not has_server(config):
+        notices.keep_failure(config.notices, with_state(config, inputs), reason)
+
+
+def check_failure(config: Config, inputs: dict[str, str]) -> None:
+    """Fail at once if a run with the same inputs failed today and would only fail again.
+
+    Raises: AttritionError.
+    """
+    reason = notices.find_failure(config.notices, with_state(config, inputs))
+    record = files.read_record(config.monitoring_record) or {}
+    if reason is not None and not has_server(config) and not _have_matured(record):
+        raise AttritionError(reason)
 
 
 def ask_latest(names: list[str]) -> dict[str, str | None]:
@@ -182,13 +270,17 @@ def ask_latest(names: list[str]) -> dict[str, str | None]:
     return dependencies.ask_all(names) if names else {}
 
 
-def call_running_api(config: Config) -> None:
-    """If an API is running, store its answers; a failure here does not fail the run."""
+def call_running_api(config: Config, show: Callable[[str], object]) -> None:
+    """If the app of this project is running, store its answers; no failure here fails the run."""
     import apicalls
 
     try:
-        if apicalls.is_running(config):
-            cli.run_step(config, "apicalls", apicalls.call_api)
+        app = apicalls.find_app(config)
+        if app and app.is_ours:
+            calls = cli.run_step(config, "apicalls", apicalls.call_api)
+            show(f"apicalls: {calls.summary()}")
+        elif app:
+            logger.info("%s; nothing was asked of it", app.sentence)
     except AttritionError as error:
         logger.warning("the API could not be called: %s", error)
 
@@ -228,6 +320,10 @@ def plan(config: Config) -> list[str]:
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """Work under the lock; if another run has it, report that and leave the work to it."""
+    asked = options.repair or options.accept_leakage
+    is_mailed = options.quiet and not asked and not sys.stderr.isatty()
+    once = notices.OncePerDay(config.notices) if is_mailed else None
+    log.set_up(quiet=options.quiet, once=once)
     if options.repair:
         repair.free_lock(config)
     try:
@@ -235,13 +331,21 @@ def run(config: Config, options: argparse.Namespace) -> int:
             if options.dry_run:
                 return print_plan(config)
             dead_run = runs.read_mark(config.lock)
-            asked = options.repair or options.accept_leakage
             if dead_run is None and not asked and nothing_new(config):
                 os.utime(config.last_run)  # the time of the last good run; no content changes
-                return print_nothing_new(options)
-            return work(config, options, lock, dead_run)
+                code = print_nothing_new(options, find_unused(config))
+            else:
+                code = work(config, options, lock, dead_run, once)
+            if once:
+                once.forget_others()
+            return code
     except Busy as busy:
         return record_skipped(config, options, busy)
+
+
+def find_unused(config: Config) -> list[Any]:
+    """Return the unused sources that the record of ingestion names."""
+    return list((files.read_record(config.ingestion_record) or {}).get("unused", []))
 
 
 def print_plan(config: Config) -> int:
@@ -270,11 +374,18 @@ def record_skipped(config: Config, options: argparse.Namespace, busy: Busy) -> i
     return 0
 
 
-def work(config: Config, options: argparse.Namespace, lock: int, dead_run: runs.Mark | None) -> int:
+def work(
+    config: Config,
+    options: argparse.Namespace,
+    lock: int,
+    dead_run: runs.Mark | None,
+    once: notices.OncePerDay | None,
+) -> int:
     """Do the work within the time limit, and record the run."""
     permissions.close_folders(config)
     files.make_folder(config.reports_folder)
-    log.set_up(quiet=options.quiet, file=config.diary)
+    log.set_up(quiet=options.quiet, file=config.diary, once=once)
+    asked = options.repair or options.accept_leakage
     started_at, start = files.utc_now(), time.monotonic()
     run_id, limit_s = f"{started_at} {time.time_ns()}", 60 * config.run_limit_minutes
     with files.named(config.lock):
@@ -292,7 +403,10 @@ def work(config: Config, options: argparse.Namespace, lock: int, dead_run: runs.
             )  # before they are read: if a file arrives meanwhile, the next run sees it
             check_state(config)
             is_recovery = dead_run is not None or did_fail(config)
-            outcome = process(config, adopt=is_ingested_anew)
+            if dead_run is None and not asked:
+                check_failure(config, inputs)
+            show = (lambda text: None) if options.quiet else show_summary
+            outcome = process(config, inputs, adopt=is_ingested_anew, show=show)
             lost += repair.find_lost(config) if is_ingested_anew else []
             if is_recovery:
                 repair.accept_decision(config)
@@ -304,13 +418,20 @@ def work(config: Config, options: argparse.Namespace, lock: int, dead_run: runs.
     elapsed_s = time.monotonic() - start
     with runs.undisturbed():
         ended = "unavailable" if outcome.unavailable else "done"
-        if outcome.worked or outcome.unavailable or dead_run or options.repair:
+        if outcome.worked or outcome.unavailable or is_recovery or options.repair:
             reason = "\n".join([*lost, *outcome.unavailable, outcome.summaries[0]][:3])
             keep_run(config, run_id, started_at, elapsed_s, ended, reason)
         keep_state(config, outcome, inputs)
+        notices.forget_failure(config.notices)
         with files.named(config.lock):
             runs.clear_mark(lock)
     return report(config, options, outcome, lost, elapsed_s)
+
+
+def show_summary(text: str) -> None:
+    """Print the summary of a step at once; if the reader has closed the pipe, the run continues."""
+    with suppress(BrokenPipeError):
+        print(text, flush=True)
 
 
 def did_fail(config: Config) -> bool:
@@ -324,8 +445,8 @@ def repair_damage(config: Config, options: argparse.Namespace) -> bool:
     repairs = repair.repair_state(config)
     for line in repairs.lines:
         logger.warning("%s", line)
-    if not options.quiet:
-        print("\n".join(repairs.lines) or "nothing is damaged")
+    if not options.quiet and not repairs.lines:
+        print("nothing is damaged")
     return repairs.needs_ingestion
 
 
@@ -338,6 +459,8 @@ def check_state(config: Config) -> None:
     for each in damages:
         if each.follows:
             logger.warning("%s: %s; it is made again", each.path, each.problem)
+        if each.path == config.notices and each.follows:
+            notices.write(config.notices, notices.read(config.notices))
     if grave := [each for each in damages if not each.follows]:
         raise damage_error(grave)
     for link in releases.restore_links(config.production_folder):
@@ -403,13 +526,25 @@ def report(
     if not outcome.worked and not outcome.unavailable and not options.repair:
         return print_nothing_new(options)
     if not options.quiet:
-        print("\n".join(outcome.summaries))
+        if outcome.unused:
+            names = ", ".join(outcome.unused[:UNUSED_NAMED])
+            more = ", ..." if len(outcome.unused) > UNUSED_NAMED else ""
+            print(f"not used: {names}{more}; what to do is above")
         print(f"done in {elapsed_s:.0f} s. Contact list: {config.contact_list}")
-        print(f"report: {config.report}; dashboard: make serve")
+        print(f"report: {config.report}; dashboard: {command_to_serve(config)}")
     return 1 if outcome.unavailable or lost else 0
 
 
-def print_nothing_new(options: argparse.Namespace) -> int:
+def command_to_serve(config: Config) -> str:
+    """Return the command that serves this project."""
+    is_default = config.file == Path(__file__).resolve().parent / "config.json"
+    return "make serve" if is_default else f"python app.py --config {shlex.quote(str(config.file))}"
+
+
+def print_nothing_new(options: argparse.Namespace, unused: Sequence[Any] = ()) -> int:
+    """Print that nothing is new, and which sources are still not used."""
+    for line in wording.unused_lines(unused, UNUSED_SHOWN):
+        logger.warning("%s", line)
     if not options.quiet:
         print("nothing new")
     return 0

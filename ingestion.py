@@ -1,6 +1,6 @@
 """Step 1: ingest new records from the source folder and the databases, and account for each of them.
 
-Reads:  sourcedata/*.csv, *.csv.gz, *.parquet; the database tables that config.json names
+Reads:  sourcedata/*.csv, *.csv.gz, *.parquet, *.xlsx; the database tables that config.json names
 Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed, for the steps),
         ingestedfiles.txt (one line per version of a source), rejected.csv (every refused row and the
         reason), withdrawn.csv (rows that were withdrawn because their table no longer has them),
@@ -11,11 +11,12 @@ Run:    python ingestion.py [--config PATH] [--check FILE | --explain | --reconc
 """
 
 import argparse
+import json
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,8 +25,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from attrition.config import Config, Database
-from attrition.data import deduplication, ledger, schema
+from attrition import wording
+from attrition.config import Config, Database, Files
+from attrition.data import deduplication, ledger, name_variants, schema
 from attrition.data.deduplication import SourceVerdict
 from attrition.data.ledger import (
     ACCEPTED,
@@ -36,11 +38,12 @@ from attrition.data.ledger import (
     Digest,
     Ledger,
     Line,
+    Unused,
 )
 from attrition.data.schema import Refused
 from attrition.errors import AttritionError, SourceError
 from attrition.operations import cli
-from attrition.sources import databases, table_snapshot
+from attrition.sources import databases, inspection, table_snapshot, unused
 from attrition.sources import files as source_files
 from attrition.sources.csv_reader import NotPlain
 from attrition.storage import files, tables
@@ -48,6 +51,7 @@ from attrition.storage import files, tables
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 SHOWN_REFUSALS = 10
+UNUSED_SHOWN = 20
 UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 ENDINGS = ", ".join(source_files.INPUT_ENDINGS)
 WOULD_BE = {
@@ -65,24 +69,21 @@ class Ingestion:
     lines: tuple[Line, ...]
     rows: int
     unavailable: tuple[str, ...]
+    unused: tuple[Unused, ...]
     deferred: int
     up_to_date: bool
     seal: str
 
     def summary(self) -> str:
         new = [line for line in self.lines if line.verdict in (ACCEPTED, QUARANTINED)]
-        if not new and not self.unavailable:
+        if not new:
             waiting = f"; {self.deferred} still being written" if self.deferred else ""
             return f"nothing new; finaldata.csv has {self.rows:,} rows{waiting}"
         total = Line("", "", "", *(sum(getattr(line, name) for line in new) for name in COUNTS))
-        text = (
+        return (
             f"{len(new)} new source{'s' * (len(new) != 1)}: {total.counted}; "
             f"finaldata.csv has {self.rows:,} rows"
         )
-        quarantined = [line for line in new if line.verdict == QUARANTINED]
-        notes = [f"quarantined {line.source}: {line.reason}" for line in quarantined]
-        notes += [f"unavailable: {reason}" for reason in self.unavailable]
-        return "\n".join([text, *notes])
 
 
 # ---- the step
@@ -109,23 +110,48 @@ def ingest_new_data(
         if accept_source is not None:
             check_suspicious(config, accept_source)
             account.accepted.setdefault(accept_source, now)
-        names = list_folder(config)
+        names, lines = list_folder(config), list[Line]()
         with skip_unavailable(account):
-            check_folder(config, account, names, accept_loss=accept_loss)
+            check_folder(config, account, accept_loss=accept_loss)
         for name in tqdm(names, desc="ingesting", unit="file", leave=False, disable=None):
             with skip_unavailable(account):
-                take_file(config, account, name, now)
+                lines.append(take_file(config, account, name, now))
         for database in config.databases:
             with skip_unavailable(account):
-                take_table(config, account, database, now, reconcile, accept_loss)
+                if line := take_table(config, account, database, now, reconcile, accept_loss):
+                    lines.append(line)
+        warn_of_names(account)
+        not_read = {each.name for each in config.databases} - {line.source for line in lines}
+        account.unused = unused.find(lines, unused_before(account), not_read)
+        for text in wording.unused_lines([one._asdict() for one in account.unused], UNUSED_SHOWN):
+            logger.warning("%s", text)
         record = account.record
         up_to_date = record is not None and not account.has_news
         if record is None or not up_to_date:
             record = account.write(now)
-    lines, unavailable = tuple(account.new_lines), tuple(account.unavailable)
     return Ingestion(
-        lines, record["rows"], unavailable, account.deferred, up_to_date, str(record["seal"])
+        lines=tuple(account.new_lines),
+        rows=record["rows"],
+        unavailable=tuple(account.unavailable),
+        unused=tuple(account.unused),
+        deferred=account.deferred,
+        up_to_date=up_to_date,
+        seal=str(record["seal"]),
     )
+
+
+def warn_of_names(account: Ledger) -> None:
+    """Log the new clients whose names may be those of other clients."""
+    if account.has_news and (groups := account.name_variants[1]):
+        logger.warning("%s", name_variants.describe(groups))
+
+
+def unused_before(account: Ledger) -> list[Unused]:
+    """Return the unused sources of the last run; if its version named none, by their last lines."""
+    if account.record is None or "unused" in account.record:
+        return account.unused
+    last = {line.source: line for line in account.lines.values()}
+    return [one for line in last.values() if (one := unused.describe(line))]
 
 
 @contextmanager
@@ -144,14 +170,31 @@ def open_ledger(config: Config, *, adopt: bool) -> Ledger:
     Raises: Damaged, AttritionError.
     """
     account = ledger.read(config, adopt=adopt)
-    if account.record is None or account.record["inputs"]["contract"] == ledger.contract(config):
+    if account.record is None:
         return account
-    check_nothing_left(config, account)
-    logger.warning("the meaning of the columns has changed: all sources are read again")
+    is_same = account.record["inputs"]["contract"] == ledger.contract(config)
+    if is_same and (name := find_other_dialect(config, account)) is None:
+        return account
+    change = f"the dialect of {name}" if is_same else "the meaning of the columns"
+    check_nothing_left(config, account, change)
+    logger.warning("%s has changed: all sources are read again", change)
     return account.begin_anew()
 
 
-def check_nothing_left(config: Config, account: Ledger) -> None:
+def find_other_dialect(config: Config, account: Ledger) -> str | None:
+    """Return a file of the folder that was accepted in another dialect than config.json names now."""
+    for name in list_folder(config):
+        source = source_files.shown(name)
+        named = config.files.dialect(name).named()
+        if source in account.used_names and account.dialects.get(source, {}) != named:
+            digest = source_files.hash_file(config.input_folder / name, limits(config))
+            line = account.lines.get((source, digest))
+            if line is not None and line.verdict == ACCEPTED:
+                return source
+    return None
+
+
+def check_nothing_left(config: Config, account: Ledger, change: str) -> None:
     """Check that every source of the ingested rows can be read again.
 
     Raises: AttritionError if one is gone.
@@ -166,9 +209,9 @@ def check_nothing_left(config: Config, account: Ledger) -> None:
             logger.error("%s", error)
     if gone:
         raise AttritionError(
-            "config.json changes the meaning of the columns, so all sources must be read again, but "
-            f"some are gone: {', '.join(sorted(gone)[:5])}. Put them back, undo the change, or name a "
-            "new output_folder_path"
+            f"config.json changes {change}, so all sources must be read again, but some are gone: "
+            f"{', '.join(sorted(gone)[:5])}. Put them back, undo the change (files.by_name can name "
+            "other keys for new files alone), or name a new output_folder_path"
         )
 
 
@@ -186,11 +229,16 @@ def check_suspicious(config: Config, name: str) -> None:
 
 
 def list_folder(config: Config) -> list[str]:
-    """List the input folder and its sub-folders, one level deep, without the files of the databases."""
-    databases_files = [table_snapshot.sqlite_file(database) for database in config.databases]
-    ours = {path.name for path in databases_files if path and path.parent == config.input_folder}
-    ours |= {name + ending for name in ours for ending in ("-wal", "-shm", "-journal")}
-    names = []
+    """List the input folder and its sub-folders, one level deep.
+
+    The files of the databases and those of `ignore_files` are left out.
+    """
+    of_tables = [path for each in config.databases if (path := table_snapshot.sqlite_file(each))]
+    endings = ("", "-wal", "-shm", "-journal")
+    ours = {
+        path.parent.resolve() / (path.name + ending) for path in of_tables for ending in endings
+    }
+    place, names = config.input_folder.resolve(), list[str]()
     for name in source_files.list_names(config.input_folder):
         folder = config.input_folder / name
         if folder.is_dir() and not folder.is_symlink() and source_files.not_an_input(name):
@@ -198,18 +246,17 @@ def list_folder(config: Config) -> list[str]:
                 names += [f"{name}/{inner}" for inner in source_files.list_names(folder)]
             except SourceError:  # a folder without read permission is not an input either
                 names.append(name)
-        elif name not in ours:
+        else:
             names.append(name)
-    return names
+    return [name for name in names if place / name not in ours and not config.is_ignored(name)]
 
 
-def check_folder(
-    config: Config, account: Ledger, names: Iterable[str], *, accept_loss: bool
-) -> None:
+def check_folder(config: Config, account: Ledger, *, accept_loss: bool) -> None:
     """Check that the folder is mounted: an empty one has no news only if it was empty before.
 
-    Raises: SourceError if it had files before and now has none.
+    Raises: SourceError if it had files before and now has none, not even ignored ones.
     """
+    names = list_folder(replace(config, ignore_files=()))
     count = sum("/" not in name and not source_files.not_an_input(name) for name in names)
     if count or accept_loss or config.sources_may_vanish or not account.files:
         account.files = count
@@ -225,20 +272,29 @@ def limits(config: Config) -> source_files.Limits:
     return source_files.Limits(int(config.max_source_mb * 2**20), config.max_source_seconds)
 
 
-def take_file(config: Config, account: Ledger, name: str, now: str) -> None:
+def take_file(config: Config, account: Ledger, name: str, now: str) -> Line:
     """Validate one file of the folder and add its rows, if this version of it is new.
+
+    Return the line of this version.
 
     Raises: SourceError if it takes too long.
     """
     line = Line(now, source_files.shown(name), "-")
     if why := "NOT_TOP_LEVEL" if "/" in name else source_files.not_an_input(name):
-        account.add_line(line._replace(reason=why))
-        return
+        line = line._replace(reason=why)
+        account.add_line(line)
+        return line._replace(ingested_at=account.lines[line.source, line.sha256].ingested_at)
     path = config.input_folder / name
-    if account.is_known(line.source, source_files.hash_file(path, limits(config))):
-        return
-    with ExitStack() as stack:
-        add(account, validate_file(config, account, path, line, stack))
+    dialect = config.files.dialect(name)
+    version = source_files.hash_file(path, limits(config))
+    if not account.is_known(line.source, version, dialect):
+        with ExitStack() as stack:
+            result = validate_file(config, account, path, line, stack)
+            add(account, result)
+            version = result.line.sha256
+        if result.line.verdict in (ACCEPTED, QUARANTINED):
+            account.enter_dialect(line.source, dialect)
+    return account.lines[line.source, version]
 
 
 def validate_file(
@@ -250,7 +306,10 @@ def validate_file(
     """
     settled = False
     try:
-        file = stack.enter_context(source_files.reading(path, limits(config), spool_folder(config)))
+        dialect = config.files.dialect(path.name)
+        file = stack.enter_context(
+            source_files.reading(path, limits(config), spool_folder(config), dialect)
+        )
         line = line._replace(sha256=file.sha256)
         settled = abs(file.changed_s_ago) >= config.settle_seconds
         if (twin := account.used.get(file.sha256)) and twin != line.source:
@@ -307,20 +366,21 @@ def add(account: Ledger, result: SourceVerdict) -> None:
     Raises: Unaccounted.
     """
     line = result.line
-    if not account.add_line(line):
+    if not account.add_line(line, result.newest_time):
         return
     if line.verdict == ACCEPTED:
+        account.add_booleans(result.booleans)
         for part in result.accepted():
             account.add_rows(*part)
     account.add_refusals(
         (line.ingested_at, line.source, row.line, f"{row.code}: {row.reason}", row.raw)
         for row in result.refusals()
     )
-    if line.verdict in (ACCEPTED, QUARANTINED):
-        level = logging.WARNING if line.verdict == QUARANTINED else logging.INFO
-        text = "%s %s: %d records, %d accepted, %d refused, %d duplicates%s"
+    if line.verdict == ACCEPTED:
+        is_doubtful = "MARKERS: " in line.reason or "THOUSANDS: " in line.reason
+        level = logging.WARNING if is_doubtful else logging.INFO
         note = f" ({line.reason})" if line.reason else ""
-        logger.log(level, text, line.source, line.verdict, *line[3:7], note)
+        logger.log(level, "%s accepted: %s%s", line.source, line.counted, note)
 
 
 def take_table(
@@ -330,10 +390,11 @@ def take_table(
     now: str,
     reconcile: bool,
     accept_loss: bool,
-) -> None:
+) -> Line | None:
     """Validate the changes of a table since the last reading, and store how far it was read.
 
-    If the whole table is read, rows that it no longer contains are withdrawn.
+    If the whole table is read, rows that it no longer contains are withdrawn. Return its line, None
+    if it has not changed.
 
     Raises: SourceError if it cannot be read, lacks a column, or lost more rows than `max_shrink`.
     """
@@ -343,7 +404,7 @@ def take_table(
     since = account.watermarks.get(place)
     whole = reconcile or is_due(database, since)
     if account.marks.get(database.name) == mark and not whole:
-        return
+        return None
     line = Line(now, database.name, "")
     own = (*config.columns.ignore, *filter(None, [database.changed_column]))
     columns = replace(config.columns, ignore=own)
@@ -353,11 +414,12 @@ def take_table(
             if not accept_loss:
                 check_shrink(database, since, reading.seen["rows"])
             table = schema.Table(reading.header, reading.chunks)
-            result = deduplication.judge(table, columns, account, line, spool)
+            before = account.owned.get(place, set())
+            result = deduplication.judge(table, columns, account, line, spool, before)
         account.marks[database.name] = mark
         if result.line.verdict == QUARANTINED:
             add(account, result)
-            return
+            return result.line
         gone = find_withdrawn(database, account, place, result) if reading.whole else set()
         add_table(account, result, len(gone))
     account.watermarks[place] = reading.seen
@@ -369,6 +431,7 @@ def take_table(
         owned &= set(result.digests)
     if gone:
         logger.warning("%s: %d rows are no longer there; withdrawn", database.name, len(gone))
+    return result.line
 
 
 def add_table(account: Ledger, result: SourceVerdict, withdrawn: int) -> None:
@@ -409,7 +472,7 @@ def check_columns(config: Config, database: Database, header: Sequence[str]) -> 
     try:
         schema.match_header(header, config.columns)
     except schema.BadHeader as error:
-        raise SourceError(f"{database.name}: {error.reason} in {database.table}") from error
+        raise SourceError(f"{database.name}: {database.table}: {error.reason}") from error
 
 
 def check_shrink(database: Database, since: databases.Watermark | None, rows: int) -> None:
@@ -428,29 +491,69 @@ def check_shrink(database: Database, since: databases.Watermark | None, rows: in
 def check_by_hand(config: Config, path: Path) -> tuple[str, bool]:
     """Describe what would happen to a file in the folder, and return if it is usable; ingest nothing.
 
+    If another dialect would read more of its rows, propose it.
+
     Raises: AttritionError if there is no such file.
     """
-    name, refusals = source_files.shown(path.name), []
+    name = source_files.shown(path.name)
     if not os.path.lexists(path):
         raise AttritionError(f"{source_files.shown(str(path))}: there is no such file")
     if why := source_files.not_an_input(path.name):
         return f"{name}: would be skipped ({why}); inputs end in {ENDINGS}", False
-    account = ledger.read_aside(config)
-    with closing(account), ExitStack() as stack:
-        result = validate_file(config, account, path, Line(files.utc_now(), name, "-"), stack)
-        line = result.line
-        if account.is_known(name, line.sha256):
-            line = account.lines[name, line.sha256]
-            verdict = f"{name}: not new, it was {line.verdict} at {line.ingested_at}"
+    if config.is_ignored(path.name):
+        return f"{name}: would be skipped: ignore_files of config.json names it", False
+    with closing(ledger.read_aside(config)) as account, ExitStack() as stack:
+        line = Line(files.utc_now(), name, "-")
+        result = validate_file(config, account, path, line, stack)
+        if account.is_known(name, result.line.sha256, config.files.dialect(path.name)):
+            known = account.lines[name, result.line.sha256]
+            verdict = f"{name}: not new, it was {known.verdict} at {known.ingested_at}"
+            lines = describe_verdict(verdict, replace(result, line=known, spool=None))
+            is_usable = known.verdict in (ACCEPTED, SKIPPED)
         else:
-            verdict = f"{name}: {WOULD_BE[line.verdict]}"
-            refusals = list(islice(result.refusals(), SHOWN_REFUSALS))
+            lines = describe_verdict(f"{name}: {WOULD_BE[result.line.verdict]}", result)
+            is_usable = result.line.verdict in (ACCEPTED, SKIPPED)
+        if result.line.verdict != SKIPPED:
+            lines += propose_dialect(config, account, path, result.line, stack, is_usable)
+    return "\n".join(lines), is_usable
+
+
+def describe_verdict(verdict: str, result: SourceVerdict) -> list[str]:
+    """Describe the counts, the reason and the first refusals of a source."""
+    line, refusals = result.line, list(islice(result.refusals(), SHOWN_REFUSALS))
     lines = [f"{verdict}: {line.counted}" if line.records else verdict]
     lines += [f"reason: {line.reason}"] if line.reason else []
     lines += [f"line {row.line}: {row.code}: {row.reason}" for row in refusals]
     if refusals and line.rejected > len(refusals):
         lines.append(f"... and {line.rejected - len(refusals):,} more")
-    return "\n".join(lines), line.verdict in (ACCEPTED, SKIPPED)
+    return lines
+
+
+def propose_dialect(
+    config: Config, account: Ledger, path: Path, line: Line, stack: ExitStack, is_usable: bool
+) -> list[str]:
+    """Describe what a file looks like, and the lines of config.json by which it would be read."""
+    dialect = config.files.dialect(path.name)
+    try:
+        with source_files.reading(path, limits(config), spool_folder(config), dialect) as file:
+            inspected = inspection.inspect(file, config.columns)
+    except (Refused, SourceError):
+        return []
+    is_other = inspected.dialect != dialect
+    if is_usable and not is_other and not inspected.ambiguities:
+        return []
+    lines = ["it looks like this:"] if inspected.findings else []
+    lines += [f"  {finding}" for finding in inspected.findings]
+    lines += [f"ambiguous: {text}; name the right one" for text in inspected.ambiguities]
+    if not is_other:
+        return lines
+    others = account.used_names - {line.source} - {each.name for each in config.databases}
+    proposed = inspection.propose(config.files, path.name, inspected.dialect, for_all=not others)
+    read_so = replace(config, files=Files(**vars(inspected.dialect)))
+    result = validate_file(read_so, account, path, line._replace(sha256="-"), stack)
+    lines.append('to read it so, write into config.json (in place of "files", if it is there):')
+    lines.append(f'  "files": {json.dumps(proposed, ensure_ascii=False)}')
+    return lines + describe_verdict(f"then it {WOULD_BE[result.line.verdict]}", result)
 
 
 def main(argv: list[str] | None = None) -> int:

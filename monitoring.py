@@ -171,7 +171,8 @@ def find_cohorts(config: Config, rows: pd.DataFrame, now: str) -> Cohorts:
     view = {
         cohorts.OUTCOME: rows[columns.outcome],
         cohorts.TIME: rows[columns.time] if columns.time else "",
-        cohorts.CLIENT: rows[schema.CLIENT_HASH],
+        # each row without a client is one of its own
+        cohorts.CLIENT: rows[schema.CLIENT_HASH if columns.client else schema.INPUT_ID],
         cohorts.DELIVERED: rows[schema.DELIVERED],
         cohorts.OPENED: rows[schema.OPENED],
     }
@@ -286,6 +287,7 @@ def find_other_units(
     """Find deliveries with new rows of which nearly all have a column in another unit."""
     lines = ledger.read_lines(config)
     batch = rows[in_batch]
+    numeric = [name for name in numeric if name not in config.columns.dates]  # all of them are days
     numbers = batch[schema.DELIVERED].to_numpy()
     return [
         OtherUnits(number, lines[number].source, change.column, change.factor, int(is_of.sum()))

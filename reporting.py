@@ -2,7 +2,8 @@
 
 Reads:  training.json and score.json of the release in production, practicemodels/decision.json,
         production_deployment/monitoring.json and history.sqlite, reports/assessment.json,
-        clients.parquet and diagnostics.json; if one is missing, the report states that
+        clients.parquet and diagnostics.json, ingesteddata/ingestion.json (the unused sources); if one
+        is missing, the report states that
 Writes: reports/*.png (the figures), reports/report.pdf, reports/report.json (the record)
 Run:    python reporting.py [--config PATH]
 """
@@ -31,7 +32,7 @@ Pictures = Mapping[str, bytes]
 
 SETTINGS = ("contact_capacity", "contact_order", "currency", "labels", "overdue_minutes")
 TITLE = "Client attrition report"
-LISTED, LISTED_AT_LEAST, WARNINGS_SHOWN, HISTORY_SHOWN = 12, 10, 4, 8
+LISTED, LISTED_AT_LEAST, WARNINGS_SHOWN, HISTORY_SHOWN, UNUSED_SHOWN = 12, 10, 4, 8, 20
 IN_GALLERY = ("roc", "calibration", "gain", "confusionmatrix")
 
 
@@ -84,7 +85,12 @@ def warning_section(facts: ReportData) -> Story:
 def contact_section(facts: ReportData, room: float, *, least: int = 1) -> Flowable | None:
     """Lay out as many clients as fit into `room` points; None if fewer than `least` fit."""
     if not facts.contacts:
-        return pdf.paragraph("The contact list is empty: no current client was assessed yet.")
+        why = (
+            "there is no current client"
+            if facts.assessment
+            else "no current client was assessed yet"
+        )
+        return pdf.paragraph(f"The contact list is empty: {why}.")
     return pdf.largest(
         lambda shown: pdf.contact_table(facts.contacts[:shown], facts.currency, facts.labels),
         range(LISTED, least - 1, -1),
@@ -96,13 +102,16 @@ def list_note(facts: ReportData) -> str:
     if not facts.contacts:
         return ""
     by = "value at risk" if facts.order == "value_at_risk" else "risk"
-    note = f"{fields.REASONS_NOTE} The whole list, by {by}: contactlist.csv."
+    reasons = fields.reasons_note(facts.contacts)
+    note = f"{reasons} The whole list, by {by}: contactlist.csv.".lstrip()
     before = [row["previous_rank"] for row in facts.contacts]
     if any(before):
         new = sum(rank is None or rank > len(before) for rank in before)
-        note += f" {new:,} of {len(before):,} were not on the last list." if new else ""
+        was = "was" if new == 1 else "were"
+        note += f" {new:,} of {len(before):,} {was} not on the last list." if new else ""
     if cautioned := sum(bool(row["cautions"]) for row in facts.contacts):
-        note += f" {cautioned:,} risks need care: see low_confidence there."
+        need = "risk needs" if cautioned == 1 else "risks need"
+        note += f" {cautioned:,} {need} care: see low_confidence there."
     if any("□" in charts.drawable(row["client"]) for row in facts.contacts[:LISTED]):
         note += " □ stands for a character that this report cannot show."
     return note
@@ -111,7 +120,7 @@ def list_note(facts: ReportData) -> str:
 def risk_section(facts: ReportData, png: Pictures) -> Flowable:
     """Lay out the distribution of the risks, and the listed clients of each manager."""
     beside: Story = []
-    if facts.assessment:
+    if facts.contacts:
         beside.append(pdf.small(wording.contact_list(facts.assessment, facts.currency)))
     beside += pdf.manager_table(facts.contacts, facts.currency)
     return pdf.side_by_side(pdf.picture(png["risk_distribution"], pdf.HALF), beside)
@@ -169,11 +178,18 @@ def estimate_section(facts: ReportData) -> Story:
 
 def comparison_section(facts: ReportData) -> Story:
     """Lay out the last comparison of challenger and champion."""
-    content: Story = [pdf.small("There was no previous model to compare it with.")]
-    if comparison := facts.decision.get("comparison") or facts.score.get("comparison"):
+    record, sentences = facts.decision or facts.score, facts.latest_events
+    if facts.decision and (decision := wording.decision(facts.decision)) not in sentences:
+        sentences = [decision, *sentences]
+    champion = (
+        "No candidate was compared with it."
+        if record.get("champion")
+        else ("There was no previous model to compare it with.")
+    )
+    content: Story = [pdf.small(champion)]
+    if comparison := record.get("comparison"):
         content = pdf.comparison_table(comparison)
-    decision = pdf.small(wording.decision(facts.decision))
-    return pdf.with_heading("Challenger against champion", decision, *content)
+    return pdf.with_heading("Challenger against champion", pdf.small(" ".join(sentences)), *content)
 
 
 def model_figures(curves: Row, png: Pictures) -> Flowable:
@@ -188,7 +204,7 @@ def model_figures(curves: Row, png: Pictures) -> Flowable:
 
 def data_section(facts: ReportData, png: Pictures) -> Story:
     """Lay out the size of the data, its missing values, and a summary of each column."""
-    story: Story = [pdf.section("The data")]
+    story: Story = [pdf.section("The data"), *unused_section(facts)]
     record = facts.diagnostics
     if not facts.columns:
         return [*story, pdf.paragraph("The data has not been examined yet.")]
@@ -201,6 +217,13 @@ def data_section(facts: ReportData, png: Pictures) -> Story:
         if columns:
             story += pdf.with_heading(title, set_table(columns))
     return [*story, pdf.picture(png["missing_over_time"])]
+
+
+def unused_section(facts: ReportData) -> Story:
+    """Lay out the sources of which nothing is used, and what to do about each."""
+    lines = wording.unused_lines(facts.unused, UNUSED_SHOWN)
+    shown = [pdf.small(wording.finished(line), lead="!") for line in lines]
+    return pdf.with_heading("Sources that are not used", *shown) if shown else []
 
 
 def drift_section(facts: ReportData, png: Pictures) -> Story:
@@ -234,7 +257,7 @@ def operations_section(facts: ReportData, png: Pictures) -> Story:
         packages.append(pdf.package_table(dependencies["packages"]))
     deployments, worked_runs = facts.deployments[newest], facts.worked_runs[newest]
     counts = runs.tally(facts.runs, facts.now) if facts.as_of else {}
-    recent = wording.runs(wording.moment(facts.good_at), counts)
+    recent = wording.runs(wording.moment(facts.good_at) if facts.good_at else "none yet", counts)
     return [
         KeepTogether([pdf.section("Operations"), pdf.picture(png["score_over_time"])]),
         *pdf.with_heading("How long the steps take", durations),
@@ -305,6 +328,9 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
         "release": facts.release or "",
         "unavailable": files.sha256_bytes("\n".join(facts.unavailable).encode())
         if facts.unavailable
+        else "",
+        "unused": files.sha256_bytes(files.encode({"unused": list(facts.unused)}))
+        if facts.unused
         else "",
         "history": files.sha256_bytes(files.encode(shown)),
         "settings": config.fingerprint(),

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from attrition import wording
 from attrition.config import Config
 from attrition.data import ledger, schema
-from attrition.errors import NoModel
+from attrition.errors import NoModel, SourceError
 from attrition.modelling import metrics, models, persistence
 from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
@@ -30,7 +31,7 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-SETTINGS = ("columns", "missing_markers", "contact_capacity")
+SETTINGS = ("columns", "missing_markers", "files", "contact_capacity")
 WEIGHED_CLIENTS = 10_000
 MIN_ROWS_TO_SCORE, MIN_OF_EACH_TO_SCORE = 100, 20
 
@@ -95,9 +96,9 @@ def warn_if_small_set(name: str, rows: int, left: int) -> list[str]:
         return [f"no {name} rows with an outcome: nothing could be scored on them"]
     if rows < MIN_ROWS_TO_SCORE or min(left, rows - left) < MIN_OF_EACH_TO_SCORE:
         return [
-            f"{name}: only {rows} rows ({left} left), so the scores are imprecise: see their intervals, "
-            f"and add rows until there are {MIN_ROWS_TO_SCORE} with {MIN_OF_EACH_TO_SCORE} of each "
-            "outcome"
+            f"{name}: only {wording.plural(rows, 'row')} ({left} left), so the scores are imprecise: "
+            f"see their intervals, and add rows until there are {MIN_ROWS_TO_SCORE} with "
+            f"{MIN_OF_EACH_TO_SCORE} of each outcome"
         ]
     return []
 
@@ -256,31 +257,46 @@ def hash_test_data(config: Config) -> dict[str, str]:
     names = [
         name for name in source_files.list_names(folder) if not source_files.not_an_input(name)
     ]
-    return {f"test/{name}": source_files.hash_file(folder / name) for name in names}
+    hashes = {}
+    for name in names:
+        try:
+            hashes[f"test/{name}"] = source_files.hash_file(folder / name)
+        except SourceError:  # a warning of `read_test_data` says why
+            hashes[f"test/{name}"] = "-"
+    return hashes
 
 
 def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
     """Read the test folder with the checks of ingestion; add a warning if a file or row is refused."""
     frames = []
+    spelling = ledger.read_spelling(files.read_record(config.ingestion_record))
     for key in hash_test_data(config):
         path = config.test_folder / key.removeprefix("test/")
         shown = f"{config.test_folder.name}/{path.name}"
         try:
-            table = source_files.read_path(path)
-            checked = schema.check(table, config.columns, config.missing_markers)
-        except (schema.Refused, schema.BadHeader) as error:
+            table = source_files.read_path(path, dialect=config.files.dialect(path.name))
+            checked = schema.check(table, config.columns, config.missing_markers, spelling)
+        except (schema.Refused, schema.BadHeader, SourceError) as error:
             warnings.append(f"{shown}: not used ({error})")
             continue
         if checked.refused:
             first = checked.refused[0]
             why = f"first: line {first.line}: {first.reason}"
-            warnings.append(f"{shown}: {len(checked.refused)} rows refused, {why}")
+            refused = wording.plural(len(checked.refused), "row")
+            warnings.append(f"{shown}: {refused} refused, {why}")
         frames.append(checked.frame())
     if not frames:
         rows = pd.DataFrame(columns=list(config.columns.table), dtype=object)
     else:
-        rows = pd.concat(frames, ignore_index=True).drop_duplicates(ignore_index=True)
-    return schema.typed(rows, config.columns)
+        rows = pd.concat(frames, ignore_index=True)
+    if config.columns.client:
+        rows = rows.drop_duplicates(ignore_index=True)
+    columns = config.columns
+    day = ledger.read_first_day(config) if columns.dates else ""
+    result = schema.typed(rows, columns, day)
+    as_text = result.assign(**{name: rows[name] for name in columns.dates})
+    ids = schema.row_ids(as_text, columns, with_outcome=False)
+    return result.assign(**{schema.INPUT_ID: ids})
 
 
 def _unseen_sets(
@@ -299,13 +315,18 @@ def _unseen_sets(
     unseen = labelled[held_out]
     test = read_test_data(config, warnings)
     test = test[test[columns.outcome].notna()]
-    test_ids = schema.row_ids(test, columns, with_outcome=False)
-    in_training = np.isin(test_ids, labelled.loc[~held_out, schema.INPUT_ID])
+    if columns.client:
+        test_ids, known = test[schema.INPUT_ID].to_numpy(), schema.INPUT_ID
+    else:  # equal in every feature
+        test_ids, known = schema.client_hashes(test[columns.client_name]), schema.CLIENT_HASH
+    in_training = np.isin(test_ids, labelled.loc[~held_out, known])
     if in_training.any():
         warnings.append(
             f"{in_training.sum()} test rows are also training rows; they are not scored"
+            if in_training.sum() > 1
+            else "1 test row is also a training row; it is not scored"
         )
-    in_test = np.isin(unseen[schema.INPUT_ID], test_ids)
+    in_test = np.isin(unseen[known], test_ids)
     sets = {"test": test[~in_training], "unseen": unseen[~in_test]}
     if changes := releases.rows_before_change(config):
         is_older = np.isin(unseen[schema.ROW_ID], np.concatenate(changes))
@@ -337,7 +358,7 @@ def _scores(record: files.Record, *, up_to_date: bool) -> Scores:
             of = scored["candidate"]
             shown = {f"precision at {of['called']}": of["precision"], "ROC AUC": of["roc_auc"]}
             texts = [f"{title} {_interval(interval)}" for title, interval in shown.items()]
-            figures.append(f"{', '.join(texts)} on {scored['rows']:,} {name} rows")
+            figures.append(f"{', '.join(texts)} on {wording.plural(scored['rows'], f'{name} row')}")
     sentence = "; ".join(figures) or "no unseen rows with an outcome, so nothing could be scored"
     return Scores(f1, sentence, tuple(record["warnings"]), up_to_date, record["seal"])
 

@@ -78,8 +78,8 @@ DESCRIBED = (
 )
 MIN_ROWS_TO_TRAIN, MIN_OF_EACH_TO_TRAIN = 50, 10
 NO_SIGNAL = (
-    "no usable signal: nothing in these columns predicts who leaves, so every client has the base rate "
-    "as its risk; rank by value, and add columns that predict more"
+    "no usable signal in the training rows: nothing in these columns predicted who left, so every "
+    "client has the base rate as its risk; rank by value, and add columns that predict more"
 )
 
 
@@ -276,7 +276,9 @@ def _fit_candidate(
     numeric = tuple(name for name in columns.numeric_names if name in features)
     categorical = tuple(name for name in columns.categorical if name in features)
     groups = group_rows(usable, columns.client_name, columns.features)
-    signs = data_checks.find_signs(usable, outcomes[~held_out], groups, numeric, categorical)
+    signs = data_checks.find_signs(
+        usable, outcomes[~held_out], groups, numeric, categorical, columns.dates
+    )
     check_leakage(config, signs)
     table = Table(usable, outcomes[~held_out], groups, age[~held_out], numeric, categorical)
     all_rows = replace(table, rows=labelled, outcome=outcomes, age=age)  # no folds, so no groups
@@ -288,7 +290,7 @@ def _fit_candidate(
             return _recalibrate(config, champion, update, table, all_rows)
     else:
         selected = selection.select_model(table)
-    notes = [f"{name} is left out: {reason}" for name, reason in dropped.items()]
+    notes = [f"column {name} is left out: {reason}" for name, reason in dropped.items()]
     notes += [sign.sentence for sign in signs]
     chosen = selected.chosen
     if chosen.name == models.BASE_RATE and outcomes.sum() >= reliability.MIN_OF_EACH_TO_RELY:

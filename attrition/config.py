@@ -7,13 +7,36 @@ library only: a run that finds nothing new imports nothing else.
 
 import hashlib
 import json
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+import os
+import re
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from datetime import datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from attrition.errors import ConfigError, Undeclared
 
-MISSING_MARKERS = ("", "NA", "N/A", "NaN", "null", "None", "-", "?")
+# Compared without case. Sources: the defaults of pandas' read_csv, the errors of Excel (English and
+# German), NULL in the text formats of PostgreSQL and MySQL, and what R, SAS and pivot tables write.
+MISSING_MARKERS = (
+    *("", "NA", "N/A", "N.A.", "NaN", "-NaN", "NaT", "<NA>", "NULL", "None", "nil", "k.A."),
+    *("-", "--", "\u2013", "\u2014", "?", ".", "\\N"),
+    *("#N/A", "#N/A N/A", "#NA", "#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!"),
+    *("#NV", "#WERT!", "#BEZUG!", "#ZAHL!", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    *("(blank)", "(null)", "(empty)", "(none)", "(leer)"),
+)
+# What the version with these settings computed stays up to date: a setting that was added since is part
+# of a fingerprint only if it is set, and its default markers stand for the present ones.
+EARLIER_MARKERS = ("", "NA", "N/A", "NaN", "null", "None", "-", "?")
+EARLIER_SETTINGS = frozenset(
+    "columns databases missing_markers contact_capacity contact_order outcome_after_days held_out_share "
+    "settle_seconds max_source_mb max_source_seconds sources_may_vanish accept_leakage "
+    "run_limit_minutes overdue_minutes currency api labels "
+    "client outcome left stayed numeric categorical time value manager ignore "
+    "name minimum maximum integer label unit fixed "
+    "url table changed_column overlap_hours reconcile_hours on_delete max_shrink host port token".split()
+)
 
 
 def setting(
@@ -62,6 +85,7 @@ class Label:
     fixed: bool = setting(
         "nobody can change this feature, so it comes last among a listed client's reasons", False
     )
+    is_date: bool = False  # as `Columns.dates` names it
 
 
 @dataclass(frozen=True)
@@ -91,6 +115,16 @@ class Columns:
     categorical: tuple[str, ...] = setting(
         "features whose values are categories", (), has_labels=True
     )
+    dates: tuple[str, ...] = setting(
+        "features that are dates; used as days after the time of the observation, negative before it",
+        (),
+        has_labels=True,
+    )
+    markers_are_levels: tuple[str, ...] = setting(
+        "categorical features in which a missing marker is a level (`NA` for North America) and only an "
+        "empty cell is missing",
+        (),
+    )
     time: str | None = setting("when the row was observed, in ISO 8601", None)
     value: str | None = setting("value of the contract; may also be a numeric feature", None)
     manager: str | None = setting("account manager of the client", None)
@@ -103,7 +137,8 @@ class Columns:
 
     @property
     def numeric_names(self) -> tuple[str, ...]:
-        return tuple(column.name for column in self.numeric)
+        """The features that are numbers in typed rows; dates are days."""
+        return (*(column.name for column in self.numeric), *self.dates)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -149,8 +184,40 @@ class Dialect:
     )
     sheet: str | None = setting("sheet of an Excel file; by default the first", None)
 
+    def named(self, other: "Dialect | None" = None) -> dict[str, Any]:
+        """Return the keys whose values are not those of another dialect, by default the plain one."""
+        names = [each.name for each in fields(Dialect)]
+        base = other or DEFAULT_DIALECT
+        return {n: getattr(self, n) for n in names if getattr(self, n) != getattr(base, n)}
+
 
 DEFAULT_DIALECT = Dialect()
+
+
+@dataclass(frozen=True)
+class Files(Dialect):
+    """The dialect of all files, and of those whose names match a pattern."""
+
+    by_name: tuple[tuple[str, Dialect], ...] = setting(
+        "other keys for files by a pattern of their names, such as `crm_*.csv`; the first pattern that "
+        "matches counts",
+        (),
+    )
+
+    def dialect(self, name: str) -> Dialect:
+        """Return the dialect of a file; case does not matter, and the cells of Parquet are typed."""
+        if name.casefold().endswith(".parquet"):
+            return DEFAULT_DIALECT
+        matching = (each for pattern, each in self.by_name if self.matches(pattern, name))
+        return next(matching, self.dialect_of_all)
+
+    @staticmethod
+    def matches(pattern: str, name: str) -> bool:
+        return fnmatchcase(name.casefold(), pattern.casefold())
+
+    @property
+    def dialect_of_all(self) -> Dialect:
+        return Dialect(**{each.name: getattr(self, each.name) for each in fields(Dialect)})
 
 
 @dataclass(frozen=True)
@@ -222,7 +289,9 @@ class Config:
     """All settings and paths; every path is resolved against config.json's own folder."""
 
     file: Path
-    input_folder: Path = setting("CSV, gzipped CSV and Parquet files", key="input_folder_path")
+    input_folder: Path = setting(
+        "CSV, gzipped CSV, Parquet and Excel files", key="input_folder_path"
+    )
     output_folder: Path = setting(
         "accepted rows, and the account of every source", key="output_folder_path"
     )
@@ -235,6 +304,7 @@ class Config:
         "report, figures, lists and log", Path("reports"), key="reports_path"
     )
     columns: Columns = setting("what each column means", Columns())
+    files: Files = setting("how files write text, numbers and dates", Files())
     databases: tuple[Database, ...] = setting("tables to read beside the files", ())
     missing_markers: tuple[str, ...] = setting(
         "cells that count as no value", MISSING_MARKERS, may_be_empty=True
@@ -251,6 +321,11 @@ class Config:
         None,
         low=0,
     )
+    max_days_ahead: float = setting(
+        "a row whose `columns.time` is later than this many days after it is read is refused",
+        1.0,
+        low=0,
+    )
     held_out_share: float = setting(
         "share of clients that the evaluation model is not trained on", 0.2, low=0.05, high=0.5
     )
@@ -263,6 +338,11 @@ class Config:
     max_source_seconds: float = setting("longest time to read a source", 600.0, low=1)
     sources_may_vanish: bool = setting(
         "an empty source folder is no error, even if it contained files before", False
+    )
+    ignore_files: tuple[str, ...] = setting(
+        "names of files or sub-folders of the source folder that are neither read nor reported as "
+        "unused; `*` and `?` stand for any characters, and case does not count",
+        (),
     )
     accept_leakage: tuple[str, ...] = setting(
         "features known before the outcome, although they look as if filled in afterwards",
@@ -302,6 +382,7 @@ class Config:
     history = _File("production_folder", "history.sqlite")
     lock = _File("production_folder", ".lock")
     last_run = _File("production_folder", "lastrun.json")
+    notices = _File("production_folder", "notices.json")
 
     # monitoring
     monitoring_record = _File("production_folder", "monitoring.json")
@@ -329,10 +410,24 @@ class Config:
     def find_figures(self) -> list[Path]:
         return sorted(self.reports_folder.glob(self.figure("*").name))
 
+    @property
+    def project(self) -> str:
+        """The identity of this installation: a hash of where its production folder is."""
+        place = os.fsencode(self.production_folder.resolve())
+        return hashlib.sha256(place).hexdigest()[:16]
+
+    def is_ignored(self, name: str) -> bool:
+        """Return whether `ignore_files` names a file, by its path, its name or its sub-folder."""
+        names = {name.casefold(), *name.casefold().split("/")}
+        patterns = [pattern.casefold() for pattern in self.ignore_files]
+        return any(fnmatchcase(one, pattern) for one in names for pattern in patterns)
+
     def fingerprint(self) -> str:
         """Hash the settings of this view; if they change, results are not up to date."""
-        settings = {name: _plain(value) for name, value in vars(self).items() if name in SETTINGS}
-        text = json.dumps(settings, sort_keys=True, default=str)
+        settings = {name: value for name, value in _counted(self).items() if name in SETTINGS}
+        if settings.get("missing_markers") == MISSING_MARKERS:
+            settings["missing_markers"] = EARLIER_MARKERS
+        text = json.dumps(_plain(settings), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def limited_to(self, *names: str) -> "Config":
@@ -370,7 +465,17 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+    return _plain(_counted(value)) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _counted(record: Any) -> dict[str, Any]:
+    """Return the settings of a record that are part of a fingerprint, see `EARLIER_SETTINGS`."""
+    defaults = {declared.name: declared.default for declared in fields(record)}
+    return {
+        name: value
+        for name, value in vars(record).items()
+        if name in EARLIER_SETTINGS or value != defaults[name]
+    }
 
 
 def load(file: Path | None = None) -> Config:
@@ -383,13 +488,14 @@ def load(file: Path | None = None) -> Config:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read ({error}); name it with --config") from error
+    reader = _Reader(file)
     try:
-        raw = json.loads(text, parse_constant=_refuse_constant)
+        raw = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=reader.object)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: is not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{file}: expected a JSON object of settings, found {_kind(raw)}")
-    return _Reader(file).config(raw)
+    return reader.config(raw)
 
 
 def _refuse_constant(name: str) -> None:
@@ -401,17 +507,20 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-_NUMBERS = (int, float, float | None)
+_WHOLE = (int, int | None)
+_NUMBERS = (*_WHOLE, float, float | None)
 LABELLED = "names, or names with their keys"
 # The description of a value that is not a number, and the JSON type of a nested value.
 _EXPECTED: dict[Any, str] = {
     **{Path: "the name of a folder", str: "text", str | None: "text", bool: "true or false"},
     **{tuple[str, ...]: "a list of names", Columns: "an object", Api: "an object"},
+    **{Files: "an object", tuple[tuple[str, Dialect], ...]: "an object of patterns and their keys"},
     tuple[Numeric, ...]: LABELLED,
     tuple[Database, ...]: "a list of tables",
 }
 _NESTED: dict[Any, Any] = {
-    **{Columns: dict, Api: dict, tuple[Numeric, ...]: dict | list, tuple[Database, ...]: list}
+    **{Columns: dict, Api: dict, tuple[Numeric, ...]: dict | list, tuple[Database, ...]: list},
+    **{Files: dict, tuple[tuple[str, Dialect], ...]: dict},
 }
 
 
@@ -421,7 +530,7 @@ def _expected(declared: Field) -> str:
     if kind in _NUMBERS:
         ends = {">=": rules["low"], "<=": rules["high"]}
         limits = " and ".join(f"{sign} {end}" for sign, end in ends.items() if end is not None)
-        return f"{'a whole number' if kind is int else 'a number'} {limits}".strip()
+        return f"{'a whole number' if kind in _WHOLE else 'a number'} {limits}".strip()
     if rules["choices"]:
         return f"one of {rules['choices']}"
     if rules["has_labels"]:
@@ -444,19 +553,32 @@ def _is_valid(value: Any, declared: Field) -> bool:
     if kind in _NUMBERS:
         low, high = rules["low"], rules["high"]
         is_number = isinstance(value, int) or (
-            isinstance(value, float) and (kind is not int or value.is_integer())
+            isinstance(value, float) and (kind not in _WHOLE or value.is_integer())
         )
         return is_number and (low is None or value >= low) and (high is None or value <= high)
     if value is None or (isinstance(value, int) and rules["is_level"]):
         return value is not None or kind == str | None
-    is_text = isinstance(value, str) and bool(value.strip())
-    return is_text and (not rules["choices"] or value in rules["choices"])
+    if rules["choices"]:
+        return value in rules["choices"]
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _is_names(value: Any, *, may_be_empty: bool = False) -> bool:
     return isinstance(value, list) and all(
         isinstance(name, str) and (name or may_be_empty) for name in value
     )
+
+
+def _is_date_format(text: str) -> bool:
+    """Return whether a date survives being written and read in a format."""
+    try:
+        dates = [datetime(2026, 8, 31), datetime(2031, 12, 5)]  # noqa: DTZ001 - no time of day
+        return all(
+            datetime.strptime(date.strftime(text), text) == date  # noqa: DTZ007
+            for date in dates
+        )
+    except ValueError:
+        return False
 
 
 class _Reader:
@@ -466,6 +588,15 @@ class _Reader:
         self.file = file
         self.problems: list[str] = []
         self.labels: dict[str, Label] = {}
+
+    def object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Return an object of config.json; note each key that it gives twice."""
+        result: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in result:
+                self.problems.append(f"the key {key!r} is given twice in one object; remove one")
+            result[key] = value
+        return result
 
     def config(self, raw: dict[str, Any]) -> Config:
         values = self.read(_declared(Config), raw)
@@ -517,30 +648,65 @@ class _Reader:
             return self._columns(value)
         if kind == Api:
             return Api(**self.read(_declared(Api), value, "api."))
+        if kind == Files:
+            return self._files(value)
+        if kind == tuple[tuple[str, Dialect], ...]:
+            return tuple(value.items())
         if kind == tuple[Numeric, ...]:
             return self._numeric(value)
         if kind == tuple[Database, ...]:
             return self._databases(value)
         if isinstance(value, dict):
-            return self._categorical(value)
+            return self._names(value, name)
         if kind == tuple[str, ...]:
             return tuple(value)
         if kind is Path or (declared.metadata["is_level"] and value is not None):
             return str(value).strip()
-        return int(value) if kind is int else value
+        return int(value) if kind in _WHOLE else value
 
     def _columns(self, raw: dict[str, Any]) -> Columns:
         if not raw:
             return Columns()
-        if "numeric" not in raw and "categorical" not in raw:
-            self.problems.append("columns names neither numeric nor categorical features")
+        if not {"numeric", "categorical", "dates"} & raw.keys():
+            self.problems.append("columns names neither numeric nor categorical features nor dates")
         columns = Columns(**self.read(_declared(Columns), {"numeric": [], **raw}, "columns."))
         if (columns.left is None) != (columns.stayed is None):
             self.problems.append("columns.left and columns.stayed go together: name both values")
         elif columns.left is not None and columns.left.casefold() == str(columns.stayed).casefold():
             self.problems.append(f"columns.left and columns.stayed are both {columns.left!r}")
+        for name in sorted(set(columns.markers_are_levels) - set(columns.categorical)):
+            self.problems.append(
+                f"columns.markers_are_levels names {name!r}, which is no categorical feature"
+            )
         self._one_meaning(columns)
+        self.labels |= {name: replace(self._label(name), is_date=True) for name in columns.dates}
         return columns
+
+    def _files(self, raw: dict[str, Any]) -> Files:
+        """Read the general dialect, and over it the keys of each pattern."""
+        files = Files(**self.read(_declared(Files), raw, "files."))
+        self._check_dialect(files, "files")
+        dialects = []
+        for pattern, keys in files.by_name:
+            where = f"files.by_name.{pattern}"
+            if not isinstance(keys, dict):
+                self.problems.append(f"{where} is {_kind(keys)}, expected an object")
+                continue
+            values = self.read(_declared(Dialect), keys, f"{where}.")
+            given = {key: value for key, value in values.items() if key in keys}
+            dialect = replace(files.dialect_of_all, **given)
+            self._check_dialect(dialect, where)
+            dialects.append((pattern, dialect))
+        return replace(files, by_name=tuple(dialects))
+
+    def _check_dialect(self, dialect: Dialect, where: str) -> None:
+        if dialect.decimal == dialect.thousands:
+            self.problems.append(f"{where}: decimal and thousands are both {dialect.decimal!r}")
+        if dialect.dates is not None and not _is_date_format(dialect.dates):
+            self.problems.append(
+                f"{where}.dates is {dialect.dates!r}, expected the format of a date with its day, month "
+                "and year, such as %d.%m.%Y"
+            )
 
     def _one_meaning(self, columns: Columns) -> None:
         single = [columns.client_name, columns.outcome, columns.time, columns.manager]
@@ -551,6 +717,7 @@ class _Reader:
             columns.outcome,
             columns.client,
             *columns.categorical,
+            *columns.dates,
         }:
             self.problems.append(f"columns.value: {columns.value!r} is given two meanings")
 
@@ -566,9 +733,10 @@ class _Reader:
             features.append(feature)
         return tuple(features)
 
-    def _categorical(self, raw: dict[str, Any]) -> tuple[str, ...]:
+    def _names(self, raw: dict[str, Any], where: str) -> tuple[str, ...]:
+        """Read names of features with their labels."""
         for name, keys in raw.items():
-            self._labelled(name, keys, f"columns.categorical.{name}", {})
+            self._labelled(name, keys, f"{where}.{name}", {})
         return tuple(raw)
 
     def _labelled(
@@ -599,6 +767,12 @@ class _Reader:
             values = self.read(_declared(Database), entry, f"{where}.")
             if values["name"] in {database.name for database in databases}:
                 self.problems.append(f"{where}.name {values['name']!r} stands twice")
+            if _has_literal_password(values["url"]):
+                self.problems.append(
+                    f"{where}.url contains the password itself, expected ${{NAME}} with the name of "
+                    "an environment variable, as in postgresql://user:${CRM_PASSWORD}@host/database"
+                )
+                continue
             databases.append(Database(**values | {"url": self._beside_config(values["url"])}))
         return tuple(databases)
 
@@ -610,11 +784,30 @@ class _Reader:
         return url
 
 
+def _has_literal_password(url: str) -> bool:
+    """Return whether a password stands in a database URL: before the last @, or as a parameter.
+
+    >>> _has_literal_password("postgresql://joe:${CRM_PASSWORD}@host/crm")
+    False
+    >>> _has_literal_password("postgresql://joe:hunter2@host/crm")
+    True
+    >>> _has_literal_password("postgresql://joe@host/crm?sslmode=require&password=hunter2")
+    True
+    """
+    if url.startswith("sqlite:"):
+        return False
+    secrets = re.findall(r"[?&](?:ssl)?passw(?:or)?d=([^&]*)", url, re.IGNORECASE)
+    address = re.match(r"[^:/]*://[^:@/?]*:(?!\d+/)(.*)@", url, re.DOTALL)
+    secrets += [address[1]] if address else []
+    return not all(re.fullmatch(r"(\$\{\w+\})?", secret) for secret in secrets)
+
+
 def describe() -> str:
     """Return the settings as Markdown tables, one for each object of config.json."""
     titles = {
         Config: "Settings",
         Columns: "Keys of `columns`",
+        Files: "Keys of `files`; those of a pattern in `by_name` are the same",
         Numeric: "Keys of a feature in `columns.numeric`",
         Label: "Display keys of a feature (`unit` only in `columns.numeric`)",
         Database: "Keys of a table in `databases`",
@@ -624,7 +817,8 @@ def describe() -> str:
     for record, title in titles.items():
         lines = [f"### {title}", "", "| key | meaning | value | default |", "|---|---|---|---|"]
         for key, declared in _declared(record).items():
-            value = " or ".join(f"`{c}`" for c in declared.metadata["choices"])
+            choices = declared.metadata["choices"]
+            value = " or ".join(f"`{json.dumps(c)[1:-1]}`" for c in choices).replace("|", "\\|")
             cells = (declared.metadata["meaning"], value or _expected(declared))
             lines.append(f"| `{key}` | {' | '.join(cells)} | {_shown(declared.default)} |")
         blocks.append("\n".join(lines))
@@ -637,13 +831,14 @@ def _shown(default: Any) -> str:
         return "required"
     if default is None or default == ():
         return "none"
-    if isinstance(default, Columns | Api):
+    if isinstance(default, Columns | Api | Files):
         return "see below"
     if isinstance(default, tuple) and isinstance(default[0], Numeric):
         default = {feature.name: {"minimum": feature.minimum} for feature in default}
     if isinstance(default, float):
         return f"`{default:g}`"
-    return f"`{json.dumps(str(default) if isinstance(default, Path) else default)}`"
+    text = json.dumps(str(default) if isinstance(default, Path) else default, ensure_ascii=False)
+    return f"`{text}`"
 
 
 if __name__ == "__main__":

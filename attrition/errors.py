@@ -17,6 +17,10 @@ class NoModel(AttritionError):
     """There is no model in production yet; the API answers 503."""
 
 
+class NoRows(AttritionError):
+    """No source has a usable row yet."""
+
+
 class TooLittleData(AttritionError):
     """The training data is not enough for a model yet; the one in production stays."""
 

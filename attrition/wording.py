@@ -5,7 +5,7 @@ infinity, an interval without a value), it is shown as unknown, never an error.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -33,6 +33,28 @@ def finite(value: Any) -> float:
 
 def is_known(value: Any) -> bool:
     return not math.isnan(finite(value))
+
+
+# ---- sources
+
+
+def unused(source: Row, *, with_reason: bool = True) -> str:
+    """Describe an unused source and what to do; the reason may quote its content.
+
+    >>> unused({"source": "a.zip", "code": "C", "reason": "it is packed", "advice": "unpack it"})
+    'not used: a.zip (it is packed); unpack it'
+    """
+    why = source["reason"] if with_reason else source["code"]
+    return f"not used: {source['source']} ({why}); {source['advice']}"
+
+
+def unused_lines(sources: Sequence[Row], limit: int, *, with_reason: bool = True) -> list[str]:
+    """Describe up to `limit` unused sources, a line each, and count the others."""
+    lines = [unused(source, with_reason=with_reason) for source in sources[:limit]]
+    if more := sources[limit:]:
+        others = plural(len(more), "more source")
+        lines.append(f"{others} cannot be used either; ingestedfiles.txt has the reasons")
+    return lines
 
 
 # ---- numbers
@@ -370,7 +392,29 @@ def decision(record: Row) -> str:
     """
     if not record:
         return "No candidate has been evaluated yet."
-    return f"{finished(record['reason'])} ({moment(record['decided_at'])})"
+    reason, when = finished(record["reason"]), moment(record["decided_at"])
+    return reason if when in reason else f"{reason} ({when})"
+
+
+def rollback(row: Row, *, is_last: bool) -> str:
+    """Describe a change of production that no gate decided; is_last: nothing was decided since.
+
+    row: a row of the history whose action is "rolled back" or "withdrawn"
+
+    >>> by_hand = {"at": "2026-11-23T18:30:00Z", "action": "rolled back", "release": "r1"}
+    >>> rollback(by_hand | {"reason": "by hand, from r2"}, is_last=False)
+    'rolled back by hand on 23 November 2026, 18:30 UTC, from r2 to r1'
+    """
+    by, _, origin = row["reason"].partition(", from ")
+    to, on = row["release"], moment(row["at"])
+    if row["action"] == "withdrawn":
+        return f"withdrawn by --repair on {on}, because no release verified"
+    if by != "by hand":
+        return f"rolled back by --repair on {on} to {to}, the newest release that verified"
+    verb = "rolled back" if to <= origin else "rolled forward"
+    start = f" from {origin}" if origin not in ("None", to) else ""
+    news = "; nothing newer is deployed until there is news" if is_last else ""
+    return f"{verb} by hand on {on},{start} to {to}{news}"
 
 
 def change(record: Row, labels: Mapping[str, Any]) -> str:
@@ -381,10 +425,11 @@ def change(record: Row, labels: Mapping[str, Any]) -> str:
     'Expected to leave: 100 before, 140 now; 12 of 50 listed clients are new. More important: tickets.'
     """
     gained = ", ".join(column(name, labels) for name in record["gained"])
+    verb = "is" if record["newly_listed"] == 1 else "are"
     return (
         f"Expected to leave: {count(record['expected_before'])} before, "
         f"{count(record['expected_after'])} now; {record['newly_listed']:,} of "
-        f"{plural(record['listed'], 'listed client')} are new."
+        f"{plural(record['listed'], 'listed client')} {verb} new."
         + (f" More important: {gained}." if gained else "")
     )
 
@@ -393,13 +438,14 @@ def contact_list(record: Row, currency: str) -> str:
     """Describe how many clients on the contact list are expected to leave, and the value at risk."""
     listed, share = record["list"], share_listed(record)
     leaving = with_interval(listed["expected_to_leave"], count)
-    at_risk = (
-        f"; {currency} {amount(listed['value_at_risk'], short=True)} of their value is at risk"
-    )
+    verb = "is" if count(listed["expected_to_leave"]) == "1" else "are"
+    at_risk = ""
+    if is_known(listed["value_at_risk"]):
+        value = amount(listed["value_at_risk"], short=True)
+        at_risk = f"; {currency} {value} of their value is at risk"
     return (
-        f"Of the {plural(listed['clients'], 'client')} on the contact list, {leaving} are expected to "
-        f"leave{at_risk if is_known(listed['value_at_risk']) else ''}. "
-        + (f"The list contains {share}." if share else "")
+        f"Of the {plural(listed['clients'], 'client')} on the contact list, {leaving} {verb} "
+        f"expected to leave{at_risk}. " + (f"The list contains {share}." if share else "")
     ).strip()
 
 
@@ -422,8 +468,12 @@ def share_listed(record: Row) -> str:
 
 def rows_read(record: Row) -> str:
     """Describe how much data there is, and how much of it could not be used."""
+    clients = ""
+    if "current_clients" in record:  # an earlier version counted no others
+        current = count(record["current_clients"])
+        clients = f" of {plural(record['clients'], 'client')}, {current} of them current,"
     return (
-        f"{plural(record['rows'], 'row')} of {plural(record['clients'], 'client')} from "
+        f"{plural(record['rows'], 'row')}{clients} from "
         f"{plural(record['sources'], 'source')}: {count(record['labelled'])} with an outcome "
         f"({count(record['left'])} left), {count(record['open'])} without one yet. "
         f"{plural(record['rejected'], 'row')} refused (reasons in rejected.csv); "

@@ -215,7 +215,7 @@ def restarts(options: argparse.Namespace) -> int:
         server.execute(TABLE.format(time="TIMESTAMPTZ", filler=FILLER))
         with server.connect() as connection, connection.cursor() as cursor:
             cursor.executemany(INSERT.replace("?", "%s"), first_rows(options.seed))
-        config = make_config(Path(folder), server.url())
+        config = make_config(Path(folder), server.config_url())
         ingest(config)
 
         def writer(session: str) -> None:

@@ -272,7 +272,7 @@ def run_steps(config: Config, *, whole: bool = False) -> None:
     with ExitStack() as stack:
         for step, name in ((diagnostics, "run_diagnostics"), (reporting, "write_report")):
             stack.enter_context(patch.object(step, name, lambda *inputs: skipped))
-        fullprocess.process(config)
+        fullprocess.process(config, fullprocess.find_sources(config))
 
 
 def find_deployments(config: Config) -> history.Rows:

@@ -19,7 +19,8 @@ def make_project(folder: Path, **settings: Any) -> Config:
     """
     (folder / "sourcedata").mkdir(parents=True)
     shutil.copytree(ROOT / "testdata", folder / "testdata")
-    made = json.loads((ROOT / "config.json").read_text()) | settings
+    made = json.loads((ROOT / "config.json").read_text())
+    made |= {"max_days_ahead": 10_000} | settings  # simulated months may lie ahead
     (folder / "config.json").write_text(json.dumps(made))
     config = configuration.load(folder / "config.json")
     asked = {"asked_at": files.utc_now(), "reachable": False, "packages": []}

@@ -38,6 +38,7 @@ PLAIN_KEYS = {
     "output_model_path": "practicemodels",
     "prod_deployment_path": "production_deployment",
 }
+NOBODY_AT = {"port": 9}  # no test asks the app that may be running on the default port
 TOKEN = "correct-horse-battery-staple"
 
 
@@ -45,7 +46,7 @@ def write_config(folder: Path, **settings: Any) -> Config:
     """Write config.json into a folder, make the folders of the sources, and load it."""
     for name in ("sourcedata", "testdata"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(PLAIN_KEYS | settings))
+    (folder / "config.json").write_text(json.dumps(PLAIN_KEYS | {"api": NOBODY_AT} | settings))
     return configuration.load(folder / "config.json")
 
 

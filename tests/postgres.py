@@ -111,6 +111,10 @@ class Server:
     def url(self, user: str = READER, password: str = PASSWORD, database: str = "postgres") -> str:
         return f"postgresql://{user}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
 
+    def config_url(self) -> str:
+        """Return the URL for config.json: the reader's password stands in the environment."""
+        return self.url(password="").replace(":@", ":${POSTGRES_PASSWORD}@")
+
     def connect(
         self, user: str = OWNER, *, database: str = "postgres", **options: Any
     ) -> psycopg.Connection[Any]:
@@ -144,6 +148,7 @@ def running() -> Iterator[Server]:
     assert programs, "PostgreSQL is not installed (Debian: apt install postgresql)"
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     server = Server(folder, programs)
+    os.environ["POSTGRES_PASSWORD"] = PASSWORD
     try:
         server.start()
         server.execute(

@@ -13,8 +13,8 @@ import pandas as pd
 from attrition import config as configuration
 from attrition.config import Columns, Numeric
 from attrition.data import schema
-from attrition.storage import tables
-from tests.conftest import PLAIN_KEYS, ROOT, count_as_asked
+from attrition.storage import files, tables
+from tests.conftest import NOBODY_AT, PLAIN_KEYS, ROOT, count_as_asked
 
 SCRIPT = [sys.executable, str(ROOT / "fullprocess.py")]
 PLAIN = Columns()
@@ -74,7 +74,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 def reconfigure(config, **settings):
     """Write other settings into config.json and load it."""
-    config.file.write_text(json.dumps(PLAIN_KEYS | settings))
+    config.file.write_text(json.dumps(PLAIN_KEYS | {"api": NOBODY_AT} | settings))
     return configuration.load(config.file)
 
 
@@ -115,6 +115,19 @@ def final_rows(config):
 def counts(line):
     """Return how many rows of a source were accepted, rejected and repeats."""
     return int(line["accepted"]), int(line["rejected"]), int(line["duplicates"])
+
+
+def check_conserved(config):
+    """Every record of every source has one fate, and the totals are those of the rows on disk."""
+    lines, rows = ledger(config), final_rows(config)
+    assert all(int(line["records"]) == sum(counts(line)) for line in lines)
+    record = files.read_record(config.ingestion_record)
+    totals = {name: sum(int(line[name]) for line in lines) for name in record["totals"]}
+    assert record["totals"] == totals
+    assert totals["accepted"] - record["replaced"] - record["withdrawn"] == len(rows)
+    assert totals["rejected"] == len(rejected(config))
+    assert record["rows"] == len(rows)
+    assert len({tuple(row[:-1]) for row in rows}) == len(rows)
 
 
 def folder_bytes(config):

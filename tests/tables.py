@@ -36,7 +36,7 @@ class SqliteTable:
 
     def __init__(self, folder):
         self.path = folder / "crm.sqlite"
-        self.url = f"sqlite:///{self.path}"
+        self.url = self.config_url = f"sqlite:///{self.path}"
 
     def execute(self, sql, rows=()):
         connection = sqlite3.connect(self.path)
@@ -53,6 +53,7 @@ class PostgresTable:
     def __init__(self, server):
         server.clear()
         self.server, self.url, self.connect = server, server.url(), server.connect
+        self.config_url = server.config_url()
 
     def execute(self, sql, rows=()):
         with self.connect() as connection, connection.cursor() as cursor:

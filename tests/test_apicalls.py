@@ -4,17 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 import apicalls
 from attrition import config as configuration
-from attrition.config import Api
 from attrition.errors import AttritionError
-from tests.conftest import ROOT, TOKEN, damage, served
+from tests.conftest import ROOT, TOKEN, damage, served, write_config
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -27,27 +23,6 @@ def running(finished_folder, tmp_path_factory):
     config = configuration.load(folder / "config.json")
     with served(config, "--workers", "1") as (port, _):
         yield config, f"http://127.0.0.1:{port}"
-
-
-@pytest.fixture
-def stranger():
-    """The address of a web server that is not ours."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"hello")
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
@@ -114,26 +89,16 @@ def test_app_that_does_not_run_is_reported_with_how_to_start_it(project):
     ended = run("--config", str(project.file), "--url", NOBODY)
     assert ended.returncode == 1
     assert "start the app with python app.py" in ended.stderr
-    assert not apicalls.is_running(project, NOBODY)
+    assert apicalls.find_app(project, NOBODY) is None
     assert not project.api_returns.exists()
 
 
-def test_another_server_is_not_taken_for_ours(project, stranger):
-    assert not apicalls.is_running(project, stranger)
-    with pytest.raises(AttritionError, match="another server answers there"):
-        apicalls.call_api(project, stranger)
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:8000"),
-        ("0.0.0.0", "http://127.0.0.1:8000"),
-        ("::", "http://[::1]:8000"),
-    ],
-)
-def test_address_is_that_of_the_config(project, host, url):
-    assert apicalls.default_url(replace(project, api=Api(host=host))) == url
+def test_app_of_another_project_is_not_called(running, tmp_path):
+    _, url = running
+    other = write_config(tmp_path)
+    with pytest.raises(AttritionError, match="another project answers at http"):
+        apicalls.call_api(other, url)
+    assert not other.api_returns.exists()
 
 
 def test_json_is_kept_readable():

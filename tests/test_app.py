@@ -8,7 +8,7 @@ import pytest
 
 from app import create_app
 from attrition.config import Config
-from tests.conftest import ROOT
+from tests.conftest import ROOT, served
 
 
 def test_debug_stays_off_if_the_environment_sets_it(project, monkeypatch):
@@ -30,6 +30,14 @@ def test_taken_port_is_one_clear_line(project):
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1
     assert f"127.0.0.1:{port}: cannot listen" in ended.stderr
+
+
+def test_port_taken_by_an_app_is_named_with_the_project(project):
+    with served(project, "--workers", "1") as (port, _):
+        own = start(project, "--port", str(port))
+    assert own.returncode == 1
+    assert own.stderr.endswith(f"; this project answers at http://127.0.0.1:{port}\n")
+    assert len(own.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
+import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,8 @@ import monitoring
 import scoring
 import training
 from attrition import config as configuration
-from attrition.config import Label, Numeric
+from attrition.config import Dialect, Label, Numeric
+from attrition.data import ledger
 from attrition.errors import ConfigError
 from attrition.modelling import backtest, calibration, data_checks, reliability, selection
 from attrition.monitoring import drift, gate, performance, sources
@@ -93,7 +96,23 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
         ({"columns": {"numeric": ["a"], "left": True, "stayed": "N"}}, "columns.left is True"),
         ({"columns": []}, "columns is a list, expected an object"),
         ({"api": {"prot": 1}}, "unknown key api.prot; the known keys are host, port, token"),
+        (
+            {"columns": {"categorical": ["kind"], "markers_are_levels": ["kinds"]}},
+            "columns.markers_are_levels names 'kinds', which is no categorical feature",
+        ),
         ({"missing_markers": "NA"}, "missing_markers is 'NA', expected a list of names"),
+        ({"files": []}, "files is a list, expected an object"),
+        ({"files": {"decimals": ","}}, "unknown key files.decimals"),
+        ({"files": {"encoding": "latin"}}, "files.encoding is 'latin', expected one of ('utf-8'"),
+        ({"files": {"decimal": ",", "thousands": ","}}, "decimal and thousands are both ','"),
+        ({"files": {"dates": "%d.%m."}}, "files.dates is '%d.%m.', expected the format of a date"),
+        ({"files": {"dates": "TT.MM.JJJJ"}}, "files.dates is 'TT.MM.JJJJ'"),
+        ({"files": {"dates": "%d.%m.%Q"}}, "files.dates is '%d.%m.%Q'"),
+        ({"files": {"header_line": 0}}, "files.header_line is 0, expected a whole number >= 1"),
+        ({"files": {"by_name": ["a"]}}, "expected an object of patterns and their keys"),
+        ({"files": {"by_name": {"a*": ","}}}, "files.by_name.a* is text, expected an object"),
+        ({"files": {"by_name": {"a*": {"sep": ","}}}}, "unknown key files.by_name.a*.sep"),
+        ({"files": {"by_name": {"a*": {"thousands": "."}}}}, "files.by_name.a*: decimal and"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path, settings, told):
@@ -124,6 +143,16 @@ def test_values_are_read_as_they_are_written(tmp_path):
     assert config.columns.numeric == (configuration.Numeric("a", maximum=5),)
     assert repr(config.contact_capacity) == "7"
     assert config.report == tmp_path / "out" / "report.pdf"
+
+
+def test_dialect_of_a_file_is_that_of_the_first_matching_pattern_over_the_general_one(tmp_path):
+    by_name = {"CRM_*.csv": {"decimal": ".", "thousands": ","}, "*.csv": {"separator": "\t"}}
+    files = {"encoding": "windows-1252", "decimal": ",", "by_name": by_name}
+    config = load(tmp_path, PLAIN_KEYS | {"files": files})
+    general = Dialect(encoding="windows-1252", decimal=",")
+    assert config.files.dialect("crm_1.CSV") == replace(general, decimal=".", thousands=",")
+    assert config.files.dialect("other.csv") == replace(general, separator="\t")
+    assert config.files.dialect("other.xlsx") == general
 
 
 def test_a_missing_file_is_told(tmp_path):
@@ -220,3 +249,105 @@ def test_a_wrong_label_is_one_message(tmp_path, columns, message):
 )
 def test_the_list_is_by_value_at_risk_if_there_is_a_value(tmp_path, settings, order):
     assert load(tmp_path, PLAIN_KEYS | settings).contact_order == order
+
+
+# ---- what an earlier version computed
+
+EARLIER_COLUMNS = {
+    **{"client": "corporation", "outcome": "exited", "left": None, "stayed": None},
+    "numeric": [
+        {"name": name, "minimum": 0, "maximum": None, "integer": False}
+        for name in ("lastmonth_activity", "lastyear_activity", "number_of_employees")
+    ],
+    **{"categorical": [], "time": None, "value": None, "manager": None, "ignore": []},
+}
+
+
+def earlier_fingerprint(**settings):
+    """The fingerprint of an earlier version, which wrote out every setting that it had."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def test_meaning_of_the_columns_has_the_fingerprint_that_an_earlier_version_stored(tmp_path):
+    config = write_config(tmp_path)
+    markers = ["", "NA", "N/A", "NaN", "null", "None", "-", "?"]
+    earlier = earlier_fingerprint(columns=EARLIER_COLUMNS, missing_markers=markers)
+    assert ledger.contract(config) == earlier
+
+
+def test_own_markers_have_the_fingerprint_that_an_earlier_version_stored(tmp_path):
+    config = write_config(tmp_path, missing_markers=["", "unknown"])
+    earlier = earlier_fingerprint(columns=EARLIER_COLUMNS, missing_markers=["", "unknown"])
+    assert ledger.contract(config) == earlier
+    assert ledger.contract(config) != ledger.contract(write_config(tmp_path / "other"))
+
+
+def test_other_settings_have_the_fingerprint_that_an_earlier_version_stored(tmp_path):
+    config = write_config(
+        tmp_path, databases=[{"name": "crm", "url": "sqlite:////x", "table": "t"}]
+    )
+    database = {
+        **{"name": "crm", "url": "sqlite:////x", "table": "t", "changed_column": None},
+        **{"overlap_hours": 24.0, "reconcile_hours": 24.0, "on_delete": "keep_outcomes"},
+        "max_shrink": 0.5,
+    }
+    view = config.limited_to("databases", "api", "labels")
+    api = {"host": "127.0.0.1", "port": config.api.port, "token": None}
+    earlier = earlier_fingerprint(databases=[database], api=api, labels={})
+    assert view.fingerprint() == earlier
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ('"currency": "CHF", "currency": "EUR"', ["currency"]),
+        ('"api": {"port": 1, "port": 2}', ["port"]),
+        ('"columns": {"numeric": {"a": {"minimum": 0, "minimum": 1}}}', ["minimum"]),
+        ('"databases": [{"name": "crm", "name": "x"}], "api": {"host": "a", "host": "b"}',
+         ["name", "host"]),
+    ],
+)  # fmt: skip
+def test_a_key_given_twice_is_an_error_by_name_at_any_depth(tmp_path, text, keys):
+    (tmp_path / "config.json").write_text(json.dumps(PLAIN_KEYS)[:-1] + f", {text}}}")
+    with pytest.raises(ConfigError) as error:
+        configuration.load(tmp_path / "config.json")
+    assert all(f"the key {key!r} is given twice" in str(error.value) for key in keys)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://joe:hunter2@h/db",
+        "postgresql://joe:hun/ter2@h/db",
+        "postgresql://joe:hunter2${REST}@h:5432/db",
+        "postgresql+psycopg://joe@h/db?sslmode=require&password=hunter2",
+    ],
+)
+def test_a_password_in_a_database_url_is_refused_and_not_printed(tmp_path, url):
+    with pytest.raises(ConfigError, match="expected .{NAME} with the name of an env") as error:
+        load(tmp_path, PLAIN_KEYS | {"databases": [TABLE | {"url": url}]})
+    assert "ter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://joe:${P}@h/db", "postgresql://h:5432/db?user=a@b&password=${P}"]
+)
+def test_a_password_from_the_environment_is_accepted(tmp_path, url):
+    config = load(tmp_path, PLAIN_KEYS | {"databases": [TABLE | {"url": url}]})
+    assert config.databases[0].url == url
+
+
+@pytest.mark.parametrize(
+    ("name", "is_ignored"),
+    [("Notes.TXT", True), ("old/a.csv", True), ("deep/notes.txt", True), ("a.csv", False)],
+)
+def test_ignored_files_are_named_by_pattern_or_sub_folder(tmp_path, name, is_ignored):
+    config = write_config(tmp_path, ignore_files=["*.txt", "OLD"])
+    assert config.is_ignored(name) == is_ignored
+
+
+def test_two_folders_are_two_projects_and_one_folder_by_two_names_is_one(tmp_path):
+    one, two = write_config(tmp_path / "one"), write_config(tmp_path / "two")
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    linked = configuration.load(tmp_path / "link" / "config.json")
+    assert one.project == linked.project != two.project

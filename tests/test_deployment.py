@@ -308,3 +308,15 @@ def test_rolling_back_twice_in_one_second_is_recorded_twice(deployed, monkeypatc
     for release_id in (first, second, first):
         deployment.roll_back(deployed, release_id)
     assert actions(deployed)[-3:] == ["rolled back"] * 3
+
+
+def test_lost_decision_record_does_not_undo_a_rollback(deployed, monkeypatch):
+    first = releases.current_id(deployed.production_folder)
+    deploy_again(deployed, "2999-01-01T00:00:00Z", monkeypatch)
+    deployment.roll_back(deployed, None)
+    deployed.decision_record.unlink()
+    result = deployment.deploy_model(deployed)
+    assert result.release == releases.current_id(deployed.production_folder) == first
+    assert result.reason.startswith("rolled back by hand on ")
+    assert files.read_record(deployed.decision_record)["promoted"]
+    assert actions(deployed) == ["promoted", "rolled back"]

@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import assessment
 import diagnostics
 import ingestion
+import monitoring
+from attrition import wording
 from attrition.config import Columns, Numeric
 from attrition.errors import AttritionError, NoModel
 from attrition.modelling import models
@@ -91,7 +94,7 @@ def test_the_current_clients_are_described(project):
     current = pd.read_csv(project.input_folder / "current.csv")
     found = record(project)["columns"]["lastmonth_activity"]
     assert found["mean"] == pytest.approx(current["lastmonth_activity"].mean())
-    assert found["count"] == record(project)["data"]["clients"] == 200
+    assert found["count"] == record(project)["data"]["current_clients"] == 200
 
 
 def test_those_who_stayed_are_held_against_those_who_stayed(tmp_path):
@@ -113,6 +116,36 @@ def test_the_state_of_the_data_is_told(project):
     data = record(project)["data"]
     assert (data["rows"], data["labelled"], data["open"]) == (800, 600, 200)
     assert (data["sources"], data["rejected"], data["duplicates"]) == (2, 0, 0)
+
+
+LATER = make_rows(40, seed=3, prefix="now").assign(exited="")
+WRONG = LATER.assign(lastmonth_activity="many")
+
+
+@pytest.mark.parametrize(
+    ("deliveries", "expected"),
+    [
+        # rows, clients, current clients, sources, refused rows, duplicates
+        ([], (800, 800, 200, 2, 0, 0)),
+        ([LATER], (840, 800, 200, 3, 0, 0)),  # other rows of the same clients
+        ([LATER, LATER[::-1]], (840, 800, 200, 3, 0, 40)),  # the second gave no row
+        ([WRONG], (800, 800, 200, 2, 40, 0)),  # no new row, and yet news
+        ([LATER.assign(exited=1)], (840, 800, 160, 3, 0, 0)),
+    ],
+)
+def test_clients_sources_and_refused_rows_are_counted_as_they_are(project, deliveries, expected):
+    for i, rows in enumerate(deliveries):
+        arrive(project, rows, f"{i}.csv")
+    monitoring.monitor_model(project)
+    assessment.assess_clients(project)
+    diagnostics.run_diagnostics(project)
+    names = ("rows", "clients", "current_clients", "sources", "rejected", "duplicates")
+    data = record(project)["data"]
+    assert tuple(data[name] for name in names) == expected
+    sentence = wording.rows_read(data)
+    assert sentence.startswith(
+        f"{expected[0]} rows of 800 clients, {expected[2]} of them current, from {expected[3]} sources: "
+    )
 
 
 def test_the_second_call_does_nothing(project):
@@ -163,7 +196,10 @@ def test_risks_of_the_assessment_are_taken_without_a_model(project, monkeypatch)
 
 def test_main_monitors_and_diagnoses(project, capsys):
     assert diagnostics.main(["--config", str(project.file), "--quiet"]) == 0
-    assert "800 rows, 600 with an outcome; 200 current clients" in capsys.readouterr().out
+    assert (
+        "800 rows of 800 clients, 600 with an outcome; 200 current clients"
+        in capsys.readouterr().out
+    )
 
 
 # ---- timings

@@ -198,7 +198,7 @@ def test_clients_who_grow_older_are_no_drift_if_the_times_are_known(tmp_path):
     tenure = np.arange(150) % 24
 
     def month(number):
-        return clients.assign(tenure=tenure + number, seen=f"2026-{number:02}-01")
+        return clients.assign(tenure=tenure + number, seen=f"2025-{number:02}-01")
 
     arrive(config, pd.concat(map(month, range(1, 4))), "old.csv")
     for step in (training.train_model, scoring.score_model, deployment.deploy_model):

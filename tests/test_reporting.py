@@ -242,7 +242,8 @@ def rich_records():
                 ],
             },
             "data": {"rows": 22_000, "labelled": 12_000, "left": 1_757, "open": 10_000}
-            | {"clients": 10_000, "sources": 14, "rejected": 37, "duplicates": 512},
+            | {"clients": 15_112, "current_clients": 10_000, "sources": 14}
+            | {"rejected": 37, "duplicates": 512},
         },
     }
 
@@ -409,7 +410,7 @@ def poor_records():
         "timings": {"ingestion": [], "training": [], "trend": {}},
         "dependencies": {"asked_at": None, "reachable": False, "packages": []},
         "data": {"rows": 26, "labelled": 26, "left": 12, "open": 0, "clients": 26, "sources": 2}
-        | {"rejected": 0, "duplicates": 17},
+        | {"current_clients": 14, "rejected": 0, "duplicates": 17},
     }
     return records
 
@@ -477,7 +478,9 @@ def test_trust_follows_the_last_check_of_the_model_in_production(tmp_path):
     records["monitoring"]["performance"]["verdict"] = "degraded"
     assert "The model is no longer accurate." in first_page(tmp_path / "b", records)
     records["monitoring"]["release"] = "the one before"
-    assert "A model is in production. No outcome has arrived" in first_page(tmp_path / "c", records)
+    assert "A model is in production. It has not been checked" in first_page(
+        tmp_path / "c", records
+    )
 
 
 def first_page(folder, records):
@@ -566,7 +569,7 @@ def test_report_tells_what_the_other_steps_found(tmp_path):
         "Estimated performance (outcomes still unknown) Expected to leave: 1,234 of 10,000 clients.",
         "Check under covariate shift: not needed: the clients are alike.",
         "ROC AUC 11 0.02 8 of 11 0.80 [0.77 – 0.83] 0.82",
-        "22,000 rows of 10,000 clients from 14 sources",
+        "22,000 rows of 15,112 clients, 10,000 of them current, from 14 sources",
         "manufacturing 21 %",
         "training data Data has drifted: open_tickets (10,000 rows).",
         "open_tickets 10 % 0.140 0.310 1.5 % 2.0 % – material",
@@ -629,7 +632,7 @@ def test_report_of_a_small_company_promises_nothing(tmp_path):
     reporting.write_report(config)
     text = " ".join(read_pages(config))
     for said in (
-        "All clients have the same risk. No model can rank the clients",
+        "All clients have the same risk. The model in production is a base rate, which does not rank",
         "config.json names no column for the value",
         "100 % of those expected to leave",
         "5 test rows prove nothing.",

@@ -198,7 +198,7 @@ def test_open_rows_are_not_learned_from(tmp_path, spied):
 def test_a_constant_column_is_left_out_and_told(tmp_path):
     config = with_data(tmp_path, make_rows(100).assign(number_of_employees=7))
     found = training.train_model(config)
-    assert "number_of_employees is left out: always 7" in found.warnings
+    assert "column number_of_employees is left out: always 7" in found.warnings
     assert "number_of_employees" not in record(config)["features"]["numeric"]
 
 

@@ -4,13 +4,14 @@ To add a field, add its column to `data/clients.py`, compute it in `assessment.p
 name it in the outputs that show it.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrition import wording
 from attrition.config import Label
-from attrition.data.cells import Caution, Reason, number_text
+from attrition.data.cells import MAX_DAYS, Caution, Reason, number_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,9 +39,9 @@ def reason_text(reason: Reason, labels: Labels) -> str:
 
 @lru_cache(maxsize=100_000)  # a million clients share far fewer reasons
 def _reason_text(feature: str, label: Label | None, value: Any, baseline: Any) -> str:
-    shown = _value_text(value)
+    shown = _value_text(value, label)
     unit = f" {label.unit}" if label and label.unit and shown != UNKNOWN else ""
-    return f"{_name(feature, label)}: {shown}{unit} (baseline: {_value_text(baseline)})"
+    return f"{_name(feature, label)}: {shown}{unit} (baseline: {_value_text(baseline, label)})"
 
 
 def change_text(change: Reason, labels: Labels) -> str:
@@ -49,8 +50,9 @@ def change_text(change: Reason, labels: Labels) -> str:
     >>> change_text(Reason("open_tickets", 5.0, 1.0, 0.8), {})
     'open tickets 1 → 5'
     """
-    name = _name(change.feature, labels.get(change.feature))
-    return f"{name} {_value_text(change.baseline)} → {_value_text(change.value)}"
+    label = labels.get(change.feature)
+    before, now = (_value_text(value, label) for value in (change.baseline, change.value))
+    return f"{_name(change.feature, label)} {before} → {now}"
 
 
 def moved_texts(row: Row, labels: Labels) -> tuple[str, ...]:
@@ -77,10 +79,14 @@ def moved_texts(row: Row, labels: Labels) -> tuple[str, ...]:
     return f"{moved}: {', '.join(causes)}", f"{risk}: {causes[0]}", causes[0]
 
 
-REASONS_NOTE = (
-    "Main reasons: what tells a client apart from the others on the list; in brackets the baseline, the "
-    "median or most frequent value in training."
-)
+def reasons_note(listed: Sequence[Row]) -> str:
+    """Explain the main reasons of the clients on a list; "" if none has any."""
+    if not any(row["list_reasons"] for row in listed):
+        return ""
+    return (
+        "Main reasons: what tells a client apart from the others on the list; in brackets the baseline, "
+        "the median or most frequent value in training."
+    )
 
 
 def shared_text(assessment: Row, labels: Labels) -> str:
@@ -92,10 +98,11 @@ def shared_text(assessment: Row, labels: Labels) -> str:
     """
     listed, texts = assessment.get("list", {}).get("clients"), []
     for shared in assessment.get("shared_reasons", ()):
-        name = _name(shared["feature"], labels.get(shared["feature"]))
+        label = labels.get(shared["feature"])
+        name = _name(shared["feature"], label)
         is_number = isinstance(shared["value"], float)
-        value = f"{'median ' if is_number else ''}{_value_text(shared['value'])}"
-        baseline = _value_text(shared["baseline"])
+        value = f"{'median ' if is_number else ''}{_value_text(shared['value'], label)}"
+        baseline = _value_text(shared["baseline"], label)
         count = f"{shared['clients']:,} of {listed:,}"
         texts.append(f"{name}: {value} (baseline: {baseline}; {count})")
     return f"Nearly all clients on the list: {', '.join(texts)}." if texts else ""
@@ -105,12 +112,26 @@ def _name(feature: str, label: Label | None) -> str:
     return (label and label.label) or feature.replace("_", " ")
 
 
-def _value_text(value: Any) -> str:
+def _value_text(value: Any, label: Label | None = None) -> str:
     if value is None or value == "" or value != value:
         return UNKNOWN
+    if label and label.is_date:
+        return _days_text(value)
     if isinstance(value, str):
         return value
     return f"{value:,.0f}" if abs(value) >= 100 else number_text(round(float(value), 2))
+
+
+def _days_text(days: float) -> str:
+    """Format a date as days after the time of the observation.
+
+    >>> _days_text(45.0), _days_text(-1095.0), _days_text(0.0), _days_text(36525.0)
+    ('in 45 days', '1,095 days before', 'the same day', 'more than 100 years ahead')
+    """
+    if abs(days) >= MAX_DAYS:
+        return f"more than 100 years {'ahead' if days > 0 else 'before'}"
+    count = wording.plural(abs(days), "day")
+    return f"in {count}" if days > 0 else f"{count} before" if days < 0 else "the same day"
 
 
 def caution_text(caution: Caution, labels: Labels) -> str:
@@ -120,6 +141,8 @@ def caution_text(caution: Caution, labels: Labels) -> str:
     'activity 900 is outside the training range 0.5 to 300'
     """
     feature = caution.feature and wording.column(caution.feature, labels)
+    if feature and (label := labels.get(caution.feature or "")) and label.is_date:
+        feature = f"{feature} (in days)"
     return _caution_text(caution._replace(feature=feature))
 
 
@@ -137,8 +160,9 @@ CAUTIONS = {
     "other_unit": "{feature} looks like another unit in the last delivery; the risk is that of the "
     "previous observation",
     "other_unit_new": "{feature} looks like another unit, and there is no earlier observation",
+    "last_seen": "last seen on {value}, long before the newest rows",
     "few_clients": "trained on few clients",
-    "base_rate": "no usable signal: the base rate",
+    "base_rate": "the model is a base rate: all clients have the same risk",
 }
 
 
@@ -149,7 +173,8 @@ class Field(NamedTuple):
     """A field of a client: its heading, and how to format its value.
 
     `item` formats each element if the value is a list, `show` any other value. `column` is the name in
-    clients.parquet if it differs, `width` is in millimetres of the PDF.
+    clients.parquet if it differs, `width` is in millimetres of the PDF. `digits` are the decimals in
+    contactlist.csv; if it is None, the field is text, which a spreadsheet must not evaluate.
     """
 
     header: str
@@ -158,21 +183,22 @@ class Field(NamedTuple):
     column: str = ""
     width: float = 20
     is_number: bool = False
+    digits: int | None = None
 
 
 FIELDS = {
     "client": Field("client", width=46),
-    "rank": Field("rank", width=10),
-    "risk": Field("risk", wording.percent, width=12, is_number=True),
-    "observed_at": Field("observed"),
-    "value": Field("value, {currency}", wording.amount, is_number=True),
-    "value_at_risk": Field("value at risk, {currency}", wording.amount, is_number=True),
+    "rank": Field("rank", width=10, digits=0),
+    "risk": Field("risk", wording.percent, width=12, is_number=True, digits=4),
+    "observed_at": Field("observed", wording.minute),
+    "value": Field("value, {currency}", wording.amount, is_number=True, digits=2),
+    "value_at_risk": Field("value at risk, {currency}", wording.amount, is_number=True, digits=2),
     "manager": Field("client manager", width=25),
     "reasons": Field("reasons against the baseline", item=reason_text),
     "list_reasons": Field("main reasons", item=reason_text, width=63),
     "low_confidence": Field("read with care", item=caution_text, column="cautions"),
-    "previous_rank": Field("previous rank", is_number=True),
-    "risk_change": Field("change of risk", is_number=True),
+    "previous_rank": Field("previous rank", is_number=True, digits=0),
+    "risk_change": Field("change of risk", is_number=True, digits=4),
     "changes": Field("changed features", item=change_text),
     "moved": Field("change", width=32),  # of rank and risk, with its causes, as text
 }
@@ -181,14 +207,16 @@ RISK_SCORES = (
     *("reasons", "low_confidence"),
 )
 CONTACT_LIST = (
-    *("rank", "client", "risk", "value", "value_at_risk", "manager"),
+    *("rank", "client", "risk", "observed_at", "value", "value_at_risk", "manager"),
     *("reasons", "low_confidence", "previous_rank", "risk_change"),
 )
 API = RISK_SCORES
-DASHBOARD = ("rank", "client", "risk", "value_at_risk", "manager", "list_reasons", "moved")
-PDF = DASHBOARD
-# Text from people and sources, which a spreadsheet must not interpret as a formula.
-TEXTS = ("client", "manager", "reasons", "low_confidence")
+PDF = ("rank", "client", "risk", "value_at_risk", "manager", "list_reasons", "moved")
+DASHBOARD = (*PDF, "observed_at")
+# Of the two CSV files; if it changes, they are written again.
+CSV_LAYOUT = str(("escaped and rounded", RISK_SCORES, CONTACT_LIST))
+# A spreadsheet evaluates a cell that begins like this, after any white space. Some split cells at ";".
+FORMULA = r"(?='*(?:[\s\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]|[\t\r\n]))"
 
 
 def column_of(name: str) -> str:
@@ -213,18 +241,44 @@ def to_dict(row: Row, labels: Labels, names: Sequence[str] = API) -> dict[str, A
     return {name: value_of(name, row, labels) for name in names}
 
 
+def escape_formula(cell: str) -> str:
+    """Insert an apostrophe where a spreadsheet would evaluate a formula.
+
+    Source: OWASP, CSV Injection.
+
+    >>> escape_formula("=1+1"), escape_formula("A;=1+1"), escape_formula("A = B")
+    ("'=1+1", "A;'=1+1", 'A = B')
+    """
+    if cell[:1].isalnum() and ";" not in cell:
+        return cell  # a million clients have several million texts
+    return re.sub(rf"(^|;){FORMULA}", r"\1'", cell)
+
+
+def restore_formula(cell: str) -> str:
+    """Return the text that `escape_formula` was given.
+
+    >>> restore_formula("'=1+1"), restore_formula("A;'=1+1"), restore_formula("'s Hertogenbosch")
+    ('=1+1', 'A;=1+1', "'s Hertogenbosch")
+    """
+    return re.sub(rf"(^|;)'{FORMULA}", r"\1", cell)
+
+
 def csv_table(table: "pd.DataFrame", names: Sequence[str], labels: Labels) -> "pd.DataFrame":
-    """Return fields of the client table for a CSV file; if a value is a list, its texts are joined."""
-    lists = {name: item for name in names if (item := FIELDS[name].item)}
-    texts = {
-        name: ["; ".join([item(one, labels) for one in each]) for each in table[column_of(name)]]
-        for name, item in lists.items()
-    }
-    return table.assign(**texts)[list(names)]
+    """Return fields of the client table for a CSV file: text escaped, lists joined."""
+    return table.assign(**{name: _csv_column(table, name, labels) for name in names})[list(names)]
+
+
+def _csv_column(table: "pd.DataFrame", name: str, labels: Labels) -> Any:
+    values, field = table[column_of(name)], FIELDS[name]
+    if field.digits is not None:
+        return values
+    if (item := field.item) is None:
+        return [escape_formula(text) for text in values]
+    return ["; ".join([escape_formula(item(one, labels)) for one in each]) for each in values]
 
 
 def contact_list(listed: "pd.DataFrame", labels: Labels) -> "pd.DataFrame":
-    """Return the contact list for a CSV file: its reasons are those that tell the clients apart.
+    """Return the contact list for a CSV file: rounded, with the reasons that tell the clients apart.
 
     The features that changed a risk since the last list follow them.
     """
@@ -234,4 +288,6 @@ def contact_list(listed: "pd.DataFrame", labels: Labels) -> "pd.DataFrame":
         "; ".join(filter(None, (text, change and f"since the last list: {change}")))
         for text, change in zip(table["reasons"], changes, strict=True)
     ]
-    return table.assign(reasons=reasons)
+    digits = {name: FIELDS[name].digits for name in CONTACT_LIST}
+    rounded = {name: table[name].round(n) for name, n in digits.items() if n is not None}
+    return table.assign(reasons=reasons, **rounded)

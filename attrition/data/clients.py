@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from attrition.config import Columns
-from attrition.data.cells import Caution, Reason
+from attrition.data.cells import Caution, Reason, day_number
 from attrition.storage import tables
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 GROUP_ROWS = 10_000
+LONG_AGO_DAYS, LONG_AGO_MEDIANS = 92, 5
 FEATURE = "feature_"
 _TEXT, _NUMBER, _PLACE = pa.string(), pa.float64(), pa.int32()
 REASON = pa.struct(
@@ -58,13 +59,20 @@ KEY = "client_key"
 _DISTINCT = (KEY, "client", "rank", "risk", "value_at_risk", "contribution")
 
 
-def current_clients(rows: "pd.DataFrame", columns: Columns) -> "pd.DataFrame":
+def current_clients(
+    rows: "pd.DataFrame", columns: Columns, latest_time: str = ""
+) -> "pd.DataFrame":
     """Return the latest open row of each client that has not left since.
 
     If no row is open, return the latest row of each client that has not left. `rows` are typed; if the
-    table has no time column, the order of arrival decides.
+    table has no time column, the order of arrival decides. Rows after `latest_time`, which only an
+    earlier version accepted, count only if a client has no other row.
     """
     ordered = rows.sort_values(columns.time, kind="stable") if columns.time else rows
+    if columns.time and latest_time:
+        is_future = ordered[columns.time] > latest_time
+        has_other = ordered[columns.client_name].isin(ordered.loc[~is_future, columns.client_name])
+        ordered = ordered[~(is_future & has_other)]
     outcome = ordered[columns.outcome]
     if outcome.isna().any():
         decisive = ordered[outcome.isna() | (outcome == 1)]
@@ -72,6 +80,29 @@ def current_clients(rows: "pd.DataFrame", columns: Columns) -> "pd.DataFrame":
         decisive = ordered
     latest = decisive.drop_duplicates(columns.client_name, keep="last")
     return latest[latest[columns.outcome] != 1].sort_values(columns.client_name, kind="stable")
+
+
+def last_seen_long_ago(times: Sequence[str], newest: str) -> NDArray[np.bool_]:
+    """Return which current clients were last seen long before the newest rows: (n,) bool.
+
+    Long is more than a quarter, and more than `LONG_AGO_MEDIANS` times as long as the most recent half
+    of the clients are apart. So one old row among many is found, and neither clients seen at even
+    intervals over years, nor (but for 1 in 32) clients whose number halves with each such time.
+
+    times: (n,) canonical, "" if unknown; newest: the latest time of any row
+
+    >>> last_seen_long_ago(["2026-10-01", "2026-09-01", "2019-01-01", ""], "2026-10-01").tolist()
+    [False, False, True, False]
+    >>> last_seen_long_ago([f"{year}-01-01" for year in range(2019, 2027)], "2026-01-01").any()
+    np.False_
+    """
+    days = {time: day_number(time) for time in {*times, newest}}
+    age = np.maximum(days[newest] - np.array([days[time] for time in times]), 0)
+    known = np.sort(age[~np.isnan(age)])
+    if not len(known):
+        return np.zeros(len(age), dtype=bool)
+    apart = known[(len(known) - 1) // 2] - known[0]
+    return age > max(LONG_AGO_DAYS, LONG_AGO_MEDIANS * apart)
 
 
 # ---- write

@@ -10,26 +10,32 @@ import hashlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import compress, islice
+from itertools import compress, count, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from attrition.config import Config
+from attrition.config import DEFAULT_DIALECT, Config, Dialect
 from attrition.data import schema
+from attrition.data.cells import day_number, readers
+from attrition.data.name_variants import find_variants
+from attrition.data.spelling import Spelling, choose_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.storage import files, history, tables
 
 logger = logging.getLogger(__name__)
 
-SETTINGS = ("columns", "missing_markers")
+SETTINGS = ("columns", "missing_markers", "max_days_ahead")
 ACCEPTED, QUARANTINED, SKIPPED, DEFERRED = "accepted", "quarantined", "skipped", "deferred"
+STATE = ("marks", "watermarks", "accepted", "dialects")
 COUNTS = ("records", "accepted", "rejected", "duplicates")
 REJECTED_HEADER = ("ingested_at", "source", "line", "reason", "raw")
 WITHDRAWN_HEADER = ("withdrawn_at", "source")
@@ -61,9 +67,35 @@ class Line(NamedTuple):
         )
 
 
+class Unused(NamedTuple):
+    """A source that is there and of which nothing is used, and what to do about it."""
+
+    source: str
+    code: str
+    reason: str
+    advice: str
+    since: str
+
+
 def digest(key: bytes) -> Digest:
     """Return the identity of a row: a 128-bit hash of its canonical line without the outcome."""
     return hashlib.blake2b(key, digest_size=DIGEST_BYTES).digest()
+
+
+def split_number(key: bytes) -> tuple[bytes, int]:
+    """Return the canonical line of a row without a client, and its number among rows equal to it.
+
+    >>> split_number(b"0a1b-2,7,8"), split_number(b"0a1b,7,8")
+    ((b'0a1b,7,8', 2), (b'0a1b,7,8', 1))
+    """
+    name, comma, rest = key.partition(b",")
+    name, _, number = name.partition(b"-")
+    return name + comma + rest, int(number or 1)
+
+
+def numbered(key: Digest, number: int) -> Digest:
+    """Return the identity of the row with a number among equal rows without a client."""
+    return key if number == 1 else digest(key + str(number).encode())
 
 
 def check_line(line: Line) -> None:
@@ -82,6 +114,21 @@ NOTHING: files.Record = {
 }
 
 
+def latest_time(at: str, days: float) -> str:
+    """Return the latest valid time of an observation, for comparison with canonical times.
+
+    at: the time of ingestion
+
+    >>> latest_time("2026-03-01T12:00:00Z", 1), latest_time("2026-03-01T12:00:00Z", 1e9)
+    ('2026-03-02T12:00:00Z', '9999-12-31T23:59:59Z')
+    """
+    try:
+        moment = datetime.fromisoformat(at).replace(tzinfo=None) + timedelta(days=days)
+    except OverflowError:
+        return "9999-12-31T23:59:59Z"
+    return f"{moment.isoformat(timespec='seconds')}Z"
+
+
 class Ledger:
     """The sources and rows ingested so far, and what this run adds; `write` saves all of it."""
 
@@ -94,19 +141,27 @@ class Ledger:
         self.marks: dict[str, str] = dict(start["marks"])
         self.watermarks: dict[str, Any] = dict(start["watermarks"])
         self.accepted: dict[str, str] = dict(start.get("accepted", {}))
+        # By file: the keys of the dialect by which it was last judged, if it is not the plain one.
+        self.dialects: dict[str, dict[str, Any]] = dict(start.get("dialects", {}))
         self.replaced, self.withdrawn = int(start["replaced"]), int(start["withdrawn"])
         self.files, self.generation = int(start["files"]), int(start["generation"])
+        self.unused = read_unused(start)
         self.previous = str(start["seal"])
         self.outputs: frozenset[str] = frozenset(start["outputs"])
         self.new_lines: list[Line] = []
         self.unavailable: list[str] = []
         self.deferred = 0
+        self.superseded: set[tuple[str, str]] = set()  # lines of rejected.csv: time and source
         self.starts_anew = record is None
         self.is_adopted = False
         self._spools = ExitStack()
+        # Of rows without a client: the numbers of equal rows, and the highest number of each name.
+        self.equals: dict[Digest, set[int]] = {}
+        self.numbers: dict[bytes, int] = {}
         self._number = -1  # of the line whose rows are added now
         self._delivered: list[int] = []
         self._opened: list[int] = []
+        self._day, self._days = 0, list[int]()
         self._gone: Counter[Digest] = Counter()
         self._withdrawn: dict[Digest, tuple[str, str]] = {}
         self._is_kept = bytearray()
@@ -129,8 +184,50 @@ class Ledger:
                 next(file)
                 for line in file:
                     key, _, outcome = line.rstrip(b"\n").rpartition(b",")
-                    outcomes[digest(key)] = outcome.decode()
+                    outcomes[self._identify(key)] = outcome.decode()
+                    self._enter_number(key)
         return outcomes
+
+    def _identify(self, key: bytes) -> Digest:
+        """Return the identity of a row from its line without the outcome."""
+        if self.config.columns.client:
+            return digest(key)
+        bare, number = split_number(key)
+        return numbered(digest(bare), number)
+
+    def _enter_number(self, key: bytes) -> None:
+        if not self.config.columns.client:
+            (bare, number), name = split_number(key), key[: schema.NAME_LENGTH]
+            self.equals.setdefault(digest(bare), set()).add(number)
+            self.numbers[name] = max(number, self.numbers.get(name, 0))
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        """How the rows so far spell values; this run adds to its `booleans`.
+
+        If an earlier version stored none, its rows decide: with two words for one meaning, each stays a
+        level of its own, and what would be read otherwise is kept, so that no row is new again.
+        """
+        if self.starts_anew or self.record is None:
+            return Spelling({}, {})
+        if "booleans" in self.record:
+            return read_spelling(self.record)
+        columns = self.config.columns
+        read = readers(columns, self.config.missing_markers)
+        names = (columns.client, *columns.categorical, columns.manager)
+        counts = {name: Counter[str]() for name in names if name}
+        for row in tables.read_cells(self.config.final_data):
+            texts = dict(zip(columns.table, row, strict=True))
+            for name, counter in counts.items():
+                counter[texts[name]] += 1
+        booleans, kept = {}, {}
+        for name, counter in counts.items():
+            del counter[""]
+            kept[name] = sorted(text for text in counter if read[name](text).value != text)
+            if name in columns.categorical and counter:
+                words = choose_spelling(counter)
+                booleans[name] = list(words) if counter.keys() <= set(words) else []
+        return Spelling(booleans, {name: texts for name, texts in kept.items() if texts})
 
     @cached_property
     def owned(self) -> dict[str, set[Digest]]:
@@ -140,10 +237,54 @@ class Ledger:
         arrays = files.read_arrays(self.config.table_rows)
         return {place: {row.tobytes() for row in rows} for place, rows in arrays.items()}
 
-    def is_known(self, source: str, sha256: str) -> bool:
-        """Return whether the verdict on this version of a source is final."""
+    def is_known(self, source: str, sha256: str, dialect: Dialect = DEFAULT_DIALECT) -> bool:
+        """Return whether the verdict on this version of a source is final.
+
+        A file that was refused is judged again in another dialect.
+        """
         line = self.lines.get((source, sha256))
-        return line is not None and line.verdict != DEFERRED
+        if line is None or line.verdict == DEFERRED:
+            return False
+        return line.verdict != QUARANTINED or self.dialects.get(source, {}) == dialect.named()
+
+    def enter_dialect(self, source: str, dialect: Dialect) -> None:
+        """Remember the dialect in which a file was judged."""
+        self.dialects.pop(source, None)
+        if named := dialect.named():
+            self.dialects[source] = named
+
+    @cached_property
+    def name_variants(self) -> tuple[int, list[list[str]]]:
+        """How many groups of clients may be one client, see `name_variants`, and the new groups."""
+        known = (self.record or {}).get("name_variants")
+        count = 0 if self.starts_anew or known is None else int(known)
+        if not self.config.columns.client or not (self._delivered or known is None):
+            return count, []
+        earlier = self._earlier_clients()
+        added = self._distinct_clients(csv.reader(line.decode() for line in self._added_lines()))
+        unseen = added.filter(pc.invert(pc.is_in(added, value_set=earlier)))
+        if known is not None and not len(unseen):
+            return count, []
+        if known is None:  # an earlier version compared none
+            earlier, unseen = earlier[:0], pa.concat_arrays([earlier, unseen])
+        return find_variants(earlier, unseen)
+
+    def _earlier_clients(self) -> pa.Array:
+        if self.starts_anew:
+            return pa.array([], pa.string())
+        if self.config.rows.name not in self.outputs:
+            return self._distinct_clients(tables.read_cells(self.config.final_data))
+        name = self.config.columns.client_name
+        return pc.unique(
+            tables.open_parquet(self.config.rows).read([name], use_threads=False)[name]
+        )
+
+    def _distinct_clients(self, rows: Iterable[Sequence[str]]) -> pa.Array:
+        """Return the distinct names of clients of rows of text; the client is the first column."""
+        names, rows = pa.array([], pa.string()), iter(rows)
+        while block := [row[0] for row in islice(rows, tables.ROW_GROUP)]:
+            names = pc.unique(pa.concat_arrays([names, pa.array(block, pa.string())]))
+        return names
 
     # what a run adds
 
@@ -166,19 +307,26 @@ class Ledger:
             self.used[line.sha256] = line.source
             self.used_names.add(line.source)
 
-    def add_line(self, line: Line) -> bool:
+    def add_line(self, line: Line, newest_time: str = "") -> bool:
         """Enter a new verdict; return False if the ledger contains the same one already.
+
+        The dates of a row without a time count from the newest time of its first delivery, or, if that
+        has none, from the day of ingestion.
 
         Raises: Unaccounted.
         """
         check_line(line)
         self.deferred += line.verdict == DEFERRED
         old = self.lines.get((line.source, line.sha256))
-        if old and old.verdict == line.verdict:
+        if old and old._replace(ingested_at="") == line._replace(ingested_at=""):
             return False
+        if old and old.rejected:
+            self.superseded.add((old.ingested_at, old.source))
         self.enter(line)
         self._number = list(self.lines).index((line.source, line.sha256))
         self.new_lines.append(line)
+        if self.config.columns.dates:
+            self._day = int(day_number(newest_time or line.ingested_at))
         return True
 
     def add_rows(self, digests: Iterable[Digest], outcomes: Iterable[str], text: Any) -> None:
@@ -186,11 +334,19 @@ class Ledger:
         for key, outcome in zip(digests, outcomes, strict=True):
             self._delivered.append(self._number)
             self._opened.append(self._number if outcome == OPEN else NEVER)
+            self._days.append(self._day)
             if key in self.rows:
                 self._gone[key] += 1
                 self.replaced += 1
             self.rows[key] = outcome
-        self._added.writelines(f"{line}\n".encode() for line in text)
+        lines = [f"{line}\n".encode() for line in text]
+        for line in lines:
+            self._enter_number(line[: line.rindex(b",")])
+        self._added.writelines(lines)
+
+    def add_booleans(self, booleans: Mapping[str, Sequence[str]]) -> None:
+        """Remember how a source spells the boolean columns about which no earlier one decided."""
+        self.spelling = self.spelling._replace(booleans={**self.spelling.booleans, **booleans})
 
     def add_refusals(self, rows: Iterable[Iterable[object]]) -> None:
         """Append lines to rejected.csv."""
@@ -217,8 +373,10 @@ class Ledger:
         # Whether there were files is remembered: an empty folder is an error until it is accepted.
         if bool(self.record["files"]) != bool(self.files):
             return True
-        old = tuple(self.record.get(name, {}) for name in ("marks", "watermarks", "accepted"))
-        return old != (self.marks, self.watermarks, self.accepted)
+        if read_unused(self.record) != self.unused:
+            return True
+        old = tuple(self.record.get(name, {}) for name in STATE)
+        return old != tuple(getattr(self, name) for name in STATE)
 
     def write(self, now: str) -> files.Record:
         """Commit all files and the record that names them as one.
@@ -252,6 +410,10 @@ class Ledger:
             "marks": self.marks,
             "watermarks": self.watermarks,
             "accepted": self.accepted,
+            "dialects": self.dialects,
+            **self.spelling._asdict(),
+            "name_variants": self.name_variants[0],
+            "unused": [one._asdict() for one in self.unused],
             "rows": len(self.rows),
             "files": self.files,
             "replaced": self.replaced,
@@ -273,17 +435,19 @@ class Ledger:
 
     def _write_rows(self, file: IO[bytes]) -> None:
         """Write every row that is kept: the old ones in their order, then the new ones."""
-        gone, opened = self._gone.copy(), self._deliveries[schema.OPENED]
-        first_opened: dict[Digest, int] = {}
+        gone, deliveries = self._gone.copy(), self._deliveries
+        kept_from_first = [deliveries[name] for name in deliveries if name != schema.DELIVERED]
+        first: dict[Digest, int] = {}
         self._withdrawn_lines: list[tuple[str, ...]] = []
         self._is_kept = bytearray()
         file.write(tables.csv_bytes([self.config.columns.table]))
         for i, line in enumerate(self._all_lines()):
             is_gone = False
             if gone:
-                key = digest(line[: line.rindex(b",")])
+                key = self._identify(line[: line.rindex(b",")])
                 if key in gone:
-                    opened[i] = first_opened.setdefault(key, int(opened[i]))
+                    for numbers in kept_from_first:
+                        numbers[i] = numbers[first.setdefault(key, i)]
                 if is_gone := gone[key] > 0:
                     gone[key] -= 1
                     if not gone[key] and key in self._withdrawn:  # its last version
@@ -307,8 +471,12 @@ class Ledger:
 
     @cached_property
     def _deliveries(self) -> dict[str, np.ndarray]:
-        """The numbers of the lines that delivered each row: last, and first without an outcome."""
+        """The numbers of the lines that delivered each row: last, and first without an outcome.
+
+        If there are columns of dates, also the day from which they count if the row has no time.
+        """
         added = {schema.DELIVERED: self._delivered, schema.OPENED: self._opened}
+        added |= {schema.DAY: self._days} if self.config.columns.dates else {}
         old = {name: np.empty(0, "int32") for name in added}
         if not self.starts_anew:
             old = _read_deliveries(self.config, self.outputs)
@@ -325,6 +493,7 @@ class Ledger:
 
     def _typed_parts(self) -> Iterator[Any]:
         columns, old, lines = self.config.columns, 0, self._all_lines()
+        days = self._deliveries.get(schema.DAY)
         yield schema.type_lines(b"", columns)
         if self.config.rows.name in self.outputs:
             lines = self._added_lines()
@@ -333,8 +502,13 @@ class Ledger:
                 yield part if is_kept.all() else part.filter(pa.array(is_kept))
                 old += len(part)
         kept = compress(lines, memoryview(self._is_kept)[old:])
-        while block := list(islice(kept, tables.ROW_GROUP)):
-            yield schema.type_lines(b"".join(block), columns)
+        if days is not None:
+            days = days[old:][np.frombuffer(self._is_kept, bool)[old:]]
+        for start in count(0, tables.ROW_GROUP):
+            if not (block := list(islice(kept, tables.ROW_GROUP))):
+                return
+            own = None if days is None else days[start : start + len(block)]
+            yield schema.type_lines(b"".join(block), columns, own)
 
     def _write_withdrawn(self, file: IO[bytes]) -> None:
         header = tables.csv_bytes([(*WITHDRAWN_HEADER, *self.config.columns.table)])
@@ -342,7 +516,14 @@ class Ledger:
         file.write(tables.csv_bytes(self._withdrawn_lines))
 
     def _write_rejected(self, file: IO[bytes]) -> None:
-        self._begin_file(file, self.config.rejected, tables.csv_bytes([REJECTED_HEADER]))
+        if self.superseded:
+            rows = tables.read_cells(self.config.rejected)
+            kept = (row for row in rows if (row[0], row[1]) not in self.superseded)
+            file.write(tables.csv_bytes([REJECTED_HEADER]))
+            while part := list(islice(kept, tables.ROW_GROUP)):
+                file.write(tables.csv_bytes(part))
+        else:
+            self._begin_file(file, self.config.rejected, tables.csv_bytes([REJECTED_HEADER]))
         self._rejected.seek(0)
         shutil.copyfileobj(self._rejected, file)
 
@@ -447,10 +628,33 @@ def read_lines(config: Config) -> list[Line]:
     return [Line(*row[:3], *map(int, row[3:7]), *row[7:]) for row in cells]  # type: ignore[arg-type]
 
 
+def read_first_day(config: Config) -> str:
+    """Return the day of the first ingestion, "" before it; dates without any time count from it."""
+    lines = read_lines(config) if config.ingested_files.exists() else []
+    return lines[0].ingested_at[:10] if lines else ""
+
+
+def read_unused(record: files.Record) -> list[Unused]:
+    """Return the sources that the record of ingestion names as unused."""
+    return [Unused(**one) for one in record.get("unused", [])]
+
+
 def read_accepted(config: Config) -> list[str]:
     """Return the suspicious deliveries that a person accepted."""
     record = files.read_record(config.ingestion_record)
     return sorted(record.get("accepted", {})) if record else []
+
+
+def read_spelling(record: files.Record | None) -> Spelling:
+    """Return how the rows of a record of ingestion spell values."""
+    names = Spelling._fields if record and "booleans" in record else ()
+    return Spelling(**{name: dict(record[name]) for name in names})  # type: ignore[index]
+
+
+def read_latest_time(config: Config) -> str:
+    """Return the latest valid time of the rows ingested so far; later ones are of an earlier version."""
+    record = files.read_record(config.ingestion_record)
+    return latest_time(record["ingested_at"], config.max_days_ahead) if record else ""
 
 
 def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:

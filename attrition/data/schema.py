@@ -4,12 +4,14 @@ Rows arrive in chunks of text, column by column; `cells` validates each distinct
 function for each kind of cell is fast enough. Valid rows are returned as canonical text.
 """
 
+import difflib
 import hashlib
 import io
 import math
+import re
 import textwrap
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,30 +20,53 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from attrition.config import DEFAULT_DIALECT, Columns, Dialect, Numeric
+from attrition.config import DEFAULT_DIALECT, MISSING_MARKERS, Columns, Dialect, Numeric
+from attrition.data import summary_rows
 from attrition.data.cells import (
     BLANKS,
+    MAX_DAYS,
     MAX_NUMBER,
     MAX_TEXT,
     NUMBER,
     Cell,
+    day_number,
+    days_between,
+    files_key,
+    fold,
+    number_dialects,
     read_client,
+    read_date,
     read_number,
     read_text,
+    read_time,
     readers,
     shorten,
 )
+from attrition.data.spelling import NO_SPELLING, Booleans, Spelling, spell
 
 MAX_COLUMNS = 2000
 MAX_RAW = 2000
+MAX_SHOWN_COLUMNS, MAX_SHOWN_PROBLEMS = 20, 3
+MAX_LINES_ABOVE = 20  # of a title, before the line of the column names
+# A marker is frequent from this number and share of rows on: rarer levels are pooled in any case.
+MIN_MARKERS, MIN_MARKER_SHARE = 3, 0.01
+# With one of these, a marker is no word, and hardly a level: \N, <NA>, (blank), #N/A.
+NO_LEVEL = "\\<(#"
+# A number that may be of a dialect with "." between thousands.
+IN_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+")
 REMEMBERED = 100_000
+NAME_LENGTH = 16  # of a row without a client, before its number among equal rows
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.
 ROW_ID, INPUT_ID, CLIENT_HASH = "attrition:row_id", "attrition:input_id", "attrition:client_hash"
 COMPUTED = (ROW_ID, INPUT_ID, CLIENT_HASH)
 # The deliveries of a row, see `ledger.read_rows`.
 DELIVERED, OPENED = "attrition:delivered", "attrition:opened"
+# The day from which the dates of a row count if it has no time, see `ledger.add_line`.
+DAY = "attrition:day"
 MISSING_HASH = np.uint64(2**64 - 1)
+
+Fault = tuple[str, str]  # a code and the problem
 
 
 class Refusal(NamedTuple):
@@ -73,13 +98,14 @@ class Chunk(NamedTuple):
 class Table:
     """A table to validate: the header, chunks that can be read once, and codes of corrections.
 
-    `dialect` is how its cells write numbers and dates.
+    `dialect` is how its cells write numbers and dates; `separator` split the cells of a text.
     """
 
     header: tuple[str, ...]
     chunks: Iterable[Chunk]
     notes: tuple[str, ...] = ()
     dialect: Dialect = DEFAULT_DIALECT
+    separator: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,9 +161,11 @@ class BadRecords(Exception):
 def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int], list[str]]:
     """Return the position of each column of the contract, and the codes of corrections.
 
+    Names are compared without case, invisible characters and repeated blanks.
+
     Raises: BadHeader.
     """
-    folded = [name.strip(BLANKS).casefold() for name in header]
+    folded = [fold(name) for name in header]
     named = [name for name in folded if name]
     if len(header) > MAX_COLUMNS:
         raise BadHeader("TOO_MANY_COLUMNS", f"{len(header)} columns, at most {MAX_COLUMNS}")
@@ -145,67 +173,201 @@ def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int
     for name in columns.delivered:
         if name in header:
             places[name] = list(header).index(name)
-        elif name.casefold() in folded:
-            places[name] = folded.index(name.casefold())
+        elif fold(name) in folded:
+            places[name] = folded.index(fold(name))
         else:
             missing.append(name)
     if not places and any(NUMBER.fullmatch(name[:40]) for name in named):
         raise BadHeader("NO_HEADER", "the first line contains values, expected column names")
-    if len(set(named)) < len(named):
-        twice = sorted(name for name, count in Counter(named).items() if count > 1)
-        raise BadHeader("DUP_HEADER", f"column {shorten(twice[0])!r} stands twice")
-    if missing:
-        raise BadHeader("HEADER_MISMATCH", f"no column {', '.join(missing)}")
+    twice = sorted(name for name, count in Counter(named).items() if count > 1)
+    problems = [f"column {', '.join(repr(shorten(name)) for name in twice)} stands twice"] * bool(
+        twice
+    )
+    problems += [_describe_missing(missing, header)] * bool(missing)
+    if problems:
+        raise BadHeader("DUP_HEADER" if twice else "HEADER_MISMATCH", "; ".join(problems))
     notes = [] if all(header[i] == name for name, i in places.items()) else ["HEADER_FOLDED"]
     if list(places.values()) != sorted(places.values()):
         notes.append("REORDERED")
     return places, notes
 
 
+def _describe_missing(missing: Sequence[str], header: Sequence[str]) -> str:
+    """List the missing columns, each with the nearest one, and the columns that are there."""
+    shown = {fold(name)[:60]: repr(shorten(name)) for name in header if fold(name)}
+    texts = []
+    for name in missing[:MAX_SHOWN_COLUMNS]:
+        names = [*shown][: 5 * MAX_SHOWN_COLUMNS]
+        nearest = difflib.get_close_matches(fold(name)[:60], names, n=1, cutoff=0.7)
+        texts.append(f"{name} (nearest: {shown[nearest[0]]})" if nearest else name)
+    more = (
+        "" if len(missing) <= MAX_SHOWN_COLUMNS else f" and {len(missing) - MAX_SHOWN_COLUMNS} more"
+    )
+    there = ", ".join([*shown.values()][:MAX_SHOWN_COLUMNS]) or "none"
+    there += ", ..." if len(shown) > MAX_SHOWN_COLUMNS else ""
+    return f"no column {', '.join(texts)}{more}; the columns are {there}"
+
+
+def make_contract(
+    table: Table,
+    columns: Columns,
+    markers: Collection[str],
+    spelling: Spelling = NO_SPELLING,
+) -> "Contract":
+    """Return the contract of a table; if its header is bad, look for a better one below it.
+
+    spelling: of earlier rows
+
+    Raises: BadHeader.
+    """
+    try:
+        return Contract(table.header, columns, markers, table.dialect, spelling)
+    except BadHeader as error:
+        line = find_header(table, columns)
+        if line is None:
+            raise
+        advice = f"line {line} looks like the column names: {files_key({'header_line': line})}"
+        raise BadHeader(error.code, f"{error.reason}; {advice}") from error
+
+
+def find_header(table: Table, columns: Columns) -> int | None:
+    """Return the line of the column names if others stand above it; None if there is none.
+
+    Among the first lines, it has more names of the contract than the header, and at least half of them.
+    """
+    expected = {fold(name) for name in columns.delivered}
+    best, line = max(len(expected & set(map(fold, table.header))), (len(expected) - 1) // 2), None
+    try:
+        for at, row in _first_rows(table):
+            for delimiter in ",;\t|":
+                names = {fold(name.strip('"')) for name in ",".join(row).split(delimiter)}
+                if len(expected & names) > best:
+                    best, line = len(expected & names), at
+    except Refused:
+        return None
+    return line
+
+
+def _first_rows(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yield the first rows with their lines, and close the chunks, which nobody reads any more."""
+    try:
+        for chunk in table.chunks:
+            rows = dict(chunk.odd[:MAX_LINES_ABOVE])
+            for i, line in enumerate(chunk.lines[:MAX_LINES_ABOVE]):
+                rows[line] = [column[i].as_py() for column in chunk.columns]
+            for line in sorted(rows):
+                if line > MAX_LINES_ABOVE:
+                    return
+                yield line, rows[line]
+    finally:
+        if isinstance(table.chunks, Generator):
+            table.chunks.close()
+
+
 class Contract:
     """The contract for one table, which validates one chunk of rows at a time.
+
+    `latest` is the latest valid time of a row; without it, any is valid.
 
     Raises: BadHeader if no row can be used.
     """
 
-    def __init__(self, header: Sequence[str], columns: Columns, markers: Collection[str]) -> None:
+    latest = ""
+
+    def __init__(
+        self,
+        header: Sequence[str],
+        columns: Columns,
+        markers: Collection[str],
+        dialect: Dialect = DEFAULT_DIALECT,
+        spelling: Spelling = NO_SPELLING,
+    ) -> None:
         self.header, self.columns = tuple(header), columns
         self.places, notes = match_header(header, columns)
-        self.readers = readers(columns, markers)
+        self.dialect, self.readers = dialect, readers(columns, markers, dialect)
+        numbers = (*columns.numeric_names, *filter(None, [columns.value]))
+        self._numbers = [name for name in dict.fromkeys(numbers) if name in self.readers]
+        for name in spelling.kept.keys() & self.readers.keys():
+            self.readers[name] = _keeping(frozenset(spelling.kept[name]), self.readers[name])
         self._cells: dict[str, dict[str, Cell]] = {name: {} for name in self.readers}
         self._corrections = dict.fromkeys(notes)
-        ignored = {name.casefold() for name in columns.ignore}
+        # If config.json lists the markers, somebody has decided; the default list may swallow a level.
+        is_default = tuple(markers) == MISSING_MARKERS
+        self._may_swallow = set(columns.categorical if is_default else ())
+        self._swallowed: Counter[tuple[str, str]] = Counter()
+        self._rows = 0
+        self.booleans = Booleans(spelling.booleans)
+        self._summaries = summary_rows.SummaryRows(columns, self.places)
+        ignored = {fold(name) for name in columns.ignore}
         # Columns that are not in the contract, and whether one has a name or, so far, a value.
         self._extra = {
             i: bool(name)
             for i, name in enumerate(self.header)
-            if i not in self.places.values() and name.strip(BLANKS).casefold() not in ignored
+            if i not in self.places.values() and fold(name) not in ignored
         }
 
     def notes(self) -> list[str]:
         """Return the codes of corrections so far."""
         extra = ["EXTRA_COLUMN" if filled else "EMPTY_COLUMN" for filled in self._extra.values()]
-        return list(dict.fromkeys([*extra, *self._corrections]))
+        enough = max(MIN_MARKERS, MIN_MARKER_SHARE * self._rows)
+        markers = [
+            f"MARKERS: {name} {marker!r} in {count} of {self._rows} rows is read as missing, but may "
+            "be a level (columns.markers_are_levels)"
+            for (name, marker), count in sorted(self._swallowed.items())
+            if count >= enough
+        ]
+        thousands = [
+            f"THOUSANDS: {name} {texts[0]!r} is read as {float(texts[0]):g}, but '.' may separate "
+            f"thousands ({files_key({'decimal': ',', 'thousands': '.'})})"
+            for name in self._numbers
+            if len(texts := self._dotted(name)) >= MIN_MARKERS
+            and all(map(IN_GROUPS.fullmatch, texts))
+        ]
+        return list(dict.fromkeys([*extra, *self._corrections, *markers, *thousands]))
 
-    def check(self, chunk: Chunk) -> ValidatedRows:
-        """Validate a chunk of rows."""
-        refused = {line: _misshapen(line, row, self.header) for line, row in chunk.odd}
+    def find_two_dialects(self) -> str:
+        """Describe a column that has both 1.234,5 and 1.234; return "" if there is none."""
+        for name in self._numbers:
+            grouped = next(filter(IN_GROUPS.fullmatch, self._dotted(name)), None)
+            for text, cell in self._cells[name].items():
+                if grouped and cell.code == "LOCALE_NUMBER":
+                    dialects = number_dialects(text.strip(BLANKS))
+                    if len(dialects) == 1 and dialects[0].get("decimal") == ",":
+                        return (
+                            f"DIALECT: {name} has {text!r}, and {grouped!r} would be read as "
+                            f"{float(grouped):g}, so no row is used ({files_key(dialects[0])})"
+                        )
+        return ""
+
+    def _dotted(self, name: str) -> list[str]:
+        """Return the distinct valid numbers of a column, as far as remembered, that have a "."."""
+        cells = self._cells[name].items() if self.dialect.decimal == "." else ()
+        texts = (text.strip(BLANKS) for text, cell in cells if "." in text and cell.value)
+        return [text for text in texts if NUMBER.fullmatch(text)]
+
+    def check(self, chunk: Chunk, *, is_last: bool = False) -> ValidatedRows:
+        """Validate a chunk of rows; the last one may end in totals and footers."""
+        refused = self._refuse_odd(chunk, is_last=is_last)
         for i, filled in self._extra.items():
             self._extra[i] = filled or bool(pc.any(pc.not_equal(chunk.columns[i], "")).as_py())
+        self._rows += chunk.records
         problems = self._repeated_headers(chunk)
         texts = {}
         for name in self.readers:
             texts[name] = self._column(chunk.columns[self.places[name]], name, problems)
+        self._check_times(texts, problems)
         features = [texts[name] for name in self.columns.features]
         empty = np.logical_and.reduce([pc.equal(column, "").to_numpy(False) for column in features])
         for i in np.flatnonzero(empty).tolist():
-            problems.setdefault(i, ("EMPTY_ROW", "no feature has a value"))
+            problems.setdefault(i, []).append(("EMPTY_ROW", "no feature has a value"))
+        summaries = self._summaries.find(chunk.columns, texts, problems, is_last=is_last)
+        problems |= {i: [row] for i, row in summaries.items()}
         if not self.columns.client:
             texts[self.columns.client_name] = _row_names(features)
-        for i, (code, problem) in problems.items():
+        for i, faults in problems.items():
             raw = raw_text([column[i].as_py() for column in chunk.columns])
             line = int(chunk.lines[i])
-            refused[line] = Refusal(line, code, f"{problem}; row refused", raw)
+            refused[line] = Refusal(line, faults[0][0], _describe(faults), raw)
         is_good = np.ones(len(chunk.lines), dtype=bool)
         is_good[list(problems)] = False
         kept = pa.array(is_good)
@@ -216,18 +378,42 @@ class Contract:
             refused=[refused[line] for line in sorted(refused)],
         )
 
-    def _repeated_headers(self, chunk: Chunk) -> dict[int, tuple[str, str]]:
+    def _check_times(self, texts: Mapping[str, Any], problems: dict[int, list[Fault]]) -> None:
+        """Add a problem of each row whose time is in the future."""
+        if not (self.latest and self.columns.time):
+            return
+        times = texts[self.columns.time]
+        for i in np.flatnonzero(pc.greater(times, self.latest).fill_null(False).to_numpy(False)):
+            problem = (
+                f"{self.columns.time} is {times[int(i)].as_py()}, expected at most "
+                f"{self.latest[:10]}; leave a time empty if it stands for 'no end'; if it is right, "
+                "raise max_days_ahead in config.json"
+            )
+            problems.setdefault(int(i), []).append(("FUTURE_TIME", problem))
+
+    def _refuse_odd(self, chunk: Chunk, *, is_last: bool) -> dict[int, Refusal]:
+        """Return the refusal of each row that has more or fewer fields than the header, by line."""
+        last_line = max(chunk.lines, default=0)
+        summaries = summary_rows.describe_odd(chunk.odd, last_line, is_last=is_last)
+        return {
+            line: Refusal(line, summaries[line][0], _describe([summaries[line]]), raw_text(row))
+            if line in summaries
+            else _misshapen(line, row, self.header)
+            for line, row in chunk.odd
+        }
+
+    def _repeated_headers(self, chunk: Chunk) -> dict[int, list[Fault]]:
         """Find the rows that repeat the header, as in files that were concatenated."""
         first = pa.array([self.header[0], f"\ufeff{self.header[0]}"])
         alike = pc.is_in(chunk.columns[0], value_set=first).to_numpy(False)
         return {
-            int(i): ("REPEATED_HEADER", "the header again")
+            int(i): [("REPEATED_HEADER", "the header again")]
             for i in np.flatnonzero(alike)
             if [column[int(i)].as_py() for column in chunk.columns[1:]] == list(self.header[1:])
         }
 
-    def _column(self, column: Any, name: str, problems: dict[int, tuple[str, str]]) -> Any:
-        """Return a column as canonical text; add problems of rows that have none so far."""
+    def _column(self, column: Any, name: str, problems: dict[int, list[Fault]]) -> Any:
+        """Return a column as canonical text; add the problems of its rows."""
         encoded, read, remembered = (
             column.dictionary_encode(),
             self.readers[name],
@@ -244,21 +430,60 @@ class Contract:
         places = encoded.indices.to_numpy()
         is_bad = np.array([bool(cell.code) for cell in cells], dtype=bool)
         self._corrections |= dict.fromkeys(cell.note for cell in cells if cell.note)
+        values = [cell.value for cell in cells]
+        if name in self.columns.categorical:
+            folded = self.booleans.fold(name, values, places)
+            self._corrections |= dict.fromkeys(["BOOLEAN"] if folded != values else [])
+            values = folded
         if is_bad.any():
             for i in np.flatnonzero(is_bad[places]).tolist():
                 cell = cells[places[i]]
-                problems.setdefault(i, (cell.code, cell.problem))
-        values = pa.array([cell.value for cell in cells], pa.string())
-        return values.take(encoded.indices)
+                problems.setdefault(i, []).append((cell.code, cell.problem))
+        if name in self._may_swallow:
+            self._count_markers(name, encoded, cells)
+        return pa.array(values, pa.string()).take(encoded.indices)
+
+    def _count_markers(self, name: str, encoded: Any, cells: Sequence[Cell]) -> None:
+        """Count the rows in which a word of a categorical column is read as missing."""
+        texts = [text.strip(BLANKS) for text in encoded.dictionary.to_pylist()]
+        is_swallowed = [
+            bool(fold(text)) and text[0] not in NO_LEVEL and not cell.code and not cell.value
+            for text, cell in zip(texts, cells, strict=True)
+        ]
+        if any(is_swallowed):
+            counts = np.bincount(encoded.indices.to_numpy(), minlength=len(texts)).tolist()
+            for text, swallowed, count in zip(texts, is_swallowed, counts, strict=True):
+                self._swallowed[name, text] += count * swallowed
 
 
-def check(table: Table, columns: Columns, markers: Collection[str]) -> ValidatedRows:
+def _keeping(kept: Collection[str], read: Callable[[str], Cell]) -> Callable[[str], Cell]:
+    """Return a validator that leaves the kept texts as they are."""
+    return lambda text: Cell(stripped) if (stripped := text.strip(BLANKS)) in kept else read(text)
+
+
+def _describe(faults: Sequence[Fault]) -> str:
+    """Describe the faults of a row, since whoever corrects it wants to know all of them."""
+    if faults[0][0] == "REPEATED_HEADER":
+        faults = faults[:1]
+    texts = list(dict.fromkeys(problem for _, problem in faults))
+    more = (
+        [f"and {len(texts) - MAX_SHOWN_PROBLEMS} more"] if len(texts) > MAX_SHOWN_PROBLEMS else []
+    )
+    return "; ".join([*texts[:MAX_SHOWN_PROBLEMS], *more, "row refused"])
+
+
+def check(
+    table: Table,
+    columns: Columns,
+    markers: Collection[str],
+    spelling: Spelling = NO_SPELLING,
+) -> ValidatedRows:
     """Validate a whole table that fits into memory.
 
     Raises: BadHeader.
     """
-    contract = Contract(table.header, columns, markers)
-    parts = [contract.check(chunk) for chunk in table.chunks]
+    contract = make_contract(table, columns, markers, spelling)
+    parts = [contract.check(chunk, is_last=last) for chunk, last in mark_last(table.chunks)]
     none = pa.array([], pa.string())
     return ValidatedRows(
         columns={
@@ -270,6 +495,16 @@ def check(table: Table, columns: Columns, markers: Collection[str]) -> Validated
         refused=[refusal for part in parts for refusal in part.refused],
         notes=(*table.notes, *contract.notes()),
     )
+
+
+def mark_last(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, bool]]:
+    """Yield each chunk, and whether it is the last one."""
+    following = iter(chunks)
+    chunk = next(following, None)
+    while chunk is not None:
+        after = next(following, None)
+        yield chunk, after is None
+        chunk = after
 
 
 def make_chunk(rows: Sequence[Sequence[str]], lines: Sequence[int], width: int) -> Chunk:
@@ -290,7 +525,7 @@ def _misshapen(line: int, row: Sequence[str], header: Sequence[str]) -> Refusal:
 def _row_names(features: Sequence[Any]) -> Any:
     """Return a name for each client from a hash of its row, if the table has no client column."""
     joined = pc.binary_join_element_wise(*features, "\x1f") if len(features) > 1 else features[0]
-    names = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in joined.to_pylist()]
+    names = [hashlib.sha256(text.encode()).hexdigest()[:NAME_LENGTH] for text in joined.to_pylist()]
     return pa.array(names, pa.string())
 
 
@@ -330,21 +565,24 @@ def explain(columns: Columns, markers: Collection[str]) -> str:
     descriptions = [f"  {name}: {_expected(name, columns, numeric)}" for name in columns.delivered]
     missing = " or ".join(["empty", *(repr(marker) for marker in markers if marker)])
     left = f"{columns.left!r} if the client left, {columns.stayed!r} if not" if columns.left else (
-        "1, yes, true or y if the client left; 0, no, false or n if not"
+        "1, yes, true, y or t if the client left; 0, no, false, n or f if not"
     )  # fmt: skip
     client = (
         "a client, however, may have such a name"
         if columns.client
-        else "there is no client column, so each client is named by a hash of its row"
+        else "there is no client column, so each row is a client, named by a hash of its features"
     )
     paragraphs = [
         "One row is one observation of one client. CSV in UTF-8 with column names in the first line, "
-        "in any order; separated by comma, semicolon, tab or |. Also .csv.gz and .parquet.",
+        "in any order; separated by comma, semicolon, tab or |. Also .csv.gz, .parquet and .xlsx (first "
+        "sheet). Other encodings, decimal commas, date formats, sheets and title lines: `files` in "
+        "config.json; --check FILE prints the keys.",
         f"The outcome {columns.outcome}: {left}; empty for a current client. "
-        f"A value is missing if it is {missing}; {client}.",
+        f"A value is missing if it is {missing}, in small or capital letters; {client}.",
         "Other columns are ignored. A row is refused if it has no feature or if its fields do not "
-        "match the header. Refused rows are listed in rejected.csv with their lines and reasons; if "
-        "more than half of the rows of a file are refused, no row of it is used.",
+        "match the header. Totals, headings and footers of an export are refused too. Refused rows "
+        "are listed in rejected.csv with their lines and reasons; if "
+        "more than half of the other rows of a file are refused, no row of it is used.",
     ]
     first, *others = [textwrap.fill(text, 100) for text in paragraphs]
     return "\n\n".join([first, "\n".join(descriptions), *others])
@@ -357,6 +595,8 @@ def _expected(name: str, columns: Columns, numeric: Mapping[str, Numeric]) -> st
         return "the outcome, see below"
     if name == columns.time:
         return "time of the observation: 2026-03-01 or 2026-03-01T12:30:00Z (ISO 8601)"
+    if name in columns.dates:
+        return "a date: 2026-03-01 (ISO 8601), used as days after the observation"
     if name in numeric:
         column = numeric[name]
         kind = "a whole number" if column.integer else "a number"
@@ -375,29 +615,45 @@ def number_names(columns: Columns) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def typed(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+def typed(rows: pd.DataFrame, columns: Columns, day: str = "") -> pd.DataFrame:
     """Convert rows of canonical text.
 
     Numbers and the value become float64 (NaN if missing), the outcome 1.0, 0.0 or NaN (open); all other
-    columns stay text ("" if missing).
+    columns stay text ("" if missing). A date becomes days after the time of its row; if the row has
+    none, after the newest time of all rows; if no row has one, after `day`.
     """
     result = rows.astype(object).copy()
     for name in number_names(columns):
-        result[name] = pd.to_numeric(result[name].replace("", np.nan)).astype("float64")
+        if name not in columns.dates:
+            result[name] = pd.to_numeric(result[name].replace("", np.nan)).astype("float64")
+    if columns.dates:
+        times = rows[columns.time].tolist() if columns.time else [""] * len(rows)
+        default = day_number(max(times, default="") or day)
+        reference = np.array([day_number(time) if time else default for time in times])
+        for name in columns.dates:
+            result[name] = _days_after(reference, np.array([*map(day_number, rows[name])]))
     return result
 
 
-def type_lines(lines: bytes, columns: Columns) -> pa.Table:
+def _days_after(reference: np.ndarray, days: np.ndarray) -> np.ndarray:
+    """Return the days between day numbers, as `cells.days_between` does: (n,) float64."""
+    return np.clip(days - reference, -MAX_DAYS, MAX_DAYS)
+
+
+def type_lines(lines: bytes, columns: Columns, days: np.ndarray | None = None) -> pa.Table:
     """Parse lines of finaldata.csv into the columns of `typed` and those of `COMPUTED`.
 
     Each distinct value of a column is converted and hashed once. A number is hashed as Python's text of
-    the float, with ".0" if it is whole, without a conversion to float and back.
+    the float, with ".0" if it is whole, without a conversion to float and back; a date as its text.
+
+    days: (n,) the day number from which the dates count if a row has no time
     """
     # pandas' parser starts no thread: where memory is too short for one, arrow's ends the process
     table = pd.read_csv(
         io.BytesIO(lines), names=columns.table, dtype=object, na_filter=False, low_memory=False
     )
-    numbers, result, hashes = set(number_names(columns)), {}, []
+    numbers, result, hashes = set(number_names(columns)) - {*columns.dates}, {}, []
+    reference = np.zeros(len(table)) if days is None else days.astype("float64")
     for name in columns.table:
         result[name] = pa.array(table[name].to_numpy(), pa.string())
         encoded = result[name].dictionary_encode()
@@ -407,8 +663,16 @@ def type_lines(lines: bytes, columns: Columns) -> pa.Table:
             result[name] = texts.cast(pa.float64()).take(encoded.indices)
             is_float = pc.match_substring_regex(texts, "[.e]")
             texts = pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", ""))
+        elif columns.dates and name in (columns.time, *columns.dates):
+            numbered = np.array([*map(day_number, texts.to_pylist())])[places]
+            if name in columns.dates:
+                result[name] = pa.array(_days_after(reference, numbered), from_pandas=True)
+            else:
+                reference = np.where(np.isnan(numbered), reference, numbered)
         elif name == columns.client_name:
-            result[CLIENT_HASH] = pa.array(_hash_names(texts.to_pylist())[places])
+            # equal rows without a client are on one side of the split
+            names = texts if columns.client else pc.utf8_slice_codeunits(texts, 0, NAME_LENGTH)
+            result[CLIENT_HASH] = pa.array(_hash_names(names.to_pylist())[places])
         hashes.append(_hash_texts(texts.to_pylist())[places])
     result[ROW_ID] = pa.array(_combine_hashes(hashes))
     result[INPUT_ID] = pa.array(_combine_hashes(hashes[:-1]))
@@ -418,7 +682,7 @@ def type_lines(lines: bytes, columns: Columns) -> pa.Table:
 def row_ids(rows: pd.DataFrame, columns: Columns, *, with_outcome: bool) -> np.ndarray:
     """Return a 64-bit id of each typed row from its content, as `type_lines` does: (n,) uint64.
 
-    With its outcome, a row gets another id when its outcome arrives.
+    With its outcome, a row gets another id when its outcome arrives. `rows` have their dates as text.
     """
     hashes = []
     for name in columns.table if with_outcome else columns.table[:-1]:
@@ -473,19 +737,25 @@ def held_out(hashes: Any, share: float) -> np.ndarray:
 
 
 def check_records(
-    columns: Columns, records: Sequence[Any], missing_allowed: Collection[str] = ()
+    columns: Columns,
+    records: Sequence[Any],
+    missing_allowed: Collection[str] = (),
+    spelling: Spelling = NO_SPELLING,
+    today: str = "",
 ) -> pd.DataFrame:
     """Validate records of an API body by the same contract; return typed features in their order.
 
-    A record contains every feature and may name its client. Numbers are JSON numbers, categories text;
-    null is valid only if the column is in `missing_allowed`: the model has seen it missing.
+    A record contains the features and may name its client. Numbers are JSON numbers, categories text.
+    A feature may be null or absent only if it is in `missing_allowed`, and at least one has a value.
+    The words of a boolean column, and true and false, are read in its spelling. A date is ISO text,
+    relative to the record's own time or else `today`, or the number of days.
 
     Raises: BadRecords.
     """
     problems: list[dict[str, Any]] = []
     checked = []
     for i, record in enumerate(records):
-        row, reasons = _check_record(columns, record, missing_allowed)
+        row, reasons = _check_record(columns, record, missing_allowed, spelling, today)
         problems += [{"record": i, "field": name, "problem": reason} for name, reason in reasons]
         checked.append(row)
     if problems:
@@ -497,7 +767,11 @@ def check_records(
 
 
 def _check_record(
-    columns: Columns, record: Any, missing_allowed: Collection[str]
+    columns: Columns,
+    record: Any,
+    missing_allowed: Collection[str],
+    spelling: Spelling,
+    today: str,
 ) -> tuple[dict[str, Any], list[tuple[str | None, str]]]:
     if not isinstance(record, Mapping):
         return {}, [(None, "expected an object of features")]
@@ -513,20 +787,27 @@ def _check_record(
         else:
             row[columns.client] = cell.value
     numeric = {column.name: column for column in columns.numeric}
+    if columns.dates and columns.time and record.get(columns.time) is not None:
+        time = _record_time(record[columns.time], columns.time)
+        problems += [(columns.time, time.problem)] if time.code else []
+        today = time.value or today
     for name in columns.features:
-        if name not in record:
-            problems.append((name, "missing"))
-        elif record[name] is None:
-            row[name] = math.nan if name in numeric else ""
+        if (value := record.get(name)) is None:
+            row[name] = "" if name in columns.categorical else math.nan
             if name not in missing_allowed:
-                problems.append((name, "is null, but the model has never seen it missing"))
+                is_null = "is null, but the model has never seen it missing"
+                problems.append((name, is_null if name in record else "missing"))
         else:
             row[name], problem = (
-                _record_number(record[name], numeric[name])
+                _record_number(value, numeric[name])
                 if name in numeric
-                else _record_text(record[name], name)
+                else _record_date(value, name, today)
+                if name in columns.dates
+                else _record_text(value, name, spelling.booleans.get(name, ()))
             )
             problems += [(name, problem)] if problem else []
+    if not problems and all(record.get(name) is None for name in columns.features):
+        problems.append((None, "no feature has a value"))
     return row, problems
 
 
@@ -539,8 +820,24 @@ def _record_number(value: Any, column: Numeric) -> tuple[float, str]:
     return (math.nan, cell.problem) if cell.code else (float(cell.value), "")
 
 
-def _record_text(value: Any, name: str) -> tuple[str, str]:
+def _record_time(value: Any, name: str) -> Cell:
+    if not isinstance(value, str):
+        return Cell("", "BAD_TIME", "expected an ISO 8601 date or time as text")
+    return read_time(value, name, ())
+
+
+def _record_date(value: Any, name: str, today: str) -> tuple[float, str]:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _record_number(value, Numeric(name, -MAX_DAYS, MAX_DAYS))
+    cell = _record_time(value, name)
+    cell = cell if cell.code else read_date(value, name, ())
+    return days_between(day_number(today), day_number(cell.value)), cell.problem
+
+
+def _record_text(value: Any, name: str, words: Sequence[str]) -> tuple[str, str]:
+    if isinstance(value, bool) and words:
+        value = str(value)
     if not isinstance(value, str):
         return "", "expected text"
     cell = read_text(value, name, ())
-    return cell.value, cell.problem
+    return spell(cell.value, words), cell.problem

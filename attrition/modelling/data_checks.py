@@ -50,21 +50,23 @@ def find_signs(
     groups: NDArray[np.intp],
     numeric: Sequence[str],
     categorical: Sequence[str],
+    dates: Sequence[str] = (),
 ) -> list[LeakageSign]:
     """Find problems in the training data, grave ones first.
 
+    dates: the numeric columns that are days after the observation.
     rows: the features; a missing number is NaN, a missing category "". outcome: (n,) of 0 and 1.
     groups: (n,), the same number if rows must not be on both sides of a split.
     """
     signs = []
     for name in (*numeric, *categorical):
-        signs += _check_column(rows[name], outcome, groups, name)
+        signs += _check_column(rows[name], outcome, groups, name, is_date=name in dates)
     signs += _check_duplicates(rows[[*numeric, *categorical]], outcome)
     return sorted(signs, key=lambda sign: not sign.grave)
 
 
 def _check_column(
-    values: pd.Series, outcome: Vector, groups: NDArray[np.intp], name: str
+    values: pd.Series, outcome: Vector, groups: NDArray[np.intp], name: str, *, is_date: bool
 ) -> list[LeakageSign]:
     if min(outcome.sum(), len(outcome) - outcome.sum()) < MIN_OF_EACH_TO_CHECK:
         return []
@@ -73,6 +75,13 @@ def _check_column(
         clients = "clients who left" if side else "clients who stayed"
         sentence = (
             f"{name} has a value almost only for {clients}, as if it were filled in afterwards"
+        )
+        return [LeakageSign("filled_afterwards", name, sentence, grave=True)]
+    if is_date and (side := one_sided((values > 0).to_numpy(), outcome)) is not None:
+        clients = "clients who left" if side else "clients who stayed"
+        sentence = (
+            f"{name} is after the time of the observation almost only for {clients}, as if it were "
+            "filled in afterwards"
         )
         return [LeakageSign("filled_afterwards", name, sentence, grave=True)]
     alone = auc_alone(values, outcome, groups)

@@ -158,7 +158,8 @@ def _too_few(n: int, m: int) -> str:
     if n == 0 or m == 0:
         return "nothing to compare"
     visible = smallest_visible_shift(n, m)
-    return f"{n} rows are too few: only shifts of {visible:.1f} SD or more would be detected"
+    rows = "1 row is" if n == 1 else f"{n} rows are"
+    return f"{rows} too few: only shifts of {visible:.1f} SD or more would be detected"
 
 
 def _summarise_columns(columns: Sequence[ColumnDrift]) -> tuple[str, str]:
@@ -410,7 +411,8 @@ def compare_jointly(
     m = min(len(reference), JOINT_REFERENCE_ROWS)
     names = [*numeric, *categorical]
     if min(n, m) < MIN_ROWS_FOR_JOINT_DRIFT or not names:
-        sentence = f"{min(n, m)} rows are too few to compare all columns jointly"
+        smaller = "1 row is" if min(n, m) == 1 else f"{min(n, m)} rows are"
+        sentence = f"{smaller} too few to compare all columns jointly"
         sentence += f" (at least {MIN_ROWS_FOR_JOINT_DRIFT})"
         return JointDrift("insufficient", n, None, None, (), sentence)
     samples = reference.sample(m, random_state=0), batch.sample(n, random_state=0)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
+from attrition import wording
 from attrition.modelling import metrics
 from attrition.modelling.metrics import UNKNOWN, Interval, Vector
 from attrition.monitoring import drift
@@ -45,6 +46,7 @@ LARGEST = 1e290  # the sum of a million values of this size is finite
 MIN_ROWS_TO_REWEIGH, MIN_EFFECTIVE_ROWS = 1000, 200
 SHIFT_Z, LARGEST_WEIGHT = 3.0, 20.0
 
+CHANCE = 0.5  # the ROC AUC of a random order
 INSUFFICIENT, FINE, DEGRADED = "insufficient", "fine", "degraded"
 # With fewer rows, or fewer of either outcome, performance is not checked.
 MIN_LABELLED_TO_JUDGE, MIN_OF_EACH_TO_JUDGE = 100, 20
@@ -152,7 +154,7 @@ def _warnings(n: int, *, too_few: bool, recalibrated: bool) -> Iterator[str]:
 
 def _sentence(n: int, figures: Mapping[str, Interval], before: Interval, verdict: str) -> str:
     expected, auc = figures["expected"], figures["roc_auc"]
-    count = f"expected to leave: {expected.value:,.0f} of {n:,} clients"
+    count = f"expected to leave: {expected.value:,.0f} of {wording.plural(n, 'client')}"
     count += f" (95 % interval {expected.low:,.0f} to {expected.high:,.0f})"
     if auc.value is None:
         return f"{count}; too few clients to estimate the ROC AUC"
@@ -413,7 +415,7 @@ def second_opinion(
     re-weighting loses accuracy if the change does not affect performance.
     """
     if len(risk) < MIN_ROWS_TO_REWEIGH:
-        reason = f"not possible: {len(risk)} clients are too few (at least {MIN_ROWS_TO_REWEIGH:,})"
+        reason = f"not possible: too few clients ({len(risk)}, at least {MIN_ROWS_TO_REWEIGH:,})"
         return SecondOpinion(None, reason)
     if weighing.z <= SHIFT_Z:
         return SecondOpinion(None, "not needed: the clients are like the reference rows")
@@ -556,14 +558,24 @@ def check_performance(
     worse = _auc_dropped(auc, reference)
     z, ratio = compare_with_expected(left, risk, left_in_training)
     off = abs(z) > stats.norm.isf(ALPHA_DEGRADED / 2) and not is_near_one(ratio)
-    verdict, accuracy = ("degraded", "no longer") if worse or off else ("fine", "still")
-    sentence = f"{accuracy} accurate: {left} of {n:,} left, {expected:.0f} expected"
-    if np.ptp(risk) == 0:  # all clients have the same risk
-        return Performance(verdict, *facts, f"base rate {sentence}")
-    sentence += f", ROC AUC {auc.value:.3f}"
+    verdict = "degraded" if worse or off else "fine"
+    compared = f"{left:,} of {n:,} left, {expected:,.0f} expected"
+    as_expected = "about as many clients left as expected"
+    if off:
+        as_expected = f"{'more' if left > expected else 'fewer'} clients left than expected"
+    if np.ptp(risk) == 0:
+        sentence = f"{as_expected}: {compared}; all have the same risk (base rate)"
+        return Performance(verdict, *facts, sentence)
+    ranking = f"ROC AUC {auc.value:.3f}"
     if reference.value is not None:
-        sentence += f" ({reference.value:.3f} at deployment)"
-    return Performance(verdict, *facts, f"model {sentence}")
+        ranking += f" ({reference.value:.3f} at deployment)"
+    if verdict == "fine" and auc.low is not None and auc.low <= CHANCE:
+        sentence = (
+            f"{as_expected}: {compared}; their order is not proven better than chance, {ranking}"
+        )
+        return Performance(verdict, *facts, sentence)
+    accuracy = "no longer" if verdict == "degraded" else "still"
+    return Performance(verdict, *facts, f"model {accuracy} accurate: {compared}, {ranking}")
 
 
 @dataclass(frozen=True)
@@ -599,8 +611,8 @@ def find_excess(
     if z < stats.norm.isf(ALPHA_DEGRADED / 2) or is_near_one(ratio):
         return None
     return (
-        f"model no longer accurate: {left:,} of the {len(risk):,} clients of {cohort} have left so far, "
-        f"{risk.sum():,.0f} were expected of all"
+        f"more clients left than expected: {left:,} of the {len(risk):,} clients of {cohort} have left "
+        f"so far, {risk.sum():,.0f} were expected of all"
     )
 
 

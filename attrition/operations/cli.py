@@ -84,7 +84,7 @@ def run_step(config: Config, name: str, step: Callable[[Config], R]) -> R:
             "outcome": headline,
         }
         history.save(config.history, "steps", [row])
-        logger.info("%s: %s (%.1f s)", name, headline, elapsed_s)
+        logger.info("%s: %s (%.1f s)", name, headline, elapsed_s, extra=log.PRINTED)
     return result
 
 

@@ -97,7 +97,7 @@ def find(config: Config) -> list[Damage]:
         damage += find_in_unit(unit, is_expected=is_deployed)
     for unit in run_units(config):
         damage += find_in_unit(unit, is_expected=False)
-    for path in (config.last_run, config.dependencies):
+    for path in (config.last_run, config.notices, config.dependencies):
         damage += find_in_record(path)
     listed = {each.path for each in in_the_way}
     return [*in_the_way, *(each for each in damage if each.path not in listed)]

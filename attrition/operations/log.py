@@ -34,8 +34,20 @@ class Diary(RotatingFileHandler):
             print(f"{self.baseFilename}: the log cannot be written ({reason})", file=sys.stderr)
 
 
-def set_up(*, quiet: bool = False, file: Path | None = None) -> None:
+# For a line that the caller prints itself, so that a terminal shows it once: logger.info(..., extra=)
+PRINTED = {"is_printed": True}
+
+
+def is_not_printed(record: logging.LogRecord) -> bool:
+    return not getattr(record, "is_printed", False)
+
+
+def set_up(
+    *, quiet: bool = False, file: Path | None = None, once: logging.Filter | None = None
+) -> None:
     """Send log records to stderr, only warnings if quiet, and all of them to `file` if it is given.
+
+    `once` may drop records from stderr.
 
     The file is opened when its first line is written, so that a run with nothing to do does not create
     it. If it is a link, nothing is written to it, because it may lead to another user's file.
@@ -43,6 +55,9 @@ def set_up(*, quiet: bool = False, file: Path | None = None) -> None:
     formatter = UtcFormatter(FORMAT)
     stderr = logging.StreamHandler(sys.stderr)
     stderr.setLevel(logging.WARNING if quiet else logging.INFO)
+    stderr.addFilter(is_not_printed)
+    if once is not None:
+        stderr.addFilter(once)
     handlers: list[logging.Handler] = [stderr]
     if file is not None and file.parent.is_dir() and not file.is_symlink():
         handlers.append(

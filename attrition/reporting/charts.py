@@ -38,6 +38,7 @@ from attrition.wording import (
     finite,
     is_known,
     percent,
+    plural,
     shorten,
     with_interval,
 )
@@ -340,7 +341,7 @@ def importance(shares: Row | None) -> Figure:
         return _empty(title, "The model uses no column: every client has the same risk.", WIDE)
     bars = [(shorten(drawable(name), 30), finite(share)) for name, share in ranked[:SHARES_SHOWN]]
     if rest := ranked[SHARES_SHOWN:]:
-        bars.append((f"{len(rest)} others", sum(finite(share) for _, share in rest)))
+        bars.append((plural(len(rest), "other"), sum(finite(share) for _, share in rest)))
     subtitle = "Share of each column in the mean absolute contributions to the log-odds"
     figure, axes = _plot(title, subtitle, (WIDE[0], 0.7 + 0.21 * len(bars)))
     for i, (_, share) in enumerate(bars):

@@ -14,7 +14,7 @@ from attrition import wording
 from attrition.config import Config, Label
 from attrition.data.clients import ClientTable
 from attrition.errors import Damaged, NoModel
-from attrition.operations import releases, runs
+from attrition.operations import integrity, releases, runs
 from attrition.operations.runs import Complaint
 from attrition.storage import files, history
 
@@ -22,7 +22,8 @@ Row = Mapping[str, Any]
 
 STAMPS = "trained_at decided_at checked_at assessed_at diagnosed_at".split()
 BASE_RATE = "base rate"
-SHOWN_COHORTS = 3
+CHANCE = 0.5  # the ROC AUC of a random order, as in monitoring.performance, which imports scipy
+SHOWN_COHORTS, SHOWN_UNUSED = 3, 5
 VERDICTS = {
     "fine": ("good", "The model is still accurate"),
     "degraded": ("bad", "The model is no longer accurate"),
@@ -81,6 +82,7 @@ class ReportData:
     runs: Sequence[Row] = ()
     worked_runs: Sequence[Row] = ()
     unavailable: Sequence[str] = ()
+    unused: Sequence[Row] = ()
     good_at: str | None = None
     overdue_minutes: float = 60
     currency: str = "EUR"
@@ -103,10 +105,18 @@ class ReportData:
     @property
     def warnings(self) -> list[str]:
         warnings = [f"could not be read: {source}" for source in self.unavailable]
+        warnings += [self.unused_sentence] if self.unused else []
         warnings += [complaint.sentence for complaint in filter(None, [self.overdue])]
         warnings += self.suspicious
         warnings += [*self.training.get("warnings", ()), *self.score.get("warnings", ())]
         return list(dict.fromkeys(wording.finished(warning) for warning in warnings))
+
+    @property
+    def unused_sentence(self) -> str:
+        """Name the unused sources; what to do about each is under "The data"."""
+        names = [source["source"] for source in self.unused]
+        shown = ", ".join(names[:SHOWN_UNUSED]) + (", ..." if len(names) > SHOWN_UNUSED else "")
+        return f"{wording.plural(len(names), 'source')} not used: {shown}; see “The data”"
 
     @property
     def overdue(self) -> Complaint | None:
@@ -138,12 +148,24 @@ class ReportData:
 
     @property
     def latest_change(self) -> str:
-        """Describe the last decision on a candidate, and what the last deployment changed."""
+        """Describe what last happened to production, and what that changed for the clients."""
         change = self.assessment.get("change")
-        sentences = [wording.decision(self.decision)]
+        sentences = [*self.latest_events]
         if change and change["to"] == self.release:
             sentences.append(wording.change(change, self.labels))
+        assessed = self.assessment.get("release")
+        if assessed and self.release and assessed != self.release:
+            sentences.append(
+                f"The contact list and its figures are still those of release {assessed}: run "
+                "fullprocess.py."
+            )
         return " ".join(sentences)
+
+    @property
+    def latest_events(self) -> list[str]:
+        """Describe the last change by hand, if any, and the decision on a candidate since."""
+        events = find_latest_events(self.deployments, self.decision)
+        return [wording.decision(event) for event in events] or [wording.decision({})]
 
     @property
     def young_cohorts(self) -> list[str]:
@@ -156,7 +178,8 @@ class ReportData:
     def drift(self) -> Row:
         """The drift of current clients from the rows that the model was trained on; {} if unknown."""
         checked = self.monitoring.get("drift") if self.is_monitored else None
-        drift = self.diagnostics.get("drift") or checked or {}
+        is_of_release = self.diagnostics.get("release") in (None, self.release)
+        drift = (self.diagnostics.get("drift") if is_of_release else None) or checked or {}
         columns = drift.get("columns")
         return {**drift, "columns": self.labelled(columns)} if columns else drift
 
@@ -201,38 +224,56 @@ class ReportData:
             return State(
                 "calm",
                 "All clients have the same risk",
-                "No model can rank the clients by these columns yet, so "
-                + (
-                    "the contact list is sorted by value alone."
-                    if self.order == "value_at_risk"
-                    else "the order of the contact list means nothing."
-                ),
+                " ".join([self._base_rate_sentence, *self._performance_sentences]),
             )
         state = ("calm", "A model is in production")
-        sentences = ["No outcome has arrived since it was deployed."]
         if self.is_monitored:
             performance = self.monitoring["performance"]
             state = VERDICTS.get(performance["verdict"], state)
-            sentences = [wording.finished(performance["sentence"])]
-        sentences += [wording.finished(sentence) for sentence in self.young_cohorts]
+            low = wording.finite((performance.get("roc_auc") or {}).get("low"))
+            if performance["verdict"] == "fine" and low <= CHANCE:
+                state = ("calm", "As many clients leave as expected")
+        sentences = self._performance_sentences
         sentences.append(wording.proof(self.score.get("sets") or {}))
         if self.drift.get("verdict") == "moved":
             sentences.append(self.drift_sentence)
         return State(*state, " ".join(sentences))
 
     @property
+    def _base_rate_sentence(self) -> str:
+        by_value = "the contact list is sorted by value alone"
+        order = by_value if self.order == "value_at_risk" else "the order of the list means nothing"
+        return f"The model in production is a base rate, which does not rank clients: {order}."
+
+    @property
+    def _performance_sentences(self) -> list[str]:
+        """Compare the model with the outcomes since it was trained."""
+        if not self.is_monitored:
+            return ["It has not been checked against new outcomes yet."]
+        sentences = [self.monitoring["performance"]["sentence"], *self.young_cohorts]
+        return [wording.finished(sentence) for sentence in sentences]
+
+    @property
     def numbers(self) -> list[Number]:
         """The four main numbers, each with its label and its interval."""
         now = self.assessment
         value_label = f"Value at risk, {self.currency}"
-        if not now:
+        if not now or not now["clients"]:
             labels = ("Current clients", "Expected to leave", value_label, "On the contact list")
-            return [Number(label, wording.DASH, "not assessed yet") for label in labels]
+            number, note = ("0", "no current client") if now else (wording.DASH, "not assessed yet")
+            return [Number(label, number, note) for label in labels]
         money = partial(wording.amount, short=True)
-        value = Number(value_label, wording.DASH, "config.json names no column for the value")
+        without = now.get("without_value")  # an earlier version did not count them
+        note = (
+            "no current client has a value"
+            if without
+            else "config.json names no column for the value"
+        )
+        value = Number(value_label, wording.DASH, note)
         if wording.is_known(now["value_at_risk"]):
             interval = _interval_note(now["value_at_risk"], money)
             note = f"of {money(now['value'])}" + (f"; {interval}" if interval else "")
+            note += f"; {wording.plural(without, 'client')} without a value" if without else ""
             value = Number(value_label, money(now["value_at_risk"]), note)
         leaving, listed = now["expected_to_leave"], wording.count(now["list"]["clients"])
         share = wording.share_listed(now) or f"the team can contact {self.capacity:,}"
@@ -255,6 +296,42 @@ class ReportData:
 def _interval_note(interval: Any, show: wording.Format) -> str:
     limits = wording.between(interval, show)
     return f"95\xa0% interval {limits}" if limits else ""
+
+
+def find_latest_events(deployments: Sequence[Row], decision: Row) -> list[Row]:
+    """Find what last happened to production, the newest last: a rollback, a decision, or both.
+
+    A rollback is described in the form of a decision. A decision follows it only if it refused a
+    candidate since. deployments: the history, oldest first; decision: that of decision.json, which knows
+    of no rollback, {} if it is missing.
+    """
+    rows = [row for row in deployments if row["action"] != "repaired"]
+    # The history may have been started again since the decision.
+    if decision and not any(_is_of(row, decision) for row in rows):
+        return [decision]
+    newest, changes = rows[-1:], [row for row in rows if row["action"] in integrity.DEPLOYED]
+    by_hand = [row for row in changes[-1:] if row["action"] != "promoted" and row not in newest]
+    return [_to_decision(row, decision, is_last=row in newest) for row in (*by_hand, *newest)]
+
+
+def _is_of(row: Row, decision: Row) -> bool:
+    """Return whether a row of the history is that of a decision."""
+    names = {"at": "decided_at", "reason": "reason"}
+    return all(row[name] == decision.get(key) for name, key in names.items())
+
+
+def _to_decision(row: Row, decision: Row, *, is_last: bool) -> Row:
+    """Return a row of the history in the form of decision.json, or the record itself if it is that."""
+    if _is_of(row, decision):
+        return decision
+    is_decided = row["action"] in integrity.DECIDED
+    return {
+        "decided_at": row["at"],
+        "promoted": row["action"] == "promoted",
+        "rule": row["action"].replace(" ", "_"),
+        "reason": row["reason"] if is_decided else wording.rollback(row, is_last=is_last),
+        "release": row["release"],
+    }
 
 
 def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -> ReportData:
@@ -282,6 +359,7 @@ def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -
         runs=history.read_runs(config.history, runs.RUNS_READ),
         worked_runs=history.read_worked_runs(config.history),
         unavailable=tuple(last_unavailable(config) if unavailable is None else unavailable),
+        unused=tuple((files.read_record(config.ingestion_record) or {}).get("unused", [])),
         good_at=runs.last_good_at(config),
         overdue_minutes=config.overdue_minutes,
         currency=config.currency,

@@ -1,4 +1,4 @@
-"""Read CSV, gzipped CSV and Parquet files of any size, one chunk of rows at a time.
+"""Read CSV, gzipped CSV, Parquet and Excel files of any size, one chunk of rows at a time.
 
 A file is copied once into a spool, so the bytes that are read are the bytes that were hashed. Text is
 validated strictly: bytes -> decoding -> CSV -> cells for `schema`. If a file has no quotes, it takes a
@@ -9,27 +9,26 @@ import errno
 import gzip
 import hashlib
 import os
+import shutil
 import stat
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from attrition.data.cells import number_text
-from attrition.data.schema import MAX_COLUMNS, Chunk, Refused, Table
+from attrition.config import DEFAULT_DIALECT, Dialect
+from attrition.data.schema import Chunk, Refused, Table
 from attrition.errors import SourceError
-from attrition.sources.csv_reader import CHUNK_ROWS, PIECE, NotPlain, read_csv
-from attrition.storage.tables import make_spool, open_parquet
+from attrition.sources.csv_reader import PIECE, NotPlain, read_csv
+from attrition.sources.excel import read_excel
+from attrition.sources.parquet import read_parquet
+from attrition.storage.tables import make_spool
 
-INPUT_ENDINGS = (".csv", ".csv.gz", ".parquet")
-MAX_PARQUET_TEXT = 10_000
+EXCEL_ENDINGS = (".xlsx", ".xlsm")
+INPUT_ENDINGS = (".csv", ".csv.gz", ".parquet", *EXCEL_ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ class File:
     changed_s_ago: float
     limits: Limits = DEFAULT_LIMITS
     spool_folder: Path | None = None
+    dialect: Dialect = DEFAULT_DIALECT
 
 
 # ---- files
@@ -88,14 +88,14 @@ def shown(name: str) -> str:
 def _opened(path: Path, limits: Limits) -> Iterator[tuple[int, os.stat_result]]:
     """Open a regular file without following a link or waiting for a pipe.
 
-    Raises: Refused.
+    Raises: Refused, SourceError if it cannot be read now.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if path.is_symlink():
             raise Refused("SYMLINK", "a symbolic link, expected a regular file") from error
-        raise _unreadable(error) from error
+        raise _unreadable(path.name, error) from error
     try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
@@ -107,30 +107,38 @@ def _opened(path: Path, limits: Limits) -> Iterator[tuple[int, os.stat_result]]:
         os.close(descriptor)
 
 
-def _pieces(descriptor: int) -> Iterator[bytes]:
+def _pieces(descriptor: int, name: str) -> Iterator[bytes]:
     """Yield the content of a file.
 
-    Raises: Refused if the disk fails.
+    Raises: SourceError if the disk fails, Refused.
     """
     try:
         while piece := os.read(descriptor, PIECE):
             yield piece
     except OSError as error:
-        raise _unreadable(error) from error
+        raise _unreadable(name, error) from error
 
 
-def _unreadable(error: OSError) -> Refused:
-    """Describe why a file cannot be read; if it has just disappeared, the next run retries it."""
-    is_gone = error.errno in (errno.ENOENT, errno.ESTALE)
-    return Refused("UNREADABLE", f"cannot be read ({error.strerror})", unfinished=is_gone)
+def _unreadable(name: str, error: OSError) -> Refused | SourceError:
+    """Describe why a file cannot be read now; the next run retries it."""
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return Refused("UNREADABLE", f"has disappeared ({error.strerror})", unfinished=True)
+    if error.errno == errno.ENXIO:
+        return Refused("NOT_REGULAR", "a socket, expected a regular file")
+    return SourceError(
+        f"{shown(name)}: cannot be read ({error.strerror}); correct its permissions, or remove the file"
+    )
 
 
 def hash_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> str:
-    """Return the sha256 of a source file; "-" if it cannot be read."""
+    """Return the sha256 of a source file; "-" if it is none.
+
+    Raises: SourceError if it cannot be read now.
+    """
     try:
         with _opened(path, limits) as (descriptor, _):
             digest = hashlib.sha256()
-            for piece in _pieces(descriptor):
+            for piece in _pieces(descriptor, path.name):
                 digest.update(piece)
             return digest.hexdigest()
     except Refused:
@@ -139,7 +147,10 @@ def hash_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> str:
 
 @contextmanager
 def reading(
-    path: Path, limits: Limits = DEFAULT_LIMITS, spool_folder: Path | None = None
+    path: Path,
+    limits: Limits = DEFAULT_LIMITS,
+    spool_folder: Path | None = None,
+    dialect: Dialect = DEFAULT_DIALECT,
 ) -> Iterator[File]:
     """Copy a file into a spool and hash the copy, so that later writes to the file change neither.
 
@@ -148,7 +159,7 @@ def reading(
     digest, size = hashlib.sha256(), 0
     with closing(make_spool(spool_folder)) as spool:
         with _opened(path, limits) as (descriptor, about):
-            for piece in _pieces(descriptor):
+            for piece in _pieces(descriptor, path.name):
                 size += len(piece)
                 if size > limits.max_bytes:
                     raise Refused("TOO_LARGE", f"more than {limits.max_bytes} bytes")
@@ -158,7 +169,8 @@ def reading(
         if (after.st_mtime_ns, after.st_size) != (about.st_mtime_ns, about.st_size):
             raise Refused("UNSTABLE", "it changed while it was read", unfinished=True)
         changed_s_ago = time.time() - about.st_mtime
-        yield File(path.name, digest.hexdigest(), spool, changed_s_ago, limits, spool_folder)
+        sha256 = digest.hexdigest()
+        yield File(path.name, sha256, spool, changed_s_ago, limits, spool_folder, dialect)
 
 
 @contextmanager
@@ -171,16 +183,24 @@ def open_table(file: File, *, fast: bool = True) -> Iterator[Table]:
     name = file.name.lower()
     file.spool.seek(0)
     with closing(_gunzip(file)) if name.endswith(".gz") else nullcontext(file.spool) as text:
-        table = _read_parquet(file) if name.endswith(".parquet") else read_csv(text, fast=fast)
-        yield Table(table.header, _in_time(table.chunks, file), table.notes)
+        if name.endswith(".parquet"):
+            table = read_parquet(file.spool, file.limits.max_bytes)
+        elif name.endswith(EXCEL_ENDINGS):
+            size = file.limits.max_bytes
+            table = read_excel(file.spool, file.dialect, size, file.spool_folder)
+        else:
+            table = read_csv(text, file.dialect, fast=fast)
+        yield replace(table, chunks=_in_time(table.chunks, file))
 
 
-def read_path(path: Path, limits: Limits = DEFAULT_LIMITS) -> Table:
+def read_path(
+    path: Path, limits: Limits = DEFAULT_LIMITS, dialect: Dialect = DEFAULT_DIALECT
+) -> Table:
     """Read a whole file into memory.
 
     Raises: Refused, SourceError.
     """
-    with reading(path, limits) as file:
+    with reading(path, limits, dialect=dialect) as file:
         return read_table(file)
 
 
@@ -192,7 +212,7 @@ def read_table(file: File) -> Table:
     for fast in (True, False):
         try:
             with open_table(file, fast=fast) as table:
-                return Table(table.header, list(table.chunks), table.notes)
+                return replace(table, chunks=list(table.chunks))
         except NotPlain:
             continue
     raise AssertionError("the strict lane reads every file")
@@ -204,13 +224,30 @@ def _in_time(chunks: Iterable[Chunk], file: File) -> Iterator[Chunk]:
     Raises: SourceError, so that the next run retries: the machine may be slow.
     """
     began = time.monotonic()
-    for chunk in chunks:
-        yield chunk
-        if time.monotonic() - began > file.limits.max_seconds:
-            raise SourceError(
-                f"{ascii(file.name)[1:-1]}: took longer than max_source_seconds "
-                f"({file.limits.max_seconds:g}); raise it in config.json or remove the file"
-            )
+    try:
+        for chunk in chunks:
+            yield chunk
+            if time.monotonic() - began > file.limits.max_seconds:
+                raise SourceError(
+                    f"{ascii(file.name)[1:-1]}: took longer than max_source_seconds "
+                    f"({file.limits.max_seconds:g}); raise it in config.json or remove the file"
+                )
+    finally:
+        if isinstance(chunks, Generator):
+            chunks.close()  # while the file is open
+
+
+def unpacked(file: File) -> IO[bytes]:
+    """Return the text of a file, which the caller closes.
+
+    Raises: Refused.
+    """
+    file.spool.seek(0)
+    if file.name.lower().endswith(".gz"):
+        return _gunzip(file)
+    text = make_spool(file.spool_folder)
+    shutil.copyfileobj(file.spool, text)
+    return text
 
 
 def _gunzip(file: File) -> IO[bytes]:
@@ -234,92 +271,3 @@ def _gunzip(file: File) -> IO[bytes]:
         text.close()
         raise
     return text
-
-
-def _read_parquet(file: File) -> Table:
-    """Read Parquet a batch of rows at a time.
-
-    Raises: Refused, also while the batches are read.
-    """
-    import pyarrow.parquet as pq
-
-    with _parquet_errors():
-        metadata = pq.read_metadata(file.spool)
-        fields = metadata.schema.to_arrow_schema()
-        names = fields.names
-        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-        size = max(sum(group.total_byte_size for group in groups), metadata.num_rows * len(names))
-        if size > file.limits.max_bytes:
-            raise Refused("TOO_LARGE", f"{size} bytes unpacked, at most {file.limits.max_bytes}")
-        if len(names) > MAX_COLUMNS:
-            raise Refused("TOO_MANY_COLUMNS", f"{len(names)} columns, at most {MAX_COLUMNS}")
-        file.spool.seek(0)
-        # In a dictionary, a long text that is repeated a million times takes memory once.
-        texts = [name for name, kind in zip(names, fields.types, strict=True) if _is_text(kind)]
-        reader = open_parquet(file.spool, read_dictionary=texts)
-    return Table(tuple(names), _parquet_chunks(reader))
-
-
-def _is_text(kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _parquet_chunks(reader: Any) -> Iterator[Chunk]:
-    line = 1
-    with _parquet_errors():
-        for batch in reader.iter_batches(CHUNK_ROWS, use_threads=False):
-            columns = tuple(_text_column(column) for column in batch.columns)
-            yield Chunk(columns, range(line, line + batch.num_rows))
-            line += batch.num_rows
-
-
-@contextmanager
-def _parquet_errors() -> Iterator[None]:
-    try:
-        yield
-    except MemoryError:  # arrow's is an ArrowException too, but no fault of the file
-        raise
-    except (pa.ArrowException, ValueError, OverflowError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # an error of the disk: arrow's own have no number
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Refused("BAD_PARQUET", f"not readable ({reason})", unfinished=True) from error
-
-
-def _text_column(column: Any) -> Any:
-    """Convert a column of any type to text, each distinct value once.
-
-    Raises: Refused if a text is too long.
-    """
-    if pa.types.is_nested(column.type):
-        return pa.array([cell_text(value) for value in column.to_pylist()], pa.string())
-    if pa.types.is_integer(column.type):
-        return pc.fill_null(column.cast(pa.string()), "")
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    values = column.dictionary
-    if _is_text(values.type):
-        values.validate(full=True)  # arrow does not check that a text is UTF-8 when it reads one
-        texts = values.cast(pa.string())
-    else:
-        texts = pa.array([cell_text(value) for value in values.to_pylist()], pa.string())
-    if (pc.max(pc.utf8_length(texts)).as_py() or 0) > MAX_PARQUET_TEXT:
-        raise Refused("FIELD_TOO_LONG", f"a text of more than {MAX_PARQUET_TEXT} characters")
-    return pc.fill_null(texts.take(column.indices), "")
-
-
-def cell_text(value: Any) -> str:
-    """Format a typed value as a cell of a CSV."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if value != value:
-            return "NaN"
-        return number_text(value) if abs(value) < 1e300 else repr(value)
-    if isinstance(value, date):
-        return value.isoformat(sep=" ") if isinstance(value, datetime) else value.isoformat()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return "\x00" + bytes(value).hex()[:40]
-    return str(value)

@@ -56,6 +56,30 @@ def close_folders(config: Config) -> None:
             logger.info("%s: closed to other users", folder)
 
 
+def check_readable(config: Config) -> None:
+    """Check that this user can read our folders, and may load a release of theirs.
+
+    Raises: AttritionError that names the user to start the app as.
+    """
+    us = os.geteuid()
+    for folder in (config.production_folder, config.reports_folder, config.output_folder):
+        try:
+            owner = folder.stat().st_uid
+        except FileNotFoundError:
+            continue  # before the first run
+        except PermissionError as error:
+            raise AttritionError(
+                f"{error.filename}: user {us} may not go there; start the app as the user who runs "
+                "fullprocess.py"
+            ) from error
+        is_readable = os.access(folder, os.R_OK | os.X_OK)
+        if not is_readable or (owner not in (us, 0) and os.path.lexists(config.current)):
+            raise AttritionError(
+                f"{folder}: belongs to user {owner}, and user {us} may not use what is in it; start "
+                "the app as the user who runs fullprocess.py"
+            )
+
+
 def check_private(folder: Path) -> None:
     """Check that no other user could have created or changed a folder or a file in it.
 

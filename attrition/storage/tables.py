@@ -4,6 +4,7 @@
 imports this file, so the libraries are imported in the functions.
 """
 
+import codecs
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,6 +44,11 @@ def frame_bytes(table: "pd.DataFrame") -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
+def excel_bytes(table: "pd.DataFrame") -> bytes:
+    """Return a DataFrame as CSV with a byte order mark, by which Excel recognises UTF-8."""
+    return codecs.BOM_UTF8 + frame_bytes(table)
+
+
 def read_cells(path: Path) -> Iterator[list[str]]:
     """Yield the rows of a CSV file as text, without its header."""
     with path.open(encoding="utf-8", newline="") as file:
@@ -53,7 +59,7 @@ def read_cells(path: Path) -> Iterator[list[str]]:
 
 def parse_dicts(data: bytes) -> list[dict[str, str]]:
     """Return the rows of a CSV, each as a dictionary of text."""
-    return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
 
 
 def read_texts(path: Path) -> "pd.DataFrame":

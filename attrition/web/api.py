@@ -12,6 +12,7 @@ from flask import Blueprint, Response, request, send_file, url_for
 
 from attrition import wording
 from attrition.contacts import fields
+from attrition.reporting.report_data import find_latest_events
 from attrition.storage.files import Record
 from attrition.web import health, middleware, request_body, responses
 from attrition.web.artifact_cache import optional, state
@@ -27,21 +28,24 @@ def prediction() -> Record:
     """Predict the risk of the records in the body or in a data file; none if one is invalid."""
     config = state().config
     key, value = request_body.check_body(middleware.read_body())
+    today = datetime.now(UTC).date().isoformat()
     release, model = state().production.get()
+    spelling = state().spelling()
     if key == "records":
-        missing_allowed = release.training["missing_seen"]
-        rows = request_body.check_records(config.columns, value, missing_allowed)
+        optional_names = request_body.optional_features(config.columns, release.training)
+        rows = request_body.check_records(config.columns, value, optional_names, spelling, today)
     else:
-        rows = request_body.read_datafile(config, value)
+        rows = request_body.read_datafile(config, value, spelling, today)
     predictions = responses.predict(release, model, rows, config.columns.client_name, config.labels)
     return {"model": release.id, "predictions": predictions, "count": len(predictions)}
 
 
 @api.get("/scoring")
 def scoring() -> Record:
-    """Return the score of the model in production and the latest decision on deployment."""
+    """Return the score of the model in production, and what last happened to production."""
     release, _ = state().production.get()
-    return responses.scoring(release, optional(state().decision))
+    decision = optional(state().decision) or {}
+    return responses.scoring(release, find_latest_events(state().deployments(), decision))
 
 
 @api.get("/summarystats")
@@ -109,8 +113,7 @@ def describe_assessment() -> Record:
 @api.get("/contactlist.csv")
 def contact_list() -> Response:
     """Download the contact list for a spreadsheet."""
-    data = responses.defuse(state().contact_list(), fields.TEXTS)
-    return download(data, "text/csv", state().config.contact_list)
+    return download(state().contact_list(), "text/csv", state().config.contact_list)
 
 
 @api.get("/report.pdf")
@@ -149,6 +152,7 @@ def show_health() -> tuple[Record, int]:
     ended_at = last["ended_at"] if last else None
     return {
         "status": result.status,
+        "project": state().config.project,
         "release": result.release,
         "last_run_ended_at": ended_at,
         "last_run_age_s": age_s(ended_at, now),

@@ -4,15 +4,13 @@ If a file does not exist yet or does not match its hash, reading it raises `NotR
 the script that writes it, and no folder.
 """
 
-import csv
-import io
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import current_app
 
@@ -21,8 +19,11 @@ from attrition.data.clients import ClientTable, Row, open_hashed
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.operations import releases
 from attrition.operations.releases import Release
-from attrition.storage import files
+from attrition.storage import files, history
 from attrition.storage.files import Record
+
+if TYPE_CHECKING:
+    from attrition.data.spelling import Spelling
 
 T = TypeVar("T")
 
@@ -213,11 +214,27 @@ class State:
     production: Production
     token: str | None
 
+    def spelling(self) -> "Spelling":
+        """Return how the ingested rows spell values; none if their record cannot be read."""
+        from attrition.data import ledger
+
+        return ledger.read_spelling(optional(self.ingestion))
+
+    def ingestion(self) -> Record:
+        return self.cache.record(self.config.ingestion_record, "ingestion.py")
+
     def monitoring(self) -> Record:
         return self.cache.record(self.config.monitoring_record, "monitoring.py")
 
     def decision(self) -> Record:
         return self.cache.record(self.config.decision_record, "deployment.py")
+
+    def deployments(self) -> history.Rows:
+        """Return the deployments; [] if the history cannot be read, which /health reports."""
+        try:
+            return history.read_deployments(self.config.history)
+        except AttritionError:
+            return []
 
     def diagnostics(self) -> Record:
         return self.cache.record(self.config.diagnostics_record, "diagnostics.py")
@@ -233,8 +250,8 @@ class State:
         """Return the clients on the contact list."""
         return self.clients().listed
 
-    def contact_list(self) -> list[dict[str, str]]:
-        return self._assessed(self.config.contact_list, parse_contact_list)
+    def contact_list(self) -> bytes:
+        return self._assessed(self.config.contact_list)
 
     def _assessed(self, path: Path, *how: Any) -> Any:
         return self.cache.output(self.config.assessment_record, path, "assessment.py", *how)
@@ -251,7 +268,3 @@ class State:
 def state() -> State:
     """Return the state of the app that answers the current request."""
     return current_app.extensions["attrition"]
-
-
-def parse_contact_list(data: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))

@@ -1,4 +1,4 @@
-"""Check the health of the model, the records and the recent runs, for /health and the dashboard.
+"""Check the health of the model, the records, the sources and the recent runs.
 
 Sentences name no folder and no secret, because anyone with access to the network can read them.
 """
@@ -12,11 +12,13 @@ from attrition import wording
 from attrition.errors import AttritionError
 from attrition.operations import runs
 from attrition.operations.runs import Complaint
+from attrition.reporting.report_data import BASE_RATE
 from attrition.storage import history
 from attrition.web.artifact_cache import NotReady, State, optional
 
 Row = Mapping[str, Any]
 
+UNUSED_SHOWN = 5
 OK, STARTING, DEGRADED = "ok", "starting", "degraded"
 
 
@@ -67,6 +69,12 @@ def summarise_runs(state: State, now: datetime) -> RecentRuns:
     return RecentRuns(last, good_at, runs.tally(rows, now), tuple(complaints))
 
 
+def find_unused(state: State, damage: list[str] | None = None) -> list[Row]:
+    """Return the sources that are there and of which nothing is used."""
+    record = optional(state.ingestion, damage=damage) or {}
+    return list(record.get("unused", []))
+
+
 def performance_of(monitoring: Row | None, release: str | None) -> Row | None:
     """Return the performance of a release, None if the record describes another one."""
     if monitoring is None or release is None or monitoring["release"] != release:
@@ -78,9 +86,10 @@ def check_health(state: State, now: datetime) -> Health:
     """Check the release, the records and the recent runs."""
     production = state.production
     complaints: list[Complaint] = []
-    status, can_answer, release = OK, True, None
+    status, can_answer, release, kind = OK, True, None, ""
     try:
-        release = production.get()[0].id
+        loaded = production.get()[0]
+        release, kind = loaded.id, loaded.training["kind"]
         if production.problem:
             complaints.append(Complaint("release", production.problem))
     except NotReady as error:
@@ -88,14 +97,19 @@ def check_health(state: State, now: datetime) -> Health:
         status, can_answer = (STARTING, True) if is_starting else (DEGRADED, False)
         complaints.append(Complaint(error.code, str(error)))
     damage: list[str] = []
+    sources = find_unused(state, damage)
     for read in (state.monitoring, state.assessment, state.diagnostics, state.figure_names):
         optional(read, damage=damage)
     complaints += [Complaint("damaged", sentence) for sentence in damage]
     performance = performance_of(optional(state.monitoring), release)
     if performance and performance["verdict"] == "degraded":
-        complaints.append(Complaint("model", "the model in production is no longer accurate"))
+        name = kind if kind == BASE_RATE else "model"
+        complaints.append(Complaint("model", f"the {name} in production is no longer accurate"))
     recent = summarise_runs(state, now)
     complaints += recent.complaints
+    # Without the reason, which may quote a client's row.
+    lines = wording.unused_lines(sources, UNUSED_SHOWN, with_reason=False)
+    complaints += [Complaint("unused", line) for line in lines]
     if complaints and status == OK:
         status = DEGRADED
     return Health(status, can_answer, release, recent, tuple(complaints))

@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 # The width of a figure on the page.
 SIZES = {"risk_distribution": "large", "gain": "large"}
 SIZES |= dict.fromkeys(("importance", "score_over_time", "drift", "missing_over_time"), "wide")
-MISSING_SHOWN, CONTACTS_SHOWN = 8, 20
+MISSING_SHOWN, CONTACTS_SHOWN, UNUSED_SHOWN = 8, 20, 10
 ORDERS = ("value_at_risk", "risk")
 
 
@@ -62,6 +62,7 @@ def dashboard(
         monitoring=optional(state.monitoring, damage=problems) or {},
         assessment=optional(state.assessment, damage=problems) or {},
         diagnostics=optional(state.diagnostics, damage=problems) or {},
+        deployments=state.deployments(),
         currency=config.currency,
         capacity=config.contact_capacity,
         order=config.contact_order,
@@ -76,6 +77,7 @@ def dashboard(
     is_cut = not manager and not show_all
     recent = health.summarise_runs(state, now)
     problems += [complaint.sentence for complaint in recent.complaints]
+    problems += wording.unused_lines(health.find_unused(state, problems), UNUSED_SHOWN)
     return {
         "data": data,
         "last_run": describe_last_run(recent.last, now),
@@ -86,7 +88,7 @@ def dashboard(
         if data.assessment
         else "",
         "shared": fields.shared_text(data.assessment, config.labels),
-        "reasons_note": fields.REASONS_NOTE,
+        "reasons_note": fields.reasons_note(rows),
         "cautions": cautions_of_all(rows, config.labels),
         "columns": columns(listed, config.currency),
         "contacts": chosen[:CONTACTS_SHOWN] if is_cut else chosen,
@@ -114,7 +116,9 @@ def describe_last_run(run: Row | None, now: datetime) -> str:
     when = wording.ago(run["ended_at"] or run["started_at"], now)
     did_fail = run["outcome"] in ("failed", "died")
     return (
-        f"The last run {run['outcome']} {when}." if did_fail else f"Last run with new data: {when}."
+        f"The last run {run['outcome']} {when}."
+        if did_fail
+        else f"Last run with work to do: {when}."
     )
 
 

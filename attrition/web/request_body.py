@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from attrition.config import Columns, Config
-from attrition.errors import AttritionError
+from attrition.errors import AttritionError, SourceError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from attrition.data.spelling import Spelling
 
 MAX_RECORDS, MAX_FILE_RECORDS = 1_000, 100_000
 MAX_DIGITS = 400
@@ -103,17 +105,39 @@ def check_body(body: Any) -> tuple[str, Any]:
     return key, value
 
 
+def optional_features(columns: Columns, training: Mapping[str, Any]) -> set[str]:
+    """Return the features that a record may leave out.
+
+    These are the ones that the model does not use, and those that were missing in its training.
+
+    >>> training = {"features": {"numeric": ["logins"], "categorical": []}, "missing_seen": []}
+    >>> optional_features(Columns(numeric=(), categorical=("logins", "fax")), training)
+    {'fax'}
+    """
+    used = {name for names in training["features"].values() for name in names}
+    return set(columns.features) - used | set(training["missing_seen"])
+
+
 def check_records(
-    columns: Columns, records: list[Any], missing_allowed: Collection[str]
+    columns: Columns,
+    records: list[Any],
+    missing_allowed: Collection[str],
+    spelling: "Spelling | None" = None,
+    today: str = "",
 ) -> "pd.DataFrame":
     """Validate the records of a body, and return their features in the same order.
+
+    today: the day from which the dates of a record without a time count
 
     Raises: ApiError 422 with every wrong record and field.
     """
     from attrition.data import schema
+    from attrition.data.spelling import NO_SPELLING
 
     try:
-        return schema.check_records(columns, records, missing_allowed)
+        return schema.check_records(
+            columns, records, missing_allowed, spelling or NO_SPELLING, today
+        )
     except schema.BadRecords as error:
         raise _invalid_records(error.problems) from error
 
@@ -128,7 +152,9 @@ def _invalid_records(problems: list[dict[str, Any]]) -> ApiError:
     return ApiError(422, "invalid_records", sentence, problems=problems[:MAX_PROBLEMS])
 
 
-def read_datafile(config: Config, name: str) -> "pd.DataFrame":
+def read_datafile(
+    config: Config, name: str, spelling: "Spelling", today: str = ""
+) -> "pd.DataFrame":
     """Read the rows of a file in the test or the input folder, in the same order.
 
     If the name is not in the listing of a folder it is refused; it is never used as a path.
@@ -147,15 +173,15 @@ def read_datafile(config: Config, name: str) -> "pd.DataFrame":
             404, "unknown_datafile", "there is no such data file", datafiles=sorted(folders)
         )
     try:
-        table = source_files.read_path(folders[name] / name)
+        table = source_files.read_path(folders[name] / name, dialect=config.files.dialect(name))
         if (count := sum(chunk.records for chunk in table.chunks)) > MAX_FILE_RECORDS:
             raise ApiError(
                 413,
                 "too_many_records",
                 f"{name} has {count} records, expected at most {MAX_FILE_RECORDS}",
             )
-        checked = schema.check(table, config.columns, config.missing_markers)
-    except (schema.Refused, schema.BadHeader) as error:
+        checked = schema.check(table, config.columns, config.missing_markers, spelling)
+    except (schema.Refused, schema.BadHeader, SourceError) as error:
         raise ApiError(422, "invalid_datafile", f"{name}: {error}") from error
     if checked.refused:
         problems = [
@@ -170,4 +196,4 @@ def read_datafile(config: Config, name: str) -> "pd.DataFrame":
         )
     if not len(checked.lines):
         raise ApiError(422, "invalid_datafile", f"{name}: has no rows")
-    return schema.typed(checked.frame(), config.columns)
+    return schema.typed(checked.frame(), config.columns, today)

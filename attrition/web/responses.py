@@ -1,8 +1,6 @@
 """Build the responses of the API from rows and records, without a path, a clock or a request."""
 
-import csv
-import io
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrition.contacts import fields
@@ -12,6 +10,9 @@ from attrition.web.artifact_cache import NotReady
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+LATEST = ("decided_at", "promoted", "rule", "reason", "release")
 
 
 def predict(
@@ -43,8 +44,8 @@ def predict(
     ]
 
 
-def scoring(release: Release, decision: Record | None) -> Record:
-    """Return the score of the model in production and the latest decision."""
+def scoring(release: Release, events: Sequence[Mapping[str, Any]]) -> Record:
+    """Return the score of the model in production, and the last of the latest events."""
     score = release.score
     sets = {
         name: {"rows": of["rows"], "left": of["left"], "scores": of["candidate"]}
@@ -60,26 +61,5 @@ def scoring(release: Release, decision: Record | None) -> Record:
         "replaced": score["champion"],
         "comparison": score["comparison"],
         "warnings": score["warnings"],
-        "latest_decision": decision
-        and {key: decision[key] for key in ("decided_at", "promoted", "rule", "reason", "release")},
+        "latest_decision": {key: events[-1][key] for key in LATEST} if events else None,
     }
-
-
-def defuse(table: list[dict[str, str]], columns: Collection[str]) -> bytes:
-    """Format a table as CSV, with text escaped if a spreadsheet would read it as a formula.
-
-    >>> defuse([{"client": "=1+1", "risk_change": "-0.1"}], ["client"])
-    b"client,risk_change\\r\\n'=1+1,-0.1\\r\\n"
-    """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(table[0]) if table else [], lineterminator="\r\n")
-    writer.writeheader()
-    for row in table:
-        writer.writerow({k: _escape(v) if k in columns else v for k, v in row.items()})
-    return text.getvalue().encode("utf-8")
-
-
-def _escape(cell: str) -> str:
-    """Prefix a cell with an apostrophe if it would start a formula. Source: OWASP, CSV Injection."""
-    first = cell.lstrip(" \n\u00a0\ufeff")[:1]
-    return f"'{cell}" if first and first in "=+-@\t\r＝＋－＠" else cell

@@ -58,10 +58,11 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.bind((host.strip("[]"), port))
         listener.listen(BACKLOG)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listener.close()
+        reason = getattr(error, "strerror", None) or error
         raise AttritionError(
-            f"{host}:{port}: cannot listen ({error.strerror}); stop the process that uses the port "
+            f"{host}:{port}: cannot listen ({reason}); stop the process that uses the port "
             "or choose another one with --port"
         ) from error
     return listener

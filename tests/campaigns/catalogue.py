@@ -296,9 +296,8 @@ def in_folder(form: Form) -> list[Case]:
         case("a19_symlink_dangling.csv", link_to("nowhere.csv", good), FILE_OUT, "SYMLINK"),
         case("a20_symlink_loop.csv", link_to("a20_symlink_loop.csv", good), FILE_OUT, "SYMLINK"),
         case("a21_dev_zero.csv", link_to("/dev/zero", good), FILE_OUT, "SYMLINK"),
-        case("a22_unreadable.csv", secret, FILE_OUT, "UNREADABLE")
-        if os.geteuid()
-        else case("a22_unreadable.csv", secret, counts=taken),
+        # Anybody else than root cannot read it now: it is no verdict, and it is tried again.
+        *([] if os.geteuid() else [case("a22_unreadable.csv", secret, counts=taken)]),
         case(".a23_hidden.csv", good, SKIP, "HIDDEN"),
         case("a24_upload.csv.part", good, SKIP, "NOT_AN_INPUT_NAME"),
         case("a25_x.csv.tmp", good, SKIP, "NOT_AN_INPUT_NAME"),
@@ -359,7 +358,7 @@ def of_bytes(form: Form) -> list[Case]:
         case("b17_no_final_eol.csv", good[:-1], ACCEPT, "NO_FINAL_EOL", taken),
         case("b18_blank_lines_between.csv", good.replace("\n", "\n\n \n"), counts=taken),
         case("b19_unicode_line_sep.csv", separator, ROWS_OUT, "CONTROL_CHAR", (3, 1, 0)),
-        case("b20_bom_twice.csv", "\ufeff\ufeff" + good, FILE_OUT, "HEADER_MISMATCH"),
+        case("b20_bom_twice.csv", "\ufeff\ufeff" + good, ACCEPT, "HEADER_FOLDED", taken),
         case("b21_bom_mid_concat.csv", again, ROWS_OUT, "REPEATED_HEADER", ONE_BAD),
     ]  # fmt: skip
 
@@ -409,7 +408,7 @@ def of_shape(form: Form) -> list[Case]:
         case("c20_comment_line.csv", form.with_row("# made by the export"), ROWS_OUT,
              "RAGGED_SHORT", ONE_BAD),
         case("c21_totals_footer.csv", form.with_row(form.empty_but().replace("echo", "TOTAL")),
-             ROWS_OUT, "EMPTY_ROW", ONE_BAD),
+             ROWS_OUT, "TOTAL_ROW", ONE_BAD),
         case("c22_repeated_header.csv", form.lines(*rows[:2], header, *rows[2:]), ROWS_OUT,
              "REPEATED_HEADER", ONE_BAD),
         case("c23_title_above.csv", f"Export of all clients\n\n{good}", FILE_OUT, "HEADER_MISMATCH"),
@@ -453,8 +452,8 @@ def of_header(form: Form) -> list[Case]:
         case("d07_renamed_column.csv", form.lines(*rows, header=renamed), FILE_OUT,
              "HEADER_MISMATCH"),
         case("d08_empty_name.csv", form.lines(*rows, header=nameless), FILE_OUT, "HEADER_MISMATCH"),
-        case("d09_nbsp_header.csv", form.lines(*rows, header=f"{header}\xa0"), FILE_OUT,
-             "HEADER_MISMATCH"),
+        case("d09_nbsp_header.csv", form.lines(*rows, header=f"{header}\xa0"), ACCEPT,
+             "HEADER_FOLDED", taken),
         case("d10_homoglyph.csv", form.lines(*rows, header=homoglyph), FILE_OUT, "HEADER_MISMATCH"),
         case("d11_index_column.csv", form.lines(*indexed, header=f",{header}"), ACCEPT,
              "EXTRA_COLUMN", taken),
@@ -471,7 +470,7 @@ def of_header(form: Form) -> list[Case]:
 NUMBERS_TAKEN = {
     "e01_nan": "NaN", "e04_na": "NA", "e05_null": "null", "e06_none": "None", "e07_dash": "-",
     "e08_qmark": "?", "e09_empty": "", "e10_spaces": "   ", "e17_fraction": "12.5",
-    "e18_tiny": "5e-324", "e41_month_gt_year": "5000",
+    "e18_tiny": "5e-324", "e31_excel_error": "#DIV/0!", "e41_month_gt_year": "5000",
 }  # fmt: skip
 NUMBERS_NORMALISED = {
     "e50_float_int": "12.0", "e51_sci": "1.2e1", "e52_leading_zero": "012", "e53_plus": "+12",
@@ -498,7 +497,6 @@ NUMBERS_REFUSED = {
     "e28_unicode_minus": ("\u221212", "BAD_NUMBER"),
     "e29_nbsp": ("12\xa0", "BAD_NUMBER"),
     "e30_word": ("twelve", "BAD_NUMBER"),
-    "e31_excel_error": ("#DIV/0!", "BAD_NUMBER"),
     "e32_excel_hash": ("#####", "BAD_NUMBER"),
     "e33_date": ("2026-01-05", "BAD_NUMBER"),
     "e34_date_us": ("01/05/2026", "BAD_NUMBER"),
@@ -580,6 +578,7 @@ def of_clients(form: Form) -> list[Case]:
         *(case(f"{n}.csv", form.with_client(v), ROWS_OUT, code, ONE_BAD)
           for n, (v, code) in refused),
         case("g30_padded.csv", form.with_client("  echo "), ACCEPT, "NORMALISED", WHOLE),
+        case("g32_nbsp.csv", form.with_client("ec\xa0ho\u202f"), ACCEPT, "NORMALISED", WHOLE),
         case("g31_nfd.csv", form.with_client("Cafe\u0301"), ACCEPT, "NFC", WHOLE),
         case("g50_huge_field.csv", form.with_client(HUGE), FILE_OUT, "FIELD_TOO_LONG"),
         case("g50_huge_header.csv", huge_header, FILE_OUT, "FIELD_TOO_LONG"),

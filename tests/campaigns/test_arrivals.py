@@ -95,7 +95,7 @@ def make_socket(path):
     [
         (os.mkfifo, "NOT_REGULAR"),
         (make_device, "NOT_REGULAR"),
-        (make_socket, "UNREADABLE"),
+        (make_socket, "NOT_REGULAR"),
         (lambda path: path.symlink_to("/dev/zero"), "SYMLINK"),
         (lambda path: path.symlink_to("/etc/passwd"), "SYMLINK"),
         (lambda path: path.symlink_to("/proc/self/fd/0"), "SYMLINK"),
@@ -121,22 +121,6 @@ def test_folder_of_links_is_not_followed(empty_project, tmp_path):
     (empty_project.input_folder / "sub.csv").symlink_to(outside)
     ingest_new_data(empty_project)
     assert [line["verdict"] for line in ledger(empty_project)] == ["skipped", "quarantined"]
-
-
-def test_file_of_somebody_else_is_held_and_the_others_taken(empty_project, monkeypatch):
-    put(empty_project, "a.csv", GOOD)
-    put(empty_project, "b.csv", GOOD)
-    real = os.open
-
-    def open_as_nobody(path, *more, **options):
-        if str(path).endswith("/a.csv"):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return real(path, *more, **options)
-
-    monkeypatch.setattr(os, "open", open_as_nobody)
-    ingest_new_data(empty_project)
-    assert ledger(empty_project)[0]["reason"] == "UNREADABLE: cannot be read (Permission denied)"
-    assert len(final_rows(empty_project)) == 4
 
 
 # ---- what would cost too much

@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attrition.storage import files
 from benchmarks import lanes
 from ingestion import ingest_new_data
 from tests.campaigns import catalogue
 from tests.campaigns.catalogue import ACCEPT, FILE_OUT, GOOD, MAX_SOURCE_MB, ROWS_OUT, SKIP
 from tests.conftest import write_config
-from tests.support import counts, final_rows, ledger, put, rejected, settle
+from tests.support import check_conserved, counts, final_rows, ledger, put, rejected, settle
 
 VERDICTS = {ACCEPT: "accepted", ROWS_OUT: "accepted", FILE_OUT: "quarantined", SKIP: "skipped"}
 CASES = [
@@ -52,19 +51,6 @@ def deliver(config, case):
 def account_of(config):
     """The lines of the account, but for what a symbolic link of a case points to."""
     return [line for line in ledger(config) if "target" not in line["source"]]
-
-
-def check_conserved(config):
-    """Every record of every source has one fate, and the totals are those of the rows on disk."""
-    lines, rows = ledger(config), final_rows(config)
-    assert all(int(line["records"]) == sum(counts(line)) for line in lines)
-    record = files.read_record(config.ingestion_record)
-    totals = {name: sum(int(line[name]) for line in lines) for name in record["totals"]}
-    assert record["totals"] == totals
-    assert totals["accepted"] - record["replaced"] - record["withdrawn"] == len(rows)
-    assert totals["rejected"] == len(rejected(config))
-    assert record["rows"] == len(rows)
-    assert len({tuple(row[:-1]) for row in rows}) == len(rows)
 
 
 @pytest.mark.parametrize(("form", "case"), CASES)

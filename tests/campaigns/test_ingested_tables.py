@@ -103,7 +103,7 @@ class Source:
         self.table.execute(f"CREATE TABLE {name} ({columns})")
         marks = ", ".join([self.table.mark] * len(form.columns))
         self.table.execute(f"INSERT INTO {name} VALUES ({marks})", rows)
-        self.databases.append({"name": name, "url": self.table.url, "table": name})
+        self.databases.append({"name": name, "url": self.table.config_url, "table": name})
         self.config = write_config(self.folder, databases=self.databases, **form.settings)
         assert ingest_new_data(self.config).unavailable == ()
         return ledger(self.config)[-1]
@@ -219,7 +219,9 @@ def test_bytes_in_postgres_are_refused(postgres_server, tmp_path):
     table = PostgresTable(postgres_server)
     table.execute("CREATE TABLE t AS SELECT 'acme'::bytea AS corporation, 1 AS lastmonth_activity, "
                   "2 AS lastyear_activity, 3 AS number_of_employees, 0 AS exited")  # fmt: skip
-    config = write_config(tmp_path, databases=[{"name": "crm", "url": table.url, "table": "t"}])
+    config = write_config(
+        tmp_path, databases=[{"name": "crm", "url": table.config_url, "table": "t"}]
+    )
     ingest_new_data(config)
     assert rejected(config)[0]["reason"].startswith("CONTROL_CHAR: ")
 
@@ -323,14 +325,13 @@ def held_line(config):
     [line] = result.unavailable
     assert line.startswith("crm: ")
     assert "\n" not in line
-    assert f"unavailable: {line}" in result.summary().splitlines()
     return line
 
 
 def test_missing_column_is_held_until_it_is_back(crm):
     update(crm, "ALTER TABLE clients RENAME COLUMN exited TO gone")
     insert(crm, client("bolt"))
-    assert held_line(crm) == "crm: no column exited in clients"
+    assert held_line(crm).startswith("crm: clients: no column exited; the columns are ")
     assert len(ingest_new_data(crm).unavailable) == 1
     update(crm, "ALTER TABLE clients RENAME COLUMN gone TO exited")
     assert ingest_new_data(crm).rows == 2
@@ -339,7 +340,8 @@ def test_missing_column_is_held_until_it_is_back(crm):
 def test_column_that_goes_between_two_runs_is_held(source):
     source.ingest([("acme", 1, 2, 3, 0)])
     source.table.execute("ALTER TABLE t0 DROP COLUMN exited")
-    assert ingest_new_data(source.config).unavailable == ("t0: no column exited in t0",)
+    [unavailable] = ingest_new_data(source.config).unavailable
+    assert unavailable.startswith("t0: t0: no column exited; the columns are 'corporation', ")
     assert final_rows(source.config) == [["acme", "1", "2", "3", "0"]]
 
 
@@ -354,8 +356,9 @@ def test_locked_database_is_held_and_read_when_it_is_free(crm, monkeypatch):
     assert ingest_new_data(crm).rows == 2
 
 
-def test_server_that_is_not_up_holds_its_table_alone(tmp_path):
-    url = "postgresql://joe:hunter2@127.0.0.1:1/db"
+def test_server_that_is_not_up_holds_its_table_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRM_PASSWORD", "hunter2")
+    url = "postgresql://joe:${CRM_PASSWORD}@127.0.0.1:1/db"
     line = held_line(write_config(tmp_path, databases=[settings(url=url)]))
     assert "Connection refused" in line
     assert "hunter2" not in line

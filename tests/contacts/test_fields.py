@@ -60,7 +60,7 @@ def test_values_are_shown_as_a_person_writes_them(value, shown):
             "size -1.5 is outside the training range 0.5 to 300",
         ),
         (FEW, "trained on few clients"),
-        (Caution("base_rate"), "no usable signal: the base rate"),
+        (Caution("base_rate"), "the model is a base rate: all clients have the same risk"),
     ],
 )
 def test_caution_is_put_in_words(caution, text):
@@ -120,7 +120,10 @@ def test_change_names_rank_risk_and_the_features_that_changed_it(row, text):
 
 
 def test_contact_list_has_the_reasons_that_tell_apart_and_then_what_changed():
-    row = dict.fromkeys(fields.CONTACT_LIST, "") | {"cautions": []}
+    row = {
+        name: "" if fields.FIELDS[name].digits is None else 0.123456 for name in fields.CONTACT_LIST
+    }
+    row |= {"cautions": []}
     rows = [
         row | {"reasons": [PLAN], "list_reasons": [TICKETS], "changes": [TICKETS]},
         row | {"reasons": [PLAN], "list_reasons": [TICKETS], "changes": []},
@@ -134,3 +137,59 @@ def test_contact_list_has_the_reasons_that_tell_apart_and_then_what_changed():
         "complaints: 5 open (baseline: 1)",
         "since the last list: complaints 1 → 5",
     ]
+    figures = table.loc[0, ["risk", "value_at_risk", "risk_change"]].tolist()
+    assert figures == [0.1235, 0.12, 0.1235]
+
+
+# ---- formulas
+
+FORMULAS = (
+    *("=1", "+1", "-1", "@a", "\tx", "\rx", "\nx", " =1", "＝1", "＋1", "－1", "＠a"),
+    *(
+        "\ufeff=1",
+        "\u200b=1",
+        "\u00a0+1",
+        "\u3000@a",
+        "'=1",
+        "''-1",
+        "' =1",
+        "a;=1",
+        "a; =1",
+        "a;\tb",
+        ";=1;-1",
+    ),
+)
+
+
+@pytest.mark.parametrize("cell", FORMULAS)
+def test_cell_that_a_spreadsheet_would_evaluate_gets_an_apostrophe(cell):
+    escaped = fields.escape_formula(cell)
+    for part in (escaped, *escaped.split(";")):  # some spreadsheets separate cells by semicolons
+        assert part.strip("\u200b\ufeff \u00a0\u3000")[:1] not in tuple("=+-@＝＋－＠\t\r\n")
+    assert fields.restore_formula(escaped) == cell
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "",
+        "Miller & Sons",
+        "A = B",
+        "a-b",
+        "month-to-month",
+        "3 (-4)",
+        "'s Hertogenbosch",
+        ";",
+        "a; b",
+    ],
+)
+def test_other_text_stays_as_it_is(cell):
+    assert fields.escape_formula(cell) == cell == fields.restore_formula(cell)
+
+
+def test_levels_and_columns_that_look_like_formulas_are_escaped_in_reasons():
+    reasons = [Reason("=plan", "a", "b", 1.0), Reason("plan", "x;=1", "b", 1.0)]
+    row = {"client": "=c", "manager": "+m", "risk": -0.5, "reasons": reasons}
+    (row,) = fields.csv_table(pd.DataFrame([row]), tuple(row), {}).to_dict("records")
+    assert (row["client"], row["manager"], row["risk"]) == ("'=c", "'+m", -0.5)
+    assert row["reasons"] == "'=plan: a (baseline: b); plan: x;'=1 (baseline: b)"

@@ -1,11 +1,12 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from attrition.config import MISSING_MARKERS, Columns, Numeric
-from attrition.data import schema
+from attrition.config import DEFAULT_DIALECT, MISSING_MARKERS, Columns, Dialect, Numeric
+from attrition.data import cells, schema
 from attrition.data.schema import BadHeader, BadRecords, Table, check, check_records
 from tests.support import PLAIN, WIDE, plain_rows
 
@@ -28,19 +29,56 @@ def table(header, *rows):
         ("id,seen,x,n,kind,worth,owner,left", []),
         ("left,owner,worth,kind,n,x,seen,id", ["REORDERED"]),
         (" ID ,seen,x,n,Kind,worth,owner,left", ["HEADER_FOLDED"]),
+        ("\ufeffid,seen\u00a0,\u200bx,n,ki\u00adnd,worth,\u2003owner,left\n", ["HEADER_FOLDED"]),
     ],
 )
 def test_columns_are_found_by_name(header, notes):
     places, found = schema.match_header(header.split(","), WIDE)
-    assert [header.split(",")[place].strip().lower() for place in places.values()] == list(places)
+    assert [cells.fold(header.split(",")[place]) for place in places.values()] == list(places)
     assert found == notes
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "annual  value",
+        "Annual\u00a0Value",
+        "annual\u202fvalue\u200b",
+        "ANNUAL\nvalue",
+        "annual value ",
+    ],
+)
+def test_column_with_a_blank_in_its_name_is_found(header):
+    columns = Columns(client="id", numeric=(Numeric("annual value"),))
+    places, _ = schema.match_header(["id", header, "exited"], columns)
+    assert places["annual value"] == 1
+
+
+def test_column_is_found_whether_its_accents_are_composed_or_not():
+    columns = Columns(client="id", numeric=(Numeric("ums\u00e4tze"),))
+    assert schema.match_header(["id", "Umsa\u0308tze", "exited"], columns)[0]["ums\u00e4tze"] == 1
 
 
 @pytest.mark.parametrize(
     ("header", "code", "told"),
     [
-        ("id,seen,x,n,kind,worth,owner", "HEADER_MISMATCH", "no column left"),
-        ("id,x,left", "HEADER_MISMATCH", "no column seen, n, kind, worth, owner"),
+        (
+            *("id,seen,x,n,kind,worth,owner", "HEADER_MISMATCH"),
+            "no column left; the columns are 'id', 'seen', 'x', 'n', 'kind', 'worth', 'owner'$",
+        ),
+        ("id,x,left", "HEADER_MISMATCH", "no column seen, n, kind, worth, owner; "),
+        (
+            "id,seen,x,n,kind,worht,owner,left",
+            "HEADER_MISMATCH",
+            "no column worth .nearest: 'worht'.;",
+        ),
+        (
+            "id,seen,x,n,kinds,w,Owner:,left",
+            "HEADER_MISMATCH",
+            "kind .nearest: 'kinds'., worth, owner ",
+        ),
+        ("Kunde,seen,x,n,Art,worth,owner,left", "HEADER_MISMATCH", "no column id, kind; .*'Kunde'"),
+        ("id,seen,x,x,kind,worth,owner", "DUP_HEADER", "'x' stands twice; no column n, left; "),
         ("id,seen,x,n,kind,worth,owner,left,X", "DUP_HEADER", "'x' stands twice"),
         ("a,1,2,b,c,d,e,0", "NO_HEADER", "the first line contains values"),
         ("a,no,no,b,c,d,e,0", "NO_HEADER", "the first line contains values"),
@@ -50,6 +88,177 @@ def test_header_that_is_not_the_contract_is_told(header, code, told):
     with pytest.raises(BadHeader, match=told) as error:
         schema.match_header(header.split(","), WIDE)
     assert error.value.code == code
+
+
+TITLED = "id,seen,x,n,kind,worth,owner,left"
+
+
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        (["Export of clients", TITLED], 2),
+        (["Export of clients,,,,,,,", "as of,2026-03-01,,,,,,", TITLED], 3),
+        (["Kunden;Stand", TITLED.replace(",", ";").upper()], 2),
+        (["Report\tclients", '"' + TITLED.replace(",", '"\t"') + '"', "a\t\t\t\t\t\t\t"], 2),
+        (["x,title", *["a,b"] * 18, TITLED], 20),
+    ],
+)
+def test_line_of_the_column_names_below_a_title_is_named(lines, line):
+    with pytest.raises(
+        BadHeader, match=f'line {line} looks like .*"files": {{"header_line": {line}}}'
+    ):
+        check(table(*lines), WIDE, MARKERS)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["id,seen,x,n,kind", "a,2026-03-01,1,2,b"],
+        ["Export of clients", "id,x"],
+        ["x,title", *["a,b"] * 19, TITLED],
+    ],
+)
+def test_table_without_better_names_has_no_other_header(lines):
+    with pytest.raises(BadHeader) as error:
+        check(table(*lines), WIDE, MARKERS)
+    assert "looks like" not in error.value.reason
+
+
+# ---- the dialect of a table
+
+
+@pytest.mark.parametrize(
+    ("dialect", "number", "time", "kept"),
+    [
+        (Dialect(decimal=",", thousands=".", dates="%d.%m.%Y"), "1.234,5", "31.08.2026", "1234.5"),
+        (
+            Dialect(decimal=",", thousands=" ", dates="%d/%m/%Y"),
+            "1\u202f234,5",
+            "31/08/2026",
+            "1234.5",
+        ),
+        (Dialect(thousands="'", dates="%d.%m.%y"), "12'345", "31.08.26", "12345"),
+        (Dialect(dates="%m/%d/%Y"), "0.5", "8/31/2026", "0.5"),
+    ],
+)
+def test_rows_are_read_in_the_dialect_of_their_table(dialect, number, time, kept):
+    header = ("id", "seen", "x", "n", "kind", "worth", "owner", "left")
+    row = ["a", time, number, "1", "k", number, "Ann", "ja"]
+    chunk = schema.make_chunk([row], [2], len(header))
+    checked = check(Table(header, [chunk], dialect=dialect), WIDE, MARKERS)
+    assert checked.frame().iloc[0].tolist() == ["a", "2026-08-31", kept, "1", "k", kept, "Ann", "1"]
+
+
+NUMBERS = Columns(client="id", outcome="left", numeric=(X,))
+
+
+def contract_of(*texts, dialect=DEFAULT_DIALECT):
+    """The contract after it checked a column of numbers."""
+    contract = schema.Contract(("id", "x", "left"), NUMBERS, MARKERS, dialect)
+    rows = [[f"c{i}", text, "0"] for i, text in enumerate(texts)]
+    contract.check(schema.make_chunk(rows, range(2, 2 + len(rows)), 3))
+    return contract
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("1.234,5", "1.234"),
+        ("12.500", "0,5", "3"),
+        (" 1.234 ", "-1.234.567,00"),
+        ("999.999", "1,23"),
+    ],
+)
+def test_column_of_two_dialects_is_described(texts):
+    problem = contract_of(*texts).find_two_dialects()
+    assert problem.startswith("DIALECT: x has ")
+    assert '"decimal": ","' in problem
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [("1,5", "1.25"), ("1,234", "1.234"), ("0.125", "1,5"), ("1234.567", "1,5"), ("1.234", "5")],
+)
+def test_column_without_doubt_is_of_one_dialect(texts):
+    assert contract_of(*texts).find_two_dialects() == ""
+
+
+@pytest.mark.parametrize(
+    "texts", [("1.234", "12.500", "950", "3.000"), ("-1.234", "1.500", "2.750")]
+)
+def test_dots_that_may_separate_thousands_are_noted(texts):
+    [note] = contract_of(*texts).notes()[-1:]
+    assert note.startswith(
+        f"THOUSANDS: x {texts[0]!r} is read as {texts[0]}, but '.' may separate "
+    )
+
+
+@pytest.mark.parametrize(
+    "texts", [("1.234", "12.5", "3.000", "4.000"), ("0.125", "1.234", "2.345"), ("1.234",)]
+)
+def test_fractions_are_not_noted(texts):
+    assert not [note for note in contract_of(*texts).notes() if note.startswith("THOUSANDS")]
+
+
+def test_dialect_that_config_names_is_not_noted():
+    german = Dialect(decimal=",", thousands=".")
+    contract = contract_of("1.234", "12.500", "3.000", dialect=german)
+    assert (contract.notes(), contract.find_two_dialects()) == ([], "")
+
+
+# ---- markers that may be levels
+
+KINDS = Columns(client="id", outcome="left", numeric=(X,), categorical=("kind", "trade"))
+
+
+def kinds_of(*kinds, columns=KINDS, markers=MISSING_MARKERS):
+    rows = [f"c{i},1,{kind},t,0" for i, kind in enumerate(kinds)]
+    return check(table("id,x,kind,trade,left", *rows), columns, markers)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "shown"),
+    [
+        (["NA", "EMEA"] * 10, "'NA' in 10 of 20 rows"),
+        (["None", "None", "rebate", "None"], "'None' in 3 of 4 rows"),
+        (["?", *["a"] * 9] * 5, "'?' in 5 of 50 rows"),
+        (["-", *["a"] * 99] * 3, "'-' in 3 of 300 rows"),
+        ([" null ", "a"] * 3, "'null' in 3 of 6 rows"),
+    ],
+)
+def test_frequent_marker_in_a_categorical_column_is_noted(kinds, shown):
+    [note] = kinds_of(*kinds).notes
+    assert note.startswith(f"MARKERS: kind {shown} is read as missing, but may be a level")
+    assert "columns.markers_are_levels" in note
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ["NA", "NA", "a"],
+        ["NA", *["a"] * 150] * 3,
+        ["", "a"] * 5,
+        ["\\N", "a"] * 5,
+        ["<NA>", "(blank)"] * 5,
+    ],
+)
+def test_rare_marker_or_one_that_is_no_word_is_not_noted(kinds):
+    assert kinds_of(*kinds).notes == ()
+
+
+def test_marker_that_config_lists_is_not_noted():
+    assert kinds_of("NA", "NA", "NA", markers=("", "NA")).notes == ()
+
+
+@pytest.mark.parametrize("marker", ["NA", "None", "?", "#N/A"])
+def test_marker_is_a_level_in_the_columns_that_config_names(marker):
+    columns = replace(KINDS, markers_are_levels=("kind",))
+    checked = kinds_of(marker, "", marker, marker, columns=columns)
+    assert checked.frame()["kind"].tolist() == [marker, "", marker, marker]
+    assert checked.notes == ()
+
+
+# ---- rows
 
 
 def test_good_rows_come_back_in_the_order_of_the_contract():
@@ -82,6 +291,14 @@ def test_first_problem_of_a_row_is_told_with_its_line_and_text():
     [refused] = checked.refused
     assert (refused.line, refused.code, refused.raw) == (3, "BAD_NUMBER", "b,x,y,3,9")
     assert (len(checked.frame()), checked.lines) == (1, [2])
+
+
+def test_refusal_describes_all_faults_of_a_row():
+    rows = table("id,seen,x,n,kind,worth,owner,left", "a,31.08.2026,1'5,0.5,k,-5,,9")
+    [refused] = check(rows, WIDE, MARKERS).refused
+    assert refused.code == "BAD_TIME"
+    for text in ("seen is '31.08.2026'", 'x is "1\'5"', "n is '0.5'", "and 2 more; row refused"):
+        assert text in refused.reason
 
 
 def test_row_without_any_feature_is_refused_and_with_one_is_not():
@@ -241,6 +458,29 @@ def test_null_is_taken_where_the_model_has_seen_it_missing():
     rows = check_records(WIDE, [GOOD | {"x": None, "kind": None}], ("x", "kind"))
     assert math.isnan(rows["x"][0])
     assert rows["kind"][0] == ""
+
+
+@pytest.mark.parametrize("record", [{"n": 3}, {"n": 3, "x": None}, {"n": 3, "kind": None}])
+def test_feature_that_may_be_missing_may_be_absent_or_null(record):
+    rows = check_records(WIDE, [record], ("x", "kind"))
+    assert rows["n"].tolist() == [3]
+    assert math.isnan(rows["x"][0])
+    assert rows["kind"][0] == ""
+
+
+def test_only_the_features_that_may_be_missing_may_be_absent():
+    assert problems({"n": 3}, {"x": 1}, allowed=("x",)) == [
+        (0, "kind", "missing"), (1, "n", "missing"), (1, "kind", "missing")]  # fmt: skip
+
+
+def test_value_of_a_feature_that_may_be_missing_is_checked():
+    [(_, field, problem)] = problems(GOOD | {"x": "many"}, allowed=("x",))
+    assert (field, problem) == ("x", "expected a number")
+
+
+@pytest.mark.parametrize("record", [{}, {"x": None}, {"id": "a"}])
+def test_record_without_any_value_is_refused_like_a_row(record):
+    assert problems(record, allowed=("x", "n", "kind")) == [(0, None, "no feature has a value")]
 
 
 def test_record_and_file_give_the_same_row():

@@ -402,4 +402,24 @@ def test_performance_that_is_impossible_by_the_model_is_degraded_without_a_divis
 def test_a_base_rate_is_not_called_an_accurate_model():
     outcome = np.r_[np.ones(79), np.zeros(221)]
     found = performance.check_performance(outcome, np.full(300, 0.3), metrics.UNKNOWN)
-    assert found.sentence == "base rate still accurate: 79 of 300 left, 90 expected"
+    assert found.sentence == (
+        "about as many clients left as expected: 79 of 300 left, 90 expected; "
+        "all have the same risk (base rate)"
+    )
+
+
+@pytest.mark.parametrize(("left", "word"), [(150, "more"), (30, "fewer")])
+def test_a_base_rate_that_is_wrong_names_the_direction(left, word):
+    outcome = np.r_[np.ones(left), np.zeros(300 - left)]
+    result = performance.check_performance(outcome, np.full(300, 0.3), metrics.UNKNOWN)
+    assert result.verdict == "degraded"
+    assert result.sentence.startswith(f"{word} clients left than expected: {left} of 300")
+
+
+def test_a_model_whose_order_is_chance_is_not_called_accurate():
+    outcome, risk = np.tile([0.0, 1.0, 0.0], 100), np.tile([0.3, 0.3, 0.4], 100)
+    risk[:3] = risk[0] + 0.01
+    result = performance.check_performance(outcome, risk, metrics.UNKNOWN)
+    assert result.verdict == "fine"
+    assert "accurate" not in result.sentence
+    assert "not proven better than chance, ROC AUC" in result.sentence

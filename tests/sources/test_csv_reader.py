@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from attrition.config import MISSING_MARKERS, Columns
+from attrition.config import DEFAULT_DIALECT, MISSING_MARKERS, Columns, Dialect
 from attrition.data import schema
 from attrition.data.schema import BadHeader, Refused, Table
 from attrition.sources import csv_reader
@@ -12,15 +12,15 @@ from tests.campaigns.catalogue import GOOD
 from tests.support import rows_of
 
 
-def read(data, *, fast=False):
-    table = read_csv(io.BytesIO(data), fast=fast)
+def read(data, dialect=DEFAULT_DIALECT, *, fast=False):
+    table = read_csv(io.BytesIO(data), dialect, fast=fast)
     return Table(table.header, list(table.chunks), table.notes)
 
 
-def verdict(data, *, fast):
+def verdict(data, dialect=DEFAULT_DIALECT, *, fast):
     """All that a text comes to in one lane; None where the fast lane leaves it to the strict one."""
     try:
-        checked = schema.check(read(data, fast=fast), Columns(), MISSING_MARKERS)
+        checked = schema.check(read(data, dialect, fast=fast), Columns(), MISSING_MARKERS)
     except NotPlain:
         return None
     except (Refused, BadHeader) as error:
@@ -126,7 +126,71 @@ def test_bytes_that_are_no_utf8_are_located_by_line_and_column(text, where):
     with pytest.raises(Refused) as error:
         read(text)
     assert error.value.code == "ENCODING"
-    assert error.value.reason.startswith(f"not valid UTF-8 at {where}; looks like Windows-1252")
+    assert error.value.reason.startswith(f"not valid UTF-8 at {where}; ")
+
+
+# ---- dialects
+
+UMLAUTS = (
+    "corporation,lastmonth_activity,lastyear_activity,number_of_employees,exited\nMüller,1,2,3,0\n"
+)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(
+    ("data", "encoding"),
+    [
+        (UMLAUTS.encode("windows-1252"), "windows-1252"),
+        (UMLAUTS.replace("ll", "€").encode("windows-1252"), "windows-1252"),
+        (UMLAUTS.replace("ll", "€").encode("iso-8859-15"), "iso-8859-15"),
+        (UMLAUTS.encode("utf-8-sig"), "windows-1252"),
+        (UMLAUTS.encode("utf-16"), "windows-1252"),
+        (UMLAUTS.encode("utf-16-le"), "utf-16"),
+        (UMLAUTS.encode("utf-16-be"), "utf-16"),
+    ],
+)
+def test_encoding_is_the_named_one_unless_the_file_is_marked(data, encoding, fast):
+    result = verdict(data, Dialect(encoding=encoding), fast=fast)
+    if result is None:
+        assert b"\x00" in data
+        return
+    [[client, *_]], *_ = result
+    assert client in ("Müller", "Mü€er")
+
+
+@pytest.mark.parametrize(
+    ("data", "dialect", "reason"),
+    [
+        (UMLAUTS.encode(), Dialect(encoding="windows-1252"), "is in UTF-8, but config.json names"),
+        (b"a,b\nx\x81,1\n", Dialect(encoding="windows-1252"), "not valid Windows-1252 at line 2"),
+        (b"a,b\nx\x81,1\n", DEFAULT_DIALECT, "(byte 0x81); save the file as UTF-8"),
+        ("é,b\nM\udcfc,1\n".encode(errors="surrogateescape"), DEFAULT_DIALECT, "0xFC); save"),
+        ("a,b\nM,5 €\n".encode("iso-8859-15"), DEFAULT_DIALECT, '{"encoding": "iso-8859-15"}'),
+        ("a,b\nM,5 €\n".encode("windows-1252"), DEFAULT_DIALECT, '{"encoding": "windows-1252"}'),
+        (UMLAUTS.encode("utf-16-le"), DEFAULT_DIALECT, 'set "files": {"encoding": "utf-16"}'),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", DEFAULT_DIALECT, "an .xls or password-protected"),
+        (b"Rar!\x1a\x07", DEFAULT_DIALECT, "a rar archive; unpack it"),
+    ],
+)
+def test_refused_bytes_are_named_with_what_reads_them(data, dialect, reason):
+    with pytest.raises(Refused) as error:
+        read(data, dialect)
+    assert reason in error.value.reason
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_separator_and_line_of_the_header_are_those_that_are_named(fast):
+    text = b"Export; of 31.08.2026\n\na,b;c|d\n1,5;2|3\n"
+    table = read(text, Dialect(separator="|", header_line=3), fast=fast)
+    assert (table.header, rows_of(table)) == (("a,b;c", "d"), [(4, ["1,5;2", "3"])])
+    assert table.notes == ()
+
+
+@pytest.mark.parametrize(("line", "where"), [(9, "only 2 lines"), (2, "blank")])
+def test_named_line_of_the_header_that_is_not_there_is_refused(line, where):
+    with pytest.raises(Refused, match=where) as error:
+        read(b"a,b\n \n", Dialect(header_line=line))
+    assert error.value.code == "NO_HEADER"
 
 
 def test_character_across_two_pieces_is_one():

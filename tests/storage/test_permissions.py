@@ -15,7 +15,7 @@ import deployment
 from attrition.errors import AttritionError, Damaged
 from attrition.operations import integrity, releases
 from attrition.storage import permissions
-from tests.conftest import contradict, count_as_asked, run_whole, write_sources
+from tests.conftest import ROOT, contradict, count_as_asked, run_whole, write_config, write_sources
 from tests.support import SCRIPT, run
 
 NOBODY = 65534
@@ -100,6 +100,24 @@ def test_another_user_can_run_all_of_it_in_folders_of_its_own(open_folder):
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert config.contact_list.stat().st_uid == NOBODY
+
+
+@as_root
+@pytest.mark.parametrize("place", ["production_deployment", "."])
+def test_app_started_by_a_user_who_may_not_read_is_one_line_and_exit_1(open_folder, place):
+    production = "project/production_deployment"
+    config = write_config(open_folder, prod_deployment_path=production)
+    config.production_folder.mkdir(parents=True)
+    (open_folder / "project" / place).chmod(0o750)
+    command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    if subprocess.run([*command, sys.executable, "-c", ""], check=False).returncode:
+        pytest.skip("this user cannot run the Python of the tests")
+    command += [sys.executable, str(ROOT / "app.py"), "--port", "0"]
+    command += ["--config", str(config.file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert f"user {NOBODY} may not" in done.stderr
+    assert "start the app as the user who runs fullprocess.py" in done.stderr
 
 
 @pytest.mark.parametrize("bits", [0o020, 0o002])

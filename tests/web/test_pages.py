@@ -9,14 +9,17 @@ import pypdf
 import pytest
 
 import assessment
+import deployment
+import reporting
 from app import create_app
 from attrition import wording
 from attrition.config import Label
 from attrition.data.cells import Caution, Reason
 from attrition.operations import releases
-from attrition.storage import files
+from attrition.reporting.report_data import ReportData
+from attrition.storage import files, history
 from tests.conftest import damage
-from tests.web.conftest import rewrite
+from tests.web.conftest import deploy_again, rewrite
 
 
 def caution(config, *cautions, of):
@@ -70,7 +73,7 @@ def test_dashboard_shows_the_list_and_loads_nothing_from_elsewhere(odd_client):
     page = odd_client.get("/").text
     assert "ranked a client who left above one who stayed" in page
     assert "Whom to contact first" in page
-    assert "Last run with new data" in page
+    assert "Last run with work to do" in page
     assert not re.search(r"<script|style=|https?://|onclick|&lt;b&gt;bold.*<b>bold", page)
     assert "&lt;b&gt;bold&lt;/b&gt;" in page
     for path in re.findall(r'(?:src|href)="(/[^"#]*)', page):
@@ -216,3 +219,55 @@ def test_dashboard_stands_on_a_model_alone(client, project):
     page = client.get("/")
     assert page.status_code == 200
     assert "A model is in production" in page.text
+
+
+def test_rollback_is_named_on_page_one_dashboard_and_by_scoring(client, project):
+    first = releases.current_id(project.production_folder)
+    second = deploy_again(project)
+    at = {"at": files.utc_now(), "made": "x", "action": "promoted", "release": second}
+    history.save(project.history, "deployments", [at | {"reason": "deployed: proven better"}])
+    deployment.roll_back(project, None)
+    row = history.read_deployments(project.history)[-1]
+    sentence = (
+        f"olled back by hand on {wording.moment(row['at'])}, from {second} to {first}; "
+        "nothing newer is deployed until there is news"
+    )
+    assert f"Latest change: R{sentence}." in client.get("/").text
+    latest = client.get("/scoring").json["latest_decision"]
+    assert latest == {
+        "decided_at": row["at"],
+        "promoted": False,
+        "rule": "rolled_back",
+        "reason": f"r{sentence}",
+        "release": first,
+    }
+    reporting.write_report(project)
+    page = " ".join(pypdf.PdfReader(project.report).pages[0].extract_text().split())
+    assert f"Latest change: R{sentence}" in page
+    assert "proven better" not in page
+
+
+def test_dashboard_without_a_readable_history_shows_the_last_decision(client, project):
+    project.history.write_bytes(b"damaged")
+    assert "Latest change: First model deployed" in client.get("/").text
+
+
+def test_base_rate_is_never_called_accurate(project):
+    release = releases.read_current(project.production_folder)
+    training = {**release.training, "kind": "base rate"}
+    performance = {"verdict": "degraded", "sentence": "fewer clients left than expected: 9 of 300"}
+    data = ReportData(
+        release=release.id,
+        training=training,
+        monitoring={"release": release.id, "performance": performance},
+    )
+    assert data.state.title == "All clients have the same risk"
+    assert "Fewer clients left than expected: 9 of 300." in data.state.sentence
+    assert "accurate" not in data.state.sentence
+
+
+def test_clients_of_the_rows_and_current_clients_are_counted_apart(client):
+    data = client.get("/diagnostics").json["data"]
+    assert (data["rows"], data["clients"], data["current_clients"]) == (800, 800, 200)
+    page = " ".join(re.sub(r"<[^>]*>", " ", client.get("/").text).split())
+    assert "Clients in these rows 800 Current clients 200" in page

@@ -297,8 +297,9 @@ def test_a_password_is_in_no_output(tmp_path):
 
 def test_a_token_is_in_no_output(project, monkeypatch, capsys):
     monkeypatch.setenv("ATTRITION_TOKEN", SECRET)
-    settings = project.file.read_text()
-    project.file.write_text(settings[:-1] + ', "api": {"token": "${ATTRITION_TOKEN}"}}')
+    settings = json.loads(project.file.read_text())
+    settings["api"] |= {"token": "${ATTRITION_TOKEN}"}
+    project.file.write_text(json.dumps(settings))
     make_rows(20, seed=3, prefix="x").to_csv(project.input_folder / "x.csv", index=False)
     assert fullprocess.main(["--config", str(project.file)]) == 0
     client = api.create_app(project.file).test_client()

@@ -270,7 +270,7 @@ def ask_latest(names: list[str]) -> dict[str, str | None]:
     return dependencies.ask_all(names) if names else {}
 
 
-def call_running_api(config: Config, show: Callable[[str], object]) -> None:
+def call_running_api(config: Config, show: Callable[[str], object] = lambda text: None) -> None:
     """If the app of this project is running, store its answers; no failure here fails the run."""
     import apicalls
 

@@ -25,6 +25,10 @@ def read(path: Path) -> files.Record:
 
 
 def write(path: Path, record: files.Record) -> None:
+    """Write the record; if it has no content, there is none, as before the first notice."""
+    if not record["printed"] and record["failure"] is None:
+        path.unlink(missing_ok=True)
+        return
     files.write_bytes(path, files.encode(files.sealed(record)))
 
 

@@ -73,7 +73,7 @@ def list_names(folder: Path) -> list[str]:
 
 def not_an_input(name: str) -> str | None:
     """Return a code if a name is not that of an input, else None."""
-    if name.startswith("."):
+    if name.startswith((".", "~$")):  # "~$": Excel marks a workbook that is open
         return "HIDDEN"
     return None if name.lower().endswith(INPUT_ENDINGS) else "NOT_AN_INPUT_NAME"
 

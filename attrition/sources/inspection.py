@@ -128,15 +128,16 @@ def _collect_texts(table: Table, columns: Columns) -> tuple[dict[str, int], dict
     """Return the distinct cells of the numeric columns and of the dates, each with its first line."""
     folded = [fold(name) for name in table.header]
     places = {n: folded.index(fold(n)) for n in columns.delivered if fold(n) in folded}
-    dated = [name for name in (columns.time, *getattr(columns, "dates", ())) if name]
     numbers: dict[str, int] = {}
     times: dict[str, int] = {}
+    pools = dict.fromkeys(schema.number_names(columns), numbers)
+    pools |= {name: times for name in (columns.time, *columns.dates) if name}
     for chunk in table.chunks:
-        for name, place in places.items():
-            texts = numbers if name in schema.number_names(columns) else times
-            if (texts is numbers or name in dated) and len(texts) < MAX_TEXTS:
-                for line, text in zip(chunk.lines, chunk.columns[place].to_pylist(), strict=True):
-                    texts.setdefault(text, line)
+        for name in (name for name in places if name in pools):
+            if len(pools[name]) < MAX_TEXTS:
+                texts = chunk.columns[places[name]].to_pylist()
+                for line, text in zip(chunk.lines, texts, strict=True):
+                    pools[name].setdefault(text, line)
     return numbers, times
 
 

@@ -113,7 +113,7 @@ def test_a_foreign_program_gets_no_token_and_delays_no_run(tmp_path, monkeypatch
     with answering(pieces) as (port, received):
         config = write_config(tmp_path, api={"token": "${API_TOKEN}", "port": port})
         start = time.monotonic()
-        fullprocess.call_running_api(config)
+        fullprocess.call_running_api(config, print)
         assert time.monotonic() - start < 3
         assert f"answers at http://127.0.0.1:{port}; nothing was asked of it" in caplog.text
         with pytest.raises(AttritionError, match="answers at"):

@@ -12,6 +12,7 @@ CELL = 0.005  # of the interquartile range: numbers in one cell count as nearly 
 MAX_GROUP_SHARE = 0.05  # of the rows in one group because of near-duplicates or twins
 MAX_CHANCE_TWINS = 0.001  # expected for a row; if there are more, its twins may be other clients
 MIN_COLUMNS_EQUAL = 2  # in each half of the columns
+MAX_TWINS = 10  # rows; more of them are a profile that many clients share
 MAX_RELATIVES = 10  # pairs of other copies of a row, of which such an expectation says nothing
 Numbers = NDArray[np.intp]
 Hashes = NDArray[np.uint64]
@@ -44,7 +45,8 @@ def number_twins(hashes: Hashes) -> list[Numbers]:
 
     hashes: (n, columns) of the cells. The columns are split into two halves that discriminate alike. If
     a rows are equal to a twin in the first half only, and b in the second half only, chance makes about
-    a * b / n rows equal in both. Twins count in neither, however many there are.
+    a * b / n rows equal in both. Twins count in neither. Many rows that are equal in all other columns
+    share a profile, such as that of an idle client, and are no copies.
 
     Returns: (n,) int for each column, the same number if rows are twins.
     """
@@ -64,7 +66,7 @@ def number_twins(hashes: Hashes) -> list[Numbers]:
         twins = np.bincount(number)[number]
         pairs = (_count_equal(shorter) - twins) * (counts[1 - mine] - twins)
         alone = number.max(initial=0) + 1 + np.arange(n)
-        is_twin = pairs <= max(MAX_RELATIVES, MAX_CHANCE_TWINS * n)
+        is_twin = (pairs <= max(MAX_RELATIVES, MAX_CHANCE_TWINS * n)) & (twins <= MAX_TWINS)
         numberings.append(np.where(is_twin, number, alone))
     return numberings
 

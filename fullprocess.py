@@ -163,7 +163,8 @@ def process(
     def run_step(name: str, step: Callable[[Config], R]) -> R:
         result = cli.run_step(config, name, step)
         done.append((name, result))
-        show(f"{name}: {result.summary()}")
+        if not result.up_to_date or name == "ingestion":
+            show(f"{name}: {result.summary()}")
         return result
 
     ingested = run_step("ingestion", lambda c: ingestion.ingest_new_data(c, adopt=adopt))

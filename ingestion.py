@@ -377,7 +377,7 @@ def add(account: Ledger, result: SourceVerdict) -> None:
         for row in result.refusals()
     )
     if line.verdict == ACCEPTED:
-        is_doubtful = "MARKERS: " in line.reason or "THOUSANDS: " in line.reason
+        is_doubtful = any(f"{code}: " in line.reason for code in schema.DOUBTFUL)
         level = logging.WARNING if is_doubtful else logging.INFO
         note = f" ({line.reason})" if line.reason else ""
         logger.log(level, "%s accepted: %s%s", line.source, line.counted, note)
@@ -469,10 +469,13 @@ def find_withdrawn(
 
 
 def check_columns(config: Config, database: Database, header: Sequence[str]) -> None:
+    """Raise SourceError if a table lacks a column, be it one that a file may lack."""
     try:
-        schema.match_header(header, config.columns)
+        _, notes = schema.match_header(header, config.columns)
     except schema.BadHeader as error:
         raise SourceError(f"{database.name}: {database.table}: {error.reason}") from error
+    if lacking := [note for note in notes if note.startswith(schema.NO_COLUMN)]:
+        raise SourceError(f"{database.name}: {database.table}: {'; '.join(lacking)}")
 
 
 def check_shrink(database: Database, since: databases.Watermark | None, rows: int) -> None:

@@ -52,9 +52,12 @@ class Monitoring:
     seal: str
 
     def summary(self) -> str:
+        reason = self.reason
+        if self.up_to_date:
+            reason = f"nothing new since the last check, which found: {reason}"
         if "no_model" in self.triggers:
-            return "\n".join([self.reason, *self.waiting])
-        return "\n".join([self.reason, self.performance, self.drift, *self.waiting])
+            return "\n".join([reason, *self.waiting])
+        return "\n".join([reason, self.performance, self.drift, *self.waiting])
 
 
 # ---- the step

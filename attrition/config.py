@@ -172,7 +172,9 @@ class Dialect:
     )
     decimal: str = setting("decimal sign of numbers", ".", choices=(".", ","))
     thousands: str | None = setting(
-        "what separates thousands; by default nothing may", None, choices=(",", ".", " ", "'")
+        "what separates thousands; by default nothing may, or `.` if the decimal sign is `,`",
+        None,
+        choices=(",", ".", " ", "'"),
     )
     dates: str | None = setting(
         "format of dates and times, as of `strftime`: `%d.%m.%Y`; by default ISO 8601", None
@@ -183,6 +185,11 @@ class Dialect:
         low=1,
     )
     sheet: str | None = setting("sheet of an Excel file; by default the first", None)
+
+    @property
+    def groups(self) -> str | None:
+        """What separates thousands: beside a decimal comma, a point can be nothing else."""
+        return self.thousands or ("." if self.decimal == "," else None)
 
     def named(self, other: "Dialect | None" = None) -> dict[str, Any]:
         """Return the keys whose values are not those of another dialect, by default the plain one."""

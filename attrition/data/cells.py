@@ -147,11 +147,11 @@ def _plain_number(text: str, dialect: Dialect) -> str:
     """Return a number of the dialect with "." for the fraction and nothing else; "" if it is none."""
     if len(text) > MAX_DIGITS:
         return ""
-    if dialect.decimal == "." and dialect.thousands is None:
+    if dialect.decimal == "." and dialect.groups is None:
         return text if NUMBER.fullmatch(text) else ""
-    if not _number_of(dialect.decimal, dialect.thousands).fullmatch(text):
+    if not _number_of(dialect.decimal, dialect.groups).fullmatch(text):
         return ""
-    for separator in SEPARATORS.get(dialect.thousands or "", ""):
+    for separator in SEPARATORS.get(dialect.groups or "", ""):
         text = text.replace(separator, "")
     return text.replace(dialect.decimal, ".")
 
@@ -168,7 +168,7 @@ def _number_of(decimal: str, thousands: str | None) -> re.Pattern[str]:
 def _not_a_number(stripped: str, column: Numeric, text: str, dialect: Dialect) -> Cell:
     """Refuse a number of another dialect, or what is none, and name the key that cures it."""
     if len(stripped) <= MAX_DIGITS and LOCALE.fullmatch(stripped):
-        groups = f"{dialect.thousands!r}" if dialect.thousands else "nothing"
+        groups = f"{dialect.groups!r}" if dialect.groups else "nothing"
         keys = " or ".join(map(files_key, number_dialects(stripped, dialect)))
         expected = (
             f"digits with {dialect.decimal!r} for the fraction and {groups} between thousands; "

@@ -211,7 +211,7 @@ def judge(
             contract.latest = ledger.latest_time(line.ingested_at, known.config.max_days_ahead)
     except schema.BadHeader as error:
         line = line._replace(verdict=QUARANTINED, reason=f"{error.code}: {error.reason}")
-        return SourceVerdict(line, unfinished=cut)
+        return SourceVerdict(line, unfinished="" if error.is_whole else cut)
     digests: list[Digest] = []
     outcomes: list[str] = []
     names: list[str] = []

@@ -55,6 +55,8 @@ NO_LEVEL = "\\<(#"
 # A number that may be of a dialect with "." between thousands.
 IN_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+")
 REMEMBERED = 100_000
+NO_COLUMN = "NO_COLUMN"
+DOUBTFUL = ("MARKERS", "THOUSANDS", NO_COLUMN)  # notes on a source that a person should read
 NAME_LENGTH = 16  # of a row without a client, before its number among equal rows
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.
@@ -132,11 +134,14 @@ class ValidatedRows:
 
 
 class BadHeader(Exception):
-    """A table that cannot be used because its columns are not those of the contract."""
+    """A table that cannot be used because its columns are not those of the contract.
 
-    def __init__(self, code: str, reason: str) -> None:
+    If rows follow its header, the header `is_whole`: not cut by a program that still writes it.
+    """
+
+    def __init__(self, code: str, reason: str, *, is_whole: bool = False) -> None:
         super().__init__(reason)
-        self.code, self.reason = code, reason
+        self.code, self.reason, self.is_whole = code, reason, is_whole
 
 
 class Refused(Exception):
@@ -161,7 +166,8 @@ class BadRecords(Exception):
 def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int], list[str]]:
     """Return the position of each column of the contract, and the codes of corrections.
 
-    Names are compared without case, invisible characters and repeated blanks.
+    Names are compared without case, invisible characters and repeated blanks. There need be no column
+    of the time, the value or the manager if no other column can be meant; their cells are missing then.
 
     Raises: BadHeader.
     """
@@ -183,10 +189,14 @@ def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int
     problems = [f"column {', '.join(repr(shorten(name)) for name in twice)} stands twice"] * bool(
         twice
     )
-    problems += [_describe_missing(missing, header)] * bool(missing)
+    used = {folded[i] for i in places.values()} | set(map(fold, columns.ignore))
+    may_lack = {columns.time, columns.value, columns.manager} - {*columns.features}
+    if set(named) - used or not set(missing) <= may_lack:
+        problems += [_describe_missing(missing, header)] * bool(missing)
     if problems:
         raise BadHeader("DUP_HEADER" if twice else "HEADER_MISMATCH", "; ".join(problems))
-    notes = [] if all(header[i] == name for name, i in places.items()) else ["HEADER_FOLDED"]
+    notes = [f"{NO_COLUMN}: {name}" for name in missing]
+    notes += [] if all(header[i] == name for name, i in places.items()) else ["HEADER_FOLDED"]
     if list(places.values()) != sorted(places.values()):
         notes.append("REORDERED")
     return places, notes
@@ -223,29 +233,32 @@ def make_contract(
     try:
         return Contract(table.header, columns, markers, table.dialect, spelling)
     except BadHeader as error:
-        line = find_header(table, columns)
-        if line is None:
-            raise
-        advice = f"line {line} looks like the column names: {files_key({'header_line': line})}"
-        raise BadHeader(error.code, f"{error.reason}; {advice}") from error
+        line, is_whole = find_header(table, columns)
+        reason = error.reason
+        if line:
+            key = files_key({"header_line": line})
+            reason = f"{reason}; line {line} looks like the column names: {key}"
+        raise BadHeader(error.code, reason, is_whole=is_whole) from error
 
 
-def find_header(table: Table, columns: Columns) -> int | None:
-    """Return the line of the column names if others stand above it; None if there is none.
+def find_header(table: Table, columns: Columns) -> tuple[int | None, bool]:
+    """Return the line of the column names if others stand above it, and if the table has rows.
 
     Among the first lines, it has more names of the contract than the header, and at least half of them.
     """
     expected = {fold(name) for name in columns.delivered}
     best, line = max(len(expected & set(map(fold, table.header))), (len(expected) - 1) // 2), None
+    has_rows = False
     try:
         for at, row in _first_rows(table):
+            has_rows = True
             for delimiter in ",;\t|":
                 names = {fold(name.strip('"')) for name in ",".join(row).split(delimiter)}
                 if len(expected & names) > best:
                     best, line = len(expected & names), at
     except Refused:
-        return None
-    return line
+        return None, has_rows
+    return line, has_rows
 
 
 def _first_rows(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
@@ -352,9 +365,10 @@ class Contract:
             self._extra[i] = filled or bool(pc.any(pc.not_equal(chunk.columns[i], "")).as_py())
         self._rows += chunk.records
         problems = self._repeated_headers(chunk)
-        texts = {}
+        texts, none = {}, pa.repeat("", len(chunk.lines))
         for name in self.readers:
-            texts[name] = self._column(chunk.columns[self.places[name]], name, problems)
+            column = chunk.columns[self.places[name]] if name in self.places else none
+            texts[name] = self._column(column, name, problems)
         self._check_times(texts, problems)
         features = [texts[name] for name in self.columns.features]
         empty = np.logical_and.reduce([pc.equal(column, "").to_numpy(False) for column in features])

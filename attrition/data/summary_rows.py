@@ -55,7 +55,7 @@ class SummaryRows:
         numeric = [*(column.name for column in columns.numeric), *filter(None, [columns.value])]
         self._numeric = [*dict.fromkeys(numeric)]
         words = (*columns.dates, *columns.categorical, columns.time, columns.manager)
-        self._words = [name for name in words if name and places[name] != self._label_place]
+        self._words = [name for name in words if name and places.get(name) != self._label_place]
         self._all = _Sums(len(self._numeric))
         self._group = _Sums(len(self._numeric))
 

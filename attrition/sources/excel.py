@@ -28,6 +28,7 @@ from attrition.sources.dialects import typed_text
 from attrition.storage.tables import make_spool
 
 OLE2 = b"\xd0\xcf\x11\xe0"
+METHODS = (b"\x00\x00", b"\x08\x00")  # of a zip: stored, deflated
 MAX_ROWS, MAX_SHEET_COLUMNS = 1 << 20, 1 << 14
 MAX_INDEX_BYTES = 4 << 20  # of the workbook and its relations
 MAX_TAG = 1 << 20
@@ -129,13 +130,13 @@ def list_sheets(packed: IO[bytes], max_bytes: int) -> list[str]:
 def _check_magic(packed: IO[bytes]) -> None:
     """Raise Refused if a file does not begin like an archive."""
     packed.seek(0)
-    start = packed.read(4)
+    start, method = packed.read(4), packed.read(6)[4:]
     if not start:
         raise Refused("EMPTY_FILE", "0 bytes", unfinished=True)
     if start == OLE2:
         code, advice = MAGIC[OLE2]
         raise Refused(code, f"expected an .xlsx workbook, found {advice}")
-    if start != b"PK\x03\x04":
+    if start != b"PK\x03\x04" or method not in METHODS:
         reason = "not an .xlsx workbook; give it the ending of what it is, or save it as .xlsx"
         raise Refused("BAD_EXCEL", reason)
 

@@ -266,7 +266,9 @@ def _gunzip(file: File) -> IO[bytes]:
                 text.write(piece)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         text.close()
-        raise Refused("BAD_GZIP", f"not whole gzip ({error})", unfinished=True) from error
+        file.spool.seek(0)
+        is_cut = file.spool.read(2) == b"\x1f\x8b"
+        raise Refused("BAD_GZIP", f"not whole gzip ({error})", unfinished=is_cut) from error
     except BaseException:
         text.close()
         raise

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from attrition import wording
 from attrition.config import Columns, Config
 from attrition.contacts import fields, ranking
-from attrition.data import clients, ledger, schema
+from attrition.data import clients, ledger, typed_rows
 from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
 from attrition.modelling import explanations, metrics, models, reliability
@@ -286,10 +286,10 @@ def keep_last_good(
 
     other_units: the columns by number of the delivery. Returns the rows, and the cautions of each.
     """
-    numbers = current[schema.DELIVERED]
+    numbers = current[typed_rows.DELIVERED]
     if not (is_wrong := numbers.isin(list(other_units))).any():
         return current, [[] for _ in range(len(current))]
-    good = rows[~rows[schema.DELIVERED].isin(list(other_units))]
+    good = rows[~rows[typed_rows.DELIVERED].isin(list(other_units))]
     good = good.sort_values(columns.time, kind="stable") if columns.time else good
     good = good.drop_duplicates(columns.client_name, keep="last").set_index(columns.client_name)
     names = current[columns.client_name]
@@ -366,7 +366,7 @@ def assess_clients(config: Config) -> Assessment:
     if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
         return _assessment(record, up_to_date=True)
     columns = config.columns
-    rows = ledger.read_rows(config, (*columns.table, schema.DELIVERED))
+    rows = ledger.read_rows(config, (*columns.table, typed_rows.DELIVERED))
     latest_time = ledger.read_latest_time(config)
     current = clients.current_clients(rows, columns, latest_time)
     current, in_other_units = keep_last_good(rows, current, other_units, columns)

@@ -19,7 +19,7 @@ import pandas as pd
 
 from attrition import wording
 from attrition.config import Columns, Config
-from attrition.data import clients, ledger, schema
+from attrition.data import clients, ledger, typed_rows
 from attrition.errors import AttritionError, Damaged
 from attrition.modelling import metrics
 from attrition.monitoring import drift
@@ -217,7 +217,7 @@ def _predictions(risk: metrics.Vector) -> dict[str, Any]:
 
 def _describe_data(config: Config, n_current: int) -> dict[str, Any]:
     name = config.columns.outcome
-    rows = ledger.read_rows(config, [name, schema.CLIENT_HASH])
+    rows = ledger.read_rows(config, [name, typed_rows.CLIENT_HASH])
     outcome = rows[name]
     lines = ledger.read_lines(config)
     return {
@@ -225,7 +225,7 @@ def _describe_data(config: Config, n_current: int) -> dict[str, Any]:
         "labelled": int(outcome.notna().sum()),
         "left": int((outcome == 1).sum()),
         "open": int(outcome.isna().sum()),
-        "clients": int(rows[schema.CLIENT_HASH].nunique()),
+        "clients": int(rows[typed_rows.CLIENT_HASH].nunique()),
         "current_clients": n_current,
         "sources": len({line.source for line in lines if line.accepted}),
         "rejected": sum(line.rejected for line in lines),

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Config
-from attrition.data import ledger, schema
+from attrition.data import ledger, typed_rows
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import metrics, models
 from attrition.modelling.metrics import Interval, Vector
@@ -114,8 +114,8 @@ def monitor_model(config: Config) -> Monitoring:
         return _monitoring(record, up_to_date=True)
     columns = config.columns
     names = (*columns.features, *filter(None, [columns.value, columns.time]), columns.outcome)
-    deliveries = (schema.DELIVERED, schema.OPENED)
-    rows = ledger.read_rows(config, (*names, *schema.COMPUTED, *deliveries))
+    deliveries = (typed_rows.DELIVERED, typed_rows.OPENED)
+    rows = ledger.read_rows(config, (*names, *typed_rows.COMPUTED, *deliveries))
     grouped = find_cohorts(config, rows, now)
     labelled = rows[columns.outcome].notna().to_numpy()
     try:
@@ -159,7 +159,7 @@ def monitor_model(config: Config) -> Monitoring:
         "early": judged.early.to_dict() if judged.early else None,
     }
     history.save(config.history, "estimates", _history_rows(record))
-    settled[releases.WAITING] = rows.loc[judged.waiting, schema.ROW_ID].to_numpy()
+    settled[releases.WAITING] = rows.loc[judged.waiting, typed_rows.ROW_ID].to_numpy()
     contents: dict[Path, files.Content] = {config.settled_rows: files.arrays_bytes(**settled)}
     return _monitoring(files.commit(config.monitoring_record, contents, record), up_to_date=False)
 
@@ -175,9 +175,9 @@ def find_cohorts(config: Config, rows: pd.DataFrame, now: str) -> Cohorts:
         cohorts.OUTCOME: rows[columns.outcome],
         cohorts.TIME: rows[columns.time] if columns.time else "",
         # each row without a client is one of its own
-        cohorts.CLIENT: rows[schema.CLIENT_HASH if columns.client else schema.INPUT_ID],
-        cohorts.DELIVERED: rows[schema.DELIVERED],
-        cohorts.OPENED: rows[schema.OPENED],
+        cohorts.CLIENT: rows[typed_rows.CLIENT_HASH if columns.client else typed_rows.INPUT_ID],
+        cohorts.DELIVERED: rows[typed_rows.DELIVERED],
+        cohorts.OPENED: rows[typed_rows.OPENED],
     }
     deliveries = [(line.source, line.ingested_at) for line in ledger.read_lines(config)]
     return cohorts.find_cohorts(
@@ -213,10 +213,10 @@ def _judge_new_rows(
     Once per row, the estimate without its outcome is compared with its outcome.
     """
     outcome = rows[config.columns.outcome].to_numpy(dtype="float64")
-    ids, number, labelled = rows[schema.ROW_ID].to_numpy(), grouped.number, ~np.isnan(outcome)
+    ids, number, labelled = rows[typed_rows.ROW_ID].to_numpy(), grouped.number, ~np.isnan(outcome)
     left_in_training = champion.training["level_left"]
     new = labelled & ~np.isin(ids, settled["labelled"])
-    in_batch = ~np.isin(rows[schema.INPUT_ID].to_numpy(), settled["inputs"])
+    in_batch = ~np.isin(rows[typed_rows.INPUT_ID].to_numpy(), settled["inputs"])
     young = _young_cohorts(grouped, outcome, new)
     risk = np.full(len(rows), np.nan)
     asked = new | in_batch | np.isin(number, young)
@@ -225,7 +225,9 @@ def _judge_new_rows(
     accepted, reference = ledger.read_accepted(config), releases.read_reference(champion)
     numeric = champion.training["features"]["numeric"]
     other_units = find_other_units(config, rows, in_batch, reference, numeric, accepted)
-    has_other_units = rows[schema.DELIVERED].isin([one.delivery for one in other_units]).to_numpy()
+    has_other_units = (
+        rows[typed_rows.DELIVERED].isin([one.delivery for one in other_units]).to_numpy()
+    )
     mature = new & grouped.mature & ~has_other_units
     first = mature & ~np.isin(ids, settled[ESTIMATED])
     checks: history.Rows = []
@@ -263,7 +265,7 @@ def _judge_new_rows(
         config.columns.time,
     )
     if report.verdict == "stable" and report.rows >= MIN_ROWS_TO_SETTLE:
-        inputs = rows.loc[~is_suspicious, schema.INPUT_ID].to_numpy()
+        inputs = rows.loc[~is_suspicious, typed_rows.INPUT_ID].to_numpy()
         settled["inputs"] = np.union1d(settled["inputs"], inputs)
     return Judgement(
         performance=verdict,
@@ -291,7 +293,7 @@ def find_other_units(
     lines = ledger.read_lines(config)
     batch = rows[in_batch]
     numeric = [name for name in numeric if name not in config.columns.dates]  # all of them are days
-    numbers = batch[schema.DELIVERED].to_numpy()
+    numbers = batch[typed_rows.DELIVERED].to_numpy()
     return [
         OtherUnits(number, lines[number].source, change.column, change.factor, int(is_of.sum()))
         for number in np.unique(numbers).tolist()

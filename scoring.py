@@ -18,7 +18,7 @@ import pandas as pd
 
 from attrition import wording
 from attrition.config import Config
-from attrition.data import ledger, schema
+from attrition.data import ledger, schema, typed_rows
 from attrition.errors import NoModel, SourceError
 from attrition.modelling import metrics, models, persistence
 from attrition.modelling.metrics import Vector
@@ -135,8 +135,8 @@ def score_model(config: Config) -> Scores:
         return _scores(record, up_to_date=True)
     candidate = persistence.loads(config.evaluation_model.read_bytes())
     columns = config.columns
-    rows = ledger.read_rows(config, (*columns.features, columns.outcome, *schema.COMPUTED))
-    is_waiting = releases.is_waiting(config, rows[schema.ROW_ID].to_numpy())
+    rows = ledger.read_rows(config, (*columns.features, columns.outcome, *typed_rows.COMPUTED))
+    is_waiting = releases.is_waiting(config, rows[typed_rows.ROW_ID].to_numpy())
     labelled = rows[rows[columns.outcome].notna() & ~is_waiting]
     sets, warnings = _unseen_sets(config, labelled, share)
     risks: dict[str, Risks] = {}
@@ -215,7 +215,7 @@ def _score_new_rows(
     risk = risk[
         ~np.isin(risk.index, np.concatenate([trained_on, *releases.rows_before_change(config)]))
     ]
-    ids = labelled[schema.ROW_ID].to_numpy()
+    ids = labelled[typed_rows.ROW_ID].to_numpy()
     is_new = np.isin(ids, risk.index)
     new = labelled[is_new]
     outcome = new[config.columns.outcome].to_numpy(dtype="float64")
@@ -293,10 +293,10 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
         rows = rows.drop_duplicates(ignore_index=True)
     columns = config.columns
     day = ledger.read_first_day(config) if columns.dates else ""
-    result = schema.typed(rows, columns, day)
+    result = typed_rows.typed(rows, columns, day)
     as_text = result.assign(**{name: rows[name] for name in columns.dates})
-    ids = schema.row_ids(as_text, columns, with_outcome=False)
-    return result.assign(**{schema.INPUT_ID: ids})
+    ids = typed_rows.row_ids(as_text, columns, with_outcome=False)
+    return result.assign(**{typed_rows.INPUT_ID: ids})
 
 
 def _unseen_sets(
@@ -311,14 +311,17 @@ def _unseen_sets(
     """
     warnings: list[str] = []
     columns = config.columns
-    held_out = schema.held_out(labelled[schema.CLIENT_HASH], held_out_share)
+    held_out = typed_rows.held_out(labelled[typed_rows.CLIENT_HASH], held_out_share)
     unseen = labelled[held_out]
     test = read_test_data(config, warnings)
     test = test[test[columns.outcome].notna()]
     if columns.client:
-        test_ids, known = test[schema.INPUT_ID].to_numpy(), schema.INPUT_ID
+        test_ids, known = test[typed_rows.INPUT_ID].to_numpy(), typed_rows.INPUT_ID
     else:  # equal in every feature
-        test_ids, known = schema.client_hashes(test[columns.client_name]), schema.CLIENT_HASH
+        test_ids, known = (
+            typed_rows.client_hashes(test[columns.client_name]),
+            typed_rows.CLIENT_HASH,
+        )
     in_training = np.isin(test_ids, labelled.loc[~held_out, known])
     if in_training.any():
         warnings.append(
@@ -329,7 +332,7 @@ def _unseen_sets(
     in_test = np.isin(unseen[known], test_ids)
     sets = {"test": test[~in_training], "unseen": unseen[~in_test]}
     if changes := releases.rows_before_change(config):
-        is_older = np.isin(unseen[schema.ROW_ID], np.concatenate(changes))
+        is_older = np.isin(unseen[typed_rows.ROW_ID], np.concatenate(changes))
         sets["recent"] = unseen[~is_older]
     return sets, warnings
 

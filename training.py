@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Columns, Config
-from attrition.data import cells, ledger, schema
+from attrition.data import cells, ledger, typed_rows
 from attrition.errors import Leakage, TooLittleData
 from attrition.modelling import (
     backtest,
@@ -170,8 +170,8 @@ def train_model(config: Config) -> TrainingResult:
     start = time.monotonic()
     columns = config.columns
     names = (columns.client_name, *filter(None, [columns.time]), *columns.features, columns.outcome)
-    rows = ledger.read_rows(config, (*names, *schema.COMPUTED))
-    is_waiting = releases.is_waiting(config, rows[schema.ROW_ID].to_numpy())
+    rows = ledger.read_rows(config, (*names, *typed_rows.COMPUTED))
+    is_waiting = releases.is_waiting(config, rows[typed_rows.ROW_ID].to_numpy())
     labelled = rows[rows[columns.outcome].notna() & ~is_waiting].reset_index(drop=True)
     if len(labelled) == 0 and is_waiting.any():
         raise TooLittleData(
@@ -184,7 +184,7 @@ def train_model(config: Config) -> TrainingResult:
             f"{config.final_data}: no row has an outcome in {columns.outcome!r}, so there is nothing "
             "to train on; add rows of clients who left and of clients who stayed"
         )
-    held_out = schema.held_out(labelled[schema.CLIENT_HASH], config.held_out_share)
+    held_out = typed_rows.held_out(labelled[typed_rows.CLIENT_HASH], config.held_out_share)
     age = find_age(config, labelled)
     outcome = labelled.loc[~held_out, columns.outcome].to_numpy(dtype="float64")
     if not 0 < outcome.sum() < len(outcome):
@@ -206,10 +206,10 @@ def train_model(config: Config) -> TrainingResult:
         "held_out_share": candidate.held_out_share,
         "triggers": monitoring.get("triggers", []),
     }
-    ids = labelled[schema.ROW_ID].to_numpy()
+    ids = labelled[typed_rows.ROW_ID].to_numpy()
     known_rows = files.arrays_bytes(
         labelled=np.unique(ids),
-        inputs=np.unique(labelled[schema.INPUT_ID].to_numpy()),
+        inputs=np.unique(labelled[typed_rows.INPUT_ID].to_numpy()),
         before_change=np.unique(ids[age != RECENT]),
         **candidate.validated,
     )
@@ -228,7 +228,7 @@ def find_age(config: Config, labelled: pd.DataFrame) -> np.ndarray:
 
     If no row is newer than the last one, all of them count as recent.
     """
-    ids = labelled[schema.ROW_ID].to_numpy()
+    ids = labelled[typed_rows.ROW_ID].to_numpy()
     age = np.full(len(labelled), RECENT)
     changes = releases.rows_before_change(config)
     for change, name in zip(reversed(changes), (OLDER, ANCIENT), strict=False):
@@ -434,7 +434,7 @@ def _sample_reference(table: Table, risk: Vector, columns: Columns) -> pd.DataFr
 
 
 def _validated(table: Table, risk: Vector) -> dict[str, np.ndarray]:
-    ids = table.rows.loc[table.recent, schema.ROW_ID].to_numpy()
+    ids = table.rows.loc[table.recent, typed_rows.ROW_ID].to_numpy()
     return {releases.JUDGED: ids, releases.JUDGED_RISK: risk}
 
 

@@ -23,7 +23,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
 from attrition import config
-from attrition.data import schema
+from attrition.data import schema, typed_rows
 from attrition.modelling import metrics, models, selection
 from attrition.modelling.groups import group_rows
 from attrition.modelling.metrics import Vector
@@ -46,7 +46,7 @@ def read_table(config_path: Path, data: Path) -> Table:
     paths = sorted(data.glob("*.csv")) if data.is_dir() else [data]
     tables = [source_files.read_path(path) for path in paths]
     checked = [schema.check(each, columns, settings.missing_markers).frame() for each in tables]
-    rows = schema.typed(pd.concat(checked, ignore_index=True), columns)
+    rows = typed_rows.typed(pd.concat(checked, ignore_index=True), columns)
     rows = rows[rows[columns.outcome].notna()].reset_index(drop=True)
     return Table(
         rows=rows,

@@ -14,7 +14,7 @@ import pandas as pd
 
 import fullprocess
 from attrition.config import Config
-from attrition.data import schema
+from attrition.data import typed_rows
 from attrition.modelling import metrics, models
 from attrition.operations import releases
 from attrition.storage import files, history
@@ -45,7 +45,7 @@ def describe(
         shift_month=shift_month,
     )
     text = now.astype(object).where(now.notna(), "").astype(str)
-    rows = schema.typed(text[list(config.columns.table)], config.columns)
+    rows = typed_rows.typed(text[list(config.columns.table)], config.columns)
     risk = models.predict(releases.load_model(release), rows)
     auc = metrics.roc_auc(now["exited"].to_numpy(dtype="float64"), risk).value
     last = history.read_deployments(config.history)[-1]

@@ -22,7 +22,7 @@ import fullprocess
 import ingestion
 from attrition import config as configuration
 from attrition.config import Config
-from attrition.data import ledger, schema
+from attrition.data import ledger, typed_rows
 from attrition.operations import dependencies
 from attrition.storage import files
 
@@ -95,14 +95,14 @@ def ingest_rows(config: Config, rows: pd.DataFrame) -> None:
 
 def read_rows(config: Config) -> pd.DataFrame:
     """Every typed row with all of its columns."""
-    return ledger.read_rows(config, (*config.columns.table, *schema.COMPUTED))
+    return ledger.read_rows(config, (*config.columns.table, *typed_rows.COMPUTED))
 
 
 def write_sources(folder: Path) -> Config:
     """Configure a project with 600 labelled rows, 200 open ones and 300 test rows."""
     config = write_config(folder, contact_capacity=20)
     make_rows().to_csv(config.input_folder / "history.csv", index=False)
-    current = make_rows(200, seed=1, prefix="now").assign(exited="")
+    current = make_rows(200, seed=5, prefix="now").assign(exited="")
     current.to_csv(config.input_folder / "current.csv", index=False)
     make_rows(300, seed=2, prefix="test").to_csv(config.test_folder / "testdata.csv", index=False)
     return config

@@ -12,7 +12,7 @@ import pandas as pd
 
 from attrition import config as configuration
 from attrition.config import Columns, Numeric
-from attrition.data import schema
+from attrition.data import typed_rows
 from attrition.storage import files, tables
 from tests.conftest import NOBODY_AT, PLAIN_KEYS, ROOT, count_as_asked
 
@@ -169,4 +169,4 @@ def metrics(shift=0.0):
 def plain_rows(*rows, columns=PLAIN):
     """Typed rows of the plain form: client, features and outcome as text."""
     cells = [row.split(",") for row in rows]
-    return schema.typed(pd.DataFrame(cells, columns=list(columns.table), dtype=object), columns)
+    return typed_rows.typed(pd.DataFrame(cells, columns=list(columns.table), dtype=object), columns)

@@ -10,9 +10,9 @@ import training
 from app import create_app
 from attrition.config import Columns, Dialect, Label, Numeric
 from attrition.contacts import fields
-from attrition.data import schema
+from attrition.data import schema, typed_rows
+from attrition.data.api_records import BadRecords, check_records
 from attrition.data.cells import Caution, Reason
-from attrition.data.schema import BadRecords, check_records
 from attrition.errors import ConfigError, Leakage
 from attrition.modelling import data_checks
 from tests.conftest import read_rows, run_whole, write_config
@@ -107,7 +107,7 @@ def test_dates_are_read_in_the_dialect_of_the_file():
     table = schema.Table(DATED.delivered, [chunk], dialect=Dialect(dates="%d.%m.%Y"))
     rows = schema.check(table, DATED, ("",)).frame()
     assert rows["end"].tolist() == ["2026-04-15"]
-    assert schema.typed(rows, DATED)["end"].tolist() == [45.0]
+    assert typed_rows.typed(rows, DATED)["end"].tolist() == [45.0]
 
 
 def test_a_table_may_have_dates_alone_and_a_total_below(tmp_path, clock):
@@ -145,7 +145,7 @@ def test_ids_of_typed_rows_are_those_of_the_test_data(tmp_path, clock):
     (config.test_folder / "t.csv").write_text("\n".join([header, *rows, ""]))
     test = scoring.read_test_data(config, [])
     stored = read_rows(config)
-    assert test[schema.INPUT_ID].tolist() == stored[schema.INPUT_ID].tolist()
+    assert test[typed_rows.INPUT_ID].tolist() == stored[typed_rows.INPUT_ID].tolist()
     assert test["end"].tolist()[0] == stored["end"].tolist()[0] == 45.0
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from attrition.config import Columns
 from attrition.data import ledger as ledger_room
-from attrition.data import schema
+from attrition.data import typed_rows
 from attrition.data.ledger import Line
 from attrition.errors import AttritionError, Damaged, SourceError
 from attrition.sources import files as source_files
@@ -811,7 +811,7 @@ def test_columns_of_the_final_rows_are_those_of_the_config(empty_project):
 def delivered_by(config):
     """The source that delivered each row last, and the one that delivered it open."""
     sources = [line.source for line in ledger_room.read_lines(config)] + ["never"]
-    rows = ledger_room.read_rows(config, ("corporation", schema.DELIVERED, schema.OPENED))
+    rows = ledger_room.read_rows(config, ("corporation", typed_rows.DELIVERED, typed_rows.OPENED))
     rows = rows.set_index("corporation").map(lambda number: sources[number])
     return {name: tuple(row) for name, row in rows.T.items()}
 

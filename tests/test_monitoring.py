@@ -93,7 +93,7 @@ def test_too_few_rows_are_pooled_with_those_to_come(watched):
 
 
 def test_an_outcome_that_arrives_for_a_known_client_is_new_truth_but_no_new_input(watched):
-    arrive(watched, make_rows(200, seed=1, prefix="now"), "outcomes.csv")
+    arrive(watched, make_rows(200, seed=5, prefix="now"), "outcomes.csv")
     monitoring.monitor_model(watched)
     assert verdicts(watched)["performance"]["rows"] == 200
     assert verdicts(watched)["performance"]["verdict"] == "fine"
@@ -139,7 +139,7 @@ def test_suspicious_delivery_counts_if_a_person_accepts_it(watched):
 
 def test_first_outcomes_of_a_cohort_are_neither_judged_nor_learned_from(watched):
     """20 of the 200 open clients, nearly all of whom left."""
-    rows = make_rows(200, seed=1, prefix="now")
+    rows = make_rows(200, seed=5, prefix="now")
     left, stayed = rows[rows["exited"] == 1], rows[rows["exited"] == 0]
     assert len(left) > 17
     arrive(watched, pd.concat([left[:18], stayed[:2]]), "first.csv")
@@ -290,7 +290,7 @@ def test_delivery_in_other_units_is_named_and_its_clients_keep_their_risk(watche
     """The activity of known clients times 100, as an export in other units has it."""
     assessment.assess_clients(watched)
     before = pd.read_csv(watched.risk_scores).set_index("client")["risk"]
-    rows = make_rows(200, seed=1, prefix="now").assign(exited="")
+    rows = make_rows(200, seed=5, prefix="now").assign(exited="")
     rows["lastyear_activity"] *= 100
     arrive(watched, rows, "cents.csv")
     result = monitoring.monitor_model(watched)

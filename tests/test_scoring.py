@@ -10,7 +10,7 @@ import deployment
 import scoring
 import training
 from attrition import config as configuration
-from attrition.data import schema
+from attrition.data import typed_rows
 from attrition.errors import NoModel
 from attrition.modelling import metrics, models, persistence
 from attrition.operations import releases
@@ -33,12 +33,12 @@ def record(config):
 
 
 def is_held_out(config, rows):
-    return schema.held_out(schema.client_hashes(rows["corporation"]), config.held_out_share)
+    return typed_rows.held_out(typed_rows.client_hashes(rows["corporation"]), config.held_out_share)
 
 
 def unseen(config):
     rows = read_rows(config)
-    return rows[schema.held_out(rows[schema.CLIENT_HASH], config.held_out_share)]
+    return rows[typed_rows.held_out(rows[typed_rows.CLIENT_HASH], config.held_out_share)]
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,9 @@ def test_the_comparison_is_over_all_rows_that_neither_has_seen(challenged):
 def test_what_came_since_the_champion_is_compared_by_cross_validated_risks(challenged):
     """The champion knew none of the rows that the candidate learned from."""
     rows = read_rows(challenged)
-    learned_from = rows[~schema.held_out(rows[schema.CLIENT_HASH], challenged.held_out_share)]
+    learned_from = rows[
+        ~typed_rows.held_out(rows[typed_rows.CLIENT_HASH], challenged.held_out_share)
+    ]
     since = record(challenged)["sets"]["since"]
     assert (since["rows"], since["left"]) == (len(learned_from), learned_from["exited"].sum())
     candidate = persistence.loads(challenged.evaluation_model.read_bytes())
@@ -181,8 +183,8 @@ def test_test_rows_that_are_training_rows_are_not_scored(tmp_path):
     rows = make_rows(300)
     test = pd.concat([rows.head(100), make_rows(50, seed=2, prefix="test")])
     config = with_candidate(tmp_path, rows, test)
-    held_out = schema.held_out(
-        schema.client_hashes(rows["corporation"].head(100)), config.held_out_share
+    held_out = typed_rows.held_out(
+        typed_rows.client_hashes(rows["corporation"].head(100)), config.held_out_share
     ).sum()
     found = scoring.score_model(config)
     assert record(config)["sets"]["test"]["rows"] == 50 + held_out
@@ -247,7 +249,9 @@ def test_test_rows_of_one_class_have_no_f1(tmp_path, label):
 def test_nothing_unseen_at_all_is_told_and_not_an_error(tmp_path):
     rows = make_rows(60)
     config = with_candidate(tmp_path, rows)
-    rows = rows[~schema.held_out(schema.client_hashes(rows["corporation"]), config.held_out_share)]
+    rows = rows[
+        ~typed_rows.held_out(typed_rows.client_hashes(rows["corporation"]), config.held_out_share)
+    ]
     ingest_rows(config, rows)
     found = scoring.score_model(config)
     assert found.sentence == "no unseen rows with an outcome, so nothing could be scored"
@@ -300,7 +304,7 @@ def test_scores_are_kept_in_the_history_once(scored):
 def test_after_a_change_of_the_truth_only_the_rows_since_then_are_compared(challenged):
     rows = unseen(challenged)
     arrays = {
-        name: schema.row_ids(rows.head(60), challenged.columns, with_outcome=name == "labelled")
+        name: typed_rows.row_ids(rows.head(60), challenged.columns, with_outcome=name == "labelled")
         for name in ("labelled", "inputs")
     }
     arrays["waiting"] = np.array([], "uint64")

@@ -9,7 +9,7 @@ import ingestion
 import training
 from attrition import config as configuration
 from attrition.config import Columns, Numeric
-from attrition.data import schema
+from attrition.data import typed_rows
 from attrition.errors import AttritionError, Leakage, TooLittleData
 from attrition.modelling import models, persistence, selection
 from attrition.monitoring import updating
@@ -37,7 +37,7 @@ def record(config):
 
 
 def is_held_out(config, rows):
-    return schema.held_out(schema.client_hashes(rows["corporation"]), config.held_out_share)
+    return typed_rows.held_out(typed_rows.client_hashes(rows["corporation"]), config.held_out_share)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_what_is_known_only_of_held_out_clients_decides_no_choice(tmp_path):
 
 
 def test_open_rows_are_not_learned_from(tmp_path, spied):
-    rows = pd.concat([make_rows(100), make_rows(50, seed=1, prefix="now").assign(exited="")])
+    rows = pd.concat([make_rows(100), make_rows(50, seed=5, prefix="now").assign(exited="")])
     config = with_data(tmp_path, rows)
     found = training.train_model(config)
     assert found.rows == record(config)["labelled"] == 100
@@ -353,7 +353,7 @@ def test_every_labelled_row_is_known_from_now_on(tmp_path):
     training.train_model(config)
     known = files.read_arrays(config.known_rows)
     rows = read_rows(config)
-    ids = schema.row_ids(rows, config.columns, with_outcome=True)
+    ids = typed_rows.row_ids(rows, config.columns, with_outcome=True)
     assert np.isin(ids, known["labelled"]).all()
     assert len(known["inputs"]) == 100
 
@@ -366,8 +366,8 @@ def write_verdict(config, settled, *triggers, before_change=()):
 
     The champion is the candidate, if there is one.
     """
-    typed = schema.typed(settled.astype(str), config.columns)
-    ids = [schema.row_ids(typed, config.columns, with_outcome=label) for label in (True, False)]
+    typed = typed_rows.typed(settled.astype(str), config.columns)
+    ids = [typed_rows.row_ids(typed, config.columns, with_outcome=label) for label in (True, False)]
     known = {"labelled": ids[0], "inputs": ids[1]}
     earlier = ids[0][list(before_change)]
     record = files.encode(files.sealed({}))
@@ -450,7 +450,7 @@ def test_update_is_compared_by_the_risks_of_the_evaluation_model(tmp_path, train
     config = with_champion(tmp_path, make_rows(600), make_rows(300, seed=5, prefix="new"))
     training.train_model(config)
     rows, known = read_rows(config), files.read_arrays(config.known_rows)
-    rows = rows.set_index(schema.ROW_ID).loc[known[releases.JUDGED]]
+    rows = rows.set_index(typed_rows.ROW_ID).loc[known[releases.JUDGED]]
     expected = models.predict(persistence.loads(config.evaluation_model.read_bytes()), rows)
     assert known[releases.JUDGED_RISK] == pytest.approx(expected)
 
@@ -459,7 +459,7 @@ def test_outcomes_that_wait_are_not_learned_from(tmp_path):
     rows = make_rows(300)
     config = with_data(tmp_path, rows)
     ids = read_rows(config)
-    waiting = schema.row_ids(ids, config.columns, with_outcome=True)[:100]
+    waiting = typed_rows.row_ids(ids, config.columns, with_outcome=True)[:100]
     contents = {config.settled_rows: files.arrays_bytes(waiting=waiting)}
     files.commit(config.monitoring_record, contents, {"triggers": ["no_model"]})
     training.train_model(config)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ingestion
-from attrition.data import clients, schema
+from attrition.data import clients, schema, typed_rows
 from ingestion import ingest_new_data
 from tests.conftest import read_rows, write_config
 from tests.support import counts, final_rows, ledger, put
@@ -130,10 +130,10 @@ def test_equal_rows_with_other_times_are_clients_of_their_own(tmp_path):
 def test_equal_rows_are_on_one_side_of_the_split_and_have_ids_of_their_own(unnamed):
     deliver(unnamed, "a.csv", OPEN, OPEN, LEFT, "2,a,\n")
     rows = read_rows(unnamed)
-    assert rows[schema.CLIENT_HASH].nunique() == 2
-    assert rows[schema.INPUT_ID].nunique() == 4
+    assert rows[typed_rows.CLIENT_HASH].nunique() == 2
+    assert rows[typed_rows.INPUT_ID].nunique() == 4
     bare = rows["client"].str[: schema.NAME_LENGTH]
-    assert np.array_equal(schema.client_hashes(bare), rows[schema.CLIENT_HASH])
+    assert np.array_equal(typed_rows.client_hashes(bare), rows[typed_rows.CLIENT_HASH])
 
 
 # ---- databases

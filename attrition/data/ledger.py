@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.config import DEFAULT_DIALECT, Config, Dialect
-from attrition.data import schema
+from attrition.data import schema, typed_rows
 from attrition.data.cells import day_number, readers
 from attrition.data.name_variants import find_variants
 from attrition.data.spelling import Spelling, choose_spelling
@@ -436,7 +436,7 @@ class Ledger:
     def _write_rows(self, file: IO[bytes]) -> None:
         """Write every row that is kept: the old ones in their order, then the new ones."""
         gone, deliveries = self._gone.copy(), self._deliveries
-        kept_from_first = [deliveries[name] for name in deliveries if name != schema.DELIVERED]
+        kept_from_first = [deliveries[name] for name in deliveries if name != typed_rows.DELIVERED]
         first: dict[Digest, int] = {}
         self._withdrawn_lines: list[tuple[str, ...]] = []
         self._is_kept = bytearray()
@@ -475,8 +475,8 @@ class Ledger:
 
         If there are columns of dates, also the day from which they count if the row has no time.
         """
-        added = {schema.DELIVERED: self._delivered, schema.OPENED: self._opened}
-        added |= {schema.DAY: self._days} if self.config.columns.dates else {}
+        added = {typed_rows.DELIVERED: self._delivered, typed_rows.OPENED: self._opened}
+        added |= {typed_rows.DAY: self._days} if self.config.columns.dates else {}
         old = {name: np.empty(0, "int32") for name in added}
         if not self.starts_anew:
             old = _read_deliveries(self.config, self.outputs)
@@ -489,12 +489,12 @@ class Ledger:
 
     def _write_typed_rows(self, file: IO[bytes]) -> None:
         """Write the same rows in the same order, typed; copy those that were typed before."""
-        tables.write_parquet(file, self._typed_parts(), unique=schema.COMPUTED)
+        tables.write_parquet(file, self._typed_parts(), unique=typed_rows.COMPUTED)
 
     def _typed_parts(self) -> Iterator[Any]:
         columns, old, lines = self.config.columns, 0, self._all_lines()
-        days = self._deliveries.get(schema.DAY)
-        yield schema.type_lines(b"", columns)
+        days = self._deliveries.get(typed_rows.DAY)
+        yield typed_rows.type_lines(b"", columns)
         if self.config.rows.name in self.outputs:
             lines = self._added_lines()
             for part in tables.read_parts(self.config.rows):
@@ -508,7 +508,7 @@ class Ledger:
             if not (block := list(islice(kept, tables.ROW_GROUP))):
                 return
             own = None if days is None else days[start : start + len(block)]
-            yield schema.type_lines(b"".join(block), columns, own)
+            yield typed_rows.type_lines(b"".join(block), columns, own)
 
     def _write_withdrawn(self, file: IO[bytes]) -> None:
         header = tables.csv_bytes([(*WITHDRAWN_HEADER, *self.config.columns.table)])
@@ -658,10 +658,10 @@ def read_latest_time(config: Config) -> str:
 
 
 def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:
-    """Read the named columns of every row, typed (see `schema.typed` and `schema.COMPUTED`).
+    """Read the named columns of every row, typed (see `typed_rows.typed` and `typed_rows.COMPUTED`).
 
-    `schema.DELIVERED` and `schema.OPENED` are the numbers of the lines (see `read_lines`) that delivered
-    the row last, and first without an outcome, `NEVER` if it always had one.
+    `DELIVERED` and `OPENED` of `typed_rows` are the numbers of the lines (see `read_lines`) that
+    delivered the row last, and first without an outcome, `NEVER` if it always had one.
 
     Raises: AttritionError before the first ingestion, Damaged if a file is not what was ingested.
     """
@@ -670,7 +670,7 @@ def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:
     if config.rows.name not in outputs:
         raise AttritionError(f"{config.rows}: is not there yet; run ingestion.py first")
     names = list(dict.fromkeys(names))
-    numbers = [name for name in names if name in (schema.DELIVERED, schema.OPENED)]
+    numbers = [name for name in names if name in (typed_rows.DELIVERED, typed_rows.OPENED)]
     for path in (config.final_data, config.rows, *([config.deliveries] if numbers else [])):
         if path.name in outputs and files.sha256_file(path) != outputs[path.name]:
             raise Damaged(f"{path}: is not what was ingested; run fullprocess.py")
@@ -690,4 +690,4 @@ def _read_deliveries(config: Config, outputs: Collection[str]) -> dict[str, np.n
     with config.final_data.open("rb") as file:
         next(file)
         opened = np.array([0 if line.endswith(b",\n") else NEVER for line in file], "int32")
-    return {schema.DELIVERED: np.full(len(opened), NEVER, "int32"), schema.OPENED: opened}
+    return {typed_rows.DELIVERED: np.full(len(opened), NEVER, "int32"), typed_rows.OPENED: opened}

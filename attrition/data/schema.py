@@ -1,4 +1,4 @@
-"""Validate rows: one contract for files, databases and API bodies.
+"""Validate rows: one contract for files and databases.
 
 Rows arrive in chunks of text, column by column; `cells` validates each distinct value once, so a plain
 function for each kind of cell is fast enough. Valid rows are returned as canonical text.
@@ -6,8 +6,6 @@ function for each kind of cell is fast enough. Valid rows are returned as canoni
 
 import difflib
 import hashlib
-import io
-import math
 import re
 import textwrap
 from collections import Counter
@@ -24,25 +22,16 @@ from attrition.config import DEFAULT_DIALECT, MISSING_MARKERS, Columns, Dialect,
 from attrition.data import summary_rows
 from attrition.data.cells import (
     BLANKS,
-    MAX_DAYS,
-    MAX_NUMBER,
     MAX_TEXT,
     NUMBER,
     Cell,
-    day_number,
-    days_between,
     files_key,
     fold,
     number_dialects,
-    read_client,
-    read_date,
-    read_number,
-    read_text,
-    read_time,
     readers,
     shorten,
 )
-from attrition.data.spelling import NO_SPELLING, Booleans, Spelling, spell
+from attrition.data.spelling import NO_SPELLING, Booleans, Spelling
 
 MAX_COLUMNS = 2000
 MAX_RAW = 2000
@@ -58,15 +47,6 @@ REMEMBERED = 100_000
 NO_COLUMN = "NO_COLUMN"
 DOUBTFUL = ("MARKERS", "THOUSANDS", NO_COLUMN)  # notes on a source that a person should read
 NAME_LENGTH = 16  # of a row without a client, before its number among equal rows
-# Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
-# whether its client is held-out. No company names a column like this.
-ROW_ID, INPUT_ID, CLIENT_HASH = "attrition:row_id", "attrition:input_id", "attrition:client_hash"
-COMPUTED = (ROW_ID, INPUT_ID, CLIENT_HASH)
-# The deliveries of a row, see `ledger.read_rows`.
-DELIVERED, OPENED = "attrition:delivered", "attrition:opened"
-# The day from which the dates of a row count if it has no time, see `ledger.add_line`.
-DAY = "attrition:day"
-MISSING_HASH = np.uint64(2**64 - 1)
 
 Fault = tuple[str, str]  # a code and the problem
 
@@ -150,14 +130,6 @@ class Refused(Exception):
     def __init__(self, code: str, reason: str, *, unfinished: bool = False) -> None:
         super().__init__(reason)
         self.code, self.reason, self.unfinished = code, reason, unfinished
-
-
-class BadRecords(Exception):
-    """API records that break the contract; `problems` contains the record, the field and the reason."""
-
-    def __init__(self, problems: list[dict[str, Any]]) -> None:
-        super().__init__(f"{len(problems)} problems in the records")
-        self.problems = problems
 
 
 # ---- a table
@@ -618,240 +590,3 @@ def _expected(name: str, columns: Columns, numeric: Mapping[str, Numeric]) -> st
         high = f" <= {column.maximum:g}" if column.maximum is not None else ""
         return f"{kind}{low}{high}, '.' for the fraction, no thousands separator"
     return f"text of at most {MAX_TEXT} characters"
-
-
-# ---- typed rows
-
-
-def number_names(columns: Columns) -> list[str]:
-    """Return the names of the columns that are float64 in typed rows."""
-    names = [*columns.numeric_names, columns.outcome, *([columns.value] if columns.value else [])]
-    return list(dict.fromkeys(names))
-
-
-def typed(rows: pd.DataFrame, columns: Columns, day: str = "") -> pd.DataFrame:
-    """Convert rows of canonical text.
-
-    Numbers and the value become float64 (NaN if missing), the outcome 1.0, 0.0 or NaN (open); all other
-    columns stay text ("" if missing). A date becomes days after the time of its row; if the row has
-    none, after the newest time of all rows; if no row has one, after `day`.
-    """
-    result = rows.astype(object).copy()
-    for name in number_names(columns):
-        if name not in columns.dates:
-            result[name] = pd.to_numeric(result[name].replace("", np.nan)).astype("float64")
-    if columns.dates:
-        times = rows[columns.time].tolist() if columns.time else [""] * len(rows)
-        default = day_number(max(times, default="") or day)
-        reference = np.array([day_number(time) if time else default for time in times])
-        for name in columns.dates:
-            result[name] = _days_after(reference, np.array([*map(day_number, rows[name])]))
-    return result
-
-
-def _days_after(reference: np.ndarray, days: np.ndarray) -> np.ndarray:
-    """Return the days between day numbers, as `cells.days_between` does: (n,) float64."""
-    return np.clip(days - reference, -MAX_DAYS, MAX_DAYS)
-
-
-def type_lines(lines: bytes, columns: Columns, days: np.ndarray | None = None) -> pa.Table:
-    """Parse lines of finaldata.csv into the columns of `typed` and those of `COMPUTED`.
-
-    Each distinct value of a column is converted and hashed once. A number is hashed as Python's text of
-    the float, with ".0" if it is whole, without a conversion to float and back; a date as its text.
-
-    days: (n,) the day number from which the dates count if a row has no time
-    """
-    # pandas' parser starts no thread: where memory is too short for one, arrow's ends the process
-    table = pd.read_csv(
-        io.BytesIO(lines), names=columns.table, dtype=object, na_filter=False, low_memory=False
-    )
-    numbers, result, hashes = set(number_names(columns)) - {*columns.dates}, {}, []
-    reference = np.zeros(len(table)) if days is None else days.astype("float64")
-    for name in columns.table:
-        result[name] = pa.array(table[name].to_numpy(), pa.string())
-        encoded = result[name].dictionary_encode()
-        texts, places = encoded.dictionary, encoded.indices.to_numpy()
-        if name in numbers:
-            texts = pc.replace_with_mask(texts, pc.equal(texts, ""), pa.scalar(None, pa.string()))
-            result[name] = texts.cast(pa.float64()).take(encoded.indices)
-            is_float = pc.match_substring_regex(texts, "[.e]")
-            texts = pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", ""))
-        elif columns.dates and name in (columns.time, *columns.dates):
-            numbered = np.array([*map(day_number, texts.to_pylist())])[places]
-            if name in columns.dates:
-                result[name] = pa.array(_days_after(reference, numbered), from_pandas=True)
-            else:
-                reference = np.where(np.isnan(numbered), reference, numbered)
-        elif name == columns.client_name:
-            # equal rows without a client are on one side of the split
-            names = texts if columns.client else pc.utf8_slice_codeunits(texts, 0, NAME_LENGTH)
-            result[CLIENT_HASH] = pa.array(_hash_names(names.to_pylist())[places])
-        hashes.append(_hash_texts(texts.to_pylist())[places])
-    result[ROW_ID] = pa.array(_combine_hashes(hashes))
-    result[INPUT_ID] = pa.array(_combine_hashes(hashes[:-1]))
-    return pa.table({name: result[name] for name in (*columns.table, *COMPUTED)})
-
-
-def row_ids(rows: pd.DataFrame, columns: Columns, *, with_outcome: bool) -> np.ndarray:
-    """Return a 64-bit id of each typed row from its content, as `type_lines` does: (n,) uint64.
-
-    With its outcome, a row gets another id when its outcome arrives. `rows` have their dates as text.
-    """
-    hashes = []
-    for name in columns.table if with_outcome else columns.table[:-1]:
-        places, values = pd.factorize(rows[name], use_na_sentinel=False)
-        texts = [None if value != value else str(value) for value in values.tolist()]
-        hashes.append(_hash_texts(texts)[places])
-    return _combine_hashes(hashes)
-
-
-def _hash_texts(texts: Sequence[str | None]) -> np.ndarray:
-    """Return a 64-bit hash of each text, `MISSING_HASH` for None: (n,) uint64."""
-    objects = np.array([text or "" for text in texts], dtype=object)
-    hashes = np.asarray(pd.util.hash_array(objects, categorize=False), dtype="uint64")
-    return np.where([text is None for text in texts], MISSING_HASH, hashes)
-
-
-def _combine_hashes(hashes: Sequence[np.ndarray]) -> np.ndarray:
-    """Combine the hashes of the columns of each row: (n,) uint64.
-
-    Source: pandas' `hash_pandas_object`, and CPython's hash of a tuple.
-    """
-    combined = np.full(len(hashes[0]), 0x345678, dtype="uint64")
-    factor = 1000003
-    for n, column in zip(range(len(hashes), 0, -1), hashes, strict=True):
-        combined = (combined ^ column) * np.uint64(factor % 2**64)
-        factor += 82520 + 2 * n
-    return combined + np.uint64(97531)
-
-
-def _hash_names(names: Iterable[str]) -> np.ndarray:
-    """Hash the names of clients; the hashes never change: (n,) uint64."""
-    digests = (hashlib.sha256(str(name).encode("utf-8", "surrogatepass")) for name in names)
-    hashes = [int.from_bytes(digest.digest()[:8], "big") for digest in digests]
-    return np.array(hashes, dtype="uint64")
-
-
-def client_hashes(clients: pd.Series) -> np.ndarray:
-    """Return the hash that decides whether a client is held-out, as `type_lines` does: (n,) uint64."""
-    places, names = pd.factorize(clients)
-    return _hash_names(names)[places]
-
-
-def held_out(hashes: Any, share: float) -> np.ndarray:
-    """Return which rows belong to clients that no model is trained on: (n,) bool.
-
-    hashes: (n,) uint64, see `client_hashes`
-    """
-    return np.asarray(hashes, dtype="uint64") < np.uint64(math.ceil(share * 2**64))
-
-
-# ---- API records
-
-
-def check_records(
-    columns: Columns,
-    records: Sequence[Any],
-    missing_allowed: Collection[str] = (),
-    spelling: Spelling = NO_SPELLING,
-    today: str = "",
-) -> pd.DataFrame:
-    """Validate records of an API body by the same contract; return typed features in their order.
-
-    A record contains the features and may name its client. Numbers are JSON numbers, categories text.
-    A feature may be null or absent only if it is in `missing_allowed`, and at least one has a value.
-    The words of a boolean column, and true and false, are read in its spelling. A date is ISO text,
-    relative to the record's own time or else `today`, or the number of days.
-
-    Raises: BadRecords.
-    """
-    problems: list[dict[str, Any]] = []
-    checked = []
-    for i, record in enumerate(records):
-        row, reasons = _check_record(columns, record, missing_allowed, spelling, today)
-        problems += [{"record": i, "field": name, "problem": reason} for name, reason in reasons]
-        checked.append(row)
-    if problems:
-        raise BadRecords(problems)
-    rows = pd.DataFrame(checked, columns=[columns.client_name, *columns.features], dtype=object)
-    for name in columns.numeric_names:
-        rows[name] = pd.to_numeric(rows[name]).astype("float64")
-    return rows
-
-
-def _check_record(
-    columns: Columns,
-    record: Any,
-    missing_allowed: Collection[str],
-    spelling: Spelling,
-    today: str,
-) -> tuple[dict[str, Any], list[tuple[str | None, str]]]:
-    if not isinstance(record, Mapping):
-        return {}, [(None, "expected an object of features")]
-    extras = {columns.client_name, columns.outcome, columns.time, columns.value, columns.manager}
-    fields = {*columns.features, *(name for name in extras if name)}
-    unknown = [name for name in record if name not in fields]
-    problems: list[tuple[str | None, str]] = [(shorten(name), "unknown field") for name in unknown]
-    row: dict[str, Any] = {columns.client_name: ""}
-    if columns.client and (client := record.get(columns.client)) is not None:
-        cell = read_client(client, columns.client) if isinstance(client, str) else None
-        if cell is None or cell.code:
-            problems.append((columns.client, cell.problem if cell else "expected text"))
-        else:
-            row[columns.client] = cell.value
-    numeric = {column.name: column for column in columns.numeric}
-    if columns.dates and columns.time and record.get(columns.time) is not None:
-        time = _record_time(record[columns.time], columns.time)
-        problems += [(columns.time, time.problem)] if time.code else []
-        today = time.value or today
-    for name in columns.features:
-        if (value := record.get(name)) is None:
-            row[name] = "" if name in columns.categorical else math.nan
-            if name not in missing_allowed:
-                is_null = "is null, but the model has never seen it missing"
-                problems.append((name, is_null if name in record else "missing"))
-        else:
-            row[name], problem = (
-                _record_number(value, numeric[name])
-                if name in numeric
-                else _record_date(value, name, today)
-                if name in columns.dates
-                else _record_text(value, name, spelling.booleans.get(name, ()))
-            )
-            problems += [(name, problem)] if problem else []
-    if not problems and all(record.get(name) is None for name in columns.features):
-        problems.append((None, "no feature has a value"))
-    return row, problems
-
-
-def _record_number(value: Any, column: Numeric) -> tuple[float, str]:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan, "expected a number"
-    if isinstance(value, int) and abs(value) > MAX_NUMBER:
-        return math.nan, "expected at most 1e15 either way"
-    cell = read_number(repr(value), column, ())
-    return (math.nan, cell.problem) if cell.code else (float(cell.value), "")
-
-
-def _record_time(value: Any, name: str) -> Cell:
-    if not isinstance(value, str):
-        return Cell("", "BAD_TIME", "expected an ISO 8601 date or time as text")
-    return read_time(value, name, ())
-
-
-def _record_date(value: Any, name: str, today: str) -> tuple[float, str]:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return _record_number(value, Numeric(name, -MAX_DAYS, MAX_DAYS))
-    cell = _record_time(value, name)
-    cell = cell if cell.code else read_date(value, name, ())
-    return days_between(day_number(today), day_number(cell.value)), cell.problem
-
-
-def _record_text(value: Any, name: str, words: Sequence[str]) -> tuple[str, str]:
-    if isinstance(value, bool) and words:
-        value = str(value)
-    if not isinstance(value, str):
-        return "", "expected text"
-    cell = read_text(value, name, ())
-    return spell(cell.value, words), cell.problem

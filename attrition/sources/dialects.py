@@ -21,7 +21,7 @@ UTF8_PAIR = re.compile(b"[\xc2-\xdf][\x80-\xbf](?![\x80-\xbf])|[\xe1-\xef][\x80-
 SAMPLE = 1 << 20
 NUMBERS: list[dict[str, Any]] = [
     {"decimal": decimal, "thousands": thousands}
-    for thousands in (None, ",", ".", " ", "'")
+    for thousands in (None, ",", " ", "'")  # "." is the default beside a decimal comma
     for decimal in ".,"
     if thousands != decimal
 ]
@@ -98,7 +98,7 @@ def detect_numbers(
     that it reads
 
     >>> detect_numbers({"1.234,56": 2, "7": 3}, DEFAULT_DIALECT).keys
-    {'decimal': ',', 'thousands': '.'}
+    {'decimal': ','}
     >>> detect_numbers({"1,234": 2}, DEFAULT_DIALECT).ambiguities[0]
     'line 2: 1,234 is either 1.234 ("files": {"decimal": ","}) or 1234 ("files": {"thousands": ","})'
     """

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import IO
 
 from attrition.config import DEFAULT_DIALECT, Columns, Dialect, Files
-from attrition.data import schema
+from attrition.data import schema, typed_rows
 from attrition.data.cells import fold, shorten
 from attrition.data.schema import BadHeader, Refused, Table
 from attrition.sources import dialects, excel
@@ -130,7 +130,7 @@ def _collect_texts(table: Table, columns: Columns) -> tuple[dict[str, int], dict
     places = {n: folded.index(fold(n)) for n in columns.delivered if fold(n) in folded}
     numbers: dict[str, int] = {}
     times: dict[str, int] = {}
-    pools = dict.fromkeys(schema.number_names(columns), numbers)
+    pools = dict.fromkeys(typed_rows.number_names(columns), numbers)
     pools |= {name: times for name in (columns.time, *columns.dates) if name}
     for chunk in table.chunks:
         for name in (name for name in places if name in pools):

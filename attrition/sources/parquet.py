@@ -29,7 +29,7 @@ def read_parquet(file: IO[bytes], max_bytes: int) -> Table:
     """
     import pyarrow.parquet as pq
 
-    if (start := file.read(4)) and start != b"PAR1":
+    if not b"PAR1".startswith(file.read(4)):
         raise Refused("BAD_PARQUET", "not Parquet; give it the ending of what it is")
     with _parquet_errors():
         metadata = pq.read_metadata(file)

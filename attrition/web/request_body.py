@@ -131,14 +131,14 @@ def check_records(
 
     Raises: ApiError 422 with every wrong record and field.
     """
-    from attrition.data import schema
+    from attrition.data import api_records
     from attrition.data.spelling import NO_SPELLING
 
     try:
-        return schema.check_records(
+        return api_records.check_records(
             columns, records, missing_allowed, spelling or NO_SPELLING, today
         )
-    except schema.BadRecords as error:
+    except api_records.BadRecords as error:
         raise _invalid_records(error.problems) from error
 
 
@@ -161,7 +161,7 @@ def read_datafile(
 
     Raises: ApiError 404, 413, 422.
     """
-    from attrition.data import schema
+    from attrition.data import schema, typed_rows
     from attrition.sources import files as source_files
 
     folders: dict[str, Path] = {}
@@ -196,4 +196,4 @@ def read_datafile(
         )
     if not len(checked.lines):
         raise ApiError(422, "invalid_datafile", f"{name}: has no rows")
-    return schema.typed(checked.frame(), config.columns, today)
+    return typed_rows.typed(checked.frame(), config.columns, today)

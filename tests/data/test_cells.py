@@ -171,6 +171,8 @@ AMERICAN = Dialect(thousands=",")
         (SWISS, "1'234.56", "1234.56", ""),
         (SWISS, "12\u2019345", "12345", ""),
         (AMERICAN, "1,234.56", "1234.56", ""),
+        (Dialect(decimal=","), "1.234,5", "1234.5", ""),
+        (Dialect(decimal=","), "1.234", "1234", ""),
         (AMERICAN, "1234.56", "1234.56", ""),
     ],
 )
@@ -188,7 +190,6 @@ def test_number_is_read_in_the_dialect(dialect, text, value, note):
         (GERMAN, "1 234,56"),
         (GERMAN, "1.234,56 \u20ac"),
         (GERMAN, "12,5 %"),
-        (Dialect(decimal=","), "1.234"),
         (Dialect(decimal=","), "1.5"),
         (FRENCH, "12 34"),
         (SWISS, "1'23"),

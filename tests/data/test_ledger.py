@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attrition.data import ledger, schema
+from attrition.data import ledger, typed_rows
 from attrition.data.ledger import Line
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.storage import files, history, tables
@@ -165,17 +165,17 @@ def wide(tmp_path):
 def check_twin(config):
     """The twin is what its CSV reads as, with the ids and hashes of these rows."""
     columns = config.columns
-    expected = schema.typed(tables.read_texts(config.final_data), columns)
+    expected = typed_rows.typed(tables.read_texts(config.final_data), columns)
     found = read_rows(config)
     pd.testing.assert_frame_equal(found[list(columns.table)], expected, check_exact=True)
-    for name, with_outcome in ((schema.ROW_ID, True), (schema.INPUT_ID, False)):
-        ids = schema.row_ids(expected, columns, with_outcome=with_outcome)
+    for name, with_outcome in ((typed_rows.ROW_ID, True), (typed_rows.INPUT_ID, False)):
+        ids = typed_rows.row_ids(expected, columns, with_outcome=with_outcome)
         np.testing.assert_array_equal(found[name], ids)
         names = [name for name in columns.table if with_outcome or name != columns.outcome]
         text = expected[names].astype(str)
         assert ids.tolist() == pd.util.hash_pandas_object(text, index=False).tolist()
-    hashes = schema.client_hashes(expected[columns.client_name])
-    np.testing.assert_array_equal(found[schema.CLIENT_HASH], hashes)
+    hashes = typed_rows.client_hashes(expected[columns.client_name])
+    np.testing.assert_array_equal(found[typed_rows.CLIENT_HASH], hashes)
 
 
 def test_twin_of_hostile_text_and_numbers_is_what_the_rows_read_as(wide):

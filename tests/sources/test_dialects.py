@@ -30,7 +30,7 @@ def test_encoding_is_detected_by_the_bytes_alone(data, encoding):
     [
         (["1.5", "2"], {}),
         (["45,0", "3"], {"decimal": ","}),
-        (["1.234", "1.234,56"], {"decimal": ",", "thousands": "."}),
+        (["1.234", "1.234,56"], {"decimal": ","}),
         (["1,234", "1,234.56"], {"thousands": ","}),
         (["1'234.5", "7"], {"thousands": "'"}),
         (["1 234,5"], {"decimal": ",", "thousands": " "}),

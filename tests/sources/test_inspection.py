@@ -88,7 +88,7 @@ def test_whole_file_that_is_refused_for_its_encoding_has_all_its_faults_named(pr
     path = put(project, "a.csv", GERMAN.encode("windows-1252"))
     text, _ = check_by_hand(project, path)
     assert "not valid UTF-8 at line 2, column 2 (byte 0xFC)" in text
-    for finding in ("encoding: windows-1252", "separator: ';'", "decimal: ','", "thousands: '.'"):
+    for finding in ("encoding: windows-1252", "separator: ';'", "decimal: ','"):
         assert finding in text
     assert "dates: '%d.%m.%Y'" in text
     assert "columns: all 6 that are expected" in text
@@ -98,7 +98,7 @@ def test_fault_of_a_number_is_named_beside_a_missing_column(project):
     path = put(project, "a.csv", GERMAN.replace("observed_on", "seen"))
     text, _ = check_by_hand(project, path)
     assert "no column observed_on" in text
-    assert '"files": {"decimal": ",", "thousands": "."}' in text
+    assert '"files": {"decimal": ","}' in text
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_second_look_adds_to_the_keys_that_are_there(project):
     config = paste(project, check_by_hand(project, first)[0])
     config = paste(config, check_by_hand(config, put(config, "b.csv", GERMAN.encode("cp1252")))[0])
     assert config.files.dialect("x") == configuration.Dialect(
-        encoding="windows-1252", decimal=",", thousands=".", dates="%d.%m.%Y"
+        encoding="windows-1252", decimal=",", dates="%d.%m.%Y"
     )
 
 

@@ -25,7 +25,7 @@ def make_first(project: Path) -> Config:
     table = {"name": "crm", "table": "clients", "url": f"sqlite:///{project}/sourcedata/crm.sqlite"}
     config = write_config(project, contact_capacity=10, databases=[table], api=API)
     make_rows(100, signal=0.0).to_csv(config.input_folder / "history.csv", index=False)
-    current = make_rows(30, seed=1, prefix="now").assign(exited="")
+    current = make_rows(30, seed=5, prefix="now").assign(exited="")
     current.to_csv(config.input_folder / "current.csv", index=False)
     bad = make_rows(10, seed=3, prefix="bad", signal=0.0).astype({"number_of_employees": object})
     bad.loc[3, "number_of_employees"] = "-3"

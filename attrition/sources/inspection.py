@@ -117,11 +117,13 @@ def _has_columns(file: File, columns: Columns) -> bool:
 
 def _describe_columns(table: Table, columns: Columns) -> str:
     try:
-        schema.match_header(table.header, columns)
+        places, _ = schema.match_header(table.header, columns)
     except BadHeader as error:
         return f"columns: {error.reason}"
     names = ", ".join(shorten(name) for name in table.header)
-    return f"columns: all {len(columns.delivered)} that are expected, in {shorten(names, 200)}"
+    lacking = ", ".join(name for name in columns.delivered if name not in places)
+    expected = f"all but {lacking}" if lacking else f"all {len(places)}"
+    return f"columns: {expected} that are expected, in {shorten(names, 200)}"
 
 
 def _collect_texts(table: Table, columns: Columns) -> tuple[dict[str, int], dict[str, int]]:

@@ -299,7 +299,7 @@ def plan(config: Config) -> list[str]:
     new = [
         name
         for name, digest in hashes.items()
-        if not known.is_known(source_files.shown(name), digest)
+        if not known.is_known(source_files.shown(name), digest, config.files.dialect(name))
     ]
     lines = [f"would read {source_files.shown(name)}" for name in new]
     for database in config.databases:
@@ -530,7 +530,7 @@ def report(
         if outcome.unused:
             names = ", ".join(outcome.unused[:UNUSED_NAMED])
             more = ", ..." if len(outcome.unused) > UNUSED_NAMED else ""
-            print(f"not used: {names}{more}; what to do is above")
+            print(f"not used: {names}{more}; the warnings above describe what to do")
         print(f"done in {elapsed_s:.0f} s. Contact list: {config.contact_list}")
         print(f"report: {config.report}; dashboard: {command_to_serve(config)}")
     return 1 if outcome.unavailable or lost else 0

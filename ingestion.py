@@ -554,7 +554,7 @@ def propose_dialect(
     proposed = inspection.propose(config.files, path.name, inspected.dialect, for_all=not others)
     read_so = replace(config, files=Files(**vars(inspected.dialect)))
     result = validate_file(read_so, account, path, line._replace(sha256="-"), stack)
-    lines.append('to read it so, write into config.json (in place of "files", if it is there):')
+    lines.append('to read it this way, set in config.json (replace "files" if it exists):')
     lines.append(f'  "files": {json.dumps(proposed, ensure_ascii=False)}')
     return lines + describe_verdict(f"then it {WOULD_BE[result.line.verdict]}", result)
 

@@ -95,12 +95,12 @@ class Columns:
     client: str | None = setting("name of the client; `null` if the table has none", "corporation")
     outcome: str = setting("whether the client left; empty as long as that is unknown", "exited")
     left: str | None = setting(
-        "value of the outcome if the client left; by default 1, yes, true or y",
+        "value of the outcome if the client left; by default 1, yes, true, y, t or ja",
         None,
         is_level=True,
     )
     stayed: str | None = setting(
-        "value of the outcome if the client stayed; by default 0, no, false or n",
+        "value of the outcome if the client stayed; by default 0, no, false, n, f or nein",
         None,
         is_level=True,
     )
@@ -184,7 +184,7 @@ class Dialect:
         None,
         low=1,
     )
-    sheet: str | None = setting("sheet of an Excel file; by default the first", None)
+    sheet: str | None = setting("sheet of an Excel file; by default the first visible one", None)
 
     @property
     def groups(self) -> str | None:

@@ -560,9 +560,9 @@ def explain(columns: Columns, markers: Collection[str]) -> str:
     )
     paragraphs = [
         "One row is one observation of one client. CSV in UTF-8 with column names in the first line, "
-        "in any order; separated by comma, semicolon, tab or |. Also .csv.gz, .parquet and .xlsx (first "
-        "sheet). Other encodings, decimal commas, date formats, sheets and title lines: `files` in "
-        "config.json; --check FILE prints the keys.",
+        "in any order; separated by comma, semicolon, tab or |. Also .csv.gz, .parquet, .xlsx and "
+        ".xlsm (first visible sheet). Other encodings, decimal commas, date formats, sheets and title "
+        "lines: `files` in config.json; --check FILE prints the keys.",
         f"The outcome {columns.outcome}: {left}; empty for a current client. "
         f"A value is missing if it is {missing}, in small or capital letters; {client}.",
         "Other columns are ignored. A row is refused if it has no feature or if its fields do not "

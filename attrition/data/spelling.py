@@ -2,7 +2,8 @@
 
 The first source in which a column contains only boolean words decides the spelling (`Yes` and `No`), so
 no row changes. A later source with other words for the same two (`true`, `t`, `1`, `ja`) is read as that
-spelling. A column with a third level is no boolean column, in this source or for good.
+spelling. If a column has a third level in a source, it is not boolean in that source; if in the first,
+never.
 
 A text that an earlier version accepted, but this one would read otherwise (`none` as missing), is kept:
 delivered again, its row is the same row.

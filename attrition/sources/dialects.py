@@ -1,7 +1,7 @@
 """Detect how a file writes text, numbers and dates, to propose it to a person.
 
-Ingestion uses only the dialect that config.json names: two readings of one file, such as 1.234 or
-03/04/2026, make two different clients of one.
+Ingestion uses only the dialect that config.json names: if two files were read differently, the same
+row (1.234, 03/04/2026) would become two different rows.
 """
 
 import codecs

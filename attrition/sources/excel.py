@@ -203,7 +203,7 @@ class _Archive:
         if (info := self.parts.get(_part_name(name))) is None:
             raise Refused("BAD_EXCEL", f"the workbook has no part {shorten(name)!r}")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise Refused("BAD_EXCEL", "packed in a way that Excel does not use")
+            raise Refused("BAD_EXCEL", "compressed by a method that Excel does not use")
         if info.file_size > self.budget.left:
             self.budget.spend(info.file_size)
         with self.archive.open(info) as part:

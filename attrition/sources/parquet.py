@@ -1,7 +1,7 @@
-"""Read Parquet a batch of rows at a time; what it unpacks to is counted before it is spelled out.
+"""Read Parquet a batch of rows at a time, after its unpacked size has been checked.
 
-In a dictionary, a text that a million rows share takes its bytes once, in the file and in memory; as the
-rows of a table it takes them a million times.
+If a million rows share a text, a dictionary stores it once, in the file and in memory; as rows of a
+table it takes its bytes a million times.
 """
 
 from collections.abc import Iterator

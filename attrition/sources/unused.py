@@ -1,7 +1,7 @@
 """Find the sources that are there and of which nothing is used, and describe what to do about each.
 
 A source is unused if it was quarantined as a whole, or if it is passed over although its name is that of
-data. Nothing else forgets it: it stays a warning until it is mended, removed or in `ignore_files`.
+data. It stays a warning until it is corrected, removed or in `ignore_files`.
 """
 
 import re

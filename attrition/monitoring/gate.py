@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from attrition import wording
 from attrition.modelling import metrics
 from attrition.modelling.metrics import UNKNOWN, Interval, Vector
 
@@ -311,7 +312,9 @@ def is_worth_training(
     doubled since then.
     """
     if not triggers:
-        waiting = f"; {recent:,} new outcomes not used for training yet" if recent else ""
+        waiting = (
+            f"; {wording.plural(recent, 'new outcome')} not used for training yet" if recent else ""
+        )
         return False, (
             "no retraining needed: no drift or loss of accuracy found, and the labelled rows have not "
             f"doubled{waiting}"

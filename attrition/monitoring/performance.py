@@ -551,7 +551,8 @@ def check_performance(
     facts = (n, left, auc, reference, float(left), expected)
     if n < MIN_LABELLED_TO_JUDGE or min(left, n - left) < MIN_OF_EACH_TO_JUDGE:
         sentence = (
-            f"{n} new outcomes ({left} left) are too few to check the model "
+            f"{wording.plural(n, 'new outcome')} ({left} left) {'is' if n == 1 else 'are'} too few to "
+            "check the model "
             f"(at least {MIN_LABELLED_TO_JUDGE}, with {MIN_OF_EACH_TO_JUDGE} of each outcome)"
         )
         return Performance("insufficient", *facts, sentence)

@@ -25,8 +25,8 @@ from attrition.storage import files
 from tests.campaigns.faults.recording import Tree
 
 RELEASE_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
-# What grows by design, or holds a moment and not a state.
-DIARY = re.compile(r"fullprocess\.log(\.\d+)?$")
+# What grows by design, or holds a moment and not a state: the log, and what cron has mailed today.
+DIARY = re.compile(r"(fullprocess\.log(\.\d+)?|notices\.json)$")
 FACT_BREAKS = {"rows": "I1", "ledger": "I2", "refused": "I2", "paths": "I7"}
 RUNS = 'INSERT INTO "runs"'
 QUESTION = {"lastmonth_activity": 3, "lastyear_activity": 90, "number_of_employees": 4}

@@ -318,7 +318,8 @@ class Ledger:
         check_line(line)
         self.deferred += line.verdict == DEFERRED
         old = self.lines.get((line.source, line.sha256))
-        if old and old._replace(ingested_at="") == line._replace(ingested_at=""):
+        is_same = old and old._replace(ingested_at="") == line._replace(ingested_at="")
+        if old and (is_same or old.verdict == ACCEPTED):  # its rows are counted by that line
             return False
         if old and old.rejected:
             self.superseded.add((old.ingested_at, old.source))

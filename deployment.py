@@ -216,9 +216,11 @@ def _save_decision(config: Config, record: files.Record, *, up_to_date: bool) ->
         "release": record["release"] or record["champion"],
         "reason": record["reason"],
     }
-    history.save(config.history, "deployments", [row])
-    if record["promoted"]:
+    if record[
+        "promoted"
+    ]:  # first, because `_complete` takes the row below as a sign that this is done
         history.mark_promoted(config.history, record["candidate"])
+    history.save(config.history, "deployments", [row])
     record = files.commit(config.decision_record, {}, record)
     return _deployment(config, record, up_to_date=up_to_date)
 

@@ -234,3 +234,14 @@ def test_rows_that_were_changed_by_hand_are_not_read(wide):
 def test_rows_that_are_not_there_are_asked_of_ingestion(empty_project):
     with pytest.raises(AttritionError, match=r"run ingestion\.py first"):
         read_rows(empty_project)
+
+
+def test_the_line_that_counts_accepted_rows_is_kept_if_the_same_bytes_come_again(empty_project):
+    put(empty_project, "a.csv", lines(*ROWS[:2]))
+    ingest_new_data(empty_project)
+    account = ledger.read(empty_project)
+    [line] = account.lines.values()
+    again = line._replace(accepted=0, duplicates=line.records, reason="CHANGED; DUP_ROWS: 2")
+    assert not account.add_line(again)
+    assert [*account.lines.values()] == [line]
+    account.close()

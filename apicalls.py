@@ -170,7 +170,8 @@ def call_api(config: Config, url: str | None = None, seconds: float = ALL_S) -> 
     Raises: AttritionError if the URL does not reach such an app.
     """
     url = (url or default_url(config)).rstrip("/")
-    app = find_app(config, url)
+    # By hand there is time, and the app may be loading its model.
+    app = identify(config, url, TIMEOUT_S)
     if app is None:
         raise AttritionError(f"{url}: nothing answers; start the app with python app.py")
     if not app.is_ours:

@@ -128,6 +128,12 @@ class Columns:
     time: str | None = setting("when the row was observed, in ISO 8601", None)
     value: str | None = setting("value of the contract; may also be a numeric feature", None)
     manager: str | None = setting("account manager of the client", None)
+    due: str | None = setting(
+        "date on which the contract ends or is renewed; a client whose date has passed is not listed",
+        None,
+    )
+    phone: str | None = setting("telephone number; shown, never learned from", None)
+    email: str | None = setting("e-mail address; shown, never learned from", None)
     ignore: tuple[str, ...] = setting("columns that are neither used nor reported as unknown", ())
 
     @property
@@ -148,7 +154,13 @@ class Columns:
     def table(self) -> tuple[str, ...]:
         """Every column of `finaldata.csv`, in its order."""
         wanted = (self.client_name, self.time, *self.features, self.value, self.manager)
+        wanted += (self.due, *self.details)
         return (*dict.fromkeys(name for name in wanted if name), self.outcome)
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """The columns that are shown as they are, and never learned from."""
+        return tuple(name for name in (self.phone, self.email) if name)
 
     @property
     def delivered(self) -> tuple[str, ...]:
@@ -310,6 +322,9 @@ class Config:
     reports_folder: Path = setting(
         "report, figures, lists and log", Path("reports"), key="reports_path"
     )
+    contacts_folder: Path = setting(
+        "the contact log, which people fill in: back it up", Path("contacts"), key="contacts_path"
+    )
     columns: Columns = setting("what each column means", Columns())
     files: Files = setting("how files write text, numbers and dates", Files())
     databases: tuple[Database, ...] = setting("tables to read beside the files", ())
@@ -317,6 +332,33 @@ class Config:
         "cells that count as no value", MISSING_MARKERS, may_be_empty=True
     )
     contact_capacity: int = setting("how many clients the managers can contact", 100, low=1)
+    manager_capacity: tuple[tuple[str, int], ...] = setting(
+        "how many places of the contact list are for the clients of each manager; a place that a "
+        "manager does not need goes to the others, but never to one with 0; managers without a "
+        "number share the rest",
+        (),
+    )
+    cooldown_reached_days: int = setting(
+        "how many days a client is not listed after he or she was reached", 30, low=0
+    )
+    cooldown_not_reached_days: int = setting(
+        "how many days a client is not listed after an attempt without success", 3, low=0
+    )
+    contact_cost: float | None = setting(
+        "cost of contacting a client, in `currency`; with `contact_success` it gives the break-even "
+        "risk",
+        None,
+        low=0,
+    )
+    contact_success: float | None = setting(
+        "share of the clients about to leave who stay because they are contacted, as you expect it",
+        None,
+        low=0.001,
+        high=1,
+    )
+    time_zone: str = setting(
+        "time zone in which the days of the client managers begin, such as `Europe/Berlin`", "UTC"
+    )
     contact_order: str = setting(
         "order of the contact list; by default `value_at_risk` if `columns.value` is named, else `risk`",
         None,
@@ -395,6 +437,9 @@ class Config:
     monitoring_record = _File("production_folder", "monitoring.json")
     settled_rows = _File("production_folder", "settled_rows.npz")
 
+    # what people enter
+    contact_log = _File("contacts_folder", "contacts.sqlite")
+
     # what people read
     clients = _File("reports_folder", "clients.parquet")
     risk_scores = _File("reports_folder", "riskscores.csv")
@@ -422,6 +467,15 @@ class Config:
         """The identity of this installation: a hash of where its production folder is."""
         place = os.fsencode(self.production_folder.resolve())
         return hashlib.sha256(place).hexdigest()[:16]
+
+    def day(self, at: str) -> str:
+        """Return the date of a UTC time in the time zone of the client managers."""
+        if self.time_zone == "UTC":
+            return at[:10]
+        import zoneinfo  # a run that finds nothing new does without it
+
+        zone = zoneinfo.ZoneInfo(self.time_zone)
+        return datetime.fromisoformat(at).astimezone(zone).date().isoformat()
 
     def is_ignored(self, name: str) -> bool:
         """Return whether `ignore_files` names a file, by its path, its name or its sub-folder."""
@@ -524,10 +578,11 @@ _EXPECTED: dict[Any, str] = {
     **{Files: "an object", tuple[tuple[str, Dialect], ...]: "an object of patterns and their keys"},
     tuple[Numeric, ...]: LABELLED,
     tuple[Database, ...]: "a list of tables",
+    tuple[tuple[str, int], ...]: "an object of managers and whole numbers >= 0",
 }
 _NESTED: dict[Any, Any] = {
     **{Columns: dict, Api: dict, tuple[Numeric, ...]: dict | list, tuple[Database, ...]: list},
-    **{Files: dict, tuple[tuple[str, Dialect], ...]: dict},
+    **{Files: dict, tuple[tuple[str, Dialect], ...]: dict, tuple[tuple[str, int], ...]: dict},
 }
 
 
@@ -549,6 +604,8 @@ def _is_valid(value: Any, declared: Field) -> bool:
     """Return whether a value of config.json is valid for a setting."""
     kind, rules = declared.type, declared.metadata
     if kind in _NESTED:
+        if kind == tuple[tuple[str, int], ...] and isinstance(value, dict):
+            return all(type(places) is int and places >= 0 for places in value.values())
         is_names = kind != tuple[Numeric, ...] or isinstance(value, dict) or _is_names(value)
         return isinstance(value, _NESTED[kind]) and is_names
     if rules["has_labels"] and isinstance(value, dict):
@@ -588,6 +645,18 @@ def _is_date_format(text: str) -> bool:
         return False
 
 
+def _is_time_zone(name: str) -> bool:
+    if name == "UTC":
+        return True
+    import zoneinfo
+
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 class _Reader:
     """A reader of config.json that collects every problem, so that all are reported at once."""
 
@@ -619,6 +688,7 @@ class _Reader:
         values["contact_order"] = values["contact_order"] or (
             "value_at_risk" if columns.value else "risk"
         )
+        self._check_contacts(values)
         for name in sorted(set(values["accept_leakage"]) - set(columns.features)):
             self.problems.append(f"accept_leakage names {name!r}, which is not a feature")
         shown = [each.label or each.name for each in map(self._label, columns.features)]
@@ -627,6 +697,21 @@ class _Reader:
         if self.problems:
             raise ConfigError(f"{self.file}: " + "; ".join(self.problems))
         return Config(file=self.file, labels=self.labels, **values)
+
+    def _check_contacts(self, values: dict[str, Any]) -> None:
+        places = sum(dict(values["manager_capacity"]).values())
+        if places > values["contact_capacity"]:
+            self.problems.append(
+                f"manager_capacity has {places} places, contact_capacity only {values['contact_capacity']}"
+            )
+        if places and not values["columns"].manager:
+            self.problems.append("manager_capacity is given, but columns.manager is not set")
+        if (values["contact_cost"] is None) != (values["contact_success"] is None):
+            self.problems.append("contact_cost and contact_success go together: give both")
+        if not _is_time_zone(values["time_zone"]):
+            self.problems.append(
+                f"time_zone is {values['time_zone']!r}, expected a name such as Europe/Berlin"
+            )
 
     def read(
         self, settings: dict[str, Field], raw: dict[str, Any], where: str = ""
@@ -657,7 +742,7 @@ class _Reader:
             return Api(**self.read(_declared(Api), value, "api."))
         if kind == Files:
             return self._files(value)
-        if kind == tuple[tuple[str, Dialect], ...]:
+        if kind in (tuple[tuple[str, Dialect], ...], tuple[tuple[str, int], ...]):
             return tuple(value.items())
         if kind == tuple[Numeric, ...]:
             return self._numeric(value)
@@ -717,6 +802,7 @@ class _Reader:
 
     def _one_meaning(self, columns: Columns) -> None:
         single = [columns.client_name, columns.outcome, columns.time, columns.manager]
+        single += [columns.due, *columns.details]
         names = [*columns.features, *columns.ignore, *(name for name in single if name)]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.problems.append(f"columns: {name!r} is given two meanings")

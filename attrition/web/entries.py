@@ -10,7 +10,7 @@ from attrition.contacts import log
 from attrition.contacts.log import Entry
 from attrition.contacts.standings import OVERRIDE_DAYS, days_after
 from attrition.storage import files
-from attrition.web.artifact_cache import State
+from attrition.web.artifact_cache import State, contact_log_errors
 from attrition.web.request_body import ApiError
 
 MAX_NOTE, MAX_NAME, MAX_KEY, MAX_CLIENTS = 2_000, 200, 200, 1_000
@@ -62,8 +62,7 @@ def save(
     `state.worklist` returned when the form was shown; None or "" if unknown. via: "page" or "api", and
     from where.
 
-    Raises: ApiError 404 if there is no such client; KeyTaken; NotReady; AttritionError if the log
-    cannot be written now.
+    Raises: ApiError 404 if there is no such client; KeyTaken; NotReady.
     """
     at = files.utc_now()
     worklist, newest = state.worklist(at)
@@ -92,7 +91,8 @@ def save(
         for name in names
     ]
     try:
-        return Saved(*log.append(state.desk.path, entries, at, number))
+        with contact_log_errors():
+            return Saved(*log.append(state.desk.path, entries, at, number))
     except log.Stale as error:
         return Stale(list(error.newer), max(newest, *(each.id for each in error.newer)))
     except log.NotReplaceable as error:

@@ -189,7 +189,10 @@ def rank_clients(
             "observed_at": current[columns.time].to_numpy() if columns.time else "",
             "value": value,
             "value_at_risk": risk * value,
-            "manager": current[columns.manager].to_numpy() if columns.manager else "",
+            **{
+                name: current[of].to_numpy() if (of := getattr(columns, name)) else ""
+                for name in ("manager", "due", "phone", "email")
+            },
             "reasons": reasons,
             "cautions": cautions,
             **{clients.FEATURE + name: current[name].to_numpy() for name in columns.features},

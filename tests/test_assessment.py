@@ -298,13 +298,20 @@ def test_where_everybody_left_the_list_is_empty_and_not_an_error(project):
 
 
 VALUED = Columns(
-    client="client", outcome="left", numeric=(Numeric("a"),), value="worth", manager="who"
+    client="client",
+    outcome="left",
+    numeric=(Numeric("a"),),
+    value="worth",
+    manager="who",
+    due="ends",
+    phone="tel",
 )
 
 
 def valued(n=3):
     worth = np.array([10.0, np.nan, 1000.0])[:n]
-    return pd.DataFrame({"client": list("pqr")[:n], "a": 1.0, "worth": worth, "who": "Kim"})
+    details = {"who": "Kim", "ends": "2027-01-31", "tel": "+49 30 1"}
+    return pd.DataFrame({"client": list("pqr")[:n], "a": 1.0, "worth": worth, **details})
 
 
 def test_value_at_risk_is_risk_times_value():
@@ -313,6 +320,8 @@ def test_value_at_risk_is_risk_times_value():
     ).set_index("client")
     assert found["value_at_risk"].tolist() == pytest.approx([9.0, np.nan, 100.0], nan_ok=True)
     assert found["manager"].tolist() == ["Kim"] * 3
+    details = found[["due", "phone", "email"]].drop_duplicates().to_numpy().tolist()
+    assert details == [["2027-01-31", "+49 30 1", ""]]
 
 
 def test_the_portfolio_counts_a_missing_value_as_nothing():

@@ -416,9 +416,11 @@ def assess_clients(config: Config) -> Assessment:
     contents: dict[Path, files.Content] = {
         config.clients: lambda file: clients.write_clients(file, add_list(ranked, listed)),
         config.risk_scores: tables.frame_bytes(
-            fields.csv_table(ranked, fields.RISK_SCORES, config.labels)
+            fields.csv_table(ranked, fields.RISK_SCORES, config.labels, columns)
         ),
-        config.contact_list: tables.excel_bytes(fields.contact_list(listed, config.labels)),
+        config.contact_list: tables.excel_bytes(
+            fields.contact_list(listed, config.labels, columns)
+        ),
     }
     return _assessment(files.commit(config.assessment_record, contents, record), up_to_date=False)
 

@@ -69,6 +69,42 @@ class Assessment:
 # ---- compute
 
 
+def rank(risks: pd.DataFrame) -> pd.DataFrame:
+    """Sort clients by risk, highest first, ties by name, and number them from 1.
+
+    risks: columns client and risk; `rank` is added
+    """
+    ordered = risks.sort_values(["risk", "client"], ascending=[False, True], kind="stable")
+    return ordered.assign(rank=np.arange(1, len(ordered) + 1)).reset_index(drop=True)
+
+
+def cut_to_capacity(ranked: pd.DataFrame, capacity: int, order: str) -> pd.DataFrame:
+    """Return the first `capacity` clients; `order` is "risk" or "value_at_risk"."""
+    if order == "value_at_risk":
+        ranked = ranked.sort_values(
+            ["value_at_risk", "risk", "client"],
+            ascending=[False, False, True],
+            kind="stable",
+            na_position="last",
+        )
+    listed = ranked.head(capacity).reset_index(drop=True)
+    return listed.assign(rank=np.arange(1, len(listed) + 1))
+
+
+def add_changes(listed: pd.DataFrame, before: Mapping[str, tuple[int, float]]) -> pd.DataFrame:
+    """Add the previous rank and the change of risk since the last list, empty if a client is new.
+
+    before: client -> (rank, risk)
+    """
+    previous = [before.get(client) for client in listed["client"]]
+    changes = [
+        None if old is None else round(float(risk) - old[1], 6)
+        for old, risk in zip(previous, listed["risk"], strict=True)
+    ]
+    ranks = pd.Series([None if old is None else old[0] for old in previous], dtype="Int64")
+    return listed.assign(previous_rank=ranks, risk_change=pd.Series(changes, dtype="float64"))
+
+
 def explain_risks(
     model: Model,
     current: pd.DataFrame,
@@ -198,7 +234,7 @@ def rank_clients(
             **{clients.FEATURE + name: current[name].to_numpy() for name in columns.features},
         }
     )
-    return ranking.rank(table)
+    return rank(table)
 
 
 def estimate_performance(
@@ -327,7 +363,7 @@ def find_last_seen(
 
 def last_places(last: pd.DataFrame, names: pd.Series, order: str) -> dict[str, tuple[int, float]]:
     """Return client -> (place, risk) at the last assessment: the place among all, in this order."""
-    places = ranking.cut_to_capacity(last, len(last), order)
+    places = cut_to_capacity(last, len(last), order)
     places = places[places["client"].isin(names)]
     return dict(
         zip(places["client"], zip(places["rank"], places["risk"], strict=True), strict=True)
@@ -385,13 +421,13 @@ def assess_clients(config: Config) -> Assessment:
         for more, old, each in zip(in_other_units, last_seen, cautions, strict=True)
     ]
     ranked = rank_clients(current, risk, reasons, cautions, columns)
-    listed = ranking.cut_to_capacity(ranked, config.contact_capacity, config.contact_order)
+    listed = cut_to_capacity(ranked, config.contact_capacity, config.contact_order)
     at = pd.Index(current[columns.client_name]).get_indexer(listed["client"])
     rows, fixed = current.iloc[at], [name for name, label in config.labels.items() if label.fixed]
     list_reasons, shared = explain_list(model, rows, added.iloc[at], score[at], baseline, fixed)
     last, last_record = read_last(config, release, model.features)
     changes = explain_changes(model, rows, listed["client"], last)
-    listed = ranking.add_changes(listed, last_places(last, listed["client"], config.contact_order))
+    listed = add_changes(listed, last_places(last, listed["client"], config.contact_order))
     of_listed: dict[str, Any] = {"list_reasons": list_reasons, "changes": changes}
     listed = listed.assign(**of_listed)
     estimated, again = estimate_performance(

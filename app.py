@@ -17,11 +17,11 @@ from attrition import wording
 from attrition.config import Config
 from attrition.errors import AttritionError
 from attrition.operations import cli
+from attrition.operations.caller import default_url, identify
 from attrition.storage import permissions
 from attrition.web import auth, middleware
 from attrition.web.api import api
 from attrition.web.artifact_cache import ArtifactCache, Production, State, optional
-from attrition.web.caller import default_url, identify
 from attrition.web.pages import pages
 
 WEB = Path(__file__).resolve().parent / "attrition" / "web"

@@ -25,6 +25,7 @@ from attrition import wording
 from attrition.config import Columns, Config
 from attrition.contacts import (
     activity,
+    breakeven,
     daily_list,
     desk,
     fields,
@@ -55,6 +56,7 @@ logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 SETTINGS = (
     *("columns", "contact_capacity", "contact_order", "labels", "max_days_ahead"),
     *("manager_capacity", "cooldown_reached_days", "cooldown_not_reached_days", "time_zone"),
+    *("contact_cost", "contact_success"),
 )
 NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
@@ -398,6 +400,9 @@ def assess_clients(config: Config) -> Assessment:
         "have_stayed": not scored.current[config.columns.outcome].isna().any(),
         "shared_reasons": shared,
         "importance": release.training["importance"],
+        "break_even": breakeven.break_even(
+            book.risk, book.value, config.contact_cost, config.contact_success
+        ),
         **estimate_portfolio(config, scored, release, listed),
         **compare_lists(config, scored, listed, last.earlier),
         "team": describe_team(config, exported, listed, by_client, day),

@@ -1,4 +1,5 @@
 import dataclasses
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,14 @@ def arrive(config, rows, name="more.csv"):
     ingestion.ingest_new_data(config)
 
 
+@pytest.fixture
+def next_day(monkeypatch):
+    """Let it be tomorrow: a list is compared with that of an earlier day."""
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime(files.TIME)
+    monkeypatch.setattr(files, "utc_now", lambda: tomorrow)
+    return tomorrow[:10]
+
+
 def test_every_current_client_has_one_line_and_a_risk(project):
     found = read(project.risk_scores)
     assert sorted(found["client"]) == sorted(current_clients(project)["corporation"])
@@ -61,11 +70,15 @@ def test_clients_of_equal_risk_are_ranked_by_name():
     assert found["client"].tolist() == ["c", "a", "b"]
 
 
+def always(names):
+    return [name for name in names if not fields.FIELDS[name].is_optional]
+
+
 def test_the_contact_list_is_the_head_of_the_ranking(project):
     listed, ranked = read(project.contact_list), read(project.risk_scores)
     assert len(listed) == project.contact_capacity == 20
     assert listed["client"].tolist() == ranked["client"].head(20).tolist()
-    assert list(listed.columns) == list(fields.CONTACT_LIST)
+    assert list(listed.columns) == always(fields.CONTACT_LIST)
 
 
 def test_every_client_has_its_reasons(project):
@@ -86,7 +99,10 @@ def test_listed_clients_have_their_contributions_relative_to_the_list_as_data(pr
         for reason in row["list_reasons"]:
             expected = relative.loc[row["client"], reason.feature]
             assert reason.contribution == pytest.approx(expected, abs=1e-9)
-    assert not any(row["list_reasons"] for row in table.page(20, 180)[0])
+    next_places = table.page(20, 20)[0]
+    assert all(row["list_reasons"] for row in next_places), "they come next if others are called"
+    assert not any(row["list_rank"] for row in next_places)
+    assert not any(row["list_reasons"] for row in table.page(40, 160)[0])
 
 
 def test_reasons_are_told_in_words(project):
@@ -130,19 +146,19 @@ def test_another_capacity_is_another_list(project):
     assert len(read(project.risk_scores)) == 200
 
 
-def test_what_moved_since_the_last_list_is_told(project):
+def test_what_moved_since_the_list_of_an_earlier_day_is_listed(project, next_day):
     before = read(project.risk_scores).set_index("client")
     idle = make_rows(200, seed=5, prefix="now").query("corporation == @before.index[-1]")
     arrive(project, idle.assign(lastmonth_activity=0, lastyear_activity=3, exited=""))
     assessment.assess_clients(project)
     moved = read(project.contact_list).query("client == @before.index[-1]").iloc[0]
-    assert float(moved["previous_rank"]) == 200
+    assert moved["previous_rank"] == ""
     assert float(moved["risk_change"]) == pytest.approx(
         moved["risk"] - before["risk"].iloc[-1], abs=1e-4
     )
 
 
-def test_the_feature_that_changed_a_risk_is_named_first_and_changes_add_up(project):
+def test_the_feature_that_changed_a_risk_is_named_first_and_changes_add_up(project, next_day):
     before = current_clients(project).set_index("corporation", drop=False)
     listed = before.loc[read(project.contact_list)["client"]]
     last = listed.nlargest(1, "lastmonth_activity")
@@ -165,17 +181,7 @@ def test_the_feature_that_changed_a_risk_is_named_first_and_changes_add_up(proje
     assert not any(other["changes"] for other in unchanged if not other["risk_change"])
 
 
-def test_the_previous_place_is_that_of_the_order_of_the_list():
-    last = pd.DataFrame(
-        {"client": ["a", "b", "c"], "rank": [1, 2, 3], "risk": [0.9, 0.5, 0.1]}
-        | {"value_at_risk": [1.0, 3.0, 2.0]}
-    )
-    names = pd.Series(["c", "new"])
-    assert assessment.last_places(last, names, "risk") == {"c": (3, 0.1)}
-    assert assessment.last_places(last, names, "value_at_risk") == {"c": (2, 0.1)}
-
-
-def test_a_risk_that_another_model_changed_has_no_changed_feature(project):
+def test_a_risk_that_another_model_changed_has_no_changed_feature(project, next_day):
     record = files.read_record(project.assessment_record)
     record |= {"release": "another", "inputs": {}}
     contents = {
@@ -201,7 +207,7 @@ def test_another_label_is_shown_and_nothing_is_read_or_trained_again(project):
     assert training.train_model(labelled).up_to_date
     assert not assessment.assess_clients(labelled).up_to_date
     assert read(project.contact_list)["reasons"].str.contains("logins: .* a month").any()
-    assert list(read(project.risk_scores).columns) == list(fields.RISK_SCORES)
+    assert list(read(project.risk_scores).columns) == always(fields.RISK_SCORES)
     assert "feature_lastmonth_activity" in pd.read_parquet(project.clients).columns
 
 
@@ -213,7 +219,7 @@ def test_a_model_without_a_signal_is_named_in_the_line_of_the_assessment(project
     )
 
 
-def test_a_new_client_has_no_previous_rank(project):
+def test_a_new_client_has_no_previous_rank(project, next_day):
     riskiest = {"lastmonth_activity": 0, "lastyear_activity": 0}
     arrive(project, make_rows(1, prefix="new").assign(**riskiest, exited=""))
     assessment.assess_clients(project)
@@ -298,13 +304,20 @@ def test_where_everybody_left_the_list_is_empty_and_not_an_error(project):
 
 
 VALUED = Columns(
-    client="client", outcome="left", numeric=(Numeric("a"),), value="worth", manager="who"
+    client="client",
+    outcome="left",
+    numeric=(Numeric("a"),),
+    value="worth",
+    manager="who",
+    due="ends",
+    phone="tel",
 )
 
 
 def valued(n=3):
     worth = np.array([10.0, np.nan, 1000.0])[:n]
-    return pd.DataFrame({"client": list("pqr")[:n], "a": 1.0, "worth": worth, "who": "Kim"})
+    details = {"who": "Kim", "ends": "2027-01-31", "tel": "+49 30 1"}
+    return pd.DataFrame({"client": list("pqr")[:n], "a": 1.0, "worth": worth, **details})
 
 
 def test_value_at_risk_is_risk_times_value():
@@ -313,6 +326,8 @@ def test_value_at_risk_is_risk_times_value():
     ).set_index("client")
     assert found["value_at_risk"].tolist() == pytest.approx([9.0, np.nan, 100.0], nan_ok=True)
     assert found["manager"].tolist() == ["Kim"] * 3
+    details = found[["due", "phone", "email"]].drop_duplicates().to_numpy().tolist()
+    assert details == [["2027-01-31", "+49 30 1", ""]]
 
 
 def test_the_portfolio_counts_a_missing_value_as_nothing():
@@ -341,7 +356,8 @@ def test_the_portfolio_counts_a_missing_value_as_nothing():
 )
 def test_the_list_is_by_value_at_risk_unless_the_company_chose_risk(tmp_path, order, first):
     columns = {"numeric": ["lastmonth_activity", "worth"], "value": "worth", "manager": "who"}
-    config = write_config(tmp_path, columns=columns, contact_capacity=1, **order)
+    pays = {"contact_cost": 50, "contact_success": 0.2}
+    config = write_config(tmp_path, columns=columns, contact_capacity=1, **pays, **order)
     rows = make_rows(200)[["corporation", "lastmonth_activity", "exited"]]
     rows.assign(worth=5, who="Kim").to_csv(config.input_folder / "a.csv", index=False)
     now = "corporation,lastmonth_activity,worth,who,exited\nidle,1,5,Kim,\nrich,80,90000,Lee,\n"
@@ -350,6 +366,8 @@ def test_the_list_is_by_value_at_risk_unless_the_company_chose_risk(tmp_path, or
     (line,) = read(config.contact_list).to_dict("records")
     assert line["client"] == first
     assert line["manager"] == {"idle": "Kim", "rich": "Lee"}[first]
+    break_even = files.read_record(config.assessment_record)["break_even"]
+    assert (break_even["value_at_risk"], break_even["of"]) == (250, 2)
 
 
 def test_a_table_without_a_client_column_has_rows_for_clients(tmp_path):

@@ -15,6 +15,7 @@ from werkzeug.routing import BaseConverter
 from attrition import config as configuration
 from attrition import wording
 from attrition.config import Config
+from attrition.contacts.desk import Desk
 from attrition.errors import AttritionError
 from attrition.operations import cli
 from attrition.operations.caller import default_url, identify
@@ -52,7 +53,7 @@ def create_app(config: Config | Path | None = None) -> Flask:
     app.jinja_env.filters |= {name: getattr(wording, name) for name in FILTERS}
     token = auth.read_token(config)
     production = Production(config.production_folder)
-    app.extensions["attrition"] = State(config, ArtifactCache(), production, token)
+    app.extensions["attrition"] = State(config, ArtifactCache(), production, token, Desk(config))
     middleware.init_app(app, config.api.host, token)
     app.register_blueprint(api)
     app.register_blueprint(pages)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from attrition import wording
 from attrition.config import Columns, Config
-from attrition.contacts import fields, ranking
+from attrition.contacts import breakeven, fields, ranking
 from attrition.data import clients, ledger, typed_rows
 from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
@@ -35,7 +35,10 @@ from attrition.storage import files, tables
 LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-SETTINGS = ("columns", "contact_capacity", "contact_order", "labels", "max_days_ahead")
+SETTINGS = (
+    *("columns", "contact_capacity", "contact_order", "labels", "max_days_ahead"),
+    *("contact_cost", "contact_success"),
+)
 NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
@@ -67,6 +70,42 @@ class Assessment:
 
 
 # ---- compute
+
+
+def rank(risks: pd.DataFrame) -> pd.DataFrame:
+    """Sort clients by risk, highest first, ties by name, and number them from 1.
+
+    risks: columns client and risk; `rank` is added
+    """
+    ordered = risks.sort_values(["risk", "client"], ascending=[False, True], kind="stable")
+    return ordered.assign(rank=np.arange(1, len(ordered) + 1)).reset_index(drop=True)
+
+
+def cut_to_capacity(ranked: pd.DataFrame, capacity: int, order: str) -> pd.DataFrame:
+    """Return the first `capacity` clients; `order` is "risk" or "value_at_risk"."""
+    if order == "value_at_risk":
+        ranked = ranked.sort_values(
+            ["value_at_risk", "risk", "client"],
+            ascending=[False, False, True],
+            kind="stable",
+            na_position="last",
+        )
+    listed = ranked.head(capacity).reset_index(drop=True)
+    return listed.assign(rank=np.arange(1, len(listed) + 1))
+
+
+def add_changes(listed: pd.DataFrame, before: Mapping[str, tuple[int, float]]) -> pd.DataFrame:
+    """Add the previous rank and the change of risk since the last list, empty if a client is new.
+
+    before: client -> (rank, risk)
+    """
+    previous = [before.get(client) for client in listed["client"]]
+    changes = [
+        None if old is None else round(float(risk) - old[1], 6)
+        for old, risk in zip(previous, listed["risk"], strict=True)
+    ]
+    ranks = pd.Series([None if old is None else old[0] for old in previous], dtype="Int64")
+    return listed.assign(previous_rank=ranks, risk_change=pd.Series(changes, dtype="float64"))
 
 
 def explain_risks(
@@ -189,13 +228,16 @@ def rank_clients(
             "observed_at": current[columns.time].to_numpy() if columns.time else "",
             "value": value,
             "value_at_risk": risk * value,
-            "manager": current[columns.manager].to_numpy() if columns.manager else "",
+            **{
+                name: current[of].to_numpy() if (of := getattr(columns, name)) else ""
+                for name in ("manager", "due", "phone", "email")
+            },
             "reasons": reasons,
             "cautions": cautions,
             **{clients.FEATURE + name: current[name].to_numpy() for name in columns.features},
         }
     )
-    return ranking.rank(table)
+    return rank(table)
 
 
 def estimate_performance(
@@ -324,7 +366,7 @@ def find_last_seen(
 
 def last_places(last: pd.DataFrame, names: pd.Series, order: str) -> dict[str, tuple[int, float]]:
     """Return client -> (place, risk) at the last assessment: the place among all, in this order."""
-    places = ranking.cut_to_capacity(last, len(last), order)
+    places = cut_to_capacity(last, len(last), order)
     places = places[places["client"].isin(names)]
     return dict(
         zip(places["client"], zip(places["rank"], places["risk"], strict=True), strict=True)
@@ -382,13 +424,13 @@ def assess_clients(config: Config) -> Assessment:
         for more, old, each in zip(in_other_units, last_seen, cautions, strict=True)
     ]
     ranked = rank_clients(current, risk, reasons, cautions, columns)
-    listed = ranking.cut_to_capacity(ranked, config.contact_capacity, config.contact_order)
+    listed = cut_to_capacity(ranked, config.contact_capacity, config.contact_order)
     at = pd.Index(current[columns.client_name]).get_indexer(listed["client"])
     rows, fixed = current.iloc[at], [name for name, label in config.labels.items() if label.fixed]
     list_reasons, shared = explain_list(model, rows, added.iloc[at], score[at], baseline, fixed)
     last, last_record = read_last(config, release, model.features)
     changes = explain_changes(model, rows, listed["client"], last)
-    listed = ranking.add_changes(listed, last_places(last, listed["client"], config.contact_order))
+    listed = add_changes(listed, last_places(last, listed["client"], config.contact_order))
     of_listed: dict[str, Any] = {"list_reasons": list_reasons, "changes": changes}
     listed = listed.assign(**of_listed)
     estimated, again = estimate_performance(
@@ -401,6 +443,12 @@ def assess_clients(config: Config) -> Assessment:
         "has_signal": release.training["kind"] != models.BASE_RATE,
         "have_stayed": not current[columns.outcome].isna().any(),
         **summarise_portfolio(ranked, estimated, columns),
+        "break_even": breakeven.break_even(
+            ranked["risk"].to_numpy(),
+            ranked["value"].to_numpy(dtype="float64"),
+            config.contact_cost,
+            config.contact_success,
+        ),
         "shared_reasons": shared,
         "importance": release.training["importance"],
         "estimate": estimated.to_dict(),
@@ -413,9 +461,11 @@ def assess_clients(config: Config) -> Assessment:
     contents: dict[Path, files.Content] = {
         config.clients: lambda file: clients.write_clients(file, add_list(ranked, listed)),
         config.risk_scores: tables.frame_bytes(
-            fields.csv_table(ranked, fields.RISK_SCORES, config.labels)
+            fields.csv_table(ranked, fields.RISK_SCORES, config.labels, columns)
         ),
-        config.contact_list: tables.excel_bytes(fields.contact_list(listed, config.labels)),
+        config.contact_list: tables.excel_bytes(
+            fields.contact_list(listed, config.labels, columns)
+        ),
     }
     return _assessment(files.commit(config.assessment_record, contents, record), up_to_date=False)
 

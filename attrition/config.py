@@ -702,7 +702,8 @@ class _Reader:
         places = sum(dict(values["manager_capacity"]).values())
         if places > values["contact_capacity"]:
             self.problems.append(
-                f"manager_capacity has {places} places, contact_capacity only {values['contact_capacity']}"
+                f"manager_capacity has {places} places, contact_capacity only "
+                f"{values['contact_capacity']}"
             )
         if places and not values["columns"].manager:
             self.problems.append("manager_capacity is given, but columns.manager is not set")

@@ -1,44 +1,208 @@
-"""Rank clients, cut the list to capacity, and compare it with the last list."""
+"""Decide which clients are on the contact list: pure, from risk, value, due date, log and capacity.
 
-from collections.abc import Mapping
+Clients that rest and clients whose contract has ended are not listed. Of the others, those whose
+follow-up is due and those who will leave in a manager's opinion come first; then the order of the list
+decides. Equal clients keep the order of their names, so the same state gives the same list.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
+
+from attrition.contacts import log
+from attrition.contacts.standings import Rest, Standing
 
 REASONS = 3
+MUCH_WORSE = 0.1  # a risk that rose by ten points since the last list
+OVERDUE, DUE, NEW, OTHER = "overdue", "due", "new", "rest"
+BLOCKS = (OVERDUE, DUE, NEW, OTHER)
+BACK, RISEN = "back", "risen"
+PAST_DUE, NO_PLACE = "past_due", "no_place"
+NO_RANK = 0
+Places = NDArray[np.intp]
 
 
-def rank(risks: pd.DataFrame) -> pd.DataFrame:
-    """Sort clients by risk, highest first, ties by name, and number them from 1.
+class Book(NamedTuple):
+    """The current clients as arrays of length n, sorted by risk, equal risks by name.
 
-    risks: columns client and risk; `rank` is added
+    value, value_at_risk: NaN if unknown; manager: a number into `managers`; due: NaT if unknown;
+    previous_rank: the place on the list of an earlier day, 0 if the client was not on it;
+    risk_change: since then, NaN if the client is new
     """
-    ordered = risks.sort_values(["risk", "client"], ascending=[False, True], kind="stable")
-    return ordered.assign(rank=np.arange(1, len(ordered) + 1)).reset_index(drop=True)
+
+    risk: NDArray[np.float64]
+    value: NDArray[np.float64]
+    value_at_risk: NDArray[np.float64]
+    manager: NDArray[np.int32]
+    managers: Sequence[str]
+    due: NDArray[np.datetime64]
+    previous_rank: NDArray[np.int32]
+    risk_change: NDArray[np.float64]
 
 
-def cut_to_capacity(ranked: pd.DataFrame, capacity: int, order: str) -> pd.DataFrame:
-    """Return the first `capacity` clients; `order` is "risk" or "value_at_risk"."""
-    if order == "value_at_risk":
-        ranked = ranked.sort_values(
-            ["value_at_risk", "risk", "client"],
-            ascending=[False, False, True],
-            kind="stable",
-            na_position="last",
-        )
-    listed = ranked.head(capacity).reset_index(drop=True)
-    return listed.assign(rank=np.arange(1, len(listed) + 1))
+class Capacity(NamedTuple):
+    """How many clients are listed: in total, and of each manager who has a number of his own."""
+
+    total: int
+    of_manager: Mapping[str, int]
 
 
-def add_changes(listed: pd.DataFrame, before: Mapping[str, tuple[int, float]]) -> pd.DataFrame:
-    """Add the previous rank and the change of risk since the last list, empty if a client is new.
+class ContactList(NamedTuple):
+    """The list on a day: rows of the book in the order of the list, and why others are not on it.
 
-    before: client -> (rank, risk)
+    status: of each place: "overdue", "due", "back", "new", "risen" or ""
+    resting: row -> the rest that counts; past_due: rows whose contract has ended
+    waiting: rows whose follow-up is due, but for whom there is no place
+    gone: row -> why a client of the previous list is not on this one
     """
-    previous = [before.get(client) for client in listed["client"]]
-    changes = [
-        None if old is None else round(float(risk) - old[1], 6)
-        for old, risk in zip(previous, listed["risk"], strict=True)
-    ]
-    ranks = pd.Series([None if old is None else old[0] for old in previous], dtype="Int64")
-    return listed.assign(previous_rank=ranks, risk_change=pd.Series(changes, dtype="float64"))
+
+    rows: Places
+    status: tuple[str, ...]
+    resting: Mapping[int, Rest]
+    past_due: Places
+    waiting: Places
+    gone: Mapping[int, str]
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The block of each place on the page of the day; each place is in exactly one."""
+        as_new = dict.fromkeys((BACK, NEW, RISEN), NEW)
+        return tuple(as_new.get(each, each or OTHER) for each in self.status)
+
+    def counts(self) -> Counter[str]:
+        return Counter(self.blocks)
+
+
+def order_by_risk(risk: NDArray[np.float64], clients: Sequence[str]) -> Places:
+    """Return the rows sorted by risk, the highest first, equal risks by name."""
+    names = np.array(clients, dtype=object)
+    by_name = np.argsort(names, kind="stable")
+    return by_name[np.argsort(-risk[by_name], kind="stable")]
+
+
+def order_of_list(book: Book, order: str) -> Places:
+    """Return the rows in the order of the list; `order` is "risk" or "value_at_risk".
+
+    Clients without a value come last.
+    """
+    if order == "risk":
+        return np.arange(len(book.risk))
+    return np.argsort(
+        -book.value_at_risk, kind="stable"
+    )  # NaN sorts last; the book is sorted by risk
+
+
+def make_list(
+    book: Book,
+    order: Places,
+    standings: Mapping[int, Standing],
+    capacity: Capacity,
+    day: str,
+) -> ContactList:
+    """Return the contact list of a day.
+
+    order: as `order_of_list` returns it; standings: row of the book -> standing on the day
+    """
+    resting = {
+        row: rest
+        for row, standing in standings.items()
+        if (rest := standing.rest(float(book.risk[row]))) is not None
+    }
+    is_past = book.due < np.datetime64(day)  # false if unknown
+    is_out = is_past.copy()
+    is_out[list(resting)] = True
+    claims = {
+        row
+        for row, standing in standings.items()
+        if not is_out[row] and (is_due(standing, day) or standing.override == log.LEAVES)
+    }
+    has_claim = np.zeros(len(order), dtype=bool)
+    has_claim[list(claims)] = True
+    able = order[~is_out[order]]
+    first = has_claim[able]
+    candidates = np.concatenate([able[first], able[~first]])
+    is_listed = np.zeros(len(order), dtype=bool)
+    is_listed[_cut(candidates, *_assigned(book, standings), capacity)] = True
+    rows = order[is_listed[order]]
+    status = _status(book, rows, standings, day)
+    waiting = [row for row in able[first].tolist() if not is_listed[row]]
+    return ContactList(
+        rows=rows,
+        status=status,
+        resting=resting,
+        past_due=np.flatnonzero(is_past),
+        waiting=np.array([r for r in waiting if is_due(standings[r], day)], dtype=np.intp),
+        gone=_gone(book, is_listed, resting, is_past),
+    )
+
+
+def is_due(standing: Standing, day: str) -> bool:
+    """Return whether a follow-up was to take place until this day."""
+    return bool(standing.due_on) and standing.due_on <= day
+
+
+def _assigned(book: Book, standings: Mapping[int, Standing]) -> tuple[NDArray[np.int32], list[str]]:
+    """Return the manager of each client after reassignments: numbers into the names."""
+    moved = {row: each.manager for row, each in standings.items() if each.manager}
+    names = list(dict.fromkeys([*book.managers, *moved.values()]))
+    codes = book.manager.copy()
+    for row, name in moved.items():
+        codes[row] = names.index(name)
+    return codes, names
+
+
+def _cut(
+    candidates: Places, manager: NDArray[np.int32], names: Sequence[str], capacity: Capacity
+) -> Places:
+    """Return the candidates who get a place: first from the places of their manager, then any other."""
+    own = {names.index(name): n for name, n in capacity.of_manager.items() if name in names}
+    total = capacity.total
+    if not own and not capacity.of_manager:
+        return candidates[:total]
+    codes = manager[candidates]
+    shared = total - sum(capacity.of_manager.values())
+    is_shared = ~np.isin(codes, list(own))
+    taken = [np.flatnonzero(codes == code)[:n] for code, n in own.items()]
+    taken.append(np.flatnonzero(is_shared)[:shared])
+    is_taken = np.zeros(len(candidates), dtype=bool)
+    is_taken[np.concatenate(taken)] = True
+    may_have_more = ~np.isin(codes, [code for code, n in own.items() if n == 0])
+    more = np.flatnonzero(~is_taken & may_have_more)[: total - int(is_taken.sum())]
+    is_taken[more] = True
+    return candidates[is_taken]
+
+
+def _status(
+    book: Book, rows: Places, standings: Mapping[int, Standing], day: str
+) -> tuple[str, ...]:
+    is_first_list = not book.previous_rank.any()
+    return tuple(
+        _status_of(book, row, standings.get(row), day, is_first_list) for row in rows.tolist()
+    )
+
+
+def _status_of(
+    book: Book, row: int, standing: Standing | None, day: str, is_first_list: bool
+) -> str:
+    if standing and is_due(standing, day):
+        return OVERDUE if standing.due_on < day else DUE
+    if not is_first_list and not book.previous_rank[row]:
+        return BACK if standing and standing.last_contact else NEW
+    return RISEN if book.risk_change[row] >= MUCH_WORSE else ""
+
+
+def _gone(
+    book: Book,
+    is_listed: NDArray[np.bool_],
+    resting: Mapping[int, Rest],
+    is_past: NDArray[np.bool_],
+) -> dict[int, str]:
+    """Return why each client of the previous list who is still a client is not on this one."""
+    was = np.flatnonzero((book.previous_rank > 0) & ~is_listed).tolist()
+    return {
+        row: resting[row].why if row in resting else PAST_DUE if is_past[row] else NO_PLACE
+        for row in was
+    }

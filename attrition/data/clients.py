@@ -7,7 +7,7 @@ gets the prefix `FEATURE`, because a company may have a feature named "risk" or 
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from threading import RLock
 from typing import IO, TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ CAUTION = pa.struct(
 COLUMNS = {
     **{"client": _TEXT, "rank": _PLACE, "risk": _NUMBER, "observed_at": _TEXT},
     **{"value": _NUMBER, "value_at_risk": _NUMBER, "manager": _TEXT},
+    **{"due": _TEXT, "phone": _TEXT, "email": _TEXT},
     **{"list_rank": _PLACE, "previous_rank": _PLACE, "risk_change": _NUMBER},
     **{"reasons": pa.list_(REASON), "cautions": pa.list_(CAUTION)},
     **{"list_reasons": pa.list_(REASON), "changes": pa.list_(REASON)},
@@ -257,6 +258,54 @@ class ClientTable:
         listed = [row | {"rank": row["list_rank"]} for row in rows]
         return sorted(listed, key=lambda row: row["rank"])
 
+    def rows_of(self, names: Sequence[str]) -> dict[str, int]:
+        """Return client -> row of the clients that are in the table."""
+        if not names or not self.total:
+            return {}
+        keys = client_keys(names)
+        with self._lock:
+            at = np.searchsorted(self._keys, keys, sorter=self._by_key)
+            rows = self._by_key[np.minimum(at, self.total - 1)]
+            is_known = self._keys[rows] == keys
+        known = zip(names, rows.tolist(), is_known.tolist(), strict=True)
+        return {name: row for name, row, is_there in known if is_there}
+
+    def read(self, rows: Sequence[int]) -> list[Row]:
+        """Return the clients in these rows, in this order, without their features."""
+        ascending = sorted(rows)
+        with self._lock:
+            clients = dict(zip(ascending, self._rows(ascending, list(COLUMNS)), strict=True))
+        return [clients[row] for row in rows]
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """Return a column of numbers, NaN if missing: (n,) float64."""
+        with self._lock:
+            column = self._column(name).cast(pa.float64())
+        return _to_numpy(pc.fill_null(column, float("nan")))
+
+    def codes(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
+        """Return a column of texts as numbers into its distinct values: (n,) int32."""
+        with self._lock:
+            encoded = pc.fill_null(self._column(name), "").dictionary_encode()
+        return _to_numpy(encoded.indices), encoded.dictionary.to_pylist()
+
+    def search(self, query: str) -> NDArray[np.intp]:
+        """Return the rows of clients whose names contain every word, whatever its case and accents."""
+        words = plain_text(pa.array([query])).to_pylist()[0].split()
+        if not words:
+            return np.arange(self.total)
+        with self._lock:
+            matches = [pc.match_substring(self._plain_names, word) for word in words]
+        return _to_numpy(pc.indices_nonzero(reduce(pc.and_, matches))).astype(np.intp)
+
+    @cached_property
+    def _plain_names(self) -> pa.Array:
+        return plain_text(self._column("client"))
+
+    @cached_property
+    def _by_key(self) -> NDArray[np.intp]:
+        return np.argsort(self._keys, kind="stable")
+
     @cached_property
     def _keys(self) -> NDArray[np.uint64]:
         return _to_numpy(self._column(KEY))
@@ -272,6 +321,8 @@ class ClientTable:
         return _to_numpy(encoded.indices), codes
 
     def _column(self, name: str) -> pa.Array:
+        if name not in self._file.schema_arrow.names:  # a table of an earlier version has fewer
+            return pa.nulls(self.total, COLUMNS.get(name, _TEXT))
         return self._file.read([name], use_threads=False)[name].combine_chunks()
 
     def _rows(self, places: Sequence[int], names: list[str] | None = None) -> list[Row]:
@@ -286,6 +337,17 @@ class ClientTable:
             for place in within
             for row in group.slice(place, 1).to_pylist()
         ]
+
+
+def plain_text(texts: pa.Array) -> pa.Array:
+    """Return texts in lower case, without accents, for comparison.
+
+    >>> plain_text(pa.array(["Émile Straße", "ÓDŹ"])).to_pylist()
+    ['emile strasse', 'odz']
+    """
+    apart = pc.utf8_normalize(texts, "NFKD")
+    bare = pc.replace_substring_regex(apart, r"\p{Mn}", "")
+    return pc.replace_substring(pc.utf8_lower(bare), "ß", "ss")
 
 
 def _to_numpy(column: pa.Array) -> NDArray[Any]:

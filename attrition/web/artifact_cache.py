@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from flask import current_app
 
 from attrition.config import Config
+from attrition.contacts.desk import Desk
+from attrition.contacts.worklist import Worklist
 from attrition.data.clients import ClientTable, Row, open_hashed
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.operations import releases
@@ -30,6 +32,9 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+LOG_DAMAGED = (
+    "the contact log is damaged, so nobody can be listed: restore a backup, see docs/operations.md"
+)
 READ_TRIES, READ_PAUSE_S = 4, 0.05
 LINES_KEPT = 200  # the newest, of ingestedfiles.txt
 RAW_SHOWN = 500
@@ -276,6 +281,15 @@ class State:
     cache: ArtifactCache
     production: Production
     token: str | None
+    desk: Desk
+
+    def worklist(self, at: str) -> tuple[Worklist, int]:
+        """Return the work list at a time, and the number of the newest entry in the contact log."""
+        try:
+            return self.desk.worklist(self.clients(), at)
+        except Damaged as error:
+            logger.error("%s", error)
+            raise NotReady(LOG_DAMAGED, "damaged") from error
 
     def spelling(self) -> "Spelling":
         """Return how the ingested rows spell values; none if their record cannot be read."""

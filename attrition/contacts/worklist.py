@@ -1,0 +1,171 @@
+"""Combine the current clients, the contact log and the day into the work list and its views.
+
+Pages, API and exports show the same views: a view and its filters name the same rows everywhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from attrition.contacts import ranking
+from attrition.contacts.ranking import Book, Capacity, ContactList, Places
+from attrition.contacts.standings import Standing, days_after
+from attrition.data.clients import ClientTable
+
+Row = dict[str, Any]
+
+NEGLECTED_DAYS = 90
+VALUABLE_SHARE = 0.2  # of the clients with a value
+LISTED, ALL, MOVED = "list", "all", "moved"
+RESTING, NEGLECTED, OVERRIDDEN = "resting", "neglected", "overridden"
+VIEWS = (LISTED, ALL, MOVED, RESTING, NEGLECTED, OVERRIDDEN)
+
+
+class Filters(NamedTuple):
+    """What a view is narrowed to, and how it is sorted.
+
+    manager: after reassignments; query: words of the client's name; due_days: the contract ends within
+    so many days; order: "risk" or "value_at_risk", "" for that of the view
+    """
+
+    manager: str | None = None
+    query: str = ""
+    due_days: int | None = None
+    min_risk: float = 0.0
+    order: str = ""
+
+
+NO_FILTERS = Filters()
+
+
+@dataclass(frozen=True)
+class Worklist:
+    """The clients, where each stands on the day, and the list that follows."""
+
+    table: ClientTable
+    book: Book
+    standings: Mapping[int, Standing]
+    order: Places
+    listed: ContactList
+    day: str
+
+    def select(self, view: str, filters: Filters = NO_FILTERS) -> Places:
+        """Return the rows of a view, sorted."""
+        rows = self._view(view)
+        if filters.manager is not None:
+            rows = rows[self._manager_is(filters.manager)[rows]]
+        if filters.query.strip():
+            rows = rows[np.isin(rows, self.table.search(filters.query))]
+        if filters.due_days is not None:
+            due = self.book.due[rows]
+            last = np.datetime64(days_after(self.day, filters.due_days))
+            rows = rows[(due >= np.datetime64(self.day)) & (due <= last)]
+        if filters.min_risk:
+            rows = rows[self.book.risk[rows] >= filters.min_risk]
+        if filters.order:
+            order = ranking.order_of_list(self.book, filters.order)
+            rows = order[np.isin(order, rows)]
+        return rows
+
+    def _view(self, view: str) -> Places:
+        book, is_in = self.book, np.zeros(len(self.book.risk), dtype=bool)
+        if view == LISTED:
+            return self.listed.rows
+        if view == ALL:
+            return self.order
+        if view == MOVED:
+            is_in |= book.risk_change >= ranking.MUCH_WORSE
+            is_in[self.listed.rows] |= [block == ranking.NEW for block in self.listed.blocks]
+        elif view == RESTING:
+            until = {row: rest.until for row, rest in self.listed.resting.items()}
+            return np.array(sorted(until, key=lambda row: (until[row], row)), dtype=np.intp)
+        elif view == NEGLECTED:
+            known = book.value[~np.isnan(book.value)]
+            if len(known):
+                is_in = book.value >= np.quantile(known, 1 - VALUABLE_SHARE)
+            is_in[[row for row in self.standings if self._is_attended(row)]] = False
+        else:
+            is_in[[row for row, standing in self.standings.items() if standing.override]] = True
+        return self.order[is_in[self.order]]
+
+    def _is_attended(self, row: int) -> bool:
+        standing = self.standings[row]
+        return (
+            bool(standing.contacted_on)
+            and days_after(standing.contacted_on, NEGLECTED_DAYS) > self.day
+        )
+
+    def _manager_is(self, name: str) -> np.ndarray:
+        code = self.book.managers.index(name) if name in self.book.managers else -1
+        is_own = self.book.manager == code
+        for row, standing in self.standings.items():
+            if standing.manager:
+                is_own[row] = standing.manager == name
+        return is_own
+
+    def rows(self, places: Sequence[int]) -> list[Row]:
+        """Read clients in this order, each with what the log says of it."""
+        places = [int(place) for place in places]
+        return [
+            self.overlay(place, row)
+            for place, row in zip(places, self.table.read(places), strict=True)
+        ]
+
+    def overlay(self, place: int, row: Row) -> Row:
+        """Add to a client what the log says, and his or her place on the list of the day."""
+        standing = self.standings.get(place, Standing())
+        rest = self.listed.resting.get(place)
+        at = next(iter(np.flatnonzero(self.listed.rows == place).tolist()), None)
+        last = standing.last_contact
+        return row | {
+            "list_rank": None if at is None else at + 1,
+            "status": "" if at is None else self.listed.status[at],
+            "block": "" if at is None else self.listed.blocks[at],
+            "manager": standing.manager or row["manager"],
+            "own_manager": row["manager"],
+            "manager_until": standing.manager_until,
+            "last_contact": standing.contacted_on or None,
+            "last_contact_by": last.by if last else None,
+            "last_outcome": last.outcome if last else None,
+            "follow_up": standing.due_on or None,
+            "override": standing.override or None,
+            "override_until": standing.override_until or None,
+            "resting_until": rest.until if rest else None,
+            "resting_why": rest.why if rest else None,
+        }
+
+
+def make_worklist(
+    table: ClientTable,
+    standings: Mapping[str, Standing],
+    capacity: Capacity,
+    order: str,
+    day: str,
+) -> Worklist:
+    """Return the work list of a day; standings: by client, as `standings.all_standings` returns them."""
+    book = read_book(table)
+    rows = table.rows_of(list(standings))
+    by_row = {rows[client]: standings[client] for client in rows}
+    places = ranking.order_of_list(book, order)
+    listed = ranking.make_list(book, places, by_row, capacity, day)
+    return Worklist(table, book, by_row, places, listed, day)
+
+
+def read_book(table: ClientTable) -> Book:
+    """Read the columns that decide the list."""
+    managers, names = table.codes("manager")
+    codes, due = table.codes("due")
+    dates = np.array([np.datetime64(text or "NaT", "D") for text in due], dtype="datetime64[D]")
+    previous = np.nan_to_num(table.numbers("previous_rank"))
+    return Book(
+        risk=table.numbers("risk"),
+        value=table.numbers("value"),
+        value_at_risk=table.numbers("value_at_risk"),
+        manager=managers,
+        managers=names,
+        due=dates[codes] if len(dates) else np.zeros(0, dtype="datetime64[D]"),
+        previous_rank=previous.astype(np.int32),
+        risk_change=table.numbers("risk_change"),
+    )

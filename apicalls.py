@@ -16,9 +16,9 @@ from urllib.parse import quote
 from attrition.config import Config
 from attrition.errors import AttritionError
 from attrition.operations import cli
+from attrition.operations.caller import Answer, Answerer, NoAnswer, default_url, identify, send
 from attrition.storage import files
 from attrition.web import auth
-from attrition.web.caller import Answer, Answerer, NoAnswer, default_url, identify, send
 
 TIMEOUT_S, HEALTH_S, ALL_S = 10.0, 2.0, 120.0
 WIDTH = 100

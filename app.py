@@ -18,15 +18,18 @@ from attrition.config import Config
 from attrition.contacts.desk import Desk
 from attrition.errors import AttritionError
 from attrition.operations import cli
+from attrition.operations.caller import default_url, identify
 from attrition.storage import permissions
 from attrition.web import auth, middleware
 from attrition.web.api import api
 from attrition.web.artifact_cache import ArtifactCache, Production, State, optional
-from attrition.web.caller import default_url, identify
 from attrition.web.pages import pages
+from attrition.web.status_pages import status_pages
 
 WEB = Path(__file__).resolve().parent / "attrition" / "web"
 WORKERS = 2
+# Formats of `wording` that the templates use.
+FILTERS = ("count", "finished", "minute", "moment", "percent", "plural", "seconds")
 
 
 class ClientName(BaseConverter):
@@ -47,15 +50,14 @@ def create_app(config: Config | Path | None = None) -> Flask:
     app.debug = False  # FLASK_DEBUG is ignored
     app.url_map.merge_slashes = False
     app.url_map.converters["client"] = ClientName
-    app.jinja_env.filters |= {
-        name: getattr(wording, name) for name in ("count", "finished", "percent")
-    }
+    app.jinja_env.filters |= {name: getattr(wording, name) for name in FILTERS}
     token = auth.read_token(config)
     production = Production(config.production_folder)
     app.extensions["attrition"] = State(config, ArtifactCache(), production, token, Desk(config))
     middleware.init_app(app, config.api.host, token)
     app.register_blueprint(api)
     app.register_blueprint(pages)
+    app.register_blueprint(status_pages)
     return app
 
 

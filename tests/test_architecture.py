@@ -51,7 +51,7 @@ RECORDS_OF_CONFIG = {
 EDGES_OF_APICALLS = {
     *("attrition.config", "attrition.errors"),
     *("attrition.web.auth", "attrition.operations.cli", "attrition.storage.files"),
-    "attrition.web.caller",
+    "attrition.operations.caller",
 }
 HEAVY = ("pandas", "numpy", "scipy", "sklearn", "skops", "matplotlib", "reportlab", "flask")
 # The agreement on names, the release that travels by them, and the file that writes.

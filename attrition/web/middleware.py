@@ -32,11 +32,15 @@ HEADERS = {
 }
 API_POLICY = "default-src 'none'"
 PAGE_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'"
+    "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; form-action 'self'; "
+    "base-uri 'none'"
 )
 # Views that people open in a browser, which can send the token only as a password.
 FOR_BROWSERS = frozenset(
-    {"show_dashboard", "static", "figure", "report", "model_card", "contact_list"}
+    {
+        *("show_dashboard", "show_model", "show_data", "show_system"),
+        *("static", "figure", "report", "model_card", "contact_list"),
+    }
 )
 PARAMETERS = {
     "list_clients": {"limit", "offset", "manager", "min_risk"},

@@ -14,7 +14,7 @@ import apicalls
 import fullprocess
 from attrition.config import Api
 from attrition.errors import AttritionError
-from attrition.web.caller import default_url, identify
+from attrition.operations.caller import default_url, identify
 from tests.conftest import TOKEN, write_config
 
 HEAD = b"HTTP/1.1 200 OK\r\n"

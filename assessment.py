@@ -225,7 +225,10 @@ def rank_clients(
             "observed_at": current[columns.time].to_numpy() if columns.time else "",
             "value": value,
             "value_at_risk": risk * value,
-            "manager": current[columns.manager].to_numpy() if columns.manager else "",
+            **{
+                name: current[of].to_numpy() if (of := getattr(columns, name)) else ""
+                for name in ("manager", "due", "phone", "email")
+            },
             "reasons": reasons,
             "cautions": cautions,
             **{clients.FEATURE + name: current[name].to_numpy() for name in columns.features},
@@ -449,9 +452,11 @@ def assess_clients(config: Config) -> Assessment:
     contents: dict[Path, files.Content] = {
         config.clients: lambda file: clients.write_clients(file, add_list(ranked, listed)),
         config.risk_scores: tables.frame_bytes(
-            fields.csv_table(ranked, fields.RISK_SCORES, config.labels)
+            fields.csv_table(ranked, fields.RISK_SCORES, config.labels, columns)
         ),
-        config.contact_list: tables.excel_bytes(fields.contact_list(listed, config.labels)),
+        config.contact_list: tables.excel_bytes(
+            fields.contact_list(listed, config.labels, columns)
+        ),
     }
     return _assessment(files.commit(config.assessment_record, contents, record), up_to_date=False)
 

@@ -6,11 +6,13 @@ name it in the outputs that show it.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from attrition import wording
-from attrition.config import Label
+from attrition.config import Columns, Label
 from attrition.data.cells import MAX_DAYS, Caution, Reason, number_text
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Labels = Mapping[str, Label]
 CHANGES_SHOWN = 2
+NO_COLUMNS = Columns()
 
 
 # ---- reasons, changes and cautions as text
@@ -169,52 +172,104 @@ CAUTIONS = {
 # ---- the fields
 
 
-class Field(NamedTuple):
-    """A field of a client: its heading, and how to format its value.
+class Kind(NamedTuple):
+    """A kind of field: `item` formats each element if the value is a list, `show` any other value.
 
-    `item` formats each element if the value is a list, `show` any other value. `column` is the name in
-    clients.parquet if it differs, `width` is in millimetres of the PDF. `digits` are the decimals in
-    contactlist.csv; if it is None, the field is text, which a spreadsheet must not evaluate.
+    `digits` are the decimals in contactlist.csv; if it is None, the field is text, which a spreadsheet
+    must not evaluate.
+    """
+
+    show: Callable[[Any], str] = str
+    item: Callable[[Any, Labels], str] | None = None
+    digits: int | None = None
+    is_number: bool = False
+
+
+TEXT = DATE = Kind()
+TIME = Kind(wording.minute)
+PLACE = Kind(digits=0)
+PERCENT = Kind(wording.percent, digits=4, is_number=True)
+MONEY = Kind(wording.amount, digits=2, is_number=True)
+REASONS, CHANGES = Kind(item=reason_text), Kind(item=change_text)
+CAUTION_TEXTS = Kind(item=caution_text)
+
+
+class Field(NamedTuple):
+    """A field of a client: its heading and kind.
+
+    `column` is the name in clients.parquet if it differs, `width` is in millimetres of the PDF. A CSV
+    file has an optional field only if config.json names its column, or if any client has a value.
     """
 
     header: str
-    show: Callable[[Any], str] = str
-    item: Callable[[Any, Labels], str] | None = None
+    kind: Kind = TEXT
     column: str = ""
     width: float = 20
-    is_number: bool = False
-    digits: int | None = None
+    is_optional: bool = False
+
+    @property
+    def show(self) -> Callable[[Any], str]:
+        return self.kind.show
+
+    @property
+    def is_number(self) -> bool:
+        return self.kind.is_number
 
 
 FIELDS = {
     "client": Field("client", width=46),
-    "rank": Field("rank", width=10, digits=0),
-    "risk": Field("risk", wording.percent, width=12, is_number=True, digits=4),
-    "observed_at": Field("observed", wording.minute),
-    "value": Field("value, {currency}", wording.amount, is_number=True, digits=2),
-    "value_at_risk": Field("value at risk, {currency}", wording.amount, is_number=True, digits=2),
+    "rank": Field("rank", PLACE, width=10),
+    "risk": Field("risk", PERCENT, width=12),
+    "observed_at": Field("observed", TIME),
+    "value": Field("value, {currency}", MONEY),
+    "value_at_risk": Field("value at risk, {currency}", MONEY),
     "manager": Field("client manager", width=25),
-    "reasons": Field("reasons against the baseline", item=reason_text),
-    "list_reasons": Field("main reasons", item=reason_text, width=63),
-    "low_confidence": Field("read with care", item=caution_text, column="cautions"),
-    "previous_rank": Field("previous rank", is_number=True, digits=0),
-    "risk_change": Field("change of risk", is_number=True, digits=4),
-    "changes": Field("changed features", item=change_text),
+    "due": Field("due", DATE, is_optional=True),
+    "phone": Field("telephone", width=28, is_optional=True),
+    "email": Field("e-mail", width=40, is_optional=True),
+    "reasons": Field("reasons against the baseline", REASONS),
+    "list_reasons": Field("main reasons", REASONS, width=63),
+    "low_confidence": Field("read with care", CAUTION_TEXTS, column="cautions"),
+    "previous_rank": Field("previous rank", PLACE),
+    "risk_change": Field("change of risk", PERCENT),
+    "changes": Field("changed features", CHANGES),
     "moved": Field("change", width=32),  # of rank and risk, with its causes, as text
+    # what follows from the contact log
+    "block": Field("block"),  # overdue, due, new or rest
+    "last_contact": Field("last contact", DATE, is_optional=True),
+    "last_contact_by": Field("contacted by", is_optional=True),
+    "last_outcome": Field("outcome of the contact", is_optional=True),
+    "follow_up": Field("follow-up", DATE, is_optional=True),
+    "override": Field("manager expects"),  # stays or leaves
+    "resting_until": Field("not listed until", DATE),
+    "resting_why": Field("why not listed"),
 }
+DETAILS = ("due", "phone", "email")
+CONTACTS = ("last_contact", "last_contact_by", "last_outcome", "follow_up")
 RISK_SCORES = (
     *("client", "risk", "rank", "observed_at", "value", "value_at_risk", "manager"),
-    *("reasons", "low_confidence"),
+    *("reasons", "low_confidence", "due"),
 )
 CONTACT_LIST = (
     *("rank", "client", "risk", "observed_at", "value", "value_at_risk", "manager"),
-    *("reasons", "low_confidence", "previous_rank", "risk_change"),
+    *("reasons", "low_confidence", "previous_rank", "risk_change", *DETAILS, *CONTACTS),
 )
-API = RISK_SCORES
-PDF = ("rank", "client", "risk", "value_at_risk", "manager", "list_reasons", "moved")
-DASHBOARD = (*PDF, "observed_at")
+API = (
+    *("client", "risk", "rank", "observed_at", "value", "value_at_risk", "manager"),
+    *("reasons", "low_confidence", *DETAILS, *CONTACTS),
+    *("block", "override", "resting_until", "resting_why"),
+)
+PDF = ("rank", "client", "risk", "value_at_risk", "manager", "due", "list_reasons", "moved")
+DASHBOARD = (*PDF, "observed_at", "phone", "email", *CONTACTS)
 # Of the two CSV files; if it changes, they are written again.
 CSV_LAYOUT = str(("escaped and rounded", RISK_SCORES, CONTACT_LIST))
+# An address without quotes, comments and display name; anything else is shown, not linked.
+EMAIL = re.compile(
+    r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@(?:[^\W_](?:[\w-]{0,62})\.){1,9}[^\W\d_][\w-]{1,62}"
+)
+# 4930123456.0 is a number that a program wrote, which may have lost its first zero.
+PHONE = re.compile(r"\(?\+?[0-9(](?:[0-9 \u00a0()/-]|\u2010|\u2011|\u2013|\.(?!0$))*")
+MIN_DIALLED, MAX_DIALLED = 3, 17  # a country code of two zeros and E.164's 15 digits
 # A spreadsheet evaluates a cell that begins like this, after any white space. Some split cells at ";".
 FORMULA = r"(?='*(?:[\s\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]|[\t\r\n]))"
 
@@ -229,11 +284,11 @@ def heading(name: str, currency: str) -> str:
 
 
 def value_of(name: str, row: Row, labels: Labels) -> Any:
-    """Return the value of a field, a list of texts if it is a list."""
+    """Return the value of a field: a list of texts if it is a list, None if the row has none."""
     if name == "moved":
         return moved_texts(row, labels)[0]
-    value, item = row[column_of(name)], FIELDS[name].item
-    return value if item is None else [item(each, labels) for each in value]
+    value, item = row.get(column_of(name)), FIELDS[name].kind.item
+    return value if item is None else [item(each, labels) for each in value or ()]
 
 
 def to_dict(row: Row, labels: Labels, names: Sequence[str] = API) -> dict[str, Any]:
@@ -263,31 +318,98 @@ def restore_formula(cell: str) -> str:
     return re.sub(rf"(^|;)'{FORMULA}", r"\1", cell)
 
 
-def csv_table(table: "pd.DataFrame", names: Sequence[str], labels: Labels) -> "pd.DataFrame":
-    """Return fields of the client table for a CSV file: text escaped, lists joined."""
-    return table.assign(**{name: _csv_column(table, name, labels) for name in names})[list(names)]
+def csv_table(
+    table: "pd.DataFrame", names: Sequence[str], labels: Labels, columns: Columns = NO_COLUMNS
+) -> "pd.DataFrame":
+    """Return fields of the client table for a CSV file: text escaped, lists joined.
+
+    columns: those that config.json names, see `Field`
+    """
+    kept = [name for name in names if not FIELDS[name].is_optional or _has(table, name, columns)]
+    return table.assign(**{name: _csv_column(table, name, labels) for name in kept})[kept]
+
+
+def _has(table: "pd.DataFrame", name: str, columns: Columns) -> bool:
+    return bool(getattr(columns, name, None)) or any(map(_text, table.get(name, ())))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""  # pandas turns None into NaN
 
 
 def _csv_column(table: "pd.DataFrame", name: str, labels: Labels) -> Any:
-    values, field = table[column_of(name)], FIELDS[name]
-    if field.digits is not None:
+    values, kind = table[column_of(name)], FIELDS[name].kind
+    if kind.digits is not None:
         return values
-    if (item := field.item) is None:
-        return [escape_formula(text) for text in values]
+    if (item := kind.item) is None:
+        return [escape_formula(_text(value)) for value in values]
     return ["; ".join([escape_formula(item(one, labels)) for one in each]) for each in values]
 
 
-def contact_list(listed: "pd.DataFrame", labels: Labels) -> "pd.DataFrame":
+def contact_list(
+    listed: "pd.DataFrame", labels: Labels, columns: Columns = NO_COLUMNS
+) -> "pd.DataFrame":
     """Return the contact list for a CSV file: rounded, with the reasons that tell the clients apart.
 
     The features that changed a risk since the last list follow them.
     """
-    table = csv_table(listed.assign(reasons=listed["list_reasons"]), CONTACT_LIST, labels)
+    own_reasons = listed.assign(reasons=listed["list_reasons"])
+    table = csv_table(own_reasons, CONTACT_LIST, labels, columns)
     changes = csv_table(listed, ("changes",), labels)["changes"]
     reasons = [
         "; ".join(filter(None, (text, change and f"since the last list: {change}")))
         for text, change in zip(table["reasons"], changes, strict=True)
     ]
-    digits = {name: FIELDS[name].digits for name in CONTACT_LIST}
+    digits = {name: FIELDS[name].kind.digits for name in table.columns}
     rounded = {name: table[name].round(n) for name, n in digits.items() if n is not None}
     return table.assign(reasons=reasons, **rounded)
+
+
+# ---- due date, e-mail and telephone on a page
+
+
+def due_text(due: str, day: str) -> str:
+    """Format a due date as days from a day; "" if it is not known.
+
+    >>> due_text("2027-01-31", "2026-12-17"), due_text("2026-12-17", "2026-12-17")
+    ('in 45 days', 'today')
+    >>> due_text("2026-12-16", "2026-12-17"), due_text("9999-12-31", "2026-12-17")
+    ('1 day ago', 'in more than 100 years')
+    """
+    if not due:
+        return ""
+    days = (date.fromisoformat(due) - date.fromisoformat(day)).days
+    count = wording.plural(abs(days), "day") if abs(days) < MAX_DAYS else "more than 100 years"
+    return f"in {count}" if days > 0 else f"{count} ago" if days < 0 else "today"
+
+
+def mailto(email: str | None) -> str:
+    """Return the address of a link that writes to an e-mail address; "" if the text is not one.
+
+    Source: RFC 6068.
+
+    >>> mailto("ann.smith+crm@example.org"), mailto("50%?bcc=x@example.org"), mailto("ask Ann")
+    ('mailto:ann.smith+crm@example.org', 'mailto:50%25%3Fbcc%3Dx@example.org', '')
+    """
+    text = (email or "").strip()
+    return f"mailto:{quote(text, safe='@+')}" if EMAIL.fullmatch(text) else ""
+
+
+def tel(phone: str | None) -> str:
+    """Return the address of a link that calls a telephone number; "" if the text is not one.
+
+    A zero in brackets behind a country code is not dialled from abroad.
+
+    Source: RFC 3966.
+
+    >>> tel("+49 (0)30 1234-56"), tel("030/123456"), tel("extension 12")
+    ('tel:+4930123456', 'tel:030123456', '')
+    """
+    text = (phone or "").strip()
+    if not PHONE.fullmatch(text):
+        return ""
+    if text.startswith(("+", "(+", "00")):
+        text = text.replace("(0)", "")
+    digits = re.sub("[^0-9]", "", text)
+    is_number = MIN_DIALLED <= len(digits) <= MAX_DIALLED
+    return f"tel:{'+' * ('+' in text)}{digits}" if is_number else ""

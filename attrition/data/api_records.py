@@ -71,6 +71,7 @@ def _check_record(
     if not isinstance(record, Mapping):
         return {}, [(None, "expected an object of features")]
     extras = {columns.client_name, columns.outcome, columns.time, columns.value, columns.manager}
+    extras |= {columns.due, *columns.details}
     fields = {*columns.features, *(name for name in extras if name)}
     unknown = [name for name in record if name not in fields]
     problems: list[tuple[str | None, str]] = [(shorten(name), "unknown field") for name in unknown]

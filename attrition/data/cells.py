@@ -413,9 +413,9 @@ def readers(
         validators[columns.time] = lambda text: read_time(
             text, columns.time or "", missing, dialect.dates
         )
-    for name in columns.dates:
+    for name in filter(None, (*columns.dates, columns.due)):
         validators[name] = lambda text, name=name: read_date(text, name, missing, dialect.dates)  # type: ignore[misc]
-    for name in columns.categorical + ((columns.manager,) if columns.manager else ()):
+    for name in filter(None, (*columns.categorical, columns.manager, *columns.details)):
         own = fold_markers([""]) if name in columns.markers_are_levels else missing
         validators[name] = lambda text, name=name, own=own: read_text(text, name, own)  # type: ignore[misc]
     numeric = {column.name: column for column in columns.numeric}

@@ -50,6 +50,7 @@ CAUTION = pa.struct(
 COLUMNS = {
     **{"client": _TEXT, "rank": _PLACE, "risk": _NUMBER, "observed_at": _TEXT},
     **{"value": _NUMBER, "value_at_risk": _NUMBER, "manager": _TEXT},
+    **{"due": _TEXT, "phone": _TEXT, "email": _TEXT},
     **{"list_rank": _PLACE, "previous_rank": _PLACE, "risk_change": _NUMBER},
     **{"reasons": pa.list_(REASON), "cautions": pa.list_(CAUTION)},
     **{"list_reasons": pa.list_(REASON), "changes": pa.list_(REASON)},

@@ -138,8 +138,9 @@ class Refused(Exception):
 def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int], list[str]]:
     """Return the position of each column of the contract, and the codes of corrections.
 
-    Names are compared without case, invisible characters and repeated blanks. There need be no column
-    of the time, the value or the manager if no other column can be meant; their cells are missing then.
+    Names are compared without case, invisible characters and repeated blanks. If no other column can be
+    meant, there need be no column of the time, the value, the manager, the due date, the phone or the
+    e-mail; its cells are missing then.
 
     Raises: BadHeader.
     """
@@ -162,7 +163,8 @@ def match_header(header: Sequence[str], columns: Columns) -> tuple[dict[str, int
         twice
     )
     used = {folded[i] for i in places.values()} | set(map(fold, columns.ignore))
-    may_lack = {columns.time, columns.value, columns.manager} - {*columns.features}
+    may_lack = {columns.time, columns.value, columns.manager, columns.due, *columns.details}
+    may_lack -= {*columns.features}
     if set(named) - used or not set(missing) <= may_lack:
         problems += [_describe_missing(missing, header)] * bool(missing)
     if problems:
@@ -583,6 +585,8 @@ def _expected(name: str, columns: Columns, numeric: Mapping[str, Numeric]) -> st
         return "time of the observation: 2026-03-01 or 2026-03-01T12:30:00Z (ISO 8601)"
     if name in columns.dates:
         return "a date: 2026-03-01 (ISO 8601), used as days after the observation"
+    if name == columns.due:
+        return "date on which the contract ends or is renewed: 2026-03-01 (ISO 8601)"
     if name in numeric:
         column = numeric[name]
         kind = "a whole number" if column.integer else "a number"

@@ -51,11 +51,12 @@ class SummaryRows:
 
     def __init__(self, columns: Columns, places: Mapping[str, int]) -> None:
         self._columns = columns
-        self._label_place = places[columns.client] if columns.client else 0
+        self._label_place = label = places[columns.client] if columns.client else 0
         numeric = [*(column.name for column in columns.numeric), *filter(None, [columns.value])]
         self._numeric = [*dict.fromkeys(numeric)]
         words = (*columns.dates, *columns.categorical, columns.time, columns.manager)
-        self._words = [name for name in words if name and places.get(name) != self._label_place]
+        words += (columns.due, *columns.details)
+        self._words = [name for name in filter(None, words) if places.get(name, label) != label]
         self._all = _Sums(len(self._numeric))
         self._group = _Sums(len(self._numeric))
 

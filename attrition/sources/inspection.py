@@ -133,7 +133,7 @@ def _collect_texts(table: Table, columns: Columns) -> tuple[dict[str, int], dict
     numbers: dict[str, int] = {}
     times: dict[str, int] = {}
     pools = dict.fromkeys(typed_rows.number_names(columns), numbers)
-    pools |= {name: times for name in (columns.time, *columns.dates) if name}
+    pools |= {name: times for name in (columns.time, columns.due, *columns.dates) if name}
     for chunk in table.chunks:
         for name in (name for name in places if name in pools):
             if len(pools[name]) < MAX_TEXTS:

@@ -1,9 +1,12 @@
 import math
+import re
 
 import pandas as pd
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from attrition.config import Label
+from attrition.config import Columns, Label
 from attrition.contacts import fields
 from attrition.data.cells import Caution, Reason
 
@@ -83,6 +86,33 @@ def test_list_is_one_text_in_a_csv_file():
     assert row == {"risk": 0.5, "reasons": both, "low_confidence": "trained on few clients"}
 
 
+def test_what_a_row_lacks_is_none_for_the_api():
+    answer = fields.to_dict(ROW | {"due": "2027-01-31"}, {})
+    assert (answer["due"], answer["phone"], answer["block"], answer["low_confidence"]) == (
+        *("2027-01-31", None, None),
+        ["trained on few clients"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "names"),
+    [
+        (Columns(), {}, []),
+        (Columns(), {"due": "", "phone": ["", ""], "last_contact": None}, []),
+        (Columns(due="ends", phone="tel"), {"due": "", "phone": "", "email": ""}, ["due", "phone"]),
+        (Columns(), {"email": ["", "a@b.c"], "follow_up": [None, "x"]}, ["email", "follow_up"]),
+    ],
+)  # fmt: skip
+def test_csv_file_has_an_optional_field_if_its_column_is_named_or_anybody_has_a_value(
+    columns, values, names
+):
+    listed = pd.DataFrame({"client": ["a", "b"]} | values)
+    optional = [name for name in fields.CONTACT_LIST if fields.FIELDS[name].is_optional]
+    table = fields.csv_table(listed, ("client", *optional), {}, columns)
+    assert list(table.columns) == ["client", *names]
+    assert not table.isna().any(axis=None)
+
+
 def test_table_of_no_clients_has_its_header():
     empty = pd.DataFrame([ROW]).iloc[:0]
     assert list(fields.csv_table(empty, ("risk", "reasons"), {}).columns) == ["risk", "reasons"]
@@ -121,7 +151,8 @@ def test_change_names_rank_risk_and_the_features_that_changed_it(row, text):
 
 def test_contact_list_has_the_reasons_that_tell_apart_and_then_what_changed():
     row = {
-        name: "" if fields.FIELDS[name].digits is None else 0.123456 for name in fields.CONTACT_LIST
+        name: "" if fields.FIELDS[name].kind.digits is None else 0.123456
+        for name in fields.CONTACT_LIST
     }
     row |= {"cautions": []}
     rows = [
@@ -131,7 +162,6 @@ def test_contact_list_has_the_reasons_that_tell_apart_and_then_what_changed():
     ]
     labels = {"tickets": Label("tickets", "complaints", "open")}
     table = fields.contact_list(pd.DataFrame(rows), labels)
-    assert list(table.columns) == list(fields.CONTACT_LIST)
     assert table["reasons"].tolist() == [
         "complaints: 5 open (baseline: 1); since the last list: complaints 1 → 5",
         "complaints: 5 open (baseline: 1)",
@@ -193,3 +223,69 @@ def test_levels_and_columns_that_look_like_formulas_are_escaped_in_reasons():
     (row,) = fields.csv_table(pd.DataFrame([row]), tuple(row), {}).to_dict("records")
     assert (row["client"], row["manager"], row["risk"]) == ("'=c", "'+m", -0.5)
     assert row["reasons"] == "'=plan: a (baseline: b); plan: x;'=1 (baseline: b)"
+
+
+def test_telephone_and_e_mail_are_escaped_as_all_text():
+    row = {"due": "2027-01-31", "phone": "+49 30 1", "email": "@x.org", "last_contact_by": "=a"}
+    (escaped,) = fields.csv_table(pd.DataFrame([row]), tuple(row), {}).to_dict("records")
+    assert [*escaped.values()] == ["2027-01-31", "'+49 30 1", "'@x.org", "'=a"]
+
+
+# ---- links to an e-mail address and a telephone number
+
+
+@pytest.mark.parametrize(
+    ("email", "link"),
+    [
+        (" Ann.O'Neil@mail.example.org ", "mailto:Ann.O%27Neil@mail.example.org"),
+        ("info@b\u00fcro.de", "mailto:info@b%C3%BCro.de"),
+        ("a&b=c#d@example.org", "mailto:a%26b%3Dc%23d@example.org"),
+        *(
+            (text, "")
+            for text in ("", None, "ann", "a@b", "a@b@c.org", "a b@c.org", "Ann <a@b.org>")
+        ),
+        *((text, "") for text in ("a@b.org; c@d.org", "javascript:alert(1)@b.org", "a@b..org")),
+    ],
+)
+def test_link_to_an_e_mail_address(email, link):
+    assert fields.mailto(email) == link
+
+
+@pytest.mark.parametrize(
+    ("phone", "link"),
+    [
+        ("+49 30 1234567", "tel:+49301234567"),
+        ("(+49) (0)30 1234567", "tel:+49301234567"),
+        ("0049 (0)30 1234567", "tel:0049301234567"),
+        ("(0)30 1234567", "tel:0301234567"),
+        ("030.123.45.67", "tel:0301234567"),
+        ("+33\u00a01\u201123", "tel:+33123"),
+        ("4930123456", "tel:4930123456"),
+        ("110", "tel:110"),
+        *((text, "") for text in ("", None, "12", "Ann 123", "123 x4", "1+23456", "++4930123456")),
+        *((text, "") for text in ("4930123456.0", "030 1234567 / 030 7654321", "tel:123456")),
+        *((text, "") for text in ("\u0661\u0662\u0663\u0664", "123;ext=4", "123,4", "(((", "-")),
+    ],
+)
+def test_link_to_a_telephone_number(phone, link):
+    assert fields.tel(phone) == link
+
+
+HOSTILE = st.one_of(
+    st.text(),
+    st.text(alphabet="0123456789+()-/. \u00a0\u2013;:,#*x"),
+    st.text(alphabet="ab@.%?&=:/#'\"<> \n\r\t\u202ejavscript"),
+    st.builds("{}@{}.org".format, st.text(max_size=8), st.text(max_size=8)),
+)
+
+
+@given(HOSTILE)
+@example("javascript:alert(1)")
+@example("a@b.org\n")
+@example("a@b.org?cc=x@y.org&body=1")
+@example('"><script>@b.org')
+@example("data:text/html,<script>")
+def test_link_is_an_address_or_a_number_or_empty(text):
+    link = r"(mailto:([\w.!$*+~-]|%[0-9A-F]{2}){1,200}@([\w.-]|%[0-9A-F]{2})+)?"
+    assert re.fullmatch(link, fields.mailto(text), re.ASCII)
+    assert re.fullmatch(r"(tel:\+?[0-9]{3,17})?", fields.tel(text))

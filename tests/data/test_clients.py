@@ -33,6 +33,9 @@ def make_table(n=25, **columns):
         "value": [math.nan if i % 5 == 0 else 10.0 * i for i in place],
         "value_at_risk": math.nan,
         "manager": ["Ann" if i % 2 == 0 else "Bob" for i in place],
+        "due": ["2027-01-31" if i % 2 == 0 else "" for i in place],
+        "phone": ["+49 30 1" if i % 2 == 0 else "" for i in place],
+        "email": "",
         "list_rank": pd.array([pd.NA] * n, "Int64"),
         "previous_rank": pd.array([pd.NA] * n, "Int64"),
         "risk_change": math.nan,
@@ -111,9 +114,12 @@ def test_same_clients_give_the_same_bytes(path, tmp_path):
 
 def test_table_of_an_earlier_version_is_read_without_what_it_lacks(path, tmp_path):
     old = tmp_path / "old.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["list_reasons", "changes"]), old)
-    row = ClientTable(old).find("c3")
+    pq.write_table(
+        pq.read_table(path).drop_columns(["list_reasons", "changes", "due", "phone"]), old
+    )
+    row = ClientTable(old).find("c2")
     assert row["reasons"] == REASONS
+    assert row["due"] is row["phone"] is None
     assert row["list_reasons"] == row["changes"] == []
     assert [row["list_reasons"] for row in ClientTable(old).page(0, 2)[0]] == [[], []]
 
@@ -121,6 +127,7 @@ def test_table_of_an_earlier_version_is_read_without_what_it_lacks(path, tmp_pat
 def test_client_is_found_with_its_features_reasons_and_cautions(path):
     row = ClientTable(path).find("c12")
     assert (row["rank"], row["manager"], row["value"]) == (13, "Ann", 120.0)
+    assert (row["due"], row["phone"], row["email"]) == ("2027-01-31", "+49 30 1", None)
     assert row["features"] == {"x": 12.0, "risk": "level 12"}
     assert row["reasons"] == REASONS
     assert row["cautions"] == CAUTIONS

@@ -9,6 +9,7 @@ from tests.support import PLAIN, WIDE
 
 MARKERS = frozenset(MISSING_MARKERS)
 X = Numeric("x")
+DETAILED = replace(WIDE, due="ends", phone="tel", email="mail")
 
 
 def table(header, *rows):
@@ -121,15 +122,15 @@ def test_table_without_better_names_has_no_other_header(lines):
     assert "looks like" not in error.value.reason
 
 
-@pytest.mark.parametrize("name", ["seen", "worth", "owner"])
-def test_time_value_or_manager_may_lack_its_column_if_no_other_can_be_meant(name):
-    header = [column for column in WIDE.delivered if column != name]
+@pytest.mark.parametrize("name", ["seen", "worth", "owner", "ends", "tel", "mail"])
+def test_column_that_is_no_feature_may_lack_if_no_other_can_be_meant(name):
+    header = [column for column in DETAILED.delivered if column != name]
     rows = table(",".join(header), ",".join({"id": "a", "x": "1"}.get(n, "") for n in header))
-    checked = check(rows, WIDE, MARKERS)
+    checked = check(rows, DETAILED, MARKERS)
     assert checked.notes == (f"NO_COLUMN: {name}",)
     assert checked.frame()[name].tolist() == [""]
     with pytest.raises(BadHeader, match=f"no column {name}"):
-        check(table(",".join([*header, f"my_{name}"])), WIDE, MARKERS)
+        check(table(",".join([*header, f"my_{name}"])), DETAILED, MARKERS)
 
 
 # ---- the dialect of a table
@@ -335,3 +336,57 @@ def test_raw_text_reads_back_as_the_row():
     assert next(csv.reader([schema.raw_text(row)])) == row or "\n" in schema.raw_text(row)
     assert schema.raw_text(row).startswith('"a,b","say ""x"""')
     assert len(schema.raw_text(["x" * 9999])) == 2000
+
+
+# ---- due date, telephone and e-mail
+
+
+def check_details(due="", phone="", email="", dialect=DEFAULT_DIALECT):
+    header = "id,x,n,kind,left,ends,tel,mail"
+    chunk = schema.make_chunk([["a", "1", "", "", "", due, phone, email]], [2], 8)
+    return check(Table(tuple(header.split(",")), [chunk], dialect=dialect), DETAILED, MARKERS)
+
+
+@pytest.mark.parametrize(
+    ("text", "dates", "due"),
+    [
+        ("2027-01-31", None, "2027-01-31"),
+        ("2027-01-31 23:30:00+02", None, "2027-01-31"),
+        ("31.01.2027", "%d.%m.%Y", "2027-01-31"),
+        ("9999-12-31", None, "9999-12-31"),
+        ("", None, ""),
+        ("n/a", None, ""),
+    ],
+)
+def test_due_date_is_a_day_in_the_dialect_of_its_file(text, dates, due):
+    (row,) = check_details(text, dialect=Dialect(dates=dates)).frame().to_dict("records")
+    assert row["ends"] == due
+
+
+@pytest.mark.parametrize("text", ["31.01.2027", "soon", "2027-02-30", "46053"])
+def test_row_with_a_wrong_due_date_is_refused(text):
+    checked = check_details(text)
+    assert [refusal.code for refusal in checked.refused] == ["BAD_TIME"]
+    assert f"ends is {text!r}, expected an ISO 8601 date" in checked.refused[0].reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "+49 (30) 12-34",
+        "4930123456",
+        "ann@example.org",
+        "none of these",
+        "javascript:alert(1)",
+        "=1",
+    ],
+)
+def test_telephone_and_e_mail_are_any_text(text):
+    (row,) = check_details(phone=text, email=text).frame().to_dict("records")
+    assert row["tel"] == row["mail"] == text
+
+
+@pytest.mark.parametrize("text", ["a" * 201, "a\x00b", "a\u202eb"])
+def test_telephone_and_e_mail_are_texts_as_others(text):
+    checked = [check_details(phone=text), check_details(email=text)]
+    assert [len(each.refused) for each in checked] == [1, 1]

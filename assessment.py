@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from attrition import wording
 from attrition.config import Columns, Config
-from attrition.contacts import fields, ranking
+from attrition.contacts import breakeven, fields, ranking
 from attrition.data import clients, ledger, typed_rows
 from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
@@ -35,7 +35,10 @@ from attrition.storage import files, tables
 LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-SETTINGS = ("columns", "contact_capacity", "contact_order", "labels", "max_days_ahead")
+SETTINGS = (
+    *("columns", "contact_capacity", "contact_order", "labels", "max_days_ahead"),
+    *("contact_cost", "contact_success"),
+)
 NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
@@ -440,6 +443,12 @@ def assess_clients(config: Config) -> Assessment:
         "has_signal": release.training["kind"] != models.BASE_RATE,
         "have_stayed": not current[columns.outcome].isna().any(),
         **summarise_portfolio(ranked, estimated, columns),
+        "break_even": breakeven.break_even(
+            ranked["risk"].to_numpy(),
+            ranked["value"].to_numpy(dtype="float64"),
+            config.contact_cost,
+            config.contact_success,
+        ),
         "shared_reasons": shared,
         "importance": release.training["importance"],
         "estimate": estimated.to_dict(),

@@ -449,6 +449,34 @@ def contact_list(record: Row, currency: str) -> str:
     ).strip()
 
 
+def break_even(record: Row, currency: str) -> str:
+    """Describe from which value at risk on a contact pays for itself.
+
+    >>> half, more = {"success": 0.1, "clients": 118}, {"success": 0.3, "clients": 402}
+    >>> pays = {"cost": 50, "success": 0.2, "value_at_risk": 250, "clients": 312, "of": 1000}
+    >>> pays |= {"lower": half, "higher": more, "median_value": 2000, "risk_at_median_value": 0.125}
+    >>> print(*break_even(pays, "EUR").replace("\\xa0", " ").split(". "), sep=".\\n")
+    A contact costs EUR 50 and keeps 20 % of those about to leave, so it pays from EUR 250 at risk.
+    That is the case for 312 of 1,000 clients; if it keeps 10 % or 30 %, for 118 or 402.
+    At the median value, EUR 2,000, it pays from a risk of 12 %.
+    """
+    lower, higher, risk = record["lower"], record["higher"], record["risk_at_median_value"]
+    sentences = [
+        f"A contact costs {currency} {amount(record['cost'])} and keeps {percent(record['success'])} "
+        f"of those about to leave, so it pays from {currency} "
+        f"{amount(record['value_at_risk'])} at risk.",
+        f"That is the case for {record['clients']:,} of {plural(record['of'], 'client')}; if it keeps "
+        f"{percent(lower['success'])} or {percent(higher['success'])}, for {lower['clients']:,} or "
+        f"{higher['clients']:,}.",
+    ]
+    if risk is not None:
+        limit = f"it pays from a risk of {percent(risk)}" if risk <= 1 else "it never pays"
+        sentences.append(
+            f"At the median value, {currency} {amount(record['median_value'])}, {limit}."
+        )
+    return " ".join(sentences)
+
+
 def share_listed(record: Row) -> str:
     """Format the share of the value at risk, or of the expected leavers, on the list; "" if unknown.
 

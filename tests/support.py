@@ -39,7 +39,7 @@ ARROWS = {
     "modelling": {"data", "storage"},
     "contacts": {"data", "storage"},
     "monitoring": {"modelling", "data", "storage"},
-    "operations": {"monitoring", "modelling", "data", "storage"},
+    "operations": {"contacts", "monitoring", "modelling", "data", "storage"},
     "reporting": {"contacts", "operations", "monitoring", "modelling", "data", "storage"},
     "web": {
         *("reporting", "contacts", "operations", "monitoring", "modelling"),

@@ -354,7 +354,8 @@ def test_the_portfolio_counts_a_missing_value_as_nothing():
 )
 def test_the_list_is_by_value_at_risk_unless_the_company_chose_risk(tmp_path, order, first):
     columns = {"numeric": ["lastmonth_activity", "worth"], "value": "worth", "manager": "who"}
-    config = write_config(tmp_path, columns=columns, contact_capacity=1, **order)
+    pays = {"contact_cost": 50, "contact_success": 0.2}
+    config = write_config(tmp_path, columns=columns, contact_capacity=1, **pays, **order)
     rows = make_rows(200)[["corporation", "lastmonth_activity", "exited"]]
     rows.assign(worth=5, who="Kim").to_csv(config.input_folder / "a.csv", index=False)
     now = "corporation,lastmonth_activity,worth,who,exited\nidle,1,5,Kim,\nrich,80,90000,Lee,\n"
@@ -363,6 +364,8 @@ def test_the_list_is_by_value_at_risk_unless_the_company_chose_risk(tmp_path, or
     (line,) = read(config.contact_list).to_dict("records")
     assert line["client"] == first
     assert line["manager"] == {"idle": "Kim", "rich": "Lee"}[first]
+    break_even = files.read_record(config.assessment_record)["break_even"]
+    assert (break_even["value_at_risk"], break_even["of"]) == (250, 2)
 
 
 def test_a_table_without_a_client_column_has_rows_for_clients(tmp_path):

@@ -13,8 +13,9 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 from attrition.errors import AttritionError, Damaged
@@ -30,6 +31,11 @@ VERSION, BUSY_S = 1, 30
 # Errors that will pass, such as a full disk: the file is not damaged.
 PASSING = ("BUSY", "LOCKED", "FULL", "IOERR", "READONLY", "CANTOPEN", "NOMEM", "PERM", "PROTOCOL")
 RESTORE = "restore a backup of it, see docs/operations.md; --repair never changes this file"
+LOST = (
+    "restore a backup that has them, see docs/operations.md, or accept the loss with "
+    "fullprocess.py --accept-log-loss"
+)
+AGAIN = "try again; what was saved already is not saved twice"
 NO_SEAL = ""
 
 
@@ -70,7 +76,7 @@ class Entry(NamedTuple):
 
 SCHEMA = (
     """CREATE TABLE entries (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, client TEXT NOT NULL, kind TEXT NOT NULL,
+        id INTEGER PRIMARY KEY, client TEXT NOT NULL, kind TEXT NOT NULL,
         "by" TEXT NOT NULL, outcome TEXT NOT NULL, note TEXT NOT NULL, date TEXT NOT NULL,
         manager TEXT NOT NULL, replaces INTEGER, via TEXT NOT NULL, risk REAL, release TEXT NOT NULL,
         key TEXT NOT NULL UNIQUE, at TEXT NOT NULL, seal TEXT NOT NULL)""",
@@ -79,8 +85,20 @@ SCHEMA = (
         BEGIN SELECT RAISE(ABORT, 'the contact log is append-only'); END""",
     """CREATE TRIGGER no_delete BEFORE DELETE ON entries
         BEGIN SELECT RAISE(ABORT, 'the contact log is append-only'); END""",
+    # INSERT OR REPLACE deletes the old row without the trigger on DELETE
+    """CREATE TRIGGER no_replace BEFORE INSERT ON entries
+        WHEN EXISTS (SELECT 1 FROM entries WHERE id = NEW.id OR key = NEW.key)
+        BEGIN SELECT RAISE(ABORT, 'the contact log is append-only'); END""",
     f"PRAGMA user_version = {VERSION}",
 )
+_writing = Lock()  # the threads of a process take turns; between processes SQLite only polls
+
+
+class Appended(NamedTuple):
+    """Entries as they are stored; `is_repeat` is true if all of them were stored before."""
+
+    entries: list[Entry]
+    is_repeat: bool
 
 
 class Stale(AttritionError):
@@ -95,28 +113,64 @@ class KeyTaken(AttritionError):
     """The key of an entry belongs to an earlier entry with other content."""
 
 
-def append(path: Path, entries: Sequence[Entry], at: str, seen: int | None = None) -> list[Entry]:
-    """Append entries in one transaction, all or none; return them as stored.
+class NotReplaceable(AttritionError):
+    """The entry to correct or to withdraw is not one that counts, or is of another client or kind."""
+
+
+class Replaced(AttritionError):
+    """The log is not the one that was read before: a backup was restored, or the file was removed."""
+
+
+def append(path: Path, entries: Sequence[Entry], at: str, seen: int | None = None) -> Appended:
+    """Append entries in one transaction, all or none.
 
     An entry whose key the log contains already is returned as it was stored. `seen` is the number of the
-    newest entry that the writer knew of: if a client has a newer one, it is returned if its content is
-    the same, because the form was sent twice.
+    newest entry that the writer knew of: if all entries are there since, because the form was sent
+    twice, they are returned; if the clients have other entries since, nothing is stored.
 
-    Raises: Stale, KeyTaken, Damaged; AttritionError if the log cannot be written now.
+    Raises: Stale, KeyTaken, NotReplaceable, Damaged; AttritionError if the log cannot be written now.
     """
-    if not os.path.lexists(path):
-        _begin(path)
-    with _explained(path), _connect(path) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        newer = [] if seen is None else _newer(connection, entries, seen)
-        repeated = {entry.content: entry for entry in newer}
-        if unknown := [e for e in newer if e.content not in {one.content for one in entries}]:
-            raise Stale(unknown)
-        stored = [
-            repeated.get(entry.content) or _append(connection, entry._replace(at=at))
-            for entry in entries
-        ]
-        connection.commit()
+    with explained(path):
+        if not os.path.lexists(path):
+            _begin(path)
+        with _writing, _begin_writing(path) as connection:
+            stored = [_find_key(connection, entry) for entry in entries]
+            if seen is not None and None in stored and (newer := _newer(connection, entries, seen)):
+                stored = _find_repeats(entries, newer)
+                if None in stored:
+                    raise Stale(newer)
+            result = [
+                known or _find_key(connection, entry) or _append(connection, entry._replace(at=at))
+                for known, entry in zip(stored, entries, strict=True)
+            ]
+            connection.commit()
+    return Appended(result, is_repeat=None not in stored)
+
+
+@contextmanager
+def _begin_writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the log and begin a transaction; open it again if a restore has replaced it meanwhile."""
+    while True:
+        file = path.stat().st_ino
+        with connect(path) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")  # if another program chose WAL
+            connection.execute("BEGIN IMMEDIATE")
+            if path.stat().st_ino == file:
+                yield connection
+                return
+
+
+def _find_key(connection: sqlite3.Connection, entry: Entry) -> Entry | None:
+    """Return the entry that the log contains under the same key; None if there is none.
+
+    Raises: KeyTaken.
+    """
+    row = connection.execute("SELECT * FROM entries WHERE key = ?", [entry.key]).fetchone()
+    if row is None:
+        return None
+    stored = _entry(row)
+    if stored.content != entry.content:
+        raise KeyTaken(f"the key {entry.key[:60]!r} belongs to an entry with other content")
     return stored
 
 
@@ -127,16 +181,19 @@ def _newer(connection: sqlite3.Connection, entries: Sequence[Entry], seen: int) 
     return [_entry(row) for row in rows if row["client"] in clients]
 
 
+def _find_repeats(entries: Sequence[Entry], newer: Sequence[Entry]) -> list[Entry | None]:
+    """Return for each entry the newer one with the same content, unless that was replaced since."""
+    replaced = {entry.replaces for entry in newer}
+    by_content = {entry.content: entry for entry in newer if entry.id not in replaced}
+    return [by_content.get(entry.content) for entry in entries]
+
+
 def _append(connection: sqlite3.Connection, entry: Entry) -> Entry:
-    entry = entry._replace(key=entry.key or uuid.uuid4().hex)
-    if row := connection.execute("SELECT * FROM entries WHERE key = ?", [entry.key]).fetchone():
-        stored = _entry(row)
-        if stored.content != entry.content:
-            raise KeyTaken(f"the key {entry.key[:60]!r} belongs to an entry with other content")
-        return stored
+    if entry.replaces is not None:
+        _check_replaced(connection, entry, entry.replaces)
     last = connection.execute("SELECT id, seal FROM entries ORDER BY id DESC LIMIT 1").fetchone()
     before, seal = last or (0, NO_SEAL)
-    entry = entry._replace(id=before + 1)
+    entry = entry._replace(id=before + 1, key=entry.key or uuid.uuid4().hex)
     values = entry._asdict() | {"seal": _seal(entry, seal)}
     names = ", ".join(f'"{name}"' for name in values)
     marks = ", ".join("?" * len(values))
@@ -144,26 +201,65 @@ def _append(connection: sqlite3.Connection, entry: Entry) -> Entry:
     return entry
 
 
+def _check_replaced(connection: sqlite3.Connection, entry: Entry, number: int) -> None:
+    """Raises: NotReplaceable."""
+    client = [number, entry.client]
+    old = connection.execute("SELECT kind FROM entries WHERE id = ? AND client = ?", client)
+    kind = next((row["kind"] for row in old), WITHDRAWAL)
+    if kind == WITHDRAWAL:
+        raise NotReplaceable(f"entry {number} is none of this client that can be replaced")
+    if entry.kind not in (kind, WITHDRAWAL):
+        raise NotReplaceable(f"entry {number} is a {kind}, expected a {entry.kind}")
+    later = connection.execute("SELECT id FROM entries WHERE replaces = ? AND client = ?", client)
+    if (row := later.fetchone()) is not None:
+        raise NotReplaceable(f"entry {number} was replaced by entry {row['id']} already")
+
+
 def read(path: Path, after: int = 0, seal: str = NO_SEAL) -> tuple[list[Entry], str]:
     """Return the entries after a number, oldest first, and the seal of the last one.
 
     seal: that of the entry `after`; an installation without a log has no entries
 
-    Raises: Damaged if an entry is not what was stored; AttritionError if it cannot be read now.
+    Raises: Replaced if the log has no entry `after` with this seal; Damaged if an entry is not what was
+    stored; AttritionError if the log cannot be read now.
     """
-    if not os.path.lexists(path):
+    if not after and not os.path.lexists(path):
         return [], NO_SEAL
-    with _explained(path), _connect(path) as connection:
-        rows = connection.execute("SELECT * FROM entries WHERE id > ? ORDER BY id", [after])
-        entries = []
-        for row in rows:
-            entry = _entry(row)
-            seal = _seal(entry, seal)
-            if entry.id != after + 1 or row["seal"] != seal:
-                raise Damaged(f"{path}: entry {after + 1} is not what was entered; {RESTORE}")
-            after = entry.id
-            entries.append(entry)
+    with explained(path), connect(path) as connection:
+        rows = connection.execute("SELECT * FROM entries WHERE id >= ? ORDER BY id", [after])
+        first, *newer = rows.fetchall() if after else [None, *rows]
+    if after and (first is None or (first["id"], first["seal"]) != (after, seal)):
+        raise Replaced(f"{path}: is not the contact log that was read before")
+    entries = []
+    for row in newer:
+        entry = _entry(row)
+        seal = _seal(entry, seal)
+        if entry.id != after + 1 or row["seal"] != seal:
+            raise Damaged(f"{path}: entry {after + 1} is not what was entered; {RESTORE}")
+        after = entry.id
+        entries.append(entry)
     return entries, seal
+
+
+def check_counted(path: Path, counted: str) -> None:
+    """Check that the log contains the entries of which an assessment counted, "<number> <seal>".
+
+    Raises: Damaged if it does not; AttritionError if the log cannot be read now.
+    """
+    count, _, seal = counted.partition(" ")
+    if not seal:
+        return
+    if not os.path.lexists(path):
+        raise Damaged(f"{path}: is missing, and the last list counted {count} entries; {LOST}")
+    with explained(path), connect(path) as connection:
+        seals = "SELECT id, seal FROM entries WHERE id IN (?, (SELECT MAX(id) FROM entries)) ORDER BY id"
+        rows = [tuple(row) for row in connection.execute(seals, [int(count)])]
+    if (int(count), seal) not in rows:
+        last = rows[-1][0] if rows else 0
+        problem = f"has {last} entries, and the last list counted {count}"
+        if last >= int(count):
+            problem = f"entry {count} is not the one that the last list counted"
+        raise Damaged(f"{path}: {problem}; {LOST}")
 
 
 def _entry(row: sqlite3.Row) -> Entry:
@@ -179,23 +275,35 @@ def _seal(entry: Entry, before: str) -> str:
 def _begin(path: Path) -> None:
     """Create a log without entries, atomically; if another process was faster, use its log."""
     files.make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
-    with closing(sqlite3.connect(temporary)) as connection:
-        for statement in SCHEMA:
-            connection.execute(statement)
-        connection.commit()
-    temporary.chmod(files.FILE_MODE)
-    try:
-        os.link(temporary, path)  # fails if there is one; a rename would replace its entries
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+    with temporary_file(path) as temporary:
+        with closing(sqlite3.connect(temporary)) as connection:
+            for statement in SCHEMA:
+                connection.execute(statement)
+        with suppress(FileExistsError):
+            os.link(temporary, path)  # a rename would replace a log that is there
     files.fsync_folder(path.parent)
 
 
 @contextmanager
-def _connect(path: Path) -> Iterator[sqlite3.Connection]:
+def temporary_file(path: Path) -> Iterator[Path]:
+    """Yield an empty file beside another one; remove it, also its journal, at the end."""
+    name = f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
+    temporary = path.with_name(name)
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, files.FILE_MODE))
+        yield temporary
+    finally:
+        for left_over in (temporary, path.with_name(f"{name}-journal")):
+            left_over.unlink(missing_ok=True)
+
+
+@contextmanager
+def connect(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the log, and only by SQLite.
+
+    If this process opened the file by other means too, closing that would end the locks of SQLite.
+    Source: https://www.sqlite.org/howtocorrupt.html, 2.2.
+    """
     if path.is_symlink() or not path.is_file() or path.stat().st_size == 0:
         raise Damaged(f"{path}: is not a contact log; {RESTORE}")
     uri = f"{path.absolute().as_uri()}?mode=rw"
@@ -212,7 +320,7 @@ def _connect(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Raise Damaged for an error of SQLite, or AttritionError if the error will pass."""
     try:
         yield
@@ -220,20 +328,22 @@ def _explained(path: Path) -> Iterator[None]:
         name = str(getattr(error, "sqlite_errorname", "")).removeprefix("SQLITE_")
         if name.startswith(PASSING):
             raise AttritionError(
-                f"{path}: the contact log cannot be read or written now ({error}); nothing was saved"
+                f"{path}: the contact log cannot be read or written now ({error}); {AGAIN}"
             ) from error
         raise Damaged(f"{path}: the contact log cannot be read ({error}); {RESTORE}") from error
+    except OSError as error:
+        raise AttritionError(f"{error.filename or path}: {error.strerror}; {AGAIN}") from error
 
 
-def check(path: Path) -> None:
-    """Read every entry, and let SQLite check the file.
+def check(path: Path) -> int:
+    """Let SQLite check the file, and verify every entry; return their number.
 
     Raises: Damaged, AttritionError.
     """
     if not os.path.lexists(path):
-        return
-    with _explained(path), _connect(path) as connection:
+        return 0
+    with explained(path), connect(path) as connection:
         (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if result != "ok":
-            raise Damaged(f"{path}: the contact log is damaged ({result}); {RESTORE}")
-    read(path)
+    if result != "ok":
+        raise Damaged(f"{path}: the contact log is damaged ({result}); {RESTORE}")
+    return len(read(path)[0])

@@ -1,0 +1,129 @@
+"""Back up the contact log while it is in use, or restore it.
+
+Reads:  contacts/contacts.sqlite, or a backup
+Writes: a new file, or contacts/contacts.sqlite (the log before is renamed, never deleted)
+Run:    python -m attrition.operations.backup (--save FILE | --restore FILE) [--config PATH]
+"""
+
+import os
+import re
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from attrition.config import Config
+from attrition.contacts import log
+from attrition.errors import AttritionError, Damaged
+from attrition.operations import cli
+from attrition.storage import files
+
+
+def back_up(path: Path, target: Path) -> int:
+    """Copy the log to a new file while it is in use, and verify the copy; return the number of entries.
+
+    Raises: AttritionError if there is no log, if the target exists, or if it cannot be written; Damaged.
+    """
+    if not os.path.lexists(path):
+        raise AttritionError(f"{path}: does not exist yet, so there is nothing to back up")
+    with log.explained(target), _copy(path, target) as (temporary, count):
+        if os.path.lexists(target):
+            raise AttritionError(f"{target}: exists already; name a new file for the backup")
+        os.link(temporary, target)
+    files.fsync_folder(target.parent)
+    return count
+
+
+def restore(path: Path, backup: Path) -> tuple[int, Path | None]:
+    """Replace the log by a copy of a backup; return its number of entries and the old log's new name.
+
+    Writers meanwhile wait, and then write to the restored log. A journal of a damaged log is renamed
+    with it; otherwise SQLite would apply it to the restored one.
+
+    Raises: AttritionError if the log is intact and has all entries of the backup; Damaged if the backup
+    is damaged.
+    """
+    if not os.path.lexists(backup):
+        raise AttritionError(f"{backup}: does not exist; name the file of a backup")
+    files.make_folder(path.parent)
+    with log.explained(path), _copy(backup, path) as (temporary, count), _alone(path, count):
+        aside = _set_aside(path) if os.path.lexists(path) else None
+        os.replace(temporary, path)
+        files.fsync_folder(path.parent)
+    return count, aside
+
+
+@contextmanager
+def _copy(path: Path, target: Path) -> Iterator[tuple[Path, int]]:
+    """Yield a verified copy of a log beside the target, and its number of entries."""
+    with log.temporary_file(target) as temporary:
+        with (
+            log.explained(path),
+            log.connect(path) as source,
+            closing(sqlite3.connect(temporary)) as copy,
+        ):
+            source.backup(copy)
+        yield temporary, log.check(temporary)
+
+
+@contextmanager
+def _alone(path: Path, count: int) -> Iterator[None]:
+    """Lock the log if it is intact; nobody can write to a damaged one."""
+    try:
+        present = log.check(path)
+    except Damaged:
+        yield
+        return
+    if present >= count and present:
+        raise AttritionError(
+            f"{path}: is intact and has {present} entries, the backup has {count}; nothing was "
+            "changed. To restore the backup nevertheless, first move the log away"
+        )
+    if not os.path.lexists(path):
+        yield
+        return
+    with log.connect(path) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def _set_aside(path: Path) -> Path:
+    """Give the log another name, and its journal the same; the log keeps its name too."""
+    stamp = re.sub(r"[-:]", "", files.utc_now())
+    aside, n = path.with_name(f"{path.name}.replaced-{stamp}"), 1
+    while os.path.lexists(aside):
+        aside, n = path.with_name(f"{path.name}.replaced-{stamp}-{n}"), n + 1
+    journal = path.with_name(f"{path.name}-journal")
+    if os.path.lexists(journal):
+        os.rename(journal, aside.with_name(f"{aside.name}-journal"))
+    if path.is_dir():
+        os.rename(path, aside)
+    else:
+        os.link(path, aside, follow_symlinks=False)
+    return aside
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.parser(__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--save", type=Path, metavar="FILE", help="write a backup to a new file")
+    what.add_argument("--restore", type=Path, metavar="FILE", help="replace the log by a backup")
+    options = parser.parse_args(argv)
+
+    def work(config: Config) -> int:
+        if options.save:
+            count = back_up(config.contact_log, options.save)
+            print(f"{options.save}: {count} entries saved and verified")
+            return 0
+        count, aside = restore(config.contact_log, options.restore)
+        print(f"{config.contact_log}: {count} entries restored and verified")
+        if aside:
+            print(f"{aside}: the log before")
+        return 0
+
+    return cli.run_command(options, work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -43,6 +43,14 @@ class Desk:
             self._read_log()
             return list(self._entries.get(client, ()))
 
+    def numbered(self, first: int, last: int) -> list[Entry]:
+        """Return the entries with the numbers from `first` to `last`."""
+        with self._lock:
+            self._read_log()
+            every = [entry for own in self._entries.values() for entry in own]
+        chosen = [entry for entry in every if first <= entry.id <= last]
+        return sorted(chosen, key=lambda entry: entry.id)
+
     def worklist(self, table: ClientTable, at: str) -> tuple[Worklist, int]:
         """Return the work list at a time, and the number of the newest entry that it counts.
 

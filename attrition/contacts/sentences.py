@@ -186,7 +186,7 @@ def names_of(entries: Sequence[Entry]) -> list[str]:
 
 
 def moved_text(row: Row, labels: fields.Labels) -> str:
-    """Describe what moved since the list of an earlier day; "" if nothing did or there is no such list."""
+    """Describe what moved since the list of an earlier day; "" if there is nothing to compare."""
     if row["list_rank"] is None or (row["previous_rank"] is None and not row["status"]):
         return ""
     text = fields.moved_texts({**row, "rank": row["list_rank"]}, labels)[0]

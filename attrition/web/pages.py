@@ -6,6 +6,7 @@ form was saved, the answer is a redirect, so that reloading the page sends nothi
 
 import csv
 import io
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -15,18 +16,23 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from flask import Blueprint, Response, make_response, redirect, render_template, request, url_for
 from werkzeug.datastructures import MultiDict
+from werkzeug.wrappers import Response as BaseResponse
 
 from attrition import wording
 from attrition.config import Config
 from attrition.contacts import fields, log, ranking, sentences, standings, worklist
+from attrition.contacts.desk import rules_of
 from attrition.contacts.log import Entry
 from attrition.contacts.worklist import Filters, Worklist
+from attrition.errors import AttritionError
 from attrition.reporting.report_data import ReportData
 from attrition.storage import files
 from attrition.web import entries as entering
 from attrition.web import middleware
 from attrition.web.artifact_cache import NotReady, State, optional, state
 from attrition.web.request_body import ApiError
+
+logger = logging.getLogger(__name__)
 
 pages = Blueprint("pages", __name__)
 
@@ -56,6 +62,14 @@ VIEW_TITLES = {
 RARE_VIEWS = (worklist.WAITING, worklist.PAST_DUE)  # a tab only if there is somebody in it
 DUE_DAYS = (30, 60, 90)
 SNOOZES = (("1 week", 7), ("1 month", 30))
+FORMS = {
+    log.CONTACT: "Record a contact",
+    log.NOT_BEFORE: "Not before a date",
+    log.OVERRIDE: "I see it otherwise",
+    log.REASSIGNMENT: "Hand over to a colleague",
+    log.WITHDRAWAL: "Withdraw this entry",
+}
+FIELDS = ("outcome", "note", "date", "manager", "by", "replaces")
 LATEST_DAYS = 5 * 365
 EXPORT = (
     *("client", "risk", "value", "value_at_risk", "manager", "due", "phone", "email"),
@@ -91,7 +105,7 @@ def _cookie(name: str) -> str:
     return unquote(request.cookies.get(name, ""))
 
 
-def remember(response: Response, name: str, text: str) -> None:
+def remember(response: BaseResponse, name: str, text: str) -> None:
     """Set a cookie, or delete it if the text is empty."""
     value = quote(text, safe="")
     if not text:
@@ -185,7 +199,7 @@ def today(
     }
 
 
-def in_blocks(work: Worklist, places: Sequence[int]) -> dict[str, list[int]]:
+def in_blocks(work: Worklist, places: Iterable[int]) -> dict[str, list[int]]:
     """Return the listed clients by block, in the order of the blocks; each is in exactly one."""
     block_of = dict(zip(work.listed.rows.tolist(), work.listed.blocks, strict=True))
     blocks: dict[str, list[int]] = {name: [] for name in ranking.BLOCKS}
@@ -194,9 +208,9 @@ def in_blocks(work: Worklist, places: Sequence[int]) -> dict[str, list[int]]:
     return blocks
 
 
-def cards_of(state: State, work: Worklist, places: Sequence[int]) -> list[dict[str, Any]]:
+def cards_of(state: State, work: Worklist, places: Iterable[int]) -> list[dict[str, Any]]:
     """Return clients as the pages show them, each with its number in the table and its address."""
-    config, nothing = state.config, standings.Standing()
+    config, nothing, numbers = state.config, standings.Standing(), [int(place) for place in places]
     return [
         {
             **sentences.card(
@@ -209,7 +223,7 @@ def cards_of(state: State, work: Worklist, places: Sequence[int]) -> list[dict[s
             "number": place,
             "url": client_url(row["client"]),
         }
-        for place, row in zip(map(int, places), work.rows(places), strict=True)
+        for place, row in zip(numbers, work.rows(numbers), strict=True)
     ]
 
 
@@ -278,6 +292,10 @@ def gone(record: Row) -> list[tuple[str, str, str]]:
     ]
 
 
+def team(record: Row) -> Row | None:
+    return None
+
+
 def by_manager(cards: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     """Group clients by manager, for one printed page each."""
     groups: dict[str, list[Row]] = {}
@@ -309,19 +327,15 @@ def show_list() -> str:
     return render_template("list.html", **list_page(state(), files.utc_now()))
 
 
-def list_page(
-    state: State, at: str, typed: Row | None = None, ticked: Iterable[str] = ()
-) -> dict[str, Any]:
-    """Return the context of List.
-
-    typed: what was entered for the ticked clients, if it was not saved
-    """
+def list_page(state: State, at: str, form: MultiDict[str, str] | None = None) -> dict[str, Any]:
+    """Return the context of List; form: what was ticked and typed, if it was not saved."""
+    form = form or MultiDict()
     view, filters = chosen_view(), chosen_filters(state.config)
     page = middleware.read_number("page", 1, 1, 1e9, whole=True)
     work, seen = state.worklist(at)
     places = work.select(view, filters)
     shown = places[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
-    address = request.args.to_dict() | {"page": None, "saved": None}
+    address: dict[str, Any] = {**request.args.to_dict(), "page": None, "saved": None}
     before = url_for(".show_list", **address | {"page": page - 1}) if page > 1 else None
     after = url_for(".show_list", **address | {"page": page + 1})
     return {
@@ -341,13 +355,16 @@ def list_page(
         "orders": ORDERS if state.config.columns.value else {},
         "is_filtered": filters != worklist.NO_FILTERS,
         "all_url": url_for(".show_list", view=view),
-        "here": url_for(".show_list", **request.args.to_dict() | {"saved": None}),
+        "here": url_for(".show_list", **{**request.args, "saved": None}),
         "export_url": url_for(".export_view", **address | {"view": view}),
         "managers": managers(work),
         "by": person().name,
         "on": dates(work.day),
-        "typed": typed or {},
-        "ticked": set(ticked),
+        "faults": {},
+        "newer": [],
+        "kind": read_form(form)["kind"],
+        "typed": {kind: read_fields(form, kind) for kind in log.KINDS},
+        "ticked": set(form.getlist("client")),
         "has_value": bool(state.config.columns.value),
         "has_due": bool(state.config.columns.due),
         "can_export": len(places) <= EXPORTED,
@@ -382,7 +399,9 @@ def chosen_filters(config: Config) -> Filters:
     )
 
 
-def tabs(work: Worklist, filters: Filters, view: str, address: Row) -> list[Row]:
+def tabs(
+    work: Worklist, filters: Filters, view: str, address: dict[str, Any]
+) -> list[tuple[str, str, str, int]]:
     """Return each view with the number of clients in it that pass the filters, and its address."""
     passes = np.zeros(len(work.order), dtype=bool)
     passes[work.select(worklist.ALL, filters)] = True
@@ -408,14 +427,14 @@ def export_view() -> Response:
     return spreadsheet(work, places, state().config)
 
 
-def spreadsheet(work: Worklist, places: Sequence[int], config: Config) -> Response:
+def spreadsheet(work: Worklist, places: Iterable[int], config: Config) -> Response:
     """Return clients as CSV, with what the log says; no cell is evaluated as a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(EXPORT)
     writer.writerows(
         [export_cell(fields.value_of(name, row, config.labels)) for name in EXPORT]
-        for row in work.rows(places)
+        for row in work.rows([*places])
     )
     headers = {"Content-Disposition": 'attachment; filename="clients.csv"'}
     return Response(text.getvalue(), mimetype="text/csv", headers=headers)
@@ -433,7 +452,10 @@ def export_cell(value: Any) -> Any:
 
 
 def client_url(name: str, **query: Any) -> str:
-    """Return the address of a client's page; browsers shorten a path with "." or ".." between slashes."""
+    """Return the address of a client's page.
+
+    A name with "." or ".." between slashes is not put into the path, which browsers would shorten.
+    """
     if {".", ".."} & {*name.split("/")}:
         return url_for("pages.show_client", client=name, **query)
     return url_for("pages.show_client", name=name, **query)
@@ -460,7 +482,7 @@ def client_page(state: State, name: str, at: str, correct: int = 0) -> dict[str,
     if row is None and not own:
         raise ApiError(404, "unknown_client", "there is no such client")
     standing = standings.standing(own, work.day, rules_of(state.config))
-    shown: dict[str, Any] = {}
+    shown: Row = {}
     if row is not None:
         place = work.table.rows_of([name])[name]
         shown = sentences.card(
@@ -476,14 +498,14 @@ def client_page(state: State, name: str, at: str, correct: int = 0) -> dict[str,
         "features": feature_texts(row["features"], state.config) if row is not None else [],
         "observed": wording.minute(row["observed_at"]) if row and row["observed_at"] else "",
         "standing": standing,
-        "correcting": old,
-        "typed": old._asdict() if old else {"kind": log.CONTACT},
+        "kinds": list(FORMS.items()),
+        "typed": old._asdict() | {"replaces": old.id} if old else {"kind": log.CONTACT},
         "faults": {},
         "newer": [],
         "entries": describe_entries(own, standing.entries, state.config, work.day),
         "managers": managers(work),
         "by": person().name,
-        "on": dates(work.day),
+        "on": dates(work.day) | ({"today": "", "tomorrow": ""} if old else {}),
     }
 
 
@@ -497,14 +519,14 @@ def feature_texts(features: Row, config: Config) -> list[tuple[str, str]]:
 def describe_entries(
     own: Sequence[Entry], counting: Sequence[Entry], config: Config, day: str
 ) -> list[Row]:
-    """Return the entries of a client as events, the newest first; all stay, also if they no longer count."""
+    """Return all entries of a client as events, the newest first."""
     counts = {entry.id for entry in counting}
     replaced_by = {entry.replaces: entry for entry in own if entry.replaces}
     return [
         {
             "at": entry.at,
             "when": local_time(entry.at, config),
-            "title": sentences.entry_text(entry, day),
+            "title": capital(sentences.entry_text(entry, day)),
             "kind": sentences.KINDS.get(entry.kind, entry.kind),
             "note": entry.note,
             "by": entry.by,
@@ -512,10 +534,14 @@ def describe_entries(
             "id": entry.id,
             "counts": entry.id in counts,
             "replaced": replacement_text(replaced_by.get(entry.id), config),
-            "replaces": entry.replaces,
+            "correct_url": client_url(entry.client, correct=entry.id),
         }
         for entry in reversed(own)
     ]
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def replacement_text(entry: Entry | None, config: Config) -> str:
@@ -541,16 +567,17 @@ def local_time(at: str, config: Config) -> str:
 @pages.post("/client", defaults={"name": ""})
 @pages.post("/client/<client:name>")
 def save_entry(name: str) -> Any:
-    """Save an entry about one client; if it is not saved, show the form again with all that was typed."""
+    """Save an entry about one client; if it is refused, show the form again with what was typed."""
     name = name or request.args.get("client", "")
     form, back = read_form(request.form), request.form.get("back")
-    result = entering.save(state(), [name], form, request.form.get("seen"), origin())
+    result = save([name], form)
     if isinstance(result, entering.Saved):
         target = ".show_today" if back == "today" else ""
         numbers = numbers_text(result.entries)
         address = url_for(target, saved=numbers) if target else client_url(name, saved=numbers)
         return after_saving(address, form)
-    context = client_page(state(), name, files.utc_now())
+    number = int(form["replaces"]) if form["replaces"].isdecimal() else 0
+    context = client_page(state(), name, files.utc_now(), number)
     context |= {"typed": form, "saved": None, "back": back}
     return refused(result, "client.html", context)
 
@@ -563,23 +590,38 @@ def save_entries() -> Any:
         work, _ = state().worklist(files.utc_now())
         rows = work.table.rows_of(ticked)
         return spreadsheet(work, [rows[name] for name in ticked if name in rows], state().config)
-    result = entering.save(state(), ticked, form, request.form.get("seen"), origin())
+    result = save(ticked, form)
     if isinstance(result, entering.Saved):
-        query = request.args.to_dict() | {"saved": numbers_text(result.entries)}
+        query: dict[str, Any] = request.args.to_dict()
+        query["saved"] = numbers_text(result.entries)
         return after_saving(url_for(".show_list", **query), form)
-    context = list_page(state(), files.utc_now(), form, ticked) | {"saved": None}
+    context = list_page(state(), files.utc_now(), request.form) | {"saved": None}
     return refused(result, "list.html", context)
 
 
-def read_form(form: MultiDict[str, str]) -> dict[str, str]:
+def save(clients: Sequence[str], form: Mapping[str, str]) -> Any:
+    """Save an entry about each client; an error that will pass is a fault, which keeps the form."""
+    try:
+        return entering.save(state(), clients, form, request.form.get("seen"), origin())
+    except (NotReady, ApiError):
+        raise
+    except AttritionError as error:
+        logger.error("%s", error)
+        return entering.Faults({"seen": "the contact log cannot be written now: try again"})
+
+
+def read_form(form: Mapping[str, str]) -> dict[str, str]:
     """Return the fields of the entry that the pressed button saves, without the prefix of its kind.
 
     The button sends the kind as `action`, with a date after ":" if the date stands on the button.
     """
     kind, _, date = form.get("action", "").partition(":")
-    names = ("outcome", "note", "date", "manager", "by", "replaces")
-    typed = {name: form.get(f"{kind}.{name}", form.get(name, "")) for name in names}
-    return typed | {"kind": kind} | ({"date": date} if date else {})
+    return read_fields(form, kind) | {"kind": kind} | ({"date": date} if date else {})
+
+
+def read_fields(form: Mapping[str, str], kind: str) -> dict[str, str]:
+    """Return the fields of one kind of entry."""
+    return {name: form.get(f"{kind}.{name}", form.get(name, "")) for name in FIELDS}
 
 
 def refused(result: Any, template: str, context: dict[str, Any]) -> tuple[str, int]:
@@ -627,7 +669,7 @@ def saved(state: State, seen: int, back: str) -> Row | None:
     if not all(number.isdecimal() and len(number) < 16 for number in numbers):
         return None
     first, last = int(numbers[0]), int(numbers[-1])
-    own = [entry for number in range(first, last + 1) if (entry := state.desk.entry(number))]
+    own = state.desk.numbered(first, last)
     if not own:
         return None
     entry, clients = own[0], sentences.names_of(own)

@@ -1,5 +1,7 @@
 """Totals, headings and footers of exports are named, and no client is taken for one."""
 
+from dataclasses import replace
+
 import pytest
 
 from attrition.config import MISSING_MARKERS, Columns, Numeric
@@ -62,6 +64,21 @@ def plain(*rows, **more):
 )
 def test_total_below_the_rows_is_named(total, chunk_rows):
     assert sales(*CLIENTS, total, chunk_rows=chunk_rows) == {5: "TOTAL_ROW"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [
+        ({"phone": "tel", "email": "mail"}, "Total,99,99,+49 30 1,,"),
+        ({"phone": "tel", "due": "mail"}, "Total,99,99,,2027-01-31,"),
+        ({"phone": "no", "email": "such"}, "Total,99,99,,,"),  # not in this table: no evidence
+    ],
+)
+def test_client_named_total_is_known_by_its_due_date_or_contact_details(columns, row):
+    plain = Columns("client", "left", numeric=SALES.numeric, ignore=("tel", "mail"))
+    header = "client,x,y,tel,mail,left"
+    rows = ["a,1,2,,,", "b,3,4,,,", row, "c,5,6,,,"]
+    assert codes(replace(plain, **columns), header, *rows) == {}
 
 
 @pytest.mark.parametrize(

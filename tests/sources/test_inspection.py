@@ -161,3 +161,12 @@ def test_clean_file_has_no_proposal_and_nothing_is_written(project):
     assert is_usable
     assert "write into config.json" not in printed
     assert folder_bytes(project) == before
+
+
+def test_format_of_due_dates_is_detected(tmp_path):
+    config = write_config(tmp_path, columns={"numeric": ["x"], "due": "ends"})
+    rows = "corporation,x,ends,exited\na,1,31.08.2026,\nb,2,,\nc,3,01.09.2026,\n"
+    text, is_usable = check_by_hand(config, put(config, "a.csv", rows))
+    assert not is_usable
+    assert '"files": {"dates": "%d.%m.%Y"}' in text
+    assert "3 records, 3 accepted, 0 refused" in text

@@ -71,11 +71,6 @@ FORMS = {
 }
 FIELDS = ("outcome", "note", "date", "manager", "by", "replaces")
 LATEST_DAYS = 5 * 365
-EXPORT = (
-    *("client", "risk", "value", "value_at_risk", "manager", "due", "phone", "email"),
-    *("list_rank", "status", "last_contact", "last_contact_by", "last_outcome", "follow_up"),
-    *("override", "resting_until", "resting_why", "reasons", "low_confidence"),
-)
 
 
 class Person(NamedTuple):
@@ -133,8 +128,13 @@ def show_today() -> Response:
 
 
 def no_list(state: State, error: NotReady, at: str) -> dict[str, Any]:
-    date = sentences.long_day(state.config.day(at))
-    return {"problem": wording.finished(error), "date": date, "model": model_state(state)}
+    day = state.config.day(at)
+    return {
+        "problem": wording.finished(error),
+        "date": sentences.long_day(day),
+        "model": model_state(state),
+        "on": dates(day),
+    }
 
 
 def model_state(state: State) -> Any:
@@ -355,7 +355,7 @@ def list_page(state: State, at: str, form: MultiDict[str, str] | None = None) ->
         "orders": ORDERS if state.config.columns.value else {},
         "is_filtered": filters != worklist.NO_FILTERS,
         "all_url": url_for(".show_list", view=view),
-        "here": url_for(".show_list", **{**request.args, "saved": None}),
+        "here": url_for(".show_list", **address | {"page": page if page > 1 else None}),
         "export_url": url_for(".export_view", **address | {"view": view}),
         "managers": managers(work),
         "by": person().name,
@@ -431,9 +431,9 @@ def spreadsheet(work: Worklist, places: Iterable[int], config: Config) -> Respon
     """Return clients as CSV, with what the log says; no cell is evaluated as a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(EXPORT)
+    writer.writerow(fields.API)
     writer.writerows(
-        [export_cell(fields.value_of(name, row, config.labels)) for name in EXPORT]
+        [export_cell(fields.value_of(name, row, config.labels)) for name in fields.API]
         for row in work.rows([*places])
     )
     headers = {"Content-Disposition": 'attachment; filename="clients.csv"'}

@@ -53,6 +53,14 @@ class Desk:
         """Return where a client stands at a time, also one who is no longer current."""
         return standings.standing(self.entries(client), self._config.day(at), self._rules)
 
+    def numbered(self, first: int, last: int) -> list[Entry]:
+        """Return the entries with the numbers from `first` to `last`."""
+        with self._lock:
+            self._read_log()
+            every = [entry for own in self._entries.values() for entry in own]
+        chosen = [entry for entry in every if first <= entry.id <= last]
+        return sorted(chosen, key=lambda entry: entry.id)
+
     def check(self, counted: str) -> None:
         """Check the log, and that it has the entries that an assessment counted.
 

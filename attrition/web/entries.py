@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from attrition.contacts import log
@@ -16,6 +16,7 @@ from attrition.web.request_body import ApiError
 
 MAX_NOTE, MAX_NAME, MAX_KEY, MAX_CLIENTS = 2_000, 200, 200, 1_000
 MAX_DAYS_AHEAD = 5 * 366
+REPEATED = timedelta(minutes=10)  # the same form sent again so soon is one entry
 # The fields of a form, by the kind of entry; all kinds have `ALWAYS` too.
 ALWAYS = ("kind", "by", "replaces", "key")
 FIELDS = {
@@ -91,6 +92,8 @@ def save(
         )
         for name in names
     ]
+    if number is not None and (just_entered := _find_just_entered(state, entries, at)):
+        number = min(number, just_entered[0].id - 1)
     try:
         with contact_log_errors():
             return Saved(*log.append(state.desk.path, entries, at, number))
@@ -98,6 +101,22 @@ def save(
         return Stale(list(error.newer), max(newest, *(each.id for each in error.newer)))
     except log.NotReplaceable as error:
         return Faults({"replaces": str(error)})
+
+
+def _find_just_entered(state: State, entries: Sequence[Entry], at: str) -> list[Entry]:
+    """Return the newest entry of each client if all of them are these, and were made just now; else [].
+
+    With the back button, a form is sent again although its page shows what it has saved.
+    """
+    newest, now = [], datetime.fromisoformat(at)
+    for entry in entries:
+        old = next(reversed(state.desk.entries(entry.client)), None)
+        if old is None or old.content != entry.content:
+            return []
+        if now - datetime.fromisoformat(old.at) >= REPEATED:
+            return []
+        newest.append(old)
+    return sorted(newest, key=lambda entry: entry.id)
 
 
 # ---- JSON

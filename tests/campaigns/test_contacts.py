@@ -2,6 +2,7 @@
 
 import errno
 import json
+import random
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from attrition.contacts import log
+from attrition.errors import AttritionError
 from tests.campaigns.faults import harness, recording
 from tests.campaigns.faults.harness import Fault, Shim
 from tests.conftest import run_whole
@@ -122,6 +124,22 @@ def test_an_entry_is_acknowledged_or_an_error_whatever_call_fails(run_writer, er
         assert set(acknowledged(done.stdout)) <= set(stored), k
         assert is_whole(stored), k
         assert "Damaged" not in done.stdout, (k, done.stdout)
+
+
+def test_each_of_400_flipped_bits_is_noticed_or_changes_no_entry(tmp_path):
+    path, rng = tmp_path / "contacts" / "contacts.sqlite", random.Random(0)
+    log.append(path, [LATER._replace(client=str(i), note="x" * 90) for i in range(80)], "")
+    data, entries, noticed = path.read_bytes(), log.read(path), 0
+    for _ in range(400):
+        flipped = bytearray(data)
+        flipped[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            log.check(path)
+            assert log.read(path) == entries
+        except AttritionError:
+            noticed += 1
+    assert noticed > 200
 
 
 def test_each_entry_is_stored_once_while_runs_and_repairs_go_on(project):

@@ -29,8 +29,10 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # With no-referrer, a browser sends "Origin: null" with a form of our own.
+    "Referrer-Policy": "same-origin",
 }
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 API_POLICY = "default-src 'none'"
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; form-action 'self'; "
@@ -62,10 +64,9 @@ SENTENCES = {
 }
 
 
-# Errors that a browser shows as a page; one before the token is checked reveals nothing of the project.
+# Errors that a browser shows as a page; not those before the token is checked, which reveal nothing.
 TITLES = {
     400: "Not understood",
-    403: "Refused",
     404: "Not found",
     405: "Not possible",
     413: "Too long",
@@ -78,6 +79,7 @@ def init_app(app: Flask, host: str, token: str | None) -> None:
     """Register request checks, security headers and error handlers on the app."""
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.before_request(partial(check_host, host))
+    app.before_request(check_site)
     app.before_request(partial(check_token, token))
     app.before_request(check_parameters)
     app.after_request(add_headers)
@@ -98,6 +100,22 @@ def check_host(host: str) -> None:
     name = request.headers.get("Host")
     if name and auth.is_loopback(host) and not auth.is_own_name(name):
         raise ApiError(421, "wrong_host", "the Host header names another host")
+
+
+def check_site() -> None:
+    """Refuse what a page of another site lets a browser send.
+
+    A browser names where a request comes from, in one header or the other; other callers send neither.
+
+    Raises: ApiError 403.
+    """
+    if request.method in SAFE_METHODS:
+        return
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    own = f"{request.scheme}://{request.host}"
+    is_own = origin in (None, own) if site is None else site in ("same-origin", "none")
+    if not is_own:
+        raise ApiError(403, "cross_site", "a page of another site may not send this")
 
 
 def check_token(token: str | None) -> None:

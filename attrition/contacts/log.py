@@ -245,6 +245,18 @@ def read(path: Path, after: int = 0, seal: str = NO_SEAL) -> tuple[list[Entry], 
     return entries, seal
 
 
+def newest(path: Path) -> str:
+    """Return the number and the seal of the newest entry, "<number> <seal>"; "" if there is none.
+
+    Raises: AttritionError if the log cannot be read now.
+    """
+    with explained(path), connect(path) as connection:
+        last = connection.execute(
+            "SELECT id, seal FROM entries ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+    return f"{last['id']} {last['seal']}" if last else ""
+
+
 def check_counted(path: Path, counted: str) -> None:
     """Check that the log contains the entries of which an assessment counted, "<number> <seal>".
 

@@ -20,7 +20,8 @@ NEGLECTED_DAYS = 90
 VALUABLE_SHARE = 0.2  # of the clients with a value
 LISTED, ALL, MOVED = "list", "all", "moved"
 RESTING, NEGLECTED, OVERRIDDEN = "resting", "neglected", "overridden"
-VIEWS = (LISTED, ALL, MOVED, RESTING, NEGLECTED, OVERRIDDEN)
+PAST_DUE, WAITING = ranking.PAST_DUE, "waiting"
+VIEWS = (LISTED, ALL, MOVED, RESTING, NEGLECTED, OVERRIDDEN, PAST_DUE, WAITING)
 
 
 class Filters(NamedTuple):
@@ -81,6 +82,8 @@ class Worklist:
         elif view == RESTING:
             until = {row: rest.until for row, rest in self.listed.resting.items()}
             return np.array(sorted(until, key=lambda row: (until[row], row)), dtype=np.intp)
+        elif view in (PAST_DUE, WAITING):
+            is_in[self.listed.past_due if view == PAST_DUE else self.listed.waiting] = True
         elif view == NEGLECTED:
             known = book.value[~np.isnan(book.value)]
             if len(known):

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from attrition.contacts import log
@@ -16,6 +16,7 @@ from attrition.web.request_body import ApiError
 
 MAX_NOTE, MAX_NAME, MAX_KEY, MAX_CLIENTS = 2_000, 200, 200, 1_000
 MAX_DAYS_AHEAD = 5 * 366
+REPEATED = timedelta(minutes=10)  # the same form sent again so soon is one entry
 # The fields of a form, by the kind of entry; all kinds have `ALWAYS` too.
 ALWAYS = ("kind", "by", "replaces", "key")
 FIELDS = {
@@ -91,6 +92,8 @@ def save(
         )
         for name in names
     ]
+    if number is not None:
+        number = min([number, *_just_entered(state, entries, at)])
     try:
         with contact_log_errors():
             return Saved(*log.append(state.desk.path, entries, at, number))
@@ -98,6 +101,21 @@ def save(
         return Stale(list(error.newer), max(newest, *(each.id for each in error.newer)))
     except log.NotReplaceable as error:
         return Faults({"replaces": str(error)})
+
+
+def _just_entered(state: State, entries: Sequence[Entry], at: str) -> list[int]:
+    """Return the number before each entry that is the newest one of its client and was just made.
+
+    With the back button, a form is sent again although its page shows what it has saved.
+    """
+    newest = [state.desk.entries(entry.client)[-1:] for entry in entries]
+    now = datetime.fromisoformat(at)
+    return [
+        old.id - 1
+        for entry, last in zip(entries, newest, strict=True)
+        for old in last
+        if old.content == entry.content and now - datetime.fromisoformat(old.at) < REPEATED
+    ]
 
 
 # ---- JSON

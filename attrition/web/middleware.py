@@ -9,10 +9,11 @@ import uuid
 from functools import partial
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, render_template, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
+from attrition import wording
 from attrition.storage.files import Record
 from attrition.web import auth, request_body
 from attrition.web.artifact_cache import NotReady
@@ -20,7 +21,7 @@ from attrition.web.request_body import ApiError
 
 logger = logging.getLogger(__name__)
 
-Answer = tuple[Record, int, dict[str, str]]
+Answer = tuple[Record | str, int, dict[str, str]]
 
 MAX_BODY_BYTES = 1 << 20
 RETRY_AFTER_S = 60
@@ -40,19 +41,37 @@ PAGE_POLICY = (
 # Views that people open in a browser, which can send the token only as a password.
 FOR_BROWSERS = frozenset(
     {
-        *("show_dashboard", "show_model", "show_data", "show_system"),
+        *("show_today", "show_list", "show_client", "save_entry", "save_entries", "export_view"),
+        *("show_model", "show_data", "show_system"),
         *("static", "figure", "report", "model_card", "contact_list"),
     }
 )
+VIEW = {"view", "manager", "q", "due_days", "order"}
 PARAMETERS = {
     "list_clients": {"limit", "offset", "manager", "min_risk"},
-    "show_dashboard": {"manager", "order", "show"},
+    "show_today": {"manager", "order", "show", "saved"},
+    "show_list": {*VIEW, "page", "saved"},
+    "save_entries": {*VIEW, "page", "saved"},
+    "export_view": VIEW,
+    "show_client": {"client", "correct", "saved"},
+    "save_entry": {"client", "correct", "saved"},
 }
 SENTENCES = {
     400: ("bad_request", "the request cannot be read"),
     404: ("not_found", "there is no such address"),
     405: ("method_not_allowed", "use {methods} for {path}"),
     413: ("too_large", f"the body is too large, expected at most {MAX_BODY_BYTES} bytes"),
+}
+
+
+# Errors that a browser shows as a page; not those before the token is checked, which reveal nothing.
+TITLES = {
+    400: "Not understood",
+    404: "Not found",
+    405: "Not possible",
+    413: "Too long",
+    422: "Not understood",
+    503: "Not available now",
 }
 
 
@@ -188,7 +207,20 @@ def add_headers(response: Response) -> Response:
 
 
 def answer_error(error: ApiError) -> Answer:
-    return error.body, error.status, dict(error.headers)
+    body: Record | str = error.body
+    if error.status in TITLES and wants_page():
+        sentence, title = wording.finished(error.body["error"]), TITLES[error.status]
+        name = (request.view_args or {}).get("name", "")
+        body = render_template(
+            "error.html", title=title, sentence=sentence, status=error.status, wanted=name
+        )
+    return body, error.status, dict(error.headers)
+
+
+def wants_page() -> bool:
+    """Return whether a browser asks for something to show, not a program."""
+    accepted = request.accept_mimetypes
+    return accepted["text/html"] > accepted["application/json"]
 
 
 def answer_not_ready(error: NotReady) -> Answer:

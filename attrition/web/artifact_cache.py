@@ -7,7 +7,8 @@ the script that writes it, and no folder.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from flask import current_app
 
 from attrition.config import Config
+from attrition.contacts import log
 from attrition.contacts.desk import Desk
 from attrition.contacts.worklist import Worklist
 from attrition.data.clients import ClientTable, Row, open_hashed
@@ -33,8 +35,12 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 LOG_DAMAGED = (
-    "the contact log is damaged, so nobody can be listed: restore a backup, see docs/operations.md"
+    "the contact log is damaged or incomplete, so nobody can be listed: restore a backup, see "
+    "docs/operations.md"
 )
+LOG_BUSY = "the contact log cannot be read or written now; try again, nothing is saved twice"
+# Errors of what is to be appended, not of the log.
+ASKING = (log.Stale, log.KeyTaken, log.NotReplaceable)
 READ_TRIES, READ_PAUSE_S = 4, 0.05
 LINES_KEPT = 200  # the newest, of ingestedfiles.txt
 RAW_SHOWN = 500
@@ -263,6 +269,21 @@ def _newest_lines(data: bytes) -> list[dict[str, str]]:
 # ---- the state that views share
 
 
+@contextmanager
+def contact_log_errors() -> Iterator[None]:
+    """Raise NotReady without the name of a folder if the contact log is damaged, or busy for long."""
+    try:
+        yield
+    except ASKING:
+        raise
+    except AttritionError as error:
+        logger.error("%s", error)
+        is_damaged = isinstance(error, Damaged)
+        raise (
+            NotReady(LOG_DAMAGED, "damaged") if is_damaged else NotReady(LOG_BUSY, "log_busy")
+        ) from error
+
+
 def optional(read: Callable[..., T], *arguments: Any, damage: list[str] | None = None) -> T | None:
     """Return what `read` returns, None if it is not ready; if a file is damaged, add it to `damage`."""
     try:
@@ -285,11 +306,9 @@ class State:
 
     def worklist(self, at: str) -> tuple[Worklist, int]:
         """Return the work list at a time, and the number of the newest entry in the contact log."""
-        try:
-            return self.desk.worklist(self.clients(), at)
-        except Damaged as error:
-            logger.error("%s", error)
-            raise NotReady(LOG_DAMAGED, "damaged") from error
+        table, counted = self.clients(), self.assessment()["inputs"].get("contacts", "")
+        with contact_log_errors():
+            return self.desk.worklist(table, at, counted)
 
     def spelling(self) -> "Spelling":
         """Return how the ingested rows spell values; none if their record cannot be read."""

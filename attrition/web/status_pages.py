@@ -212,7 +212,7 @@ def describe_events(data: ReportData) -> list[Context]:
     rows = [row for row in data.deployments if row["action"] != "repaired"]
     for row in reversed(rows[-EVENTS_SHOWN:]):
         is_decided = row["action"] in integrity.DECIDED
-        sentence = row["reason"] if is_decided else wording.rollback(row, is_last=False)
+        sentence = row["reason"] if is_decided else wording.rollback(row, is_last=row is rows[-1])
         events.append(
             {
                 "at": wording.moment(row["at"]),

@@ -124,7 +124,7 @@ def test_own_host_is_answered(client, host):
 
 
 def every_answer(client) -> Iterator:
-    for path in (*GETS, "/health", "/", "/static/dashboard.css", "/figures/roc.png", "/unknown"):
+    for path in (*GETS, "/health", "/", "/static/style.css", "/figures/roc.png", "/unknown"):
         yield client.get(path, buffered=True)
     yield client.get("/prediction")
     yield client.get("/clients?limit=x")

@@ -408,3 +408,46 @@ def spark(values: Iterable[Any], *, at_least: float = 0.0, guide: float | None =
         parts.insert(0, element("line", x1=0, y1=y, x2=100, y2=y, class_="guide"))
     look = {"viewBox": "0 0 100 30", "preserveAspectRatio": "none", "aria-hidden": "true"}
     return element("svg", *parts, class_="spark", **look)
+
+
+# ---- the risk of one client
+
+
+def risk_over_time(snapshots: Sequence[Row], risks: Sequence[float | None]) -> Chart:
+    """Draw the risk of a client at each assessment that is kept, and when another model assessed it.
+
+    snapshots: date and release of each, oldest first; risks: None if the client was not assessed then
+    """
+    chart = Chart("Risk over time", missing="One assessment is no course yet.")
+    points = [
+        (_time(one["date"]), risk, one)
+        for one, risk in zip(snapshots, risks, strict=True)
+        if risk is not None
+    ]
+    if len(points) < 2:
+        return chart
+    changed = [
+        i for i in range(1, len(points)) if points[i][2]["release"] != points[i - 1][2]["release"]
+    ]
+    low, high = _time_limits([x for x, _, _ in points])
+    top = min(1.0, 1.15 * max(0.05, *(risk for _, risk, _ in points)))
+    to = Scales(SIZE, low, high, 0, top)
+    parts = _axes(to, time_ticks(points[0][0], points[-1][0], 4), _share_ticks(top))
+    parts += [_new_model(to, one["date"]) for one in changed]
+    line = to.path((x, risk) for x, risk, _ in points)
+    parts.append(element("polyline", points=line, class_="line first"))
+    for x, risk, one in points:
+        dot = {"cx": to.x(x), "cy": to.y(risk), "r": 3.5, "class_": "dot first"}
+        parts.append(element("circle", element("title", f"{one['date']}: {percent(risk)}"), **dot))
+    return chart._replace(
+        drawing=_drawing(chart.title, SIZE, parts),
+        legend=[("risk", "first"), *([("another model", "mark")] if changed else [])],
+        columns=[("date", False), ("risk", True), ("release", False)],
+        rows=[[one["date"], percent(risk), one["release"]] for _, risk, one in reversed(points)],
+    )
+
+
+def _new_model(to: Scales, date: str) -> Markup:
+    x = to.x(_time(date))
+    line = element("line", x1=x, y1=TOP, x2=x, y2=to.size[1] - BOTTOM, class_="mark")
+    return element("g", element("title", f"assessed by another model from {date}"), line)

@@ -19,7 +19,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from attrition import wording
 from attrition.config import Config
-from attrition.contacts import fields, log, ranking, sentences, standings, worklist
+from attrition.contacts import activity, fields, log, ranking, sentences, standings, worklist
 from attrition.contacts.desk import rules_of
 from attrition.contacts.log import Entry
 from attrition.contacts.worklist import Filters, Worklist
@@ -55,6 +55,7 @@ VIEW_TITLES = {
     worklist.WAITING: "Due, without a place",
     worklist.PAST_DUE: "Contract has ended",
 }
+TEAM = ("listed", "reached", "follow_ups_due", "follow_ups_kept")
 RARE_VIEWS = (worklist.WAITING, worklist.PAST_DUE)  # a tab only if there is somebody in it
 DUE_DAYS = (30, 60, 90)
 SNOOZES = (("1 week", 7), ("1 month", 30))
@@ -289,7 +290,19 @@ def gone(record: Row) -> list[tuple[str, str, str]]:
 
 
 def team(record: Row) -> Row | None:
-    return None
+    """Return what each client manager did as a table; nobody's clients saved are compared."""
+    rows = [row for row in record.get("team") or () if row["manager"]]
+    if not rows:
+        return None
+    return {
+        "note": f"Reached and follow-ups: in the last {activity.DAYS} days. Clients saved are not "
+        "counted for each manager: a few calls say nothing about who does it better.",
+        "columns": [
+            *[("Client manager", False), ("On the list", True), ("Clients reached", True)],
+            *[("Follow-ups due", True), ("Kept", True)],
+        ],
+        "rows": [[row["manager"], *(wording.count(row[key]) for key in TEAM)] for row in rows],
+    }
 
 
 def by_manager(cards: Iterable[Row]) -> list[tuple[str, list[Row]]]:

@@ -144,7 +144,7 @@ def model_context(state: State) -> Context:
         "accuracy": accuracy_rows(data.estimates),
         "events": describe_events(data),
         "change": describe_change(data),
-        "break_even": data.assessment.get("break_even"),
+        "break_even": describe_break_even(data),
         "releases": list_releases(state, data.release),
         "figures": [(name, CAPTIONS[name]) for name in DRAWN if name in names],
         "has_report": bool(names),
@@ -231,6 +231,16 @@ def describe_change(data: ReportData) -> str:
     change = data.assessment.get("change") or {"to": None}
     is_known = data.release is not None and change["to"] == data.release
     return wording.change(change, data.labels) if is_known else ""
+
+
+def describe_break_even(data: ReportData) -> str:
+    """Describe from which value at risk on a contact pays, or how to find out."""
+    if record := data.assessment.get("break_even"):
+        return wording.break_even(record, data.currency)
+    if not data.assessment:
+        return ""
+    keys = "Set contact_cost and contact_success in config.json"
+    return f"{keys} to see from which value at risk on a contact pays."
 
 
 def list_releases(state: State, served: str | None) -> list[Context]:

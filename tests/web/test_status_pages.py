@@ -5,9 +5,12 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from app import create_app
+from attrition.config import Label
+from attrition.contacts import breakeven
 from attrition.operations import releases
 from attrition.storage import files, history
 from attrition.web import status_pages
@@ -147,13 +150,15 @@ def test_accuracy_of_past_estimates_counts_the_covered_outcomes(project):
     assert rows == [["clients who leave", "1 of 2", "18", "100 (90 to 110)", "130"]]
 
 
-def test_break_even_is_shown_if_the_assessment_has_it(client, project):
-    assert "pays" not in client.get("/model").text
+def test_break_even_is_described_or_the_keys_that_it_needs(client, project):
+    assert "Set contact_cost and contact_success in config.json" in client.get("/model").text
+    risk, value = np.array([0.5, 0.2]), np.array([1000.0, 1000.0])
     record = files.read_record(project.assessment_record)
-    record["break_even"] = {"sentence": f"a contact pays from 500 {HOSTILE}"}
+    record["break_even"] = breakeven.break_even(risk, value, cost=50.0, success=0.2)
     files.write_bytes(project.assessment_record, files.encode(files.sealed(record)))
     page = client.get("/model").text
-    assert "A contact pays from 500 &lt;script&gt;" in page
+    assert "so it pays from EUR 250 at risk. That is the case for 1 of 2 clients" in page
+    assert "Set contact_cost" not in page
 
 
 # ---- the data
@@ -185,8 +190,6 @@ def test_ingestions_are_newest_first_and_refusals_are_counted(client, project):
 
 
 def test_label_of_a_column_is_escaped(project):
-    from attrition.config import Label
-
     labels = {"lastmonth_activity": Label("lastmonth_activity", HOSTILE)}
     client = create_app(replace(project, labels=labels)).test_client()
     for path in ("/model", "/data"):

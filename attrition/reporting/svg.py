@@ -413,37 +413,30 @@ def spark(values: Iterable[Any], *, at_least: float = 0.0, guide: float | None =
 # ---- the risk of one client
 
 
-def risk_over_time(snapshots: Sequence[Row], risks: Sequence[float | None]) -> Chart:
+def risk_over_time(risks: Sequence[tuple[str, str, float]]) -> Chart:
     """Draw the risk of a client at each assessment that is kept, and when another model assessed it.
 
-    snapshots: date and release of each, oldest first; risks: None if the client was not assessed then
+    risks: date, release and risk, oldest first
     """
-    chart = Chart("Risk over time", missing="One assessment is no course yet.")
-    points = [
-        (_time(one["date"]), risk, one)
-        for one, risk in zip(snapshots, risks, strict=True)
-        if risk is not None
-    ]
-    if len(points) < 2:
+    chart = Chart("Risk over time", missing="Shown from the second day on which risks changed.")
+    if len(risks) < 2:
         return chart
-    changed = [
-        i for i in range(1, len(points)) if points[i][2]["release"] != points[i - 1][2]["release"]
-    ]
-    low, high = _time_limits([x for x, _, _ in points])
-    top = min(1.0, 1.15 * max(0.05, *(risk for _, risk, _ in points)))
+    points = [(_time(date), risk) for date, _, risk in risks]
+    changed = [now[0] for before, now in pairwise(risks) if now[1] != before[1]]
+    low, high = _time_limits([x for x, _ in points])
+    top = min(1.0, 1.15 * max(0.05, *(risk for _, risk in points)))
     to = Scales(SIZE, low, high, 0, top)
     parts = _axes(to, time_ticks(points[0][0], points[-1][0], 4), _share_ticks(top))
-    parts += [_new_model(to, one["date"]) for one in changed]
-    line = to.path((x, risk) for x, risk, _ in points)
-    parts.append(element("polyline", points=line, class_="line first"))
-    for x, risk, one in points:
+    parts += [_new_model(to, date) for date in changed]
+    parts.append(element("polyline", points=to.path(points), class_="line first"))
+    for (x, risk), (date, *_) in zip(points, risks, strict=True):
         dot = {"cx": to.x(x), "cy": to.y(risk), "r": 3.5, "class_": "dot first"}
-        parts.append(element("circle", element("title", f"{one['date']}: {percent(risk)}"), **dot))
+        parts.append(element("circle", element("title", f"{date}: {percent(risk)}"), **dot))
     return chart._replace(
         drawing=_drawing(chart.title, SIZE, parts),
         legend=[("risk", "first"), *([("another model", "mark")] if changed else [])],
         columns=[("date", False), ("risk", True), ("release", False)],
-        rows=[[one["date"], percent(risk), one["release"]] for _, risk, one in reversed(points)],
+        rows=[[date, percent(risk), release] for date, release, risk in reversed(risks)],
     )
 
 

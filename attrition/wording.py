@@ -5,7 +5,8 @@ infinity, an interval without a value), it is shown as unknown, never an error.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -178,6 +179,24 @@ def moment(time: Any) -> str:
     except ValueError:
         return UNKNOWN
     return f"{at.day} {at:%B %Y, %H:%M} UTC"
+
+
+def day(date: Any) -> str:
+    """Format an ISO date, or the date of an ISO time, for a sentence.
+
+    >>> day("2026-11-23"), day(None)
+    ('23 November 2026', 'unknown')
+    """
+    return moment(date).partition(",")[0]
+
+
+def weekday(date: Any) -> str:
+    """Format an ISO date with its weekday.
+
+    >>> weekday("2026-11-28")
+    'Saturday, 28 November 2026'
+    """
+    return f"{datetime.fromisoformat(str(date)):%A}, {day(date)}"
 
 
 def minute(time: Any) -> str:
@@ -494,6 +513,80 @@ def share_listed(record: Row) -> str:
     return ""
 
 
+WHY_NOT_LISTED = {
+    "reached": "reached lately",
+    "not_reached": "not reached lately",
+    "follow_up": "with a follow-up agreed",
+    "not_before": "not before a date",
+    "override": "expected to stay",
+    "do_not_contact": "not to be contacted",
+    "past_due": "past the due date",
+    "no_place": "displaced by others",
+}
+
+
+def not_listed(why: str) -> str:
+    """Describe why clients are not on the list."""
+    return WHY_NOT_LISTED.get(why, why.replace("_", " "))
+
+
+def list_notes(record: Row, currency: str) -> list[str]:
+    """Describe who is not on the list for now, the overrides, and from where on a contact pays.
+
+    record: of an assessment; one of an earlier version has none of it
+
+    >>> list_notes({"resting": {"reached": 20, "not_before": 1}, "past_due": 3}, "EUR")[0]
+    'Not on the list for now: 20 reached lately, 1 not before a date.'
+    >>> list_notes({"overrides": {"open": 2, "known": 0, "right": 0, "model_right": 0}}, "EUR")
+    ['Overrides: 2 open.']
+    """
+    notes = []
+    if resting := {why: n for why, n in (record.get("resting") or {}).items() if n}:
+        listed = ", ".join(f"{n:,} {not_listed(why)}" for why, n in resting.items())
+        notes.append(f"Not on the list for now: {listed}.")
+    if past := record.get("past_due"):
+        notes.append(
+            f"Too late to save: the contract of {plural(past, 'client')} is past its due date."
+        )
+    overrides = record.get("overrides") or {}
+    if any(overrides.values()):
+        note = f"Overrides: {overrides['open']:,} open"
+        if known := overrides["known"]:
+            note += (
+                f"; of {known:,} with a known outcome, the client managers were right in "
+                f"{overrides['right']:,}, the model in {overrides['model_right']:,}"
+            )
+        notes.append(f"{note}.")
+    if pays := record.get("break_even"):
+        notes.append(break_even(pays, currency))
+    return notes
+
+
+def last_contact(row: Row) -> str:
+    """Describe the last contact with a client; "" if there was none.
+
+    >>> last_contact({"last_contact": "2026-11-23", "last_outcome": "reached",
+    ... "last_contact_by": "Grace Liu"})
+    '2026-11-23: reached (Grace Liu)'
+    """
+    if not row.get("last_contact"):
+        return ""
+    outcome, by = (row.get("last_outcome") or "").replace("_", " "), row.get("last_contact_by")
+    return row["last_contact"] + (f": {outcome}" if outcome else "") + (f" ({by})" if by else "")
+
+
+def kept(row: Row) -> str:
+    """Format how many of the follow-ups that were due were kept.
+
+    >>> kept({"follow_ups_due": 8, "follow_ups_kept": 6}), kept({"follow_ups_due": 0}), kept({})
+    ('6 of 8', 'none due', '–')
+    """
+    due = row.get("follow_ups_due")
+    if due is None:
+        return DASH
+    return f"{row['follow_ups_kept']:,} of {due:,}" if due else "none due"
+
+
 def rows_read(record: Row) -> str:
     """Describe how much data there is, and how much of it could not be used."""
     clients = ""
@@ -520,6 +613,15 @@ def categories(row: Row, shown: int, width: int = 40) -> str:
         for name, rows in row["levels"][:shown]
     ]
     return ", ".join([*names, *(["…"] if len(row["levels"]) > shown else [])]) or DASH
+
+
+def outcomes(each: Iterable[str]) -> str:
+    """Count the outcomes of runs.
+
+    >>> outcomes(["done", "failed", "done"])
+    '2 done, 1 failed'
+    """
+    return ", ".join(f"{n:,} {outcome}" for outcome, n in Counter(each).most_common())
 
 
 def runs(good_at: str, counts: Mapping[str, int]) -> str:

@@ -112,12 +112,6 @@ def test_hostile_names_are_drawn_as_they_are():
         assert not any(text.get_parse_math() for text in data)
 
 
-def test_undrawable_characters_become_squares():
-    assert charts.drawable("emoji 🦄") == "emoji □"
-    assert charts.drawable("\u202eevil\x00\x1b[31m\ud800") == "□evil□□[31m□"
-    assert charts.drawable("Søn\u00a0Ω שלום") == "Søn Ω שלום"
-
-
 # ---- how well the model predicts
 
 
@@ -242,11 +236,10 @@ def test_drift_of_many_columns_shows_the_furthest_and_counts_the_rest():
     assert "; 60 with less drift or nothing to compare" in words(charts.drift(drifted(100)))
 
 
-def test_risk_distribution_marks_where_the_contact_list_begins():
+def test_risk_distribution_counts_the_clients_over_half():
     histogram = {"edges": [0, 0.25, 0.5, 0.75, 1], "counts": [9_000, 800, 150, 50]}
-    figure = charts.risk_distribution(histogram, cut=0.8, called=40)
+    figure = charts.risk_distribution(histogram)
     assert "200 of 10,000 have a risk over 50 %." in words(figure)
-    assert "40 on the contact list: risk from 80 %" in words(figure)
 
 
 def test_risk_distribution_of_nobody():

@@ -154,7 +154,8 @@ def call_all(caller: Caller, datafiles: list[str]) -> Iterator[Call]:
     unknown = caller.ask("/figures/-.png")
     for name in (unknown.value or {}).get("figures", []):
         yield caller.ask(f"/figures/{name}.png")
-    yield caller.ask("/")
+    for path in ("/", "/model", "/data", "/system"):
+        yield caller.ask(path)
 
 
 def find_app(config: Config, url: str | None = None) -> Answerer | None:

@@ -1,9 +1,11 @@
 """Step 5: assess every current client with the model in production, and write the contact list.
 
-Reads:  production_deployment/current, the current clients in ingesteddata/finaldata.csv
+Reads:  production_deployment/current, the current clients in ingesteddata/finaldata.csv,
+        contacts/contacts.sqlite (the contact log)
 Writes: reports/clients.parquet (every current client: features, risk, reasons and cautions),
         riskscores.csv (the same for programs), contactlist.csv (the list for people),
-        assessment.json (the record)
+        previous.parquet (the assessment of an earlier day, to compare with), riskhistory.npy (the risk
+        of every client over time), assessment.json (the record)
 Run:    python assessment.py [--config PATH]
 """
 
@@ -12,15 +14,31 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from attrition import wording
 from attrition.config import Columns, Config
-from attrition.contacts import breakeven, fields, ranking
+from attrition.contacts import (
+    activity,
+    breakeven,
+    daily_list,
+    desk,
+    fields,
+    log,
+    ranking,
+    risk_history,
+    standings,
+)
+from attrition.contacts.daily_list import Earlier
+from attrition.contacts.log import Entry
+from attrition.contacts.ranking import ContactList
+from attrition.contacts.risk_history import History, Snapshot
+from attrition.contacts.standings import Standing
 from attrition.data import clients, ledger, typed_rows
 from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
@@ -30,13 +48,14 @@ from attrition.monitoring import performance
 from attrition.monitoring.performance import Estimate, SecondOpinion
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
-from attrition.storage import files, tables
+from attrition.storage import files, history, tables
 
 LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 SETTINGS = (
     *("columns", "contact_capacity", "contact_order", "labels", "max_days_ahead"),
+    *("manager_capacity", "cooldown_reached_days", "cooldown_not_reached_days", "time_zone"),
     *("contact_cost", "contact_success"),
 )
 NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
@@ -72,42 +91,6 @@ class Assessment:
 # ---- compute
 
 
-def rank(risks: pd.DataFrame) -> pd.DataFrame:
-    """Sort clients by risk, highest first, ties by name, and number them from 1.
-
-    risks: columns client and risk; `rank` is added
-    """
-    ordered = risks.sort_values(["risk", "client"], ascending=[False, True], kind="stable")
-    return ordered.assign(rank=np.arange(1, len(ordered) + 1)).reset_index(drop=True)
-
-
-def cut_to_capacity(ranked: pd.DataFrame, capacity: int, order: str) -> pd.DataFrame:
-    """Return the first `capacity` clients; `order` is "risk" or "value_at_risk"."""
-    if order == "value_at_risk":
-        ranked = ranked.sort_values(
-            ["value_at_risk", "risk", "client"],
-            ascending=[False, False, True],
-            kind="stable",
-            na_position="last",
-        )
-    listed = ranked.head(capacity).reset_index(drop=True)
-    return listed.assign(rank=np.arange(1, len(listed) + 1))
-
-
-def add_changes(listed: pd.DataFrame, before: Mapping[str, tuple[int, float]]) -> pd.DataFrame:
-    """Add the previous rank and the change of risk since the last list, empty if a client is new.
-
-    before: client -> (rank, risk)
-    """
-    previous = [before.get(client) for client in listed["client"]]
-    changes = [
-        None if old is None else round(float(risk) - old[1], 6)
-        for old, risk in zip(previous, listed["risk"], strict=True)
-    ]
-    ranks = pd.Series([None if old is None else old[0] for old in previous], dtype="Int64")
-    return listed.assign(previous_rank=ranks, risk_change=pd.Series(changes, dtype="float64"))
-
-
 def explain_risks(
     model: Model,
     current: pd.DataFrame,
@@ -127,62 +110,66 @@ def explain_risks(
 
 def explain_list(
     model: Model,
-    listed: pd.DataFrame,
+    rows: pd.DataFrame,
     added: pd.DataFrame,
     score: metrics.Vector,
     baseline: Mapping[str, Any],
     fixed: Collection[str],
+    listed: int,
 ) -> tuple[list[list[Reason]], list[dict[str, Any]]]:
-    """Return the reasons that tell each listed client apart, and those that nearly all of them share.
+    """Return the reasons that tell each client apart from those on the list, and what nearly all share.
 
     The contribution of the former is relative to the list; a category that nearly all share is not
     among them, if there is another reason.
 
-    listed, added, score: of listed clients only
+    rows, added, score: of the listed clients, and behind them of those who may come next
+    listed: how many are on the list
     """
-    if len(listed) == 0:
+    if len(rows) == 0:
         return [], []
+    of_list = slice(listed or None)  # if nobody is listed, the others are compared with each other
     shared = [
         {"feature": name, "value": value, "baseline": baseline[name], "clients": clients}
-        for name, (value, clients) in explanations.shared(listed, added).items()
+        for name, (value, clients) in explanations.shared(rows[of_list], added[of_list]).items()
     ]
     levels = {each["feature"]: each["value"] for each in shared if isinstance(each["value"], str)}
-    names = explanations.distinguishing(model, listed, added, baseline, fixed, score)
-    relative = explanations.relative_to_list(added)
+    names = explanations.distinguishing(model, rows, added, baseline, fixed, score, of_list.stop)
+    relative = explanations.relative_to_list(added, of_list.stop)
     reasons = [
         [reason for reason in each if levels.get(reason.feature) != reason.value] or each
-        for each in _reasons(names, listed, relative, baseline)
+        for each in _reasons(names, rows, relative, baseline)
     ]
-    return [each[: ranking.REASONS] for each in reasons], shared
+    return [each[: ranking.REASONS] for each in reasons], shared if listed else []
 
 
 def explain_changes(
-    model: Model, listed: pd.DataFrame, names: pd.Series, last: pd.DataFrame
+    model: Model, rows: pd.DataFrame, at: NDArray[np.intp], earlier: pa.Table
 ) -> list[list[Reason]]:
-    """Return the features that changed each listed client's risk, the strongest first.
+    """Return the features that changed each client's risk, the strongest first.
 
-    Their contributions add up to the change of the log-odds; the baseline is the previous value. There
-    are none if the client is new, or if the last assessment was of another model.
+    Their contributions add up to the change of the log-odds; the baseline is the earlier value. There
+    are none if the client is new, or if a feature of the model was not stored.
 
-    listed, names: (n,) rows and clients; last: as `read_last` returns it
+    rows: (n,) clients; at: their rows in the earlier table, -1 if new
     """
-    changes: list[list[Reason]] = [[] for _ in names]
-    known = names.isin(last["client"]).to_numpy()
+    changes: list[list[Reason]] = [[] for _ in at]
     stored = {clients.FEATURE + name: name for name in model.features}
-    if not known.any() or not stored.keys() <= set(last.columns):
+    known = np.flatnonzero(at >= 0)
+    if not len(known) or not stored.keys() <= set(earlier.column_names):
         return changes
-    now = listed[known]
-    then = last.set_index("client").loc[names[known], list(stored)].rename(columns=stored)
+    now = rows.iloc[known]
+    then = earlier.select(list(stored)).take(at[known]).to_pandas(use_threads=False)
+    then = then.rename(columns=stored).set_axis(now.index)
     added = explanations.contributions(model, now, then)
     values, previous = (_plain_values(rows, added.columns) for rows in (now, then))
-    for i, at in enumerate(np.flatnonzero(known)):
+    for i, place in enumerate(known):
         contribution = dict(zip(values, added.iloc[i].tolist(), strict=True))
         reasons = [
             Reason(name, values[name][i], previous[name][i], contribution[name])
             for name in values
             if contribution[name]
         ]
-        changes[at] = sorted(reasons, key=lambda reason: -abs(reason.contribution))
+        changes[place] = sorted(reasons, key=lambda reason: -abs(reason.contribution))
     return changes
 
 
@@ -216,7 +203,9 @@ def rank_clients(
     cautions: Sequence[Sequence[Caution]],
     columns: Columns,
 ) -> pd.DataFrame:
-    """Return one row per client, ranked: the columns of `clients` without those of the contact list.
+    """Return one row per client, sorted by risk, equal risks by name, and numbered from 1.
+
+    The columns are those of `clients` without those of the contact list.
 
     risk: (n,) in [0, 1]; reasons, cautions: one sequence per client.
     """
@@ -237,7 +226,8 @@ def rank_clients(
             **{clients.FEATURE + name: current[name].to_numpy() for name in columns.features},
         }
     )
-    return rank(table)
+    order = ranking.order_by_risk(risk, table["client"].tolist())
+    return table.iloc[order].assign(rank=np.arange(1, len(table) + 1)).reset_index(drop=True)
 
 
 def estimate_performance(
@@ -364,50 +354,93 @@ def find_last_seen(
     ]
 
 
-def last_places(last: pd.DataFrame, names: pd.Series, order: str) -> dict[str, tuple[int, float]]:
-    """Return client -> (place, risk) at the last assessment: the place among all, in this order."""
-    places = cut_to_capacity(last, len(last), order)
-    places = places[places["client"].isin(names)]
-    return dict(
-        zip(places["client"], zip(places["rank"], places["risk"], strict=True), strict=True)
-    )
-
-
-def add_list(ranked: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
-    """Add what is known of listed clients only: place, change, and reasons relative to the list."""
-    shown = listed.rename(columns={"rank": "list_rank"})
-    table = ranked.merge(
-        shown[["client", "list_rank", "previous_rank", "risk_change"]], how="left", on="client"
-    )
-    for name in ("list_reasons", "changes"):
-        of_listed = dict(zip(shown["client"], shown[name], strict=True))
-        table[name] = [of_listed.get(client, ()) for client in table["client"]]
-    return table
-
-
 # ---- the step
 
 
 def assess_clients(config: Config) -> Assessment:
-    """Predict the risk of every current client, rank them, and cut the list to the contact capacity.
+    """Predict the risk of every current client, rank them, and make the contact list of the day.
 
-    Raises: NoModel if there is no model in production; Damaged.
+    Raises: NoModel if there is no model in production; Damaged, also if the contact log is.
     """
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
     release = releases.read_for(config.production_folder, config.columns)
-    other_units = read_other_units(config)
+    entries, seal = log.read(config.contact_log)
+    now = files.utc_now()
+    day = config.day(now)
     inputs = {
         "finaldata": files.sha256_file(config.final_data),
         "release": release.id,
         "columns": config.limited_to("columns").fingerprint(),
         "settings": config.fingerprint(),
-        "other_units": str(other_units),
+        "other_units": str(read_other_units(config)),
         "lists": fields.CSV_LAYOUT,
+        "contacts": f"{len(entries)} {seal}" if entries else "",
+        "day": day if entries or config.columns.due else "",
     }
     if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
         return _assessment(record, up_to_date=True)
-    columns = config.columns
+    last = read_last(config, day)
+    scored = score_clients(config, release, last.earlier)
+    book = daily_list.make_book(scored.ranked)
+    order = ranking.order_of_list(book, config.contact_order)
+    by_client = standings.all_standings(entries, day, desk.rules_of(config))
+    at = scored.rows_of(by_client)
+    by_row = {at[client]: standing for client, standing in by_client.items() if client in at}
+    listed = ranking.make_list(book, order, by_row, desk.capacity_of(config), day)
+    next_rows = ranking.next_rows(order, listed, config.contact_capacity)
+    table, shared = explain(config, scored, release, listed, next_rows, last.earlier)
+    exported = daily_list.add_contacts(table, by_row)
+    record = {
+        "inputs": inputs,
+        "assessed_at": now,
+        "day": day,
+        "release": release.id,
+        "has_signal": release.training["kind"] != models.BASE_RATE,
+        "have_stayed": not scored.current[config.columns.outcome].isna().any(),
+        "shared_reasons": shared,
+        "importance": release.training["importance"],
+        "break_even": breakeven.break_even(
+            book.risk, book.value, config.contact_cost, config.contact_success
+        ),
+        **estimate_portfolio(config, scored, release, listed),
+        **compare_lists(config, scored, listed, last.earlier),
+        "team": describe_team(config, exported, listed, by_client, day),
+        "overrides": score_overrides(config, scored.rows, by_client),
+    }
+    newly_listed = set(table["client"].iloc[listed.rows]) - (last.listed or set())
+    record["change"] = describe_change(last.record, record, len(newly_listed))
+    keep_moves(config, record, last, scored, listed)
+    written = write_assessment(config, record, last, table, exported)
+    return _assessment(written, up_to_date=False)
+
+
+class Scored(NamedTuple):
+    """The current clients with their risks.
+
+    rows: all typed rows; current: the row of each client, as the model reads it; risk, score, added: of
+    these rows; ranked: the same clients, sorted by risk; order: their rows in `current`
+    """
+
+    model: Model
+    rows: pd.DataFrame
+    current: pd.DataFrame
+    risk: metrics.Vector
+    score: metrics.Vector
+    added: pd.DataFrame
+    ranked: pd.DataFrame
+    order: NDArray[np.intp]
+
+    def rows_of(self, names: Iterable[str]) -> dict[str, int]:
+        """Return client -> row of `ranked`, of the current clients among these."""
+        wanted = list(names)
+        at = pd.Index(self.ranked["client"]).get_indexer(pd.Index(wanted, dtype=object)).tolist()
+        return {name: row for name, row in zip(wanted, at, strict=True) if row >= 0}
+
+
+def score_clients(config: Config, release: Release, earlier: Earlier | None) -> Scored:
+    """Compute the risks of the current clients, with their reasons and cautions."""
+    columns, other_units = config.columns, read_other_units(config)
     rows = ledger.read_rows(config, (*columns.table, typed_rows.DELIVERED))
     latest_time = ledger.read_latest_time(config)
     current = clients.current_clients(rows, columns, latest_time)
@@ -424,50 +457,154 @@ def assess_clients(config: Config) -> Assessment:
         for more, old, each in zip(in_other_units, last_seen, cautions, strict=True)
     ]
     ranked = rank_clients(current, risk, reasons, cautions, columns)
-    listed = cut_to_capacity(ranked, config.contact_capacity, config.contact_order)
-    at = pd.Index(current[columns.client_name]).get_indexer(listed["client"])
-    rows, fixed = current.iloc[at], [name for name, label in config.labels.items() if label.fixed]
-    list_reasons, shared = explain_list(model, rows, added.iloc[at], score[at], baseline, fixed)
-    last, last_record = read_last(config, release, model.features)
-    changes = explain_changes(model, rows, listed["client"], last)
-    listed = add_changes(listed, last_places(last, listed["client"], config.contact_order))
-    of_listed: dict[str, Any] = {"list_reasons": list_reasons, "changes": changes}
-    listed = listed.assign(**of_listed)
-    estimated, again = estimate_performance(
-        current, risk, release, columns, np.isin(np.arange(len(current)), at)
+    ranked = daily_list.compare_with(ranked, earlier)
+    order = pd.Index(current[columns.client_name]).get_indexer(ranked["client"])
+    return Scored(model, rows, current, risk, score, added, ranked, order)
+
+
+def explain(
+    config: Config,
+    scored: Scored,
+    release: Release,
+    listed: ContactList,
+    next_rows: NDArray[np.intp],
+    earlier: Earlier | None,
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Return the ranked clients with the list and its reasons, and the reasons that nearly all share."""
+    shown = np.concatenate([listed.rows, next_rows])
+    names, at = scored.ranked["client"].iloc[shown], scored.order[shown]
+    rows, n = scored.current.iloc[at], len(listed.rows)
+    fixed = [name for name, label in config.labels.items() if label.fixed]
+    baseline = release.training["baseline"]
+    list_reasons, shared = explain_list(
+        scored.model, rows, scored.added.iloc[at], scored.score[at], baseline, fixed, n
     )
-    record = {
-        "inputs": inputs,
-        "assessed_at": files.utc_now(),
-        "release": release.id,
-        "has_signal": release.training["kind"] != models.BASE_RATE,
-        "have_stayed": not current[columns.outcome].isna().any(),
-        **summarise_portfolio(ranked, estimated, columns),
-        "break_even": breakeven.break_even(
-            ranked["risk"].to_numpy(),
-            ranked["value"].to_numpy(dtype="float64"),
-            config.contact_cost,
-            config.contact_success,
-        ),
-        "shared_reasons": shared,
-        "importance": release.training["importance"],
+    changes: list[list[Reason]] = [[] for _ in names]
+    if earlier is not None and earlier.release == release.id:
+        changes = explain_changes(scored.model, rows, earlier.rows_of(names), earlier.table)
+    return daily_list.add_list(scored.ranked, shown, n, list_reasons, changes), shared
+
+
+def estimate_portfolio(
+    config: Config, scored: Scored, release: Release, listed: ContactList
+) -> dict[str, Any]:
+    """Return the figures of the portfolio and of the list, and the estimates behind them."""
+    is_listed = np.isin(np.arange(len(scored.current)), scored.order[listed.rows])
+    estimated, again = estimate_performance(
+        scored.current, scored.risk, release, config.columns, is_listed
+    )
+    return {
+        **summarise_portfolio(scored.ranked, estimated, config.columns),
         "estimate": estimated.to_dict(),
         "second_opinion": again.to_dict(),
     }
-    was_listed = set(last.loc[last["list_rank"].notna(), "client"])
-    record["change"] = describe_change(
-        last_record, record, int((~listed["client"].isin(was_listed)).sum())
-    )
-    contents: dict[Path, files.Content] = {
-        config.clients: lambda file: clients.write_clients(file, add_list(ranked, listed)),
-        config.risk_scores: tables.frame_bytes(
-            fields.csv_table(ranked, fields.RISK_SCORES, config.labels, columns)
-        ),
-        config.contact_list: tables.excel_bytes(
-            fields.contact_list(listed, config.labels, columns)
-        ),
+
+
+def compare_lists(
+    config: Config, scored: Scored, listed: ContactList, earlier: Earlier | None
+) -> dict[str, Any]:
+    """Count who is listed and who is not, and name those gone since the list of an earlier day."""
+    names, columns = scored.ranked["client"], config.columns
+    was_listed = daily_list.listed_clients(earlier.table) if earlier else set()
+    return {
+        **daily_list.summarise(listed),
+        "gone": daily_list.describe_gone(names, listed, was_listed, scored.rows, columns),
+        "changes_since": earlier.day if earlier else None,
+        "earlier_release": earlier.release if earlier else None,
     }
-    return _assessment(files.commit(config.assessment_record, contents, record), up_to_date=False)
+
+
+def describe_team(
+    config: Config,
+    exported: pd.DataFrame,
+    listed: ContactList,
+    by_client: Mapping[str, Standing],
+    day: str,
+) -> list[dict[str, Any]]:
+    """Count for each manager the clients listed and reached, and the follow-ups; see `activity.team`."""
+    own = exported.loc[exported["client"].isin(by_client), ["client", "manager"]]
+    managers = dict(zip(own["client"], own["manager"], strict=True))
+    of_listed = exported["manager"].iloc[listed.rows]
+    return activity.team(of_listed, by_client, managers, day, desk.rules_of(config))
+
+
+def score_overrides(
+    config: Config, rows: pd.DataFrame, by_client: Mapping[str, Standing]
+) -> dict[str, int | None]:
+    """Compare the opinions of managers with the outcomes that arrived since."""
+    counting = [entry for standing in by_client.values() for entry in standing.entries]
+    overrides = [entry for entry in counting if entry.kind == log.OVERRIDE]
+    return activity.score_overrides(overrides, find_outcomes(config, rows, overrides))
+
+
+def find_outcomes(
+    config: Config, rows: pd.DataFrame, entries: Sequence[Entry]
+) -> dict[str, list[tuple[str, bool]]]:
+    """Return the outcomes of the clients with these entries: client -> (arrival, left), in order."""
+    if not entries:
+        return {}
+    client, outcome = config.columns.client_name, config.columns.outcome
+    known = rows[rows[client].isin({entry.client for entry in entries}) & rows[outcome].notna()]
+    lines = ledger.read_lines(config)
+    outcomes: dict[str, list[tuple[str, bool]]] = {}
+    for name, left, number in zip(
+        known[client], known[outcome] == 1, known[typed_rows.DELIVERED], strict=True
+    ):
+        at = lines[number].ingested_at if number != ledger.NEVER else ""
+        outcomes.setdefault(name, []).append((at, bool(left)))
+    return {name: sorted(each) for name, each in outcomes.items()}
+
+
+def keep_moves(
+    config: Config, record: files.Record, last: "Last", scored: Scored, listed: ContactList
+) -> None:
+    """Save who came onto the list and who left it since the last assessment.
+
+    It is done before the assessment is written: if it is computed again after a crash, the same rows
+    are replaced.
+    """
+    if last.listed is None:
+        return  # the last list cannot be read
+    names, columns = scored.ranked["client"], config.columns
+    gone = daily_list.describe_gone(names, listed, last.listed, scored.rows, columns)
+    moves = daily_list.describe_moves(scored.ranked, listed, last.listed, gone)
+    basis = {"inputs": record["inputs"], "last": last.record.get("seal")}
+    made = files.sha256_bytes(files.encode(basis))
+    at = {"at": record["assessed_at"], "made": made}
+    if moves:
+        history.save(config.history, "listings", [at | move for move in moves])
+
+
+def write_assessment(
+    config: Config,
+    record: files.Record,
+    last: "Last",
+    table: pd.DataFrame,
+    exported: pd.DataFrame,
+) -> files.Record:
+    """Write all files and the record."""
+    labels, columns, earlier = config.labels, config.columns, last.earlier
+    risks, snapshots = risk_history.add(
+        last.history,
+        last.snapshots,
+        clients.client_keys(table["client"]),
+        table["risk"].to_numpy(),
+        Snapshot(record["day"], record["release"]),
+    )
+    listed = exported[exported["list_rank"].notna()].sort_values("list_rank")
+    listed = listed.assign(rank=listed["list_rank"])
+    contents: dict[Path, files.Content] = {
+        config.clients: lambda file: clients.write_clients(file, table),
+        config.risk_scores: tables.frame_bytes(
+            fields.csv_table(exported, fields.RISK_SCORES, labels, columns)
+        ),
+        config.contact_list: tables.excel_bytes(fields.contact_list(listed, labels, columns)),
+        config.risk_history: lambda file: risk_history.write(file, risks),
+    }
+    if earlier is not None:
+        contents[config.earlier_clients] = lambda file: clients.write_earlier(file, earlier.table)
+    record |= {"snapshots": [snapshot._asdict() for snapshot in snapshots]}
+    return files.commit(config.assessment_record, contents, record)
 
 
 def read_other_units(config: Config) -> dict[int, str]:
@@ -479,27 +616,59 @@ def read_other_units(config: Config) -> dict[int, str]:
     return {one["delivery"]: one["column"] for one in record.get("other_units", [])}
 
 
-def read_last(
-    config: Config, release: Release, features: Sequence[str]
-) -> tuple[pd.DataFrame, files.Record]:
-    """Return the clients and the record of the last assessment: empty if there is none, or damaged.
+class Last(NamedTuple):
+    """The last assessment, as far as it can be read.
 
-    If it was of this release, their features are among the columns.
+    listed: the clients on its list, None if they cannot be read; earlier: the last one of an earlier day
     """
-    names = ["client", "rank", "risk", "value_at_risk", "list_rank"]
-    nobody = pd.DataFrame({name: [] for name in names})
+
+    record: files.Record
+    listed: set[str] | None
+    earlier: Earlier | None
+    history: History
+    snapshots: list[Snapshot]
+
+
+def read_last(config: Config, day: str) -> Last:
+    """Read what an assessment on this day is compared with."""
+    nothing = Last({}, None, None, risk_history.empty(), [])
     try:
         record = files.read_record(config.assessment_record)
     except Damaged:
-        return nobody, {}
+        return nothing
     if record is None:
-        return nobody, {}
-    if files.sha256_file(config.clients) != record["outputs"].get(config.clients.name):
-        logger.warning("%s: not as it was written; no ranks to compare with", config.clients)
-        return nobody, {}
-    is_same = record["release"] == release.id
-    stored = [clients.FEATURE + name for name in features] if is_same else []
-    return clients.read_clients(config.clients, [*names, *stored]), record
+        return nothing._replace(listed=set())
+    listed, earlier = None, None
+    if _is_intact(config.clients, record):
+        last_day = record.get("day") or config.day(record["assessed_at"])  # of an earlier version
+        table = clients.read_earlier(config.clients)
+        listed = daily_list.listed_clients(table)
+        earlier = Earlier(table, last_day, record["release"]) if last_day < day else None
+    else:
+        logger.warning("%s: not as it was written; no list to compare with", config.clients)
+    if earlier is None and _is_intact(config.earlier_clients, record):
+        table = clients.read_earlier(config.earlier_clients)
+        earlier = Earlier(table, record["changes_since"], record["earlier_release"])
+    if _is_intact(config.risk_history, record):
+        with config.risk_history.open("rb") as file:
+            known = risk_history.open_array(file)
+        return Last(
+            record, listed, earlier, known, [Snapshot(**one) for one in record["snapshots"]]
+        )
+    return Last(record, listed, earlier, *_begin_history(earlier))
+
+
+def _begin_history(earlier: Earlier | None) -> tuple[History, list[Snapshot]]:
+    """Begin the history of risks with the assessment of an earlier day, if there is one."""
+    if earlier is None:
+        return risk_history.empty(), []
+    keys, snapshot = earlier.table[clients.KEY].to_numpy(), Snapshot(earlier.day, earlier.release)
+    return risk_history.add(risk_history.empty(), [], keys, earlier.numbers("risk"), snapshot)
+
+
+def _is_intact(path: Path, record: files.Record) -> bool:
+    digest = record["outputs"].get(path.name)
+    return digest is not None and files.sha256_file(path) == digest
 
 
 def _assessment(record: files.Record, *, up_to_date: bool) -> Assessment:

@@ -70,13 +70,27 @@ def find_products(config: Config) -> dict[str, str]:
     contents += [config.monitoring_record, config.settled_rows, config.history]
     contents += _files(config.releases)
     contents += [config.clients, config.risk_scores, config.contact_list]
-    contents += [config.assessment_record]
+    contents += [config.earlier_clients, config.risk_history, config.assessment_record]
     contents += [config.diagnostics_record, config.report, config.report_record]
     contents += config.find_figures()
     links = [config.current, *(config.production_folder / name for name in releases.LINKS)]
     return {_shown(path): _hash(path) for path in contents} | {
         _shown(link): str(link.readlink()) if link.is_symlink() else "not a link" for link in links
     }
+
+
+def find_list_inputs(config: Config) -> dict[str, str]:
+    """Return what changes the list alone: the newest entry in the contact log, and the day.
+
+    The keys and values are those of the inputs of the assessment.
+    """
+    contacts = ""
+    if config.contact_log.exists():
+        from attrition.contacts import log
+
+        contacts = log.newest(config.contact_log)
+    has_dates = contacts or config.columns.due
+    return {"contacts": contacts, "day": config.day(files.utc_now()) if has_dates else ""}
 
 
 def _shown(path: Path) -> str:
@@ -111,10 +125,12 @@ def nothing_new(config: Config) -> bool:
         return False
     try:
         last = files.read_record(config.last_run)
-    except Damaged as error:
+        if last is None or not last.get("complete") or _have_matured(last):
+            return False
+        if last.get("list_inputs") != find_list_inputs(config):
+            return False
+    except AttritionError as error:
         logger.warning("%s; every step is looked at again", error)
-        return False
-    if last is None or not last.get("complete") or _have_matured(last):
         return False
     return last.get("state") == find_sources(config) | find_products(config)
 
@@ -502,6 +518,7 @@ def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None
     If this run was not good, `good_at` is the end of the last good one.
     """
     is_good = not outcome.unavailable
+    assessed = (files.read_record(config.assessment_record) or {})["inputs"]
     record = {
         "complete": is_good and not outcome.waiting,
         "ended_at": files.utc_now(),
@@ -509,6 +526,7 @@ def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None
         "good_at": files.utc_now() if is_good else runs.last_good_at(config),
         "unavailable": list(outcome.unavailable),
         "state": inputs | find_products(config),
+        "list_inputs": {name: assessed[name] for name in ("contacts", "day")},
         "next_mature_at": (files.read_record(config.monitoring_record) or {}).get("next_mature_at"),
     }
     files.write_bytes(config.last_run, files.encode(files.sealed(record)))

@@ -444,6 +444,8 @@ class Config:
     clients = _File("reports_folder", "clients.parquet")
     risk_scores = _File("reports_folder", "riskscores.csv")
     contact_list = _File("reports_folder", "contactlist.csv")
+    earlier_clients = _File("reports_folder", "previous.parquet")
+    risk_history = _File("reports_folder", "riskhistory.npy")
     assessment_record = _File("reports_folder", "assessment.json")
     diagnostics_record = _File("reports_folder", "diagnostics.json")
     dependencies = _File("reports_folder", "dependencies.json")

@@ -1,11 +1,13 @@
 """A project with two releases, and every way to spoil a file of it; its fixtures are for all tests."""
 
 import shutil
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from attrition import config as configuration
 from attrition.operations import dependencies, releases
+from attrition.storage import files
 from tests.conftest import contradict, run_whole, write_sources
 
 FOLDERS = ("ingesteddata", "practicemodels", "production_deployment", "reports")
@@ -31,7 +33,8 @@ FILES = (
     *(f"production_deployment/{name}" for name in ("settled_rows.npz", "trainedmodel.skops")),
     *(f"reports/{name}" for name in ("assessment.json", "clients.parquet", "contactlist.csv")),
     *(f"reports/{name}" for name in ("diagnostics.json", "report.json", "report.pdf")),
-    *(f"reports/{name}" for name in ("riskscores.csv", "roc.png")),
+    *(f"reports/{name}" for name in ("riskscores.csv", "roc.png", "riskhistory.npy")),
+    "reports/previous.parquet",
 )
 WAYS = ("empty", "half", "tail", "braces", "older", "missing", "folder")
 OLDEST = "20200101T000000Z-00000000"  # a release that `current` points at when it is to be older
@@ -44,7 +47,10 @@ def aged_folder(tmp_path_factory):
     config = write_sources(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dependencies, "ask_all", dict.fromkeys)
-        assert run_whole(config) == 0
+        yesterday = (datetime.now(UTC) - timedelta(days=1)).strftime(files.TIME)
+        with patch.context() as past:
+            past.setattr(files, "utc_now", lambda: yesterday)
+            assert run_whole(config) == 0
         for name in FOLDERS:
             shutil.copytree(folder / name, folder / "before" / name, symlinks=True)
         contradict(config)

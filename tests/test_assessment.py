@@ -1,4 +1,5 @@
 import dataclasses
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,14 @@ def current_clients(config):
 def arrive(config, rows, name="more.csv"):
     rows.to_csv(config.input_folder / name, index=False)
     ingestion.ingest_new_data(config)
+
+
+@pytest.fixture
+def next_day(monkeypatch):
+    """Let it be tomorrow: a list is compared with that of an earlier day."""
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime(files.TIME)
+    monkeypatch.setattr(files, "utc_now", lambda: tomorrow)
+    return tomorrow[:10]
 
 
 def test_every_current_client_has_one_line_and_a_risk(project):
@@ -90,7 +99,10 @@ def test_listed_clients_have_their_contributions_relative_to_the_list_as_data(pr
         for reason in row["list_reasons"]:
             expected = relative.loc[row["client"], reason.feature]
             assert reason.contribution == pytest.approx(expected, abs=1e-9)
-    assert not any(row["list_reasons"] for row in table.page(20, 180)[0])
+    next_places = table.page(20, 20)[0]
+    assert all(row["list_reasons"] for row in next_places), "they come next if others are called"
+    assert not any(row["list_rank"] for row in next_places)
+    assert not any(row["list_reasons"] for row in table.page(40, 160)[0])
 
 
 def test_reasons_are_told_in_words(project):
@@ -134,19 +146,19 @@ def test_another_capacity_is_another_list(project):
     assert len(read(project.risk_scores)) == 200
 
 
-def test_what_moved_since_the_last_list_is_told(project):
+def test_what_moved_since_the_list_of_an_earlier_day_is_listed(project, next_day):
     before = read(project.risk_scores).set_index("client")
     idle = make_rows(200, seed=5, prefix="now").query("corporation == @before.index[-1]")
     arrive(project, idle.assign(lastmonth_activity=0, lastyear_activity=3, exited=""))
     assessment.assess_clients(project)
     moved = read(project.contact_list).query("client == @before.index[-1]").iloc[0]
-    assert float(moved["previous_rank"]) == 200
+    assert moved["previous_rank"] == ""
     assert float(moved["risk_change"]) == pytest.approx(
         moved["risk"] - before["risk"].iloc[-1], abs=1e-4
     )
 
 
-def test_the_feature_that_changed_a_risk_is_named_first_and_changes_add_up(project):
+def test_the_feature_that_changed_a_risk_is_named_first_and_changes_add_up(project, next_day):
     before = current_clients(project).set_index("corporation", drop=False)
     listed = before.loc[read(project.contact_list)["client"]]
     last = listed.nlargest(1, "lastmonth_activity")
@@ -169,17 +181,7 @@ def test_the_feature_that_changed_a_risk_is_named_first_and_changes_add_up(proje
     assert not any(other["changes"] for other in unchanged if not other["risk_change"])
 
 
-def test_the_previous_place_is_that_of_the_order_of_the_list():
-    last = pd.DataFrame(
-        {"client": ["a", "b", "c"], "rank": [1, 2, 3], "risk": [0.9, 0.5, 0.1]}
-        | {"value_at_risk": [1.0, 3.0, 2.0]}
-    )
-    names = pd.Series(["c", "new"])
-    assert assessment.last_places(last, names, "risk") == {"c": (3, 0.1)}
-    assert assessment.last_places(last, names, "value_at_risk") == {"c": (2, 0.1)}
-
-
-def test_a_risk_that_another_model_changed_has_no_changed_feature(project):
+def test_a_risk_that_another_model_changed_has_no_changed_feature(project, next_day):
     record = files.read_record(project.assessment_record)
     record |= {"release": "another", "inputs": {}}
     contents = {
@@ -217,7 +219,7 @@ def test_a_model_without_a_signal_is_named_in_the_line_of_the_assessment(project
     )
 
 
-def test_a_new_client_has_no_previous_rank(project):
+def test_a_new_client_has_no_previous_rank(project, next_day):
     riskiest = {"lastmonth_activity": 0, "lastyear_activity": 0}
     arrive(project, make_rows(1, prefix="new").assign(**riskiest, exited=""))
     assessment.assess_clients(project)

@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
@@ -11,10 +12,13 @@ import deployment
 import fullprocess
 import reporting
 from attrition import config as configuration
+from attrition.contacts import log
 from attrition.operations import releases
 from attrition.storage import files, history
 from tests.conftest import ROOT, contradict, make_rows, run_whole, write_config
 from tests.support import digest, run
+
+STEPS = ("ingestion", "monitoring", "training", "scoring", "deployment", "assessment", "reporting")
 
 
 def test_first_run_makes_everything_a_person_needs(project):
@@ -67,6 +71,36 @@ def test_outcomes_that_contradict_the_model_end_in_a_new_one(project):
     assert decision["rule"] == "champion_degraded"
     assert run_whole(project) == 0
     assert releases.current_id(project.production_folder) == after.id
+
+
+def test_note_and_new_day_make_the_list_anew_and_train_nothing(project, monkeypatch):
+    run_whole(project)
+    first, second = pd.read_csv(project.contact_list)["client"][:2]
+    releases_before = releases.list_ids(project.production_folder)
+    assert fullprocess.nothing_new(project)
+    entry = log.Entry(client=first, kind=log.CONTACT, by="Kim", outcome=log.REACHED)
+    log.append(project.contact_log, [entry], files.utc_now())
+    assert not fullprocess.nothing_new(project)
+    steps_before = {name: len(history.read_steps(project.history, name)) for name in STEPS}
+    assert run_whole(project) == 0
+    steps = {name: len(history.read_steps(project.history, name)) for name in STEPS}
+    assert {name for name in STEPS if steps[name] > steps_before[name]} == {
+        "assessment",
+        "reporting",
+    }
+    assert releases.list_ids(project.production_folder) == releases_before
+    assert pd.read_csv(project.contact_list)["client"][0] == second
+    assert fullprocess.nothing_new(project)
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime(files.TIME)
+    monkeypatch.setattr(files, "utc_now", lambda: tomorrow)
+    assert not fullprocess.nothing_new(project), "a client who rests may come back"
+
+
+def test_new_day_without_notes_and_due_dates_is_nothing_new(project, monkeypatch):
+    run_whole(project)
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime(files.TIME)
+    monkeypatch.setattr(files, "utc_now", lambda: tomorrow)
+    assert fullprocess.nothing_new(project)
 
 
 def test_file_that_arrives_during_a_run_is_taken_by_the_next(project, monkeypatch):

@@ -1,5 +1,6 @@
 """Keep the contact log and the work list in memory; each reading adds only what is new in the log."""
 
+import logging
 from pathlib import Path
 from threading import RLock
 
@@ -10,6 +11,8 @@ from attrition.contacts.ranking import Capacity
 from attrition.contacts.standings import Rules, Standing
 from attrition.contacts.worklist import Worklist, make_worklist
 from attrition.data.clients import ClientTable
+
+logger = logging.getLogger(__name__)
 
 
 def rules_of(config: Config) -> Rules:
@@ -27,10 +30,13 @@ class Desk:
         self._config, self._path = config, config.contact_log
         self._rules, self._capacity = rules_of(config), capacity_of(config)
         self._lock = RLock()
-        self._last, self._seal = 0, log.NO_SEAL
+        self._day = ""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._last, self._seal, self._counted = 0, log.NO_SEAL, ""
         self._entries: dict[str, list[Entry]] = {}
         self._standings: dict[str, Standing] = {}
-        self._day = ""
         self._worklist: tuple[tuple[ClientTable, int, str], Worklist] | None = None
 
     @property
@@ -43,14 +49,31 @@ class Desk:
             self._read_log()
             return list(self._entries.get(client, ()))
 
-    def worklist(self, table: ClientTable, at: str) -> tuple[Worklist, int]:
+    def standing(self, client: str, at: str) -> Standing:
+        """Return where a client stands at a time, also one who is no longer current."""
+        return standings.standing(self.entries(client), self._config.day(at), self._rules)
+
+    def numbered(self, first: int, last: int) -> list[Entry]:
+        """Return the entries with the numbers from `first` to `last`."""
+        with self._lock:
+            self._read_log()
+            every = [entry for own in self._entries.values() for entry in own]
+        chosen = [entry for entry in every if first <= entry.id <= last]
+        return sorted(chosen, key=lambda entry: entry.id)
+
+    def worklist(self, table: ClientTable, at: str, counted: str = "") -> tuple[Worklist, int]:
         """Return the work list at a time, and the number of the newest entry that it counts.
 
-        Raises: Damaged, AttritionError if the log cannot be read.
+        counted: the entries that the assessment counted, as `log.check_counted` describes them
+
+        Raises: Damaged if the log is, or lacks entries; AttritionError if it cannot be read now.
         """
         day = self._config.day(at)
         with self._lock:
             self._read_log()
+            if counted != self._counted:
+                log.check_counted(self._path, counted)
+                self._counted = counted
             if day != self._day:
                 self._day = day
                 self._stand(self._entries)
@@ -62,7 +85,12 @@ class Desk:
             return self._worklist[1], self._last
 
     def _read_log(self) -> None:
-        entries, self._seal = log.read(self._path, self._last, self._seal)
+        try:
+            entries, self._seal = log.read(self._path, self._last, self._seal)
+        except log.Replaced as error:
+            logger.warning("%s; it is read from the start", error)
+            self._forget()
+            entries, self._seal = log.read(self._path)
         for entry in entries:
             self._entries.setdefault(entry.client, []).append(entry)
             self._last = entry.id

@@ -125,6 +125,17 @@ def _value_text(value: Any, label: Label | None = None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else number_text(round(float(value), 2))
 
 
+def feature_text(name: str, value: Any, labels: Labels) -> str:
+    """Format the value of a feature.
+
+    >>> feature_text("tenure_months", 3.0, {"tenure_months": Label("tenure_months", unit="months")})
+    '3 months'
+    """
+    label = labels.get(name)
+    shown = _value_text(value, label)
+    return f"{shown} {label.unit}" if label and label.unit and shown != UNKNOWN else shown
+
+
 def _days_text(days: float) -> str:
     """Format a date as days after the time of the observation.
 

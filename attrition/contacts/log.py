@@ -151,11 +151,11 @@ def append(path: Path, entries: Sequence[Entry], at: str, seen: int | None = Non
 def _begin_writing(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the log and begin a transaction; open it again if a restore has replaced it meanwhile."""
     while True:
-        file = path.stat().st_ino
+        file = path.lstat().st_ino
         with connect(path) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")  # if another program chose WAL
             connection.execute("BEGIN IMMEDIATE")
-            if path.stat().st_ino == file:
+            if path.lstat().st_ino == file:
                 yield connection
                 return
 
@@ -209,7 +209,7 @@ def _check_replaced(connection: sqlite3.Connection, entry: Entry, number: int) -
     if kind == WITHDRAWAL:
         raise NotReplaceable(f"entry {number} is none of this client that can be replaced")
     if entry.kind not in (kind, WITHDRAWAL):
-        raise NotReplaceable(f"entry {number} is a {kind}, expected a {entry.kind}")
+        raise NotReplaceable(f"entry {number} is of the kind {kind}, not {entry.kind}")
     later = connection.execute("SELECT id FROM entries WHERE replaces = ? AND client = ?", client)
     if (row := later.fetchone()) is not None:
         raise NotReplaceable(f"entry {number} was replaced by entry {row['id']} already")
@@ -223,13 +223,17 @@ def read(path: Path, after: int = 0, seal: str = NO_SEAL) -> tuple[list[Entry], 
     Raises: Replaced if the log has no entry `after` with this seal; Damaged if an entry is not what was
     stored; AttritionError if the log cannot be read now.
     """
-    if not after and not os.path.lexists(path):
+    if not os.path.lexists(path):
+        if after:
+            raise Replaced(f"{path}: is missing")
         return [], NO_SEAL
     with explained(path), connect(path) as connection:
         rows = connection.execute("SELECT * FROM entries WHERE id >= ? ORDER BY id", [after])
-        first, *newer = rows.fetchall() if after else [None, *rows]
-    if after and (first is None or (first["id"], first["seal"]) != (after, seal)):
-        raise Replaced(f"{path}: is not the contact log that was read before")
+        newer = rows.fetchall()
+    if after:
+        before = newer.pop(0) if newer else None
+        if before is None or (before["id"], before["seal"]) != (after, seal):
+            raise Replaced(f"{path}: is not the contact log that was read before")
     entries = []
     for row in newer:
         entry = _entry(row)
@@ -239,6 +243,18 @@ def read(path: Path, after: int = 0, seal: str = NO_SEAL) -> tuple[list[Entry], 
         after = entry.id
         entries.append(entry)
     return entries, seal
+
+
+def newest(path: Path) -> str:
+    """Return the number and the seal of the newest entry, "<number> <seal>"; "" if there is none.
+
+    Raises: AttritionError if the log cannot be read now.
+    """
+    with explained(path), connect(path) as connection:
+        last = connection.execute(
+            "SELECT id, seal FROM entries ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+    return f"{last['id']} {last['seal']}" if last else ""
 
 
 def check_counted(path: Path, counted: str) -> None:

@@ -6,8 +6,8 @@ decides. Equal clients keep the order of their names, so the same state gives th
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,12 @@ class ContactList(NamedTuple):
     def counts(self) -> Counter[str]:
         return Counter(self.blocks)
 
+    def why_not(self, row: int, is_past: Collection[int]) -> str:
+        """Return why a client is not listed; is_past: the rows `past_due` as a set."""
+        if row in self.resting:
+            return self.resting[row].why
+        return PAST_DUE if row in is_past else NO_PLACE
+
 
 def order_by_risk(risk: NDArray[np.float64], clients: Sequence[str]) -> Places:
     """Return the rows sorted by risk, the highest first, equal risks by name."""
@@ -127,16 +133,25 @@ def make_list(
     is_listed = np.zeros(len(order), dtype=bool)
     is_listed[_cut(candidates, *_assigned(book, standings), capacity)] = True
     rows = order[is_listed[order]]
-    status = _status(book, rows, standings, day)
     waiting = [row for row in able[first].tolist() if not is_listed[row]]
-    return ContactList(
+    listed = ContactList(
         rows=rows,
-        status=status,
+        status=_status(book, rows, standings, day),
         resting=resting,
         past_due=np.flatnonzero(is_past),
         waiting=np.array([r for r in waiting if is_due(standings[r], day)], dtype=np.intp),
-        gone=_gone(book, is_listed, resting, is_past),
+        gone={},
     )
+    was = np.flatnonzero((book.previous_rank > NO_RANK) & ~is_listed).tolist()
+    past = {row for row in was if is_past[row]}
+    return listed._replace(gone={row: listed.why_not(row, past) for row in was})
+
+
+def next_rows(order: Places, listed: ContactList, count: int) -> Places:
+    """Return the rows of those who come onto the list if others leave it, and of those who rest."""
+    is_out = np.zeros(len(order), dtype=bool)
+    is_out[listed.rows] = is_out[listed.past_due] = is_out[list(listed.resting)] = True
+    return np.concatenate([order[~is_out[order]][:count], np.array([*listed.resting], np.intp)])
 
 
 def is_due(standing: Standing, day: str) -> bool:
@@ -178,7 +193,7 @@ def _cut(
 def _status(
     book: Book, rows: Places, standings: Mapping[int, Standing], day: str
 ) -> tuple[str, ...]:
-    is_first_list = not book.previous_rank.any()
+    is_first_list = bool(np.isnan(book.risk_change).all())
     return tuple(
         _status_of(book, row, standings.get(row), day, is_first_list) for row in rows.tolist()
     )
@@ -194,15 +209,15 @@ def _status_of(
     return RISEN if book.risk_change[row] >= MUCH_WORSE else ""
 
 
-def _gone(
-    book: Book,
-    is_listed: NDArray[np.bool_],
-    resting: Mapping[int, Rest],
-    is_past: NDArray[np.bool_],
-) -> dict[int, str]:
-    """Return why each client of the previous list who is still a client is not on this one."""
-    was = np.flatnonzero((book.previous_rank > 0) & ~is_listed).tolist()
-    return {
-        row: resting[row].why if row in resting else PAST_DUE if is_past[row] else NO_PLACE
-        for row in was
-    }
+def due_dates(
+    codes: NDArray[np.signedinteger[Any]], texts: Sequence[str]
+) -> NDArray[np.datetime64]:
+    """Return the date of each client: (n,), NaT if unknown.
+
+    codes: (n,) numbers into the distinct texts, ISO dates or ""
+
+    >>> due_dates(np.array([1, 0]), ["", "2026-12-31"]).tolist()
+    [datetime.date(2026, 12, 31), None]
+    """
+    dates = np.array([text or "NaT" for text in texts] or ["NaT"], dtype="datetime64[D]")
+    return dates[codes]

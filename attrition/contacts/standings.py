@@ -2,13 +2,14 @@
 
 A client rests, that is, is not listed, until a cool-down after a contact has passed, until the follow-up
 date that was agreed, until the date of a "not before", as long as an override expects the client to
-stay, or for ever after "do not contact". The longest of these counts.
+stay, or for ever after "do not contact". The longest of these counts; a follow-up takes the place of the
+cool-downs of its contact and of earlier ones.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from attrition.contacts import log
 from attrition.contacts.log import Entry
@@ -17,6 +18,7 @@ OVERRIDE_DAYS = 90
 WAKES_AFTER_RISE = 0.1  # a risk that rose by ten points since ends a "not before" early
 NEVER = "9999-12-31"
 FOLLOW_UP = "follow_up"
+OF_THEN = ("at", "risk", "release")
 NOT_IN_REACH = (log.NOT_REACHED, "wrong_person")
 
 
@@ -56,6 +58,22 @@ class Standing(NamedTuple):
         """Return the longest rest that holds back a client with this risk; None if there is none."""
         return next((rest for rest in self.rests if not risk >= rest.wakes_at), None)
 
+    def to_dict(self, risk: float) -> dict[str, Any]:
+        """Return the standing of a client with this risk for JSON, NaN if it is unknown."""
+        rest = self.rest(risk)
+        is_for_ever = rest is not None and rest.until == NEVER
+        return {
+            "resting_why": rest.why if rest else None,
+            "resting_until": rest.until if rest and not is_for_ever else None,
+            "follow_up": self.due_on or None,
+            "override": self.override or None,
+            "override_until": self.override_until or None,
+            "manager": self.manager or None,
+            "manager_until": self.manager_until or None,
+            "last_contact": self.contacted_on or None,
+            "last_outcome": self.last_contact.outcome if self.last_contact else None,
+        }
+
 
 class Rules(NamedTuple):
     """The cool-downs in days, and the date of a time where the client managers work."""
@@ -68,7 +86,7 @@ class Rules(NamedTuple):
 def counting(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries that count, without those that a later entry corrects or withdraws.
 
-    A correction has the time of the entry that it corrects: the contact took place then.
+    A correction has time, risk and release of the entry that it corrects: the contact took place then.
     """
     kept: dict[int, Entry] = {}
     first: dict[int, Entry] = {}  # the entry that an entry corrects, itself if it corrects none
@@ -77,7 +95,8 @@ def counting(entries: Iterable[Entry]) -> list[Entry]:
         first[entry.id] = original
         kept.pop(original.id, None)
         if entry.kind != log.WITHDRAWAL:
-            kept[original.id] = entry._replace(at=original.at)
+            then = original._asdict()
+            kept[original.id] = entry._replace(**{name: then[name] for name in OF_THEN})
     return [kept[number] for number in sorted(kept)]
 
 
@@ -85,33 +104,28 @@ def standing(entries: Sequence[Entry], day: str, rules: Rules) -> Standing:
     """Return where a client stands on a day; entries: all of the client, oldest first."""
     valid = counting(entries)
     contacts = [entry for entry in valid if entry.kind == log.CONTACT]
-    last = contacts[-1] if contacts else None
+    is_taboo = any(entry.outcome == log.DO_NOT_CONTACT for entry in contacts)
+    agreed, later = _split_at_follow_up(contacts)
     snooze = _last(valid, log.NOT_BEFORE)
-    override = _last(valid, log.OVERRIDE)
-    moved = _last(valid, log.REASSIGNMENT)
-    rests = [_cooldown(entry, rules) for entry in contacts]
+    override = _in_force(_last(valid, log.OVERRIDE), day)
+    moved = _in_force(_last(valid, log.REASSIGNMENT), day)
+    rests = [_cooldown(entry, rules) for entry in later]
     due_on = ""
-    if last and last.date and last.outcome != log.DO_NOT_CONTACT:
-        rests = [Rest(last.date, FOLLOW_UP)]
-        due_on = last.date
-        if snooze and valid.index(snooze) > valid.index(last):
-            due_on = max(due_on, snooze.date)
-    rests += [
-        Rest(NEVER, log.DO_NOT_CONTACT) for each in contacts if each.outcome == log.DO_NOT_CONTACT
-    ][:1]
+    if agreed:
+        rests.append(Rest(agreed.date, FOLLOW_UP))
+        is_postponed = snooze and valid.index(snooze) > valid.index(agreed)
+        due_on = max(agreed.date, snooze.date) if snooze and is_postponed else agreed.date
+    if is_taboo:
+        rests.append(Rest(NEVER, log.DO_NOT_CONTACT))
+        due_on = ""
     if snooze:
         rests.append(Rest(snooze.date, log.NOT_BEFORE, _wakes_at(snooze)))
-    if override and override.date < day:
-        override = None
     if override and override.outcome == log.STAYS:
         rests.append(Rest(days_after(override.date, 1), log.OVERRIDE, _wakes_at(override)))
-    in_force = sorted(
-        (rest for rest in rests if rest.until > day), key=lambda rest: rest.until, reverse=True
-    )
-    if moved and moved.date < day:
-        moved = None  # the data decides again
+    in_force = [rest for rest in rests if rest.until > day]
+    last = contacts[-1] if contacts else None
     return Standing(
-        rests=tuple(in_force),
+        rests=tuple(sorted(in_force, key=lambda rest: rest.until, reverse=True)),
         due_on=due_on,
         manager=moved.manager if moved else "",
         manager_until=moved.date if moved else "",
@@ -121,6 +135,24 @@ def standing(entries: Sequence[Entry], day: str, rules: Rules) -> Standing:
         contacted_on=rules.day_of(last.at) if last else "",
         entries=tuple(valid),
     )
+
+
+def _split_at_follow_up(contacts: Sequence[Entry]) -> tuple[Entry | None, Sequence[Entry]]:
+    """Return the contact whose follow-up is open, and the contacts after it; None and all if none is.
+
+    A client who was reached needs no earlier follow-up; an attempt without success leaves it open.
+    """
+    for i in reversed(range(len(contacts))):
+        if contacts[i].date:
+            return contacts[i], contacts[i + 1 :]
+        if contacts[i].outcome not in NOT_IN_REACH:
+            break
+    return None, contacts
+
+
+def _in_force(entry: Entry | None, day: str) -> Entry | None:
+    """Return an entry until its last day: after it, the model or the data decides again."""
+    return entry if entry and entry.date >= day else None
 
 
 def _last(entries: Sequence[Entry], kind: str) -> Entry | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from attrition.contacts import ranking
 from attrition.contacts.ranking import Book, Capacity, ContactList, Places
-from attrition.contacts.standings import Standing, days_after
+from attrition.contacts.standings import Rest, Standing, days_after
 from attrition.data.clients import ClientTable
 
 Row = dict[str, Any]
@@ -20,7 +20,8 @@ NEGLECTED_DAYS = 90
 VALUABLE_SHARE = 0.2  # of the clients with a value
 LISTED, ALL, MOVED = "list", "all", "moved"
 RESTING, NEGLECTED, OVERRIDDEN = "resting", "neglected", "overridden"
-VIEWS = (LISTED, ALL, MOVED, RESTING, NEGLECTED, OVERRIDDEN)
+PAST_DUE, WAITING = ranking.PAST_DUE, "waiting"
+VIEWS = (LISTED, ALL, MOVED, RESTING, NEGLECTED, OVERRIDDEN, PAST_DUE, WAITING)
 
 
 class Filters(NamedTuple):
@@ -81,6 +82,8 @@ class Worklist:
         elif view == RESTING:
             until = {row: rest.until for row, rest in self.listed.resting.items()}
             return np.array(sorted(until, key=lambda row: (until[row], row)), dtype=np.intp)
+        elif view in (PAST_DUE, WAITING):
+            is_in[self.listed.past_due if view == PAST_DUE else self.listed.waiting] = True
         elif view == NEGLECTED:
             known = book.value[~np.isnan(book.value)]
             if len(known):
@@ -116,25 +119,31 @@ class Worklist:
     def overlay(self, place: int, row: Row) -> Row:
         """Add to a client what the log says, and his or her place on the list of the day."""
         standing = self.standings.get(place, Standing())
-        rest = self.listed.resting.get(place)
         at = next(iter(np.flatnonzero(self.listed.rows == place).tolist()), None)
-        last = standing.last_contact
         return row | {
             "list_rank": None if at is None else at + 1,
             "status": "" if at is None else self.listed.status[at],
             "block": "" if at is None else self.listed.blocks[at],
-            "manager": standing.manager or row["manager"],
             "own_manager": row["manager"],
-            "manager_until": standing.manager_until,
-            "last_contact": standing.contacted_on or None,
-            "last_contact_by": last.by if last else None,
-            "last_outcome": last.outcome if last else None,
-            "follow_up": standing.due_on or None,
-            "override": standing.override or None,
-            "override_until": standing.override_until or None,
-            "resting_until": rest.until if rest else None,
-            "resting_why": rest.why if rest else None,
+            **contact_fields(standing, self.listed.resting.get(place)),
+            "manager": standing.manager or row["manager"],
         }
+
+
+def contact_fields(standing: Standing, rest: Rest | None) -> Row:
+    """Return the fields of a client that follow from the contact log."""
+    last = standing.last_contact
+    return {
+        "manager_until": standing.manager_until,
+        "last_contact": standing.contacted_on or None,
+        "last_contact_by": last.by if last else None,
+        "last_outcome": last.outcome if last else None,
+        "follow_up": standing.due_on or None,
+        "override": standing.override or None,
+        "override_until": standing.override_until or None,
+        "resting_until": rest.until if rest else None,
+        "resting_why": rest.why if rest else None,
+    }
 
 
 def make_worklist(
@@ -157,7 +166,6 @@ def read_book(table: ClientTable) -> Book:
     """Read the columns that decide the list."""
     managers, names = table.codes("manager")
     codes, due = table.codes("due")
-    dates = np.array([np.datetime64(text or "NaT", "D") for text in due], dtype="datetime64[D]")
     previous = np.nan_to_num(table.numbers("previous_rank"))
     return Book(
         risk=table.numbers("risk"),
@@ -165,7 +173,7 @@ def read_book(table: ClientTable) -> Book:
         value_at_risk=table.numbers("value_at_risk"),
         manager=managers,
         managers=names,
-        due=dates[codes] if len(dates) else np.zeros(0, dtype="datetime64[D]"),
+        due=ranking.due_dates(codes, due),
         previous_rank=previous.astype(np.int32),
         risk_change=table.numbers("risk_change"),
     )

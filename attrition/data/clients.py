@@ -44,9 +44,10 @@ CAUTION = pa.struct(
     | {"low": _NUMBER, "high": _NUMBER}
 )
 # Columns without the features. `list_rank` is the place on the contact list, null if a client is not on
-# it; `previous_rank` and `risk_change` compare a listed client with the previous assessment. `reasons`
-# are against the baseline client; of listed clients, `list_reasons` tell one apart from the others, and
-# `changes` are the features that changed the risk, with their previous values as the baseline.
+# it; `previous_rank` is that of the list of an earlier day, and `risk_change` the change since, null if
+# the client is new. `reasons` are against the baseline client. Listed clients and those who may come
+# next also have `list_reasons`, which tell one apart from those on the list, and `changes`, the features
+# that changed the risk since that earlier day, with their values of then as the baseline.
 COLUMNS = {
     **{"client": _TEXT, "rank": _PLACE, "risk": _NUMBER, "observed_at": _TEXT},
     **{"value": _NUMBER, "value_at_risk": _NUMBER, "manager": _TEXT},
@@ -56,6 +57,7 @@ COLUMNS = {
     **{"list_reasons": pa.list_(REASON), "changes": pa.list_(REASON)},
 }
 KEY = "client_key"
+EARLIER = (KEY, "client", "list_rank", "risk")
 # Nearly all values are distinct, so a dictionary would only add bytes.
 _DISTINCT = (KEY, "client", "rank", "risk", "value_at_risk", "contribution")
 
@@ -192,6 +194,27 @@ def read_clients(path: Path, names: Sequence[str]) -> "pd.DataFrame":
     return table.select(list(names)).to_pandas(use_threads=False)
 
 
+def read_earlier(path: Path) -> pa.Table:
+    """Read what the list of a later day is compared with: keys, names, places, risks and features."""
+    file = tables.open_parquet(path)
+    names = [n for n in file.schema_arrow.names if n in EARLIER or n.startswith(FEATURE)]
+    return file.read(names, use_threads=False)
+
+
+def write_earlier(file: IO[bytes], table: pa.Table) -> None:
+    """Write what `read_earlier` returned: same rows, same bytes."""
+    tables.write_parquet(file, [table], unique=EARLIER)
+
+
+def find_rows(keys: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Return the place of each wanted key among the keys, -1 if it is not there."""
+    if not len(keys):
+        return np.full(len(wanted), -1, np.intp)
+    order = np.argsort(keys, kind="stable")
+    at = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+    return np.where(keys[at] == wanted, at, -1)
+
+
 def read_assessed(path: Path, columns: Columns) -> "tuple[pd.DataFrame, NDArray[np.float64]]":
     """Read the clients' features, values and times, typed, and their risks, sorted by client."""
     stored = {FEATURE + name: name for name in columns.features}
@@ -225,6 +248,7 @@ class ClientTable:
         self._file = tables.open_parquet(source)
         self._lock = RLock()  # one reader serves every thread
         self.total: int = self._file.metadata.num_rows
+        self._names = set(self._file.schema_arrow.names)
 
     def find(self, name: str) -> Row | None:
         """Return one client; None if there is no such client."""
@@ -321,7 +345,7 @@ class ClientTable:
         return _to_numpy(encoded.indices), codes
 
     def _column(self, name: str) -> pa.Array:
-        if name not in self._file.schema_arrow.names:  # a table of an earlier version has fewer
+        if name not in self._names:  # a table of an earlier version has fewer
             return pa.nulls(self.total, COLUMNS.get(name, _TEXT))
         return self._file.read([name], use_threads=False)[name].combine_chunks()
 

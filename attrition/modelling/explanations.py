@@ -110,17 +110,17 @@ def strongest(
     return [kept[: n + 1] for kept, n in zip(names[order].tolist(), last.tolist(), strict=True)]
 
 
-def relative_to_list(added: pd.DataFrame) -> pd.DataFrame:
+def relative_to_list(added: pd.DataFrame, listed: int | None = None) -> pd.DataFrame:
     """Compute contributions relative to a list: those against the baseline client minus their mean.
 
     A row adds up to the log-odds of the client minus the mean log-odds of the list.
 
-    added: (n, features) of the listed clients
+    added: (n, features); listed: how many of the first rows are on the list, by default all
 
     >>> relative_to_list(pd.DataFrame({"plan": [2.0, 2.0], "tickets": [0.5, 1.5]})).to_dict("list")
     {'plan': [0.0, 0.0], 'tickets': [-0.5, 0.5]}
     """
-    return added - added.mean()
+    return added - added.iloc[:listed].mean()
 
 
 def distinguishing(
@@ -130,17 +130,20 @@ def distinguishing(
     baseline: Mapping[str, Any],
     fixed: Collection[str],
     score: Vector,
+    listed: int | None = None,
 ) -> list[list[str]]:
-    """List for each listed client the features that raise its risk and tell it apart from the others.
+    """List for each client the features that raise its risk and tell it apart from those on the list.
 
     The order is that of the contribution relative to the list, in standard deviations of the list. Last
     come features that are fixed, and among the others those whose baseline value alone would not lower
     the risk.
 
-    rows, added, score: of the listed clients only
+    rows, added, score: of the listed clients, and behind them of others
+    listed: how many of the first rows are on the list, by default all
     """
-    relative = relative_to_list(added)
-    apart = (relative / relative.std(ddof=0).clip(lower=MIN_SPREAD)).to_numpy()
+    relative = relative_to_list(added, listed)
+    spread = relative.iloc[:listed].std(ddof=0).clip(lower=MIN_SPREAD)
+    apart = (relative / spread).to_numpy()
     names = [str(name) for name in added.columns]
     client, feature = np.nonzero(added.to_numpy() >= MIN_CONTRIBUTION)
     changed = rows[list(model.features)].iloc[client]

@@ -23,7 +23,7 @@ from attrition.storage import files
 Rows = list[dict[str, Any]]
 
 KEEP = 10_000
-VERSION = 2
+VERSION = 3
 BUSY_S = 30
 # Errors that will pass, such as a full disk: the file is not damaged.
 PASSING = ("BUSY", "LOCKED", "FULL", "IOERR", "READONLY", "CANTOPEN", "NOMEM", "PERM", "PROTOCOL")
@@ -59,16 +59,23 @@ TABLES = {
         "high REAL, realised REAL",
         "made, figure",
     ),
+    "listings": Table(
+        "at TEXT, made TEXT, client TEXT, action TEXT, rank INTEGER, risk REAL, reason TEXT",
+        "made, client",
+    ),
     "generations": Table("generation INTEGER, seal TEXT, at TEXT", "generation"),
 }
 SEAL = "row_seal"
 
 
+ADDED = {"listings": 3}  # the version since which a table exists
+
+
 def _create(connection: sqlite3.Connection) -> None:
-    """Create the tables; `seq` is the order of saving."""
+    """Create the tables that do not exist yet; `seq` is the order of saving."""
     for name, table in TABLES.items():
         connection.execute(
-            f"CREATE TABLE {name} (seq INTEGER PRIMARY KEY, {table.columns}, "
+            f"CREATE TABLE IF NOT EXISTS {name} (seq INTEGER PRIMARY KEY, {table.columns}, "
             f"{SEAL} TEXT, UNIQUE ({table.key}))"
         )
     connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -91,7 +98,8 @@ def _seal_rows(connection: sqlite3.Connection, table: str, where: str, *values: 
     connection.executemany(f"UPDATE {table} SET {SEAL} = ? WHERE seq = ?", seals)
 
 
-def _check_content(connection: sqlite3.Connection, path: Path) -> None:
+def _check_content(connection: sqlite3.Connection, path: Path) -> int:
+    """Let SQLite check the file; return the version that wrote it."""
     (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if result != "ok":
         raise Damaged(f"{path}: the history is damaged ({result}); {REPAIR}")
@@ -101,6 +109,7 @@ def _check_content(connection: sqlite3.Connection, path: Path) -> None:
             f"{path}: was written by a newer version of this software (format {version}, expected "
             f"at most {VERSION}); use that version"
         )
+    return int(version)
 
 
 def _check_file(path: Path) -> None:
@@ -155,7 +164,8 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("PRAGMA synchronous=EXTRA")
             connection.execute("BEGIN IMMEDIATE")
             try:
-                _check_content(connection, path)
+                if _check_content(connection, path) < VERSION:
+                    _create(connection)
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
@@ -216,7 +226,8 @@ def _read(table: str, path: Path, limit: int = 2000, where: str = "", *values: A
     if not os.path.lexists(path):
         return []
     with _explained(path), _connect(path) as connection:
-        _check_content(connection, path)
+        if _check_content(connection, path) < ADDED.get(table, 0):
+            return []
         sql = f"SELECT * FROM {table} {where} ORDER BY seq DESC LIMIT ?"
         rows = connection.execute(sql, [*values, limit]).fetchall()
     if not all(_is_sealed(table, row) for row in rows):
@@ -269,6 +280,12 @@ def read_worked_runs(path: Path, limit: int = 50) -> Rows:
 def read_steps(path: Path, step: str, limit: int = 50) -> Rows:
     """Return the newest durations and outcomes of one step."""
     return _read("steps", path, limit, "WHERE +step = ?", step)
+
+
+def read_listings(path: Path, client: str | None = None, limit: int = 2000) -> Rows:
+    """Return when clients came onto the contact list and left it, of all or of one."""
+    where = () if client is None else ("WHERE +client = ?", client)
+    return _read("listings", path, limit, *where)
 
 
 # Each takes the path and, if need be, a limit; it returns the newest rows of its table.

@@ -5,6 +5,7 @@ view raises NotReady, and the error handlers of `middleware` respond with 503.
 """
 
 import io
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from flask import Blueprint, Response, request, send_file, url_for
 
 from attrition import wording
 from attrition.contacts import fields
+from attrition.contacts.log import KeyTaken
 from attrition.reporting.report_data import find_latest_events
+from attrition.storage import files
 from attrition.storage.files import Record
-from attrition.web import health, middleware, request_body, responses
+from attrition.web import entries, health, middleware, request_body, responses
 from attrition.web.artifact_cache import optional, state
 from attrition.web.request_body import ApiError
 
@@ -102,6 +105,48 @@ def show_client(name: str) -> Record:
         "on_contact_list": row["list_rank"] is not None,
         "features": row["features"],
     }
+
+
+@api.get("/clients/<client:name>/entries")
+def list_entries(name: str) -> Record:
+    """Return all entries of a client, oldest first, and where it stands; also one no longer current."""
+    at = files.utc_now()
+    worklist, seen = state().worklist(at)
+    row = worklist.table.find(name)
+    own = state().desk.entries(name)
+    is_unknown, whole = row is None and not own, f"{name}/entries"
+    is_whole = is_unknown or entries.is_escaped(request.environ)
+    if is_whole and worklist.table.find(whole) is not None:
+        return show_client(whole)  # its name ends like this address
+    if is_unknown:
+        raise ApiError(404, "unknown_client", "there is no such client")
+    standing = state().desk.standing(name, at)
+    return {
+        "client": name,
+        "is_current": row is not None,
+        "entries": entries.to_dicts(own),
+        "standing": standing.to_dict(row["risk"] if row else math.nan),
+        "seen": seen,
+    }
+
+
+@api.post("/clients/<client:name>/entries")
+def add_entry(name: str) -> tuple[Record, int]:
+    """Append an entry about a client to the contact log."""
+    form = entries.check_body(middleware.read_body(), request.headers.get("Idempotency-Key"))
+    via = f"api {request.remote_addr or ''}".strip()
+    try:
+        result = entries.save(state(), [name], form, form.get("seen"), via)
+    except KeyTaken as error:
+        raise ApiError(409, "key_taken", str(error)) from error
+    if isinstance(result, entries.Stale):
+        newer = entries.to_dicts(result.newer)
+        sentence = "something was entered about the client in the meantime; nothing was saved"
+        raise ApiError(409, "stale", sentence, newer=newer, seen=result.seen)
+    if isinstance(result, entries.Faults):
+        raise entries.invalid(result.problems)
+    (entry,) = entries.to_dicts(result.entries)
+    return entry, 200 if result.is_repeat else 201
 
 
 def describe_assessment() -> Record:

@@ -6,22 +6,25 @@ the script that writes it, and no folder.
 
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from flask import current_app
 
 from attrition.config import Config
+from attrition.contacts import log
 from attrition.contacts.desk import Desk
 from attrition.contacts.worklist import Worklist
 from attrition.data.clients import ClientTable, Row, open_hashed
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.operations import releases
 from attrition.operations.releases import Release
-from attrition.storage import files, history
+from attrition.storage import files, history, tables
 from attrition.storage.files import Record
 
 if TYPE_CHECKING:
@@ -32,9 +35,15 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 LOG_DAMAGED = (
-    "the contact log is damaged, so nobody can be listed: restore a backup, see docs/operations.md"
+    "the contact log is damaged or incomplete, so nobody can be listed: restore a backup, see "
+    "docs/operations.md"
 )
+LOG_BUSY = "the contact log cannot be read or written now; try again, nothing is saved twice"
+# Errors of what is to be appended, not of the log.
+ASKING = (log.Stale, log.KeyTaken, log.NotReplaceable)
 READ_TRIES, READ_PAUSE_S = 4, 0.05
+LINES_KEPT = 200  # the newest, of ingestedfiles.txt
+RAW_SHOWN = 500
 
 
 class NotReady(AttritionError):
@@ -49,7 +58,16 @@ class ArtifactCache:
     """A cache of verified files, which reads a file again only when it was replaced on disk."""
 
     def __init__(self) -> None:
-        self._entries: dict[Path, tuple[object, Any]] = {}
+        self._entries: dict[Hashable, tuple[object, Any]] = {}
+
+    def remember(self, key: Hashable, stamp: object, read: Callable[[], T]) -> T:
+        """Return what `read` returned when the stamp was the same, or call it now."""
+        entry = self._entries.get(key)
+        if entry is not None and entry[0] == stamp:
+            return cast(T, entry[1])
+        value = read()
+        self._entries[key] = (stamp, value)
+        return value
 
     def record(self, path: Path, script: str) -> Record:
         """Read a record that `script` writes.
@@ -113,6 +131,18 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return about.st_ino, about.st_mtime_ns, about.st_size
 
 
+def _history_stamp(path: Path) -> object:
+    """Return what changes with every transaction: SQLite counts them in the header of its file.
+
+    Source: https://www.sqlite.org/fileformat.html, "File change counter".
+    """
+    try:
+        with path.open("rb") as file:
+            return _stamp(path), file.read(28)[24:]
+    except OSError:
+        return None
+
+
 def _load(path: Path, load: Callable[[Path], tuple[str, Any]]) -> tuple[str, Any]:
     try:
         return load(path)
@@ -123,6 +153,11 @@ def _load(path: Path, load: Callable[[Path], tuple[str, Any]]) -> tuple[str, Any
 def _bytes(path: Path) -> tuple[str, bytes]:
     data = path.read_bytes()
     return files.sha256_bytes(data), data
+
+
+def _hash_only(path: Path) -> tuple[str, Path]:
+    """Return the hash of a file that is too large to be read as a whole, and its path."""
+    return files.sha256_file(path), path
 
 
 def _missing(path: Path, script: str) -> NotReady:
@@ -197,7 +232,56 @@ class Production:
         self.problem = problem
 
 
+# ---- what ingestion read and refused
+
+
+class Refusals(NamedTuple):
+    """The number of rows refused with the same code, and the newest of them as an example."""
+
+    code: str
+    rows: int
+    source: str
+    line: str
+    reason: str
+    raw: str
+
+
+def count_refusals(path: Path) -> list[Refusals]:
+    """Count the rows of rejected.csv by the code that their reason begins with, in one pass."""
+    counts: Counter[str] = Counter()
+    newest: dict[str, list[str]] = {}
+    for row in tables.read_cells(path):
+        code = row[3].partition(":")[0]
+        counts[code] += 1
+        newest[code] = row
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        Refusals(code, rows, source, line, reason, raw[:RAW_SHOWN])
+        for code, rows in ranked
+        for _, source, line, reason, raw in [newest[code]]
+    ]
+
+
+def _newest_lines(data: bytes) -> list[dict[str, str]]:
+    return tables.parse_dicts(data)[: -LINES_KEPT - 1 : -1]
+
+
 # ---- the state that views share
+
+
+@contextmanager
+def contact_log_errors() -> Iterator[None]:
+    """Raise NotReady without the name of a folder if the contact log is damaged, or busy for long."""
+    try:
+        yield
+    except ASKING:
+        raise
+    except AttritionError as error:
+        logger.error("%s", error)
+        is_damaged = isinstance(error, Damaged)
+        raise (
+            NotReady(LOG_DAMAGED, "damaged") if is_damaged else NotReady(LOG_BUSY, "log_busy")
+        ) from error
 
 
 def optional(read: Callable[..., T], *arguments: Any, damage: list[str] | None = None) -> T | None:
@@ -222,11 +306,9 @@ class State:
 
     def worklist(self, at: str) -> tuple[Worklist, int]:
         """Return the work list at a time, and the number of the newest entry in the contact log."""
-        try:
-            return self.desk.worklist(self.clients(), at)
-        except Damaged as error:
-            logger.error("%s", error)
-            raise NotReady(LOG_DAMAGED, "damaged") from error
+        table, counted = self.clients(), self.assessment()["inputs"].get("contacts", "")
+        with contact_log_errors():
+            return self.desk.worklist(table, at, counted)
 
     def spelling(self) -> "Spelling":
         """Return how the ingested rows spell values; none if their record cannot be read."""
@@ -243,12 +325,37 @@ class State:
     def decision(self) -> Record:
         return self.cache.record(self.config.decision_record, "deployment.py")
 
-    def deployments(self) -> history.Rows:
-        """Return the deployments; [] if the history cannot be read, which /health reports."""
+    def read_history(self, read: Callable[..., history.Rows], *arguments: Any) -> history.Rows:
+        """Return rows of the history, which are read again only after a transaction.
+
+        Raises: AttritionError if it cannot be read.
+        """
+        path = self.config.history
+        key, stamp = (path, read, arguments), _history_stamp(path)
+        return self.cache.remember(key, stamp, lambda: read(path, *arguments))
+
+    def read_optional_history(
+        self, read: Callable[..., history.Rows], *arguments: Any
+    ) -> history.Rows:
+        """Return rows of the history; [] if it cannot be read, which /health reports."""
         try:
-            return history.read_deployments(self.config.history)
+            return self.read_history(read, *arguments)
         except AttritionError:
             return []
+
+    def deployments(self) -> history.Rows:
+        return self.read_optional_history(history.read_deployments)
+
+    def ingestions(self) -> list[dict[str, str]]:
+        """Return the newest lines of ingestedfiles.txt, the newest first."""
+        return self._ingested(self.config.ingested_files, _newest_lines)
+
+    def refusals(self) -> list[Refusals]:
+        """Return the refused rows, counted by the code of their reason, the most frequent first."""
+        return self._ingested(self.config.rejected, count_refusals, _hash_only)
+
+    def _ingested(self, path: Path, *how: Any) -> Any:
+        return self.cache.output(self.config.ingestion_record, path, "ingestion.py", *how)
 
     def diagnostics(self) -> Record:
         return self.cache.record(self.config.diagnostics_record, "diagnostics.py")

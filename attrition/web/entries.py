@@ -3,18 +3,20 @@
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from attrition.contacts import log
 from attrition.contacts.log import Entry
-from attrition.contacts.standings import OVERRIDE_DAYS, days_after
+from attrition.contacts.standings import OVERRIDE_DAYS, counting, days_after
 from attrition.storage import files
-from attrition.web.artifact_cache import State
+from attrition.storage.files import Record
+from attrition.web.artifact_cache import State, contact_log_errors
 from attrition.web.request_body import ApiError
 
 MAX_NOTE, MAX_NAME, MAX_KEY, MAX_CLIENTS = 2_000, 200, 200, 1_000
 MAX_DAYS_AHEAD = 5 * 366
+REPEATED = timedelta(minutes=10)  # the same form sent again so soon is one entry
 # The fields of a form, by the kind of entry; all kinds have `ALWAYS` too.
 ALWAYS = ("kind", "by", "replaces", "key")
 FIELDS = {
@@ -62,8 +64,7 @@ def save(
     `state.worklist` returned when the form was shown; None or "" if unknown. via: "page" or "api", and
     from where.
 
-    Raises: ApiError 404 if there is no such client; KeyTaken; NotReady; AttritionError if the log
-    cannot be written now.
+    Raises: ApiError 404 if there is no such client; KeyTaken; NotReady.
     """
     at = files.utc_now()
     worklist, newest = state.worklist(at)
@@ -91,12 +92,77 @@ def save(
         )
         for name in names
     ]
+    if number is not None:
+        number = min([number, *_just_entered(state, entries, at)])
     try:
-        return Saved(*log.append(state.desk.path, entries, at, number))
+        with contact_log_errors():
+            return Saved(*log.append(state.desk.path, entries, at, number))
     except log.Stale as error:
         return Stale(list(error.newer), max(newest, *(each.id for each in error.newer)))
     except log.NotReplaceable as error:
         return Faults({"replaces": str(error)})
+
+
+def _just_entered(state: State, entries: Sequence[Entry], at: str) -> list[int]:
+    """Return the number before each entry that is the newest one of its client and was just made.
+
+    With the back button, a form is sent again although its page shows what it has saved.
+    """
+    newest = [state.desk.entries(entry.client)[-1:] for entry in entries]
+    now = datetime.fromisoformat(at)
+    return [
+        old.id - 1
+        for entry, last in zip(entries, newest, strict=True)
+        for old in last
+        if old.content == entry.content and now - datetime.fromisoformat(old.at) < REPEATED
+    ]
+
+
+# ---- JSON
+
+
+def check_body(body: Any, key: str | None) -> Record:
+    """Return the fields of an entry in JSON; `key` is that of the header, None if it has none.
+
+    Raises: ApiError 422 if it is no object, or has a field that this kind of entry has not.
+    """
+    if not isinstance(body, dict):
+        raise ApiError(422, "invalid_body", "expected an object with the fields of an entry")
+    form = body if key is None else body | {"key": key}
+    kind, problems = form.get("kind"), {}
+    if key is not None and body.get("key") not in (None, key):
+        problems["key"] = "is not that of the header Idempotency-Key"
+    if isinstance(kind, str) and kind in FIELDS:  # another is a fault of its own
+        unknown = [name for name in form if name not in ("seen", *ALWAYS, *FIELDS[kind])]
+        problems |= {name[:60]: f"is no field of {kind}" for name in unknown}
+    if problems:
+        raise invalid(problems)
+    return form
+
+
+def invalid(problems: Mapping[str, str]) -> ApiError:
+    """Return the error for invalid fields."""
+    (field, problem), *others = problems.items()
+    sentence = f"{field}: {problem}" + (f" (and {len(others)} more)" if others else "")
+    listed = [{"field": name, "problem": text} for name, text in problems.items()]
+    return ApiError(422, "invalid_entry", sentence, problems=listed)
+
+
+def to_dicts(own: Sequence[Entry]) -> list[Record]:
+    """Return entries of one client for JSON, with whether each counts and which one replaced it."""
+    replaced_by = {entry.replaces: entry.id for entry in own if entry.replaces is not None}
+    valid = {entry.id for entry in counting(own)}
+    return [
+        {name: None if value == "" else value for name, value in entry._asdict().items()}
+        | {"counts": entry.id in valid, "replaced_by": replaced_by.get(entry.id)}
+        for entry in own
+    ]
+
+
+def is_escaped(environ: Mapping[str, Any]) -> bool:
+    """Return whether an address ends with an escaped slash and "entries": part of a client's name."""
+    path = str(environ.get("RAW_URI", "")).partition("?")[0]
+    return path.lower().endswith("%2fentries")
 
 
 # ---- fields

@@ -48,8 +48,8 @@ def summarise_runs(state: State, now: datetime) -> RecentRuns:
     config = state.config
     complaints: list[Complaint] = []
     try:
-        rows = history.read_runs(config.history, runs.RUNS_READ)
-        worked = history.read_worked_runs(config.history, 1)
+        rows = state.read_history(history.read_runs, runs.RUNS_READ)
+        worked = state.read_history(history.read_worked_runs, 1)
     except AttritionError:
         rows = worked = []
         complaints.append(Complaint("history", "the history cannot be read"))

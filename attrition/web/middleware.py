@@ -9,10 +9,11 @@ import uuid
 from functools import partial
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, render_template, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
+from attrition import wording
 from attrition.storage.files import Record
 from attrition.web import auth, request_body
 from attrition.web.artifact_cache import NotReady
@@ -20,7 +21,7 @@ from attrition.web.request_body import ApiError
 
 logger = logging.getLogger(__name__)
 
-Answer = tuple[Record, int, dict[str, str]]
+Answer = tuple[Record | str, int, dict[str, str]]
 
 MAX_BODY_BYTES = 1 << 20
 RETRY_AFTER_S = 60
@@ -28,8 +29,10 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # With no-referrer, a browser sends "Origin: null" with a form of our own.
+    "Referrer-Policy": "same-origin",
 }
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 API_POLICY = "default-src 'none'"
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; form-action 'self'; "
@@ -38,13 +41,20 @@ PAGE_POLICY = (
 # Views that people open in a browser, which can send the token only as a password.
 FOR_BROWSERS = frozenset(
     {
-        *("show_dashboard", "show_model", "show_data", "show_system"),
+        *("show_today", "show_list", "show_client", "save_entry", "save_entries", "export_view"),
+        *("show_model", "show_data", "show_system"),
         *("static", "figure", "report", "model_card", "contact_list"),
     }
 )
+VIEW = {"view", "manager", "q", "due_days", "order"}
 PARAMETERS = {
     "list_clients": {"limit", "offset", "manager", "min_risk"},
-    "show_dashboard": {"manager", "order", "show"},
+    "show_today": {"manager", "order", "show", "saved"},
+    "show_list": {*VIEW, "page", "saved"},
+    "save_entries": {*VIEW, "page", "saved"},
+    "export_view": VIEW,
+    "show_client": {"client", "correct", "saved"},
+    "save_entry": {"client", "correct", "saved"},
 }
 SENTENCES = {
     400: ("bad_request", "the request cannot be read"),
@@ -54,10 +64,23 @@ SENTENCES = {
 }
 
 
+# Errors that a browser shows as a page; one before the token is checked reveals nothing of the project.
+TITLES = {
+    400: "Not understood",
+    403: "Refused",
+    404: "Not found",
+    405: "Not possible",
+    413: "Too long",
+    422: "Not understood",
+    503: "Not available now",
+}
+
+
 def init_app(app: Flask, host: str, token: str | None) -> None:
     """Register request checks, security headers and error handlers on the app."""
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.before_request(partial(check_host, host))
+    app.before_request(check_site)
     app.before_request(partial(check_token, token))
     app.before_request(check_parameters)
     app.after_request(add_headers)
@@ -78,6 +101,22 @@ def check_host(host: str) -> None:
     name = request.headers.get("Host")
     if name and auth.is_loopback(host) and not auth.is_own_name(name):
         raise ApiError(421, "wrong_host", "the Host header names another host")
+
+
+def check_site() -> None:
+    """Refuse what a page of another site lets a browser send.
+
+    A browser names where a request comes from, in one header or the other; other callers send neither.
+
+    Raises: ApiError 403.
+    """
+    if request.method in SAFE_METHODS:
+        return
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    own = f"{request.scheme}://{request.host}"
+    is_own = origin in (None, own) if site is None else site in ("same-origin", "none")
+    if not is_own:
+        raise ApiError(403, "cross_site", "a page of another site may not send this")
 
 
 def check_token(token: str | None) -> None:
@@ -169,7 +208,20 @@ def add_headers(response: Response) -> Response:
 
 
 def answer_error(error: ApiError) -> Answer:
-    return error.body, error.status, dict(error.headers)
+    body: Record | str = error.body
+    if error.status in TITLES and wants_page():
+        sentence, title = wording.finished(error.body["error"]), TITLES[error.status]
+        name = (request.view_args or {}).get("name", "")
+        body = render_template(
+            "error.html", title=title, sentence=sentence, status=error.status, wanted=name
+        )
+    return body, error.status, dict(error.headers)
+
+
+def wants_page() -> bool:
+    """Return whether a browser asks for something to show, not a program."""
+    accepted = request.accept_mimetypes
+    return accepted["text/html"] > accepted["application/json"]
 
 
 def answer_not_ready(error: NotReady) -> Answer:

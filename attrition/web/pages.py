@@ -1,176 +1,685 @@
-"""Render the dashboard: the state of the model, the contact list, figures and data on one page.
+"""Render the pages of the client managers (Today, List, Client), and save what they enter.
 
-Every part works if a record does not exist yet: on the first day there is only a model.
+A view reads the request, builds the context of its template from the state, and renders it. After a
+form was saved, the answer is a redirect, so that reloading the page sends nothing again.
 """
 
+import csv
+import io
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
+from zoneinfo import ZoneInfo
 
-from flask import Blueprint, render_template, request
+import numpy as np
+from flask import Blueprint, Response, make_response, redirect, render_template, request, url_for
+from werkzeug.datastructures import MultiDict
+from werkzeug.wrappers import Response as BaseResponse
 
 from attrition import wording
-from attrition.contacts import fields
-from attrition.reporting.report_data import CAPTIONS, ReportData
-from attrition.web import health
-from attrition.web.artifact_cache import State, optional, state
+from attrition.config import Config
+from attrition.contacts import fields, log, ranking, sentences, standings, worklist
+from attrition.contacts.desk import rules_of
+from attrition.contacts.log import Entry
+from attrition.contacts.worklist import Filters, Worklist
+from attrition.errors import AttritionError
+from attrition.reporting.report_data import ReportData
+from attrition.storage import files
+from attrition.web import entries as entering
+from attrition.web import middleware
+from attrition.web.artifact_cache import NotReady, State, optional, state
+from attrition.web.request_body import ApiError
+
+logger = logging.getLogger(__name__)
 
 pages = Blueprint("pages", __name__)
 
 Row = Mapping[str, Any]
 
-# The width of a figure on the page.
-SIZES = {"risk_distribution": "large", "gain": "large"}
-SIZES |= dict.fromkeys(("importance", "score_over_time", "drift", "missing_over_time"), "wide")
-MISSING_SHOWN, CONTACTS_SHOWN, UNUSED_SHOWN = 8, 20, 10
-ORDERS = ("value_at_risk", "risk")
+TODAY_SHOWN, PAGE_SIZE, EXPORTED = 100, 50, 10_000
+REASONS_SHOWN, GONE_SHOWN = 3, 20
+REMEMBERED_S = 365 * 86_400
+MAX_COOKIE = 3_000  # bytes; browsers keep 4,096 with name and attributes
+ORDERS = {"value_at_risk": "value at risk", "risk": "risk"}
+BLOCK_TITLES = {
+    ranking.OVERDUE: "Overdue",
+    ranking.DUE: "Due today",
+    ranking.NEW: "New or risen",
+    ranking.OTHER: "The rest of the list",
+}
+VIEW_TITLES = {
+    worklist.ALL: "All clients",
+    worklist.LISTED: "Contact list",
+    worklist.MOVED: "New and risen",
+    worklist.RESTING: "Resting",
+    worklist.NEGLECTED: f"Valuable, not contacted for {worklist.NEGLECTED_DAYS} days",
+    worklist.OVERRIDDEN: "Seen otherwise",
+    worklist.WAITING: "Due, without a place",
+    worklist.PAST_DUE: "Contract has ended",
+}
+RARE_VIEWS = (worklist.WAITING, worklist.PAST_DUE)  # a tab only if there is somebody in it
+DUE_DAYS = (30, 60, 90)
+SNOOZES = (("1 week", 7), ("1 month", 30))
+FORMS = {
+    log.CONTACT: "Record a contact",
+    log.NOT_BEFORE: "Not before a date",
+    log.OVERRIDE: "I see it otherwise",
+    log.REASSIGNMENT: "Hand over to a colleague",
+    log.WITHDRAWAL: "Withdraw this entry",
+}
+FIELDS = ("outcome", "note", "date", "manager", "by", "replaces")
+LATEST_DAYS = 5 * 365
 
 
-class Figure(NamedTuple):
-    """A picture, its caption, and its size on the page."""
+class Person(NamedTuple):
+    """Who sits at the browser: whose clients to show, and the name for entries; "" if unknown."""
 
+    manager: str
     name: str
-    caption: str
-    size: str
+
+
+# ---- the remembered choice
+
+
+@pages.app_context_processor
+def add_person() -> dict[str, Any]:
+    return {"me": person().manager}
+
+
+def person() -> Person:
+    """Return the choice in the address of Today, else the remembered one."""
+    manager = _cookie("manager")
+    if request.endpoint == "pages.show_today" and "manager" in request.args:
+        manager = request.args["manager"]
+    return Person(manager, _cookie("by") or manager)
+
+
+def _cookie(name: str) -> str:
+    return unquote(request.cookies.get(name, ""))
+
+
+def remember(response: BaseResponse, name: str, text: str) -> None:
+    """Set a cookie, or delete it if the text is empty."""
+    value = quote(text, safe="")
+    if not text:
+        response.delete_cookie(name, httponly=True, samesite="Lax")
+    elif len(value) <= MAX_COOKIE:
+        response.set_cookie(name, value, max_age=REMEMBERED_S, httponly=True, samesite="Lax")
+
+
+# ---- Today
 
 
 @pages.get("/")
-def show_dashboard() -> str:
-    """Show the state, the contact list and the figures on one page."""
-    manager, show_all = request.args.get("manager", ""), request.args.get("show") == "all"
-    order = request.args.get("order", "")
-    context = dashboard(state(), manager, order, show_all=show_all, now=datetime.now(UTC))
-    return render_template("dashboard.html", **context)
+def show_today() -> Response:
+    """Show whom to call today, in blocks, the clients of the remembered manager only."""
+    order, show_all = request.args.get("order", ""), request.args.get("show") == "all"
+    try:
+        context = today(state(), person(), files.utc_now(), order, show_all=show_all)
+        context["saved"] = saved(state(), context["seen"], "today")
+    except NotReady as error:
+        context = no_list(state(), error, files.utc_now())
+    response = make_response(render_template("today.html", **context))
+    if "manager" in request.args:
+        remember(response, "manager", request.args["manager"])
+    return response
 
 
-def dashboard(
-    state: State, manager: str, order: str, *, show_all: bool, now: datetime
+def no_list(state: State, error: NotReady, at: str) -> dict[str, Any]:
+    day = state.config.day(at)
+    return {
+        "problem": wording.finished(error),
+        "date": sentences.long_day(day),
+        "model": model_state(state),
+        "on": dates(day),
+    }
+
+
+def model_state(state: State) -> Any:
+    """Return the state of the model as a title and its tone."""
+    loaded = optional(state.production.get)
+    return ReportData(
+        release=loaded[0].id if loaded else None,
+        training=loaded[0].training if loaded else {},
+        monitoring=optional(state.monitoring) or {},
+    ).state
+
+
+def today(
+    state: State, who: Person, at: str, order: str = "", *, show_all: bool = False
 ) -> dict[str, Any]:
-    """Return the context of the template; if a file is damaged, it is among the problems.
+    """Return the context of Today: the clients on the list of the day, and what to know about it."""
+    config = state.config
+    work, seen = state.worklist(at)
+    record = state.assessment()
+    order = order if order in ORDERS and config.columns.value else ""
+    places = work.select(worklist.LISTED, Filters(who.manager or None, order=order))
+    blocks = in_blocks(work, places)
+    in_order = [place for own in blocks.values() for place in own]
+    cards = cards_of(state, work, in_order if show_all else in_order[:TODAY_SHOWN])
+    shown = {card["number"]: card for card in cards}
+    common = take_common_cautions(cards)
+    since = sentences.since_text(record.get("changes_since"), work.day)
+    much_worse = int(np.sum(work.book.risk_change[places] >= ranking.MUCH_WORSE))
+    counts = {name: len(own) for name, own in blocks.items()}
+    return {
+        "seen": seen,
+        "date": sentences.long_day(work.day),
+        "model": model_state(state),
+        "sentence": sentences.summary(counts, much_worse, since),
+        "blocks": [
+            {
+                "name": name,
+                "title": BLOCK_TITLES[name],
+                "count": len(own),
+                "rows": [shown[place] for place in own if place in shown],
+            }
+            for name, own in blocks.items()
+            if own
+        ],
+        "listed": len(places),
+        "all_url": url_for(".show_today", show="all", order=order or None),
+        "nobody": nobody_text(record, who.manager),
+        "manager": who.manager,
+        "managers": managers(work),
+        "by": who.name,
+        "on": dates(work.day),
+        "remarks": remarks(work, who.manager),
+        "notes": notes_of(record, config, cards, common),
+        "order": order,
+        **order_links(config, order),
+        "gone": gone(record) if not who.manager else [],
+        "since": since,
+        "team": None if who.manager else team(record),
+        "printed": by_manager(cards),
+        "currency": config.currency,
+        "has_value": bool(config.columns.value),
+    }
 
-    order: "risk" or "value_at_risk" sorts the clients on the list; any other leaves them as they are
+
+def in_blocks(work: Worklist, places: Iterable[int]) -> dict[str, list[int]]:
+    """Return the listed clients by block, in the order of the blocks; each is in exactly one."""
+    block_of = dict(zip(work.listed.rows.tolist(), work.listed.blocks, strict=True))
+    blocks: dict[str, list[int]] = {name: [] for name in ranking.BLOCKS}
+    for place in places:
+        blocks[block_of[int(place)]].append(int(place))
+    return blocks
+
+
+def cards_of(state: State, work: Worklist, places: Iterable[int]) -> list[dict[str, Any]]:
+    """Return clients as the pages show them, each with its number in the table and its address."""
+    config, nothing, numbers = state.config, standings.Standing(), [int(place) for place in places]
+    return [
+        {
+            **sentences.card(
+                row,
+                work.standings.get(place, nothing),
+                work.day,
+                config.labels,
+                config.currency,
+            ),
+            "number": place,
+            "url": client_url(row["client"]),
+        }
+        for place, row in zip(numbers, work.rows(numbers), strict=True)
+    ]
+
+
+def take_common_cautions(cards: Sequence[dict[str, Any]]) -> list[str]:
+    """Remove the cautions that apply to every client shown, and return them."""
+    lists = [card["cautions"] for card in cards]
+    common = [text for text in (lists or [[]])[0] if all(text in own for own in lists)]
+    for card in cards:
+        card["cautions"] = [text for text in card["cautions"] if text not in common]
+    return common
+
+
+def notes_of(record: Row, config: Config, cards: Sequence[Row], common: Sequence[str]) -> list[str]:
+    """Return what is to be known about all clients shown."""
+    care = f"Treat all of them with caution: {'; '.join(common)}." if common else ""
+    return [*filter(None, (fields.shared_text(record, config.labels), care))] if cards else []
+
+
+def nobody_text(record: Row, manager: str) -> str:
+    if manager:
+        return f"No client of {manager} is on the list today."
+    if not record["clients"]:
+        return "The contact list is empty: there is no current client."
+    return "The contact list is empty: every client rests, or the contract has ended."
+
+
+def managers(work: Worklist) -> list[str]:
+    """Return the names of the managers who have clients, of their own or handed over."""
+    moved = {standing.manager for standing in work.standings.values()}
+    return sorted({*work.book.managers, *moved} - {""}, key=str.casefold)
+
+
+def remarks(work: Worklist, manager: str) -> list[tuple[str, str]]:
+    """Return what the list leaves out, and where it is shown."""
+    texts = {
+        worklist.WAITING: (
+            "1 follow-up is due, but there is no place for it on the list.",
+            "{} follow-ups are due, but there is no place for them on the list.",
+        ),
+        worklist.PAST_DUE: (
+            "The contract of 1 client has ended: too late to save.",
+            "The contracts of {} clients have ended: too late to save.",
+        ),
+    }
+    found = []
+    for view, (one, many) in texts.items():
+        if count := len(work.select(view, Filters(manager or None))):
+            text = one if count == 1 else many.format(wording.count(count))
+            found.append((text, url_for(".show_list", view=view, manager=manager or None)))
+    return found
+
+
+def order_links(config: Config, order: str) -> dict[str, Any]:
+    """Return the order of the list as a sentence, and the other order with its address."""
+    order = order or config.contact_order
+    other = next((name for name in ORDERS if name != order), "")
+    link = (ORDERS[other], url_for(".show_today", order=other)) if config.columns.value else None
+    return {"order_text": f"Highest {ORDERS[order]} first.", "other_order": link}
+
+
+def gone(record: Row) -> list[tuple[str, str, str]]:
+    """Return the clients of the earlier list who are not on this one, where to see them, and why."""
+    return [
+        (one["client"], client_url(one["client"]), sentences.GONE.get(one["why"], one["why"]))
+        for one in record.get("gone", ())[:GONE_SHOWN]
+    ]
+
+
+def team(record: Row) -> Row | None:
+    return None
+
+
+def by_manager(cards: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    """Group clients by manager, for one printed page each."""
+    groups: dict[str, list[Row]] = {}
+    for card in cards:
+        groups.setdefault(card["manager"], []).append(card)
+    return sorted(groups.items(), key=lambda group: group[0].casefold())
+
+
+def dates(day: str) -> dict[str, Any]:
+    """Return the limits and the proposals of the forms: exact dates, so that no script is needed."""
+    snoozes = [(title, standings.days_after(day, days)) for title, days in SNOOZES]
+    return {
+        "today": day,
+        "tomorrow": standings.days_after(day, 1),
+        "latest": standings.days_after(day, LATEST_DAYS),
+        "override_end": standings.days_after(day, standings.OVERRIDE_DAYS),
+        "outcomes": list(sentences.OUTCOMES.items()),
+        "overrides": list(sentences.OVERRIDES.items()),
+        "snoozes": [(title, on, sentences.day_text(on, day)) for title, on in snoozes],
+    }
+
+
+# ---- List
+
+
+@pages.get("/list")
+def show_list() -> str:
+    """Show a view of the clients, one page at a time; the address names view, filters and page."""
+    return render_template("list.html", **list_page(state(), files.utc_now()))
+
+
+def list_page(state: State, at: str, form: MultiDict[str, str] | None = None) -> dict[str, Any]:
+    """Return the context of List; form: what was ticked and typed, if it was not saved."""
+    form = form or MultiDict()
+    view, filters = chosen_view(), chosen_filters(state.config)
+    page = middleware.read_number("page", 1, 1, 1e9, whole=True)
+    work, seen = state.worklist(at)
+    places = work.select(view, filters)
+    shown = places[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+    address: dict[str, Any] = {**request.args.to_dict(), "page": None, "saved": None}
+    before = url_for(".show_list", **address | {"page": page - 1}) if page > 1 else None
+    after = url_for(".show_list", **address | {"page": page + 1})
+    return {
+        "seen": seen,
+        "saved": saved(state, seen, "list"),
+        "view": view,
+        "title": VIEW_TITLES[view],
+        "tabs": tabs(work, filters, view, address),
+        "rows": cards_of(state, work, shown),
+        "total": len(places),
+        "range": f"{(page - 1) * PAGE_SIZE + 1:,} to {(page - 1) * PAGE_SIZE + len(shown):,}",
+        "before": before,
+        "after": after if page * PAGE_SIZE < len(places) else None,
+        "q": filters.query,
+        "filters": filters,
+        "due_days": DUE_DAYS,
+        "orders": ORDERS if state.config.columns.value else {},
+        "is_filtered": filters != worklist.NO_FILTERS,
+        "all_url": url_for(".show_list", view=view),
+        "here": url_for(".show_list", **address | {"page": page if page > 1 else None}),
+        "export_url": url_for(".export_view", **address | {"view": view}),
+        "managers": managers(work),
+        "by": person().name,
+        "on": dates(work.day),
+        "faults": {},
+        "newer": [],
+        "kind": read_form(form)["kind"],
+        "typed": {kind: read_fields(form, kind) for kind in log.KINDS},
+        "ticked": set(form.getlist("client")),
+        "has_value": bool(state.config.columns.value),
+        "has_due": bool(state.config.columns.due),
+        "can_export": len(places) <= EXPORTED,
+    }
+
+
+def chosen_view() -> str:
+    """Return the view that the address names.
+
+    Raises: ApiError 422.
     """
-    config, production, problems = state.config, state.production, list[str]()
-    loaded = optional(production.get, damage=problems)
-    release = loaded[0] if loaded else None
-    problems += [production.problem] if loaded and production.problem else []
-    data = ReportData(
-        release=release.id if release else None,
-        training=release.training if release else {},
-        score=release.score if release else {},
-        decision=optional(state.decision, damage=problems) or {},
-        monitoring=optional(state.monitoring, damage=problems) or {},
-        assessment=optional(state.assessment, damage=problems) or {},
-        diagnostics=optional(state.diagnostics, damage=problems) or {},
-        deployments=state.deployments(),
-        currency=config.currency,
-        capacity=config.contact_capacity,
-        order=config.contact_order,
-        labels=config.labels,
-    )
-    rows = optional(state.listed, damage=problems) or []
-    names = optional(state.figure_names, damage=problems)
-    if order in ORDERS:
-        rows = sorted(rows, key=lambda row: (-(row[order] or 0.0), row["rank"]))
-    listed = contacts(rows, config.labels)
-    chosen = [row for row in listed if manager in ("", row["manager"])]
-    is_cut = not manager and not show_all
-    recent = health.summarise_runs(state, now)
-    problems += [complaint.sentence for complaint in recent.complaints]
-    problems += wording.unused_lines(health.find_unused(state, problems), UNUSED_SHOWN)
-    return {
-        "data": data,
-        "last_run": describe_last_run(recent.last, now),
-        "runs": wording.runs(wording.ago(recent.good_at, now), recent.counts),
-        "problems": [wording.finished(problem) for problem in dict.fromkeys(problems)],
-        "assessed": assessment_age(data, now),
-        "list_figures": wording.contact_list(data.assessment, config.currency)
-        if data.assessment
-        else "",
-        "shared": fields.shared_text(data.assessment, config.labels),
-        "reasons_note": fields.reasons_note(rows),
-        "cautions": cautions_of_all(rows, config.labels),
-        "columns": columns(listed, config.currency),
-        "contacts": chosen[:CONTACTS_SHOWN] if is_cut else chosen,
-        "listed": len(chosen),
-        "managers": sorted({row["manager"] for row in listed if row["manager"]}),
-        "manager": manager,
-        "show_all": show_all,
-        "order": order if order in ORDERS else config.contact_order,
-        "orders": ORDERS if config.columns.value else (),
-        "figures": figures(names or []),
-        "verdicts": wording.DRIFT_VERDICTS,
-        "missing": missing_columns(data.columns),
-        "packages": wording.packages(data.diagnostics.get("dependencies") or {}),
-        "has_report": names is not None,
-        "with_token": state.token is not None,
-    }
+    view = request.args.get("view") or worklist.ALL
+    if view not in worklist.VIEWS:
+        names = ", ".join(worklist.VIEWS)
+        raise ApiError(422, "invalid_parameter", f"view: expected one of {names}")
+    return view
 
 
-# ---- parts of the page
+def chosen_filters(config: Config) -> Filters:
+    """Return the filters that the address names; a form sends empty ones too.
 
-
-def describe_last_run(run: Row | None, now: datetime) -> str:
-    if run is None:
-        return ""
-    when = wording.ago(run["ended_at"] or run["started_at"], now)
-    did_fail = run["outcome"] in ("failed", "died")
-    return (
-        f"The last run {run['outcome']} {when}."
-        if did_fail
-        else f"Last run with work to do: {when}."
+    Raises: ApiError 422.
+    """
+    order, days = request.args.get("order", ""), request.args.get("due_days")
+    if order and order not in (ORDERS if config.columns.value else {"risk"}):
+        raise ApiError(422, "invalid_parameter", f"order: expected one of {', '.join(ORDERS)}")
+    return Filters(
+        manager=request.args.get("manager") or None,
+        query=request.args.get("q", ""),
+        due_days=middleware.read_number("due_days", 0, 0, 36_500, whole=True) if days else None,
+        order=order,
     )
 
 
-def assessment_age(data: ReportData, now: datetime) -> str:
-    at = data.assessment.get("assessed_at")
-    return f"computed {wording.ago(at, now)}" if at else ""
-
-
-def contacts(rows: Sequence[Row], labels: fields.Labels) -> list[dict[str, Any]]:
-    """Return the contact list for display; `moved` describes the change since the last list."""
-    general = cautions_of_all(rows, labels)
-    is_first = all(row["previous_rank"] is None for row in rows)
+def tabs(
+    work: Worklist, filters: Filters, view: str, address: dict[str, Any]
+) -> list[tuple[str, str, str, int]]:
+    """Return each view with the number of clients in it that pass the filters, and its address."""
+    passes = np.zeros(len(work.order), dtype=bool)
+    passes[work.select(worklist.ALL, filters)] = True
+    counts = {name: int(np.sum(passes[work.select(name)])) for name in VIEW_TITLES}
     return [
-        {name: fields.value_of(name, row, labels) for name in (*fields.DASHBOARD, "reasons")}
-        | ({"moved": ""} if is_first else {})
-        | {"cautions": [text for text in _cautions(row, labels) if text not in general]}
-        for row in rows
+        (name, title, url_for(".show_list", **address | {"view": name}), counts[name])
+        for name, title in VIEW_TITLES.items()
+        if counts[name] or name == view or name not in RARE_VIEWS
     ]
 
 
-def columns(listed: Sequence[Row], currency: str) -> dict[str, str]:
-    """Return the fields that any client on the list has, with their headings."""
-    return {
-        name: fields.heading(name, currency)
-        for name in fields.DASHBOARD
-        if any(
-            row[name] not in (None, "", []) or (name == "list_reasons" and row["cautions"])
-            for row in listed
+@pages.get("/list.csv")
+def export_view() -> Response:
+    """Download the clients of a view for a spreadsheet; the address is that of the page."""
+    work, _ = state().worklist(files.utc_now())
+    places = work.select(chosen_view(), chosen_filters(state().config))
+    if len(places) > EXPORTED:
+        sentence = (
+            f"the view has {len(places):,} clients, expected at most {EXPORTED:,}: choose fewer, or use "
+            "riskscores.csv, which has all"
         )
+        raise ApiError(422, "too_many", sentence)
+    return spreadsheet(work, places, state().config)
+
+
+def spreadsheet(work: Worklist, places: Iterable[int], config: Config) -> Response:
+    """Return clients as CSV, with what the log says; no cell is evaluated as a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(fields.API)
+    writer.writerows(
+        [export_cell(fields.value_of(name, row, config.labels)) for name in fields.API]
+        for row in work.rows([*places])
+    )
+    headers = {"Content-Disposition": 'attachment; filename="clients.csv"'}
+    return Response(text.getvalue(), mimetype="text/csv", headers=headers)
+
+
+def export_cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return "; ".join(fields.escape_formula(text) for text in value)
+    if isinstance(value, float):
+        return round(value, 4)
+    return "" if value is None else fields.escape_formula(str(value))
+
+
+# ---- Client
+
+
+def client_url(name: str, **query: Any) -> str:
+    """Return the address of a client's page.
+
+    A name with "." or ".." between slashes is not put into the path, which browsers would shorten.
+    """
+    if {".", ".."} & {*name.split("/")}:
+        return url_for("pages.show_client", client=name, **query)
+    return url_for("pages.show_client", name=name, **query)
+
+
+@pages.get("/client", defaults={"name": ""})
+@pages.get("/client/<client:name>")
+def show_client(name: str) -> str:
+    """Show one client: the facts, the forms, and all that happened, the newest first."""
+    name = name or request.args.get("client", "")
+    correct = middleware.read_number("correct", 0, 0, 1e15, whole=True)
+    return render_template("client.html", **client_page(state(), name, files.utc_now(), correct))
+
+
+def client_page(state: State, name: str, at: str, correct: int = 0) -> dict[str, Any]:
+    """Return the context of a client's page, also if the client is no longer a current one.
+
+    correct: the number of the entry to correct, 0 if none
+
+    Raises: ApiError 404 if there is no such client.
+    """
+    work, seen = state.worklist(at)
+    own, row = state.desk.entries(name), work.table.find(name)
+    if row is None and not own:
+        raise ApiError(404, "unknown_client", "there is no such client")
+    standing = standings.standing(own, work.day, rules_of(state.config))
+    shown: Row = {}
+    if row is not None:
+        place = work.table.rows_of([name])[name]
+        shown = sentences.card(
+            work.overlay(place, row), standing, work.day, state.config.labels, state.config.currency
+        )
+    old = next((entry for entry in standing.entries if entry.id == correct), None)
+    return {
+        "seen": seen,
+        "saved": saved(state, seen, "client"),
+        "client": name,
+        "url": client_url(name),
+        "row": shown,
+        "features": feature_texts(row["features"], state.config) if row is not None else [],
+        "observed": wording.minute(row["observed_at"]) if row and row["observed_at"] else "",
+        "standing": standing,
+        "kinds": list(FORMS.items()),
+        "typed": old._asdict() | {"replaces": old.id} if old else {"kind": log.CONTACT},
+        "faults": {},
+        "newer": [],
+        "entries": describe_entries(own, standing.entries, state.config, work.day),
+        "managers": managers(work),
+        "by": person().name,
+        "on": dates(work.day) | ({"today": "", "tomorrow": ""} if old else {}),
     }
 
 
-def cautions_of_all(rows: Sequence[Row], labels: fields.Labels) -> list[str]:
-    """Return the cautions that apply to every client on the list."""
-    first, *others = [_cautions(row, labels) for row in rows] or [[]]
-    return [text for text in first if all(text in other for other in others)]
-
-
-def _cautions(row: Row, labels: fields.Labels) -> list[str]:
-    return fields.value_of("low_confidence", row, labels)
-
-
-def missing_columns(columns: Mapping[str, Row]) -> list[tuple[str, float]]:
-    """Return the columns with missing values and their share, the most first."""
-    shares = [(name, of["missing_pct"]) for name, of in columns.items() if of["missing"]]
-    return sorted(shares, key=lambda pair: (-pair[1], pair[0]))[:MISSING_SHOWN]
-
-
-def figures(names: Iterable[str]) -> list[Figure]:
-    """Return the figures in reading order, last those without a caption."""
-    ranked = sorted(set(names), key=lambda name: ([*CAPTIONS, name].index(name), name))
+def feature_texts(features: Row, config: Config) -> list[tuple[str, str]]:
     return [
-        Figure(name, CAPTIONS.get(name, name.replace("_", " ")), SIZES.get(name, ""))
-        for name in ranked
+        (wording.column(name, config.labels), fields.feature_text(name, value, config.labels))
+        for name, value in features.items()
     ]
+
+
+def describe_entries(
+    own: Sequence[Entry], counting: Sequence[Entry], config: Config, day: str
+) -> list[Row]:
+    """Return all entries of a client as events, the newest first."""
+    counts = {entry.id for entry in counting}
+    replaced_by = {entry.replaces: entry for entry in own if entry.replaces}
+    return [
+        {
+            "at": entry.at,
+            "when": local_time(entry.at, config),
+            "title": capital(sentences.entry_text(entry, day)),
+            "kind": sentences.KINDS.get(entry.kind, entry.kind),
+            "note": entry.note,
+            "by": entry.by,
+            "source": entry.via,
+            "id": entry.id,
+            "counts": entry.id in counts,
+            "replaced": replacement_text(replaced_by.get(entry.id), config),
+            "correct_url": client_url(entry.client, correct=entry.id),
+        }
+        for entry in reversed(own)
+    ]
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def replacement_text(entry: Entry | None, config: Config) -> str:
+    if entry is None:
+        return ""
+    verb = "withdrawn" if entry.kind == log.WITHDRAWAL else "corrected"
+    return f"{verb} by {entry.by}, {local_time(entry.at, config)}"
+
+
+def local_time(at: str, config: Config) -> str:
+    """Format a UTC time where the client managers work.
+
+    >>> local_time("2026-11-28T10:12:00Z", Config({}, time_zone="Europe/Berlin"))  # doctest: +SKIP
+    '28 November 2026, 11:12'
+    """
+    time = datetime.fromisoformat(at).astimezone(ZoneInfo(config.time_zone))
+    return f"{time.day} {time:%B %Y, %H:%M}"
+
+
+# ---- what is entered
+
+
+@pages.post("/client", defaults={"name": ""})
+@pages.post("/client/<client:name>")
+def save_entry(name: str) -> Any:
+    """Save an entry about one client; if it is refused, show the form again with what was typed."""
+    name = name or request.args.get("client", "")
+    form, back = read_form(request.form), request.form.get("back")
+    result = save([name], form)
+    if isinstance(result, entering.Saved):
+        target = ".show_today" if back == "today" else ""
+        numbers = numbers_text(result.entries)
+        address = url_for(target, saved=numbers) if target else client_url(name, saved=numbers)
+        return after_saving(address, form)
+    number = int(form["replaces"]) if form["replaces"].isdecimal() else 0
+    context = client_page(state(), name, files.utc_now(), number)
+    context |= {"typed": form, "saved": None, "back": back}
+    return refused(result, "client.html", context)
+
+
+@pages.post("/list")
+def save_entries() -> Any:
+    """Save an entry about each of the ticked clients, all or none, or export them."""
+    ticked, form = request.form.getlist("client"), read_form(request.form)
+    if form["kind"] == "export":
+        work, _ = state().worklist(files.utc_now())
+        rows = work.table.rows_of(ticked)
+        return spreadsheet(work, [rows[name] for name in ticked if name in rows], state().config)
+    result = save(ticked, form)
+    if isinstance(result, entering.Saved):
+        query: dict[str, Any] = request.args.to_dict()
+        query["saved"] = numbers_text(result.entries)
+        return after_saving(url_for(".show_list", **query), form)
+    context = list_page(state(), files.utc_now(), request.form) | {"saved": None}
+    return refused(result, "list.html", context)
+
+
+def save(clients: Sequence[str], form: Mapping[str, str]) -> Any:
+    """Save an entry about each client; an error that will pass is a fault, which keeps the form."""
+    try:
+        return entering.save(state(), clients, form, request.form.get("seen"), origin())
+    except (NotReady, ApiError):
+        raise
+    except AttritionError as error:
+        logger.error("%s", error)
+        return entering.Faults({"seen": "the contact log cannot be written now: try again"})
+
+
+def read_form(form: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields of the entry that the pressed button saves, without the prefix of its kind.
+
+    The button sends the kind as `action`, with a date after ":" if the date stands on the button.
+    """
+    kind, _, date = form.get("action", "").partition(":")
+    return read_fields(form, kind) | {"kind": kind} | ({"date": date} if date else {})
+
+
+def read_fields(form: Mapping[str, str], kind: str) -> dict[str, str]:
+    """Return the fields of one kind of entry."""
+    return {name: form.get(f"{kind}.{name}", form.get(name, "")) for name in FIELDS}
+
+
+def refused(result: Any, template: str, context: dict[str, Any]) -> tuple[str, int]:
+    """Show a form again: what is wrong with it, or what was entered in the meantime."""
+    if isinstance(result, entering.Stale):
+        day = context["on"]["today"]
+        newer = [newer_text(entry, state().config, day) for entry in result.newer]
+        return render_template(
+            template, **context | {"newer": newer, "faults": {}, "seen": result.seen}
+        ), 409
+    faults = {name: wording.finished(text) for name, text in result.problems.items()}
+    return render_template(template, **context | {"faults": faults, "newer": []}), 422
+
+
+def newer_text(entry: Entry, config: Config, day: str) -> Row:
+    return {
+        "client": entry.client,
+        "text": sentences.entry_text(entry, day),
+        "by": entry.by,
+        "when": local_time(entry.at, config),
+        "note": entry.note,
+    }
+
+
+def after_saving(address: str, form: Mapping[str, str]) -> Any:
+    response = redirect(address, 303)
+    if form["by"] and form["by"].strip() != _cookie("by"):
+        remember(response, "by", form["by"].strip())
+    return response
+
+
+def origin() -> str:
+    return f"page {request.remote_addr}"
+
+
+def numbers_text(entries: Sequence[Entry]) -> str:
+    """Return the numbers of entries that were saved together, for an address."""
+    first, last = entries[0].id, entries[-1].id
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def saved(state: State, seen: int, back: str) -> Row | None:
+    """Return what the entries named by the address are, to confirm that they were saved."""
+    numbers = request.args.get("saved", "").split("-")
+    if not all(number.isdecimal() and len(number) < 16 for number in numbers):
+        return None
+    first, last = int(numbers[0]), int(numbers[-1])
+    own = state.desk.numbered(first, last)
+    if not own:
+        return None
+    entry, clients = own[0], sentences.names_of(own)
+    day = state.config.day(files.utc_now())
+    undo = {"url": client_url(entry.client), "id": entry.id, "by": entry.by, "back": back}
+    can_undo = len(own) == 1 and entry.kind != log.WITHDRAWAL
+    return {
+        "text": sentences.entry_text(entry, day),
+        "clients": clients,
+        "url": client_url(entry.client),
+        "undo": undo if can_undo else None,
+        "seen": seen,
+    }

@@ -1,0 +1,106 @@
+"""Compute what came of contacts: for each client manager, and of the opinions that contradict the model.
+
+Pure: the caller passes entries, outcomes and the day. Savings of single managers are not compared,
+because a team has too few outcomes for that.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from attrition.contacts import log
+from attrition.contacts.log import Entry
+from attrition.contacts.standings import NOT_IN_REACH, Rules, Standing, days_after
+
+DAYS = 30
+GRACE_DAYS = (
+    1  # a follow-up is kept if the client was contacted at the latest one day after its date
+)
+MIN_KNOWN = 20  # of fewer outcomes a hit rate would say nothing
+THRESHOLD = 0.5
+
+
+def team(
+    listed: Iterable[str],
+    standings: Mapping[str, Standing],
+    managers: Mapping[str, str],
+    day: str,
+    rules: Rules,
+) -> list[dict[str, Any]]:
+    """Return for each manager the clients listed and reached, and the follow-ups due and kept.
+
+    Clients reached and follow-ups due are those of the last `DAYS` days. A follow-up that can still be
+    kept is not due yet. A client belongs to the manager who is in charge on the day.
+
+    listed: the manager of each listed client; managers: client -> manager, for clients with entries; if
+    a client is no longer current, the entries of each person count for that person
+    """
+    counts = {"listed": Counter(listed)}
+    counts |= {name: Counter[str]() for name in ("reached", "follow_ups_due", "follow_ups_kept")}
+    since = days_after(day, -DAYS)
+    for client, standing in standings.items():
+        contacts = [entry for entry in standing.entries if entry.kind == log.CONTACT]
+        reached = [
+            managers.get(client, entry.by)
+            for entry in contacts
+            if entry.outcome not in NOT_IN_REACH and rules.day_of(entry.at) > since
+        ]
+        counts["reached"].update(set(reached))
+        for entry, due_on, is_kept in _follow_ups(standing.entries, rules):
+            can_be_kept = days_after(due_on, GRACE_DAYS) >= day
+            if since < due_on and (is_kept or not can_be_kept):
+                manager = managers.get(client, entry.by)
+                counts["follow_ups_due"][manager] += 1
+                counts["follow_ups_kept"][manager] += is_kept
+    names = sorted({name for each in counts.values() for name in each})
+    return [{"manager": name} | {key: each[name] for key, each in counts.items()} for name in names]
+
+
+def _follow_ups(entries: Sequence[Entry], rules: Rules) -> list[tuple[Entry, str, bool]]:
+    """Return the follow-ups of a client: the contact that set it, its date, and whether it was kept.
+
+    A "not before" that is entered in time moves the date.
+    """
+    follow_ups: list[tuple[Entry, str, bool]] = []
+    pending: tuple[Entry, str] | None = None
+    for entry in entries:
+        day = rules.day_of(entry.at)
+        in_time = pending is not None and day <= days_after(pending[1], GRACE_DAYS)
+        if pending and entry.kind == log.NOT_BEFORE and in_time:
+            pending = pending[0], max(pending[1], entry.date)
+        if entry.kind == log.CONTACT:
+            if pending:
+                follow_ups.append((*pending, in_time))
+            has_date = entry.date and entry.outcome != log.DO_NOT_CONTACT
+            pending = (entry, entry.date) if has_date else None
+    return [*follow_ups, *([(*pending, False)] if pending else [])]
+
+
+def score_overrides(
+    entries: Iterable[Entry], outcomes: Mapping[str, Sequence[tuple[str, bool]]]
+) -> dict[str, int | None]:
+    """Compare opinions with the first outcome that arrived after them; the model beside them.
+
+    `right` and `model_right` count the known ones that agree; None if fewer than `MIN_KNOWN` are known.
+
+    entries: those that count; outcomes: client -> (time of arrival, whether the client left), in order
+    """
+    known = right = model_right = waiting = 0
+    for entry in entries:
+        if entry.kind != log.OVERRIDE:
+            continue
+        later = [left for at, left in outcomes.get(entry.client, ()) if at > entry.at]
+        if not later:
+            waiting += 1
+            continue
+        known += 1
+        right += later[0] == (entry.outcome == log.LEAVES)
+        model_right += entry.risk is not None and later[0] == (entry.risk >= THRESHOLD)
+    is_enough = known >= MIN_KNOWN
+    return {
+        **{"open": waiting, "known": known},
+        **{
+            "right": right if is_enough else None,
+            "model_right": model_right if is_enough else None,
+        },
+    }

@@ -1,0 +1,223 @@
+"""Describe entries of the contact log, rests and places on the list in the words of the pages.
+
+`day` is the present date where the client managers work: dates near it are named by it.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from attrition import wording
+from attrition.contacts import fields, log, ranking, standings
+from attrition.contacts.log import Entry
+from attrition.contacts.standings import Rest, Standing
+
+Row = Mapping[str, Any]
+
+REASONS_SHOWN = 3
+OUTCOMES = {
+    log.REACHED: "reached",
+    "will_stay": "reached, will stay",
+    "will_leave": "reached, will leave",
+    log.NOT_REACHED: "not reached",
+    "wrong_person": "wrong person",
+    log.DO_NOT_CONTACT: "do not contact again",
+}
+OVERRIDES = {log.STAYS: "will stay", log.LEAVES: "will leave"}
+GONE = {
+    log.REACHED: "was reached",
+    log.NOT_REACHED: "was not reached",
+    log.DO_NOT_CONTACT: "is not to be contacted",
+    log.NOT_BEFORE: "rests until a date that was entered",
+    log.OVERRIDE: "is expected to stay, as entered",
+    standings.FOLLOW_UP: "a follow-up is agreed for later",
+    ranking.PAST_DUE: "the contract has ended",
+    ranking.NO_PLACE: "others are more urgent",
+    "left": "has left",
+    "not_current": "is no longer a current client",
+}
+KINDS = {
+    log.CONTACT: "Contact",
+    log.NOT_BEFORE: "Not before",
+    log.OVERRIDE: "Another view",
+    log.REASSIGNMENT: "Handed over",
+    log.WITHDRAWAL: "Withdrawal",
+}
+BADGES = {
+    ranking.OVERDUE: ("overdue", "bad"),
+    ranking.DUE: ("due today", "warn"),
+    ranking.NEW: ("new", "accent"),
+    ranking.BACK: ("back", "accent"),
+    ranking.RISEN: ("risen", "warn"),
+}
+
+
+def day_text(on: str, day: str) -> str:
+    """Format a date; the year only if it is another one.
+
+    >>> day_text("2026-12-05", "2026-11-28"), day_text("2027-05-03", "2026-11-28")
+    ('5 December', '3 May 2027')
+    >>> day_text("2026-11-28", "2026-11-28"), day_text("2026-11-29", "2026-11-28")
+    ('today', 'tomorrow')
+    """
+    at = date.fromisoformat(on)
+    near = {-1: "yesterday", 0: "today", 1: "tomorrow"}.get((at - date.fromisoformat(day)).days)
+    year = "" if on[:4] == day[:4] else f" {at.year}"
+    return near or f"{at.day} {at:%B}{year}"
+
+
+def long_day(on: str) -> str:
+    """Format a date with its weekday.
+
+    >>> long_day("2026-12-05")
+    'Saturday, 5 December 2026'
+    """
+    at = date.fromisoformat(on)
+    return f"{at:%A}, {at.day} {at:%B %Y}"
+
+
+def days_ago(on: str, day: str) -> str:
+    """Format how many days a date lies back.
+
+    >>> days_ago("2026-11-25", "2026-11-28"), days_ago("2026-11-27", "2026-11-28")
+    ('3 days ago', 'yesterday')
+    """
+    days = (date.fromisoformat(day) - date.fromisoformat(on)).days
+    return f"{wording.plural(days, 'day')} ago" if days > 1 else day_text(on, day)
+
+
+def entry_text(entry: Entry, day: str) -> str:
+    """Describe what was entered, without the note.
+
+    >>> entry_text(Entry("A", "contact", "Ann", "will_stay", date="2026-12-05"), "2026-11-28")
+    'reached, will stay; follow-up on 5 December'
+    >>> entry_text(Entry("A", "reassignment", "Ann", manager="Bob", date="2026-12-05"), "2026-11-28")
+    'handed over to Bob until 5 December'
+    """
+    on = day_text(entry.date, day) if entry.date else ""
+    if entry.kind == log.CONTACT:
+        when = on if on in ("today", "tomorrow", "yesterday") else f"on {on}"
+        outcome = OUTCOMES.get(entry.outcome, entry.outcome)
+        return f"{outcome}; follow-up {when}" if on else outcome
+    if entry.kind == log.NOT_BEFORE:
+        return f"not before {on}"
+    if entry.kind == log.OVERRIDE:
+        view = OVERRIDES.get(entry.outcome, entry.outcome)
+        return f"{view} in the manager's view, until {on}"
+    if entry.kind == log.REASSIGNMENT:
+        return f"handed over to {entry.manager} until {on}"
+    return "an earlier entry withdrawn"
+
+
+def rest_text(rest: Rest, day: str) -> str:
+    """Describe why a client is not listed, and until when.
+
+    >>> rest_text(Rest("2026-12-05", "follow_up"), "2026-11-28")
+    'Not listed until 5 December: a follow-up is agreed for then'
+    """
+    if rest.why == log.DO_NOT_CONTACT:
+        return "Not listed: is not to be contacted"
+    why = {
+        standings.FOLLOW_UP: "a follow-up is agreed for then",
+        log.NOT_BEFORE: "not before that date, as entered",
+        log.OVERRIDE: "expected to stay, as entered",
+        log.REACHED: "was reached",
+        log.NOT_REACHED: "was not reached",
+    }
+    return f"Not listed until {day_text(rest.until, day)}: {why.get(rest.why, rest.why)}"
+
+
+def place_text(row: Row, day: str) -> str:
+    """Describe why a client is listed by the log, or why not; "" if the log does not decide.
+
+    row: a client with what the log says of it, see `worklist.Worklist.overlay`
+    """
+    if row["resting_until"]:
+        return rest_text(Rest(row["resting_until"], row["resting_why"]), day)
+    if row["follow_up"] and row["follow_up"] <= day:
+        when = day_text(row["follow_up"], day)
+        late = row["follow_up"] < day
+        ago = f", {days_ago(row['follow_up'], day)}" if late and when != "yesterday" else ""
+        return f"Follow-up was due {when}{ago}" if late else "Follow-up is due today"
+    if row["override"] == log.LEAVES:
+        return f"Will leave, in the manager's view (until {day_text(row['override_until'], day)})"
+    return ""
+
+
+def contact_text(row: Row, day: str) -> str:
+    """Describe the last contact with a client; "" if there was none."""
+    if not row["last_contact"]:
+        return ""
+    outcome = OUTCOMES.get(row["last_outcome"], row["last_outcome"])
+    return f"{days_ago(row['last_contact'], day)}: {outcome} ({row['last_contact_by']})"
+
+
+def since_text(since: str | None, day: str) -> str:
+    """Name the day of the earlier list.
+
+    >>> since_text("2026-11-27", "2026-11-28"), since_text("2026-11-20", "2026-11-28")
+    ('yesterday', '20 November')
+    """
+    return day_text(since, day) if since else "the last list"
+
+
+def summary(counts: Mapping[str, int], much_worse: int, since: str) -> str:
+    """Describe the list of the day in one sentence; the counts are those of its blocks.
+
+    >>> summary({"overdue": 2, "due": 0, "new": 1, "rest": 3}, 1, "yesterday")
+    '6 to call today, 2 overdue, 1 got much worse since yesterday'
+    >>> summary({}, 0, "yesterday")
+    'Nobody to call today'
+    """
+    total = sum(counts.values())
+    if not total:
+        return "Nobody to call today"
+    due, overdue = counts.get(ranking.DUE, 0), counts.get(ranking.OVERDUE, 0)
+    parts = [f"{total:,} to call today"]
+    parts += [f"{overdue:,} overdue"] if overdue else []
+    parts += [f"{due:,} due today"] if due else []
+    parts += [f"{much_worse:,} got much worse since {since}"] if much_worse else []
+    return ", ".join(parts)
+
+
+def names_of(entries: Sequence[Entry]) -> list[str]:
+    """Return the clients of entries, each once."""
+    return list(dict.fromkeys(entry.client for entry in entries))
+
+
+def moved_text(row: Row, labels: fields.Labels) -> str:
+    """Describe what moved since the list of an earlier day; "" if there is nothing to compare."""
+    if row["list_rank"] is None or (row["previous_rank"] is None and not row["status"]):
+        return ""
+    text = fields.moved_texts({**row, "rank": row["list_rank"]}, labels)[0]
+    return "" if text in ("new", "as before") else wording.finished(text).rstrip(".")
+
+
+def card(row: Row, standing: Standing, day: str, labels: fields.Labels, currency: str) -> Row:
+    """Return a client as the pages show one: texts, links, and what the log says.
+
+    row: see `worklist.Worklist.overlay`
+    """
+    last, at_risk = standing.last_contact, row["value_at_risk"]
+    reasons = row["list_reasons"] or row["reasons"]
+    return {
+        **{name: row[name] for name in ("client", "risk", "list_rank", "own_manager")},
+        "badge": BADGES.get(row["status"]),
+        "value": f"{currency} {wording.amount(row['value'])}" if row["value"] is not None else "",
+        "value_at_risk": f"{currency} {wording.amount(at_risk)}" if at_risk is not None else "",
+        "manager": row["manager"] or "",
+        "manager_until": day_text(row["manager_until"], day) if row["manager_until"] else "",
+        "due": fields.due_text(row.get("due") or "", day),
+        "is_past_due": bool(row.get("due")) and row["due"] < day,
+        "phone": row.get("phone") or "",
+        "tel": fields.tel(row.get("phone")),
+        "email": row.get("email") or "",
+        "mailto": fields.mailto(row.get("email")),
+        "place": place_text(row, day),
+        "moved": moved_text(row, labels),
+        "reasons": [fields.reason_text(reason, labels) for reason in reasons[:REASONS_SHOWN]],
+        "cautions": [fields.caution_text(each, labels) for each in row["cautions"]],
+        "contacted": contact_text(row, day),
+        "note": last.note if last else "",
+        "follow_up": day_text(row["follow_up"], day) if row["follow_up"] else "",
+    }

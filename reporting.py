@@ -22,7 +22,7 @@ from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, PageBreak,
 
 from attrition import __version__, wording
 from attrition.config import Config
-from attrition.contacts import fields, ranking
+from attrition.contacts import fields, ranking, sentences
 from attrition.contacts.desk import Desk
 from attrition.contacts.worklist import LISTED as ON_THE_LIST
 from attrition.contacts.worklist import Filters
@@ -376,14 +376,14 @@ def manager_pages(
     counts = ", ".join(
         f"{len(own[block]):,} {name}" for block, (_, name) in BLOCKS.items() if own[block]
     )
-    size = f"{wording.weekday(day)}: {wording.plural(len(rows), 'client')} to contact"
+    size = f"{sentences.long_day(day)}: {wording.plural(len(rows), 'client')} to contact"
     story: Story = [
         pdf.title(wording.shorten(manager, TITLE_WIDTH) or NO_MANAGER),
         pdf.note(f"{size}: {counts}." if rows else f"{size}."),
     ]
     for block, (title, _) in BLOCKS.items():
         if own[block]:
-            story += pdf.with_heading(title, pdf.call_table(own[block], currency, labels))
+            story += pdf.with_heading(title, pdf.call_table(own[block], day, currency, labels))
     return story
 
 
@@ -394,7 +394,8 @@ def write_manager_pages(config: Config, manager: str, at: str) -> Path:
 
     Raises: ConfigError if no client has this manager; Damaged, NoRows.
     """
-    worklist, _ = Desk(config).worklist(open_clients(config), at)
+    table, counted = open_clients(config)
+    worklist, _ = Desk(config).worklist(table, at, counted)
     names = {*worklist.book.managers, *(one.manager for one in worklist.standings.values())}
     if manager not in names:
         known = ", ".join(repr(name) for name in sorted(names) if name)

@@ -190,15 +190,6 @@ def day(date: Any) -> str:
     return moment(date).partition(",")[0]
 
 
-def weekday(date: Any) -> str:
-    """Format an ISO date with its weekday.
-
-    >>> weekday("2026-11-28")
-    'Saturday, 28 November 2026'
-    """
-    return f"{datetime.fromisoformat(str(date)):%A}, {day(date)}"
-
-
 def minute(time: Any) -> str:
     """Format a UTC ISO time for a table.
 
@@ -516,12 +507,14 @@ def share_listed(record: Row) -> str:
 WHY_NOT_LISTED = {
     "reached": "reached lately",
     "not_reached": "not reached lately",
-    "follow_up": "with a follow-up agreed",
+    "follow_up": "with a follow-up later",
     "not_before": "not before a date",
     "override": "expected to stay",
     "do_not_contact": "not to be contacted",
-    "past_due": "past the due date",
-    "no_place": "displaced by others",
+    "past_due": "whose contract has ended",
+    "no_place": "less urgent than others",
+    "left": "who have left",
+    "not_current": "no longer current",
 }
 
 
@@ -535,44 +528,42 @@ def list_notes(record: Row, currency: str) -> list[str]:
 
     record: of an assessment; one of an earlier version has none of it
 
-    >>> list_notes({"resting": {"reached": 20, "not_before": 1}, "past_due": 3}, "EUR")[0]
-    'Not on the list for now: 20 reached lately, 1 not before a date.'
-    >>> list_notes({"overrides": {"open": 2, "known": 0, "right": 0, "model_right": 0}}, "EUR")
-    ['Overrides: 2 open.']
+    >>> list_notes({"resting": {"reached": 20, "not_before": 1}, "past_due": 3, "waiting": 1}, "EUR")
+    ... # doctest: +NORMALIZE_WHITESPACE
+    ['Not on the list for now: 20 reached lately, 1 not before a date.',
+     'Too late to save: 3 clients whose contract has ended.',
+     'No place on the list: 1 client whose follow-up is due.']
+    >>> list_notes({"overrides": {"open": 2, "known": 7, "right": None, "model_right": None}}, "EUR")
+    ['Overrides: 2 without an outcome yet, 7 with one, too few to compare with the model.']
     """
     notes = []
-    if resting := {why: n for why, n in (record.get("resting") or {}).items() if n}:
-        listed = ", ".join(f"{n:,} {not_listed(why)}" for why, n in resting.items())
-        notes.append(f"Not on the list for now: {listed}.")
+    if resting := record.get("resting"):
+        whys = ", ".join(f"{n:,} {not_listed(why)}" for why, n in resting.items())
+        notes.append(f"Not on the list for now: {whys}.")
     if past := record.get("past_due"):
-        notes.append(
-            f"Too late to save: the contract of {plural(past, 'client')} is past its due date."
-        )
-    overrides = record.get("overrides") or {}
-    if any(overrides.values()):
-        note = f"Overrides: {overrides['open']:,} open"
-        if known := overrides["known"]:
-            note += (
-                f"; of {known:,} with a known outcome, the client managers were right in "
-                f"{overrides['right']:,}, the model in {overrides['model_right']:,}"
-            )
-        notes.append(f"{note}.")
-    if pays := record.get("break_even"):
-        notes.append(break_even(pays, currency))
-    return notes
+        notes.append(f"Too late to save: {plural(past, 'client')} whose contract has ended.")
+    if waiting := record.get("waiting"):
+        notes.append(f"No place on the list: {plural(waiting, 'client')} whose follow-up is due.")
+    return (
+        notes
+        + _override_notes(record.get("overrides") or {})
+        + ([break_even(record["break_even"], currency)] if record.get("break_even") else [])
+    )
 
 
-def last_contact(row: Row) -> str:
-    """Describe the last contact with a client; "" if there was none.
-
-    >>> last_contact({"last_contact": "2026-11-23", "last_outcome": "reached",
-    ... "last_contact_by": "Grace Liu"})
-    '2026-11-23: reached (Grace Liu)'
-    """
-    if not row.get("last_contact"):
-        return ""
-    outcome, by = (row.get("last_outcome") or "").replace("_", " "), row.get("last_contact_by")
-    return row["last_contact"] + (f": {outcome}" if outcome else "") + (f" ({by})" if by else "")
+def _override_notes(record: Row) -> list[str]:
+    """Compare the opinions of the client managers with those of the model."""
+    if not record.get("open") and not record.get("known"):
+        return []
+    note = f"Overrides: {record['open']:,} without an outcome yet, {record['known']:,} with one"
+    if record["known"] and record["right"] is None:
+        return [f"{note}, too few to compare with the model."]
+    right = f"; the client managers were right in {count(record['right'])}"
+    return [
+        f"{note}{right}, the model in {count(record['model_right'])}."
+        if record["known"]
+        else f"{note}."
+    ]
 
 
 def kept(row: Row) -> str:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ from reportlab.pdfbase.pdfmetrics import stringWidth
 
 import reporting
 from attrition import config as configuration
+from attrition.contacts import log
 from attrition.data import clients
 from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
@@ -678,6 +680,97 @@ def test_large_company_with_a_long_list(tmp_path):
         "10,000 clients, by value at risk. The other 9,500: contactlist.csv."
         in read_pages(config)[1]
     )
+
+
+# ---- the pages of one client manager
+
+NOW = "2026-12-24T08:00:00Z"
+
+
+def pages_of(config, manager, at=NOW):
+    path = reporting.write_manager_pages(config, manager, at)
+    return " ".join(" ".join(page.extract_text().split()) for page in pypdf.PdfReader(path).pages)
+
+
+def blocks_of(text):
+    """What each block of the pages contains, by its heading."""
+    titles = [title for title, _ in reporting.BLOCKS.values()]
+    parts = re.split(rf"({'|'.join(titles)}) rank client", text)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_pages_of_a_manager_show_the_blocks_of_the_day(tmp_path):
+    config = rich_project(tmp_path, [f"Client {letter}" for letter in "ABCDEFGHIJKLMNO"], n=15)
+    follow_ups = {"A": "2026-12-20", "D": "2026-12-24", "G": "2026-12-25"}
+    entries = [
+        log.Entry(f"Client {letter}", "contact", "Ann", "will_stay", date=date)
+        for letter, date in follow_ups.items()
+    ]
+    log.append(config.contact_log, entries, "2026-12-01T09:00:00Z")
+    text = pages_of(config, MANAGERS[0])
+    assert text.count("Amara Diallo") == 1
+    assert "Thursday, 24 December 2026: 4 clients to contact: 1 overdue, 1 due today, 1 new" in text
+    blocks = blocks_of(text)
+    assert list(blocks) == ["Overdue", "Due today", "New or risen", "Also on the list"]
+    in_block = [set(re.findall("Client ([A-Z])", block)) for block in blocks.values()]
+    assert in_block == [{"A"}, {"D"}, {"M"}, {"J"}]  # G rests until tomorrow
+    assert "Last contact 2026-12-01: reached, will stay (Ann) Follow-up on 2026-12-20" in text
+    assert "G" in set(
+        re.findall("Client ([A-Z])", pages_of(config, MANAGERS[0], "2026-12-25T08:00:00Z"))
+    )
+
+
+def test_pages_of_two_managers_are_never_the_same_file(tmp_path):
+    names = ["../../etc/x", "..-..-etc-x", "a b", "a-b", "A-b", "=1+1", "ש", "W" * 300, "W" * 301]
+    config = write_project(tmp_path)
+    paths = {str(config.manager_pages(name)).lower() for name in [*names, ""]}
+    assert len(paths) == len(names) + 1
+    assert all(Path(path).parent == Path(str(config.reports_folder).lower()) for path in paths)
+    assert max(len(Path(path).name) for path in paths) < 100
+
+
+def test_hostile_manager_is_shown_literally(tmp_path):
+    contacts = [row | {"manager": HOSTILE[0]} for row in rich_contacts(3)]
+    config = write_project(tmp_path, rich_records(), contacts)
+    assert squeezed(HOSTILE[0]) in squeezed(pages_of(config, HOSTILE[0]))
+
+
+def test_clients_without_a_manager_have_pages_too(tmp_path):
+    config = poor_project(tmp_path)
+    assert "Clients without a client manager" in pages_of(config, "")
+    assert "26 clients to contact" in pages_of(config, "")
+
+
+def test_manager_with_nobody_listed_gets_a_page(tmp_path):
+    contacts = rich_contacts(3)
+    config = write_project(tmp_path, rich_records(), contacts)
+    rest = [log.Entry(row["client"], "contact", "Ann", "reached") for row in contacts[:1]]
+    log.append(config.contact_log, rest, NOW)
+    assert pages_of(config, contacts[0]["manager"]).count("0 clients to contact.") == 1
+
+
+def test_unknown_manager_is_an_error_that_lists_the_managers(tmp_path, capsys):
+    config = rich_project(tmp_path)
+    assert reporting.main(["--config", str(config.file), "--manager", "Amara"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "--manager 'Amara': no client has this client manager; expected one of: "
+    )
+    assert all(repr(name) in error for name in MANAGERS)
+    assert not list(config.reports_folder.glob("list-*"))
+
+
+def test_pages_need_an_assessment(tmp_path, capsys):
+    config = write_project(tmp_path)
+    assert reporting.main(["--config", str(config.file), "--manager", "Ann"]) == 1
+    assert "no client was assessed yet; run fullprocess.py" in capsys.readouterr().err
+
+
+def test_path_of_the_pages_is_printed(tmp_path, capsys):
+    config = rich_project(tmp_path)
+    assert reporting.main(["--config", str(config.file), "--manager", MANAGERS[1]]) == 0
+    assert capsys.readouterr().out == f"{config.manager_pages(MANAGERS[1])}\n"
+    assert config.manager_pages(MANAGERS[1]).read_bytes().startswith(b"%PDF")
 
 
 # ---- the step

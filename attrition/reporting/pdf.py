@@ -36,7 +36,7 @@ from reportlab.platypus import (
 )
 
 from attrition import wording
-from attrition.contacts import fields
+from attrition.contacts import fields, sentences
 from attrition.reporting.style import BOLD, COLOURS, FONT, drawable, font_file
 
 Row = Mapping[str, Any]
@@ -256,7 +256,7 @@ def _contact_cell(
     if not value:
         return wording.DASH
     if name == "last_contact":
-        return wording.last_contact(row), wording.last_contact({**row, "last_contact_by": None})
+        return _last_contact(row), value
     if isinstance(value, list):
         return tuple("; ".join(value[:n]) for n in range(reasons, 0, -1))
     return fields.FIELDS[name].show(value)
@@ -303,12 +303,15 @@ def _filled(shape: shapes.SolidShape, colour: Color) -> shapes.SolidShape:
     return shape
 
 
-def call_table(contacts: Iterable[Row], currency: str, labels: fields.Labels) -> Flowable:
+def call_table(contacts: Iterable[Row], day: str, currency: str, labels: fields.Labels) -> Flowable:
     """Return a row per client for a printed page: how to reach it, why, and lines for notes."""
     rows = [
         [
             row["rank"],
-            [paragraph(wording.shorten(row["client"], CLIENT_WIDTH), HEAD), *_texts(_reach(row))],
+            [
+                paragraph(wording.shorten(row["client"], CLIENT_WIDTH), HEAD),
+                *_texts(_reach(row, day)),
+            ],
             _texts(_stakes(row, currency)),
             _texts(_why(row, labels)),
             [
@@ -322,13 +325,26 @@ def call_table(contacts: Iterable[Row], currency: str, labels: fields.Labels) ->
     return table(columns, rows)
 
 
+def _last_contact(row: Row) -> str:
+    """Describe the last contact with a client; "" if there was none.
+
+    >>> reached = {"last_outcome": "not_reached", "last_contact_by": "Grace Liu"}
+    >>> _last_contact({"last_contact": "2026-11-23"} | reached)
+    '2026-11-23: not reached (Grace Liu)'
+    """
+    if not row.get("last_contact"):
+        return ""
+    outcome = sentences.OUTCOMES.get(row["last_outcome"], row["last_outcome"])
+    return f"{row['last_contact']}: {outcome} ({row['last_contact_by']})"
+
+
 def _texts(texts: Iterable[str]) -> Story:
     return [paragraph(text, CELL) for text in texts]
 
 
-def _reach(row: Row) -> list[str]:
-    """Return how to reach a client, and until when."""
-    due = row.get("due") and f"due {row['due']}"
+def _reach(row: Row, day: str) -> list[str]:
+    """Return how to reach a client, and when its contract ends."""
+    due = row.get("due") and f"due {row['due']} ({fields.due_text(row['due'], day)})"
     return [*filter(None, (row.get("phone"), row.get("email"), due))]
 
 
@@ -341,7 +357,7 @@ def _stakes(row: Row, currency: str) -> list[str]:
 
 def _why(row: Row, labels: fields.Labels) -> list[str]:
     """Return the reasons of a client, its change, and the last contact with it."""
-    moved, last = fields.moved_texts(row, labels)[0], wording.last_contact(row)
+    moved, last = fields.moved_texts(row, labels)[0], _last_contact(row)
     reasons = [fields.value_of(name, row, labels) for name in ("list_reasons", "reasons")]
     return [
         *next(filter(None, reasons), [])[:REASONS_SHOWN],

@@ -572,19 +572,19 @@ def last_unavailable(config: Config) -> list[str]:
     return list(record.get("unavailable", [])) if record else []
 
 
-def read_contacts(config: Config) -> list[Row]:
-    """Read the clients on the contact list; [] if no client was assessed yet.
+def read_contacts(config: Config) -> Sequence[Row]:
+    """Read the clients on the contact list; empty if no client was assessed yet.
 
     Raises: Damaged if the table does not match the hash that the assessment recorded.
     """
     try:
-        return [*open_clients(config).listed]
+        return open_clients(config)[0].listed
     except NoRows:
-        return []
+        return ()
 
 
-def open_clients(config: Config) -> ClientTable:
-    """Open the table of the current clients.
+def open_clients(config: Config) -> tuple[ClientTable, str]:
+    """Open the table of the current clients; return the entries of the contact log that it counts, too.
 
     Raises: NoRows if no client was assessed yet; Damaged if it does not match its recorded hash.
     """
@@ -593,4 +593,4 @@ def open_clients(config: Config) -> ClientTable:
         raise NoRows("no client was assessed yet; run fullprocess.py")
     if files.sha256_file(config.clients) != record["outputs"][config.clients.name]:
         raise Damaged(f"{config.clients}: does not match its hash; run assessment.py first")
-    return ClientTable(config.clients)
+    return ClientTable(config.clients), record.get("inputs", {}).get("contacts", "")

@@ -122,10 +122,15 @@ def test_compact_contact_table_shows_the_last_contact_and_one_reason():
 def test_printed_row_names_how_to_reach_a_client_and_why():
     row = CLIENT | {"phone": "+49 30 123", "email": "a@b.example", "status": "risen"}
     row |= {"reasons": [Reason("tickets", 9.0, 1.0, 1.0)], "due": "2027-01-31"}
+    row |= {"last_outcome": "will_stay", "last_contact_by": "Ann"}
     row |= {"last_contact": "2026-10-02", "follow_up": "2026-12-01", "value_at_risk": 1234.0}
-    (page,) = read(pdf.call_table([row], "EUR", {}))
-    assert "Søn Ltd +49 30 123 a@b.example due 2027-01-31 risk 90 % EUR 1,230 at risk risen" in page
-    assert "tickets: 9 (baseline: 1) Last contact 2026-10-02 Follow-up on 2026-12-01" in page
+    (page,) = read(pdf.call_table([row], "2027-01-30", "EUR", {}))
+    assert (
+        "Søn Ltd +49 30 123 a@b.example due 2027-01-31 (in 1 day) risk 90 % EUR 1,230 at risk risen"
+        in page
+    )
+    assert "tickets: 9 (baseline: 1) Last contact 2026-10-02: reached, will stay (Ann)" in page
+    assert "Follow-up on 2026-12-01" in page
     assert "☐ reached ☐ not reached" in page
 
 

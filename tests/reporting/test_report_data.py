@@ -17,7 +17,7 @@ NOW = "2026-03-02T12:00:00Z"
 
 def test_a_project_that_never_ran_has_nothing_to_report(empty_project):
     data = load_report_data(empty_project)
-    assert (data.release, data.training, data.contacts, data.warnings) == (None, {}, [], [])
+    assert (data.release, data.training, data.contacts, data.warnings) == (None, {}, (), [])
     assert data.model == "no model in production yet"
     assert data.as_of == ""
     assert data.sets == {}
@@ -93,7 +93,7 @@ def test_contacts_are_those_of_the_contact_list_in_its_order(project):
     assert [row["client"] for row in contacts] == [row["client"] for row in listed]
     assert all(isinstance(reason, Reason) for row in contacts for reason in row["reasons"])
     project.assessment_record.unlink()
-    assert read_contacts(project) == []
+    assert not read_contacts(project)
 
 
 def test_contacts_that_do_not_match_their_hash_are_damaged(project):
@@ -330,7 +330,7 @@ def test_changes_name_the_new_the_risen_and_the_gone_with_the_reason():
         "1 new: New",
         "1 with a risk up by 10 points or more: Up",
         "2 gone (reached lately): Called, Also called",
-        "1 gone (past the due date): Late",
+        "1 gone (whose contract has ended): Late",
     ]
 
 

@@ -169,7 +169,8 @@ def _time_axis(axes: Axes, times: Iterable[float]) -> None:
     first, last = min(times), max(times)
     margin = max(0.03 * (last - first), 0.02) if last > first else 0.5
     axes.set_xlim(first - margin, last + margin)
-    locator = AutoDateLocator(tz=UTC, maxticks=8)  # type: ignore[no-untyped-call]
+    # With the default of 5, it would need 9 ticks of 12 hours for four days.
+    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     formatter = ConciseDateFormatter(locator, tz=UTC)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_formatter(formatter)

@@ -216,6 +216,15 @@ def test_missing_over_time_says_that_nothing_was_missing():
 # ---- the data of today
 
 
+def test_time_axis_of_any_length_has_three_to_nine_ticks():
+    _, axes = charts._plot("", "")
+    for minutes in np.geomspace(5, 5e6, 150):  # some minutes to ten years; a warning is an error
+        charts._time_axis(axes, [20_000.0, 20_000.0 + minutes / 1440])
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.xaxis.get_major_locator()() if low <= tick <= high]
+        assert 3 <= len(ticks) <= 9, minutes
+
+
 def test_drift_of_30_long_columns_does_not_overlap():
     axes = charts.drift(drifted(30)).axes[0]
     labels = axes.get_yticklabels()

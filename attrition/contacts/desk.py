@@ -49,10 +49,6 @@ class Desk:
             self._read_log()
             return list(self._entries.get(client, ()))
 
-    def standing(self, client: str, at: str) -> Standing:
-        """Return where a client stands at a time, also one who is no longer current."""
-        return standings.standing(self.entries(client), self._config.day(at), self._rules)
-
     def numbered(self, first: int, last: int) -> list[Entry]:
         """Return the entries with the numbers from `first` to `last`."""
         with self._lock:
@@ -60,6 +56,10 @@ class Desk:
             every = [entry for own in self._entries.values() for entry in own]
         chosen = [entry for entry in every if first <= entry.id <= last]
         return sorted(chosen, key=lambda entry: entry.id)
+
+    def standing(self, client: str, at: str) -> Standing:
+        """Return where a client stands at a time, also one who is no longer current."""
+        return standings.standing(self.entries(client), self._config.day(at), self._rules)
 
     def worklist(self, table: ClientTable, at: str, counted: str = "") -> tuple[Worklist, int]:
         """Return the work list at a time, and the number of the newest entry that it counts.

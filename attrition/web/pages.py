@@ -6,7 +6,6 @@ form was saved, the answer is a redirect, so that reloading the page sends nothi
 
 import csv
 import io
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -24,15 +23,12 @@ from attrition.contacts import fields, log, ranking, sentences, standings, workl
 from attrition.contacts.desk import rules_of
 from attrition.contacts.log import Entry
 from attrition.contacts.worklist import Filters, Worklist
-from attrition.errors import AttritionError
 from attrition.reporting.report_data import ReportData
 from attrition.storage import files
 from attrition.web import entries as entering
 from attrition.web import middleware
 from attrition.web.artifact_cache import NotReady, State, optional, state
 from attrition.web.request_body import ApiError
-
-logger = logging.getLogger(__name__)
 
 pages = Blueprint("pages", __name__)
 
@@ -395,6 +391,7 @@ def chosen_filters(config: Config) -> Filters:
         manager=request.args.get("manager") or None,
         query=request.args.get("q", ""),
         due_days=middleware.read_number("due_days", 0, 0, 36_500, whole=True) if days else None,
+        min_risk=middleware.read_number("min_risk", 0.0, 0, 1, whole=False),
         order=order,
     )
 
@@ -603,11 +600,10 @@ def save(clients: Sequence[str], form: Mapping[str, str]) -> Any:
     """Save an entry about each client; an error that will pass is a fault, which keeps the form."""
     try:
         return entering.save(state(), clients, form, request.form.get("seen"), origin())
-    except (NotReady, ApiError):
-        raise
-    except AttritionError as error:
-        logger.error("%s", error)
-        return entering.Faults({"seen": "the contact log cannot be written now: try again"})
+    except NotReady as error:
+        if error.code != "log_busy":
+            raise
+        return entering.Faults({"seen": str(error)})
 
 
 def read_form(form: Mapping[str, str]) -> dict[str, str]:

@@ -122,8 +122,8 @@ def test_decisions_are_in_words_the_newest_first(project):
     sentences = [event["sentence"] for event in context["events"]]
     when = "3 January 2031, 00:00 UTC"
     assert sentences == [
-        f"Rolled back by hand on {when}, from {second} to {first}; nothing newer is deployed until there "
-        "is news.",
+        f"Rolled back by hand on {when}, from {second} to {first}; nothing newer is deployed until "
+        "there is news.",
         "Kept: not better.",
         "First model deployed (none was in production).",
     ]

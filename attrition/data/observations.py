@@ -1,7 +1,6 @@
 """The observations of single clients in finaldata.parquet, found without reading all of it each time.
 
-In memory are 17 bytes of each row: the hash of the client, time, outcome and delivery. pandas is not
-imported.
+In memory are 17 bytes of each row: the hash of the client, time, outcome and delivery.
 """
 
 import hashlib

@@ -417,6 +417,7 @@ def chosen_filters(config: Config) -> Filters:
         manager=request.args.get("manager") or None,
         query=request.args.get("q", ""),
         due_days=middleware.read_number("due_days", 0, 0, 36_500, whole=True) if days else None,
+        min_risk=middleware.read_number("min_risk", 0.0, 0, 1, whole=False),
         order=order,
     )
 

@@ -3,10 +3,13 @@
 Every part works if a record does not exist yet or is damaged: on the first day there is only a model.
 """
 
+import os
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, render_template, request
@@ -209,7 +212,7 @@ def describe_events(data: ReportData) -> list[Context]:
     rows = [row for row in data.deployments if row["action"] != "repaired"]
     for row in reversed(rows[-EVENTS_SHOWN:]):
         is_decided = row["action"] in integrity.DECIDED
-        sentence = row["reason"] if is_decided else wording.rollback(row, is_last=False)
+        sentence = row["reason"] if is_decided else wording.rollback(row, is_last=row is rows[-1])
         events.append(
             {
                 "at": wording.moment(row["at"]),
@@ -406,15 +409,21 @@ def describe_trend(last: float, baseline: float) -> str:
 
 def disk_usage(state: State) -> Context:
     """Return the size of each folder that this project writes, and the free space."""
-    sizes = {}
-    for name, folder in FOLDERS.items():
-        path = getattr(state.config, folder)
-        files = [one for one in path.rglob("*") if one.is_file() and not one.is_symlink()]
-        sizes[name] = sum(one.stat().st_size for one in files)
+    folders = {name: getattr(state.config, folder) for name, folder in FOLDERS.items()}
     return {
-        "sizes": [(name, megabytes(size)) for name, size in sizes.items()],
+        "sizes": [(name, megabytes(folder_size(path))) for name, path in folders.items()],
         "free": megabytes(shutil.disk_usage(state.config.file.parent).free),
     }
+
+
+def folder_size(folder: Path) -> int:
+    """Add up the sizes of the files below a folder; one that a run removes meanwhile counts as 0."""
+    size = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += Path(path, name).lstat().st_size
+    return size
 
 
 def megabytes(size: float) -> str:

@@ -122,7 +122,8 @@ def test_decisions_are_in_words_the_newest_first(project):
     sentences = [event["sentence"] for event in context["events"]]
     when = "3 January 2031, 00:00 UTC"
     assert sentences == [
-        f"Rolled back by hand on {when}, from {second} to {first}.",
+        f"Rolled back by hand on {when}, from {second} to {first}; nothing newer is deployed until "
+        "there is news.",
         "Kept: not better.",
         "First model deployed (none was in production).",
     ]
@@ -264,3 +265,11 @@ def test_history_is_read_again_only_after_a_transaction(project, monkeypatch):
     assert state.read_history(history.read_runs, 300) is first
     plant(project, "runs", {"started_at": "2031-01-01T00:00:00Z", "outcome": "done"})
     assert len(state.read_history(history.read_runs, 300)) == len(first) + 1
+
+
+def test_size_of_a_folder_counts_each_file_below_it(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(b"x" * 700)
+    (tmp_path / "b").write_bytes(b"y" * 300)
+    assert status_pages.folder_size(tmp_path) == 1000
+    assert status_pages.folder_size(tmp_path / "none") == 0

@@ -374,6 +374,7 @@ def system_context(state: State, now: datetime) -> Context:
         "steps": [describe_step(state, name) for name in STEPS],
         "packages": wording.packages(diagnostics.get("dependencies") or {}),
         "outdated": sorted(packages, key=lambda one: (not one["outdated"], one["name"])),
+        "events": describe_events(read_report_data(state)),
         "disk": disk_usage(state),
     }
 

@@ -120,10 +120,9 @@ def test_decisions_are_in_words_the_newest_first(project):
     )
     context = status_pages.model_context(state_of(project))
     sentences = [event["sentence"] for event in context["events"]]
-    when = "3 January 2031, 00:00 UTC"
+    by_hand = f"3 January 2031, 00:00 UTC, from {second} to {first}"
     assert sentences == [
-        f"Rolled back by hand on {when}, from {second} to {first}; nothing newer is deployed until there "
-        "is news.",
+        f"Rolled back by hand on {by_hand}; nothing newer is deployed until there is news.",
         "Kept: not better.",
         "First model deployed (none was in production).",
     ]

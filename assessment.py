@@ -46,7 +46,7 @@ from attrition.modelling import explanations, metrics, models, reliability
 from attrition.modelling.models import Model
 from attrition.monitoring import performance
 from attrition.monitoring.performance import Estimate, SecondOpinion
-from attrition.operations import cli, releases
+from attrition.operations import cli, integrity, releases
 from attrition.operations.releases import Release
 from attrition.storage import files, history, tables
 
@@ -686,7 +686,12 @@ def _assessment(record: files.Record, *, up_to_date: bool) -> Assessment:
 
 def main(argv: list[str] | None = None) -> int:
     options = cli.parser(__doc__).parse_args(argv)
-    return cli.run(options, "assessment", assess_clients)
+
+    def step(config: Config) -> Assessment:
+        integrity.check_contact_log(config)  # in a whole run, this was done at its start
+        return assess_clients(config)
+
+    return cli.run(options, "assessment", step)
 
 
 if __name__ == "__main__":

@@ -457,6 +457,12 @@ class Config:
     def figure(self, name: str) -> Path:
         return self.reports_folder / f"{name}.png"
 
+    def manager_pages(self, manager: str) -> Path:
+        """Return the printed list of a client manager; different names never have the same file."""
+        plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in manager)[:40]
+        digest = hashlib.sha256(manager.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return self.reports_folder / f"list-{plain}-{digest}.pdf"
+
     def declared_files(self) -> list[Path]:
         """Return the path of each file of ours that has a name of its own, figures aside."""
         return [getattr(self, n) for n, value in vars(Config).items() if isinstance(value, _File)]

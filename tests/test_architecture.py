@@ -40,7 +40,7 @@ PURE = (
     ),
     *("monitoring.drift", "monitoring.performance", "monitoring.gate"),
     "monitoring.updating",
-    *("reporting.charts", "reporting.model_card"),
+    *("reporting.charts", "reporting.model_card", "reporting.style"),
 )
 # What a pure room may know of this project: other pure rooms, the errors, and of the config only
 # the records that say what a column means.

@@ -61,19 +61,27 @@ class Desk:
         chosen = [entry for entry in every if first <= entry.id <= last]
         return sorted(chosen, key=lambda entry: entry.id)
 
-    def worklist(self, table: ClientTable, at: str, counted: str = "") -> tuple[Worklist, int]:
-        """Return the work list at a time, and the number of the newest entry that it counts.
+    def check(self, counted: str) -> None:
+        """Check the log, and that it has the entries that an assessment counted.
 
-        counted: the entries that the assessment counted, as `log.check_counted` describes them
+        counted: as `log.check_counted` describes it
 
-        Raises: Damaged if the log is, or lacks entries; AttritionError if it cannot be read now.
+        Raises: Damaged; AttritionError if the log cannot be read now.
         """
-        day = self._config.day(at)
         with self._lock:
             self._read_log()
             if counted != self._counted:
                 log.check_counted(self._path, counted)
                 self._counted = counted
+
+    def worklist(self, table: ClientTable, at: str, counted: str = "") -> tuple[Worklist, int]:
+        """Return the work list at a time, and the number of the newest entry that it counts.
+
+        Raises: as `check`.
+        """
+        day = self._config.day(at)
+        with self._lock:
+            self.check(counted)
             if day != self._day:
                 self._day = day
                 self._stand(self._entries)

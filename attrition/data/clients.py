@@ -260,18 +260,6 @@ class ClientTable:
                     return row
         return None
 
-    def page(
-        self, offset: int, limit: int, manager: str | None = None, min_risk: float = 0.0
-    ) -> tuple[list[Row], int]:
-        """Return a page of a manager's clients with at least a risk, and how many there are in all."""
-        with self._lock:
-            count = int(np.count_nonzero(self._risks >= min_risk)) if min_risk else self.total
-            if manager is None:
-                return self._rows(range(count)[offset : offset + limit], list(COLUMNS)), count
-            codes, managers = self._managers
-            chosen = np.flatnonzero(codes[:count] == managers.get(manager, -1))
-            return self._rows(chosen[offset : offset + limit].tolist(), list(COLUMNS)), len(chosen)
-
     @cached_property
     def listed(self) -> list[Row]:
         """The contact list, sorted; `rank` is the place on it."""
@@ -333,16 +321,6 @@ class ClientTable:
     @cached_property
     def _keys(self) -> NDArray[np.uint64]:
         return _to_numpy(self._column(KEY))
-
-    @cached_property
-    def _risks(self) -> NDArray[np.float64]:
-        return _to_numpy(self._column("risk"))
-
-    @cached_property
-    def _managers(self) -> tuple[NDArray[np.int32], dict[str, int]]:
-        encoded = self._column("manager").dictionary_encode()
-        codes = {name: code for code, name in enumerate(encoded.dictionary.to_pylist())}
-        return _to_numpy(encoded.indices), codes
 
     def _column(self, name: str) -> pa.Array:
         if name not in self._names:  # a table of an earlier version has fewer

@@ -59,7 +59,7 @@ def test_wrong_token_is_401(guarded, headers):
 
 def test_browser_may_show_the_token_as_a_password(guarded):
     for path in (
-        "/",
+        *("/", "/list", "/list.csv"),
         "/static/style.css",
         "/figures/roc.png",
         "/report.pdf",

@@ -1,30 +1,42 @@
-"""Step 7: draw the figures and write the PDF report.
+"""Step 7: draw the figures and write the PDF report; print the list of one client manager.
 
 Reads:  training.json and score.json of the release in production, practicemodels/decision.json,
         production_deployment/monitoring.json and history.sqlite, reports/assessment.json,
         clients.parquet and diagnostics.json, ingesteddata/ingestion.json (the unused sources); if one
         is missing, the report states that
-Writes: reports/*.png (the figures), reports/report.pdf, reports/report.json (the record)
-Run:    python reporting.py [--config PATH]
+        For --manager: reports/clients.parquet and the contact log, as they are now
+Writes: reports/*.png (the figures), reports/report.pdf, reports/report.json (the record);
+        for --manager only reports/list-*.pdf, pages to print and to write on
+Run:    python reporting.py [--config PATH] [--manager NAME]
 """
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 from reportlab.lib.units import mm
-from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, Spacer
+from reportlab.platypus import CondPageBreak, Flowable, KeepTogether, PageBreak, Spacer
 
-from attrition import wording
+from attrition import __version__, wording
 from attrition.config import Config
-from attrition.contacts import fields
+from attrition.contacts import fields, ranking, sentences
+from attrition.contacts.desk import Desk
+from attrition.contacts.worklist import LISTED as ON_THE_LIST
+from attrition.contacts.worklist import Filters
+from attrition.errors import ConfigError, Damaged
 from attrition.operations import cli, runs
-from attrition.reporting import charts, pdf
+from attrition.reporting import pdf, style
 from attrition.reporting.pdf import Story
-from attrition.reporting.report_data import CAPTIONS, ReportData, load_report_data
+from attrition.reporting.report_data import (
+    CAPTIONS,
+    ReportData,
+    light,
+    load_report_data,
+    open_clients,
+)
 from attrition.storage import files
 
 Row = Mapping[str, Any]
@@ -32,7 +44,16 @@ Pictures = Mapping[str, bytes]
 
 SETTINGS = ("contact_capacity", "contact_order", "currency", "labels", "overdue_minutes")
 TITLE = "Client attrition report"
-LISTED, LISTED_AT_LEAST, WARNINGS_SHOWN, HISTORY_SHOWN, UNUSED_SHOWN = 12, 10, 4, 8, 20
+LISTED, LISTED_IN_ALL, WARNINGS_SHOWN, HISTORY_SHOWN, UNUSED_SHOWN = 10, 500, 4, 8, 20
+TOO_FEW_SAVES = "Saves are not counted per client manager: they are too few to compare."
+DAYS_SHOWN, TITLE_WIDTH = 14, 90
+NO_MANAGER = "Clients without a client manager"
+BLOCKS = {
+    ranking.OVERDUE: ("Overdue", "overdue"),
+    ranking.DUE: ("Due today", "due today"),
+    ranking.NEW: ("New or risen", "new or risen"),
+    ranking.OTHER: ("Also on the list", "also on the list"),
+}
 IN_GALLERY = ("roc", "calibration", "gain", "confusionmatrix")
 
 
@@ -51,39 +72,51 @@ class Report:
         return f"{size}, {wording.plural(self.listed, 'client')} to contact"
 
 
-# ---- page one: for the manager of the team
+# ---- page one: for the lead of the team
 
 
-def first_page(facts: ReportData, png: Pictures) -> Story:
-    """Lay out page one with at least ten clients; if there is no room, the rest flows to page two."""
+def first_page(facts: ReportData) -> Story:
+    """Lay out page one: what is at stake, whether the model is healthy, what changed, ten clients."""
     when = f"As of {wording.moment(facts.as_of)}" if facts.as_of else "Nothing was run yet"
-    shared = fields.shared_text(facts.assessment, facts.labels)
-    above = [
+    story = [
         pdf.title(TITLE),
         pdf.note(f"{when}; {facts.model}"),
         pdf.tiles((number.value, number.label, number.note) for number in facts.numbers),
-        pdf.paragraph(facts.state.sentence, lead=f"{facts.state.title}."),
-        pdf.paragraph(facts.latest_change, lead="Latest change:"),
-        *warning_section(facts),
+        *light_section(facts),
+        *change_section(facts),
         pdf.heading("Whom to contact first"),
-        *([pdf.small(shared)] if shared else []),
     ]
-    note, below = pdf.note(list_note(facts)), risk_section(facts, png)
-    room = pdf.HEIGHT - sum(map(pdf.height, (*above, note)))
-    listed = contact_section(facts, room - pdf.height(below), least=LISTED_AT_LEAST)
-    listed = listed or contact_section(facts, room)
-    return [*above, *([listed] if listed else []), note, below]
+    note = pdf.note(list_note(facts))
+    room = pdf.HEIGHT - sum(map(pdf.height, (*story, note)))
+    return [*story, contact_section(facts, room), note]
 
 
-def warning_section(facts: ReportData) -> Story:
-    shown = [pdf.small(warning, lead="!") for warning in facts.warnings[:WARNINGS_SHOWN]]
-    if more := len(facts.warnings) - len(shown):
-        shown.append(pdf.note(f"{more} more under “The model”."))
-    return [pdf.heading("Warnings"), *shown] if shown else []
+def light_section(facts: ReportData) -> Story:
+    """Lay out the traffic light, and the warnings that it does not rest on."""
+    judged = light(facts)
+    lines = [
+        pdf.paragraph(judged.sentence, lead=f"Is the model healthy? {judged.colour.capitalize()}.")
+    ]
+    if judged.action:
+        lines.append(pdf.paragraph(judged.action, lead="What to do:"))
+    warnings = [pdf.small(text, lead="!") for text in facts.warnings[:WARNINGS_SHOWN]]
+    if more := len(facts.warnings) - len(warnings):
+        warnings.append(pdf.note(f"{more} more under “The model”."))
+    return [pdf.light(judged.colour, lines), *warnings]
 
 
-def contact_section(facts: ReportData, room: float, *, least: int = 1) -> Flowable | None:
-    """Lay out as many clients as fit into `room` points; None if fewer than `least` fit."""
+def change_section(facts: ReportData) -> Story:
+    """Lay out what changed since the list of an earlier day."""
+    since = facts.assessment.get("changes_since")
+    day = f" of {wording.day(since)}" if since else ""
+    return [
+        pdf.heading(f"What changed since the last list{day}"),
+        *(pdf.small(wording.finished(sentence), lead="•") for sentence in facts.changes),
+    ]
+
+
+def contact_section(facts: ReportData, room: float) -> Flowable:
+    """Lay out the first ten clients, or as many as fit into `room` points."""
     if not facts.contacts:
         why = (
             "there is no current client"
@@ -91,42 +124,52 @@ def contact_section(facts: ReportData, room: float, *, least: int = 1) -> Flowab
             else "no current client was assessed yet"
         )
         return pdf.paragraph(f"The contact list is empty: {why}.")
-    return pdf.largest(
+    table = pdf.largest(
         lambda shown: pdf.contact_table(facts.contacts[:shown], facts.currency, facts.labels),
-        range(LISTED, least - 1, -1),
+        range(LISTED, 0, -1),
         room,
     )
+    return table or pdf.note("There is no room on this page: see “The list”.")
 
 
 def list_note(facts: ReportData) -> str:
-    if not facts.contacts:
-        return ""
-    by = "value at risk" if facts.order == "value_at_risk" else "risk"
-    reasons = fields.reasons_note(facts.contacts)
-    note = f"{reasons} The whole list, by {by}: contactlist.csv.".lstrip()
-    before = [row["previous_rank"] for row in facts.contacts]
-    if any(before):
-        new = sum(rank is None or rank > len(before) for rank in before)
-        was = "was" if new == 1 else "were"
-        note += f" {new:,} of {len(before):,} {was} not on the last list." if new else ""
+    """Describe how to read the list."""
+    notes = [fields.reasons_note(facts.contacts[:LISTED])]
     if cautioned := sum(bool(row["cautions"]) for row in facts.contacts):
         need = "risk needs" if cautioned == 1 else "risks need"
-        note += f" {cautioned:,} {need} care: see low_confidence there."
-    if any("□" in charts.drawable(row["client"]) for row in facts.contacts[:LISTED]):
-        note += " □ stands for a character that this report cannot show."
-    return note
-
-
-def risk_section(facts: ReportData, png: Pictures) -> Flowable:
-    """Lay out the distribution of the risks, and the listed clients of each manager."""
-    beside: Story = []
-    if facts.contacts:
-        beside.append(pdf.small(wording.contact_list(facts.assessment, facts.currency)))
-    beside += pdf.manager_table(facts.contacts, facts.currency)
-    return pdf.side_by_side(pdf.picture(png["risk_distribution"], pdf.HALF), beside)
+        notes.append(f"{cautioned:,} {need} care: see low_confidence in contactlist.csv.")
+    if any("□" in style.drawable(row["client"]) for row in facts.contacts[:LISTED]):
+        notes.append("□ stands for a character that this report cannot show.")
+    return " ".join(filter(None, notes))
 
 
 # ---- the pages that follow
+
+
+def risk_section(facts: ReportData, png: Pictures) -> Flowable:
+    """Lay out the distribution of the risks, what the list covers, and who is not on it."""
+    now, currency = facts.assessment, facts.currency
+    notes = [wording.contact_list(now, currency)] if facts.contacts else []
+    notes += [*wording.list_notes(now, currency), fields.shared_text(now, facts.labels)]
+    picture = pdf.picture(png["risk_distribution"], pdf.HALF)
+    return pdf.side_by_side(picture, [pdf.small(note) for note in notes if note])
+
+
+def list_section(facts: ReportData) -> Story:
+    """Lay out the work of the team, and the whole list."""
+    story: Story = []
+    if team := facts.team:
+        story += pdf.with_heading("Client managers", pdf.team_table(team, facts.currency))
+        story.append(pdf.note(TOO_FEW_SAVES))
+    if facts.contacts:
+        by = "value at risk" if facts.order == "value_at_risk" else "risk"
+        shown = facts.contacts[:LISTED_IN_ALL]
+        note = f"{wording.plural(len(facts.contacts), 'client')}, by {by}."
+        if more := len(facts.contacts) - len(shown):
+            note += f" The other {more:,}: contactlist.csv."
+        table = pdf.contact_table(shown, facts.currency, facts.labels, is_compact=True)
+        story += pdf.with_heading("Whom to contact", pdf.note(note), table)
+    return story
 
 
 def model_section(facts: ReportData, png: Pictures) -> Story:
@@ -139,7 +182,8 @@ def model_section(facts: ReportData, png: Pictures) -> Story:
     if any(facts.importance.values()):
         note = pdf.note(CAPTIONS["importance"])
         story.append(KeepTogether([Spacer(0, 6), pdf.picture(png["importance"]), note]))
-    story += score_section(facts) + estimate_section(facts) + comparison_section(facts)
+    story += [*score_section(facts), pdf.picture(png["score_over_time"])]
+    story += estimate_section(facts) + comparison_section(facts)
     if more := facts.warnings[WARNINGS_SHOWN:]:
         story += pdf.with_heading("Further warnings", *(pdf.small(text, lead="!") for text in more))
     if curves := facts.score.get("curves"):
@@ -204,7 +248,7 @@ def model_figures(curves: Row, png: Pictures) -> Flowable:
 
 def data_section(facts: ReportData, png: Pictures) -> Story:
     """Lay out the size of the data, its missing values, and a summary of each column."""
-    story: Story = [pdf.section("The data"), *unused_section(facts)]
+    story: Story = [pdf.section("Data and drift"), *unused_section(facts)]
     record = facts.diagnostics
     if not facts.columns:
         return [*story, pdf.paragraph("The data has not been examined yet.")]
@@ -228,10 +272,10 @@ def unused_section(facts: ReportData) -> Story:
 
 def drift_section(facts: ReportData, png: Pictures) -> Story:
     """Lay out the drift of the current clients from the rows that the model was trained on."""
-    story: Story = [
-        pdf.section("Data drift: current clients compared with the training data"),
+    story = pdf.with_heading(
+        "Drift: current clients compared with the training data",
         pdf.paragraph(facts.drift_sentence),
-    ]
+    )
     if not facts.drift.get("columns"):
         return story
     if facts.is_monitored:
@@ -247,62 +291,126 @@ def drift_section(facts: ReportData, png: Pictures) -> Story:
     return [*story, pdf.drift_table(facts.drift["columns"]), note]
 
 
-def operations_section(facts: ReportData, png: Pictures) -> Story:
-    """Lay out what an engineer needs: scores over time, durations, dependencies, history."""
-    newest = slice(None, -HISTORY_SHOWN - 1, -1)
-    durations = pdf.duration_table(facts.diagnostics.get("timings") or {})
+def system_section(facts: ReportData) -> Story:
+    """Lay out what an engineer needs: runs, durations, deployments, dependencies."""
+    newest = facts.worked_runs[: -HISTORY_SHOWN - 1 : -1]
+    counts = runs.tally(facts.runs, facts.now) if facts.as_of else {}
+    recent = wording.runs(wording.moment(facts.good_at) if facts.good_at else "none yet", counts)
+    days = facts.earlier_days(len(newest))[:DAYS_SHOWN]
     dependencies: Row = facts.diagnostics.get("dependencies") or {}
     packages: Story = [pdf.small(wording.packages(dependencies))]
     if dependencies.get("packages"):
         packages.append(pdf.package_table(dependencies["packages"]))
-    deployments, worked_runs = facts.deployments[newest], facts.worked_runs[newest]
-    counts = runs.tally(facts.runs, facts.now) if facts.as_of else {}
-    recent = wording.runs(wording.moment(facts.good_at) if facts.good_at else "none yet", counts)
+    durations = pdf.duration_table(facts.diagnostics.get("timings") or {})
+    deployments = pdf.deployment_table(facts.deployments[: -HISTORY_SHOWN - 1 : -1])
     return [
-        KeepTogether([pdf.section("Operations"), pdf.picture(png["score_over_time"])]),
+        pdf.section("System"),
+        *pdf.with_heading("Runs, newest first", pdf.small(recent), pdf.run_table(newest)),
+        *([pdf.day_table(days)] if days else []),
         *pdf.with_heading("How long the steps take", durations),
+        *pdf.with_heading("Deployments, newest first", deployments),
         *pdf.with_heading("Dependencies", *packages),
-        *pdf.with_heading("Deployments, newest first", pdf.deployment_table(deployments)),
-        *pdf.with_heading("Runs, newest first", pdf.small(recent), pdf.run_table(worked_runs)),
     ]
 
 
 # ---- the whole
 
 
-def draw_figures(facts: ReportData) -> dict[str, Figure]:
-    """Draw every figure; return them by the names of their files."""
+def figure_data(facts: ReportData) -> dict[str, dict[str, Any]]:
+    """Return the data of every figure by its name: the arguments of its function in `charts`.
+
+    None is of the list, which changes with every contact: only another model or other data draws anew.
+    """
     now, score, curves = facts.assessment, facts.score, facts.score.get("curves") or {}
-    listed = now.get("list", {}).get("clients")
-    risks = [wording.finite(row["risk"]) for row in facts.contacts] if facts.order == "risk" else []
     # The curve covers both sets; the AUC beside it is that of the larger one, with its interval.
     sets = [(score.get("sets") or {}).get(name) or {} for name in ("test", "unseen")]
     largest: Row = max(sets, key=lambda one: one.get("rows", 0))
-    area = (largest.get("candidate") or {}).get("roc_auc")
+    clients = now.get("clients")
     return {
-        "confusionmatrix": charts.confusion_matrix(
-            curves.get("confusion"), threshold=score.get("threshold", 0.5)
-        ),
-        "roc": charts.roc(curves.get("roc"), area),
-        "calibration": charts.calibration(curves.get("calibration")),
-        "gain": charts.gain(curves.get("gain"), called=listed, clients=now.get("clients")),
-        "importance": charts.importance(facts.importance),
-        "score_over_time": charts.score_over_time(facts.scores, facts.deployments),
-        "missing_over_time": charts.missing_over_time(facts.labelled(facts.missing)),
-        "drift": charts.drift(facts.drift.get("columns")),
-        "risk_distribution": charts.risk_distribution(
-            now.get("risk_histogram"), cut=min(risks, default=None), called=listed
-        ),
+        "confusionmatrix": {
+            "counts": curves.get("confusion"),
+            "threshold": score.get("threshold", 0.5),
+        },
+        "roc": {
+            "curve": curves.get("roc"),
+            "area": (largest.get("candidate") or {}).get("roc_auc"),
+        },
+        "calibration": {"groups": curves.get("calibration")},
+        "gain": {
+            "curve": curves.get("gain"),
+            "called": clients and min(facts.capacity, clients),
+            "clients": clients,
+        },
+        "importance": {"shares": facts.importance},
+        "score_over_time": {"scores": facts.scores, "deployments": facts.deployments},
+        "missing_over_time": {"rows": facts.labelled(facts.missing)},
+        "drift": {"columns": facts.drift.get("columns")},
+        "risk_distribution": {"histogram": now.get("risk_histogram")},
     }
 
 
 def build_pdf(facts: ReportData, png: Pictures) -> tuple[bytes, int]:
     """Build the PDF and return it with its number of pages; if the facts are equal, so are the bytes."""
     pdf.register_fonts()
-    story = [*first_page(facts, png), CondPageBreak(pdf.HEIGHT / 2), *model_section(facts, png)]
-    for section in (data_section, drift_section, operations_section):
-        story += [CondPageBreak(90 * mm), *section(facts, png)]
+    first, risks = first_page(facts), risk_section(facts, png)
+    is_room = sum(map(pdf.height, (*first, risks))) <= pdf.HEIGHT
+    story = [*first, risks, PageBreak()] if is_room else [*first, PageBreak()]
+    story += [pdf.section("The list"), *([] if is_room else [risks]), *list_section(facts)]
+    story += [CondPageBreak(90 * mm), *model_section(facts, png)]
+    story += [CondPageBreak(90 * mm), *data_section(facts, png), *drift_section(facts, png)]
+    story += [CondPageBreak(90 * mm), *system_section(facts)]
     return pdf.build(story, name=TITLE, running=facts.model)
+
+
+# ---- the pages of one client manager
+
+
+def manager_pages(
+    rows: Sequence[Row], manager: str, day: str, currency: str, labels: fields.Labels
+) -> Story:
+    """Lay out the clients of a client manager in the blocks of the day, to print and write on.
+
+    rows: those on the list, as `Worklist.rows` returns them
+    """
+    own = {block: [row for row in rows if row["block"] == block] for block in BLOCKS}
+    counts = ", ".join(
+        f"{len(own[block]):,} {name}" for block, (_, name) in BLOCKS.items() if own[block]
+    )
+    size = f"{sentences.long_day(day)}: {wording.plural(len(rows), 'client')} to contact"
+    story: Story = [
+        pdf.title(wording.shorten(manager, TITLE_WIDTH) or NO_MANAGER),
+        pdf.note(f"{size}: {counts}." if rows else f"{size}."),
+    ]
+    for block, (title, _) in BLOCKS.items():
+        if own[block]:
+            story += pdf.with_heading(title, pdf.call_table(own[block], day, currency, labels))
+    return story
+
+
+def write_manager_pages(config: Config, manager: str, at: str) -> Path:
+    """Write whom a client manager is to contact at a time, and return the path.
+
+    manager: "" for the clients without one
+
+    Raises: ConfigError if no client has this manager; Damaged, NoRows.
+    """
+    table, counted = open_clients(config)
+    worklist, _ = Desk(config).worklist(table, at, counted)
+    names = {*worklist.book.managers, *(one.manager for one in worklist.standings.values())}
+    if manager not in names:
+        known = ", ".join(repr(name) for name in sorted(names) if name)
+        raise ConfigError(
+            f"--manager {manager!r}: no client has this client manager; expected one of: "
+            f'{known or "nobody"}, or "" for the clients without one'
+        )
+    places = worklist.select(ON_THE_LIST, Filters(manager=manager))
+    rows = [row | {"rank": row["list_rank"]} for row in worklist.rows(places.tolist())]
+    pdf.register_fonts()
+    story = manager_pages(rows, manager, worklist.day, config.currency, config.labels)
+    document, _ = pdf.build(story, name="Clients to contact", running=f"as of {wording.moment(at)}")
+    path = config.manager_pages(manager)
+    files.write_bytes(path, document)
+    return path
 
 
 # ---- the step
@@ -338,13 +446,42 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
     }
     if (record := files.read_if_up_to_date(config.report_record, inputs)) is not None:
         return _report(record, up_to_date=True)
-    png = {name: charts.png(figure) for name, figure in draw_figures(facts).items()}
+    data = figure_data(facts)
+    versions = [__version__, *style.versions()]
+    digests = {
+        name: files.sha256_bytes(files.encode({"data": each, "versions": versions}))
+        for name, each in data.items()
+    }
+    png = read_figures(config, digests)
+    if changed := [name for name in data if name not in png]:
+        from attrition.reporting import charts  # imports matplotlib, 0.8 s of CPU
+
+        png |= {name: charts.draw(name, data[name]) for name in changed}
     document, n_pages = build_pdf(facts, png)
     contents: dict[Path, files.Content] = {config.figure(name): data for name, data in png.items()}
     contents[config.report] = document
     counts = {"pages": n_pages, "figures": len(png), "listed": len(facts.contacts)}
-    record = {"inputs": inputs, "as_of": facts.as_of, **counts}
+    record = {"inputs": inputs, "as_of": facts.as_of, "figure_data": digests, **counts}
     return _report(files.commit(config.report_record, contents, record), up_to_date=False)
+
+
+def read_figures(config: Config, digests: Mapping[str, str]) -> dict[str, bytes]:
+    """Read the figures of the last report that are still of the same data.
+
+    digests: the hash of the data of each figure
+    """
+    try:
+        record = files.read_record(config.report_record) or {}
+    except Damaged:
+        return {}
+    before, outputs = record.get("figure_data", {}), record.get("outputs", {})
+    png = {}
+    for name in (name for name, digest in digests.items() if before.get(name) == digest):
+        with suppress(FileNotFoundError):
+            data = config.figure(name).read_bytes()
+            if files.sha256_bytes(data) == outputs.get(config.figure(name).name):
+                png[name] = data
+    return png
 
 
 def _report(record: Row, *, up_to_date: bool) -> Report:
@@ -353,8 +490,21 @@ def _report(record: Row, *, up_to_date: bool) -> Report:
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = cli.parser(__doc__).parse_args(argv)
-    return cli.run(options, "reporting", write_report)
+    parser = cli.parser(__doc__)
+    parser.add_argument(
+        "--manager",
+        metavar="NAME",
+        help='write the pages of one client manager ("": of the clients without one), print the path',
+    )
+    options = parser.parse_args(argv)
+    if options.manager is None:
+        return cli.run(options, "reporting", write_report)
+
+    def work(config: Config) -> int:
+        print(write_manager_pages(config, options.manager, files.utc_now()))
+        return 0
+
+    return cli.run_command(options, work)
 
 
 if __name__ == "__main__":

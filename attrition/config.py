@@ -460,6 +460,12 @@ class Config:
     def figure(self, name: str) -> Path:
         return self.reports_folder / f"{name}.png"
 
+    def manager_pages(self, manager: str) -> Path:
+        """Return the printed list of a client manager; different names never have the same file."""
+        plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in manager)[:40]
+        digest = hashlib.sha256(manager.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return self.reports_folder / f"list-{plain}-{digest}.pdf"
+
     def declared_files(self) -> list[Path]:
         """Return the path of each file of ours that has a name of its own, figures aside."""
         return [getattr(self, n) for n, value in vars(Config).items() if isinstance(value, _File)]
@@ -806,9 +812,14 @@ class _Reader:
                 "and year, such as %d.%m.%Y"
             )
 
+    @staticmethod
+    def _is_date_feature(columns: Columns) -> bool:
+        """Return whether the due date is a feature too: days after the time, from which it follows."""
+        return columns.time is not None and columns.due in columns.dates
+
     def _one_meaning(self, columns: Columns) -> None:
         single = [columns.client_name, columns.outcome, columns.time, columns.manager]
-        single += [columns.due, *columns.details]
+        single += [None if self._is_date_feature(columns) else columns.due, *columns.details]
         names = [*columns.features, *columns.ignore, *(name for name in single if name)]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.problems.append(f"columns: {name!r} is given two meanings")

@@ -5,7 +5,8 @@ infinity, an interval without a value), it is shown as unknown, never an error.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -178,6 +179,15 @@ def moment(time: Any) -> str:
     except ValueError:
         return UNKNOWN
     return f"{at.day} {at:%B %Y, %H:%M} UTC"
+
+
+def day(date: Any) -> str:
+    """Format an ISO date, or the date of an ISO time, for a sentence.
+
+    >>> day("2026-11-23"), day(None)
+    ('23 November 2026', 'unknown')
+    """
+    return moment(date).partition(",")[0]
 
 
 def minute(time: Any) -> str:
@@ -494,6 +504,80 @@ def share_listed(record: Row) -> str:
     return ""
 
 
+WHY_NOT_LISTED = {
+    "reached": "reached lately",
+    "not_reached": "not reached lately",
+    "follow_up": "with a follow-up later",
+    "not_before": "not before a date",
+    "override": "expected to stay",
+    "do_not_contact": "not to be contacted",
+    "past_due": "whose contract has ended",
+    "no_place": "less urgent than others",
+    "left": "who have left",
+    "not_current": "no longer current",
+}
+
+
+def not_listed(why: str) -> str:
+    """Describe why clients are not on the list."""
+    return WHY_NOT_LISTED.get(why, why.replace("_", " "))
+
+
+def list_notes(record: Row, currency: str) -> list[str]:
+    """Describe who is not on the list for now, the overrides, and from where on a contact pays.
+
+    record: of an assessment; one of an earlier version has none of it
+
+    >>> list_notes({"resting": {"reached": 20, "not_before": 1}, "past_due": 3, "waiting": 1}, "EUR")
+    ... # doctest: +NORMALIZE_WHITESPACE
+    ['Not on the list for now: 20 reached lately, 1 not before a date.',
+     'Too late to save: 3 clients whose contract has ended.',
+     'No place on the list: 1 client whose follow-up is due.']
+    >>> list_notes({"overrides": {"open": 2, "known": 7, "right": None, "model_right": None}}, "EUR")
+    ['Overrides: 2 without an outcome yet, 7 with one, too few to compare with the model.']
+    """
+    notes = []
+    if resting := record.get("resting"):
+        whys = ", ".join(f"{n:,} {not_listed(why)}" for why, n in resting.items())
+        notes.append(f"Not on the list for now: {whys}.")
+    if past := record.get("past_due"):
+        notes.append(f"Too late to save: {plural(past, 'client')} whose contract has ended.")
+    if waiting := record.get("waiting"):
+        notes.append(f"No place on the list: {plural(waiting, 'client')} whose follow-up is due.")
+    return (
+        notes
+        + _override_notes(record.get("overrides") or {})
+        + ([break_even(record["break_even"], currency)] if record.get("break_even") else [])
+    )
+
+
+def _override_notes(record: Row) -> list[str]:
+    """Compare the opinions of the client managers with those of the model."""
+    if not record.get("open") and not record.get("known"):
+        return []
+    note = f"Overrides: {record['open']:,} without an outcome yet, {record['known']:,} with one"
+    if record["known"] and record["right"] is None:
+        return [f"{note}, too few to compare with the model."]
+    right = f"; the client managers were right in {count(record['right'])}"
+    return [
+        f"{note}{right}, the model in {count(record['model_right'])}."
+        if record["known"]
+        else f"{note}."
+    ]
+
+
+def kept(row: Row) -> str:
+    """Format how many of the follow-ups that were due were kept.
+
+    >>> kept({"follow_ups_due": 8, "follow_ups_kept": 6}), kept({"follow_ups_due": 0}), kept({})
+    ('6 of 8', 'none due', '–')
+    """
+    due = row.get("follow_ups_due")
+    if due is None:
+        return DASH
+    return f"{row['follow_ups_kept']:,} of {due:,}" if due else "none due"
+
+
 def rows_read(record: Row) -> str:
     """Describe how much data there is, and how much of it could not be used."""
     clients = ""
@@ -520,6 +604,15 @@ def categories(row: Row, shown: int, width: int = 40) -> str:
         for name, rows in row["levels"][:shown]
     ]
     return ", ".join([*names, *(["…"] if len(row["levels"]) > shown else [])]) or DASH
+
+
+def outcomes(each: Iterable[str]) -> str:
+    """Count the outcomes of runs.
+
+    >>> outcomes(["done", "failed", "done"])
+    '2 done, 1 failed'
+    """
+    return ", ".join(f"{n:,} {outcome}" for outcome, n in Counter(each).most_common())
 
 
 def runs(good_at: str, counts: Mapping[str, int]) -> str:

@@ -30,7 +30,7 @@ ROOMS = [file.removesuffix(".py").replace("/", ".") for file in FILES]
 PURE = (
     *("wording", "data.cells", "data.schema", "data.spelling", "data.summary_rows"),
     *("sources.csv_reader", "sources.dialects", "contacts.ranking", "contacts.fields"),
-    *("contacts.standings", "contacts.activity"),
+    *("contacts.standings", "contacts.activity", "contacts.sentences"),
     *(
         f"modelling.{name}"
         for name in (
@@ -40,7 +40,7 @@ PURE = (
     ),
     *("monitoring.drift", "monitoring.performance", "monitoring.gate"),
     "monitoring.updating",
-    *("reporting.charts", "reporting.model_card"),
+    *("reporting.charts", "reporting.model_card", "reporting.style"),
 )
 # What a pure room may know of this project: other pure rooms, the errors, and of the config only
 # the records that say what a column means.

@@ -10,7 +10,7 @@ import ingestion
 import training
 from attrition.config import Columns, Numeric
 from attrition.contacts import fields
-from attrition.data import clients
+from attrition.data import cells, clients
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import explanations, metrics, models
 from attrition.monitoring import performance
@@ -99,10 +99,10 @@ def test_listed_clients_have_their_contributions_relative_to_the_list_as_data(pr
         for reason in row["list_reasons"]:
             expected = relative.loc[row["client"], reason.feature]
             assert reason.contribution == pytest.approx(expected, abs=1e-9)
-    next_places = table.page(20, 20)[0]
+    next_places = table.read(range(20, 40))
     assert all(row["list_reasons"] for row in next_places), "they come next if others are called"
     assert not any(row["list_rank"] for row in next_places)
-    assert not any(row["list_reasons"] for row in table.page(40, 160)[0])
+    assert not any(row["list_reasons"] for row in table.read(range(40, 200)))
 
 
 def test_reasons_are_told_in_words(project):
@@ -240,8 +240,8 @@ def test_a_file_that_a_person_changed_is_made_again(project, text, caplog):
 def test_the_table_of_clients_has_what_the_lists_show(project):
     table = clients.ClientTable(project.clients)
     scores, listed = read(project.risk_scores), read(project.contact_list)
-    rows, total = table.page(0, 1000)
-    assert total == len(scores)
+    assert table.total == len(scores)
+    rows = table.read(range(table.total))
     assert [row["client"] for row in rows] == scores["client"].tolist()
     assert [row["risk"] for row in rows] == scores["risk"].tolist()
     assert [row["client"] for row in table.listed] == listed["client"].tolist()
@@ -403,3 +403,14 @@ def test_value_is_unknown_if_no_client_has_one(value, total, without):
 def test_summary_without_a_current_client_promises_nothing(project):
     result = dataclasses.replace(assessment.assess_clients(project), clients=0)
     assert result.summary() == "there is no current client to assess"
+
+
+def test_due_date_that_is_a_feature_follows_from_its_days_and_the_time():
+    columns = Columns(time="seen", numeric=(), dates=("ends",), due="ends")
+    rows = pd.DataFrame(
+        {
+            "seen": ["2026-11-28", "2026-11-28T10:00:00Z", "", "2026-11-28", "2026-11-28"],
+            "ends": [45.0, -1.0, 3.0, float("nan"), float(cells.MAX_DAYS)],
+        }
+    )
+    assert assessment.due_dates(rows, columns) == ["2027-01-12", "2026-11-27", "", "", ""]

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,17 +9,18 @@ import numpy as np
 import pandas as pd
 import pypdf
 import pytest
-from matplotlib.text import Text
 from reportlab.pdfbase.pdfmetrics import stringWidth
 
 import reporting
 from attrition import config as configuration
+from attrition.contacts import log
 from attrition.data import clients
 from attrition.data.cells import Caution, Reason
 from attrition.errors import Damaged
 from attrition.operations import releases
-from attrition.reporting import pdf
+from attrition.reporting import charts, pdf, style
 from attrition.storage import files, history
+from attrition.wording import shorten
 from tests.conftest import PLAIN_KEYS
 from tests.support import interval, metrics
 
@@ -459,28 +461,28 @@ def test_first_page_tells_the_four_numbers_with_their_intervals(tmp_path):
         "4.25 M Value at risk, EUR",
         "of 48.1 M; 95 % interval 3.94 M to 4.56 M",
         "19 % of the value at risk",
-        "On 2,396 rows from clients reserved to evaluate it, the model ranked a client who left above "
-        "one who stayed in 82 % of pairs (95 % interval 79 % to 84 %).",
-        "Latest change: Deployed: proven better, ROC AUC +0.012",
+        "Is the model healthy? Amber. Data has drifted: open_tickets (10,000 rows).",
+        "71 of 612 left, 68 expected. Also checked, and in order: runs, sources, files.",
+        "What to do: Check whether the columns that drifted are delivered as before",
+        "Deployed: proven better, ROC AUC +0.012",
         "The outcomes of the last two months are not complete yet.",
         "activity a month: 12 (baseline: 50)",
-        "27 of 100 were not on the last list",
+        "25 new: Client 00000 & Søn Ltd, Client 00004 & Søn Ltd, Client 00008 & Søn Ltd, ...",
         "Henrik Sørensen",
     ):
         assert said in first
 
 
-def test_trust_follows_the_last_check_of_the_model_in_production(tmp_path):
+def test_light_follows_the_last_check_of_the_model_in_production(tmp_path):
     records = rich_records()
-    assert "The model is still accurate. Model still accurate: 71 of" in first_page(
-        tmp_path / "a", records
-    )
+    records["diagnostics"]["drift"] = records["monitoring"]["drift"] = {"verdict": "stable"}
+    assert "healthy? Green. Model still accurate: 71 of" in first_page(tmp_path / "a", records)
     records["monitoring"]["performance"]["verdict"] = "degraded"
-    assert "The model is no longer accurate." in first_page(tmp_path / "b", records)
+    assert "healthy? Red. Model still accurate" in first_page(tmp_path / "b", records)
     records["monitoring"]["release"] = "the one before"
-    assert "A model is in production. It has not been checked" in first_page(
-        tmp_path / "c", records
-    )
+    unchecked = first_page(tmp_path / "c", records)
+    assert "Green. The model has not been checked against new outcomes yet. On 2,396" in unchecked
+    assert "in 82 % of pairs (95 % interval 79 % to 84 %)." in unchecked
 
 
 def first_page(folder, records):
@@ -490,18 +492,14 @@ def first_page(folder, records):
     return read_pages(config)[0]
 
 
-def test_moved_clients_are_a_caveat_on_page_one(tmp_path):
-    assert "pairs (95 % interval 79 % to 84 %). Data has drifted: open_tickets" in first_page(
-        tmp_path / "a", rich_records()
-    )
-
-
 def test_hostile_client_names_stand_on_the_page_as_they_are(tmp_path):
-    config = rich_project(tmp_path, HOSTILE)
+    config = rich_project(tmp_path, [*HOSTILE, "W" * 300])
     reporting.write_report(config)
-    first = squeezed(read_pages(config)[0])
+    first, listed = map(squeezed, read_pages(config)[:2])
     for name in HOSTILE:
-        assert squeezed(name) in first
+        assert squeezed(shorten(name, 60)) in first
+        assert squeezed(name) in listed
+    assert "W" * 60 + "…" + "W" * 59 in listed
 
 
 def test_names_that_the_font_lacks_are_squares_and_right_to_left_ones_are_turned(tmp_path):
@@ -531,17 +529,18 @@ def test_nothing_is_set_outside_the_margins(tmp_path):
 def test_contact_table_fits_into_its_room(names):
     pdf.register_fonts()
     facts = reporting.ReportData(contacts=rich_contacts(100, names))
-    made = reporting.contact_section(facts, 300)
-    assert 40 < pdf.height(made) <= 300
+    for room in (120, 300):
+        assert 40 < pdf.height(reporting.contact_section(facts, room)) <= room
 
 
 def test_contact_table_of_long_names_stays_on_page_one(tmp_path):
     config = rich_project(tmp_path, ["W" * 119 + str(i % 10) for i in range(12)])
     reporting.write_report(config)
     found = read_pages(config)
-    assert squeezed(found[0]).count("W" * 119) >= 4
+    assert squeezed(found[0]).count("W" * 30 + "…" + "W" * 28) >= 6
     assert "Whom to contact first" in found[0]
-    assert "W" * 10 not in found[1]
+    assert found[1].startswith("Client attrition report")
+    assert "The list" in found[1]
 
 
 # ---- the pages that follow
@@ -552,7 +551,8 @@ def test_clients_whose_risk_is_to_be_read_with_care_are_counted(tmp_path):
     contacts = [row | {"cautions": few[: row["rank"] < 4]} for row in rich_contacts(20)]
     config = write_project(tmp_path, rich_records(), contacts)
     reporting.write_report(config)
-    assert "3 risks need care: see low_confidence there." in read_pages(config)[0]
+    care = "3 risks need care: see low_confidence in contactlist.csv."
+    assert care in read_pages(config)[0]
 
 
 def test_report_tells_what_the_other_steps_found(tmp_path):
@@ -577,9 +577,10 @@ def test_report_tells_what_the_other_steps_found(tmp_path):
         "1 of 3 packages outdated: flask (checked 23 November 2026, 04:00 UTC).",
         "flask 3.1.3 3.1.3 3.2.0 outdated",
         "reportlab 5.1.0 5.1.0 unknown unknown",
+        "The list Of the 100 clients on the contact list, 71 (63 to 79) are expected to leave",
         "2026-10-02 04:00 promoted",
         "done: new rows",
-        "Page 5",
+        "Page 9",
     ):
         assert said in text, said
 
@@ -632,7 +633,7 @@ def test_report_of_a_small_company_promises_nothing(tmp_path):
     reporting.write_report(config)
     text = " ".join(read_pages(config))
     for said in (
-        "All clients have the same risk. The model in production is a base rate, which does not rank",
+        "Amber. The model in production is a base rate, which does not rank clients",
         "config.json names no column for the value",
         "100 % of those expected to leave",
         "5 test rows prove nothing.",
@@ -663,22 +664,113 @@ def test_report_stands_without_parts_of_the_score(tmp_path, gone):
     assert reporting.write_report(write_project(tmp_path, records)).pages >= 2
 
 
-def test_list_ordered_by_value_draws_no_cut_at_a_risk():
-    histogram = {"edges": [0, 0.5, 1], "counts": [90, 10]}
-    assessment = {"clients": 100, "list": {"clients": 5}, "risk_histogram": histogram}
-    facts = reporting.ReportData(
-        assessment=assessment, contacts=rich_contacts(5), order="value_at_risk"
-    )
-    figure = reporting.draw_figures(facts)["risk_distribution"]
-    assert not any("contact list" in text.get_text() for text in figure.findobj(Text))
-    assert "The whole list, by value at risk" in reporting.list_note(facts)
+def test_gain_is_of_the_capacity_or_of_all_clients():
+    data = reporting.figure_data(reporting.ReportData(assessment={"clients": 26}, capacity=100))
+    assert (data["gain"]["called"], data["gain"]["clients"]) == (26, 26)
+    data = reporting.figure_data(reporting.ReportData(assessment={"clients": 101}, capacity=100))
+    assert data["gain"]["called"] == 100
 
 
 def test_large_company_with_a_long_list(tmp_path):
     config = rich_project(tmp_path, n=10_000)
     report = reporting.write_report(config)
     assert report.listed == 10_000
-    assert report.pages < 10
+    assert report.pages < 30
+    assert (
+        "10,000 clients, by value at risk. The other 9,500: contactlist.csv."
+        in read_pages(config)[1]
+    )
+
+
+# ---- the pages of one client manager
+
+NOW = "2026-12-24T08:00:00Z"
+
+
+def pages_of(config, manager, at=NOW):
+    path = reporting.write_manager_pages(config, manager, at)
+    return " ".join(" ".join(page.extract_text().split()) for page in pypdf.PdfReader(path).pages)
+
+
+def blocks_of(text):
+    """What each block of the pages contains, by its heading."""
+    titles = [title for title, _ in reporting.BLOCKS.values()]
+    parts = re.split(rf"({'|'.join(titles)}) rank client", text)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_pages_of_a_manager_show_the_blocks_of_the_day(tmp_path):
+    config = rich_project(tmp_path, [f"Client {letter}" for letter in "ABCDEFGHIJKLMNO"], n=15)
+    follow_ups = {"A": "2026-12-20", "D": "2026-12-24", "G": "2026-12-25"}
+    entries = [
+        log.Entry(f"Client {letter}", "contact", "Ann", "will_stay", date=date)
+        for letter, date in follow_ups.items()
+    ]
+    log.append(config.contact_log, entries, "2026-12-01T09:00:00Z")
+    text = pages_of(config, MANAGERS[0])
+    assert text.count("Amara Diallo") == 1
+    assert "Thursday, 24 December 2026: 4 clients to contact: 1 overdue, 1 due today, 1 new" in text
+    blocks = blocks_of(text)
+    assert list(blocks) == ["Overdue", "Due today", "New or risen", "Also on the list"]
+    in_block = [set(re.findall("Client ([A-Z])", block)) for block in blocks.values()]
+    assert in_block == [{"A"}, {"D"}, {"M"}, {"J"}]  # G rests until tomorrow
+    assert "Last contact 2026-12-01: reached, will stay (Ann) Follow-up on 2026-12-20" in text
+    assert "G" in set(
+        re.findall("Client ([A-Z])", pages_of(config, MANAGERS[0], "2026-12-25T08:00:00Z"))
+    )
+
+
+def test_pages_of_two_managers_are_never_the_same_file(tmp_path):
+    names = ["../../etc/x", "..-..-etc-x", "a b", "a-b", "A-b", "=1+1", "ש", "W" * 300, "W" * 301]
+    config = write_project(tmp_path)
+    paths = {str(config.manager_pages(name)).lower() for name in [*names, ""]}
+    assert len(paths) == len(names) + 1
+    assert all(Path(path).parent == Path(str(config.reports_folder).lower()) for path in paths)
+    assert max(len(Path(path).name) for path in paths) < 100
+
+
+def test_hostile_manager_is_shown_literally(tmp_path):
+    contacts = [row | {"manager": HOSTILE[0]} for row in rich_contacts(3)]
+    config = write_project(tmp_path, rich_records(), contacts)
+    assert squeezed(HOSTILE[0]) in squeezed(pages_of(config, HOSTILE[0]))
+
+
+def test_clients_without_a_manager_have_pages_too(tmp_path):
+    config = poor_project(tmp_path)
+    assert "Clients without a client manager" in pages_of(config, "")
+    assert "26 clients to contact" in pages_of(config, "")
+
+
+def test_manager_with_nobody_listed_gets_a_page(tmp_path):
+    contacts = rich_contacts(3)
+    config = write_project(tmp_path, rich_records(), contacts)
+    rest = [log.Entry(row["client"], "contact", "Ann", "reached") for row in contacts[:1]]
+    log.append(config.contact_log, rest, NOW)
+    assert pages_of(config, contacts[0]["manager"]).count("0 clients to contact.") == 1
+
+
+def test_unknown_manager_is_an_error_that_lists_the_managers(tmp_path, capsys):
+    config = rich_project(tmp_path)
+    assert reporting.main(["--config", str(config.file), "--manager", "Amara"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "--manager 'Amara': no client has this client manager; expected one of: "
+    )
+    assert all(repr(name) in error for name in MANAGERS)
+    assert not list(config.reports_folder.glob("list-*"))
+
+
+def test_pages_need_an_assessment(tmp_path, capsys):
+    config = write_project(tmp_path)
+    assert reporting.main(["--config", str(config.file), "--manager", "Ann"]) == 1
+    assert "no client was assessed yet; run fullprocess.py" in capsys.readouterr().err
+
+
+def test_path_of_the_pages_is_printed(tmp_path, capsys):
+    config = rich_project(tmp_path)
+    assert reporting.main(["--config", str(config.file), "--manager", MANAGERS[1]]) == 0
+    assert capsys.readouterr().out == f"{config.manager_pages(MANAGERS[1])}\n"
+    assert config.manager_pages(MANAGERS[1]).read_bytes().startswith(b"%PDF")
 
 
 # ---- the step
@@ -709,6 +801,28 @@ def test_second_run_does_nothing(tmp_path):
         == (f"report.pdf: {first.pages} pages, 9 figures, 100 clients to contact")
     )
     assert config.report.stat().st_mtime_ns == written
+
+
+def test_figures_are_drawn_again_only_if_their_data_changed(tmp_path, monkeypatch):
+    config = rich_project(tmp_path)
+    reporting.write_report(config)
+    drawn = []
+    monkeypatch.setattr(charts, "draw", lambda name, data: drawn.append(name) or b"\x89PNG")
+    monkeypatch.setattr(reporting, "build_pdf", lambda facts, png: (b"%PDF", 1))
+    kept = config.figure("roc").read_bytes()
+    write_contacts(config, rich_contacts(7), rich_records()["assessment"])
+    assert not reporting.write_report(config).up_to_date
+    assert drawn == []
+    assert config.figure("roc").read_bytes() == kept
+    config.figure("roc").write_bytes(b"damaged")
+    row = {"at": "2026-12-01T00:00:00Z", "made": "x", "action": "refused", "reason": "no"}
+    history.save(config.history, "deployments", [row])
+    reporting.write_report(config)
+    assert drawn == ["roc", "score_over_time"]
+    monkeypatch.setattr(style, "versions", lambda: ["another"])
+    config.report.unlink()
+    reporting.write_report(config)
+    assert len(drawn) == 2 + 9
 
 
 @pytest.mark.parametrize("change", ["contacts", "history", "report", "figure", "currency"])
@@ -759,4 +873,4 @@ def test_script_runs_from_a_foreign_folder(tmp_path):
     config = rich_project(tmp_path)
     command = [sys.executable, ROOT / "reporting.py", "--config", config.file]
     ran = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
-    assert ran.stdout == "report.pdf: 6 pages, 9 figures, 100 clients to contact\n"
+    assert ran.stdout == "report.pdf: 9 pages, 9 figures, 100 clients to contact\n"

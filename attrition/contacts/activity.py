@@ -1,4 +1,4 @@
-"""Compute what came of contacts: for each client manager, and of the opinions that contradict the model.
+"""Compute what happened: to one client over time, and what came of the contacts of the team.
 
 Pure: the caller passes entries, outcomes and the day. Savings of single managers are not compared,
 because a team has too few outcomes for that.
@@ -6,11 +6,15 @@ because a team has too few outcomes for that.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from attrition.contacts import log
+from attrition import wording
+from attrition.contacts import log, sentences
 from attrition.contacts.log import Entry
+from attrition.contacts.ranking import BACK
+from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.standings import NOT_IN_REACH, Rules, Standing, days_after
+from attrition.data.observations import Observation
 
 DAYS = 30
 GRACE_DAYS = (
@@ -18,6 +22,108 @@ GRACE_DAYS = (
 )
 MIN_KNOWN = 20  # of fewer outcomes a hit rate would say nothing
 THRESHOLD = 0.5
+ENTRY, LISTING, ASSESSMENT, OBSERVATION = "entry", "listing", "assessment", "observation"
+
+
+# ---- one client
+
+
+class Event(NamedTuple):
+    """Something that happened to a client.
+
+    at: UTC time, or a date; who: the person, "" if a program; source: where it comes from
+    entry: that of an entry; is_counted: whether no later entry corrects or withdraws it
+    """
+
+    at: str
+    kind: str
+    who: str
+    source: str
+    text: str
+    entry: Entry | None = None
+    is_counted: bool = True
+
+
+class RiskAt(NamedTuple):
+    """The risk of a client on a day, and the release that computed it."""
+
+    date: str
+    release: str
+    risk: float
+
+
+def risks_over_time(snapshots: Iterable[Snapshot], risks: Iterable[float | None]) -> list[RiskAt]:
+    """Combine snapshots with the risks of a client; leave out days on which there was none."""
+    both = zip(snapshots, risks, strict=True)
+    return [RiskAt(*snapshot, risk) for snapshot, risk in both if risk is not None]
+
+
+def timeline(
+    entries: Iterable[Entry],
+    counting: Iterable[Entry],
+    listings: Iterable[Mapping[str, Any]],
+    risks: Sequence[RiskAt],
+    observations: Iterable[Observation],
+    day: str,
+) -> list[Event]:
+    """Return all that happened to a client, the newest first.
+
+    entries: all of the client; counting: those that count; listings: see `daily_list.describe_moves`
+    """
+    counted = {entry.id for entry in counting}
+    events = [
+        Event(
+            each.at,
+            ENTRY,
+            each.by,
+            each.via,
+            sentences.entry_text(each, day),
+            each,
+            each.id in counted,
+        )
+        for each in entries
+    ]
+    events += [Event(row["at"], LISTING, "", "contact list", listing_text(row)) for row in listings]
+    events += [
+        Event(now.date, ASSESSMENT, "", f"release {now.release}", _risk_text(before, now))
+        for before, now in zip([None, *risks], risks, strict=False)
+        if before is None or before.release != now.release
+    ]
+    events += [
+        Event(each.time or each.ingested_at, OBSERVATION, "", each.source, _outcome_text(each))
+        for each in observations
+    ]
+    return sorted(events, key=lambda event: event.at, reverse=True)
+
+
+def listing_text(row: Mapping[str, Any]) -> str:
+    """Describe how a client came onto the list or left it.
+
+    >>> listing_text({"action": "listed", "rank": 3, "risk": 0.41, "reason": "back"})
+    'came back onto the contact list, number 3, risk 41 %'
+    >>> listing_text({"action": "gone", "rank": None, "risk": None, "reason": "no_place"})
+    'left the contact list: others are more urgent'
+    """
+    if row["action"] == "gone":
+        return f"left the contact list: {sentences.GONE.get(row['reason'], row['reason'])}"
+    back = "back " if row["reason"] == BACK else ""
+    risk = wording.percent(row["risk"])
+    return f"came {back}onto the contact list, number {row['rank']:,}, risk {risk}"
+
+
+def _risk_text(before: RiskAt | None, now: RiskAt) -> str:
+    risk = wording.percent(now.risk)
+    if before is None:
+        return f"assessed, risk {risk}"
+    return f"assessed by another model, risk {wording.percent(before.risk)} → {risk}"
+
+
+def _outcome_text(observation: Observation) -> str:
+    outcomes = {None: "outcome not known yet", True: "left", False: "stayed"}
+    return f"observed: {outcomes[observation.churned]}"
+
+
+# ---- the team
 
 
 def team(

@@ -67,12 +67,14 @@ def moved_texts(row: Row, labels: Labels) -> tuple[str, ...]:
     >>> moved = {"rank": 2, "previous_rank": 9, "risk_change": 0.0412, "changes": [tickets]}
     >>> moved_texts(moved, {})[0]
     'up from 9, risk +4.1 points: open tickets 1 → 5'
+    >>> moved_texts(moved | {"previous_rank": None}, {})[0]
+    'new, risk +4.1 points: open tickets 1 → 5'
     """
-    rank, before = row["rank"], row["previous_rank"]
-    if before is None:
-        return ("new",)
-    place = f"{'up' if rank < before else 'down'} from {before}" if rank != before else ""
-    change = 100 * row["risk_change"]
+    rank, before = row.get("list_rank") or row["rank"], row["previous_rank"]
+    change = 100 * (row["risk_change"] or 0.0)
+    place = "new" if before is None else ""
+    if before is not None and rank != before:
+        place = f"{'up' if rank < before else 'down'} from {before}"
     if abs(change) < 0.1:
         return (place or "as before",)
     risk = f"risk {'+' if change > 0 else '−'}{abs(change):.1f} points"

@@ -4,8 +4,10 @@ The array is sorted by the key of the client. It has a risk for each snapshot, o
 risks changed: the newest `NEWEST`, and the last of each month before, at most `MOST` in all.
 """
 
+import hashlib
 from bisect import bisect_left
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -95,6 +97,14 @@ def open_array(file: IO[bytes]) -> History:
     np.lib.format.read_magic(file)
     shape, _, kind = np.lib.format.read_array_header_1_0(file)
     return np.memmap(file, kind, mode="r", offset=file.tell(), shape=shape)
+
+
+def open_hashed(path: Path) -> tuple[str, History]:
+    """Map a file into memory; return its sha256 and the array: what is read is what was hashed."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        return digest, open_array(file)
 
 
 def find(history: History, key: int) -> list[float | None]:

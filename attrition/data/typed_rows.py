@@ -1,6 +1,5 @@
 """Type accepted rows: numbers and days as float64, and the hashes that identify rows and clients."""
 
-import hashlib
 import io
 import math
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.config import Columns
+from attrition.data import observations
 from attrition.data.cells import (
     MAX_DAYS,
     day_number,
@@ -20,10 +20,11 @@ from attrition.data.schema import NAME_LENGTH
 
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.
-ROW_ID, INPUT_ID, CLIENT_HASH = "attrition:row_id", "attrition:input_id", "attrition:client_hash"
+ROW_ID, INPUT_ID = "attrition:row_id", "attrition:input_id"
+CLIENT_HASH = observations.CLIENT_HASH
 COMPUTED = (ROW_ID, INPUT_ID, CLIENT_HASH)
 # The deliveries of a row, see `ledger.read_rows`.
-DELIVERED, OPENED = "attrition:delivered", "attrition:opened"
+DELIVERED, OPENED = observations.DELIVERED, observations.OPENED
 # The day from which the dates of a row count if it has no time, see `ledger.add_line`.
 DAY = "attrition:day"
 MISSING_HASH = np.uint64(2**64 - 1)
@@ -134,9 +135,7 @@ def _combine_hashes(hashes: Sequence[np.ndarray]) -> np.ndarray:
 
 def _hash_names(names: Iterable[str]) -> np.ndarray:
     """Hash the names of clients; the hashes never change: (n,) uint64."""
-    digests = (hashlib.sha256(str(name).encode("utf-8", "surrogatepass")) for name in names)
-    hashes = [int.from_bytes(digest.digest()[:8], "big") for digest in digests]
-    return np.array(hashes, dtype="uint64")
+    return np.array([observations.name_hash(name) for name in names], dtype="uint64")
 
 
 def client_hashes(clients: pd.Series) -> np.ndarray:

@@ -11,26 +11,24 @@ can be distinguished when printed in black and white.
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from PIL import Image
 
 from attrition.monitoring.drift import ACT_PSI, LOOK_PSI
+from attrition.reporting.style import ACCENT, GREY, INK, LIGHT, drawable
 from attrition.wording import (
     DRIFT_VERDICTS,
     SETS,
@@ -46,7 +44,6 @@ from attrition.wording import (
 Row = Mapping[str, Any]
 Style = dict[str, Any]
 
-INK, GREY, LIGHT, ACCENT = "#222222", "#767676", "#d4d4d4", "#1f5a8c"
 HALF, LOW, WIDE = (4.2, 3.4), (4.2, 2.8), (8.7, 3.2)
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 9.5, 8.5
 DPI = 150
@@ -68,37 +65,12 @@ ACTIONS = {"promoted": ("deployed", "▼", "v"), "rolled back": ("rolled back", 
 LINE_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 
-# ---- text
-
-
-def drawable(text: Any) -> str:
-    """Replace white space by a blank, and characters that the font does not have by a square.
-
-    >>> drawable("Søn & Co\\n🦄")
-    'Søn & Co □'
-    """
-    text = str(text)
-    if text.isascii() and text.isprintable():
-        return text
-    glyphs = _glyphs()
-    return "".join(
-        " " if c.isspace() else c if c.isprintable() and ord(c) in glyphs else "□" for c in text
-    )
-
-
-@cache
-def _glyphs() -> frozenset[int]:
-    """Return the code points of DejaVu Sans up to U+FFFF; a PDF cannot be searched for others."""
-    codes = FT2Font(str(font_folder() / "DejaVuSans.ttf")).get_charmap()
-    return frozenset(code for code in codes if code <= 0xFFFF)
-
-
-def font_folder() -> Path:
-    """Return the folder of the DejaVu fonts, which matplotlib includes."""
-    return Path(matplotlib.get_data_path(), "fonts", "ttf")
-
-
 # ---- the style of all figures
+
+
+def draw(name: str, data: Mapping[str, Any]) -> bytes:
+    """Draw the figure of a name as a PNG; data: the arguments of its function."""
+    return png(FIGURES[name](**data))
 
 
 def png(figure: Figure) -> bytes:
@@ -197,7 +169,8 @@ def _time_axis(axes: Axes, times: Iterable[float]) -> None:
     first, last = min(times), max(times)
     margin = max(0.03 * (last - first), 0.02) if last > first else 0.5
     axes.set_xlim(first - margin, last + margin)
-    locator = AutoDateLocator(tz=UTC, maxticks=8)  # type: ignore[no-untyped-call]
+    # With the default of 5, it would need 9 ticks of 12 hours for four days.
+    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     formatter = ConciseDateFormatter(locator, tz=UTC)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_formatter(formatter)
@@ -526,12 +499,10 @@ def _column_name(row: Row) -> str:
     return "predicted risk" if row.get("kind") == "score" else name
 
 
-def risk_distribution(
-    histogram: Row | None, *, cut: float | None = None, called: int | None = None
-) -> Figure:
-    """Draw the histogram of the risks of current clients, and the lowest risk on the contact list.
+def risk_distribution(histogram: Row | None) -> Figure:
+    """Draw the histogram of the risks of current clients.
 
-    histogram: edges (n + 1) and counts (n); cut: the lowest risk on a list ordered by risk
+    histogram: edges (n + 1) and counts (n)
     """
     title = "Risk of the current clients"
     edges = np.array([finite(edge) for edge in (histogram or {}).get("edges") or ()])
@@ -543,17 +514,22 @@ def risk_distribution(
     likely = counts[edges[:-1] >= 0.5 - 1e-9].sum()
     subtitle = f"{likely:,.0f} of {counts.sum():,.0f} have a risk over 50 %."
     figure, axes = _plot(title, subtitle, LOW)
-    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=LIGHT, edgecolor="white")
-    if cut is not None and called and is_known(cut):
-        inside = np.clip(edges, cut, None)
-        axes.bar(inside[:-1], counts, np.diff(inside), align="edge", color=ACCENT)
-        axes.axvline(cut, color=INK, linewidth=1)
-        side = "right" if cut > 0.6 else "left"
-        words = f" {called:,} on the contact list: \n risk from {percent(cut)} "
-        _write(axes, cut, 0.97, words, ha=side, va="top", transform=axes.get_xaxis_transform())
+    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=ACCENT, edgecolor="white")
     _shares(axes, y=None)
-    axes.set_ylim(0, 1.35 * counts.max())  # room for the words above the bars
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
     _label(axes, "risk of leaving", "clients")
     return figure
+
+
+FIGURES: Mapping[str, Callable[..., Figure]] = {
+    "confusionmatrix": confusion_matrix,
+    "roc": roc,
+    "calibration": calibration,
+    "gain": gain,
+    "importance": importance,
+    "score_over_time": score_over_time,
+    "missing_over_time": missing_over_time,
+    "drift": drift,
+    "risk_distribution": risk_distribution,
+}

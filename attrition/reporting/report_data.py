@@ -4,6 +4,7 @@ If a record does not exist yet, it is empty: on the first day there is only a mo
 be computed, it is shown as unknown.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 from attrition import wording
 from attrition.config import Config, Label
 from attrition.data.clients import ClientTable
-from attrition.errors import Damaged, NoModel
+from attrition.errors import Damaged, NoModel, NoRows
 from attrition.operations import integrity, releases, runs
 from attrition.operations.runs import Complaint
 from attrition.storage import files, history
@@ -23,7 +24,11 @@ Row = Mapping[str, Any]
 STAMPS = "trained_at decided_at checked_at assessed_at diagnosed_at".split()
 BASE_RATE = "base rate"
 CHANCE = 0.5  # the ROC AUC of a random order, as in monitoring.performance, which imports scipy
-SHOWN_COHORTS, SHOWN_UNUSED = 3, 5
+SHOWN_COHORTS, SHOWN_UNUSED, SHOWN_NAMES, NAME_WIDTH = 3, 5, 3, 40
+WORKED_RUNS_READ = 2000  # two weeks, even if every tick of ten minutes had work
+RISEN = 0.1  # a rise of the risk that is worth a sentence
+COLOURS = ("green", "amber", "red")
+PERFORMANCE = "performance on new outcomes"
 VERDICTS = {
     "fine": ("good", "The model is still accurate"),
     "degraded": ("bad", "The model is no longer accurate"),
@@ -31,7 +36,7 @@ VERDICTS = {
 }
 # In reading order.
 CAPTIONS = {
-    "risk_distribution": "Risks of the current clients; if the list is sorted by risk, where it begins.",
+    "risk_distribution": "Risks of the current clients.",
     "gain": "Share of all leavers found by contacting the riskiest clients first. Dashed line: "
     "contacting at random.",
     "calibration": "Do 20 of 100 clients with a risk of 20 % leave? The intervals should touch the "
@@ -53,6 +58,23 @@ class State(NamedTuple):
     tone: str
     title: str
     sentence: str
+
+
+class Check(NamedTuple):
+    """The result of one check of the health of the model: its colour, why, and what to do."""
+
+    name: str
+    colour: str = "green"
+    sentence: str = ""
+    action: str = ""
+
+
+class Light(NamedTuple):
+    """A traffic light: its colour as a word, why, and what to do; `action` is "" if it is green."""
+
+    colour: str
+    sentence: str
+    action: str
 
 
 class Number(NamedTuple):
@@ -104,12 +126,9 @@ class ReportData:
 
     @property
     def warnings(self) -> list[str]:
-        warnings = [f"could not be read: {source}" for source in self.unavailable]
-        warnings += [self.unused_sentence] if self.unused else []
-        warnings += [complaint.sentence for complaint in filter(None, [self.overdue])]
-        warnings += self.suspicious
-        warnings += [*self.training.get("warnings", ()), *self.score.get("warnings", ())]
-        return list(dict.fromkeys(wording.finished(warning) for warning in warnings))
+        """The warnings of training and scoring; the traffic light describes all other problems."""
+        warnings = [*self.training.get("warnings", ()), *self.score.get("warnings", ())]
+        return list(dict.fromkeys(map(wording.finished, warnings)))
 
     @property
     def unused_sentence(self) -> str:
@@ -141,10 +160,47 @@ class ReportData:
         return self.release is not None and self.monitoring.get("release") == self.release
 
     @property
+    def is_proven(self) -> bool:
+        """Whether outcomes show that it ranks clients: those since its training, else its scores."""
+        performance = self.monitoring["performance"] if self.is_monitored else {}
+        if performance.get("verdict") == "fine":
+            areas = [performance.get("roc_auc")]
+        else:
+            candidates = [outcomes.get("candidate") or {} for outcomes in self.sets.values()]
+            areas = [one["roc_auc"] for one in candidates if wording.is_known(one.get("roc_auc"))]
+        is_chance = [wording.finite((area or {}).get("low")) <= CHANCE for area in areas]
+        return not all(is_chance)
+
+    @property
     def suspicious(self) -> list[str]:
         """Describe the deliveries left out: in other units, or contradicting the model alone."""
         names = ("other_units", "suspicious")
         return [one["sentence"] for name in names for one in self.monitoring.get(name, ())]
+
+    @property
+    def changes(self) -> list[str]:
+        """Describe what changed since the list of an earlier day, and the model if it is new."""
+        if not self.assessment:
+            return ["There is no list yet."]
+        since = self.assessment.get("changes_since")
+        old = [row for row in self.contacts if row["previous_rank"] is not None]
+        if not old and not since:
+            return ["This is the first list."]
+        new = [row["client"] for row in self.contacts if row["previous_rank"] is None]
+        risen = [row["client"] for row in old if (row["risk_change"] or 0.0) >= RISEN]
+        gone: dict[str, list[str]] = {}
+        for one in self.assessment.get("gone", ()):
+            gone.setdefault(one["why"], []).append(one["client"])
+        events = {"new": new, f"with a risk up by {100 * RISEN:.0f} points or more": risen}
+        events |= {f"gone ({wording.not_listed(why)})": names for why, names in gone.items()}
+        sentences = [_names(names, what) for what, names in events.items() if names]
+        sentences = sentences or ["The same clients are on the list as before."]
+        return [*sentences, *(self.latest_events if self._is_new(since) else [])]
+
+    def _is_new(self, since: str | None) -> bool:
+        """Whether the last event in production is of the day of the earlier list or later."""
+        event = find_latest_events(self.deployments, self.decision)[-1:]
+        return bool(event) and str(event[0]["decided_at"]) >= (since or "")
 
     @property
     def latest_change(self) -> str:
@@ -166,6 +222,41 @@ class ReportData:
         """Describe the last change by hand, if any, and the decision on a candidate since."""
         events = find_latest_events(self.deployments, self.decision)
         return [wording.decision(event) for event in events] or [wording.decision({})]
+
+    @property
+    def team(self) -> list[Row]:
+        """Per client manager, by name: listed clients, their value, and the work that the log records.
+
+        [] if no client has a manager; an earlier version counted no work.
+        """
+        value: dict[str, float] = {}
+        listed = Counter(row["manager"] or "" for row in self.contacts)
+        for row in self.contacts:
+            if wording.is_known(row["value"]):
+                name = row["manager"] or ""
+                value[name] = value.get(name, 0.0) + row["value"]
+        work = {row["manager"] or "": row for row in self.assessment.get("team") or ()}
+        names = sorted({*listed, *work}, key=lambda name: (name == "", name))
+        rows: list[Row] = []
+        for name in names:
+            own = {"manager": name, "listed": listed[name], "value": value.get(name)}
+            rows.append({**work.get(name, {}), **own})
+        return rows if any(names) else []
+
+    def earlier_days(self, shown: int) -> list[Row]:
+        """Summarise the runs with work before the newest `shown` ones by day, the newest day first."""
+        by_day: dict[str, list[Row]] = {}
+        for row in reversed(self.worked_runs[: len(self.worked_runs) - shown]):
+            by_day.setdefault(str(row["started_at"])[:10], []).append(row)
+        return [
+            {
+                "day": day,
+                "runs": len(rows),
+                "outcomes": wording.outcomes(row["outcome"] for row in rows),
+                "took": sum(row["elapsed_s"] or 0.0 for row in rows),
+            }
+            for day, rows in by_day.items()
+        ]
 
     @property
     def young_cohorts(self) -> list[str]:
@@ -293,9 +384,112 @@ class ReportData:
         ]
 
 
+def _names(names: Sequence[str], what: str) -> str:
+    """Count clients and name the first few.
+
+    >>> _names(["Acme", "Birch", "Cedar", "Dune"], "new")
+    '4 new: Acme, Birch, Cedar, ...'
+    """
+    shown = [wording.shorten(name, NAME_WIDTH) for name in names[:SHOWN_NAMES]]
+    more = ", ..." if len(names) > SHOWN_NAMES else ""
+    return f"{len(names):,} {what}: {', '.join(shown)}{more}"
+
+
 def _interval_note(interval: Any, show: wording.Format) -> str:
     limits = wording.between(interval, show)
     return f"95\xa0% interval {limits}" if limits else ""
+
+
+# ---- the traffic light
+
+
+def light(
+    data: ReportData, *, damage: Sequence[str] = (), overdue: Complaint | None = None
+) -> Light:
+    """Judge whether the model is healthy, for the report and the dashboard.
+
+    Its colour is the worst of five checks. damage: a sentence for each damaged file; overdue: the
+    complaint at the present time, by default that at the time of the report.
+    """
+    checks = [
+        _check_performance(data),
+        _check_drift(data),
+        _check_runs(overdue or data.overdue),
+        _check_sources(data),
+        _check_files(damage),
+    ]
+    colour = max((check.colour for check in checks), key=COLOURS.index)
+    problems = [check for check in checks if check.colour != "green"]
+    others = ", ".join(check.name for check in checks[1:] if check not in problems)
+    sentences = [check.sentence for check in (*problems, *checks[:1])]
+    sentences += [f"Also checked, and in order: {others}."] if others else []
+    actions = [check.action for check in problems]
+    return Light(colour, " ".join(dict.fromkeys(sentences)), " ".join(actions))
+
+
+def _check_performance(data: ReportData) -> Check:
+    """Check the outcomes since the model was trained; if there are none, those it was scored on."""
+    if not data.release:
+        return Check(PERFORMANCE, "amber", f"{data.state.title}.", data.state.sentence)
+    performance = data.monitoring["performance"] if data.is_monitored else {}
+    sentence = wording.finished(
+        performance.get("sentence") or "the model has not been checked against new outcomes yet"
+    )
+    if performance.get("verdict") not in ("fine", "degraded"):
+        sentence += " " + wording.proof(data.score.get("sets") or {})
+    if data.training["kind"] == BASE_RATE:
+        action = "Deliver more rows with an outcome: a run trains a model as soon as they suffice."
+        return Check(PERFORMANCE, "amber", data.state.sentence, action)
+    if performance.get("verdict") == "degraded":
+        action = (
+            "Treat the risks with care. The next run trains a candidate, and deploys it only if it is "
+            "proven better; “The model” shows what became of the last one."
+        )
+        return Check(PERFORMANCE, "red", sentence, action)
+    if not data.is_proven:
+        action = (
+            "Treat the order of the list with care until more outcomes are known: they are checked at "
+            "every run."
+        )
+        return Check(PERFORMANCE, "amber", sentence, action)
+    return Check(PERFORMANCE, sentence=sentence)
+
+
+def _check_drift(data: ReportData) -> Check:
+    if data.drift.get("verdict") != "moved":
+        return Check("data drift")
+    action = (
+        "Check whether the columns that drifted are delivered as before; if the change is real, the "
+        "model follows as soon as outcomes show that it must."
+    )
+    return Check("data drift", "amber", data.drift_sentence, action)
+
+
+def _check_runs(overdue: Complaint | None) -> Check:
+    if overdue is None:
+        return Check("runs")
+    action = "Check the crontab, and the log of the last run."
+    return Check("runs", "amber", wording.finished(overdue.sentence), action)
+
+
+def _check_sources(data: ReportData) -> Check:
+    sentences = [f"could not be read: {source}" for source in data.unavailable]
+    sentences += [data.unused_sentence] if data.unused else []
+    sentences += data.suspicious
+    if not sentences:
+        return Check("sources")
+    action = "Repair the sources: until then, the list lacks what they would add."
+    return Check("sources", "amber", " ".join(map(wording.finished, sentences)), action)
+
+
+def _check_files(damage: Sequence[str]) -> Check:
+    if not damage:
+        return Check("files")
+    action = "Run fullprocess.py; if it stops, run fullprocess.py --repair, which deletes nothing."
+    return Check("files", "red", " ".join(map(wording.finished, damage)), action)
+
+
+# ---- what last happened to production
 
 
 def find_latest_events(deployments: Sequence[Row], decision: Row) -> list[Row]:
@@ -357,7 +551,7 @@ def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -
         estimates=history.read_estimates(config.history),
         deployments=history.read_deployments(config.history),
         runs=history.read_runs(config.history, runs.RUNS_READ),
-        worked_runs=history.read_worked_runs(config.history),
+        worked_runs=history.read_worked_runs(config.history, WORKED_RUNS_READ),
         unavailable=tuple(last_unavailable(config) if unavailable is None else unavailable),
         unused=tuple((files.read_record(config.ingestion_record) or {}).get("unused", [])),
         good_at=runs.last_good_at(config),
@@ -378,14 +572,25 @@ def last_unavailable(config: Config) -> list[str]:
     return list(record.get("unavailable", [])) if record else []
 
 
-def read_contacts(config: Config) -> list[Row]:
-    """Read the clients on the contact list; [] if no client was assessed yet.
+def read_contacts(config: Config) -> Sequence[Row]:
+    """Read the clients on the contact list; empty if no client was assessed yet.
 
     Raises: Damaged if the table does not match the hash that the assessment recorded.
     """
+    try:
+        return open_clients(config)[0].listed
+    except NoRows:
+        return ()
+
+
+def open_clients(config: Config) -> tuple[ClientTable, str]:
+    """Open the table of the current clients; return the entries of the contact log that it counts, too.
+
+    Raises: NoRows if no client was assessed yet; Damaged if it does not match its recorded hash.
+    """
     record = files.read_record(config.assessment_record)
     if record is None or config.clients.name not in record.get("outputs", {}):
-        return []
+        raise NoRows("no client was assessed yet; run fullprocess.py")
     if files.sha256_file(config.clients) != record["outputs"][config.clients.name]:
         raise Damaged(f"{config.clients}: does not match its hash; run assessment.py first")
-    return [*ClientTable(config.clients).listed]
+    return ClientTable(config.clients), record.get("inputs", {}).get("contacts", "")

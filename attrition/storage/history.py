@@ -282,12 +282,6 @@ def read_steps(path: Path, step: str, limit: int = 50) -> Rows:
     return _read("steps", path, limit, "WHERE +step = ?", step)
 
 
-def read_listings(path: Path, client: str | None = None, limit: int = 2000) -> Rows:
-    """Return when clients came onto the contact list and left it, of all or of one."""
-    where = () if client is None else ("WHERE +client = ?", client)
-    return _read("listings", path, limit, *where)
-
-
 # Each takes the path and, if need be, a limit; it returns the newest rows of its table.
 read_runs = partial(_read, "runs")
 read_scores = partial(_read, "scores")
@@ -295,4 +289,5 @@ read_missing = partial(_read, "missing")
 read_drift = partial(_read, "drift")
 read_estimates = partial(_read, "estimates", limit=200)
 read_deployments = partial(_read, "deployments", limit=200)
+read_listings = partial(_read, "listings", limit=KEEP)
 read_generations = partial(_read, "generations")

@@ -19,6 +19,7 @@ from attrition.storage import files
 from attrition.storage.files import Record
 from attrition.web import entries, health, middleware, request_body, responses
 from attrition.web.artifact_cache import optional, state
+from attrition.web.pages import chosen_filters, chosen_view
 from attrition.web.request_body import ApiError
 
 api = Blueprint("api", __name__)
@@ -69,40 +70,49 @@ def diagnostics() -> Record:
 
 @api.get("/clients")
 def list_clients() -> Record:
-    """List the current clients, the highest risk first, one page at a time."""
+    """List the clients of a view, all by default, one page at a time; without a view, by risk."""
     limit = middleware.read_number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT, whole=True)
     offset = middleware.read_number("offset", 0, 0, 1e12, whole=True)
-    min_risk = middleware.read_number("min_risk", 0.0, 0, 1, whole=False)
-    manager = request.args.get("manager")
-    rows, total = state().clients().page(offset, limit, manager, min_risk)
+    config = state().config
+    filters = chosen_filters(config)
+    if "view" not in request.args and not filters.order:
+        filters = filters._replace(order="risk")
+    work, _ = state().worklist(files.utc_now())
+    places = work.select(chosen_view(), filters)
+    rows = work.rows(places[offset : offset + limit].tolist())
     next_page = None
-    if offset + limit < total:
+    if offset + limit < len(places):
         query = {**request.args.to_dict(), "limit": limit, "offset": offset + limit}
         next_page = url_for(".list_clients", **query)
     return {
         **describe_assessment(),
-        "clients": [fields.to_dict(row, state().config.labels) for row in rows],
+        "clients": [fields.to_dict(row, config.labels) for row in rows],
         "count": len(rows),
-        "total": total,
+        "total": len(places),
         "next": next_page,
     }
 
 
 @api.get("/clients/<client:name>")
 def show_client(name: str) -> Record:
-    """Return one current client with its risk, the reasons and its latest features."""
-    table = state().clients()
-    row = table.find(name)
+    """Return one current client with risk and reasons, what the log says, and the latest features."""
+    at = files.utc_now()
+    work, _ = state().worklist(at)
+    row = work.table.find(name)
     if row is None:
         raise ApiError(404, "unknown_client", "there is no such current client")
+    row = work.overlay(work.table.rows_of([name])[name], row)
     return {
         **describe_assessment(),
         **fields.to_dict(row, state().config.labels),
         "reasons_detail": [reason._asdict() for reason in row["reasons"]],
         "list_reasons_detail": [reason._asdict() for reason in row["list_reasons"]],
         "changes": [change._asdict() for change in row["changes"]],
-        "clients": table.total,
+        "clients": work.table.total,
         "on_contact_list": row["list_rank"] is not None,
+        "list_rank": row["list_rank"],
+        "standing": state().desk.standing(name, at).to_dict(row["risk"]),
+        "risk_history": [each._asdict() for each in optional(state().risk_history, name) or []],
         "features": row["features"],
     }
 

@@ -4,6 +4,7 @@ If a file does not exist yet or does not match its hash, reading it raises `NotR
 the script that writes it, and no folder.
 """
 
+import io
 import logging
 import time
 from collections import Counter
@@ -14,13 +15,17 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
+import numpy as np
 from flask import current_app
+from numpy.typing import NDArray
 
 from attrition.config import Config
-from attrition.contacts import log
+from attrition.contacts import activity, log, risk_history, standings
 from attrition.contacts.desk import Desk
+from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.worklist import Worklist
-from attrition.data.clients import ClientTable, Row, open_hashed
+from attrition.data.clients import ClientTable, Row, client_keys, open_hashed
+from attrition.data.observations import DELIVERED, Observation, ObservedRows
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.operations import releases
 from attrition.operations.releases import Release
@@ -106,7 +111,7 @@ class ArtifactCache:
         """
         for pause_s in (*[READ_PAUSE_S] * (READ_TRIES - 1), 0):
             stamp = (_stamp(path), _stamp(record_path))
-            entry = self._entries.get(path)
+            entry = self._entries.get((path, parse))
             if parse and entry is not None and entry[0] == stamp:
                 return entry[1]
             digest, content = _load(path, load or _bytes)
@@ -117,7 +122,7 @@ class ArtifactCache:
                 if not parse:
                     return content
                 value = parse(content)
-                self._entries[path] = (stamp, value)
+                self._entries[path, parse] = (stamp, value)
                 return value
             time.sleep(pause_s)
         raise _damaged(path, script)
@@ -262,6 +267,21 @@ def count_refusals(path: Path) -> list[Refusals]:
     ]
 
 
+def _as_it_is(content: Any) -> Any:
+    return content
+
+
+def _delivered(data: bytes) -> NDArray[np.int32]:
+    """Return the number of the line that delivered each row."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return cast(NDArray[np.int32], arrays[DELIVERED])
+
+
+def _sources(data: bytes) -> list[tuple[str, str]]:
+    """Return the time and the source of each line of ingestedfiles.txt."""
+    return [(row["ingested_at"], row["source"]) for row in tables.parse_dicts(data)]
+
+
 def _newest_lines(data: bytes) -> list[dict[str, str]]:
     return tables.parse_dicts(data)[: -LINES_KEPT - 1 : -1]
 
@@ -379,6 +399,39 @@ class State:
     def listed(self) -> list[Row]:
         """Return the clients on the contact list."""
         return self.clients().listed
+
+    def risk_history(self, client: str) -> list[activity.RiskAt]:
+        """Return the risks of a client over time, oldest first."""
+        path, (key,) = self.config.risk_history, client_keys([client])
+        risks = self._assessed(path, _as_it_is, risk_history.open_hashed)
+        snapshots = [Snapshot(**one) for one in self.assessment()["snapshots"]]
+        return activity.risks_over_time(snapshots, risk_history.find(risks, int(key)))
+
+    def observations(self, client: str) -> list[Observation]:
+        """Return the observations of a client, in the order of their times."""
+        config = self.config
+        rows = self._ingested(config.rows, self._observed_rows, open_hashed)
+        delivered = optional(self._ingested, config.deliveries, _delivered)
+        if delivered is None:  # an earlier version ingested the rows
+            delivered = np.zeros(0, np.int32)
+        lines = self._ingested(config.ingested_files, _sources)
+        return cast(list[Observation], rows.find(client, delivered, lines))
+
+    def _observed_rows(self, file: Any) -> ObservedRows:
+        return ObservedRows(file, self.config.columns)
+
+    def timeline(self, client: str, day: str) -> list[activity.Event]:
+        """Return all that happened to a client, the newest first; what cannot be read is left out."""
+        entries = self.desk.entries(client)
+        listings = self.read_optional_history(history.read_listings)
+        return activity.timeline(
+            entries,
+            standings.counting(entries),
+            [row for row in listings if row["client"] == client],
+            optional(self.risk_history, client) or [],
+            optional(self.observations, client) or [],
+            day,
+        )
 
     def contact_list(self) -> bytes:
         return self._assessed(self.config.contact_list)

@@ -46,9 +46,9 @@ FOR_BROWSERS = frozenset(
         *("static", "figure", "report", "model_card", "contact_list"),
     }
 )
-VIEW = {"view", "manager", "q", "due_days", "order"}
+VIEW = {"view", "manager", "q", "due_days", "min_risk", "order"}
 PARAMETERS = {
-    "list_clients": {"limit", "offset", "manager", "min_risk"},
+    "list_clients": {*VIEW, "limit", "offset"},
     "show_today": {"manager", "order", "show", "saved"},
     "show_list": {*VIEW, "page", "saved"},
     "save_entries": {*VIEW, "page", "saved"},
@@ -64,10 +64,9 @@ SENTENCES = {
 }
 
 
-# Errors that a browser shows as a page; one before the token is checked reveals nothing of the project.
+# Errors that a browser shows as a page; not those before the token is checked, which reveal nothing.
 TITLES = {
     400: "Not understood",
-    403: "Refused",
     404: "Not found",
     405: "Not possible",
     413: "Too long",

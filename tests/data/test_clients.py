@@ -121,7 +121,7 @@ def test_table_of_an_earlier_version_is_read_without_what_it_lacks(path, tmp_pat
     assert row["reasons"] == REASONS
     assert row["due"] is row["phone"] is None
     assert row["list_reasons"] == row["changes"] == []
-    assert [row["list_reasons"] for row in ClientTable(old).page(0, 2)[0]] == [[], []]
+    assert [row["list_reasons"] for row in ClientTable(old).read([0, 1])] == [[], []]
 
 
 def test_client_is_found_with_its_features_reasons_and_cautions(path):
@@ -170,27 +170,6 @@ def test_keys_are_those_of_the_names_alone():
     assert first.tolist() == [0x2F42665B399EF840, 0xF02B68D1CA5511EE]  # as in files on disk
 
 
-@pytest.mark.parametrize(
-    ("query", "expected", "total"),
-    [
-        ({}, range(5), 25),
-        ({"offset": 8}, range(8, 13), 25),
-        ({"offset": 23}, (23, 24), 25),
-        ({"offset": 99}, (), 25),
-        ({"manager": "Bob"}, (1, 3, 5, 7, 9), 12),
-        ({"manager": "Bob", "offset": 10}, (21, 23), 12),
-        ({"manager": "Eve"}, (), 0),
-        ({"min_risk": 0.9}, (0, 1), 2),
-        ({"min_risk": 0.9, "manager": "Bob"}, (1,), 1),
-        ({"min_risk": 1.0}, (), 0),
-    ],
-)
-def test_page_is_cut_from_those_who_match(path, query, expected, total):
-    rows, count = ClientTable(path).page(**{"offset": 0, "limit": 5} | query)
-    assert [row["client"] for row in rows] == [f"c{i}" for i in expected]
-    assert count == total
-
-
 def test_listed_are_in_the_order_of_the_list(tmp_path):
     places = pd.array([3, 1] + [pd.NA] * 22 + [2], "Int64")
     clients.write_clients(tmp_path / "t", make_table(list_rank=places))
@@ -218,7 +197,8 @@ def test_table_of_no_clients_is_served(tmp_path):
     clients.write_clients(tmp_path / "t", make_table().iloc[:0])
     table = ClientTable(tmp_path / "t")
     assert (table.total, table.find("c1"), table.listed) == (0, None, [])
-    assert table.page(0, 5, "Ann", 0.5) == ([], 0)
+    assert table.read([]) == []
+    assert table.rows_of(["c1"]) == {}
 
 
 def test_columns_are_read_alone(path):

@@ -112,12 +112,6 @@ def test_hostile_names_are_drawn_as_they_are():
         assert not any(text.get_parse_math() for text in data)
 
 
-def test_undrawable_characters_become_squares():
-    assert charts.drawable("emoji 🦄") == "emoji □"
-    assert charts.drawable("\u202eevil\x00\x1b[31m\ud800") == "□evil□□[31m□"
-    assert charts.drawable("Søn\u00a0Ω שלום") == "Søn Ω שלום"
-
-
 # ---- how well the model predicts
 
 
@@ -222,6 +216,15 @@ def test_missing_over_time_says_that_nothing_was_missing():
 # ---- the data of today
 
 
+def test_time_axis_of_any_length_has_three_to_nine_ticks():
+    _, axes = charts._plot("", "")
+    for minutes in np.geomspace(5, 5e6, 150):  # some minutes to ten years; a warning is an error
+        charts._time_axis(axes, [20_000.0, 20_000.0 + minutes / 1440])
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.xaxis.get_major_locator()() if low <= tick <= high]
+        assert 3 <= len(ticks) <= 9, minutes
+
+
 def test_drift_of_30_long_columns_does_not_overlap():
     axes = charts.drift(drifted(30)).axes[0]
     labels = axes.get_yticklabels()
@@ -242,11 +245,10 @@ def test_drift_of_many_columns_shows_the_furthest_and_counts_the_rest():
     assert "; 60 with less drift or nothing to compare" in words(charts.drift(drifted(100)))
 
 
-def test_risk_distribution_marks_where_the_contact_list_begins():
+def test_risk_distribution_counts_the_clients_over_half():
     histogram = {"edges": [0, 0.25, 0.5, 0.75, 1], "counts": [9_000, 800, 150, 50]}
-    figure = charts.risk_distribution(histogram, cut=0.8, called=40)
+    figure = charts.risk_distribution(histogram)
     assert "200 of 10,000 have a risk over 50 %." in words(figure)
-    assert "40 on the contact list: risk from 80 %" in words(figure)
 
 
 def test_risk_distribution_of_nobody():

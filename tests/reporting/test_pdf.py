@@ -89,14 +89,49 @@ def test_reason_with_a_semicolon_is_one_reason():
     assert "plan: plan A; legacy (baseline: plan B); tickets: 9 (baseline: 1)" in page
 
 
-def test_managers_are_not_set_where_all_clients_have_the_same():
-    assert pdf.manager_table([CLIENT, CLIENT], "EUR") == []
+def test_work_of_the_team_is_shown_if_it_was_recorded():
+    listed = {"manager": "Ann", "listed": 12, "value": 51_234.0}
+    (page,) = read(pdf.team_table([listed], "EUR"))
+    assert page.endswith("client manager on the list value, EUR Ann 12 51,200")
+    work = {"reached": 7, "follow_ups_due": 4, "follow_ups_kept": 3}
+    others = [{"manager": "", "listed": 0, "value": None}]
+    (page,) = read(pdf.team_table([listed | work, *others], "EUR"))
+    assert "Ann 12 51,200 7 3 of 4" in page
+    assert "no client manager 0 – 0 –" in page
 
 
-def test_managers_beyond_the_first_are_counted():
-    rows = [CLIENT | {"manager": f"m{i:02d}", "value": 5.0} for i in range(11)]
-    (page,) = read(*pdf.manager_table(rows, "EUR"))
-    assert "m07 1 5 and 3 other managers" in page
+@pytest.mark.parametrize("colour", ["green", "amber", "red"])
+def test_one_lamp_of_the_traffic_light_is_lit(colour):
+    light = pdf.light(colour, [pdf.note("why")])
+    lamps, _ = light._cellvalues[0]
+    lit = [shape.fillColor for shape in lamps.contents[1:]]
+    assert [each for each in lit if each != pdf.GREY] == [pdf.LAMPS[colour]]
+    assert lit.index(pdf.LAMPS[colour]) == ["red", "amber", "green"].index(colour)
+
+
+def test_compact_contact_table_shows_the_last_contact_and_one_reason():
+    reasons = [Reason("tickets", 9.0, 1.0, 1.0), Reason("age", 4.0, 38.0, 0.5)]
+    log = {"last_contact": "2026-10-02", "last_outcome": "not_reached", "last_contact_by": "Ann"}
+    row = CLIENT | log | {"list_reasons": reasons, "follow_up": "2026-12-01", "due": "2027-01-31"}
+    (page,) = read(pdf.contact_table([row], "EUR", {}, is_compact=True))
+    assert (
+        "90 % 2027-01-31 tickets: 9 (baseline: 1) 2026-10-02: not reached (Ann) 2026-12-01" in page
+    )
+
+
+def test_printed_row_names_how_to_reach_a_client_and_why():
+    row = CLIENT | {"phone": "+49 30 123", "email": "a@b.example", "status": "risen"}
+    row |= {"reasons": [Reason("tickets", 9.0, 1.0, 1.0)], "due": "2027-01-31"}
+    row |= {"last_outcome": "will_stay", "last_contact_by": "Ann"}
+    row |= {"last_contact": "2026-10-02", "follow_up": "2026-12-01", "value_at_risk": 1234.0}
+    (page,) = read(pdf.call_table([row], "2027-01-30", "EUR", {}))
+    assert (
+        "Søn Ltd +49 30 123 a@b.example due 2027-01-31 (in 1 day) risk 90 % EUR 1,230 at risk risen"
+        in page
+    )
+    assert "tickets: 9 (baseline: 1) Last contact 2026-10-02: reached, will stay (Ann)" in page
+    assert "Follow-up on 2026-12-01" in page
+    assert "☐ reached ☐ not reached" in page
 
 
 def test_step_that_never_ran_has_no_duration():

@@ -6,6 +6,7 @@ from attrition.operations import releases
 from attrition.reporting.report_data import (
     ReportData,
     find_latest_events,
+    light,
     load_report_data,
     read_contacts,
 )
@@ -16,7 +17,7 @@ NOW = "2026-03-02T12:00:00Z"
 
 def test_a_project_that_never_ran_has_nothing_to_report(empty_project):
     data = load_report_data(empty_project)
-    assert (data.release, data.training, data.contacts, data.warnings) == (None, {}, [], [])
+    assert (data.release, data.training, data.contacts, data.warnings) == (None, {}, (), [])
     assert data.model == "no model in production yet"
     assert data.as_of == ""
     assert data.sets == {}
@@ -53,7 +54,7 @@ def test_the_time_is_that_of_the_newest_record():
 def test_a_good_run_too_long_before_the_report_is_a_warning(good_at, is_overdue):
     data = ReportData(decision={"decided_at": NOW}, good_at=f"2026-03-02T{good_at}:00Z")
     assert (data.overdue is not None) == is_overdue
-    assert any("last good run" in warning for warning in data.warnings) == is_overdue
+    assert ("the last good run" in light(data).sentence.lower()) == is_overdue
 
 
 def test_nothing_is_overdue_where_nothing_ran_well_or_nothing_has_a_time():
@@ -65,13 +66,8 @@ def test_each_warning_stands_once_and_ends_as_a_sentence():
     data = ReportData(
         training={"warnings": ["few rows"]},
         score={"warnings": ["few rows", "one class"]},
-        unavailable=["crm: no such table"],
     )
-    assert data.warnings == [
-        "Could not be read: crm: no such table.",
-        "Few rows.",
-        "One class.",
-    ]
+    assert data.warnings == ["Few rows.", "One class."]
 
 
 def test_the_drift_is_that_of_the_diagnosis_else_that_of_the_check_of_this_model():
@@ -97,7 +93,7 @@ def test_contacts_are_those_of_the_contact_list_in_its_order(project):
     assert [row["client"] for row in contacts] == [row["client"] for row in listed]
     assert all(isinstance(reason, Reason) for row in contacts for reason in row["reasons"])
     project.assessment_record.unlink()
-    assert read_contacts(project) == []
+    assert not read_contacts(project)
 
 
 def test_contacts_that_do_not_match_their_hash_are_damaged(project):
@@ -233,3 +229,153 @@ PORTFOLIO |= {"value": 100.0, "value_at_risk": {"value": 40}, "list": {"clients"
 def test_value_at_risk_names_the_clients_without_a_value(change, number, note):
     value = ReportData(assessment=PORTFOLIO | change).numbers[2]
     assert (value.value, value.note) == (number, note)
+
+
+# ---- the traffic light
+
+AREA = {"value": 0.84, "low": 0.81, "high": 0.87}
+HEALTHY = {
+    "release": A,
+    "training": {"kind": "scorecard"},
+    "score": {"sets": {"unseen": {"rows": 2_299, "candidate": {"roc_auc": AREA}}}},
+    "monitoring": {
+        "release": A,
+        "performance": {"verdict": "fine", "sentence": "71 of 612 left", "roc_auc": AREA},
+    },
+}
+
+DRIFTED = {"verdict": "moved", "sentence": "data has drifted: age"}
+LATE = {"good_at": "2026-01-01T00:00:00Z", "decision": {"decided_at": NOW}}
+
+
+def judged(verdict="fine", **changes):
+    """The traffic light of a healthy model, with another verdict on it or with other records."""
+    performance = HEALTHY["monitoring"]["performance"] | {"verdict": verdict}
+    monitoring = HEALTHY["monitoring"] | {"performance": performance} | changes.pop("also", {})
+    damage = changes.pop("damage", ())
+    return light(ReportData(**(HEALTHY | {"monitoring": monitoring} | changes)), damage=damage)
+
+
+def test_green_light_names_its_evidence_and_every_check():
+    assert judged() == (
+        "green",
+        "71 of 612 left. Also checked, and in order: data drift, runs, sources, files.",
+        "",
+    )
+
+
+def test_model_without_new_outcomes_is_judged_by_its_score():
+    unchecked = judged(monitoring={})
+    assert unchecked.colour == "green"
+    assert "has not been checked against new outcomes yet. On 2,299 rows" in unchecked.sentence
+    assert judged("insufficient").colour == "green"
+    untested = judged("insufficient", score={})
+    assert untested.colour == "amber"
+    assert "too few outcomes to test it" in untested.sentence
+    assert untested.action.startswith("Treat the order of the list with care")
+
+
+@pytest.mark.parametrize(
+    ("changes", "colour", "sentence", "action"),
+    [
+        ({"verdict": "degraded"}, "red", "71 of 612 left.", "proven better"),
+        ({"training": {"kind": "base rate"}}, "amber", "does not rank clients", "more rows"),
+        ({"release": None}, "amber", "No model is in production yet.", "run fullprocess.py"),
+        ({"also": {"drift": DRIFTED}}, "amber", "Data has drifted: age.", "columns that drifted"),
+        ({"unavailable": ["crm: gone"]}, "amber", "Could not be read: crm: gone.", "sources"),
+        ({"unused": [{"source": "a.zip"}]}, "amber", "1 source not used: a.zip", "sources"),
+        (
+            {"also": {"suspicious": [{"sentence": "may.csv lies"}]}},
+            "amber",
+            "May.csv lies.",
+            "source",
+        ),
+        (LATE, "amber", "The last good run ended", "crontab"),
+        ({"damage": ["score.json is damaged"]}, "red", "Score.json is damaged.", "--repair"),
+    ],
+)
+def test_light_that_is_not_green_explains_itself_and_what_to_do(changes, colour, sentence, action):
+    result = judged(**changes)
+    assert result.colour == colour
+    assert sentence in result.sentence
+    assert action in result.action
+
+
+def test_model_that_ranks_no_better_than_chance_is_amber():
+    performance = {"verdict": "fine", "sentence": "x", "roc_auc": {"value": 0.5, "low": 0.44}}
+    assert judged(also={"performance": performance}).colour == "amber"
+
+
+def test_worst_of_several_problems_gives_the_colour_and_all_are_named():
+    result = judged("degraded", unavailable=["crm: gone"])
+    assert result.colour == "red"
+    assert "Could not be read: crm: gone." in result.sentence
+    assert result.sentence.endswith("Also checked, and in order: data drift, runs, files.")
+
+
+# ---- what changed since the last list
+
+
+def client(name, previous_rank=1, risk_change=0.0, **values):
+    moved = {"client": name, "previous_rank": previous_rank, "risk_change": risk_change}
+    return {"manager": None, "value": None} | moved | values
+
+
+def test_changes_name_the_new_the_risen_and_the_gone_with_the_reason():
+    contacts = [client("New", None, None), client("Up", 3, 0.1), client("Same", 2, 0.09)]
+    gone = [{"client": "Called", "why": "reached"}, {"client": "Also called", "why": "reached"}]
+    gone.append({"client": "Late", "why": "past_due"})
+    data = ReportData(assessment={"changes_since": "2026-02-01", "gone": gone}, contacts=contacts)
+    assert data.changes == [
+        "1 new: New",
+        "1 with a risk up by 10 points or more: Up",
+        "2 gone (reached lately): Called, Also called",
+        "1 gone (whose contract has ended): Late",
+    ]
+
+
+def test_first_list_has_nothing_to_compare_with():
+    assert ReportData().changes == ["There is no list yet."]
+    first = ReportData(assessment={"clients": 1}, contacts=[client("New", None, None)])
+    assert first.changes == ["This is the first list."]
+
+
+@pytest.mark.parametrize(("since", "is_new"), [("2026-01-01", True), ("2026-01-03", False)])
+def test_last_deployment_is_a_change_if_it_is_new(since, is_new):
+    data = ReportData(
+        assessment={"changes_since": since}, contacts=[client("Same")], deployments=rows()
+    )
+    same = "The same clients are on the list as before."
+    deployed = ["Deployed: proven better. (2 January 2026, 00:00 UTC)"] if is_new else []
+    assert data.changes == [same, *deployed]
+
+
+# ---- the team, and the runs of earlier days
+
+
+def test_team_is_sorted_by_name_and_includes_who_has_nobody_listed():
+    contacts = [client("a", manager="Bob", value=5.0), client("b", manager="Ann", value=None)]
+    contacts += [client("c", manager="Bob", value=7.0), client("d")]
+    work = [{"manager": "Cem", "listed": 0, "reached": 2}, {"manager": "Bob", "reached": 1}]
+    data = ReportData(assessment={"team": work}, contacts=contacts)
+    assert [(row["manager"], row["listed"], row["value"]) for row in data.team] == [
+        ("Ann", 1, None),
+        ("Bob", 2, 12.0),
+        ("Cem", 0, None),
+        ("", 1, None),
+    ]
+    assert [row.get("reached") for row in data.team] == [None, 1, 2, None]
+    assert ReportData(contacts=[client("d")]).team == []
+
+
+def test_runs_before_the_newest_are_counted_by_day():
+    runs = [
+        {"started_at": f"2026-03-0{day}T12:00:00Z", "outcome": outcome, "elapsed_s": 10.0}
+        for day, outcome in ((1, "done"), (2, "failed"), (2, "done"), (2, "done"), (3, "done"))
+    ]
+    runs[1]["elapsed_s"] = None
+    assert ReportData(worked_runs=runs).earlier_days(shown=2) == [
+        {"day": "2026-03-02", "runs": 2, "outcomes": "1 done, 1 failed", "took": 10.0},
+        {"day": "2026-03-01", "runs": 1, "outcomes": "1 done", "took": 10.0},
+    ]
+    assert ReportData(worked_runs=runs).earlier_days(shown=5) == []

@@ -40,7 +40,7 @@ from attrition.contacts.ranking import ContactList
 from attrition.contacts.risk_history import History, Snapshot
 from attrition.contacts.standings import Standing
 from attrition.data import clients, ledger, typed_rows
-from attrition.data.cells import Caution, Reason
+from attrition.data.cells import MAX_DAYS, Caution, Reason
 from attrition.errors import Damaged
 from attrition.modelling import explanations, metrics, models, reliability
 from attrition.modelling.models import Model
@@ -219,8 +219,9 @@ def rank_clients(
             "value_at_risk": risk * value,
             **{
                 name: current[of].to_numpy() if (of := getattr(columns, name)) else ""
-                for name in ("manager", "due", "phone", "email")
+                for name in ("manager", "phone", "email")
             },
+            "due": due_dates(current, columns),
             "reasons": reasons,
             "cautions": cautions,
             **{clients.FEATURE + name: current[name].to_numpy() for name in columns.features},
@@ -228,6 +229,18 @@ def rank_clients(
     )
     order = ranking.order_by_risk(risk, table["client"].tolist())
     return table.iloc[order].assign(rank=np.arange(1, len(table) + 1)).reset_index(drop=True)
+
+
+def due_dates(current: pd.DataFrame, columns: Columns) -> Sequence[str]:
+    """Return the due dates, "" if unknown; if they are a feature, from the days after the time."""
+    if not columns.due:
+        return [""] * len(current)
+    due = current[columns.due]
+    if columns.due not in columns.dates or not columns.time:
+        return list(due)
+    days = due.where(current[columns.time].ne("") & due.abs().lt(MAX_DAYS))
+    dates = pd.to_datetime(current[columns.time].str[:10]) + pd.to_timedelta(days, unit="D")
+    return list(dates.dt.strftime("%Y-%m-%d").fillna(""))
 
 
 def estimate_performance(

@@ -194,6 +194,7 @@ def today(
         ),
         "order": order,
         **order_links(config, order),
+        "gone_count": len(record.get("gone") or ()),
         "gone": gone(record) if not who.manager else [],
         "since": since,
         "team": None if who.manager else team(record),
@@ -297,7 +298,7 @@ def gone(record: Row) -> list[tuple[str, str, str]]:
     """Return the clients of the earlier list who are not on this one, where to see them, and why."""
     return [
         (one["client"], client_url(one["client"]), sentences.GONE.get(one["why"], one["why"]))
-        for one in record.get("gone", ())[:GONE_SHOWN]
+        for one in (record.get("gone") or ())[:GONE_SHOWN]
     ]
 
 

@@ -187,7 +187,7 @@ def test_ended_contracts_and_follow_ups_without_a_place_are_named(odd_project):
     assert "2 follow-ups are due, but there is no place for them on the list." in page
     for view, count in (("past_due", 2), ("waiting", 2)):
         assert f"{count} clients" in text_of(client.get(f"/list?view={view}").text)
-    assert "the contract has ended" in client.get("/client/now659").text
+    assert "Not listed: the contract has ended." in client.get("/client/now659").text
 
 
 def test_view_is_an_address_with_the_same_rows_as_the_list(odd_client, odd_project):

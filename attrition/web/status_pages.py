@@ -17,7 +17,7 @@ from flask import Blueprint, render_template, request
 from attrition import __version__, wording
 from attrition.operations import integrity, releases
 from attrition.reporting import svg
-from attrition.reporting.report_data import CAPTIONS, ReportData
+from attrition.reporting.report_data import CAPTIONS, ReportData, light
 from attrition.storage import history
 from attrition.web import health
 from attrition.web.artifact_cache import State, optional, state
@@ -40,6 +40,7 @@ TONES = {
     **{"promoted": "good", "rolled back": "warn", "withdrawn": "bad"},  # changes of production
     **{"done": "good", "failed": "bad", "died": "bad", "unavailable": "warn"},  # runs
     **{"act": "bad", "look": "warn"},  # drift
+    **{"green": "good", "amber": "warn", "red": "bad"},  # the traffic light
 }
 FOLDERS = {
     "ingested rows": "output_folder",
@@ -94,6 +95,7 @@ def read_report_data(state: State) -> ReportData:
     """Read the records that the pages share with the report; {} if one does not exist or is damaged."""
     config, loaded = state.config, optional(state.production.get)
     release = loaded[0] if loaded else None
+    last_run = optional(state.cache.record, config.last_run, "fullprocess.py") or {}
     return ReportData(
         release=release.id if release else None,
         training=release.training if release else {},
@@ -106,6 +108,8 @@ def read_report_data(state: State) -> ReportData:
         missing=state.read_optional_history(history.read_missing),
         estimates=state.read_optional_history(history.read_estimates),
         deployments=state.deployments(),
+        unavailable=last_run.get("unavailable", ()),
+        unused=health.find_unused(state),
         overdue_minutes=config.overdue_minutes,
         currency=config.currency,
         capacity=config.contact_capacity,
@@ -120,10 +124,10 @@ def read_report_data(state: State) -> ReportData:
 @status_pages.get("/model")
 def show_model() -> str:
     """Show the model in production, its scores, and what became of each candidate."""
-    return render_template("model.html", **model_context(state()))
+    return render_template("model.html", **model_context(state(), datetime.now(UTC)))
 
 
-def model_context(state: State) -> Context:
+def model_context(state: State, now: datetime) -> Context:
     data = read_report_data(state)
     curves = data.score.get("curves") or {}
     listed = data.assessment.get("list", {}).get("clients") or 0
@@ -131,6 +135,7 @@ def model_context(state: State) -> Context:
     importance = {name: share for name, share in data.importance.items() if share}
     return {
         "data": data,
+        "state": describe_state(state, data, now),
         "facts": model_facts(data),
         "training": wording.training(data.training) if data.training else [],
         "scores": score_rows(data),
@@ -151,6 +156,23 @@ def model_context(state: State) -> Context:
         "releases": list_releases(state, data.release),
         "figures": [(name, CAPTIONS[name]) for name in DRAWN if name in names],
         "has_report": bool(names),
+    }
+
+
+def describe_state(state: State, data: ReportData, now: datetime) -> Context:
+    """Return the traffic light of the model, as the report has it; on the first day, what to do."""
+    if not data.release:
+        return {"tone": data.state.tone, "title": data.state.title, "sentence": data.state.sentence}
+    complaints = health.check_health(state, now).complaints
+    damage = [one.sentence for one in complaints if one.code in ("damaged", "release", "history")]
+    overdue = next((one for one in complaints if one.code == "overdue"), None)
+    colour, sentence, action = light(data, damage=damage, overdue=overdue)
+    return {
+        "tone": TONES[colour],
+        "title": data.state.title,
+        "colour": colour,
+        "sentence": sentence,
+        "action": action,
     }
 
 
@@ -374,6 +396,7 @@ def system_context(state: State, now: datetime) -> Context:
         "steps": [describe_step(state, name) for name in STEPS],
         "packages": wording.packages(diagnostics.get("dependencies") or {}),
         "outdated": sorted(packages, key=lambda one: (not one["outdated"], one["name"])),
+        "events": describe_events(read_report_data(state)),
         "disk": disk_usage(state),
     }
 

@@ -48,7 +48,7 @@ FOR_BROWSERS = frozenset(
 )
 VIEW = {"view", "manager", "q", "due_days", "min_risk", "order"}
 PARAMETERS = {
-    "list_clients": {*VIEW, "min_risk", "limit", "offset"},
+    "list_clients": {*VIEW, "limit", "offset"},
     "show_today": {"manager", "order", "show", "saved"},
     "show_list": {*VIEW, "page", "saved"},
     "save_entries": {*VIEW, "page", "saved"},

@@ -65,8 +65,9 @@ clean: ## remove .venv and caches; data, models, history and reports stay
 
 reset: ## remove everything that was generated, INCLUDING HISTORY AND PRODUCTION (needs CONFIRM=yes)
 	@test "$(CONFIRM)" = yes || { \
-		echo "make reset removes $(GENERATED): the deployed model, the history of all runs and contacts" \
-			"and the reports are lost. sourcedata and testdata stay. To proceed: make reset CONFIRM=yes" >&2; \
+		echo "make reset removes $(GENERATED): the deployed model, the history of all runs and the" \
+			"reports are lost. sourcedata, testdata and contacts (what people entered) stay. To proceed:" \
+			"make reset CONFIRM=yes" >&2; \
 		exit 1; }
 	@rm -rf $(GENERATED)
 

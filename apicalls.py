@@ -23,6 +23,7 @@ from attrition.web import auth
 TIMEOUT_S, HEALTH_S, ALL_S = 10.0, 2.0, 120.0
 WIDTH = 100
 CLIENTS_ASKED = 2
+VIEWS = ("list", "moved", "resting", "neglected", "overridden")
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,14 @@ def call_all(caller: Caller, datafiles: list[str]) -> Iterator[Call]:
     yield caller.ask("/diagnostics")
     ranked = caller.ask(f"/clients?limit={CLIENTS_ASKED}")
     yield ranked
+    for view in VIEWS:
+        yield caller.ask(f"/clients?view={view}&limit={CLIENTS_ASKED}")
     clients = ranked.value["clients"] if ranked.is_good else []
     records = []
     for row in clients:
         client = caller.ask("/clients/" + quote(row["client"], safe=""))
         yield client
+        yield caller.ask("/clients/" + quote(row["client"], safe="") + "/entries")
         records += [client.value["features"]] if client.is_good and client.value["features"] else []
     if records:
         yield caller.ask("/prediction", {"records": records})

@@ -40,13 +40,13 @@ from attrition.contacts.ranking import ContactList
 from attrition.contacts.risk_history import History, Snapshot
 from attrition.contacts.standings import Standing
 from attrition.data import clients, ledger, typed_rows
-from attrition.data.cells import Caution, Reason
+from attrition.data.cells import MAX_DAYS, Caution, Reason
 from attrition.errors import Damaged
 from attrition.modelling import explanations, metrics, models, reliability
 from attrition.modelling.models import Model
 from attrition.monitoring import performance
 from attrition.monitoring.performance import Estimate, SecondOpinion
-from attrition.operations import cli, releases
+from attrition.operations import cli, integrity, releases
 from attrition.operations.releases import Release
 from attrition.storage import files, history, tables
 
@@ -219,8 +219,9 @@ def rank_clients(
             "value_at_risk": risk * value,
             **{
                 name: current[of].to_numpy() if (of := getattr(columns, name)) else ""
-                for name in ("manager", "due", "phone", "email")
+                for name in ("manager", "phone", "email")
             },
+            "due": due_dates(current, columns),
             "reasons": reasons,
             "cautions": cautions,
             **{clients.FEATURE + name: current[name].to_numpy() for name in columns.features},
@@ -228,6 +229,18 @@ def rank_clients(
     )
     order = ranking.order_by_risk(risk, table["client"].tolist())
     return table.iloc[order].assign(rank=np.arange(1, len(table) + 1)).reset_index(drop=True)
+
+
+def due_dates(current: pd.DataFrame, columns: Columns) -> Sequence[str]:
+    """Return the due dates, "" if unknown; if they are a feature, from the days after the time."""
+    if not columns.due:
+        return [""] * len(current)
+    due = current[columns.due]
+    if columns.due not in columns.dates or not columns.time:
+        return list(due)
+    days = due.where(current[columns.time].ne("") & due.abs().lt(MAX_DAYS))
+    dates = pd.to_datetime(current[columns.time].str[:10]) + pd.to_timedelta(days, unit="D")
+    return list(dates.dt.strftime("%Y-%m-%d").fillna(""))
 
 
 def estimate_performance(
@@ -686,7 +699,12 @@ def _assessment(record: files.Record, *, up_to_date: bool) -> Assessment:
 
 def main(argv: list[str] | None = None) -> int:
     options = cli.parser(__doc__).parse_args(argv)
-    return cli.run(options, "assessment", assess_clients)
+
+    def step(config: Config) -> Assessment:
+        integrity.check_contact_log(config)  # in a whole run, this was done at its start
+        return assess_clients(config)
+
+    return cli.run(options, "assessment", step)
 
 
 if __name__ == "__main__":

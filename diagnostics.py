@@ -290,16 +290,21 @@ def verify_files(config: Config) -> int:
         problems = integrity.scrub(config)
     for path, problem in problems.items():
         print(f"damaged  {path}: {problem}" if problem else f"ok       {path}")
-    wrong = sum(map(bool, problems.values()))
+    wrong = [path for path, problem in problems.items() if problem]
     if wrong:
-        print(f"{wrong} of {len(problems)} damaged; python fullprocess.py --repair repairs it")
+        repair = (
+            "; python fullprocess.py --repair repairs it" if wrong != [config.contact_log] else ""
+        )
+        print(f"{len(wrong)} of {len(problems)} damaged{repair}")
     return 1 if wrong else 0
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__)
     parser.add_argument(
-        "--verify", action="store_true", help="verify every release, record, output and the history"
+        "--verify",
+        action="store_true",
+        help="verify every release, record and output, the history and the contact log",
     )
     options = parser.parse_args(argv)
     if options.verify:

@@ -9,7 +9,7 @@ Reads:  the inputs of all steps
 Writes: the outputs of all steps; production_deployment/lastrun.json (the record; its modification time
         is the end of the last good run), reports/fullprocess.log
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair]
-        [--accept-leakage]
+        [--accept-leakage] [--accept-log-loss]
 """
 
 import argparse
@@ -337,7 +337,7 @@ def plan(config: Config) -> list[str]:
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """Work under the lock; if another run has it, report that and leave the work to it."""
-    asked = options.repair or options.accept_leakage
+    asked = options.repair or options.accept_leakage or options.accept_log_loss
     is_mailed = options.quiet and not asked and not sys.stderr.isatty()
     once = notices.OncePerDay(config.notices) if is_mailed else None
     log.set_up(quiet=options.quiet, once=once)
@@ -402,7 +402,7 @@ def work(
     permissions.close_folders(config)
     files.make_folder(config.reports_folder)
     log.set_up(quiet=options.quiet, file=config.diary, once=once)
-    asked = options.repair or options.accept_leakage
+    asked = options.repair or options.accept_leakage or options.accept_log_loss
     started_at, start = files.utc_now(), time.monotonic()
     run_id, limit_s = f"{started_at} {time.time_ns()}", 60 * config.run_limit_minutes
     with files.named(config.lock):
@@ -418,7 +418,7 @@ def work(
             inputs = find_sources(
                 config
             )  # before they are read: if a file arrives meanwhile, the next run sees it
-            check_state(config)
+            check_state(config, accept_log_loss=options.accept_log_loss)
             is_recovery = dead_run is not None or did_fail(config)
             if dead_run is None and not asked:
                 check_failure(config, inputs)
@@ -467,12 +467,12 @@ def repair_damage(config: Config, options: argparse.Namespace) -> bool:
     return repairs.needs_ingestion
 
 
-def check_state(config: Config) -> None:
+def check_state(config: Config, *, accept_log_loss: bool = False) -> None:
     """Check all outputs of earlier runs: warn if a file can be made again, and stop if it cannot.
 
     Raises: Damaged.
     """
-    damages = integrity.find(config)
+    damages = integrity.find(config, accept_log_loss=accept_log_loss)
     for each in damages:
         if each.follows:
             logger.warning("%s: %s; it is made again", each.path, each.problem)
@@ -496,7 +496,9 @@ def check_made(config: Config) -> None:
 
 def damage_error(damages: list[integrity.Damage]) -> Damaged:
     problems = "; ".join(f"{each.path}: {each.problem}" for each in damages)
-    return Damaged(f"{problems}. python fullprocess.py --repair repairs it, and deletes nothing")
+    if any(each.by_repair for each in damages):
+        problems += ". python fullprocess.py --repair repairs it, and deletes nothing"
+    return Damaged(problems)
 
 
 def fail(
@@ -589,6 +591,11 @@ def main(argv: list[str] | None = None) -> int:
         "--repair", action="store_true", help="rename damaged files and recover; nothing is deleted"
     )
     cli.add_accept_leakage(parser)
+    parser.add_argument(
+        "--accept-log-loss",
+        action="store_true",
+        help="list clients although entries are missing from the contact log",
+    )
     options = parser.parse_args(argv)
     return cli.run_command(options, lambda config: run(cli.accepting(config, options), options))
 

@@ -809,9 +809,14 @@ class _Reader:
                 "and year, such as %d.%m.%Y"
             )
 
+    @staticmethod
+    def _is_date_feature(columns: Columns) -> bool:
+        """Return whether the due date is a feature too: days after the time, from which it follows."""
+        return columns.time is not None and columns.due in columns.dates
+
     def _one_meaning(self, columns: Columns) -> None:
         single = [columns.client_name, columns.outcome, columns.time, columns.manager]
-        single += [columns.due, *columns.details]
+        single += [None if self._is_date_feature(columns) else columns.due, *columns.details]
         names = [*columns.features, *columns.ignore, *(name for name in single if name)]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.problems.append(f"columns: {name!r} is given two meanings")

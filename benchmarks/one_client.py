@@ -27,6 +27,7 @@ from benchmarks.project import make_project
 LIMITS = {"cold_ms": 300.0, "warm_ms": 20.0, "peak_mb": 200.0}
 NUMBERS, LEVELS = 6, 2
 BASELINE = 20.0
+DAYS = range(1, 29)
 
 
 def make_table(count: int) -> pd.DataFrame:
@@ -57,6 +58,10 @@ def make_table(count: int) -> pd.DataFrame:
         **{"rank": np.arange(1, count + 1), "risk": risk, "observed_at": "2026-10-01"},
         **{"value": value, "value_at_risk": risk * value},
         "manager": rng.choice([f"Manager {i}" for i in range(40)], count),
+        "due": rng.choice(
+            [f"2031-{month:02}-{day:02}" for month in (1, 7) for day in range(1, 29)], count
+        ),
+        **{"phone": "+49 30 901820", "email": "ann@example.org"},
         **{"list_rank": none, "previous_rank": none, "risk_change": np.nan},
         **{"reasons": reasons, "cautions": [[]] * count},
         **{"list_reasons": [[]] * count, "changes": [[]] * count},
@@ -70,7 +75,7 @@ def write_assessment(config: Config, count: int) -> None:
     files.commit(
         config.assessment_record,
         {config.clients: lambda path: clients.write_clients(path, table)},
-        {"release": "none", "assessed_at": files.utc_now()},
+        {"release": "none", "assessed_at": files.utc_now(), "inputs": {}},
     )
     size = config.clients.stat().st_size / 1e6
     print(f"{count:,} clients: {size:.1f} MB, {time.process_time() - began:.1f} s CPU to write")

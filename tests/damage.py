@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from attrition import config as configuration
+from attrition.contacts import log
 from attrition.operations import dependencies, releases
 from attrition.storage import files
 from tests.conftest import contradict, run_whole, write_sources
 
-FOLDERS = ("ingesteddata", "practicemodels", "production_deployment", "reports")
+FOLDERS = ("ingesteddata", "practicemodels", "production_deployment", "reports", "contacts")
 OLD, NEW = "{old}", "{new}"  # the release before, and the one in production
 RELEASE = (
     *("decision.json", "ingestedfiles.txt", "known_rows.npz", "latestscore.txt", "manifest.json"),
@@ -50,13 +51,22 @@ def aged_folder(tmp_path_factory):
         yesterday = (datetime.now(UTC) - timedelta(days=1)).strftime(files.TIME)
         with patch.context() as past:
             past.setattr(files, "utc_now", lambda: yesterday)
-            assert run_whole(config) == 0
+            enter(config)
+        assert run_whole(config) == 0
         for name in FOLDERS:
             shutil.copytree(folder / name, folder / "before" / name, symlinks=True)
         contradict(config)
+        enter(config)
         assert run_whole(config) == 0
     assert len(releases.list_ids(config.production_folder)) == 2
     return folder
+
+
+def enter(config):
+    """Enter something about a company that is not a current client, so that the list stays as it is."""
+    log.append(
+        config.contact_log, [log.Entry("Nobody", "contact", "Ann", "reached")], files.utc_now()
+    )
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import ingestion
 import training
 from attrition.config import Columns, Numeric
 from attrition.contacts import fields
-from attrition.data import clients
+from attrition.data import cells, clients
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import explanations, metrics, models
 from attrition.monitoring import performance
@@ -403,3 +403,14 @@ def test_value_is_unknown_if_no_client_has_one(value, total, without):
 def test_summary_without_a_current_client_promises_nothing(project):
     result = dataclasses.replace(assessment.assess_clients(project), clients=0)
     assert result.summary() == "there is no current client to assess"
+
+
+def test_due_date_that_is_a_feature_follows_from_its_days_and_the_time():
+    columns = Columns(time="seen", numeric=(), dates=("ends",), due="ends")
+    rows = pd.DataFrame(
+        {
+            "seen": ["2026-11-28", "2026-11-28T10:00:00Z", "", "2026-11-28", "2026-11-28"],
+            "ends": [45.0, -1.0, 3.0, float("nan"), float(cells.MAX_DAYS)],
+        }
+    )
+    assert assessment.due_dates(rows, columns) == ["2027-01-12", "2026-11-27", "", "", ""]

@@ -75,6 +75,7 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
         ({"columns": {"numeric": ["a"], "left": "Y", "stayed": "y"}}, "are both 'Y'"),
         ({"columns": {"numeric": {"a": {"minimum": 2, "maximum": 1}}}}, "is above maximum"),
         ({"columns": {"numeric": ["a"], "value": "exited"}}, "two meanings"),
+        ({"columns": {"dates": ["ends"], "due": "ends"}}, "'ends' is given two meanings"),
         ({"contact_order": "value_at_risk"}, "columns.value is not set"),
         ({"contact_order": "luck"}, "expected one of"),
         ({"databases": [{"name": "crm"}]}, "databases[0].url is missing"),
@@ -351,3 +352,8 @@ def test_two_folders_are_two_projects_and_one_folder_by_two_names_is_one(tmp_pat
     (tmp_path / "link").symlink_to(tmp_path / "one")
     linked = configuration.load(tmp_path / "link" / "config.json")
     assert one.project == linked.project != two.project
+
+
+def test_due_date_may_be_a_feature_if_there_is_a_time(tmp_path):
+    columns = {"dates": ["ends"], "due": "ends", "time": "seen"}
+    assert load(tmp_path, PLAIN_KEYS | {"columns": columns}).columns.due == "ends"

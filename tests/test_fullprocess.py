@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
+import assessment
 import deployment
 import fullprocess
 import reporting
@@ -233,3 +234,37 @@ def test_bare_environment_from_the_root_folder(small_project):
     done = run(small_project, "--quiet", cwd="/", env=bare)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert small_project.report.exists()
+
+
+@pytest.mark.parametrize("way", ["missing", "damaged"])
+def test_client_who_must_not_be_contacted_is_not_listed_again_by_a_lost_log(project, way, capsys):
+    name = listed_clients(project)[0]
+    taboo = log.Entry(name, "contact", "Ann", outcome="do_not_contact")
+    log.append(project.contact_log, [taboo], files.utc_now())
+    assert run_whole(project) == 0
+    before = listed_clients(project)
+    assert name not in before
+    kept = project.contact_log.read_bytes()
+    project.contact_log.unlink()
+    if way == "damaged":
+        project.contact_log.write_bytes(kept[:5000])
+    for work in (run_whole, lambda config: run_whole(config, "--repair"), assess):
+        assert work(project) == 1
+        assert f"{project.contact_log}: " in capsys.readouterr().err
+        assert listed_clients(project) == before
+    if way == "damaged":
+        assert run_whole(project, "--accept-log-loss") == 1
+        assert listed_clients(project) == before
+        return
+    assert not project.contact_log.exists()
+    assert run_whole(project, "--accept-log-loss") == 0
+    assert name in listed_clients(project)
+    assert run_whole(project) == 0
+
+
+def listed_clients(config):
+    return pd.read_csv(config.contact_list)["client"].tolist()
+
+
+def assess(config):
+    return assessment.main(["--config", str(config.file), "--quiet"])

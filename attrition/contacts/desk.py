@@ -49,6 +49,10 @@ class Desk:
             self._read_log()
             return list(self._entries.get(client, ()))
 
+    def standing(self, client: str, at: str) -> Standing:
+        """Return where a client stands at a time, also one who is no longer current."""
+        return standings.standing(self.entries(client), self._config.day(at), self._rules)
+
     def numbered(self, first: int, last: int) -> list[Entry]:
         """Return the entries with the numbers from `first` to `last`."""
         with self._lock:
@@ -57,23 +61,27 @@ class Desk:
         chosen = [entry for entry in every if first <= entry.id <= last]
         return sorted(chosen, key=lambda entry: entry.id)
 
-    def standing(self, client: str, at: str) -> Standing:
-        """Return where a client stands at a time, also one who is no longer current."""
-        return standings.standing(self.entries(client), self._config.day(at), self._rules)
+    def check(self, counted: str) -> None:
+        """Check the log, and that it has the entries that an assessment counted.
 
-    def worklist(self, table: ClientTable, at: str, counted: str = "") -> tuple[Worklist, int]:
-        """Return the work list at a time, and the number of the newest entry that it counts.
+        counted: as `log.check_counted` describes it
 
-        counted: the entries that the assessment counted, as `log.check_counted` describes them
-
-        Raises: Damaged if the log is, or lacks entries; AttritionError if it cannot be read now.
+        Raises: Damaged; AttritionError if the log cannot be read now.
         """
-        day = self._config.day(at)
         with self._lock:
             self._read_log()
             if counted != self._counted:
                 log.check_counted(self._path, counted)
                 self._counted = counted
+
+    def worklist(self, table: ClientTable, at: str, counted: str = "") -> tuple[Worklist, int]:
+        """Return the work list at a time, and the number of the newest entry that it counts.
+
+        Raises: as `check`.
+        """
+        day = self._config.day(at)
+        with self._lock:
+            self.check(counted)
             if day != self._day:
                 self._day = day
                 self._stand(self._entries)

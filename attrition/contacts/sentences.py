@@ -128,20 +128,27 @@ def rest_text(rest: Rest, day: str) -> str:
 
 
 def place_text(row: Row, day: str) -> str:
-    """Describe why a client is listed by the log, or why not; "" if the log does not decide.
+    """Describe why a client is on the list or is not; "" if only risk and value decide.
 
     row: a client with what the log says of it, see `worklist.Worklist.overlay`
     """
+    if row["list_rank"] is None and is_past_due(row, day):
+        return "Not listed: the contract has ended"
     if row["resting_until"]:
         return rest_text(Rest(row["resting_until"], row["resting_why"]), day)
     if row["follow_up"] and row["follow_up"] <= day:
         when = day_text(row["follow_up"], day)
         late = row["follow_up"] < day
         ago = f", {days_ago(row['follow_up'], day)}" if late and when != "yesterday" else ""
-        return f"Follow-up was due {when}{ago}" if late else "Follow-up is due today"
+        place = "; no place on the list today" if row["list_rank"] is None else ""
+        return f"Follow-up {'was' if late else 'is'} due {when}{ago}{place}"
     if row["override"] == log.LEAVES:
         return f"Will leave, in the manager's view (until {day_text(row['override_until'], day)})"
     return ""
+
+
+def is_past_due(row: Row, day: str) -> bool:
+    return bool(row.get("due")) and row["due"] < day
 
 
 def contact_text(row: Row, day: str) -> str:
@@ -208,7 +215,6 @@ def card(row: Row, standing: Standing, day: str, labels: fields.Labels, currency
         "manager": row["manager"] or "",
         "manager_until": day_text(row["manager_until"], day) if row["manager_until"] else "",
         "due": fields.due_text(row.get("due") or "", day),
-        "is_past_due": bool(row.get("due")) and row["due"] < day,
         "phone": row.get("phone") or "",
         "tel": fields.tel(row.get("phone")),
         "email": row.get("email") or "",

@@ -5,6 +5,7 @@ Pages, API and exports show the same views: a view and its filters name the same
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,7 +79,8 @@ class Worklist:
             return self.order
         if view == MOVED:
             is_in |= book.risk_change >= ranking.MUCH_WORSE
-            is_in[self.listed.rows] |= [block == ranking.NEW for block in self.listed.blocks]
+            is_new = [block == ranking.NEW for block in self.listed.blocks]
+            is_in[self.listed.rows] |= np.array(is_new, dtype=bool)
         elif view == RESTING:
             until = {row: rest.until for row, rest in self.listed.resting.items()}
             return np.array(sorted(until, key=lambda row: (until[row], row)), dtype=np.intp)
@@ -154,20 +156,20 @@ def make_worklist(
     day: str,
 ) -> Worklist:
     """Return the work list of a day; standings: by client, as `standings.all_standings` returns them."""
-    book = read_book(table)
+    book, places = read_book(table, order)
     rows = table.rows_of(list(standings))
     by_row = {rows[client]: standings[client] for client in rows}
-    places = ranking.order_of_list(book, order)
     listed = ranking.make_list(book, places, by_row, capacity, day)
     return Worklist(table, book, by_row, places, listed, day)
 
 
-def read_book(table: ClientTable) -> Book:
-    """Read the columns that decide the list."""
+@lru_cache(maxsize=1)  # it changes with the table, not with each entry in the log
+def read_book(table: ClientTable, order: str) -> tuple[Book, Places]:
+    """Read the columns that decide the list, and return the rows in its order."""
     managers, names = table.codes("manager")
     codes, due = table.codes("due")
     previous = np.nan_to_num(table.numbers("previous_rank"))
-    return Book(
+    book = Book(
         risk=table.numbers("risk"),
         value=table.numbers("value"),
         value_at_risk=table.numbers("value_at_risk"),
@@ -177,3 +179,4 @@ def read_book(table: ClientTable) -> Book:
         previous_rank=previous.astype(np.int32),
         risk_change=table.numbers("risk_change"),
     )
+    return book, ranking.order_of_list(book, order)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 GROUP_ROWS = 10_000
+DECODED = 2_000  # clients that are kept in memory as rows
 LONG_AGO_DAYS, LONG_AGO_MEDIANS = 92, 5
 FEATURE = "feature_"
 _TEXT, _NUMBER, _PLACE = pa.string(), pa.float64(), pa.int32()
@@ -249,6 +250,7 @@ class ClientTable:
         self._lock = RLock()  # one reader serves every thread
         self.total: int = self._file.metadata.num_rows
         self._names = set(self._file.schema_arrow.names)
+        self._decoded: dict[int, Row] = {}
 
     def find(self, name: str) -> Row | None:
         """Return one client; None if there is no such client."""
@@ -283,11 +285,16 @@ class ClientTable:
         return {name: row for name, row, is_there in known if is_there}
 
     def read(self, rows: Sequence[int]) -> list[Row]:
-        """Return the clients in these rows, in this order, without their features."""
-        ascending = sorted(rows)
+        """Return the clients in these rows, in this order, without their features.
+
+        Those on the pages of the day are decoded once: over many clients, each is in another row group.
+        """
         with self._lock:
-            clients = dict(zip(ascending, self._rows(ascending, list(COLUMNS)), strict=True))
-        return [clients[row] for row in rows]
+            if len(self._decoded) > DECODED:
+                self._decoded.clear()
+            new = sorted(set(rows) - self._decoded.keys())
+            self._decoded |= zip(new, self._rows(new, list(COLUMNS)), strict=True)
+            return [self._decoded[row] for row in rows]
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Return a column of numbers, NaN if missing: (n,) float64."""

@@ -1,4 +1,4 @@
-"""Find damage in every record, output and release, and in the history.
+"""Find damage in every record, output and release, in the history and in the contact log.
 
 A file is damaged if its hash differs from its record, if a record does not match its seal or is an older
 one, if the file is missing, or if something else is in its place. Standard library only.
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attrition.config import Config
+from attrition.contacts import log
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.operations import releases
 from attrition.storage import files, history
@@ -27,11 +28,15 @@ DECIDED = ("promoted", "refused", "repaired")
 
 
 class Damage(NamedTuple):
-    """Damage to one file; `follows` is true if a run can write it again from other files."""
+    """Damage to one file; `follows` is true if a run can write it again from other files.
+
+    by_repair: whether --repair recovers from it; only a person can restore the contact log
+    """
 
     path: Path
     problem: str
     follows: bool
+    by_repair: bool = True
 
 
 class Unit(NamedTuple):
@@ -81,10 +86,10 @@ def folders(config: Config) -> list[Path]:
 # ---- damage
 
 
-def find(config: Config) -> list[Damage]:
+def find(config: Config, *, accept_log_loss: bool = False) -> list[Damage]:
     """Check every file of earlier runs that a run reads; complete interrupted commits first.
 
-    Call it under the run lock.
+    Call it under the run lock. accept_log_loss: as `find_in_contact_log` describes it.
     """
     in_the_way = list(find_in_the_way(config))
     if not in_the_way:
@@ -99,13 +104,14 @@ def find(config: Config) -> list[Damage]:
         damage += find_in_unit(unit, is_expected=False)
     for path in (config.last_run, config.notices, config.dependencies):
         damage += find_in_record(path)
+    damage += find_in_contact_log(config, accept_log_loss=accept_log_loss)
     listed = {each.path for each in in_the_way}
     return [*in_the_way, *(each for each in damage if each.path not in listed)]
 
 
 def list_all(config: Config) -> list[Path]:
     """Return every file, release and pointer that exists, sorted."""
-    paths = [*our_files(config), config.current]
+    paths = [*our_files(config), config.current, config.contact_log]
     paths += [config.production_folder / name for name in releases.LINKS]
     paths += [config.releases / name for name in releases.list_ids(config.production_folder)]
     return sorted(path for path in paths if os.path.lexists(path))
@@ -158,7 +164,7 @@ def find_in_the_way(config: Config) -> Iterator[Damage]:
 
 def our_files(config: Config) -> list[Path]:
     """Return every path at which a run writes a file."""
-    not_files = (config.releases, config.current)
+    not_files = (config.releases, config.current, config.contact_log)
     ours = [path for path in config.declared_files() if path not in not_files]
     return [*ours, *config.find_figures()]
 
@@ -207,6 +213,36 @@ def find_in_history(config: Config) -> Iterator[Damage]:
         history.check(config.history)
     except Damaged as error:
         yield Damage(config.history, _problem(error, config.history), follows=False)
+
+
+def find_in_contact_log(config: Config, *, accept_log_loss: bool = False) -> Iterator[Damage]:
+    """Check every entry of the contact log, and whether it has those that the last list counted.
+
+    accept_log_loss: do not report that it has fewer, because a person accepts that
+    """
+    path = config.contact_log
+    try:
+        log.check(path)
+        if not accept_log_loss:
+            log.check_counted(path, counted_entries(config))
+    except Damaged as error:
+        problem = str(error).removeprefix(f"{path}: ")
+        yield Damage(path, problem, follows=False, by_repair=False)
+
+
+def counted_entries(config: Config) -> str:
+    """Return which entries of the contact log the last assessment counted, "" if it is unknown."""
+    try:
+        record = files.read_record(config.assessment_record) or {}
+    except Damaged:
+        record = {}  # another check reports it
+    return str(record.get("inputs", {}).get("contacts", ""))
+
+
+def check_contact_log(config: Config) -> None:
+    """Raises: Damaged if the contact log is damaged or has lost entries."""
+    for damage in find_in_contact_log(config):
+        raise Damaged(f"{damage.path}: {damage.problem}")
 
 
 def find_in_pointer(config: Config) -> Iterator[Damage]:

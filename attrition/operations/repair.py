@@ -1,8 +1,8 @@
 """Repair damaged files: rename them, so that the run that follows can write them again.
 
-Nothing is ever deleted. If a file cannot be rebuilt from others, it is started again: rows are ingested
-again from all sources, the history continues with the rows that can still be read, and production
-points at the newest release that verifies.
+Nothing is ever deleted, and the contact log, which people filled in, is not touched. If a file cannot be
+rebuilt from others, it is started again: rows are ingested again from all sources, the history continues
+with the rows that can still be read, and production points at the newest release that verifies.
 """
 
 import csv
@@ -60,6 +60,8 @@ def repair_state(config: Config) -> RepairLog:
     _repair_candidate(config, log)
     for damage in list(integrity.find_in_record(config.dependencies)):
         _set_aside(log, damage.path, damage.problem)
+    for damage in integrity.find_in_contact_log(config):
+        log.lines.append(f"{damage.path}: {damage.problem}; it stays as it is")
     return log
 
 

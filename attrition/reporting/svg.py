@@ -408,3 +408,39 @@ def spark(values: Iterable[Any], *, at_least: float = 0.0, guide: float | None =
         parts.insert(0, element("line", x1=0, y1=y, x2=100, y2=y, class_="guide"))
     look = {"viewBox": "0 0 100 30", "preserveAspectRatio": "none", "aria-hidden": "true"}
     return element("svg", *parts, class_="spark", **look)
+
+
+# ---- the risk of one client
+
+
+def risk_over_time(risks: Sequence[tuple[str, str, float]]) -> Chart:
+    """Draw the risk of a client at each assessment that is kept, and when another model assessed it.
+
+    risks: date, release and risk, oldest first
+    """
+    chart = Chart("Risk over time", missing="Shown from the second day on which risks changed.")
+    if len(risks) < 2:
+        return chart
+    points = [(_time(date), risk) for date, _, risk in risks]
+    changed = [now[0] for before, now in pairwise(risks) if now[1] != before[1]]
+    low, high = _time_limits([x for x, _ in points])
+    top = min(1.0, 1.15 * max(0.05, *(risk for _, risk in points)))
+    to = Scales(SIZE, low, high, 0, top)
+    parts = _axes(to, time_ticks(points[0][0], points[-1][0], 4), _share_ticks(top))
+    parts += [_new_model(to, date) for date in changed]
+    parts.append(element("polyline", points=to.path(points), class_="line first"))
+    for (x, risk), (date, *_) in zip(points, risks, strict=True):
+        dot = {"cx": to.x(x), "cy": to.y(risk), "r": 3.5, "class_": "dot first"}
+        parts.append(element("circle", element("title", f"{date}: {percent(risk)}"), **dot))
+    return chart._replace(
+        drawing=_drawing(chart.title, SIZE, parts),
+        legend=[("risk", "first"), *([("another model", "mark")] if changed else [])],
+        columns=[("date", False), ("risk", True), ("release", False)],
+        rows=[[date, percent(risk), release] for date, release, risk in reversed(risks)],
+    )
+
+
+def _new_model(to: Scales, date: str) -> Markup:
+    x = to.x(_time(date))
+    line = element("line", x1=x, y1=TOP, x2=x, y2=to.size[1] - BOTTOM, class_="mark")
+    return element("g", element("title", f"assessed by another model from {date}"), line)

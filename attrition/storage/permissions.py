@@ -42,6 +42,7 @@ def close_folders(config: Config) -> None:
         config.production_folder,
         config.releases,
         config.reports_folder,
+        config.contacts_folder,
     ):
         if not folder.is_dir():
             continue
@@ -58,6 +59,8 @@ def close_folders(config: Config) -> None:
 
 def check_readable(config: Config) -> None:
     """Check that this user can read our folders, and may load a release of theirs.
+
+    If the user cannot write the contact log, only a warning is logged.
 
     Raises: AttritionError that names the user to start the app as.
     """
@@ -78,6 +81,12 @@ def check_readable(config: Config) -> None:
                 f"{folder}: belongs to user {owner}, and user {us} may not use what is in it; start "
                 "the app as the user who runs fullprocess.py"
             )
+
+    folder = config.contacts_folder
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        logger.warning("%s: user %d may not write there, so nothing can be entered", folder, us)
 
 
 def check_private(folder: Path) -> None:

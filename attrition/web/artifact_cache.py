@@ -326,9 +326,18 @@ class State:
 
     def worklist(self, at: str) -> tuple[Worklist, int]:
         """Return the work list at a time, and the number of the newest entry in the contact log."""
-        table, counted = self.clients(), self.assessment()["inputs"].get("contacts", "")
+        table = self.clients()
         with contact_log_errors():
-            return self.desk.worklist(table, at, counted)
+            return self.desk.worklist(table, at, self._counted())
+
+    def check_contact_log(self) -> None:
+        """Check the contact log, and that it has the entries that the assessment counted."""
+        with contact_log_errors():
+            self.desk.check(self._counted())
+
+    def _counted(self) -> str:
+        record = optional(self.assessment) or {}
+        return str(record.get("inputs", {}).get("contacts", ""))
 
     def spelling(self) -> "Spelling":
         """Return how the ingested rows spell values; none if their record cannot be read."""

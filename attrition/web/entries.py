@@ -92,8 +92,8 @@ def save(
         )
         for name in names
     ]
-    if number is not None:
-        number = min([number, *_just_entered(state, entries, at)])
+    if number is not None and (just_entered := _find_just_entered(state, entries, at)):
+        number = min(number, just_entered[0].id - 1)
     try:
         with contact_log_errors():
             return Saved(*log.append(state.desk.path, entries, at, number))
@@ -103,19 +103,20 @@ def save(
         return Faults({"replaces": str(error)})
 
 
-def _just_entered(state: State, entries: Sequence[Entry], at: str) -> list[int]:
-    """Return the number before each entry that is the newest one of its client and was just made.
+def _find_just_entered(state: State, entries: Sequence[Entry], at: str) -> list[Entry]:
+    """Return the newest entry of each client if all of them are these, and were made just now; else [].
 
     With the back button, a form is sent again although its page shows what it has saved.
     """
-    newest = [state.desk.entries(entry.client)[-1:] for entry in entries]
-    now = datetime.fromisoformat(at)
-    return [
-        old.id - 1
-        for entry, last in zip(entries, newest, strict=True)
-        for old in last
-        if old.content == entry.content and now - datetime.fromisoformat(old.at) < REPEATED
-    ]
+    newest, now = [], datetime.fromisoformat(at)
+    for entry in entries:
+        old = next(reversed(state.desk.entries(entry.client)), None)
+        if old is None or old.content != entry.content:
+            return []
+        if now - datetime.fromisoformat(old.at) >= REPEATED:
+            return []
+        newest.append(old)
+    return sorted(newest, key=lambda entry: entry.id)
 
 
 # ---- JSON

@@ -100,6 +100,7 @@ def check_health(state: State, now: datetime) -> Health:
     sources = find_unused(state, damage)
     for read in (state.monitoring, state.assessment, state.diagnostics, state.figure_names):
         optional(read, damage=damage)
+    optional(state.check_contact_log, damage=damage)
     complaints += [Complaint("damaged", sentence) for sentence in damage]
     performance = performance_of(optional(state.monitoring), release)
     if performance and performance["verdict"] == "degraded":

@@ -46,7 +46,7 @@ FOR_BROWSERS = frozenset(
         *("static", "figure", "report", "model_card", "contact_list"),
     }
 )
-VIEW = {"view", "manager", "q", "due_days", "order"}
+VIEW = {"view", "manager", "q", "due_days", "min_risk", "order"}
 PARAMETERS = {
     "list_clients": {*VIEW, "limit", "offset"},
     "show_today": {"manager", "order", "show", "saved"},

@@ -19,10 +19,10 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from attrition import wording
 from attrition.config import Config
-from attrition.contacts import fields, log, ranking, sentences, standings, worklist
-from attrition.contacts.desk import rules_of
+from attrition.contacts import activity, fields, log, ranking, sentences, standings, worklist
 from attrition.contacts.log import Entry
 from attrition.contacts.worklist import Filters, Worklist
+from attrition.reporting import svg
 from attrition.reporting.report_data import ReportData
 from attrition.storage import files
 from attrition.web import entries as entering
@@ -55,6 +55,7 @@ VIEW_TITLES = {
     worklist.WAITING: "Due, without a place",
     worklist.PAST_DUE: "Contract has ended",
 }
+TEAM = ("listed", "reached", "follow_ups_due", "follow_ups_kept")
 RARE_VIEWS = (worklist.WAITING, worklist.PAST_DUE)  # a tab only if there is somebody in it
 DUE_DAYS = (30, 60, 90)
 SNOOZES = (("1 week", 7), ("1 month", 30))
@@ -66,6 +67,7 @@ FORMS = {
     log.WITHDRAWAL: "Withdraw this entry",
 }
 FIELDS = ("outcome", "note", "date", "manager", "by", "replaces")
+DATE_LENGTH = len("2026-11-28")
 LATEST_DAYS = 5 * 365
 
 
@@ -183,9 +185,16 @@ def today(
         "by": who.name,
         "on": dates(work.day),
         "remarks": remarks(work, who.manager),
-        "notes": notes_of(record, config, cards, common),
+        "notes": notes_of(
+            record,
+            config,
+            cards,
+            common,
+            is_whole=not who.manager and record["list"]["clients"] == len(places),
+        ),
         "order": order,
         **order_links(config, order),
+        "gone_count": len(record.get("gone") or ()),
         "gone": gone(record) if not who.manager else [],
         "since": since,
         "team": None if who.manager else team(record),
@@ -232,10 +241,15 @@ def take_common_cautions(cards: Sequence[dict[str, Any]]) -> list[str]:
     return common
 
 
-def notes_of(record: Row, config: Config, cards: Sequence[Row], common: Sequence[str]) -> list[str]:
-    """Return what is to be known about all clients shown."""
+def notes_of(
+    record: Row, config: Config, cards: Sequence[Row], common: Sequence[str], *, is_whole: bool
+) -> list[str]:
+    """Return what is to be known about all clients shown; is_whole: those whom the record counts."""
+    listed = wording.contact_list(record, config.currency) if is_whole else ""
     care = f"Treat all of them with caution: {'; '.join(common)}." if common else ""
-    return [*filter(None, (fields.shared_text(record, config.labels), care))] if cards else []
+    return (
+        [*filter(None, (listed, fields.shared_text(record, config.labels), care))] if cards else []
+    )
 
 
 def nobody_text(record: Row, manager: str) -> str:
@@ -284,12 +298,24 @@ def gone(record: Row) -> list[tuple[str, str, str]]:
     """Return the clients of the earlier list who are not on this one, where to see them, and why."""
     return [
         (one["client"], client_url(one["client"]), sentences.GONE.get(one["why"], one["why"]))
-        for one in record.get("gone", ())[:GONE_SHOWN]
+        for one in (record.get("gone") or ())[:GONE_SHOWN]
     ]
 
 
 def team(record: Row) -> Row | None:
-    return None
+    """Return what each client manager did as a table; nobody's clients saved are compared."""
+    rows = [row for row in record.get("team") or () if row["manager"]]
+    if not rows:
+        return None
+    return {
+        "note": f"Reached and follow-ups: in the last {activity.DAYS} days. Clients saved are not "
+        "counted for each manager: a few calls say nothing about who does it better.",
+        "columns": [
+            *[("Client manager", False), ("On the list", True), ("Clients reached", True)],
+            *[("Follow-ups due", True), ("Kept", True)],
+        ],
+        "rows": [[row["manager"], *(wording.count(row[key]) for key in TEAM)] for row in rows],
+    }
 
 
 def by_manager(cards: Iterable[Row]) -> list[tuple[str, list[Row]]]:
@@ -478,7 +504,7 @@ def client_page(state: State, name: str, at: str, correct: int = 0) -> dict[str,
     own, row = state.desk.entries(name), work.table.find(name)
     if row is None and not own:
         raise ApiError(404, "unknown_client", "there is no such client")
-    standing = standings.standing(own, work.day, rules_of(state.config))
+    standing = state.desk.standing(name, at)
     shown: Row = {}
     if row is not None:
         place = work.table.rows_of([name])[name]
@@ -499,7 +525,8 @@ def client_page(state: State, name: str, at: str, correct: int = 0) -> dict[str,
         "typed": old._asdict() | {"replaces": old.id} if old else {"kind": log.CONTACT},
         "faults": {},
         "newer": [],
-        "entries": describe_entries(own, standing.entries, state.config, work.day),
+        "events": describe_events(state, name, work.day),
+        "risks": svg.risk_over_time(optional(state.risk_history, name) or []),
         "managers": managers(work),
         "by": person().name,
         "on": dates(work.day) | ({"today": "", "tomorrow": ""} if old else {}),
@@ -513,27 +540,27 @@ def feature_texts(features: Row, config: Config) -> list[tuple[str, str]]:
     ]
 
 
-def describe_entries(
-    own: Sequence[Entry], counting: Sequence[Entry], config: Config, day: str
-) -> list[Row]:
-    """Return all entries of a client as events, the newest first."""
-    counts = {entry.id for entry in counting}
+def describe_events(state: State, name: str, day: str) -> list[Row]:
+    """Return all that happened to a client as texts, the newest first."""
+    config, own = state.config, state.desk.entries(name)
     replaced_by = {entry.replaces: entry for entry in own if entry.replaces}
     return [
         {
-            "at": entry.at,
-            "when": local_time(entry.at, config),
-            "title": capital(sentences.entry_text(entry, day)),
-            "kind": sentences.KINDS.get(entry.kind, entry.kind),
-            "note": entry.note,
-            "by": entry.by,
-            "source": entry.via,
-            "id": entry.id,
-            "counts": entry.id in counts,
-            "replaced": replacement_text(replaced_by.get(entry.id), config),
-            "correct_url": client_url(entry.client, correct=entry.id),
+            "when": local_time(event.at, config),
+            "title": capital(event.text),
+            "who": event.who,
+            "source": event.source,
+            "kind": event.kind,
+            "note": event.entry.note if event.entry else "",
+            "is_counted": event.is_counted or (event.entry and event.entry.kind == log.WITHDRAWAL),
+            "replaced": replacement_text(replaced_by.get(event.entry.id), config)
+            if event.entry
+            else "",
+            "correct_url": client_url(name, correct=event.entry.id)
+            if event.entry and event.is_counted and event.entry.kind != log.WITHDRAWAL
+            else "",
         }
-        for entry in reversed(own)
+        for event in state.timeline(name, day)
     ]
 
 
@@ -549,12 +576,11 @@ def replacement_text(entry: Entry | None, config: Config) -> str:
 
 
 def local_time(at: str, config: Config) -> str:
-    """Format a UTC time where the client managers work.
-
-    >>> local_time("2026-11-28T10:12:00Z", Config({}, time_zone="Europe/Berlin"))  # doctest: +SKIP
-    '28 November 2026, 11:12'
-    """
-    time = datetime.fromisoformat(at).astimezone(ZoneInfo(config.time_zone))
+    """Format a UTC time where the client managers work, or a date."""
+    time = datetime.fromisoformat(at)
+    if len(at) == DATE_LENGTH:
+        return f"{time.day} {time:%B %Y}"
+    time = time.astimezone(ZoneInfo(config.time_zone))
     return f"{time.day} {time:%B %Y, %H:%M}"
 
 

@@ -3,10 +3,13 @@
 Every part works if a record does not exist yet or is damaged: on the first day there is only a model.
 """
 
+import os
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, render_template, request
@@ -14,7 +17,7 @@ from flask import Blueprint, render_template, request
 from attrition import __version__, wording
 from attrition.operations import integrity, releases
 from attrition.reporting import svg
-from attrition.reporting.report_data import CAPTIONS, ReportData
+from attrition.reporting.report_data import CAPTIONS, ReportData, light
 from attrition.storage import history
 from attrition.web import health
 from attrition.web.artifact_cache import State, optional, state
@@ -37,6 +40,7 @@ TONES = {
     **{"promoted": "good", "rolled back": "warn", "withdrawn": "bad"},  # changes of production
     **{"done": "good", "failed": "bad", "died": "bad", "unavailable": "warn"},  # runs
     **{"act": "bad", "look": "warn"},  # drift
+    **{"green": "good", "amber": "warn", "red": "bad"},  # the traffic light
 }
 FOLDERS = {
     "ingested rows": "output_folder",
@@ -91,6 +95,7 @@ def read_report_data(state: State) -> ReportData:
     """Read the records that the pages share with the report; {} if one does not exist or is damaged."""
     config, loaded = state.config, optional(state.production.get)
     release = loaded[0] if loaded else None
+    last_run = optional(state.cache.record, config.last_run, "fullprocess.py") or {}
     return ReportData(
         release=release.id if release else None,
         training=release.training if release else {},
@@ -103,6 +108,8 @@ def read_report_data(state: State) -> ReportData:
         missing=state.read_optional_history(history.read_missing),
         estimates=state.read_optional_history(history.read_estimates),
         deployments=state.deployments(),
+        unavailable=last_run.get("unavailable", ()),
+        unused=health.find_unused(state),
         overdue_minutes=config.overdue_minutes,
         currency=config.currency,
         capacity=config.contact_capacity,
@@ -117,10 +124,10 @@ def read_report_data(state: State) -> ReportData:
 @status_pages.get("/model")
 def show_model() -> str:
     """Show the model in production, its scores, and what became of each candidate."""
-    return render_template("model.html", **model_context(state()))
+    return render_template("model.html", **model_context(state(), datetime.now(UTC)))
 
 
-def model_context(state: State) -> Context:
+def model_context(state: State, now: datetime) -> Context:
     data = read_report_data(state)
     curves = data.score.get("curves") or {}
     listed = data.assessment.get("list", {}).get("clients") or 0
@@ -128,6 +135,7 @@ def model_context(state: State) -> Context:
     importance = {name: share for name, share in data.importance.items() if share}
     return {
         "data": data,
+        "state": describe_state(state, data, now),
         "facts": model_facts(data),
         "training": wording.training(data.training) if data.training else [],
         "scores": score_rows(data),
@@ -148,6 +156,23 @@ def model_context(state: State) -> Context:
         "releases": list_releases(state, data.release),
         "figures": [(name, CAPTIONS[name]) for name in DRAWN if name in names],
         "has_report": bool(names),
+    }
+
+
+def describe_state(state: State, data: ReportData, now: datetime) -> Context:
+    """Return the traffic light of the model, as the report has it; on the first day, what to do."""
+    if not data.release:
+        return {"tone": data.state.tone, "title": data.state.title, "sentence": data.state.sentence}
+    complaints = health.check_health(state, now).complaints
+    damage = [one.sentence for one in complaints if one.code in ("damaged", "release", "history")]
+    overdue = next((one for one in complaints if one.code == "overdue"), None)
+    colour, sentence, action = light(data, damage=damage, overdue=overdue)
+    return {
+        "tone": TONES[colour],
+        "title": data.state.title,
+        "colour": colour,
+        "sentence": sentence,
+        "action": action,
     }
 
 
@@ -209,7 +234,7 @@ def describe_events(data: ReportData) -> list[Context]:
     rows = [row for row in data.deployments if row["action"] != "repaired"]
     for row in reversed(rows[-EVENTS_SHOWN:]):
         is_decided = row["action"] in integrity.DECIDED
-        sentence = row["reason"] if is_decided else wording.rollback(row, is_last=False)
+        sentence = row["reason"] if is_decided else wording.rollback(row, is_last=row is rows[-1])
         events.append(
             {
                 "at": wording.moment(row["at"]),
@@ -371,6 +396,7 @@ def system_context(state: State, now: datetime) -> Context:
         "steps": [describe_step(state, name) for name in STEPS],
         "packages": wording.packages(diagnostics.get("dependencies") or {}),
         "outdated": sorted(packages, key=lambda one: (not one["outdated"], one["name"])),
+        "events": describe_events(read_report_data(state)),
         "disk": disk_usage(state),
     }
 
@@ -406,15 +432,21 @@ def describe_trend(last: float, baseline: float) -> str:
 
 def disk_usage(state: State) -> Context:
     """Return the size of each folder that this project writes, and the free space."""
-    sizes = {}
-    for name, folder in FOLDERS.items():
-        path = getattr(state.config, folder)
-        files = [one for one in path.rglob("*") if one.is_file() and not one.is_symlink()]
-        sizes[name] = sum(one.stat().st_size for one in files)
+    folders = {name: getattr(state.config, folder) for name, folder in FOLDERS.items()}
     return {
-        "sizes": [(name, megabytes(size)) for name, size in sizes.items()],
+        "sizes": [(name, megabytes(folder_size(path))) for name, path in folders.items()],
         "free": megabytes(shutil.disk_usage(state.config.file.parent).free),
     }
+
+
+def folder_size(folder: Path) -> int:
+    """Add up the sizes of the files below a folder; one that a run removes meanwhile counts as 0."""
+    size = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += Path(path, name).lstat().st_size
+    return size
 
 
 def megabytes(size: float) -> str:

@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import sqlite3
 
 import pytest
 
 import diagnostics
+from attrition.contacts import log
+from attrition.errors import Damaged
 from attrition.operations import integrity, releases
 from attrition.storage import files, history
 
@@ -169,3 +172,48 @@ def test_verify_names_what_is_wrong_and_exits_1(project, capsys):
     assert any(f"{project.contact_list}: is not what was written" in line for line in wrong)
     assert len(wrong) == 2
     assert len([line for line in lines if line.startswith("ok ")]) > 30
+
+
+# ---- the contact log
+
+
+def enter(config, *names):
+    entries = [log.Entry(name, "contact", "Ann", outcome="do_not_contact") for name in names]
+    return log.append(config.contact_log, entries, files.utc_now()).entries
+
+
+def count_in_assessment(config):
+    """Let the last list have counted the entries that the log has now."""
+    entries, seal = log.read(config.contact_log)
+    record = files.read_record(config.assessment_record)
+    record["inputs"]["contacts"] = f"{len(entries)} {seal}"
+    files.write_bytes(config.assessment_record, files.encode(files.sealed(record)))
+
+
+def test_an_intact_contact_log_is_listed_and_a_damaged_one_is_named(project):
+    enter(project, "A", "B")
+    count_in_assessment(project)
+    enter(project, "C")
+    assert integrity.scrub(project)[project.contact_log] == ""
+    with sqlite3.connect(project.contact_log) as connection:
+        connection.execute("DROP TRIGGER no_update")
+        connection.execute("UPDATE entries SET client = 'Z' WHERE id = 2")
+    (damage,) = integrity.find(project)
+    assert (damage.path, damage.follows, damage.by_repair) == (project.contact_log, False, False)
+    assert damage.problem.startswith("entry 2 is not what was entered; restore a backup")
+    assert integrity.scrub(project)[project.contact_log] == damage.problem
+
+
+@pytest.mark.parametrize("way", ["missing", "fewer", "others"])
+def test_entries_that_the_last_list_counted_are_missed(project, way):
+    enter(project, "A", "B")
+    count_in_assessment(project)
+    project.contact_log.unlink()
+    if way != "missing":
+        enter(project, *{"fewer": "A", "others": "CD"}[way])
+    (damage,) = integrity.find(project)
+    assert "the last list counted" in damage.problem
+    assert "--accept-log-loss" in damage.problem
+    assert integrity.find(project, accept_log_loss=True) == []
+    with pytest.raises(Damaged, match="the last list counted"):
+        integrity.check_contact_log(project)

@@ -136,3 +136,18 @@ def test_the_older_decision_stands_where_the_later_was_never_written(project):
     assert len(integrity.find_all(project)) == 1
     repair.accept_decision(project)
     assert integrity.find_all(project) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", None])
+def test_the_contact_log_is_never_touched(project, content):
+    if content is None:
+        project.contact_log.mkdir(parents=True)
+    else:
+        project.contact_log.parent.mkdir()
+        project.contact_log.write_bytes(content)
+    (line,) = mend(project).lines
+    assert line.startswith(f"{project.contact_log}: ")
+    assert line.endswith("it stays as it is")
+    assert [path.name for path in project.contact_log.parent.iterdir()] == ["contacts.sqlite"]
+    if content is not None:
+        assert project.contact_log.read_bytes() == content

@@ -114,3 +114,13 @@ def test_spark_ends_at_the_newest_value_and_shows_its_threshold():
     assert 'y1="15.5"' in line
     assert svg.spark([0.3]) == svg.spark([]) == ""
     assert svg.spark([0, 0]).count("29.0") == 2
+
+
+def test_risk_of_a_client_is_drawn_with_the_change_of_the_model():
+    risks = [("2026-05-01", "a", 0.1), ("2026-05-02", "a", 0.2), ("2026-05-03", "b", 0.4)]
+    chart = svg.risk_over_time(risks)
+    assert chart.drawing.count("<circle") == 3
+    assert chart.drawing.count('class="mark"') == 1
+    assert "assessed by another model from 2026-05-03" in chart.drawing
+    assert [row[0] for row in chart.rows] == ["2026-05-03", "2026-05-02", "2026-05-01"]
+    assert svg.risk_over_time(risks[:1]).drawing is None

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from app import create_app
+from attrition.contacts import log
 from attrition.operations import releases
-from attrition.storage import tables
+from attrition.storage import files, tables
 from tests.web.conftest import GETS, GOOD, ODD_NAMES
 
 
@@ -87,6 +88,37 @@ def test_clients_are_ranked_and_paged_to_the_end(client, project):
         path = page["next"]
     assert names == expected
     assert client.get("/clients").json["count"] == 50
+
+
+def test_views_of_clients_are_those_of_the_pages(client, project):
+    listed = client.get("/clients?view=list&limit=1000").json
+    assert listed["total"] == project.contact_capacity
+    assert {row["block"] for row in listed["clients"]} == {"rest"}
+    second = listed["clients"][1]["client"]
+    entry = log.Entry(client=second, kind=log.CONTACT, by="Kim", outcome=log.REACHED)
+    log.append(project.contact_log, [entry], files.utc_now())
+    (resting,) = client.get("/clients?view=resting").json["clients"]
+    assert (resting["client"], resting["resting_why"]) == (second, "reached")
+    assert resting["last_contact_by"] == "Kim"
+    again = client.get("/clients?view=list&limit=1000").json
+    assert again["total"] == project.contact_capacity
+    assert second not in {row["client"] for row in again["clients"]}
+    shown = client.get(f"/clients/{second}").json
+    assert not shown["on_contact_list"]
+    assert shown["standing"]["resting_why"] == "reached"
+    assert [each["risk"] for each in shown["risk_history"]] == [round(shown["risk"], 4)]
+    assert client.get("/clients?q=nobody").json["total"] == 0
+    riskiest = client.get("/clients?view=all&limit=1").json["clients"][0]["risk"]
+    assert client.get(f"/clients?min_risk={riskiest}&limit=1").json["total"] == 1
+
+
+@pytest.mark.parametrize(
+    "query", ["view=none", "order=name", "due_days=-1", "min_risk=2", "limit=0", "due_days=x"]
+)
+def test_unknown_views_and_numbers_are_refused(client, query):
+    answer = client.get(f"/clients?{query}")
+    assert answer.status_code == 422
+    assert answer.json["error"].startswith(query.partition("=")[0] + ": expected ")
 
 
 def test_clients_are_filtered_by_manager_and_risk(odd_client):

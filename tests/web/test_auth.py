@@ -59,8 +59,8 @@ def test_wrong_token_is_401(guarded, headers):
 
 def test_browser_may_show_the_token_as_a_password(guarded):
     for path in (
-        "/",
-        "/static/dashboard.css",
+        *("/", "/list", "/list.csv"),
+        "/static/style.css",
         "/figures/roc.png",
         "/report.pdf",
         "/modelcard.md",

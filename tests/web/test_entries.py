@@ -156,6 +156,16 @@ def test_several_clients_are_saved_at_once_and_a_double_click_saves_nothing_more
     assert log.check(state.desk.path) == 3
 
 
+def test_a_form_sent_again_from_its_own_result_is_one_entry_for_ten_minutes(
+    state, name, monkeypatch
+):
+    first = save(state, name, seen=0).entries
+    assert save(state, name, seen=1) == (first, True)
+    assert not save(state, [name, "now1"], seen=1).is_repeat  # the other client is new
+    monkeypatch.setattr(files, "utc_now", lambda: f"{TODAY}T09:10:00Z")
+    assert not save(state, name, seen=9).is_repeat
+
+
 def test_a_stale_form_shows_what_is_new_and_can_be_saved_after_that(state, name):
     save(state, name, by="Bob")
     stale = save(state, [name], seen=0)

@@ -50,5 +50,5 @@ def test_health_counts_the_runs_of_the_last_day(project):
     answer = health_of(project)
     assert answer["runs_of_last_day"] == {"skipped": 2, "failed": 1, "died": 1, "unavailable": 0}
     assert answer["complaints"] == []
-    page = create_app(project).test_client().get("/").text
+    page = create_app(project).test_client().get("/system").text
     assert "2 runs skipped, 1 run failed, 1 run died" in page

@@ -72,8 +72,8 @@ def test_method(client, method, path, status, allow):
         "/%2e%2e/etc/passwd",
         "/%252e%252e/etc/passwd",
         "/static/../app.py",
-        "/static/%2e%2e/templates/dashboard.html",
-        "/static/..%2ftemplates%2fdashboard.html",
+        "/static/%2e%2e/templates/today.html",
+        "/static/..%2ftemplates%2ftoday.html",
         "/static//etc/passwd",
         "/figures/../report.pdf",
         "/figures/..%2freport.png",
@@ -90,7 +90,7 @@ def test_method(client, method, path, status, allow):
         "/console",
         "/.git/config",
         "/.env",
-        "/templates/dashboard.html",
+        "/templates/today.html",
         "/" + "a" * 5000,
     ],
 )
@@ -124,7 +124,7 @@ def test_own_host_is_answered(client, host):
 
 
 def every_answer(client) -> Iterator:
-    for path in (*GETS, "/health", "/", "/static/dashboard.css", "/figures/roc.png", "/unknown"):
+    for path in (*GETS, "/health", "/", "/static/style.css", "/figures/roc.png", "/unknown"):
         yield client.get(path, buffered=True)
     yield client.get("/prediction")
     yield client.get("/clients?limit=x")

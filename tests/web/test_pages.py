@@ -1,8 +1,10 @@
-"""The dashboard."""
+"""Today, List and Client as they are read; test_forms.py has what is entered on them."""
 
+import html
 import re
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pypdf
@@ -14,12 +16,17 @@ import reporting
 from app import create_app
 from attrition import wording
 from attrition.config import Label
+from attrition.contacts import log
 from attrition.data.cells import Caution, Reason
 from attrition.operations import releases
 from attrition.reporting.report_data import ReportData
 from attrition.storage import files, history
 from tests.conftest import damage
 from tests.web.conftest import deploy_again, rewrite
+
+
+def text_of(page):
+    return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", page).split()))
 
 
 def caution(config, *cautions, of):
@@ -40,8 +47,8 @@ def test_uncertain_client_is_marked(client, project):
     texts = ["unknown category of <a>; b", "trained on few clients"]
     assert client.get(f"/clients/{name}").json["low_confidence"] == texts
     assert client.get("/clients?limit=2").json["clients"][1]["low_confidence"] == []
-    page = client.get("/").text
-    assert page.count("Read with care: unknown category of &lt;a&gt;; b; trained") == 1
+    page = client.get(f"/client/{name}").text
+    assert "Read with care: unknown category of &lt;a&gt;; b" in page
 
 
 def test_caution_about_all_clients_is_shown_once(client, project):
@@ -66,31 +73,167 @@ def test_level_with_a_semicolon_is_one_reason(client, project):
     assert answer["reasons_detail"] == [
         {"feature": "plan", "value": "plan A; legacy", "baseline": "plan B", "contribution": 0.7}
     ]
-    assert client.get("/").text.count(f"<li>{text}</li>") == 40
+    assert client.get("/").text.count(f"<li>{text}</li>") == 20
 
 
-def test_dashboard_shows_the_list_and_loads_nothing_from_elsewhere(odd_client):
+def blocks_of(page):
+    """The clients of each block of Today, and the number beside its title."""
+    blocks = {}
+    for section in page.split('<section class="section" aria-labelledby="block-')[1:]:
+        count = re.search(r'class="count">([\d,]+)<', section)[1]
+        names = re.findall(r"<h3><a [^>]*><bdi>([^<]*)</bdi>", section)
+        blocks[section[: section.index('"')]] = (names, int(count))
+    return blocks
+
+
+def sentence_of(page):
+    return re.search(r"<h1>(.*?)</h1>", page)[1]
+
+
+def test_pages_load_nothing_from_elsewhere_and_link_to_what_exists(odd_client):
+    for address in ("/", "/list?view=list"):
+        page = odd_client.get(address).text
+        assert not re.search(r"<script>|\sstyle=|https?://|\son\w+=|<b>bold", page)
+        assert "&lt;b&gt;bold&lt;/b&gt;" in page
+        for path in {*re.findall(r'(?:src|href)="(/[^"#]*)', page)}:
+            answer = odd_client.get(html.unescape(path), buffered=True)
+            assert answer.status_code == 200, path
+
+
+def enter(config, *new, days_ago=0):
+    at = datetime.now(UTC) - timedelta(days=days_ago)
+    log.append(config.contact_log, new, at.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def day_after(days):
+    return (datetime.now(UTC) + timedelta(days=days)).date().isoformat()
+
+
+def test_sentence_counts_what_the_blocks_show(odd_client, odd_project):
     page = odd_client.get("/").text
-    assert "ranked a client who left above one who stayed" in page
-    assert "Whom to contact first" in page
-    assert "Last run with work to do" in page
-    assert not re.search(r"<script|style=|https?://|onclick|&lt;b&gt;bold.*<b>bold", page)
-    assert "&lt;b&gt;bold&lt;/b&gt;" in page
-    for path in re.findall(r'(?:src|href)="(/[^"#]*)', page):
-        answer = odd_client.get(path.replace("&amp;", "&"), buffered=True)
-        assert answer.status_code == 200
+    assert sentence_of(page) == "30 to call today"
+    assert {name: count for name, (_, count) in blocks_of(page).items()} == {"rest": 30}
+    (first, second, third, risen, *_), _ = blocks_of(page)["rest"]
+    names = [html.unescape(name) for name in (first, second, third, risen)]
+    for name, due in zip(names[:3], (-3, 0, 2), strict=True):
+        entry = log.Entry(name, "contact", "Ann", "not_reached", date=day_after(due))
+        enter(odd_project, entry, days_ago=9)
+
+    def change(table):
+        is_risen = table["client"] == names[3]
+        return table.assign(
+            previous_rank=table["list_rank"], risk_change=is_risen * 0.2, changes=[[]] * len(table)
+        )
+
+    rewrite(odd_project, change)
+    page = odd_client.get("/").text
+    blocks = blocks_of(page)
+    assert [blocks[name][1] for name in ("overdue", "due", "new", "rest")] == [1, 1, 2, 26]
+    assert all(len(shown) == count for shown, count in blocks.values())
+    assert blocks["overdue"][0] == [first] and blocks["due"][0] == [second]
+    assert risen in blocks["new"][0]
+    everybody = [name for shown, _ in blocks.values() for name in shown]
+    assert len(everybody) == len({*everybody}) == 30
+    assert third not in everybody
+    start = "30 to call today, 1 overdue, 1 due today, 1 got much worse since "
+    assert sentence_of(page).startswith(start)
+    assert "Follow-up was due" in page and "Last contact 9 days ago: not reached (Ann)" in page
 
 
-def test_dashboard_shows_one_manager_the_clients_of_theirs(odd_client):
+def test_list_of_a_manager_has_the_clients_of_theirs_and_those_handed_over(odd_client, odd_project):
+    names, _ = blocks_of(odd_client.get("/?manager=%40Bob").text)["rest"]
+    page = odd_client.get("/?manager=").text
+    other = next(name for name in blocks_of(page)["rest"][0] if name not in names)
+    moved = log.Entry(
+        html.unescape(other), "reassignment", "Ann", manager="@Bob", date=day_after(9)
+    )
+    enter(odd_project, moved)
     page = odd_client.get("/?manager=%40Bob").text
-    assert 'class="manager">@Bob' in page
-    assert 'class="manager">Ann' not in page
+    assert {*blocks_of(page)["rest"][0]} == {*names, other}
+    assert sentence_of(page) == f"{len(names) + 1} to call today"
     assert "No client of &lt;i&gt;" in odd_client.get("/?manager=<i>").text
 
 
-def test_dashboard_shows_the_first_of_a_long_list_and_all_when_asked(odd_client):
-    assert odd_client.get("/").text.count('class="client"') == 20
-    assert odd_client.get("/?show=all").text.count('class="client"') == 30
+def test_printed_list_has_every_client_once_by_manager(odd_client):
+    page = odd_client.get("/").text
+    paper = page[page.index('<div class="paper">') :]
+    assert re.findall(r"<h2><bdi>([^<]*)</bdi>", paper) == ["@Bob", "Ann"]
+    assert paper.count('<th scope="row">') == 30
+
+
+def test_long_list_is_cut_to_a_hundred_and_shown_in_full_when_asked(odd_project):
+    config = replace(odd_project, contact_capacity=110)
+    client = create_app(config).test_client()
+    page = client.get("/").text
+    (names, count) = blocks_of(page)["rest"]
+    assert (len(names), count) == (100, 100)
+    assert sentence_of(page) == "100 to call today"
+
+
+def test_ended_contracts_and_follow_ups_without_a_place_are_named(odd_project):
+    config = replace(odd_project, contact_capacity=1)
+    today = day_after(0)
+    for name in ("now651", "now652", "now653"):
+        enter(config, log.Entry(name, "contact", "Ann", "not_reached", date=today), days_ago=9)
+    rewrite(
+        config,
+        lambda table: table.assign(
+            due=[day_after(-1) if name in ("now658", "now659") else "" for name in table["client"]]
+        ),
+    )
+    client = create_app(config).test_client()
+    page = client.get("/").text
+    assert "The contracts of 2 clients have ended: too late to save." in page
+    assert "2 follow-ups are due, but there is no place for them on the list." in page
+    for view, count in (("past_due", 2), ("waiting", 2)):
+        assert f"{count} clients" in text_of(client.get(f"/list?view={view}").text)
+    assert "Not listed: the contract has ended." in client.get("/client/now659").text
+
+
+def test_view_is_an_address_with_the_same_rows_as_the_list(odd_client, odd_project):
+    enter(odd_project, log.Entry("now653", "override", "Ann", "leaves", "so", day_after(80)))
+    page = odd_client.get("/list?view=overridden").text
+    assert re.findall(r'name="client" value="([^"]*)"', page) == ["now653"]
+    assert 'Seen otherwise <span class="count">1</span>' in page
+    page = odd_client.get("/list?q=uber+TOK").text
+    names = re.findall(r'name="client" value="([^"]*)"', page)
+    assert names == [] and "No client in this view" in page
+    names = re.findall(r'name="client" value="([^"]*)"', odd_client.get("/list?q=UBER sohne").text)
+    assert names == ["Über Söhne 東京"]
+
+
+def test_list_is_paged_and_every_client_is_on_one_page(odd_client):
+    names, address = [], "/list?view=all"
+    while address:
+        page = odd_client.get(address).text
+        names += re.findall(r'name="client" value="([^"]*)"', page)
+        link = re.search(r'<a href="([^"]*)" rel="next"', page)
+        address = link and html.unescape(link[1])
+    assert len(names) == len({*names}) == 100
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "/list?view=none",
+            "/list?order=name",
+            "/list?page=0",
+            "/list?page=x",
+            "/list?due_days=-1",
+        ),
+        *("/client/now651?correct=x", "/list.csv?view="),
+    ],
+)
+def test_parameter_that_is_none_is_refused(odd_client, address):
+    expected = 200 if address.endswith("view=") else 422
+    assert odd_client.get(address).status_code == expected
+
+
+def test_team_has_a_row_for_each_manager_and_no_savings(odd_client):
+    page = text_of(odd_client.get("/").text)
+    assert "The team" in page and "Clients saved are not counted" in page
+    assert "The team" not in text_of(odd_client.get("/?manager=Ann").text)
 
 
 def test_label_is_shown_instead_of_the_name_of_the_column(project):
@@ -115,7 +258,7 @@ def test_one_thing_has_one_number_everywhere(odd_client, odd_project):
     assert record["value_at_risk"] == estimate["value_at_risk"]
     assert record["list"]["expected_to_leave"] == estimate["listed"]
     assert record["list"]["value_at_risk"] == estimate["listed_value_at_risk"]
-    page = " ".join(re.sub(r"<[^>]*>", " ", odd_client.get("/").text).split())
+    page = " ".join(text_of(odd_client.get(path).text) for path in ("/", "/model"))
     pdf = " ".join(p.extract_text() for p in pypdf.PdfReader(odd_project.report).pages)
     texts = {
         "page": page,
@@ -162,21 +305,15 @@ def test_one_thing_has_one_number_everywhere(odd_client, odd_project):
         assert {where for where, _ in shown} >= {"page", "pdf"}, name
 
 
-def test_dashboard_sorts_the_list_by_risk_with_one_click(odd_client):
-    def order(address):
-        page = odd_client.get(address).text
-        return re.findall(r'<td class="rank figure">(\d+)</td>', page), page
-
-    ranks, page = order("/")
-    assert ranks == [str(i) for i in range(1, 21)]
+def test_today_is_sorted_by_risk_with_one_click(odd_client):
+    page = odd_client.get("/").text
     assert "Highest value at risk first" in page
     (link,) = re.findall(r'<a href="([^"]*)">Sort by risk</a>', page)
-    by_risk, page = order(link.replace("&amp;", "&"))
+    page = odd_client.get(html.unescape(link)).text
     assert "Highest risk first" in page
-    risks = [float(width) for width in re.findall(r'<rect class="bar" width="([\d.]+)"', page)]
-    assert risks == sorted(risks, reverse=True)
-    assert len(by_risk) == 20
-    assert order("/?order=name")[0] == ranks
+    screen = page[: page.index('<div class="paper">')]
+    risks = [float(width) for width in re.findall(r'<rect class="fill" width="([\d.]+)"', screen)]
+    assert risks == sorted(risks, reverse=True) and len(risks) == 30
 
 
 def test_dashboard_without_a_model_names_the_next_step(empty_project):
@@ -232,7 +369,7 @@ def test_rollback_is_named_on_page_one_dashboard_and_by_scoring(client, project)
         f"olled back by hand on {wording.moment(row['at'])}, from {second} to {first}; "
         "nothing newer is deployed until there is news"
     )
-    assert f"Latest change: R{sentence}." in client.get("/").text
+    assert f"R{sentence.partition(';')[0]}" in text_of(client.get("/model").text)
     latest = client.get("/scoring").json["latest_decision"]
     assert latest == {
         "decided_at": row["at"],
@@ -249,7 +386,7 @@ def test_rollback_is_named_on_page_one_dashboard_and_by_scoring(client, project)
 
 def test_dashboard_without_a_readable_history_shows_the_last_decision(client, project):
     project.history.write_bytes(b"damaged")
-    assert "Latest change: First model deployed" in client.get("/").text
+    assert "First model deployed" in client.get("/model").text
 
 
 def test_base_rate_is_never_called_accurate(project):
@@ -269,5 +406,5 @@ def test_base_rate_is_never_called_accurate(project):
 def test_clients_of_the_rows_and_current_clients_are_counted_apart(client):
     data = client.get("/diagnostics").json["data"]
     assert (data["rows"], data["clients"], data["current_clients"]) == (800, 800, 200)
-    page = " ".join(re.sub(r"<[^>]*>", " ", client.get("/").text).split())
-    assert "Clients in these rows 800 Current clients 200" in page
+    page = text_of(client.get("/data").text)
+    assert "800 rows of 800 clients, 200 of them current" in page

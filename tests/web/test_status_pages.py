@@ -107,6 +107,19 @@ def test_model_page_shows_the_numbers_of_the_records(client, project):
     assert "python deployment.py --rollback [RELEASE]" in page
 
 
+def test_state_of_the_model_is_the_traffic_light_of_the_report(client, project):
+    state, now = state_of(project), datetime.now(UTC)
+    described = status_pages.model_context(state, now)["state"]
+    assert (described["colour"], described["tone"], described["action"]) == ("green", "good", "")
+    late = status_pages.model_context(state, now + timedelta(hours=3))["state"]
+    assert (late["colour"], late["action"][:18]) == ("amber", "Check the crontab,")
+    damage(project.diagnostics_record)
+    broken = status_pages.model_context(state, now)["state"]
+    assert broken["colour"] == "red"
+    assert "The file diagnostics.json is damaged" in broken["sentence"]
+    assert '<span class="badge bad">red</span>' in client.get("/model").text
+
+
 def test_decisions_are_in_words_the_newest_first(project):
     first = releases.current_id(project.production_folder)
     second = deploy_again(project)
@@ -118,11 +131,11 @@ def test_decisions_are_in_words_the_newest_first(project):
         {"at": "2031-01-03T00:00:00Z", "action": "rolled back", "release": first}
         | {"reason": f"by hand, from {second}"},
     )
-    context = status_pages.model_context(state_of(project))
+    context = status_pages.model_context(state_of(project), NOW)
     sentences = [event["sentence"] for event in context["events"]]
-    when = "3 January 2031, 00:00 UTC"
+    by_hand = f"3 January 2031, 00:00 UTC, from {second} to {first}"
     assert sentences == [
-        f"Rolled back by hand on {when}, from {second} to {first}.",
+        f"Rolled back by hand on {by_hand}; nothing newer is deployed until there is news.",
         "Kept: not better.",
         "First model deployed (none was in production).",
     ]
@@ -134,7 +147,7 @@ def test_decisions_are_in_words_the_newest_first(project):
 
 def test_decision_that_the_history_lacks_is_shown(project):
     project.history.unlink()
-    events = status_pages.model_context(state_of(project))["events"]
+    events = status_pages.model_context(state_of(project), NOW)["events"]
     assert [event["sentence"] for event in events] == [
         "First model deployed (none was in production)."
     ]
@@ -146,7 +159,7 @@ def test_accuracy_of_past_estimates_counts_the_covered_outcomes(project):
         return {"at": "2026-01-01T00:00:00Z", "figure": "expected", "estimated": 100.0, **limits}
 
     plant(project, "estimates", check(95.0), check(130.0))
-    rows = status_pages.model_context(state_of(project))["accuracy"]
+    rows = status_pages.model_context(state_of(project), NOW)["accuracy"]
     assert rows == [["clients who leave", "1 of 2", "18", "100 (90 to 110)", "130"]]
 
 
@@ -264,3 +277,11 @@ def test_history_is_read_again_only_after_a_transaction(project, monkeypatch):
     assert state.read_history(history.read_runs, 300) is first
     plant(project, "runs", {"started_at": "2031-01-01T00:00:00Z", "outcome": "done"})
     assert len(state.read_history(history.read_runs, 300)) == len(first) + 1
+
+
+def test_size_of_a_folder_counts_each_file_below_it(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(b"x" * 700)
+    (tmp_path / "b").write_bytes(b"y" * 300)
+    assert status_pages.folder_size(tmp_path) == 1000
+    assert status_pages.folder_size(tmp_path / "none") == 0

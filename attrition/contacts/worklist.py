@@ -15,6 +15,7 @@ from attrition.contacts import ranking
 from attrition.contacts.ranking import Book, Capacity, ContactList, Places
 from attrition.contacts.standings import Rest, Standing, days_after
 from attrition.data.clients import ClientTable
+from attrition.storage import tables
 
 Row = dict[str, Any]
 
@@ -209,4 +210,6 @@ def read_book(table: ClientTable, order: str) -> tuple[Book, Places]:
         previous_rank=previous.astype(np.int32),
         risk_change=table.numbers("risk_change"),
     )
-    return book, ranking.order_of_list(book, order)
+    places = ranking.order_of_list(book, order)
+    tables.release_memory()
+    return book, places

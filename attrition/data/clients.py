@@ -318,8 +318,13 @@ class ClientTable:
         return _to_numpy(pc.indices_nonzero(reduce(pc.and_, matches))).astype(np.intp)
 
     @cached_property
-    def _plain_names(self) -> pa.Array:
-        return plain_text(self._column("client"))
+    def _plain_names(self) -> pa.ChunkedArray:
+        """The names for comparison; made in parts, because that takes several times their memory."""
+        names = self._column("client")
+        parts = [names.slice(i, GROUP_ROWS) for i in range(0, self.total, GROUP_ROWS)]
+        plain = pa.chunked_array([plain_text(part) for part in parts], _TEXT)
+        tables.release_memory()
+        return plain
 
     @cached_property
     def _by_key(self) -> NDArray[np.intp]:

@@ -191,6 +191,7 @@ def make_worklist(
     rows = table.rows_of(list(standings))
     by_row = {rows[client]: standings[client] for client in rows}
     listed = ranking.make_list(book, places, by_row, capacity, day)
+    tables.release_memory()
     return Worklist(table, book, by_row, places, listed, day)
 
 
@@ -210,6 +211,4 @@ def read_book(table: ClientTable, order: str) -> tuple[Book, Places]:
         previous_rank=previous.astype(np.int32),
         risk_change=table.numbers("risk_change"),
     )
-    places = ranking.order_of_list(book, order)
-    tables.release_memory()
-    return book, places
+    return book, ranking.order_of_list(book, order)

@@ -34,13 +34,13 @@ class Book(NamedTuple):
     """
 
     risk: NDArray[np.float64]
-    value: NDArray[np.float64]
+    value: NDArray[np.floating[Any]]
     value_at_risk: NDArray[np.float64]
     manager: NDArray[np.int32]
     managers: Sequence[str]
     due: NDArray[np.datetime64]
     previous_rank: NDArray[np.int32]
-    risk_change: NDArray[np.float64]
+    risk_change: NDArray[np.floating[Any]]
 
 
 class Capacity(NamedTuple):

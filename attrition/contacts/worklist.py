@@ -203,12 +203,12 @@ def read_book(table: ClientTable, order: str) -> tuple[Book, Places]:
     previous = np.nan_to_num(table.numbers("previous_rank"))
     book = Book(
         risk=table.numbers("risk"),
-        value=table.numbers("value"),
+        value=table.numbers("value").astype(np.float32),  # compared only: half the memory
         value_at_risk=table.numbers("value_at_risk"),
         manager=managers,
         managers=names,
         due=ranking.due_dates(codes, due),
         previous_rank=previous.astype(np.int32),
-        risk_change=table.numbers("risk_change"),
+        risk_change=table.numbers("risk_change").astype(np.float32),
     )
     return book, ranking.order_of_list(book, order)

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 # Half the size opens a million clients 4 ms slower; twice the size reads one client 5 ms slower.
 GROUP_ROWS = 4_000
-DECODED = 2_000  # clients that are kept in memory as rows
+DECODED = 1_000  # clients that are kept in memory as rows
 LONG_AGO_DAYS, LONG_AGO_MEDIANS = 92, 5
 FEATURE = "feature_"
 _TEXT, _NUMBER, _PLACE = pa.string(), pa.float64(), pa.int32()

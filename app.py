@@ -1,7 +1,7 @@
 """Serve predictions, the ranked clients, diagnostics and the dashboard over HTTP.
 
 Reads:  production_deployment/, reports/, ingesteddata/finaldata.csv, testdata/, sourcedata/
-Writes: nothing
+Writes: contacts/contacts.sqlite, what people enter about clients
 Run:    python app.py [--config PATH] [--host HOST] [--port PORT] [--workers N]
 """
 

@@ -14,7 +14,8 @@ from attrition.errors import AttritionError
 from tests.campaigns.faults import harness, recording
 from tests.campaigns.faults.harness import Fault, Shim
 from tests.conftest import run_whole
-from tests.contacts import test_log, test_standings
+from tests.contacts import rules
+from tests.contacts.writers import write_at_once
 
 CASES = 10_000
 # Each entry that was acknowledged is printed; each that failed may be there or not.
@@ -144,8 +145,8 @@ def test_each_of_400_flipped_bits_is_noticed_or_changes_no_entry(tmp_path):
 
 def test_each_entry_is_stored_once_while_runs_and_repairs_go_on(project):
     path = project.contact_log
-    writers = test_log.write_at_once(path)
-    codes = [run_whole(project, *more) for more in ([], ["--repair"], [])]
+    writers = write_at_once(path, pause_s=0.1)
+    codes = [run_whole(project, *more) for more in (["--repair"], [], ["--repair"])]
     assert [writer.wait() for writer in writers] == [0, 0]
     assert codes == [0, 0, 0]
     assert log.check(path) == 900
@@ -157,6 +158,6 @@ def test_each_entry_is_stored_once_while_runs_and_repairs_go_on(project):
 
 
 @settings(max_examples=CASES, deadline=None)
-@given(test_standings.cases())
+@given(rules.cases())
 def test_nobody_who_rests_is_listed_in_many_cases(case):
-    test_standings.check_list(case)
+    rules.check_list(case)

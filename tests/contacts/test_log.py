@@ -3,8 +3,6 @@
 import os
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from attrition.contacts import log
 from attrition.contacts.log import Entry
 from attrition.errors import AttritionError, Damaged
-from tests.conftest import ROOT
+from tests.contacts.writers import write_at_once
 
 AT, LATER = "2026-11-28T08:00:00Z", "2026-11-29T08:00:00Z"
 CALL = Entry("Acme", "contact", "Ann", outcome="reached", note="called")
@@ -264,27 +262,6 @@ def test_entries_that_a_list_counted_are_missed(path):
 
 
 # ---- several writers
-
-WRITER = """
-import sys, threading
-from pathlib import Path
-from attrition.contacts import log
-path, process = Path(sys.argv[1]), sys.argv[2]
-def write(thread):
-    for i in range(56 + (thread < 2)):
-        key = f"{process} {thread} {i}"
-        entry = log.Entry(f"c{i % 7}", "contact", "Ann", outcome="reached", note=key, key=key)
-        for _ in range(2 if i % 10 == 0 else 1):  # repeats
-            log.append(path, [entry], "2026-11-28T08:00:00Z")
-threads = [threading.Thread(target=write, args=[n]) for n in range(8)]
-[thread.start() for thread in threads], [thread.join() for thread in threads]
-"""
-
-
-def write_at_once(path):
-    """Start two processes of eight threads each, which append 900 entries and 100 repeats in all."""
-    command = [sys.executable, "-c", WRITER, str(path)]
-    return [subprocess.Popen([*command, str(n)], cwd=ROOT) for n in range(2)]
 
 
 def test_each_entry_of_many_threads_and_processes_is_stored_once(path):

@@ -339,10 +339,13 @@ class Config:
         (),
     )
     cooldown_reached_days: int = setting(
-        "how many days a client is not listed after he or she was reached", 30, low=0
+        "how many days a client is not listed after he or she was reached", 30, low=0, high=3_650
     )
     cooldown_not_reached_days: int = setting(
-        "how many days a client is not listed after an attempt without success", 3, low=0
+        "how many days a client is not listed after an attempt without success",
+        3,
+        low=0,
+        high=3_650,
     )
     contact_cost: float | None = setting(
         "cost of contacting a client, in `currency`; with `contact_success` it gives the break-even "

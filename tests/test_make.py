@@ -29,3 +29,14 @@ def test_cron_lines_name_the_folder_as_it_is_and_work_in_sh(tmp_path, name):
         ["/bin/sh", "-c", command], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines() == ["-E", "-s", f"{folder}/fullprocess.py", "--quiet"]
+
+
+def test_reset_keeps_what_people_entered_and_says_so(tmp_path):
+    for name in ("reports", "contacts"):
+        (tmp_path / name).mkdir()
+    command = ["make", "-s", "-f", str(ROOT / "Makefile"), "-C", str(tmp_path), "reset"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert asked.returncode != 0
+    assert "contacts (what people entered) stay" in asked.stderr
+    subprocess.run([*command, "CONFIRM=yes"], check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["contacts"]

@@ -426,9 +426,7 @@ def tabs(
     work: Worklist, filters: Filters, view: str, address: dict[str, Any]
 ) -> list[tuple[str, str, str, int]]:
     """Return each view with the number of clients in it that pass the filters, and its address."""
-    passes = np.zeros(len(work.order), dtype=bool)
-    passes[work.select(worklist.ALL, filters)] = True
-    counts = {name: int(np.sum(passes[work.select(name)])) for name in VIEW_TITLES}
+    counts = work.counts(filters)
     return [
         (name, title, url_for(".show_list", **address | {"view": name}), counts[name])
         for name, title in VIEW_TITLES.items()

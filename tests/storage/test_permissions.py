@@ -51,6 +51,21 @@ def test_a_folder_that_stood_open_is_closed_by_the_next_run_with_work(project):
     assert not [folder for folder in integrity.folders(project) if mode(folder) & 0o007]
 
 
+def test_the_folder_of_the_contact_log_is_closed_too(empty_project):
+    empty_project.contacts_folder.mkdir()
+    empty_project.contacts_folder.chmod(0o777)
+    permissions.close_folders(empty_project)
+    assert mode(empty_project.contacts_folder) == 0o770
+
+
+def test_app_that_may_not_write_the_contact_log_serves_with_a_warning(
+    empty_project, monkeypatch, caplog
+):
+    monkeypatch.setattr(os, "access", lambda path, how: not how & os.W_OK)
+    permissions.check_readable(empty_project)
+    assert "nothing can be entered" in caplog.text
+
+
 def test_afterwards_the_umask_is_what_it_was(project):
     before = os.umask(0o077)
     try:

@@ -1,5 +1,9 @@
 """What people enter about clients: validated, saved once, never lost, never from another site."""
 
+import builtins
+import io
+import os
+
 import pytest
 
 from app import create_app
@@ -356,6 +360,26 @@ def test_a_log_that_is_busy_is_503_and_the_entry_can_be_sent_again(client, name,
     assert (answer.status_code, answer.json["code"]) == (503, "log_busy")
     assert "/secret" not in answer.json["error"]
     assert client.post(url(name), json=CALL).status_code == 201
+
+
+def test_the_app_opens_the_log_by_sqlite_alone(client, name, project, monkeypatch):
+    # closing any other descriptor of the file would end the locks of SQLite in this process
+    opened = []
+
+    def watched(real):
+        def call(path, *more, **options):
+            opened.append(str(path))
+            return real(path, *more, **options)
+
+        return call
+
+    for module, function in ((io, "open"), (builtins, "open"), (os, "open")):
+        monkeypatch.setattr(module, function, watched(getattr(module, function)))
+    assert client.post(url(name), json=CALL).status_code == 201
+    for path in (url(name), "/", "/list", f"/client/{name}", "/health", "/clients", "/system"):
+        assert client.get(path).status_code == 200
+    assert str(project.clients.parent / "assessment.json") in opened
+    assert str(project.contact_log) not in opened
 
 
 # ---- other sites

@@ -33,6 +33,7 @@ from attrition.reporting.pdf import Story
 from attrition.reporting.report_data import (
     CAPTIONS,
     ReportData,
+    counted_entries,
     light,
     load_report_data,
     open_clients,
@@ -42,7 +43,10 @@ from attrition.storage import files
 Row = Mapping[str, Any]
 Pictures = Mapping[str, bytes]
 
-SETTINGS = ("contact_capacity", "contact_order", "currency", "labels", "overdue_minutes")
+SETTINGS = (
+    *("contact_capacity", "contact_order", "currency", "labels", "overdue_minutes"),
+    *("cooldown_reached_days", "cooldown_not_reached_days", "time_zone"),
+)
 TITLE = "Client attrition report"
 LISTED, LISTED_IN_ALL, WARNINGS_SHOWN, HISTORY_SHOWN, UNUSED_SHOWN = 10, 500, 4, 8, 20
 TOO_FEW_SAVES = "Saves are not counted per client manager: they are too few to compare."
@@ -394,8 +398,8 @@ def write_manager_pages(config: Config, manager: str, at: str) -> Path:
 
     Raises: ConfigError if no client has this manager; Damaged, NoRows.
     """
-    table, counted = open_clients(config)
-    worklist, _ = Desk(config).worklist(table, at, counted)
+    table, record = open_clients(config)
+    worklist, _ = Desk(config).worklist(table, at, counted_entries(record))
     names = {*worklist.book.managers, *(one.manager for one in worklist.standings.values())}
     if manager not in names:
         known = ", ".join(repr(name) for name in sorted(names) if name)

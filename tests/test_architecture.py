@@ -30,7 +30,7 @@ ROOMS = [file.removesuffix(".py").replace("/", ".") for file in FILES]
 PURE = (
     *("wording", "data.cells", "data.schema", "data.spelling", "data.summary_rows"),
     *("sources.csv_reader", "sources.dialects", "contacts.ranking", "contacts.fields"),
-    *("contacts.standings", "contacts.activity", "contacts.sentences"),
+    *("contacts.standings", "contacts.sentences"),
     *(
         f"modelling.{name}"
         for name in (

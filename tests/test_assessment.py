@@ -1,5 +1,8 @@
 import dataclasses
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -9,13 +12,13 @@ import assessment
 import ingestion
 import training
 from attrition.config import Columns, Numeric
-from attrition.contacts import fields
+from attrition.contacts import fields, log
 from attrition.data import cells, clients
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import explanations, metrics, models
 from attrition.monitoring import performance
 from attrition.operations import releases
-from attrition.storage import files
+from attrition.storage import files, history
 from tests.conftest import ingest_rows, make_rows, read_rows, run_whole, write_config
 from tests.support import reconfigure
 
@@ -414,3 +417,108 @@ def test_due_date_that_is_a_feature_follows_from_its_days_and_the_time():
         }
     )
     assert assessment.due_dates(rows, columns) == ["2027-01-12", "2026-11-27", "", "", ""]
+
+
+# ---- the contact log, and the list of an earlier day
+
+
+def enter(config, client, kind=log.CONTACT, **fields):
+    entry = log.Entry(client=client, kind=kind, by="Kim", **fields)
+    log.append(config.contact_log, [entry], files.utc_now())
+
+
+def test_list_of_the_same_day_is_compared_with_that_of_the_day_before(project, next_day):
+    before = clients.ClientTable(project.clients).listed
+    idle = make_rows(1, prefix="new").assign(lastmonth_activity=0, lastyear_activity=0, exited="")
+    arrive(project, idle)
+    assessment.assess_clients(project)
+    earlier = project.earlier_clients.read_bytes()
+    (gone,) = files.read_record(project.assessment_record)["gone"]
+    assert gone == {"client": before[-1]["client"], "why": "no_place"}
+    enter(project, before[3]["client"], outcome=log.REACHED)
+    assert not assessment.assess_clients(project).up_to_date
+    record = files.read_record(project.assessment_record)
+    assert project.earlier_clients.read_bytes() == earlier
+    assert record["changes_since"] == record["snapshots"][0]["date"] < next_day == record["day"]
+    assert record["blocks"] == {"overdue": 0, "due": 0, "new": 1, "rest": 19}
+    assert record["gone"] == [{"client": before[3]["client"], "why": "reached"}]
+    assert record["resting"] == {"reached": 1}
+    (team,) = record["team"]
+    assert (team["listed"], team["reached"]) == (20, 1)
+    listed = {row["client"]: row for row in clients.ClientTable(project.clients).listed}
+    assert listed["new0"]["previous_rank"] is None
+    assert listed[before[0]["client"]]["previous_rank"] in (1, 2)
+    assert read(project.contact_list)["client"].tolist() == list(listed)
+    assert assessment.assess_clients(project).up_to_date
+
+
+def test_client_who_left_or_is_no_longer_current_is_gone_with_that_reason(project, next_day):
+    first = clients.ClientTable(project.clients).listed[0]["client"]
+    row = make_rows(200, seed=5, prefix="now").query("corporation == @first")
+    arrive(project, row.assign(exited=1))
+    assessment.assess_clients(project)
+    record = files.read_record(project.assessment_record)
+    assert record["gone"] == [{"client": first, "why": "left"}]
+    assert record["change"] is None
+
+
+def test_moves_are_in_the_history_once_even_if_the_commit_is_repeated(project, monkeypatch):
+    first = history.read_listings(project.history)
+    assert [row["rank"] for row in first] == list(range(1, 21))
+    assert {row["action"] for row in first} == {"listed"}
+    gone, listed = (clients.ClientTable(project.clients).read([row])[0] for row in (0, 20))
+    enter(project, gone["client"], kind=log.NOT_BEFORE, note="away", date="2999-01-01")
+    with monkeypatch.context() as crash, pytest.raises(OSError, match="full"):
+        crash.setattr(files, "commit", Mock(side_effect=OSError("full")))
+        assessment.assess_clients(project)
+    assessment.assess_clients(project)
+    left, came = sorted(history.read_listings(project.history)[20:], key=lambda row: row["action"])
+    assert (left["client"], left["action"], left["reason"]) == (
+        gone["client"],
+        "gone",
+        "not_before",
+    )
+    assert (came["client"], came["action"], came["rank"]) == (listed["client"], "listed", 20)
+
+
+def test_opinion_is_scored_by_the_outcome_that_arrives_after_it(project, next_day, monkeypatch):
+    row = make_rows(200, seed=5, prefix="now").head(1)
+    name = row["corporation"].iloc[0]
+    enter(project, name, kind=log.OVERRIDE, outcome=log.LEAVES, note="angry", date="2999-01-01")
+    assessment.assess_clients(project)
+    assert files.read_record(project.assessment_record)["overrides"]["open"] == 1
+    later = next_day + "T23:59:59Z"
+    monkeypatch.setattr(files, "utc_now", lambda: later)
+    arrive(project, row.assign(exited=1))
+    assessment.assess_clients(project)
+    overrides = files.read_record(project.assessment_record)["overrides"]
+    assert overrides == {"open": 0, "known": 1, "right": None, "model_right": None}
+
+
+def test_installation_of_the_previous_version_goes_on(project, next_day):
+    record = files.read_record(project.assessment_record)
+    old_inputs = {
+        key: value for key, value in record["inputs"].items() if key not in ("contacts", "day")
+    }
+    new = ("day", "snapshots", "gone", "changes_since", "earlier_release", "team", "overrides")
+    old = {key: value for key, value in record.items() if key not in new}
+    paths = (project.clients, project.risk_scores, project.contact_list)
+    contents = {path: path.read_bytes() for path in paths}
+    project.risk_history.unlink()
+    files.commit(project.assessment_record, contents, old | {"inputs": old_inputs})
+    with closing(sqlite3.connect(project.history)) as connection:
+        connection.execute("DROP TABLE listings")
+        connection.execute("PRAGMA user_version = 2")
+        connection.commit()
+    runs = history.read_runs(project.history)
+    assert history.read_listings(project.history) == []
+    history.check(project.history)
+    assessment.assess_clients(project)
+    record = files.read_record(project.assessment_record)
+    assert [one["date"] for one in record["snapshots"]] == [old["assessed_at"][:10]]
+    assert record["changes_since"] == old["assessed_at"][:10]
+    assert history.read_runs(project.history) == runs
+    assert history.read_listings(project.history) == [], "everybody was on the list before"
+    enter(project, read(project.contact_list)["client"][0], outcome=log.REACHED)
+    assessment.assess_clients(project)
+    assert len(history.read_listings(project.history)) == 2

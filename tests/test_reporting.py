@@ -1,8 +1,10 @@
+import io
 import json
 import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from reportlab.pdfbase.pdfmetrics import stringWidth
 
 import reporting
 from attrition import config as configuration
+from attrition import wording
 from attrition.contacts import log
 from attrition.data import clients
 from attrition.data.cells import Caution, Reason
@@ -20,7 +23,6 @@ from attrition.errors import Damaged
 from attrition.operations import releases
 from attrition.reporting import charts, pdf, style
 from attrition.storage import files, history
-from attrition.wording import shorten
 from tests.conftest import PLAIN_KEYS
 from tests.support import interval, metrics
 
@@ -497,7 +499,7 @@ def test_hostile_client_names_stand_on_the_page_as_they_are(tmp_path):
     reporting.write_report(config)
     first, listed = map(squeezed, read_pages(config)[:2])
     for name in HOSTILE:
-        assert squeezed(shorten(name, 60)) in first
+        assert squeezed(wording.shorten(name, 60)) in first
         assert squeezed(name) in listed
     assert "W" * 60 + "…" + "W" * 59 in listed
 
@@ -679,6 +681,110 @@ def test_large_company_with_a_long_list(tmp_path):
     assert (
         "10,000 clients, by value at risk. The other 9,500: contactlist.csv."
         in read_pages(config)[1]
+    )
+
+
+# ---- every number is that of a record
+
+NUMBER = re.compile(r"(?<![\w.])[+\u2212-]?\d+(?:,\d{3})*(?:\.\d+)?(?:\u00a0%|\u00a0M)?")
+WAYS = (
+    *(wording.count, wording.amount, wording.percent, wording.decimal, wording.statistic, str),
+    *(partial(wording.amount, short=True), partial(wording.decimal, digits=1)),
+    *(partial(wording.decimal, digits=2), partial(wording.decimal, sign=True)),
+    *(wording.probability, wording.seconds, lambda of_100: wording.percent(of_100 / 100)),
+)
+
+
+def printed_numbers(text):
+    return set(NUMBER.findall(re.sub(r" (%|M\b)", "\u00a0\\1", text)))
+
+
+def leaves(record):
+    """Every number and text in a record."""
+    if isinstance(record, dict):
+        return [leaf for key, each in record.items() for leaf in (key, *leaves(each))]
+    if isinstance(record, list | tuple):
+        return [len(record), *(leaf for each in record for leaf in leaves(each))]
+    return [] if record is None else [record]
+
+
+def numbers_of(records):
+    """Every number of the records, in each way in which the report may format it."""
+    numbers = set()
+    for leaf in leaves(records):
+        ways = [str] if isinstance(leaf, str) else WAYS
+        numbers |= {number for way in ways for number in printed_numbers(way(leaf))}
+    times = [leaf for leaf in leaves(records) if isinstance(leaf, str) and leaf[4:5] == "-"]
+    return numbers.union(*(printed_numbers(wording.moment(time)) for time in times))
+
+
+def full_report():
+    """A report with everything in it, the content of each record, and the text of its pages."""
+    records, contacts, past = rich_records(), rich_contacts(30), rich_history()
+    records["assessment"] |= {
+        "changes_since": "2026-11-22",
+        "gone": [{"client": f"Gone {i}", "why": "reached"} for i in range(17)],
+        "resting": {"reached": 41, "not_before": 3},
+        "overrides": {"open": 5, "known": 23, "right": 14, "model_right": 9},
+        "team": [
+            {"manager": name, "listed": 10, "reached": 21 + i}
+            | {"follow_ups_due": 35 + i, "follow_ups_kept": 30 + i}
+            for i, name in enumerate(MANAGERS)
+        ],
+        "list": records["assessment"]["list"] | {"clients": 30},
+    }
+    for i, row in enumerate(contacts):
+        row |= {"due": f"2027-02-{i % 28 + 1:02d}", "follow_up": f"2026-12-{i + 1:02d}"}
+        row |= {"last_contact": f"2026-10-{i + 1:02d}", "last_contact_by": "Ann"}
+        row |= {
+            "last_outcome": "reached",
+            "risk": 0.937 - 0.0213 * i,
+            "value_at_risk": 51234.0 - 987 * i,
+        }
+    release = {"release": "r", "training": records["training"], "score": records["score"]}
+    records["monitoring"]["release"] = "r"
+    data = reporting.ReportData(
+        **{name: records[name] for name in ("decision", "assessment", "diagnostics", "monitoring")},
+        **{name: past[name] for name in ("scores", "missing", "estimates", "deployments", "runs")},
+        **release,
+        contacts=contacts,
+        worked_runs=past["runs"],
+        good_at="2026-11-23T18:20:00Z",
+        order="value_at_risk",
+    )
+    picture = charts.png(charts.importance(None))
+    document, _ = reporting.build_pdf(data, dict.fromkeys(reporting.figure_data(data), picture))
+    pages = [page.extract_text() for page in pypdf.PdfReader(io.BytesIO(document)).pages]
+    return data, pages
+
+
+def test_every_number_of_the_report_is_in_a_record():
+    data, pages = full_report()
+    derived = [sum(row["value"] for row in data.contacts[i::3]) for i in range(3)]
+    derived += [day["took"] for day in data.earlier_days(8)]
+    known = numbers_of([vars(data), data.team, derived, "95 %, 5 %, 50 %, 10"])
+    texts = [re.sub(r"\d+ min \d+ s", "", " ".join(page.split())) for page in pages]
+    unknown = {n: printed_numbers(text) - known for n, text in enumerate(texts, 1)}
+    assert not any(unknown.values()), unknown
+
+
+def test_rows_of_the_tables_are_those_of_the_records():
+    data, pages = full_report()
+    first, text = " ".join(pages[0].split()), " ".join(" ".join(pages).split())
+    for row in data.contacts:
+        cells = f"{row['rank']} {row['client']} {wording.percent(row['risk'])} "
+        cells += f"{wording.amount(row['value_at_risk'])} {row['manager']} {row['due']} activity"
+        cells = " ".join(cells.split())
+        assert cells in text
+        assert (cells in first) == (row["rank"] <= 10)
+        assert f"{row['last_contact']}: reached (Ann) {row['follow_up']}" in text
+    for i, row in enumerate(data.assessment["team"]):
+        value = wording.amount(sum(row["value"] for row in data.contacts[i::3]))
+        kept = f"{row['follow_ups_kept']} of {row['follow_ups_due']}"
+        assert f"{row['manager']} {row['listed']} {value} {row['reached']} {kept}" in text
+    assert "17 gone (reached lately): Gone 0, Gone 1, Gone 2, ..." in first
+    assert (
+        "Overrides: 5 without an outcome yet, 23 with one; the client managers were right" in text
     )
 
 

@@ -1,6 +1,6 @@
 """Compute what happened: to one client over time, and what came of the contacts of the team.
 
-Pure: the caller passes entries, outcomes and the day. Savings of single managers are not compared,
+The caller passes entries, outcomes and the day. Savings of single managers are not compared,
 because a team has too few outcomes for that.
 """
 

@@ -5,15 +5,17 @@ Pages, API and exports show the same views: a view and its filters name the same
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attrition.contacts import ranking
 from attrition.contacts.ranking import Book, Capacity, ContactList, Places
 from attrition.contacts.standings import Rest, Standing, days_after
 from attrition.data.clients import ClientTable
+from attrition.storage import tables
 
 Row = dict[str, Any]
 
@@ -55,21 +57,50 @@ class Worklist:
 
     def select(self, view: str, filters: Filters = NO_FILTERS) -> Places:
         """Return the rows of a view, sorted."""
-        rows = self._view(view)
+        if view not in self._views:
+            self._views[view] = self._view(view)
+        rows = self._views[view]
+        passes = self._passing(filters)
+        if passes is not None:
+            rows = rows[passes[rows]]
+        return self._sorted(rows, filters.order) if filters.order else rows
+
+    def counts(self, filters: Filters = NO_FILTERS) -> dict[str, int]:
+        """Return how many clients of each view pass the filters."""
+        passes, views = self._passing(filters), {view: self.select(view) for view in VIEWS}
+        if passes is None:
+            return {view: len(rows) for view, rows in views.items()}
+        return {
+            view: int(np.count_nonzero(passes if view == ALL else passes[rows]))
+            for view, rows in views.items()
+        }
+
+    @cached_property
+    def _views(self) -> dict[str, Places]:
+        """Rows of views: over many clients, each is a pass over all of them."""
+        return {}
+
+    def _passing(self, filters: Filters) -> NDArray[np.bool_] | None:
+        """Return which clients pass the filters: (n,) bool; None if all do."""
+        book, masks = self.book, []
         if filters.manager is not None:
-            rows = rows[self._manager_is(filters.manager)[rows]]
+            masks.append(self._manager_is(filters.manager))
         if filters.query.strip():
-            rows = rows[np.isin(rows, self.table.search(filters.query))]
+            masks.append(np.zeros(len(book.risk), dtype=bool))
+            masks[-1][self.table.search(filters.query)] = True
         if filters.due_days is not None:
-            due = self.book.due[rows]
             last = np.datetime64(days_after(self.day, filters.due_days))
-            rows = rows[(due >= np.datetime64(self.day)) & (due <= last)]
+            masks.append((book.due >= np.datetime64(self.day)) & (book.due <= last))
         if filters.min_risk:
-            rows = rows[self.book.risk[rows] >= filters.min_risk]
-        if filters.order:
-            order = ranking.order_of_list(self.book, filters.order)
-            rows = order[np.isin(order, rows)]
-        return rows
+            masks.append(book.risk >= filters.min_risk)
+        return reduce(np.logical_and, masks) if masks else None
+
+    def _sorted(self, rows: Places, order: str) -> Places:
+        """Return rows in another order; the book is sorted by risk."""
+        rows = np.arange(len(self.order)) if rows is self.order else np.sort(rows)
+        if order == "risk":
+            return rows
+        return rows[np.argsort(-self.book.value_at_risk[rows], kind="stable")]
 
     def _view(self, view: str) -> Places:
         book, is_in = self.book, np.zeros(len(self.book.risk), dtype=bool)
@@ -77,13 +108,13 @@ class Worklist:
             return self.listed.rows
         if view == ALL:
             return self.order
+        if view == RESTING:
+            until = {row: rest.until for row, rest in self.listed.resting.items()}
+            return np.array(sorted(until, key=lambda row: (until[row], row)), dtype=np.intp)
         if view == MOVED:
             is_in |= book.risk_change >= ranking.MUCH_WORSE
             is_new = [block == ranking.NEW for block in self.listed.blocks]
             is_in[self.listed.rows] |= np.array(is_new, dtype=bool)
-        elif view == RESTING:
-            until = {row: rest.until for row, rest in self.listed.resting.items()}
-            return np.array(sorted(until, key=lambda row: (until[row], row)), dtype=np.intp)
         elif view in (PAST_DUE, WAITING):
             is_in[self.listed.past_due if view == PAST_DUE else self.listed.waiting] = True
         elif view == NEGLECTED:
@@ -93,7 +124,7 @@ class Worklist:
             is_in[[row for row in self.standings if self._is_attended(row)]] = False
         else:
             is_in[[row for row, standing in self.standings.items() if standing.override]] = True
-        return self.order[is_in[self.order]]
+        return self.order[is_in[self.order]] if is_in.any() else np.zeros(0, np.intp)
 
     def _is_attended(self, row: int) -> bool:
         standing = self.standings[row]
@@ -102,7 +133,7 @@ class Worklist:
             and days_after(standing.contacted_on, NEGLECTED_DAYS) > self.day
         )
 
-    def _manager_is(self, name: str) -> np.ndarray:
+    def _manager_is(self, name: str) -> NDArray[np.bool_]:
         code = self.book.managers.index(name) if name in self.book.managers else -1
         is_own = self.book.manager == code
         for row, standing in self.standings.items():
@@ -160,6 +191,7 @@ def make_worklist(
     rows = table.rows_of(list(standings))
     by_row = {rows[client]: standings[client] for client in rows}
     listed = ranking.make_list(book, places, by_row, capacity, day)
+    tables.release_memory()
     return Worklist(table, book, by_row, places, listed, day)
 
 
@@ -171,12 +203,12 @@ def read_book(table: ClientTable, order: str) -> tuple[Book, Places]:
     previous = np.nan_to_num(table.numbers("previous_rank"))
     book = Book(
         risk=table.numbers("risk"),
-        value=table.numbers("value"),
+        value=table.numbers("value").astype(np.float32),  # compared only: half the memory
         value_at_risk=table.numbers("value_at_risk"),
         manager=managers,
         managers=names,
         due=ranking.due_dates(codes, due),
         previous_rank=previous.astype(np.int32),
-        risk_change=table.numbers("risk_change"),
+        risk_change=table.numbers("risk_change").astype(np.float32),
     )
     return book, ranking.order_of_list(book, order)

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 
 from attrition import wording
 from attrition.config import Config, Label
+from attrition.contacts import log, standings, worklist
+from attrition.contacts.desk import rules_of
+from attrition.contacts.ranking import MUCH_WORSE
 from attrition.data.clients import ClientTable
 from attrition.errors import Damaged, NoModel, NoRows
 from attrition.operations import integrity, releases, runs
@@ -25,8 +28,8 @@ STAMPS = "trained_at decided_at checked_at assessed_at diagnosed_at".split()
 BASE_RATE = "base rate"
 CHANCE = 0.5  # the ROC AUC of a random order, as in monitoring.performance, which imports scipy
 SHOWN_COHORTS, SHOWN_UNUSED, SHOWN_NAMES, NAME_WIDTH = 3, 5, 3, 40
+MUCH_WORSE_TEXT = f"with a risk up by {100 * MUCH_WORSE:.0f} points or more"
 WORKED_RUNS_READ = 2000  # two weeks, even if every tick of ten minutes had work
-RISEN = 0.1  # a rise of the risk that is worth a sentence
 COLOURS = ("green", "amber", "red")
 PERFORMANCE = "performance on new outcomes"
 VERDICTS = {
@@ -182,25 +185,24 @@ class ReportData:
         """Describe what changed since the list of an earlier day, and the model if it is new."""
         if not self.assessment:
             return ["There is no list yet."]
-        since = self.assessment.get("changes_since")
-        old = [row for row in self.contacts if row["previous_rank"] is not None]
-        if not old and not since:
+        was_listed = [row["previous_rank"] is not None for row in self.contacts]
+        if not any(was_listed) and not self.assessment.get("changes_since"):
             return ["This is the first list."]
-        new = [row["client"] for row in self.contacts if row["previous_rank"] is None]
-        risen = [row["client"] for row in old if (row["risk_change"] or 0.0) >= RISEN]
+        moves: dict[str, list[str]] = {"new": [], "back": [], MUCH_WORSE_TEXT: []}
+        for row, was in zip(self.contacts, was_listed, strict=True):
+            if not was:
+                moves["back" if row.get("last_contact") else "new"].append(row["client"])
+            elif (row["risk_change"] or 0.0) >= MUCH_WORSE:
+                moves[MUCH_WORSE_TEXT].append(row["client"])
         gone: dict[str, list[str]] = {}
         for one in self.assessment.get("gone", ()):
-            gone.setdefault(one["why"], []).append(one["client"])
-        events = {"new": new, f"with a risk up by {100 * RISEN:.0f} points or more": risen}
-        events |= {f"gone ({wording.not_listed(why)})": names for why, names in gone.items()}
-        sentences = [_names(names, what) for what, names in events.items() if names]
+            why = f"gone ({wording.not_listed(one['why'])})"
+            gone.setdefault(why, []).append(one["client"])
+        moves |= dict(sorted(gone.items(), key=lambda item: -len(item[1])))
+        sentences = [_names(names, move) for move, names in moves.items() if names]
         sentences = sentences or ["The same clients are on the list as before."]
-        return [*sentences, *(self.latest_events if self._is_new(since) else [])]
-
-    def _is_new(self, since: str | None) -> bool:
-        """Whether the last event in production is of the day of the earlier list or later."""
-        event = find_latest_events(self.deployments, self.decision)[-1:]
-        return bool(event) and str(event[0]["decided_at"]) >= (since or "")
+        releases = {self.assessment.get(name) for name in ("release", "earlier_release")}
+        return [*sentences, *([self.latest_change] if releases != {self.release} else [])]
 
     @property
     def latest_change(self) -> str:
@@ -572,19 +574,31 @@ def last_unavailable(config: Config) -> list[str]:
     return list(record.get("unavailable", [])) if record else []
 
 
-def read_contacts(config: Config) -> Sequence[Row]:
-    """Read the clients on the contact list; empty if no client was assessed yet.
+def read_contacts(config: Config) -> list[Row]:
+    """Read the clients on the contact list, with what the contact log says; [] if there is no list.
 
-    Raises: Damaged if the table does not match the hash that the assessment recorded.
+    Entries that the assessment did not count are left out, so that all numbers are of one state.
+
+    Raises: Damaged if the table or the log is not the one that the assessment recorded.
     """
     try:
-        return open_clients(config)[0].listed
+        table, record = open_clients(config)
     except NoRows:
-        return ()
+        return []
+    listed = {row["client"]: row for row in table.listed}
+    counted, day = counted_entries(record), record.get("day", "")
+    log.check_counted(config.contact_log, counted)
+    entries = log.read(config.contact_log)[0][: int(counted.partition(" ")[0] or 0)]
+    own = standings.by_client(entry for entry in entries if entry.client in listed)
+    for client, each in own.items():
+        now = standings.standing(each, day, rules_of(config))
+        row = listed[client]
+        row |= worklist.contact_fields(now, None) | {"manager": now.manager or row["manager"]}
+    return [*listed.values()]
 
 
-def open_clients(config: Config) -> tuple[ClientTable, str]:
-    """Open the table of the current clients; return the entries of the contact log that it counts, too.
+def open_clients(config: Config) -> tuple[ClientTable, Row]:
+    """Open the table of the current clients; return the record of their assessment, too.
 
     Raises: NoRows if no client was assessed yet; Damaged if it does not match its recorded hash.
     """
@@ -593,4 +607,9 @@ def open_clients(config: Config) -> tuple[ClientTable, str]:
         raise NoRows("no client was assessed yet; run fullprocess.py")
     if files.sha256_file(config.clients) != record["outputs"][config.clients.name]:
         raise Damaged(f"{config.clients}: does not match its hash; run assessment.py first")
-    return ClientTable(config.clients), record.get("inputs", {}).get("contacts", "")
+    return ClientTable(config.clients), record
+
+
+def counted_entries(assessment: Row) -> str:
+    """Return the entries of the contact log that an assessment counted, "" if none."""
+    return str(assessment.get("inputs", {}).get("contacts", ""))

@@ -79,6 +79,13 @@ def test_counts_of_the_list_are_those_of_its_parts():
     }
 
 
+def test_due_dates_of_the_table_decide():
+    due = ["2026-11-27", "", "2026-11-28"]
+    ranked = make_ranked([*"abc"], [0.9, 0.8, 0.7]).assign(due=due)
+    listed = list_of(daily_list.compare_with(ranked, None), {}, capacity=3)
+    assert (listed.rows.tolist(), listed.past_due.tolist()) == ([1, 2], [0])
+
+
 def test_list_and_reasons_are_columns_of_the_clients_concerned():
     table = daily_list.add_list(
         make_ranked([*"abc"], [0.9, 0.8, 0.7]), np.array([2, 0]), 1, [["x"], ["y"]], [[], ["z"]]

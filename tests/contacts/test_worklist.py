@@ -85,6 +85,12 @@ def test_filters_narrow_a_view(work, filters, rows):
     assert work.select("all", filters).tolist() == rows
 
 
+def test_counts_of_the_tabs_are_those_of_the_views(work):
+    for filters in (Filters(), Filters(manager="Ann"), Filters(query="e", order="risk")):
+        counts = {view: len(work.select(view, filters)) for view in worklist.VIEWS}
+        assert work.counts(filters) == counts
+
+
 def test_rows_are_in_the_order_asked_with_what_the_log_says(work):
     listed, handed_over = work.rows([3, 4])
     assert (listed["client"], listed["list_rank"], listed["block"]) == ("Straße 1", 3, "new")

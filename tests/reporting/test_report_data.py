@@ -1,5 +1,6 @@
 import pytest
 
+from attrition.contacts import log
 from attrition.data.cells import Reason
 from attrition.errors import Damaged
 from attrition.operations import releases
@@ -17,7 +18,7 @@ NOW = "2026-03-02T12:00:00Z"
 
 def test_a_project_that_never_ran_has_nothing_to_report(empty_project):
     data = load_report_data(empty_project)
-    assert (data.release, data.training, data.contacts, data.warnings) == (None, {}, (), [])
+    assert (data.release, data.training, data.contacts, data.warnings) == (None, {}, [], [])
     assert data.model == "no model in production yet"
     assert data.as_of == ""
     assert data.sets == {}
@@ -93,7 +94,28 @@ def test_contacts_are_those_of_the_contact_list_in_its_order(project):
     assert [row["client"] for row in contacts] == [row["client"] for row in listed]
     assert all(isinstance(reason, Reason) for row in contacts for reason in row["reasons"])
     project.assessment_record.unlink()
-    assert not read_contacts(project)
+    assert read_contacts(project) == []
+
+
+def test_contacts_have_what_the_log_said_when_they_were_assessed(project):
+    clients = [row["client"] for row in read_contacts(project)[:2]]
+    entry = log.Entry(clients[0], "contact", "Ann", "will_stay", date="2026-03-05")
+    log.append(project.contact_log, [entry], "2026-03-01T09:00:00Z")
+    moved = log.Entry(clients[0], "reassignment", "Ann", manager="Bob", date="2026-04-01")
+    log.append(project.contact_log, [moved], "2026-03-01T10:00:00Z")
+    _, seal = log.read(project.contact_log)
+    later = log.Entry(clients[1], "contact", "Ann", "will_leave")
+    log.append(project.contact_log, [later], "2026-03-02T09:00:00Z")
+    record = files.read_record(project.assessment_record)
+    record |= {"day": "2026-03-02", "inputs": {"contacts": f"2 {seal}"}}
+    files.write_bytes(project.assessment_record, files.encode(files.sealed(record)))
+    first, second = read_contacts(project)[:2]
+    assert (first["last_contact"], first["last_outcome"]) == ("2026-03-01", "will_stay")
+    assert (first["follow_up"], first["manager"]) == ("2026-03-05", "Bob")
+    assert "last_contact" not in second
+    project.contact_log.unlink()
+    with pytest.raises(Damaged, match=r"is missing, and the last list counted 2 entries"):
+        read_contacts(project)
 
 
 def test_contacts_that_do_not_match_their_hash_are_damaged(project):
@@ -323,11 +345,14 @@ def client(name, previous_rank=1, risk_change=0.0, **values):
 
 def test_changes_name_the_new_the_risen_and_the_gone_with_the_reason():
     contacts = [client("New", None, None), client("Up", 3, 0.1), client("Same", 2, 0.09)]
+    contacts.append(client("Known", None, 0.2, last_contact="2026-01-05"))
     gone = [{"client": "Called", "why": "reached"}, {"client": "Also called", "why": "reached"}]
     gone.append({"client": "Late", "why": "past_due"})
-    data = ReportData(assessment={"changes_since": "2026-02-01", "gone": gone}, contacts=contacts)
+    assessment = {"changes_since": "2026-02-01", "gone": gone}
+    data = ReportData(assessment=assessment, contacts=contacts)
     assert data.changes == [
         "1 new: New",
+        "1 back: Known",
         "1 with a risk up by 10 points or more: Up",
         "2 gone (reached lately): Called, Also called",
         "1 gone (whose contract has ended): Late",
@@ -340,10 +365,11 @@ def test_first_list_has_nothing_to_compare_with():
     assert first.changes == ["This is the first list."]
 
 
-@pytest.mark.parametrize(("since", "is_new"), [("2026-01-01", True), ("2026-01-03", False)])
-def test_last_deployment_is_a_change_if_it_is_new(since, is_new):
+@pytest.mark.parametrize(("earlier", "is_new"), [(A, True), (B, False)])
+def test_last_deployment_is_a_change_if_the_earlier_list_was_of_another_release(earlier, is_new):
+    assessment = {"changes_since": "2026-01-01", "release": B, "earlier_release": earlier}
     data = ReportData(
-        assessment={"changes_since": since}, contacts=[client("Same")], deployments=rows()
+        release=B, assessment=assessment, contacts=[client("Same")], deployments=rows()
     )
     same = "The same clients are on the list as before."
     deployed = ["Deployed: proven better. (2 January 2026, 00:00 UTC)"] if is_new else []

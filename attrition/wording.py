@@ -538,7 +538,8 @@ def list_notes(record: Row, currency: str) -> list[str]:
     """
     notes = []
     if resting := record.get("resting"):
-        whys = ", ".join(f"{n:,} {not_listed(why)}" for why, n in resting.items())
+        most = sorted(resting.items(), key=lambda item: (-item[1], item[0]))
+        whys = ", ".join(f"{n:,} {not_listed(why)}" for why, n in most)
         notes.append(f"Not on the list for now: {whys}.")
     if past := record.get("past_due"):
         notes.append(f"Too late to save: {plural(past, 'client')} whose contract has ended.")
@@ -555,15 +556,14 @@ def _override_notes(record: Row) -> list[str]:
     """Compare the opinions of the client managers with those of the model."""
     if not record.get("open") and not record.get("known"):
         return []
-    note = f"Overrides: {record['open']:,} without an outcome yet, {record['known']:,} with one"
-    if record["known"] and record["right"] is None:
+    note = f"Overrides: {record['open']:,} without an outcome yet"
+    if not record["known"]:
+        return [f"{note}."]
+    note += f", {record['known']:,} with one"
+    if record["right"] is None:
         return [f"{note}, too few to compare with the model."]
-    right = f"; the client managers were right in {count(record['right'])}"
-    return [
-        f"{note}{right}, the model in {count(record['model_right'])}."
-        if record["known"]
-        else f"{note}."
-    ]
+    right, model_right = count(record["right"]), count(record["model_right"])
+    return [f"{note}; the client managers were right in {right}, the model in {model_right}."]
 
 
 def kept(row: Row) -> str:

@@ -251,12 +251,13 @@ def _contact_cell(
 ) -> str | tuple[str, ...]:
     """Format a field as wordings, the longest first; of a list, the first `reasons` or fewer."""
     if name == "moved":
-        return fields.moved_texts(row, labels)
+        is_back = row["previous_rank"] is None and row.get("last_contact")
+        return ("back",) if is_back else fields.moved_texts(row, labels)
     value = fields.value_of(name, row, labels)
     if not value:
         return wording.DASH
     if name == "last_contact":
-        return _last_contact(row), value
+        return _last_contact(row), _last_contact(row).partition(" (")[0]
     if isinstance(value, list):
         return tuple("; ".join(value[:n]) for n in range(reasons, 0, -1))
     return fields.FIELDS[name].show(value)
@@ -357,11 +358,11 @@ def _stakes(row: Row, currency: str) -> list[str]:
 
 def _why(row: Row, labels: fields.Labels) -> list[str]:
     """Return the reasons of a client, its change, and the last contact with it."""
-    moved, last = fields.moved_texts(row, labels)[0], _last_contact(row)
+    moved, last = fields.moved_texts(row, labels), _last_contact(row)
     reasons = [fields.value_of(name, row, labels) for name in ("list_reasons", "reasons")]
     return [
         *next(filter(None, reasons), [])[:REASONS_SHOWN],
-        *([f"Changed: {moved}"] if moved not in ("new", "as before") else []),
+        *([f"Changed: {moved[0]}"] if len(moved) > 1 else []),
         *([f"Last contact {last}"] if last else []),
         *([f"Follow-up on {row['follow_up']}"] if row.get("follow_up") else []),
     ]

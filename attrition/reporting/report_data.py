@@ -194,9 +194,11 @@ class ReportData:
                 moves["back" if row.get("last_contact") else "new"].append(row["client"])
             elif (row["risk_change"] or 0.0) >= MUCH_WORSE:
                 moves[MUCH_WORSE_TEXT].append(row["client"])
-        for gone in self.assessment.get("gone", ()):
-            why = f"gone ({wording.not_listed(gone['why'])})"
-            moves.setdefault(why, []).append(gone["client"])
+        gone: dict[str, list[str]] = {}
+        for one in self.assessment.get("gone", ()):
+            why = f"gone ({wording.not_listed(one['why'])})"
+            gone.setdefault(why, []).append(one["client"])
+        moves |= dict(sorted(gone.items(), key=lambda item: -len(item[1])))
         sentences = [_names(names, move) for move, names in moves.items() if names]
         sentences = sentences or ["The same clients are on the list as before."]
         releases = {self.assessment.get(name) for name in ("release", "earlier_release")}

@@ -119,6 +119,18 @@ def test_compact_contact_table_shows_the_last_contact_and_one_reason():
     )
 
 
+def test_change_of_a_client_who_came_back_is_back():
+    (page,) = read(pdf.contact_table([CLIENT, CLIENT | {"last_contact": "2026-10-02"}], "EUR", {}))
+    assert "90 % new" in page
+    assert "90 % back" in page
+
+
+def test_long_last_contact_is_shown_without_who():
+    by = {"last_contact": "2026-10-02", "last_contact_by": "Ann " * 20, "last_outcome": "will_stay"}
+    (page,) = read(pdf.contact_table([CLIENT | by], "EUR", {}, is_compact=True))
+    assert page.endswith("2026-10-02: reached, will stay")
+
+
 def test_printed_row_names_how_to_reach_a_client_and_why():
     row = CLIENT | {"phone": "+49 30 123", "email": "a@b.example", "status": "risen"}
     row |= {"reasons": [Reason("tickets", 9.0, 1.0, 1.0)], "due": "2027-01-31"}

@@ -182,12 +182,12 @@ class ReportData:
 
     @property
     def changes(self) -> list[str]:
-        """Describe what changed since the list of an earlier day, and the model if it is new."""
+        """Describe what changed since the list of an earlier day; last, what happened to the model."""
         if not self.assessment:
             return ["There is no list yet."]
         was_listed = [row["previous_rank"] is not None for row in self.contacts]
         if not any(was_listed) and not self.assessment.get("changes_since"):
-            return ["This is the first list."]
+            return ["This is the first list.", self.latest_change]
         moves: dict[str, list[str]] = {"new": [], "back": [], MUCH_WORSE_TEXT: []}
         for row, was in zip(self.contacts, was_listed, strict=True):
             if not was:
@@ -201,8 +201,7 @@ class ReportData:
         moves |= dict(sorted(gone.items(), key=lambda item: -len(item[1])))
         sentences = [_names(names, move) for move, names in moves.items() if names]
         sentences = sentences or ["The same clients are on the list as before."]
-        releases = {self.assessment.get(name) for name in ("release", "earlier_release")}
-        return [*sentences, *([self.latest_change] if releases != {self.release} else [])]
+        return [*sentences, self.latest_change]
 
     @property
     def latest_change(self) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 import assessment
 import deployment
+import reporting
 from app import create_app
 from attrition import wording
 from attrition.config import Label
@@ -357,7 +358,7 @@ def test_dashboard_stands_on_a_model_alone(client, project):
     assert "A model is in production" in page.text
 
 
-def test_rollback_is_named_on_the_page_of_the_model_and_by_scoring(client, project):
+def test_rollback_is_named_on_page_one_on_the_page_of_the_model_and_by_scoring(client, project):
     first = releases.current_id(project.production_folder)
     second = deploy_again(project)
     at = {"at": files.utc_now(), "made": "x", "action": "promoted", "release": second}
@@ -377,6 +378,10 @@ def test_rollback_is_named_on_the_page_of_the_model_and_by_scoring(client, proje
         "reason": f"r{sentence}",
         "release": first,
     }
+    reporting.write_report(project)
+    page = " ".join(pypdf.PdfReader(project.report).pages[0].extract_text().split())
+    assert f"R{sentence}" in page
+    assert "proven better" not in page
 
 
 def test_dashboard_without_a_readable_history_shows_the_last_decision(client, project):

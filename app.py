@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 from flask import Flask
 from werkzeug.routing import BaseConverter
 
@@ -46,6 +47,7 @@ def create_app(config: Config | Path | None = None) -> Flask:
     """
     if not isinstance(config, Config):
         config = configuration.load(config)
+    pa.set_memory_pool(pa.system_memory_pool())  # it returns freed memory, the default one does not
     app = Flask("attrition", root_path=str(WEB), static_url_path="/static")
     app.debug = False  # FLASK_DEBUG is ignored
     app.url_map.merge_slashes = False

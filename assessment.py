@@ -414,7 +414,10 @@ def assess_clients(config: Config) -> Assessment:
         "shared_reasons": shared,
         "importance": release.training["importance"],
         "break_even": breakeven.break_even(
-            book.risk, book.value, config.contact_cost, config.contact_success
+            book.risk,
+            scored.ranked["value"].to_numpy(dtype="float64"),
+            config.contact_cost,
+            config.contact_success,
         ),
         **estimate_portfolio(config, scored, release, listed),
         **compare_lists(config, scored, listed, last.earlier),

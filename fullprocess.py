@@ -330,6 +330,8 @@ def plan(config: Config) -> list[str]:
         lines.append("would train, score and deploy a first model")
     elif lines:
         lines.append("would judge the model on the new rows, and train if it is no longer accurate")
+    elif (files.read_record(config.last_run) or {}).get("list_inputs") != find_list_inputs(config):
+        lines.append("would count new entries in the contact log, and the day")
     if lines:
         lines.append("would assess every current client and write the report")
     return lines or ["would finish the last run"]

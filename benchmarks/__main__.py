@@ -12,6 +12,7 @@ from benchmarks import (
     kills,
     lanes,
     life,
+    morning,
     one_client,
     parse_once,
     planted,
@@ -40,7 +41,7 @@ def main() -> int:
         life,
         databases,
         planted,
-        one_client,
+        morning,
     ):
         codes.append(benchmark.main([]))
     return max(codes)

@@ -82,6 +82,7 @@ def test_note_and_new_day_make_the_list_anew_and_train_nothing(project, monkeypa
     entry = log.Entry(client=first, kind=log.CONTACT, by="Kim", outcome=log.REACHED)
     log.append(project.contact_log, [entry], files.utc_now())
     assert not fullprocess.nothing_new(project)
+    assert fullprocess.plan(project)[0] == "would count new entries in the contact log, and the day"
     steps_before = {name: len(history.read_steps(project.history, name)) for name in STEPS}
     assert run_whole(project) == 0
     steps = {name: len(history.read_steps(project.history, name)) for name in STEPS}

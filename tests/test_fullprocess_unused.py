@@ -43,7 +43,7 @@ def places(config, capsys, *more):
     return code, {
         "terminal": printed.err + printed.out,
         "health": " ".join(client.get("/health").json["warnings"]),
-        "dashboard": client.get("/").text,
+        "dashboard": client.get("/data").text,
         "first page": pages[0],
         "report": " ".join("".join(pages).split()),
     }

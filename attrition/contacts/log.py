@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -193,7 +192,7 @@ def _append(connection: sqlite3.Connection, entry: Entry) -> Entry:
         _check_replaced(connection, entry, entry.replaces)
     last = connection.execute("SELECT id, seal FROM entries ORDER BY id DESC LIMIT 1").fetchone()
     before, seal = last or (0, NO_SEAL)
-    entry = entry._replace(id=before + 1, key=entry.key or uuid.uuid4().hex)
+    entry = entry._replace(id=before + 1, key=entry.key or os.urandom(16).hex())
     values = entry._asdict() | {"seal": _seal(entry, seal)}
     names = ", ".join(f'"{name}"' for name in values)
     marks = ", ".join("?" * len(values))
@@ -303,7 +302,7 @@ def _begin(path: Path) -> None:
 @contextmanager
 def temporary_file(path: Path) -> Iterator[Path]:
     """Yield an empty file beside another one; remove it, also its journal, at the end."""
-    name = f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
+    name = f".{path.name}.{os.getpid()}.{os.urandom(16).hex()}.tmp"
     temporary = path.with_name(name)
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, files.FILE_MODE))

@@ -22,7 +22,7 @@ BLOCKS = (OVERDUE, DUE, NEW, OTHER)
 BACK, RISEN = "back", "risen"
 PAST_DUE, NO_PLACE = "past_due", "no_place"
 NO_RANK = 0
-Places = NDArray[np.intp]
+Places = NDArray[np.signedinteger[Any]]
 
 
 class Book(NamedTuple):
@@ -34,13 +34,13 @@ class Book(NamedTuple):
     """
 
     risk: NDArray[np.float64]
-    value: NDArray[np.float64]
+    value: NDArray[np.floating[Any]]
     value_at_risk: NDArray[np.float64]
     manager: NDArray[np.int32]
     managers: Sequence[str]
     due: NDArray[np.datetime64]
     previous_rank: NDArray[np.int32]
-    risk_change: NDArray[np.float64]
+    risk_change: NDArray[np.floating[Any]]
 
 
 class Capacity(NamedTuple):
@@ -95,10 +95,9 @@ def order_of_list(book: Book, order: str) -> Places:
     Clients without a value come last.
     """
     if order == "risk":
-        return np.arange(len(book.risk))
-    return np.argsort(
-        -book.value_at_risk, kind="stable"
-    )  # NaN sorts last; the book is sorted by risk
+        return np.arange(len(book.risk), dtype=np.int32)
+    rows = np.argsort(-book.value_at_risk, kind="stable")  # NaN last; the book is sorted by risk
+    return rows.astype(np.int32)
 
 
 def make_list(

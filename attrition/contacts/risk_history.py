@@ -5,6 +5,7 @@ risks changed: the newest `NEWEST`, and the last of each month before, at most `
 """
 
 import hashlib
+import mmap
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,8 +111,8 @@ def open_hashed(path: Path) -> tuple[str, History]:
 def find(history: History, key: int) -> list[float | None]:
     """Return the risk of a client at each snapshot, None if he or she was not assessed."""
     at = bisect_left(history["key"], key)
-    if at == len(history) or history["key"][at] != key:
-        return [None] * history["risk"].shape[1]
-    return [
-        None if each == UNKNOWN else round(each / SCALE, 4) for each in history["risk"][at].tolist()
-    ]
+    is_known = at < len(history) and history["key"][at] == key
+    stored = history["risk"][at].tolist() if is_known else [UNKNOWN] * history["risk"].shape[1]
+    if isinstance(history.base, mmap.mmap):
+        history.base.madvise(mmap.MADV_DONTNEED)  # otherwise every look keeps a megabyte in memory
+    return [None if each == UNKNOWN else round(each / SCALE, 4) for each in stored]

@@ -15,6 +15,7 @@ from attrition.contacts import ranking
 from attrition.contacts.ranking import Book, Capacity, ContactList, Places
 from attrition.contacts.standings import Rest, Standing, days_after
 from attrition.data.clients import ClientTable
+from attrition.storage import tables
 
 Row = dict[str, Any]
 
@@ -190,6 +191,7 @@ def make_worklist(
     rows = table.rows_of(list(standings))
     by_row = {rows[client]: standings[client] for client in rows}
     listed = ranking.make_list(book, places, by_row, capacity, day)
+    tables.release_memory()
     return Worklist(table, book, by_row, places, listed, day)
 
 
@@ -201,12 +203,12 @@ def read_book(table: ClientTable, order: str) -> tuple[Book, Places]:
     previous = np.nan_to_num(table.numbers("previous_rank"))
     book = Book(
         risk=table.numbers("risk"),
-        value=table.numbers("value"),
+        value=table.numbers("value").astype(np.float32),  # compared only: half the memory
         value_at_risk=table.numbers("value_at_risk"),
         manager=managers,
         managers=names,
         due=ranking.due_dates(codes, due),
         previous_rank=previous.astype(np.int32),
-        risk_change=table.numbers("risk_change"),
+        risk_change=table.numbers("risk_change").astype(np.float32),
     )
     return book, ranking.order_of_list(book, order)

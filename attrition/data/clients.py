@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-GROUP_ROWS = 10_000
-DECODED = 2_000  # clients that are kept in memory as rows
+# Half the size opens a million clients 4 ms slower; twice the size reads one client 5 ms slower.
+GROUP_ROWS = 4_000
+DECODED = 1_000  # clients that are kept in memory as rows
 LONG_AGO_DAYS, LONG_AGO_MEDIANS = 92, 5
 FEATURE = "feature_"
 _TEXT, _NUMBER, _PLACE = pa.string(), pa.float64(), pa.int32()
@@ -250,6 +251,8 @@ class ClientTable:
         self._lock = RLock()  # one reader serves every thread
         self.total: int = self._file.metadata.num_rows
         self._names = set(self._file.schema_arrow.names)
+        groups = self._file.metadata.num_row_groups  # an earlier version wrote larger ones
+        self._group_rows: int = self._file.metadata.row_group(0).num_rows if groups else GROUP_ROWS
         self._decoded: dict[int, Row] = {}
 
     def find(self, name: str) -> Row | None:
@@ -318,12 +321,17 @@ class ClientTable:
         return _to_numpy(pc.indices_nonzero(reduce(pc.and_, matches))).astype(np.intp)
 
     @cached_property
-    def _plain_names(self) -> pa.Array:
-        return plain_text(self._column("client"))
+    def _plain_names(self) -> pa.ChunkedArray:
+        """The names for comparison; made in parts, because that takes several times their memory."""
+        names = self._column("client")
+        parts = [names.slice(i, GROUP_ROWS) for i in range(0, self.total, GROUP_ROWS)]
+        plain = pa.chunked_array([plain_text(part) for part in parts], _TEXT)
+        tables.release_memory()
+        return plain
 
     @cached_property
-    def _by_key(self) -> NDArray[np.intp]:
-        return np.argsort(self._keys, kind="stable")
+    def _by_key(self) -> NDArray[np.int32]:
+        return np.argsort(self._keys, kind="stable").astype(np.int32)
 
     @cached_property
     def _keys(self) -> NDArray[np.uint64]:
@@ -338,7 +346,7 @@ class ClientTable:
         """Return the rows at ascending places; read each row group once."""
         groups: dict[int, list[int]] = {}
         for place in places:
-            groups.setdefault(place // GROUP_ROWS, []).append(place % GROUP_ROWS)
+            groups.setdefault(place // self._group_rows, []).append(place % self._group_rows)
         return [
             _decode(row)
             for i, within in groups.items()

@@ -58,6 +58,7 @@ class ObservedRows:
         self._times: pa.Array | None = None
         if columns.time and columns.time in known:
             self._times = read(columns.time).dictionary_encode()
+        tables.release_memory()
 
     def find(
         self, client: str, delivered: NDArray[np.int32], lines: Sequence[tuple[str, str]]

@@ -112,6 +112,13 @@ def open_parquet(source: Any, **options: Any) -> Any:
     return pq.ParquetFile(source, pre_buffer=False, **options)
 
 
+def release_memory() -> None:
+    """Return freed memory to the system after a large read; otherwise the process keeps it."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+
+
 def read_parquet(path: Path, names: Sequence[str] | None = None) -> "pd.DataFrame":
     """Read columns of a Parquet file, by default all; text becomes objects.
 

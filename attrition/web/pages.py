@@ -387,6 +387,8 @@ def list_page(state: State, at: str, form: MultiDict[str, str] | None = None) ->
         "kind": read_form(form)["kind"],
         "typed": {kind: read_fields(form, kind) for kind in log.KINDS},
         "ticked": set(form.getlist("client")),
+        "everybody": "everybody" in form,
+        "most_at_once": entering.MAX_CLIENTS,
         "has_value": bool(state.config.columns.value),
         "has_due": bool(state.config.columns.due),
         "can_export": len(places) <= EXPORTED,
@@ -606,9 +608,9 @@ def save_entry(name: str) -> Any:
 @pages.post("/list")
 def save_entries() -> Any:
     """Save an entry about each of the ticked clients, all or none, or export them."""
-    ticked, form = request.form.getlist("client"), read_form(request.form)
+    work, _ = state().worklist(files.utc_now())
+    ticked, form = ticked_clients(work), read_form(request.form)
     if form["kind"] == "export":
-        work, _ = state().worklist(files.utc_now())
         rows = work.table.rows_of(ticked)
         return spreadsheet(work, [rows[name] for name in ticked if name in rows], state().config)
     result = save(ticked, form)
@@ -628,6 +630,15 @@ def save(clients: Sequence[str], form: Mapping[str, str]) -> Any:
         if error.code != "log_busy":
             raise
         return entering.Faults({"seen": str(error)})
+
+
+def ticked_clients(work: Worklist) -> list[str]:
+    """Return the ticked clients, or all of the view if it has as many as when the form was shown."""
+    if everybody := request.form.get("everybody"):
+        places = work.select(chosen_view(), chosen_filters(state().config))
+        is_same = everybody == str(len(places)) and len(places) <= entering.MAX_CLIENTS
+        return [row["client"] for row in work.table.read(places.tolist())] if is_same else []
+    return request.form.getlist("client")
 
 
 def read_form(form: Mapping[str, str]) -> dict[str, str]:

@@ -20,17 +20,18 @@ from tests.contacts.writers import write_at_once
 CASES = 10_000
 # Each entry that was acknowledged is printed; each that failed may be there or not.
 WRITER = """
-import sys
+import os, sys
 from pathlib import Path
 from attrition.contacts import log
 from attrition.errors import AttritionError
+acknowledge = os.open(Path(sys.argv[1]) / "acknowledged", os.O_CREAT | os.O_WRONLY) if sys.argv[2] else 1
 path = Path(sys.argv[1]) / "contacts" / "contacts.sqlite"
 for i in range(4):
     clients = ("Acme", "B") if i == 2 else ("Acme",)
     entries = [log.Entry(name, "contact", "Ann", note=f"{i} " + "x" * 3000) for name in clients]
     try:
         for entry in log.append(path, entries, "2026-11-28T08:00:00Z").entries:
-            print(entry.id, entry.note[0], flush=True)
+            os.write(acknowledge, f"{entry.id} {entry.note[0]}\\n".encode())
     except AttritionError as error:
         print("failed", i, type(error).__name__, flush=True)
 """
@@ -52,12 +53,12 @@ def run_writer(shim_file, tmp_path):
     environment = harness.environment(shim_file, control)
     shim, calls = Shim(control), tmp_path / "calls"
 
-    def run(fault=harness.NOTHING):
+    def run(fault=harness.NOTHING, *, recorded=False):
         recording.empty(folder)
         before = recording.Disk(folder)
         shim.arm(folder, fault, calls)
         done = subprocess.run(
-            [sys.executable, "-c", WRITER, str(folder)],
+            [sys.executable, "-c", WRITER, str(folder), "yes" if recorded else ""],
             env=environment,
             capture_output=True,
             text=True,
@@ -87,9 +88,10 @@ def is_whole(stored):
 
 
 def test_each_acknowledged_entry_is_there_after_any_death(run_writer, tmp_path):
-    _, disk, calls, _, done = run_writer()
-    assert acknowledged(done.stdout) == NOTES
-    ends, points = acknowledgement_calls(calls), {call.k for call in calls}
+    folder, disk, calls, _, _ = run_writer(recorded=True)
+    assert acknowledged((folder / "acknowledged").read_text()) == NOTES
+    ends = [call.k for call in calls if call.name == "write" and call.path.endswith("acknowledged")]
+    points = {call.k for call in calls}
     place, checked = tmp_path / "crashed", 0
     for k, crash, _, tree in recording.crash_trees(disk, calls, points, {*recording.CRASHES}):
         recording.write_tree(place, tree)
@@ -103,15 +105,6 @@ def test_each_acknowledged_entry_is_there_after_any_death(run_writer, tmp_path):
         assert notes(place) == [*stored, "9"]
         checked += 1
     assert checked > 200
-
-
-def acknowledgement_calls(calls):
-    """Return the number of the last call before each entry was acknowledged."""
-    ends = [
-        call.k for call in calls if call.name == "unlink" and call.path.endswith("sqlite-journal")
-    ]
-    synced = [next(c.k for c in calls if c.k > end and c.name == "fsync") for end in ends]
-    return [synced[i] for i in (0, 1, 2, 2, 3)]
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])

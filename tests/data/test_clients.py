@@ -170,6 +170,13 @@ def test_keys_are_those_of_the_names_alone():
     assert first.tolist() == [0x2F42665B399EF840, 0xF02B68D1CA5511EE]  # as in files on disk
 
 
+def test_table_with_row_groups_of_another_size_is_read(path, monkeypatch):
+    monkeypatch.setattr(clients, "GROUP_ROWS", 7)  # as if this version wrote smaller ones
+    rows = ClientTable(path).read([24, 3, 11])
+    assert [row["client"] for row in rows] == ["c24", "c3", "c11"]
+    assert ClientTable(path).find("c17")["client"] == "c17"
+
+
 def test_listed_are_in_the_order_of_the_list(tmp_path):
     places = pd.array([3, 1] + [pd.NA] * 22 + [2], "Int64")
     clients.write_clients(tmp_path / "t", make_table(list_rank=places))

@@ -3,6 +3,7 @@
 import pytest
 
 from app import create_app
+from attrition.contacts import log
 from attrition.operations import releases
 from attrition.storage import files
 from tests.conftest import damage
@@ -101,3 +102,23 @@ def test_api_serves_on_when_the_pointer_is_gone(client, project):
         answer = each.post("/prediction", json={"records": [GOOD]})
         assert (answer.status_code, answer.json["model"]) == (200, old)
         assert each.get("/health").json["status"] == "degraded"
+
+
+def test_timeline_of_a_client_has_all_that_can_be_read(client, project):
+    state = client.application.extensions["attrition"]
+    work, _ = state.worklist(files.utc_now())
+    (row,) = work.rows(work.listed.rows[:1])
+    entry = log.Entry(client=row["client"], kind=log.CONTACT, by="Kim", outcome=log.REACHED)
+    log.append(project.contact_log, [entry], files.utc_now())
+    events = {event.kind: event for event in state.timeline(row["client"], work.day)}
+    assert events.keys() == {"entry", "listing", "assessment", "observation"}
+    assert (events["entry"].who, events["entry"].is_counted) == ("Kim", True)
+    assert events["observation"].source == "current.csv"
+    (risk,) = state.risk_history(row["client"])
+    assert (risk.date, risk.risk) == (work.day, round(row["risk"], 4))
+    damage(project.risk_history)
+    damage(project.history)
+    events = state.timeline(row["client"], work.day)
+    assert {event.kind for event in events} == {"entry", "observation"}
+    assert client.get(f"/client/{row['client']}").status_code == 200
+    assert state.timeline("nobody", work.day) == []

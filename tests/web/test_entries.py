@@ -378,7 +378,7 @@ def test_the_app_opens_the_log_by_sqlite_alone(client, name, project, monkeypatc
     assert client.post(url(name), json=CALL).status_code == 201
     for path in (url(name), "/", "/list", f"/client/{name}", "/health", "/clients", "/system"):
         assert client.get(path).status_code == 200
-    assert str(project.clients.parent / "assessment.json") in opened
+    assert str(project.monitoring_record) in opened
     assert str(project.contact_log) not in opened
 
 

@@ -195,6 +195,24 @@ def test_several_are_put_off_at_once_in_the_order_of_the_address(odd_client, odd
     assert all(f"<bdi>{html.escape(name)}</bdi>" in resting for name in names)
 
 
+def test_all_clients_of_a_colleague_are_handed_over_at_once(odd_client, odd_project):
+    address = "/list?manager=Ann&view=all"
+    page = odd_client.get(address, headers=BROWSER).text
+    total = re.search(r'name="everybody" value="(\d+)"', page)
+    assert total is None  # they are all on this page
+    page = odd_client.get("/list?view=all", headers=BROWSER).text
+    total = re.search(r'name="everybody" value="(\d+)"', page)[1]
+    until = re.search(r'name="override.date" type="date" value="([\d-]+)"', page)[1]
+    form = {"action": "reassignment", "reassignment.manager": "Cem", "seen": "0"}
+    form |= {"reassignment.date": until, "reassignment.by": "Ann"}
+    refused = odd_client.post("/list?view=all", data=form | {"everybody": "99"}, headers=BROWSER)
+    assert refused.status_code == 422
+    answer = odd_client.post("/list?view=all", data=form | {"everybody": total}, headers=BROWSER)
+    assert answer.status_code == 303
+    assert len({entry.client for entry in entries(odd_project)}) == int(total) == 100
+    assert "100 clients of Cem" in text_of(odd_client.get("/list?manager=Cem").text)
+
+
 def test_refused_form_of_several_keeps_ticks_and_words(odd_client, odd_project):
     form = {"client": list(ODD_NAMES[:2]), "contact.note": "kept", "override.note": "kept too"}
     answer = odd_client.post("/list", data=form | {"action": "contact", "by": "Ann"})

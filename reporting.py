@@ -160,7 +160,7 @@ def risk_section(facts: ReportData, png: Pictures) -> Flowable:
 
 
 def list_section(facts: ReportData) -> Story:
-    """Lay out the work of the team, and the whole list."""
+    """Lay out the work of the team, and the whole list; if there is none, why it is empty."""
     story: Story = []
     if team := facts.team:
         story += pdf.with_heading("Client managers", pdf.team_table(team, facts.currency))
@@ -173,7 +173,7 @@ def list_section(facts: ReportData) -> Story:
             note += f" The other {more:,}: contactlist.csv."
         table = pdf.contact_table(shown, facts.currency, facts.labels, is_compact=True)
         story += pdf.with_heading("Whom to contact", pdf.note(note), table)
-    return story
+    return story or [contact_section(facts, pdf.HEIGHT)]
 
 
 def model_section(facts: ReportData, png: Pictures) -> Story:

@@ -630,6 +630,17 @@ def test_report_before_anything_ran_says_so(tmp_path):
         assert said in text, said
 
 
+def test_list_without_a_client_is_explained_under_its_heading(tmp_path):
+    records = rich_records()
+    nobody = {"clients": 0, "expected_to_leave": None, "value_at_risk": None}
+    records["assessment"] |= {"clients": 0, "list": nobody}
+    config = write_project(tmp_path, records)
+    reporting.write_report(config)
+    pages = read_pages(config)
+    assert "0 Current clients no current client" in pages[0]
+    assert "The list The contact list is empty: there is no current client. The model" in pages[1]
+
+
 def test_report_of_a_small_company_promises_nothing(tmp_path):
     config = poor_project(tmp_path)
     reporting.write_report(config)

@@ -263,6 +263,7 @@ HEALTHY = {
     "monitoring": {
         "release": A,
         "performance": {"verdict": "fine", "sentence": "71 of 612 left", "roc_auc": AREA},
+        "drift": {"verdict": "stable"},
     },
 }
 
@@ -284,6 +285,8 @@ def test_green_light_names_its_evidence_and_every_check():
         "71 of 612 left. Also checked, and in order: data drift, runs, sources, files.",
         "",
     )
+    unknown = judged(also={"drift": {"verdict": "insufficient"}})
+    assert unknown.sentence.endswith("in order: runs, sources, files.")
 
 
 def test_model_without_new_outcomes_is_judged_by_its_score():

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
@@ -453,7 +453,8 @@ def is_due(database: Database, since: databases.Watermark | None) -> bool:
     """Return whether the whole table has to be read again, to find deleted rows and missed changes."""
     if since is None:
         return False  # never read, or quarantined: it is read whole when it changes
-    hours = (datetime.now(UTC) - datetime.fromisoformat(since["whole_at"])).total_seconds() / 3600
+    age = databases.utc_datetime() - datetime.fromisoformat(since["whole_at"])
+    hours = age.total_seconds() / 3600
     return not 0 <= hours < database.reconcile_hours
 
 

@@ -19,6 +19,7 @@ from attrition.errors import SourceError
 from attrition.sources import postgres, sqlite
 from attrition.sources.table_snapshot import Snapshot
 from attrition.sources.table_snapshot import sqlite_file as sqlite_file
+from attrition.storage import files
 
 ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
 MAX_XIDS = 1 << 31  # how far apart PostgreSQL can compare transactions
@@ -42,7 +43,7 @@ class Reading:
 
 
 def utc_datetime() -> datetime:
-    return datetime.now(UTC)
+    return datetime.fromisoformat(files.utc_now())
 
 
 def identity(database: Database) -> str:

@@ -143,7 +143,7 @@ def run_forked(
     def run() -> int:
         if frozen:
             files.utc_now, time.monotonic = lambda: FROZEN_AT, lambda: 0.0
-            databases.utc_now = lambda: READ_AT
+            databases.utc_datetime = lambda: READ_AT
         return fullprocess.main(["--config", str(project / "config.json"), "--quiet"])
 
     shim.arm(project, fault, log)

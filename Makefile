@@ -18,7 +18,7 @@ BROKEN := $(shell test -d .venv && ! $(BIN)/python -c 'import pip' 2>/dev/null &
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run serve test campaigns coverage lint bench sweep cron sample lock clean reset FORCE
+.PHONY: help run serve demo test campaigns coverage lint bench sweep cron sample lock clean reset FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ run: .venv/.runtime ## run the whole process once, as cron does (ARGS="..." is p
 
 serve: .venv/.runtime ## serve the API and the dashboard (ARGS="..." is passed on)
 	@$(BIN)/python app.py $(ARGS)
+
+demo: .venv/.runtime ## make a company three months on in demo/, and serve it (ARGS=--no-serve)
+	@$(BIN)/python -m benchmarks.demo $(ARGS)
 
 test: .venv/.dev ## run all tests except the campaigns (ARGS="..." is passed on to pytest)
 	@$(BIN)/python -m pytest $(PARALLEL) --ignore $(CAMPAIGNS) $(ARGS)

@@ -2,7 +2,7 @@
 
 import csv
 import sqlite3
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -144,5 +144,5 @@ def test_table_that_is_held_back_is_not_read_again_before_it_changes(crm, monkey
 
 @pytest.mark.parametrize(("hours", "due"), [(1, False), (23.9, False), (24, True), (-1, True)])
 def test_whole_reading_is_due_by_the_hours_of_the_config(crm, hours, due):
-    since = {"whole_at": (datetime.now(UTC) - timedelta(hours=hours)).isoformat()}
+    since = {"whole_at": (databases.utc_datetime() - timedelta(hours=hours)).isoformat()}
     assert ingestion.is_due(crm.databases[0], since) == due

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from attrition.config import Database
@@ -173,7 +173,7 @@ def find_bound(newest: Any, kind: str, overlap_hours: float, moment: datetime) -
     later rows. For a time stored as text, start at its day, because every notation sorts after it. For
     a counter, start at the newest value.
 
-    >>> april = datetime(2026, 4, 1, tzinfo=UTC)
+    >>> april = datetime.fromisoformat("2026-04-01T00:00Z")
     >>> find_bound("2026-03-01 12:00:00+00:00", "time", 1, april)
     ('2026-03-01 11:00:00+00:00', '2026-03-01 12:00:00+00:00')
     >>> find_bound("2026-03-01T12:00Z", "text", 1, april)

@@ -5,8 +5,9 @@ what the client managers note goes into the contact log. Only the clock is set b
 The folder is made anew each time; the same seed on the same day makes the same company.
 
 Reads   nothing.
-Writes  demo/
+Writes  demo/; with --pictures, the pictures of the README into a folder (needs Chromium and pdftoppm)
 Run     python -m benchmarks.demo [--seed 1] [--no-serve] [--port 8000]
+        python -m benchmarks.demo --pictures docs
 """
 
 import argparse
@@ -14,6 +15,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 import zlib
@@ -25,6 +27,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -385,6 +388,41 @@ def make(folder: Path, seed: int, now: datetime) -> Config:
     return config
 
 
+def take_pictures(config: Config, folder: Path) -> None:
+    """Save pictures of Today, of a client with a corrected entry, and of page one of the report."""
+    from playwright.sync_api import sync_playwright
+
+    corrected = next(entry for entry in log.read(config.contact_log)[0] if entry.replaces)
+    command = [sys.executable, str(FOLDER.parent / "app.py"), "--config", str(config.file)]
+    server = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[2]
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            )
+            page = browser.new_page(viewport={"width": 1200, "height": 1000})
+            page.goto(f"{address}/?manager={quote(MANAGERS[0])}")
+            page.screenshot(path=folder / "today.png")
+            page.goto(f"{address}/client/{quote(corrected.client, safe='')}")
+            page.screenshot(path=folder / "client.png")
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait()
+    draw = [
+        "pdftoppm",
+        "-png",
+        "-r",
+        "80",
+        "-singlefile",
+        str(config.report),
+        str(folder / "report"),
+    ]
+    subprocess.run(draw, check=True)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Make the demo, and serve it unless that is not wanted."""
     parser = argparse.ArgumentParser(
@@ -393,6 +431,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-serve", action="store_true", help="do not serve the dashboard")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="save pictures, do not serve"
+    )
     options = parser.parse_args(argv)
     began = time.monotonic()
     try:
@@ -402,7 +443,9 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     entries = len(log.read(config.contact_log)[0])
     print(f"{entries} entries in the contact log; {time.monotonic() - began:.0f} s", flush=True)
-    if options.no_serve:
+    if options.pictures:
+        take_pictures(config, options.pictures)
+    if options.pictures or options.no_serve:
         return 0
     return app.main(["--config", str(config.file), "--port", str(options.port)])
 

@@ -32,7 +32,6 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-import app
 import fullprocess
 from attrition import config as configuration
 from attrition.config import Config
@@ -390,13 +389,17 @@ def make(folder: Path, seed: int, now: datetime) -> Config:
     return config
 
 
+def serve_command(config: Config) -> list[str]:
+    return [sys.executable, str(FOLDER.parent / "app.py"), "--config", str(config.file)]
+
+
 def take_pictures(config: Config, folder: Path) -> None:
     """Save pictures of Today, of a client with a corrected entry, and of page one of the report."""
     from playwright.sync_api import sync_playwright
 
     corrected = next(entry for entry in log.read(config.contact_log)[0] if entry.replaces)
-    command = [sys.executable, str(FOLDER.parent / "app.py"), "--config", str(config.file)]
-    server = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    command = [*serve_command(config), "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         address = server.stdout.readline().split()[2]
@@ -449,7 +452,12 @@ def main(argv: list[str] | None = None) -> int:
         take_pictures(config, options.pictures)
     if options.pictures or options.no_serve:
         return 0
-    return app.main(["--config", str(config.file), "--port", str(options.port)])
+    print(
+        "to serve it again as it is: .venv/bin/python app.py --config demo/config.json", flush=True
+    )
+    # A new process: a server that forks after so much work would inherit its threads and memory.
+    command = [*serve_command(config), "--port", str(options.port)]
+    os.execv(command[0], command)
 
 
 if __name__ == "__main__":

@@ -292,11 +292,13 @@ def plan(life: Life, today: date) -> dict[date, list[Callable[[], object]]]:
 
     def corrected() -> None:
         first = life.plant(Entry("", log.CONTACT, amara, log.NOT_REACHED, "nobody answers"))
+        life.clock.set(datetime.fromisoformat(first.at) + timedelta(minutes=40))
         note = "they called back: content, wants to hear from us in spring"
         life.note(first._replace(outcome="will_stay", note=note, replaces=first.id, key="", id=0))
 
     def withdrawn() -> None:
         first = life.plant(Entry("", log.NOT_BEFORE, chiara, note="stocktaking", date=day(25)))
+        life.clock.set(datetime.fromisoformat(first.at) + timedelta(minutes=5))
         note = "wrong client"
         life.note(Entry(first.client, log.WITHDRAWAL, chiara, note=note, replaces=first.id))
 

@@ -405,9 +405,9 @@ def test_three_clients_are_put_off_at_once(tab, script):
     tab.open("/list?view=all&q=client+1")
     for name in names:
         tab.page.get_by_label(f"Tick {name}", exact=True).check()
-    tab.page.locator("#ticked").get_by_label("Your name").fill("Ann Lee")
     section = form(tab.page, "Not before a date")
     section.get_by_label("Reason").fill("holidays of the plant")
+    section.get_by_label("Your name").fill("Ann Lee")
     save(section, "1 week:")
     assert set(names) <= set(names_on(tab, "/list?view=resting"))
     assert [entries(tab, name)[-1]["date"] for name in names] == 3 * [day_ahead(7)]

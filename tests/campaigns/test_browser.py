@@ -156,7 +156,7 @@ class Tab:
 
     def __init__(self, page, site):
         self.page, self.site, self.wrong = page, site, []
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.wrong.append(f"script: {error}"))
         page.on("request", self._on_request)

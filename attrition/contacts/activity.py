@@ -97,9 +97,10 @@ def timeline(
 
 
 def listing_text(row: Mapping[str, Any]) -> str:
-    """Describe how a client came onto the list or left it.
+    r"""Describe how a client came onto the list or left it.
 
-    >>> listing_text({"action": "listed", "rank": 3, "risk": 0.41, "reason": "back"})
+    >>> row = {"action": "listed", "rank": 3, "risk": 0.41, "reason": "back"}
+    >>> listing_text(row).replace("\xa0", " ")
     'came back onto the contact list, number 3, risk 41 %'
     >>> listing_text({"action": "gone", "rank": None, "risk": None, "reason": "no_place"})
     'left the contact list: others are more urgent'

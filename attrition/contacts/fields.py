@@ -210,14 +210,13 @@ CAUTION_TEXTS = Kind(item=caution_text)
 class Field(NamedTuple):
     """A field of a client: its heading and kind.
 
-    `column` is the name in clients.parquet if it differs, `width` is in millimetres of the PDF. A CSV
-    file has an optional field only if config.json names its column, or if any client has a value.
+    `column` is the name in clients.parquet if it differs. A CSV file has an optional field only if
+    config.json names its column, or if any client has a value.
     """
 
     header: str
     kind: Kind = TEXT
     column: str = ""
-    width: float = 20
     is_optional: bool = False
 
     @property
@@ -230,23 +229,23 @@ class Field(NamedTuple):
 
 
 FIELDS = {
-    "client": Field("client", width=46),
-    "rank": Field("rank", PLACE, width=10),
-    "risk": Field("risk", PERCENT, width=12),
+    "client": Field("client"),
+    "rank": Field("rank", PLACE),
+    "risk": Field("risk", PERCENT),
     "observed_at": Field("observed", TIME),
     "value": Field("value, {currency}", MONEY),
     "value_at_risk": Field("value at risk, {currency}", MONEY),
-    "manager": Field("client manager", width=25),
+    "manager": Field("client manager"),
     "due": Field("due", DATE, is_optional=True),
-    "phone": Field("telephone", width=28, is_optional=True),
-    "email": Field("e-mail", width=40, is_optional=True),
+    "phone": Field("telephone", is_optional=True),
+    "email": Field("e-mail", is_optional=True),
     "reasons": Field("reasons against the baseline", REASONS),
-    "list_reasons": Field("main reasons", REASONS, width=63),
+    "list_reasons": Field("main reasons", REASONS),
     "low_confidence": Field("read with care", CAUTION_TEXTS, column="cautions"),
     "previous_rank": Field("previous rank", PLACE),
     "risk_change": Field("change of risk", PERCENT),
     "changes": Field("changed features", CHANGES),
-    "moved": Field("change", width=32),  # of rank and risk, with its causes, as text
+    "moved": Field("change"),  # of rank and risk, with its causes, as text
     # what follows from the contact log
     "block": Field("block"),  # overdue, due, new or rest
     "last_contact": Field("last contact", DATE, is_optional=True),
@@ -272,8 +271,6 @@ API = (
     *("reasons", "low_confidence", *DETAILS, *CONTACTS),
     *("block", "override", "resting_until", "resting_why"),
 )
-PDF = ("rank", "client", "risk", "value_at_risk", "manager", "due", "list_reasons", "moved")
-DASHBOARD = (*PDF, "observed_at", "phone", "email", *CONTACTS)
 # Of the two CSV files; if it changes, they are written again.
 CSV_LAYOUT = str(("escaped and rounded", RISK_SCORES, CONTACT_LIST))
 # An address without quotes, comments and display name; anything else is shown, not linked.

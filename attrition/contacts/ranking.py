@@ -130,7 +130,7 @@ def make_list(
     first = has_claim[able]
     candidates = np.concatenate([able[first], able[~first]])
     is_listed = np.zeros(len(order), dtype=bool)
-    is_listed[_cut(candidates, *_assigned(book, standings), capacity)] = True
+    is_listed[_cut(candidates, *_charged(book, standings, capacity), capacity)] = True
     rows = order[is_listed[order]]
     waiting = [row for row in able[first].tolist() if not is_listed[row]]
     listed = ContactList(
@@ -158,9 +158,19 @@ def is_due(standing: Standing, day: str) -> bool:
     return bool(standing.due_on) and standing.due_on <= day
 
 
-def _assigned(book: Book, standings: Mapping[int, Standing]) -> tuple[NDArray[np.int32], list[str]]:
-    """Return the manager of each client after reassignments: numbers into the names."""
-    moved = {row: each.manager for row, each in standings.items() if each.manager}
+def _charged(
+    book: Book, standings: Mapping[int, Standing], capacity: Capacity
+) -> tuple[NDArray[np.int32], list[str]]:
+    """Return the manager from whose places each client gets one: numbers into the names.
+
+    A client who is handed over takes the place along, so that no client of either manager loses his or
+    her own; from a manager without places there is none to take.
+    """
+    moved = {
+        row: each.manager
+        for row, each in standings.items()
+        if each.manager and capacity.of_manager.get(book.managers[book.manager[row]]) == 0
+    }
     names = list(dict.fromkeys([*book.managers, *moved.values()]))
     codes = book.manager.copy()
     for row, name in moved.items():

@@ -190,7 +190,7 @@ def today(
             config,
             cards,
             common,
-            is_whole=not who.manager and record["list"]["clients"] == len(places),
+            is_whole=not who.manager and is_assessed(record, work.day, seen),
         ),
         "order": order,
         **order_links(config, order),
@@ -250,6 +250,13 @@ def notes_of(
     return (
         [*filter(None, (listed, fields.shared_text(record, config.labels), care))] if cards else []
     )
+
+
+def is_assessed(record: Row, day: str, seen: int) -> bool:
+    """Return whether the list of the day is the one whose figures the assessment computed."""
+    inputs = record["inputs"]
+    counted = int((inputs.get("contacts") or "0").split()[0])
+    return counted == seen and inputs.get("day", "") in ("", day)
 
 
 def nobody_text(record: Row, manager: str) -> str:

@@ -188,7 +188,11 @@ def check_list(case):
     due = {r for r in able if r in by_row and "" < by_row[r].due_on <= day(today)}
     claims = due | {r for r in able if r in by_row and by_row[r].override == "leaves"}
     names = [book.managers[code] for code in book.manager]
-    manager_of = [by_row[r].manager or names[r] if r in by_row else names[r] for r in range(n)]
+    places = case.capacity.of_manager
+    moved = {
+        r: by_row[r].manager for r in by_row if by_row[r].manager and places.get(names[r]) == 0
+    }
+    manager_of = [moved.get(r, names[r]) for r in range(n)]
     assert set(rows) == expected_places(case, able, claims, manager_of)
     assert rows == sorted(rows, key=lambda row: listed_place(case, row))
     assert len(rows) == len(set(rows)) <= case.capacity.total

@@ -114,11 +114,18 @@ def test_places_of_managers_are_exact_and_unused_ones_move_on(capacity, rows):
     assert make_list(book, capacity=capacity).rows.tolist() == rows
 
 
-def test_reassigned_client_takes_a_place_of_the_new_manager():
-    book = make_book([0.9, 0.8, 0.7], manager=["Ann", "Ann", "Bob"])
-    capacity = Capacity(2, {"Ann": 1, "Cy": 1})
-    assert make_list(book, capacity=capacity).rows.tolist() == [0, 1]
-    assert make_list(book, {2: Standing(manager="Cy")}, capacity).rows.tolist() == [0, 2]
+def test_client_who_is_handed_over_takes_the_place_along():
+    book = make_book([0.9, 0.8, 0.7, 0.6], manager=["Ann", "Ann", "Bob", "Bob"])
+    capacity = Capacity(2, {"Ann": 1, "Bob": 1})
+    assert make_list(book, capacity=capacity).rows.tolist() == [0, 2]
+    assert make_list(book, {0: Standing(manager="Bob")}, capacity).rows.tolist() == [0, 2]
+
+
+def test_client_of_a_manager_without_places_takes_one_of_the_new_manager():
+    book = make_book([0.9, 0.8, 0.7], manager=["Ann", "Bob", "Bob"])
+    capacity = Capacity(1, {"Ann": 0, "Bob": 1})
+    assert make_list(book, capacity=capacity).rows.tolist() == [1]
+    assert make_list(book, {0: Standing(manager="Bob")}, capacity).rows.tolist() == [0]
 
 
 def test_next_are_those_behind_the_list_and_those_who_rest():

@@ -21,6 +21,7 @@ from attrition.data.cells import Caution, Reason
 from attrition.operations import releases
 from attrition.reporting.report_data import ReportData
 from attrition.storage import files, history
+from attrition.web import pages
 from tests.conftest import damage
 from tests.web.conftest import deploy_again, rewrite
 
@@ -408,3 +409,19 @@ def test_clients_of_the_rows_and_current_clients_are_counted_apart(client):
     assert (data["rows"], data["clients"], data["current_clients"]) == (800, 800, 200)
     page = text_of(client.get("/data").text)
     assert "800 rows of 800 clients, 200 of them current" in page
+
+
+@pytest.mark.parametrize(
+    ("inputs", "seen", "expected"),
+    [
+        ({"contacts": "3 seal", "day": "2026-11-28"}, 3, True),
+        ({"contacts": "3 seal", "day": "2026-11-28"}, 4, False),
+        ({"contacts": "3 seal", "day": "2026-11-27"}, 3, False),
+        ({"contacts": "", "day": ""}, 0, True),
+        ({}, 0, True),  # of an earlier version
+    ],
+)
+def test_figures_of_the_list_are_shown_as_long_as_they_are_those_of_the_list(
+    inputs, seen, expected
+):
+    assert pages.is_assessed({"inputs": inputs}, "2026-11-28", seen) is expected

@@ -109,6 +109,8 @@ def describe_trend(steps: history.Rows) -> str:
     last, before = seconds[-1], seconds[-1 - TREND_RUNS : -1]
     if not before:
         return "first run"
+    if len(before) < TREND_RUNS:
+        return f"{last:.1f} s, too few runs to compare"
     baseline = float(np.median(before))
     change = (last - baseline) / baseline if baseline > 0 else 0.0
     word = "no change" if abs(change) < 0.25 else f"{change:+.0%}"

@@ -361,7 +361,8 @@ def _scores(record: files.Record, *, up_to_date: bool) -> Scores:
             of = scored["candidate"]
             shown = {f"precision at {of['called']}": of["precision"], "ROC AUC": of["roc_auc"]}
             texts = [f"{title} {_interval(interval)}" for title, interval in shown.items()]
-            figures.append(f"{', '.join(texts)} on {wording.plural(scored['rows'], f'{name} row')}")
+            row = "later row" if name == "since" else f"{name} row"
+            figures.append(f"{', '.join(texts)} on {wording.plural(scored['rows'], row)}")
     sentence = "; ".join(figures) or "no unseen rows with an outcome, so nothing could be scored"
     return Scores(f1, sentence, tuple(record["warnings"]), up_to_date, record["seal"])
 

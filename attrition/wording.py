@@ -282,7 +282,10 @@ ESTIMATED: dict[str, tuple[str, Format]] = {
     "listed": ("clients on the contact list who leave", count),
     "listed_value_at_risk": ("value at risk on the contact list", partial(amount, short=True)),
     "roc_auc": ("ROC AUC", HUNDREDTHS),
-    "precision": ("share of the highest risks, as many as the list has, who leave", percent),
+    "precision": (
+        "share of the clients with the highest risks (as many as on the list) who leave",
+        percent,
+    ),
 }
 MEASURES: dict[str, tuple[str, Format]] = {
     "roc_auc": ("ROC AUC: ranking of the risks (0.5 is chance, 1 is perfect)", HUNDREDTHS),
@@ -432,13 +435,13 @@ def change(record: Row, labels: Mapping[str, Any]) -> str:
 
     >>> change({"expected_before": 100, "expected_after": 140, "listed": 50, "newly_listed": 12,
     ... "gained": ["tickets"]}, {})
-    'Expected to leave: 100 before, 140 now; 12 of 50 listed clients are new. More important: tickets.'
+    'Expected to leave: 100 before, 140 after; 12 of 50 listed clients are new. More important: tickets.'
     """
     gained = ", ".join(column(name, labels) for name in record["gained"])
     verb = "is" if record["newly_listed"] == 1 else "are"
     return (
         f"Expected to leave: {count(record['expected_before'])} before, "
-        f"{count(record['expected_after'])} now; {record['newly_listed']:,} of "
+        f"{count(record['expected_after'])} after; {record['newly_listed']:,} of "
         f"{plural(record['listed'], 'listed client')} {verb} new."
         + (f" More important: {gained}." if gained else "")
     )
@@ -453,9 +456,12 @@ def contact_list(record: Row, currency: str) -> str:
     if is_known(listed["value_at_risk"]):
         value = amount(listed["value_at_risk"], short=True)
         at_risk = f"; {currency} {value} of their value is at risk"
+    contains = f"The list contains {share}." if share else ""
+    if at_risk and share.endswith("of the value at risk"):
+        contains = f"That is {share} of all clients."
     return (
         f"Of the {plural(listed['clients'], 'client')} on the contact list, {leaving} {verb} "
-        f"expected to leave{at_risk}. " + (f"The list contains {share}." if share else "")
+        f"expected to leave{at_risk}. {contains}"
     ).strip()
 
 
@@ -584,10 +590,12 @@ def rows_read(record: Row) -> str:
     if "current_clients" in record:  # an earlier version counted no others
         current = count(record["current_clients"])
         clients = f" of {plural(record['clients'], 'client')}, {current} of them current,"
+    has = "has" if record["labelled"] == 1 else "have"
+    does = "does" if record["open"] == 1 else "do"
     return (
         f"{plural(record['rows'], 'row')}{clients} from "
-        f"{plural(record['sources'], 'source')}: {count(record['labelled'])} with an outcome "
-        f"({count(record['left'])} left), {count(record['open'])} without one yet. "
+        f"{plural(record['sources'], 'accepted source')}: {count(record['labelled'])} {has} a known "
+        f"outcome ({count(record['left'])} left); {count(record['open'])} {does} not yet. "
         f"{plural(record['rejected'], 'row')} refused (reasons in rejected.csv); "
         f"{plural(record['duplicates'], 'duplicate')}."
     )

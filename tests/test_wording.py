@@ -73,5 +73,16 @@ def test_share_listed_is_of_the_value_where_there_is_one():
     assert wording.share_listed({"list": listed} | nobody) == ""
 
 
+def test_list_without_a_value_has_a_share_of_those_expected_to_leave():
+    leaving = {"value": 10.0, "low": 8.0, "high": 12.0}
+    listed = {"clients": 20, "value_at_risk": 25.0, "expected_to_leave": leaving}
+    everyone = {"value_at_risk": {"value": 100.0}, "expected_to_leave": {"value": 40.0}}
+    told = wording.contact_list({"list": listed} | everyone, "EUR")
+    assert told.endswith("at risk. That is 25\xa0% of the value at risk of all clients.")
+    no_value = {"value_at_risk": None}
+    told = wording.contact_list({"list": listed | no_value} | everyone | no_value, "EUR")
+    assert told.endswith("leave. The list contains 25\xa0% of those expected to leave.")
+
+
 def test_levels_of_an_empty_column_are_a_dash():
     assert wording.categories({"count": 0, "levels": []}, 4) == wording.DASH

@@ -99,7 +99,7 @@ def shared_text(assessment: Row, labels: Labels) -> str:
 
     >>> plan = {"feature": "plan", "value": "monthly", "baseline": "yearly", "clients": 89}
     >>> shared_text({"list": {"clients": 100}, "shared_reasons": [plan]}, {})
-    'Nearly all clients on the list: plan: monthly (baseline: yearly; 89 of 100).'
+    'Nearly all clients on the list have: plan monthly (baseline yearly; 89 of 100).'
     """
     listed, texts = assessment.get("list", {}).get("clients"), []
     for shared in assessment.get("shared_reasons", ()):
@@ -109,8 +109,8 @@ def shared_text(assessment: Row, labels: Labels) -> str:
         value = f"{'median ' if is_number else ''}{_value_text(shared['value'], label)}"
         baseline = _value_text(shared["baseline"], label)
         count = f"{shared['clients']:,} of {listed:,}"
-        texts.append(f"{name}: {value} (baseline: {baseline}; {count})")
-    return f"Nearly all clients on the list: {', '.join(texts)}." if texts else ""
+        texts.append(f"{name} {value} (baseline {baseline}; {count})")
+    return f"Nearly all clients on the list have: {', '.join(texts)}." if texts else ""
 
 
 def _name(feature: str, label: Label | None) -> str:

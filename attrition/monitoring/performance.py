@@ -418,7 +418,7 @@ def second_opinion(
         reason = f"not possible: too few clients ({len(risk)}, at least {MIN_ROWS_TO_REWEIGH:,})"
         return SecondOpinion(None, reason)
     if weighing.z <= SHIFT_Z:
-        return SecondOpinion(None, "not needed: the clients are like the reference rows")
+        return SecondOpinion(None, "not needed, as the clients resemble the training data")
     if weighing.effective_rows < MIN_EFFECTIVE_ROWS:
         reason = (
             "not possible: the reference has too few rows like these clients, worth only "

@@ -31,7 +31,7 @@ SHOWN_COHORTS, SHOWN_UNUSED, SHOWN_NAMES, NAME_WIDTH = 3, 5, 3, 40
 MUCH_WORSE_TEXT = f"with a risk up by {100 * MUCH_WORSE:.0f} points or more"
 WORKED_RUNS_READ = 2000  # two weeks, even if every tick of ten minutes had work
 COLOURS = ("green", "amber", "red")
-PERFORMANCE = "performance on new outcomes"
+PERFORMANCE, DRIFT = "performance on new outcomes", "data drift"
 VERDICTS = {
     "fine": ("good", "The model is still accurate"),
     "degraded": ("bad", "The model is no longer accurate"),
@@ -421,11 +421,25 @@ def light(
     ]
     colour = max((check.colour for check in checks), key=COLOURS.index)
     problems = [check for check in checks if check.colour != "green"]
-    others = ", ".join(check.name for check in checks[1:] if check not in problems)
+    others = [check.name for check in checks[1:] if check not in problems]
     sentences = [check.sentence for check in (*problems, *checks[:1])]
-    sentences += [f"Also checked, and in order: {others}."] if others else []
+    sentences += [_in_order(others)] if others else []
     actions = [check.action for check in problems]
     return Light(colour, " ".join(dict.fromkeys(sentences)), " ".join(actions))
+
+
+def _in_order(names: Sequence[str]) -> str:
+    """Say of which checks nothing is wrong.
+
+    >>> _in_order(["data drift"]), _in_order(["runs"])
+    ('Data drift was also checked and is in order.', 'Runs were also checked and are in order.')
+    >>> _in_order(["data drift", "runs", "files"])
+    'Data drift, runs and files were also checked and are in order.'
+    """
+    *first, last = names
+    subject = f"{', '.join(first)} and {last}" if first else last
+    was, be = ("was", "is") if subject == DRIFT else ("were", "are")
+    return wording.finished(f"{subject} {was} also checked and {be} in order")
 
 
 def _check_performance(data: ReportData) -> Check:
@@ -459,14 +473,14 @@ def _check_performance(data: ReportData) -> Check:
 def _check_drift(data: ReportData) -> list[Check]:
     """Check the drift of the current clients; [] if there are too few rows to measure it."""
     if data.drift.get("verdict") == "stable":
-        return [Check("data drift")]
+        return [Check(DRIFT)]
     if data.drift.get("verdict") != "moved":
         return []
     action = (
         "Check whether the columns that drifted are delivered as before; if the change is real, the "
         "model follows as soon as outcomes show that it must."
     )
-    return [Check("data drift", "amber", data.drift_sentence, action)]
+    return [Check(DRIFT, "amber", data.drift_sentence, action)]
 
 
 def _check_runs(overdue: Complaint | None) -> Check:

@@ -35,6 +35,7 @@ STATISTICS = ("mean", "std", "minimum", "0.05", "median", "0.95", "maximum")
 # The PSI from which a shift counts as material, as in monitoring.drift, which imports scipy.
 ACT_PSI = 0.1
 TREND_RUNS = 5
+UNBROKEN = "–\u2060"  # a dash after which no line ends
 TONES = {
     **{"accepted": "good", "quarantined": "bad", "skipped": "warn"},  # verdicts on sources
     **{"promoted": "good", "rolled back": "warn", "withdrawn": "bad"},  # changes of production
@@ -185,8 +186,11 @@ def model_facts(data: ReportData) -> list[tuple[str, str]]:
         ("Release", str(data.release)),
         ("Model", record["kind"]),
         ("Trained", wording.moment(record["trained_at"])),
-        ("Trained on", f"{wording.plural(record['rows'], 'row')}, {record['left']:,} left"),
-        ("Clients", wording.count(record["clients"])),
+        (
+            "Trained on",
+            f"{wording.plural(record['rows'], 'row')} of "
+            f"{wording.plural(record['clients'], 'client')}, {record['left']:,} of whom left",
+        ),
         ("Assessed", wording.moment(data.assessment.get("assessed_at"))),
     ]
 
@@ -201,7 +205,7 @@ def score_rows(data: ReportData) -> Context:
     for measure, (name, show) in wording.MEASURES.items():
         values = [scores.get(measure) for _, scores in scored.values()]
         if any(map(wording.is_known, values)):
-            rows.append([name, *(wording.with_interval(value, show, "–") for value in values)])
+            rows.append([name, *(wording.with_interval(value, show, UNBROKEN) for value in values)])
     return {"columns": columns, "rows": rows}
 
 
@@ -317,7 +321,7 @@ def describe_cohort(cohort: Row) -> Context:
     when = (
         f"judged from {cohort['matures_at'][:10]}"
         if cohort["matures_at"]
-        else "judged when complete"
+        else "not complete yet, not used"
     )
     return {
         "name": cohort["name"],
@@ -327,7 +331,7 @@ def describe_cohort(cohort: Row) -> Context:
         "left": cohort["left"],
         "left_share": cohort["left"] / known if known and cohort["mature"] else None,
         "is_mature": cohort["mature"],
-        "state": "mature" if cohort["mature"] else when,
+        "state": "complete" if cohort["mature"] else when,
     }
 
 
@@ -402,7 +406,10 @@ def system_context(state: State, now: datetime) -> Context:
 
 
 def describe_step(state: State, name: str) -> Context:
-    """Return how long a step took, and whether the last time was longer than the median before."""
+    """Return how long a step took, and how the last time compares with the median of those before.
+
+    The trend is "" if the step ran only once.
+    """
     rows = state.read_optional_history(history.read_steps, name)
     elapsed = [float(row["elapsed_s"]) for row in rows]
     before = elapsed[-1 - TREND_RUNS : -1]
@@ -410,20 +417,25 @@ def describe_step(state: State, name: str) -> Context:
         "name": name,
         "times": len(rows),
         "last": wording.seconds(elapsed[-1]) if elapsed else wording.DASH,
-        "median": wording.seconds(statistics.median(elapsed)) if elapsed else wording.DASH,
-        "trend": describe_trend(elapsed[-1], statistics.median(before)) if before else "",
+        "median": wording.seconds(statistics.median(before)) if before else wording.DASH,
+        "trend": describe_trend(elapsed[-1], before) if before else "",
         "over_time": svg.spark(elapsed),
         "outcome": rows[-1]["outcome"] if rows else "",
         "at": wording.minute(rows[-1]["started_at"]) if rows else wording.DASH,
     }
 
 
-def describe_trend(last: float, baseline: float) -> str:
+def describe_trend(last: float, before: Sequence[float]) -> str:
     """Compare a duration with the median before; up to a quarter or half a second is no change.
 
-    >>> describe_trend(3.0, 2.0), describe_trend(2.1, 2.0), describe_trend(0.4, 0.1)
-    ('50 % longer', 'no change', 'no change')
+    >>> [describe_trend(last, [median] * 5) for last, median in ((3.0, 2.0), (2.1, 2.0), (0.4, 0.1))]
+    ['50 % longer', 'no change', 'no change']
+    >>> describe_trend(46.2, [6.3])
+    'too few runs to compare'
     """
+    if len(before) < TREND_RUNS:
+        return "too few runs to compare"
+    baseline = statistics.median(before)
     change = (last - baseline) / baseline if baseline else 0.0
     if abs(change) < 0.25 or abs(last - baseline) < 0.5:
         return "no change"

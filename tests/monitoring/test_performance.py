@@ -278,7 +278,7 @@ def test_a_second_opinion_follows_what_the_risks_do_not_know():
 
 @pytest.mark.parametrize(
     ("rows", "shift", "reason"),
-    [(2000, 0.0, "like the reference rows"), (900, 0.5, "too few"), (2, 0.5, "too few")],
+    [(2000, 0.0, "resemble the training data"), (900, 0.5, "too few"), (2, 0.5, "too few")],
 )
 def test_no_second_opinion_where_it_cannot_help(rows, shift, reason):
     table, risk, _ = clients(rows, 1, shift)

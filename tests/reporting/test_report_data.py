@@ -282,11 +282,11 @@ def judged(verdict="fine", **changes):
 def test_green_light_names_its_evidence_and_every_check():
     assert judged() == (
         "green",
-        "71 of 612 left. Also checked, and in order: data drift, runs, sources, files.",
+        "71 of 612 left. Data drift, runs, sources and files were also checked and are in order.",
         "",
     )
     unknown = judged(also={"drift": {"verdict": "insufficient"}})
-    assert unknown.sentence.endswith("in order: runs, sources, files.")
+    assert unknown.sentence.endswith("Runs, sources and files were also checked and are in order.")
 
 
 def test_model_without_new_outcomes_is_judged_by_its_score():
@@ -335,7 +335,9 @@ def test_worst_of_several_problems_gives_the_colour_and_all_are_named():
     result = judged("degraded", unavailable=["crm: gone"])
     assert result.colour == "red"
     assert "Could not be read: crm: gone." in result.sentence
-    assert result.sentence.endswith("Also checked, and in order: data drift, runs, files.")
+    assert result.sentence.endswith(
+        "Data drift, runs and files were also checked and are in order."
+    )
 
 
 # ---- what changed since the last list

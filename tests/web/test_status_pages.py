@@ -233,8 +233,10 @@ def test_cohort_has_a_share_of_leavers_only_if_it_is_mature():
     young = status_pages.describe_cohort({**cohort, "matures_at": "2026-07-01T00:00:00Z"})
     assert (young["left_share"], young["share_known"]) == (None, 0.25)
     assert young["state"] == "judged from 2026-07-01"
+    undated = status_pages.describe_cohort({**cohort, "matures_at": None})
+    assert undated["state"] == "not complete yet, not used"
     mature = status_pages.describe_cohort({**cohort, "mature": True, "matures_at": None})
-    assert (mature["left_share"], mature["state"]) == (0.6, "mature")
+    assert (mature["left_share"], mature["state"]) == (0.6, "complete")
 
 
 # ---- the system
@@ -261,14 +263,25 @@ def test_overdue_run_is_a_problem(project):
     ]
 
 
-def test_step_that_takes_longer_is_described(project):
-    steps = [
-        {"step": "training", "started_at": "2031-01-01T00:00:00Z", "elapsed_s": seconds}
-        for seconds in (10.0, 10.0, 10.0, 10.0, 10.0, 15.0)
+@pytest.mark.parametrize(
+    ("durations", "last", "median", "trend"),
+    [
+        ([10.0, 10.0, 10.0, 10.0, 10.0, 15.0], "15.0 s", "10.0 s", "50 % longer"),
+        ([90.0, 10.0, 10.0, 10.0, 20.0, 20.0, 15.0], "15.0 s", "10.0 s", "50 % longer"),
+        ([8.0, 10.0, 12.0, 15.0], "15.0 s", "10.0 s", "too few runs to compare"),
+        ([15.0], "15.0 s", "–", ""),
+    ],
+)
+def test_step_is_compared_with_the_median_beside_it(
+    project, monkeypatch, durations, last, median, trend
+):
+    rows = [
+        {"started_at": "2031-01-01T00:00:00Z", "elapsed_s": seconds, "outcome": "done"}
+        for seconds in durations
     ]
-    plant(project, "steps", *steps)
+    monkeypatch.setattr(history, "read_steps", lambda *_: rows)
     step = status_pages.describe_step(state_of(project), "training")
-    assert (step["last"], step["median"], step["trend"]) == ("15.0 s", "10.0 s", "50 % longer")
+    assert (step["last"], step["median"], step["trend"]) == (last, median, trend)
 
 
 def test_history_is_read_again_only_after_a_transaction(project, monkeypatch):

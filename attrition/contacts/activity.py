@@ -93,7 +93,12 @@ def timeline(
         Event(each.time or each.ingested_at, OBSERVATION, "", each.source, _outcome_text(each))
         for each in observations
     ]
-    return sorted(events, key=lambda event: event.at, reverse=True)
+    return sorted(events, key=_in_order, reverse=True)
+
+
+def _in_order(event: Event) -> tuple[str, int]:
+    """Return what orders the timeline: a correction of the same time comes after its entry."""
+    return event.at, event.entry.id if event.entry else 0
 
 
 def listing_text(row: Mapping[str, Any]) -> str:
@@ -103,7 +108,7 @@ def listing_text(row: Mapping[str, Any]) -> str:
     >>> listing_text(row).replace("\xa0", " ")
     'came back onto the contact list, number 3, risk 41 %'
     >>> listing_text({"action": "gone", "rank": None, "risk": None, "reason": "no_place"})
-    'left the contact list: others are more urgent'
+    'left the contact list: other clients were more urgent'
     """
     if row["action"] == "gone":
         return f"left the contact list: {sentences.GONE.get(row['reason'], row['reason'])}"
@@ -116,7 +121,7 @@ def _risk_text(before: RiskAt | None, now: RiskAt) -> str:
     risk = wording.percent(now.risk)
     if before is None:
         return f"assessed, risk {risk}"
-    return f"assessed by another model, risk {wording.percent(before.risk)} → {risk}"
+    return f"new model: risk {wording.percent(before.risk)} → {risk}"
 
 
 def _outcome_text(observation: Observation) -> str:

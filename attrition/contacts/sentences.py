@@ -20,19 +20,19 @@ OUTCOMES = {
     "will_stay": "reached, will stay",
     "will_leave": "reached, will leave",
     log.NOT_REACHED: "not reached",
-    "wrong_person": "wrong person",
+    "wrong_person": "wrong contact person",
     log.DO_NOT_CONTACT: "do not contact again",
 }
 OVERRIDES = {log.STAYS: "will stay", log.LEAVES: "will leave"}
 GONE = {
     log.REACHED: "was reached",
     log.NOT_REACHED: "was not reached",
-    log.DO_NOT_CONTACT: "is not to be contacted",
-    log.NOT_BEFORE: "rests until a date that was entered",
-    log.OVERRIDE: "is expected to stay, as entered",
+    log.DO_NOT_CONTACT: "do not contact",
+    log.NOT_BEFORE: "snoozed until a later date",
+    log.OVERRIDE: "the manager expects them to stay",
     standings.FOLLOW_UP: "a follow-up is agreed for later",
     ranking.PAST_DUE: "the contract has ended",
-    ranking.NO_PLACE: "others are more urgent",
+    ranking.NO_PLACE: "other clients were more urgent",
     "left": "has left",
     "not_current": "is no longer a current client",
 }
@@ -100,10 +100,10 @@ def entry_text(entry: Entry, day: str) -> str:
         outcome = OUTCOMES.get(entry.outcome, entry.outcome)
         return f"{outcome}; follow-up {when}" if on else outcome
     if entry.kind == log.NOT_BEFORE:
-        return f"not before {on}"
+        return f"snoozed until {on}"
     if entry.kind == log.OVERRIDE:
-        view = OVERRIDES.get(entry.outcome, entry.outcome)
-        return f"{view} in the manager's view, until {on}"
+        view = OVERRIDES.get(entry.outcome, entry.outcome).removeprefix("will ")
+        return f"the manager expects them to {view} (until {on})"
     if entry.kind == log.REASSIGNMENT:
         return f"handed over to {entry.manager} until {on}"
     return "an earlier entry withdrawn"
@@ -113,18 +113,20 @@ def rest_text(rest: Rest, day: str) -> str:
     """Describe why a client is not listed, and until when.
 
     >>> rest_text(Rest("2026-12-05", "follow_up"), "2026-11-28")
-    'Not listed until 5 December: a follow-up is agreed for then'
+    'Off the list until 5 December: follow-up agreed'
     """
     if rest.why == log.DO_NOT_CONTACT:
-        return "Not listed: is not to be contacted"
+        return "Off the list: do not contact"
+    until = day_text(rest.until, day)
+    if rest.why == log.NOT_BEFORE:
+        return f"Snoozed until {until}"
     why = {
-        standings.FOLLOW_UP: "a follow-up is agreed for then",
-        log.NOT_BEFORE: "not before that date, as entered",
-        log.OVERRIDE: "expected to stay, as entered",
-        log.REACHED: "was reached",
-        log.NOT_REACHED: "was not reached",
+        standings.FOLLOW_UP: "follow-up agreed",
+        log.OVERRIDE: "the manager expects them to stay",
+        log.REACHED: "reached recently",
+        log.NOT_REACHED: "tried recently, not reached",
     }
-    return f"Not listed until {day_text(rest.until, day)}: {why.get(rest.why, rest.why)}"
+    return f"Off the list until {until}: {why.get(rest.why, rest.why)}"
 
 
 def place_text(row: Row, day: str) -> str:
@@ -133,7 +135,7 @@ def place_text(row: Row, day: str) -> str:
     row: a client with what the log says of it, see `worklist.Worklist.overlay`
     """
     if row["list_rank"] is None and is_past_due(row, day):
-        return "Not listed: the contract has ended"
+        return "Off the list: the contract has ended"
     if row["resting_until"]:
         return rest_text(Rest(row["resting_until"], row["resting_why"]), day)
     if row["follow_up"] and row["follow_up"] <= day:
@@ -143,7 +145,8 @@ def place_text(row: Row, day: str) -> str:
         place = "; no place on the list today" if row["list_rank"] is None else ""
         return f"Follow-up {'was' if late else 'is'} due {when}{ago}{place}"
     if row["override"] == log.LEAVES:
-        return f"Will leave, in the manager's view (until {day_text(row['override_until'], day)})"
+        until = day_text(row["override_until"], day)
+        return f"The manager expects them to leave (until {until})"
     return ""
 
 
@@ -172,7 +175,7 @@ def summary(counts: Mapping[str, int], much_worse: int, since: str) -> str:
     """Describe the list of the day in one sentence; the counts are those of its blocks.
 
     >>> summary({"overdue": 2, "due": 0, "new": 1, "rest": 3}, 1, "yesterday")
-    '6 to call today, 2 overdue, 1 got much worse since yesterday'
+    '6 to call today: 2 overdue, 1 got much worse since yesterday'
     >>> summary({}, 0, "yesterday")
     'Nobody to call today'
     """
@@ -180,11 +183,10 @@ def summary(counts: Mapping[str, int], much_worse: int, since: str) -> str:
     if not total:
         return "Nobody to call today"
     due, overdue = counts.get(ranking.DUE, 0), counts.get(ranking.OVERDUE, 0)
-    parts = [f"{total:,} to call today"]
-    parts += [f"{overdue:,} overdue"] if overdue else []
+    parts = [f"{overdue:,} overdue"] if overdue else []
     parts += [f"{due:,} due today"] if due else []
     parts += [f"{much_worse:,} got much worse since {since}"] if much_worse else []
-    return ", ".join(parts)
+    return f"{total:,} to call today" + (f": {', '.join(parts)}" if parts else "")
 
 
 def names_of(entries: Sequence[Entry]) -> list[str]:
@@ -193,11 +195,12 @@ def names_of(entries: Sequence[Entry]) -> list[str]:
 
 
 def moved_text(row: Row, labels: fields.Labels) -> str:
-    """Describe what moved since the list of an earlier day; "" if there is nothing to compare."""
+    """Describe how the risk changed since the list of an earlier day, and why; "" if it did not."""
     if row["list_rank"] is None or (row["previous_rank"] is None and not row["status"]):
         return ""
-    text = fields.moved_texts({**row, "rank": row["list_rank"]}, labels)[0]
-    return "" if text in ("new", "as before") else wording.finished(text).rstrip(".")
+    same_place = {"rank": row["list_rank"], "previous_rank": row["list_rank"]}
+    text = fields.moved_texts({**row, **same_place}, labels)[0]
+    return "" if text == "as before" else wording.finished(text).rstrip(".")
 
 
 def card(row: Row, standing: Standing, day: str, labels: fields.Labels, currency: str) -> Row:

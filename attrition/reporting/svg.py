@@ -434,7 +434,7 @@ def risk_over_time(risks: Sequence[tuple[str, str, float]]) -> Chart:
         parts.append(element("circle", element("title", f"{date}: {percent(risk)}"), **dot))
     return chart._replace(
         drawing=_drawing(chart.title, SIZE, parts),
-        legend=[("risk", "first"), *([("another model", "mark")] if changed else [])],
+        legend=[("risk", "first"), *([("model changed", "mark")] if changed else [])],
         columns=[("date", False), ("risk", True), ("release", False)],
         rows=[[date, percent(risk), release] for date, release, risk in reversed(risks)],
     )
@@ -443,4 +443,4 @@ def risk_over_time(risks: Sequence[tuple[str, str, float]]) -> Chart:
 def _new_model(to: Scales, date: str) -> Markup:
     x = to.x(_time(date))
     line = element("line", x1=x, y1=TOP, x2=x, y2=to.size[1] - BOTTOM, class_="mark")
-    return element("g", element("title", f"assessed by another model from {date}"), line)
+    return element("g", element("title", f"model changed on {date}"), line)

@@ -75,7 +75,8 @@ def save(
             raise ApiError(404, "unknown_client", "there is no such client")
     problems: dict[str, str] = {}
     if not 0 < len(names) <= MAX_CLIENTS:
-        problems["clients"] = f"choose 1 to {MAX_CLIENTS:,} clients"
+        most = f"tick at most {MAX_CLIENTS:,} clients"
+        problems["clients"] = most if names else "tick at least one client"
     number = _whole_number(seen, "seen", problems)
     before = state.desk.entries(names[0]) if len(names) == 1 else []
     entry = _read_entry(form, worklist.day, before, len(names), problems)

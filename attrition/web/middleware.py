@@ -53,7 +53,7 @@ PARAMETERS = {
     "show_list": {*VIEW, "page", "saved"},
     "save_entries": {*VIEW, "page", "saved"},
     "export_view": VIEW,
-    "show_client": {"client", "correct", "saved"},
+    "show_client": {"client", "correct", "withdraw", "saved"},
     "save_entry": {"client", "correct", "saved"},
 }
 SENTENCES = {

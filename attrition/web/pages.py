@@ -49,9 +49,9 @@ VIEW_TITLES = {
     worklist.ALL: "All clients",
     worklist.LISTED: "Contact list",
     worklist.MOVED: "New and risen",
-    worklist.RESTING: "Resting",
+    worklist.RESTING: "Snoozed or resting",
     worklist.NEGLECTED: f"Valuable, not contacted for {worklist.NEGLECTED_DAYS} days",
-    worklist.OVERRIDDEN: "Seen otherwise",
+    worklist.OVERRIDDEN: "Manager disagrees",
     worklist.WAITING: "Due, without a place",
     worklist.PAST_DUE: "Contract has ended",
 }
@@ -61,8 +61,8 @@ DUE_DAYS = (30, 60, 90)
 SNOOZES = (("1 week", 7), ("1 month", 30))
 FORMS = {
     log.CONTACT: "Record a contact",
-    log.NOT_BEFORE: "Not before a date",
-    log.OVERRIDE: "I see it otherwise",
+    log.NOT_BEFORE: "Snooze until a date",
+    log.OVERRIDE: "I disagree with the risk",
     log.REASSIGNMENT: "Hand over to a colleague",
     log.WITHDRAWAL: "Withdraw this entry",
 }
@@ -273,8 +273,8 @@ def managers(work: Worklist) -> list[str]:
     return sorted({*work.book.managers, *moved} - {""}, key=str.casefold)
 
 
-def remarks(work: Worklist, manager: str) -> list[tuple[str, str]]:
-    """Return what the list leaves out, and where it is shown."""
+def remarks(work: Worklist, manager: str) -> dict[str, list[tuple[str, str]]]:
+    """Return what the list leaves out, and where it is shown: above the list, or below it."""
     texts = {
         worklist.WAITING: (
             "1 follow-up is due, but there is no place for it on the list.",
@@ -285,11 +285,13 @@ def remarks(work: Worklist, manager: str) -> list[tuple[str, str]]:
             "The contracts of {} clients have ended: too late to save.",
         ),
     }
-    found = []
+    found: dict[str, list[tuple[str, str]]] = {"above": [], "below": []}
     for view, (one, many) in texts.items():
         if count := len(work.select(view, Filters(manager or None))):
             text = one if count == 1 else many.format(wording.count(count))
-            found.append((text, url_for(".show_list", view=view, manager=manager or None)))
+            where = "above" if view == worklist.WAITING else "below"
+            address = url_for(".show_list", view=view, manager=manager or None)
+            found[where].append((text, address))
     return found
 
 
@@ -298,7 +300,8 @@ def order_links(config: Config, order: str) -> dict[str, Any]:
     order = order or config.contact_order
     other = next((name for name in ORDERS if name != order), "")
     link = (ORDERS[other], url_for(".show_today", order=other)) if config.columns.value else None
-    return {"order_text": f"Highest {ORDERS[order]} first.", "other_order": link}
+    text = f"Overdue and due first; within each group, the highest {ORDERS[order]} first."
+    return {"order_text": text, "other_order": link}
 
 
 def gone(record: Row) -> list[tuple[str, str, str]]:
@@ -315,11 +318,11 @@ def team(record: Row) -> Row | None:
     if not rows:
         return None
     return {
-        "note": f"Reached and follow-ups: in the last {activity.DAYS} days. Clients saved are not "
-        "counted for each manager: a few calls say nothing about who does it better.",
+        "note": f"Reached and follow-ups: in the last {activity.DAYS} days. We do not count saved "
+        "clients per manager: the numbers are too small to compare people.",
         "columns": [
             *[("Client manager", False), ("On the list", True), ("Clients reached", True)],
-            *[("Follow-ups due", True), ("Kept", True)],
+            *[("Follow-ups due", True), ("Follow-ups kept", True)],
         ],
         "rows": [[row["manager"], *(wording.count(row[key]) for key in TEAM)] for row in rows],
     }
@@ -497,7 +500,10 @@ def show_client(name: str) -> str:
     """Show one client: the facts, the forms, and all that happened, the newest first."""
     name = name or request.args.get("client", "")
     correct = middleware.read_number("correct", 0, 0, 1e15, whole=True)
-    return render_template("client.html", **client_page(state(), name, files.utc_now(), correct))
+    context = client_page(state(), name, files.utc_now(), correct)
+    if correct and "withdraw" in request.args and "replaces" in context["typed"]:
+        context["typed"] = {"kind": log.WITHDRAWAL, "replaces": context["typed"]["replaces"]}
+    return render_template("client.html", **context)
 
 
 def client_page(state: State, name: str, at: str, correct: int = 0) -> dict[str, Any]:
@@ -525,6 +531,7 @@ def client_page(state: State, name: str, at: str, correct: int = 0) -> dict[str,
         "client": name,
         "url": client_url(name),
         "row": shown,
+        "value_label": value_label(state.config),
         "features": feature_texts(row["features"], state.config) if row is not None else [],
         "observed": wording.minute(row["observed_at"]) if row and row["observed_at"] else "",
         "standing": standing,
@@ -538,6 +545,12 @@ def client_page(state: State, name: str, at: str, correct: int = 0) -> dict[str,
         "by": person().name,
         "on": dates(work.day) | ({"today": "", "tomorrow": ""} if old else {}),
     }
+
+
+def value_label(config: Config) -> str:
+    """Return the label of the column with the value of a client."""
+    label = config.labels.get(config.columns.value or "")
+    return capital((label and label.label) or "contract value")
 
 
 def feature_texts(features: Row, config: Config) -> list[tuple[str, str]]:
@@ -557,6 +570,7 @@ def describe_events(state: State, name: str, day: str) -> list[Row]:
             "title": capital(event.text),
             "who": event.who,
             "source": event.source,
+            "is_page": event.kind == activity.ENTRY and event.source.startswith("page "),
             "kind": event.kind,
             "note": event.entry.note if event.entry else "",
             "is_counted": event.is_counted or (event.entry and event.entry.kind == log.WITHDRAWAL),
@@ -565,6 +579,9 @@ def describe_events(state: State, name: str, day: str) -> list[Row]:
             else "",
             "correct_url": client_url(name, correct=event.entry.id)
             if event.entry and event.is_counted and event.entry.kind != log.WITHDRAWAL
+            else "",
+            "withdraw_url": client_url(name, correct=event.entry.id, withdraw=1)
+            if event.entry
             else "",
         }
         for event in state.timeline(name, day)
@@ -715,9 +732,43 @@ def saved(state: State, seen: int, back: str) -> Row | None:
     undo = {"url": client_url(entry.client), "id": entry.id, "by": entry.by, "back": back}
     can_undo = len(own) == 1 and entry.kind != log.WITHDRAWAL
     return {
-        "text": sentences.entry_text(entry, day),
+        "text": saved_text(state, entry, day, is_alone=len(clients) == 1),
+        "show_url": view_of(state, entry) if len(clients) > 1 else "",
         "clients": clients,
         "url": client_url(entry.client),
         "undo": undo if can_undo else None,
         "seen": seen,
     }
+
+
+def saved_text(state: State, entry: Entry, day: str, *, is_alone: bool) -> str:
+    """Describe what was saved; if it is about one client, also until when the client is not listed."""
+    text = sentences.entry_text(entry, day)
+    if entry.kind == log.WITHDRAWAL:
+        own = state.desk.entries(entry.client)
+        old = next((one for one in own if one.id == entry.replaces), None)
+        text = f"withdrawn: {sentences.entry_text(old, day)}" if old else text
+    rest = rest_of(state, entry.client) if is_alone else None
+    if rest is None or (entry.kind == log.NOT_BEFORE and rest.why == log.NOT_BEFORE):
+        return text
+    until = (
+        "any more"
+        if rest.until == standings.NEVER
+        else f"until {sentences.day_text(rest.until, day)}"
+    )
+    return f"{text}. Not on the list {until}"
+
+
+def rest_of(state: State, client: str) -> standings.Rest | None:
+    at = files.utc_now()
+    row = state.worklist(at)[0].table.find(client)
+    return state.desk.standing(client, at).rest(row["risk"]) if row else None
+
+
+def view_of(state: State, entry: Entry) -> str:
+    """Return where the clients of entries that were saved together are shown; "" if nowhere."""
+    if entry.kind == log.REASSIGNMENT:
+        return url_for(".show_list", manager=entry.manager)
+    if entry.kind == log.OVERRIDE:
+        return url_for(".show_list", view=worklist.OVERRIDDEN)
+    return url_for(".show_list", view=worklist.RESTING) if rest_of(state, entry.client) else ""

@@ -391,7 +391,7 @@ def test_contact_is_recorded_from_the_list_of_the_day(tab):
     first = tab.page.locator("li.call").first
     name = first.locator("h3 bdi").text_content()
     first.locator("summary").click()
-    first.get_by_label("What came of it").select_option("not_reached")
+    first.get_by_label("Result").select_option("not_reached")
     first.get_by_label("Note").fill("mailbox")
     first.get_by_label("Note").press("Enter")
     tab.page.locator(".notice[role=status]").wait_for()
@@ -405,10 +405,10 @@ def test_three_clients_are_put_off_at_once(tab, script):
     tab.open("/list?view=all&q=client+1")
     for name in names:
         tab.page.get_by_label(f"Tick {name}", exact=True).check()
-    section = form(tab.page, "Not before a date")
+    section = form(tab.page, "Snooze until a date")
     section.get_by_label("Reason").fill("holidays of the plant")
     section.get_by_label("Your name").fill("Ann Lee")
-    save(section, "1 week:")
+    save(section, "Snooze 1 week")
     assert set(names) <= set(names_on(tab, "/list?view=resting"))
     assert [entries(tab, name)[-1]["date"] for name in names] == 3 * [day_ahead(7)]
 
@@ -416,7 +416,7 @@ def test_three_clients_are_put_off_at_once(tab, script):
 def test_other_view_of_a_client_counts(tab, script):
     name = own(script, 20)
     tab.open(client_path(name))
-    section = form(tab.page, "I see it otherwise")
+    section = form(tab.page, "I disagree with the risk")
     section.get_by_label("will leave").check()
     section.get_by_label("Reason").fill("the buyer told me")
     section.get_by_label("Your name").fill("Ann Lee")
@@ -430,7 +430,7 @@ def test_client_is_handed_over_until_a_date(tab, script):
     tab.open(client_path(name))
     section = form(tab.page, "Hand over to a colleague")
     section.get_by_label("To whom").fill("Zoë Zhang")
-    section.get_by_label("Until and including").fill(day_ahead(14))
+    section.get_by_label("Until (inclusive)").fill(day_ahead(14))
     section.get_by_label("Your name").fill("Ann Lee")
     save(section)
     assert name in names_on(tab, "/list?view=all&manager=Zo%C3%AB+Zhang")
@@ -440,7 +440,7 @@ def test_corrected_entry_stays_visible_and_counts_no_more(tab, script):
     name = own(script, 24)
     tab.open(client_path(name))
     save(record(tab.page, "nobody there", outcome="not reached"))
-    tab.page.get_by_role("link", name="Correct or withdraw").click()
+    tab.page.get_by_role("link", name="Correct", exact=True).click()
     section = form(tab.page, "Record a contact")
     assert section.get_by_label("Note").input_value() == "nobody there"
     section.get_by_label("reached", exact=True).check()
@@ -466,7 +466,7 @@ def test_ticked_clients_are_exported_and_no_name_is_a_formula(tab, script):
     for name in ("=1+1", HOSTILE[5]):
         tab.page.get_by_label(f"Tick {name}", exact=True).check()
     with tab.page.expect_download() as download:
-        tab.page.get_by_role("button", name="Download them as CSV").click()
+        tab.page.get_by_role("button", name="Download the ticked as CSV").click()
     text = Path(download.value.path()).read_text(encoding="utf-8-sig")
     names = [row["client"] for row in csv.DictReader(io.StringIO(text, newline=""))]
     assert sorted(names) == ["'=1+1", HOSTILE[5]]
@@ -490,12 +490,12 @@ def test_stale_form_keeps_what_was_typed_and_can_be_saved_anyway(new_tab, script
         tab.open(client_path(name))
     save(record(one.page, "first"))
     other.expected.add(409)
-    contact = record(other.page, "second", outcome="wrong person")
+    contact = record(other.page, "second", outcome="wrong contact person")
     contact.get_by_role("button", name="Save").click()
     other.page.get_by_role("alert").filter(has_text="first").wait_for()
     contact = form(other.page, "Record a contact")
     assert contact.get_by_label("Note").input_value() == "second"
-    assert contact.get_by_label("wrong person").is_checked()
+    assert contact.get_by_label("wrong contact person").is_checked()
     assert len(entries(one, name)) == 1
     save(contact, "Save anyway")
     assert [e["note"] for e in entries(one, name)] == ["first", "second"]
@@ -550,7 +550,7 @@ def test_choice_of_the_manager_is_remembered(tab, script):
         tab.page.get_by_role("button", name="Show").click()
     tab.page.locator(".me").wait_for()
     tab.open("/")
-    assert tab.page.locator(".me").text_content() == "I am: Ann Lee"
+    assert tab.page.locator(".me").text_content() == "Clients of Ann Lee"
     shown = tab.page.locator("li.call").count()
     tab.open("/?manager=")
     assert 0 < shown < tab.page.locator("li.call").count()

@@ -92,6 +92,12 @@ def test_few_known_outcomes_give_no_hit_rate():
     assert scored == {"open": 0, "known": 1, "right": None, "model_right": None}
 
 
+def test_correction_of_the_same_time_stands_above_its_entry():
+    entries = [contact("a", "2026-11-20", number=1), contact("a", "2026-11-20", number=2)]
+    events = activity.timeline(entries, entries[1:], [], [], [], DAY)
+    assert [one.is_counted for one in events] == [True, False]
+
+
 def test_timeline_has_everything_with_time_and_source_the_newest_first():
     entries = [contact("a", "2026-11-20", date="2026-12-05")._replace(via="page 127.0.0.1")]
     entries += [contact("a", "2026-11-21", number=2)]
@@ -119,7 +125,7 @@ def test_timeline_has_everything_with_time_and_source_the_newest_first():
         ),
         (
             *("2026-11-18", "assessment", "", "release r2"),
-            "assessed by another model, risk 30\xa0% → 40\xa0%",
+            "new model: risk 30\xa0% → 40\xa0%",
         ),
         ("2026-11-02", "assessment", "", "release r1", "assessed, risk 30\xa0%"),
         ("2026-10-01", "observation", "", "crm.csv", "observed: outcome not known yet"),

@@ -29,19 +29,19 @@ ROW = {
             {"follow_up": DAY, "list_rank": None},
             "Follow-up is due today; no place on the list today",
         ),
-        ({"due": "2026-11-27", "list_rank": None}, "Not listed: the contract has ended"),
+        ({"due": "2026-11-27", "list_rank": None}, "Off the list: the contract has ended"),
         ({"due": DAY, "list_rank": None}, ""),
         (
             {"override": "leaves", "override_until": "2027-02-26"},
-            "Will leave, in the manager's view (until 26 February 2027)",
+            "The manager expects them to leave (until 26 February 2027)",
         ),
         (
             {"resting_until": standings.NEVER, "resting_why": log.DO_NOT_CONTACT},
-            "Not listed: is not to be contacted",
+            "Off the list: do not contact",
         ),
         (
             {"resting_until": "2026-12-05", "resting_why": log.NOT_BEFORE},
-            "Not listed until 5 December: not before that date, as entered",
+            "Snoozed until 5 December",
         ),
     ],
 )
@@ -53,7 +53,8 @@ def test_place_of_a_client_is_explained(fields, text):
     "why", [standings.FOLLOW_UP, log.NOT_BEFORE, log.OVERRIDE, log.REACHED, log.NOT_REACHED]
 )
 def test_every_rest_has_words(why):
-    assert f": {why}" not in sentences.rest_text(Rest("2026-12-05", why), DAY)
+    text = sentences.rest_text(Rest("2026-12-05", why), DAY)
+    assert "until 5 December" in text and "_" not in text
     assert sentences.GONE[why] != why
 
 
@@ -72,7 +73,7 @@ def test_card_has_the_note_of_the_last_contact_and_what_moved():
     row |= {"last_contact": "2026-11-25", "last_outcome": "not_reached", "last_contact_by": "Ann"}
     standing = Standing(last_contact=Entry("A", "contact", "Ann", "not_reached", "mailbox"))
     card = sentences.card(row, standing, DAY, {}, "EUR")
-    assert card["moved"] == "Up from 9, risk +20.0 points: open tickets 1 → 5"
+    assert card["moved"] == "Risk +20.0 points: open tickets 1 → 5"
     assert card["contacted"] == "3 days ago: not reached (Ann)"
     assert card["note"] == "mailbox"
     assert card["reasons"] == ["open tickets: 5 (baseline: 1)"]

@@ -121,6 +121,6 @@ def test_risk_of_a_client_is_drawn_with_the_change_of_the_model():
     chart = svg.risk_over_time(risks)
     assert chart.drawing.count("<circle") == 3
     assert chart.drawing.count('class="mark"') == 1
-    assert "assessed by another model from 2026-05-03" in chart.drawing
+    assert "model changed on 2026-05-03" in chart.drawing
     assert [row[0] for row in chart.rows] == ["2026-05-03", "2026-05-02", "2026-05-01"]
     assert svg.risk_over_time(risks[:1]).drawing is None

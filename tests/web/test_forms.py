@@ -61,9 +61,11 @@ def test_contact_is_saved_confirmed_and_takes_the_client_off_the_list(
     assert (entry.client, entry.by, entry.outcome) == (name, "Ann", "will_stay")
     assert (entry.note, entry.via) == ("signs <in> May", "page 127.0.0.1")
     page = odd_client.get(answer.location, headers=BROWSER).text
-    assert "Saved for" in text_of(page) and "reached, will stay" in text_of(page)
+    assert "Saved:" in text_of(page) and "– reached, will stay. Not on the list until" in text_of(
+        page
+    )
     assert "“ signs <in> May ”" in text_of(page)
-    assert "Not listed until" in text_of(page)
+    assert "Off the list until" in text_of(page)
     assert f"<bdi>{html.escape(name)}</bdi>" not in odd_client.get("/", headers=BROWSER).text
 
 
@@ -78,8 +80,20 @@ def test_quick_form_of_today_returns_to_today_and_can_be_undone(odd_client, odd_
     answer = odd_client.post(url, data=fields | {"action": "withdrawal"}, headers=BROWSER)
     assert answer.location == "/?saved=2"
     assert [entry.kind for entry in entries(odd_project)] == ["contact", "withdrawal"]
-    page = odd_client.get("/", headers=BROWSER).text
+    page = odd_client.get(answer.location, headers=BROWSER).text
+    assert "– withdrawn: reached." in text_of(page)
     assert f"<bdi>{html.escape(name)}</bdi>" in page
+
+
+def test_withdrawal_opens_its_form_alone(odd_client, first):
+    _, url = first
+    post(odd_client, url, seen="0", note="wrong")
+    page = odd_client.get(url, headers=BROWSER).text
+    link = html.unescape(re.search(r'href="([^"]*)#enter">Withdraw<', page)[1])
+    page = odd_client.get(link, headers=BROWSER).text
+    assert page.count('class="entry-form"') == 1 and 'value="wrong"' not in page
+    assert re.search(r'class="entry-form" name="entry" open>\s*<summary>Withdraw', page)
+    assert 'name="replaces" value="1"' in page
 
 
 def test_double_click_and_two_tabs_make_one_record(odd_client, odd_project, first):
@@ -131,11 +145,11 @@ def test_faults_are_shown_beside_the_fields_and_nothing_is_lost(odd_client, odd_
 @pytest.mark.parametrize(
     ("form", "kind", "shown"),
     [
-        ({"action": "not_before:{week}", "note": "away"}, "not_before", "Not before"),
+        ({"action": "not_before:{week}", "note": "away"}, "not_before", "Snoozed until"),
         (
             {"action": "override", "outcome": "stays", "note": "renewed"},
             "override",
-            "Will stay in the manager's view",
+            "The manager expects them to stay",
         ),
         (
             {"action": "reassignment", "manager": "Cem", "date": "{week}"},
@@ -149,7 +163,7 @@ def test_other_kinds_are_saved_from_the_page_of_a_client(
 ):
     _, url = first
     page = odd_client.get(url, headers=BROWSER).text
-    week = re.search(r'value="not_before:([\d-]+)">1 week', page)[1]
+    week = re.search(r'value="not_before:([\d-]+)">Snooze 1 week, to', page)[1]
     form = {name: value.format(week=week) for name, value in form.items()}
     answer = post(odd_client, url, seen=seen(page), **form)
     assert answer.status_code == 303
@@ -164,7 +178,7 @@ def test_entry_is_corrected_and_withdrawn_and_everything_stays_visible(
     _, url = first
     post(odd_client, url, seen="0", note="wrong")
     page = odd_client.get(url, headers=BROWSER).text
-    link = html.unescape(re.search(r'href="([^"]*)#enter">Correct or withdraw', page)[1])
+    link = html.unescape(re.search(r'href="([^"]*)#enter">Correct<', page)[1])
     page = odd_client.get(link, headers=BROWSER).text
     assert 'name="replaces" value="1"' in page and 'value="wrong"' in page
     post(odd_client, url, seen=seen(page), replaces="1", note="right")
@@ -175,13 +189,13 @@ def test_entry_is_corrected_and_withdrawn_and_everything_stays_visible(
     shown = text_of(odd_client.get(url, headers=BROWSER).text)
     assert "corrected by Ann" in shown and "withdrawn by Ann" in shown
     assert "wrong" in shown and "right" in shown
-    assert "Correct or withdraw" not in shown
+    assert "Correct · Withdraw" not in shown
 
 
 def test_several_are_put_off_at_once_in_the_order_of_the_address(odd_client, odd_project):
     names = [*ODD_NAMES[:3]]
     page = odd_client.get("/list?view=all", headers=BROWSER).text
-    week = re.search(r'value="not_before:([\d-]+)">1 week', page)[1]
+    week = re.search(r'value="not_before:([\d-]+)">Snooze 1 week, to', page)[1]
     form = {"client": names, "not_before.note": "fair", "by": "Ann", "seen": "0"}
     answer = odd_client.post(
         "/list?view=all&q=b", data=form | {"action": f"not_before:{week}"}, headers=BROWSER
@@ -190,7 +204,9 @@ def test_several_are_put_off_at_once_in_the_order_of_the_address(odd_client, odd
     assert [(e.client, e.date, e.note) for e in entries(odd_project)] == [
         (name, week, "fair") for name in names
     ]
-    assert "Saved for 3 clients" in text_of(odd_client.get(answer.location, headers=BROWSER).text)
+    page = odd_client.get(answer.location, headers=BROWSER).text
+    assert "Saved for 3 clients: snoozed until" in text_of(page)
+    assert '<a href="/list?view=resting">Show them</a>' in page
     resting = odd_client.get("/list?view=resting", headers=BROWSER).text
     assert all(f"<bdi>{html.escape(name)}</bdi>" in resting for name in names)
 
@@ -219,7 +235,9 @@ def test_refused_form_of_several_keeps_ticks_and_words(odd_client, odd_project):
     assert answer.status_code == 422
     assert len(re.findall(r'name="client" value="[^"]*" [^>]*checked', answer.text)) == 2
     assert 'value="kept"' in answer.text and 'value="kept too"' in answer.text
-    assert odd_client.post("/list", data={"action": "contact"}).status_code == 422
+    answer = odd_client.post("/list", data={"action": "contact", "outcome": "reached", "by": "Ann"})
+    assert answer.status_code == 422
+    assert "Nothing was saved: tick at least one client." in text_of(answer.text)
     assert not odd_project.contact_log.exists()
 
 
@@ -241,7 +259,7 @@ def test_name_and_choice_of_manager_are_remembered(odd_client, first):
     cookie = answer.headers["Set-Cookie"]
     assert "HttpOnly" in cookie and "SameSite=Lax" in cookie
     shown = text_of(odd_client.get("/", headers=BROWSER).text)
-    assert "I am: @Bob" in shown and "You enter as @Bob" in shown
+    assert "Clients of @Bob" in shown and "Your entries are saved as @Bob" in shown
     post(odd_client, url, seen="0", by="Zoë; <b>")
     assert unquote(odd_client.get_cookie("by").value) == "Zoë; <b>"
     assert 'value="Zoë; &lt;b&gt;"' in odd_client.get(url, headers=BROWSER).text
@@ -264,7 +282,7 @@ def test_every_name_is_shown_literally_and_can_be_written_about(hostile_client, 
     page = hostile_client.get("/list?view=all&q=", headers=BROWSER).text
     number = NAMES.index(name) + 1
     answer = hostile_client.get(f"/?saved={number}", headers=BROWSER).text
-    url = html.unescape(re.search(r"Saved for <a href=\"([^\"]*)\"", answer)[1])
+    url = html.unescape(re.search(r"Saved: <a href=\"([^\"]*)\"", answer)[1])
     page = hostile_client.get(url, headers=BROWSER)
     assert page.status_code == 200
     assert f"<bdi>{html.escape(name)}</bdi>" in page.text.replace("&#34;", "&quot;")

@@ -136,7 +136,7 @@ def test_sentence_counts_what_the_blocks_show(odd_client, odd_project):
     everybody = [name for shown, _ in blocks.values() for name in shown]
     assert len(everybody) == len({*everybody}) == 30
     assert third not in everybody
-    start = "30 to call today, 1 overdue, 1 due today, 1 got much worse since "
+    start = "30 to call today: 1 overdue, 1 due today, 1 got much worse since "
     assert sentence_of(page).startswith(start)
     assert "Follow-up was due" in page and "Last contact 9 days ago: not reached (Ann)" in page
 
@@ -188,17 +188,17 @@ def test_ended_contracts_and_follow_ups_without_a_place_are_named(odd_project):
     assert "2 follow-ups are due, but there is no place for them on the list." in page
     for view, count in (("past_due", 2), ("waiting", 2)):
         assert f"{count} clients" in text_of(client.get(f"/list?view={view}").text)
-    assert "Not listed: the contract has ended." in client.get("/client/now659").text
+    assert "Off the list: the contract has ended." in client.get("/client/now659").text
 
 
 def test_view_is_an_address_with_the_same_rows_as_the_list(odd_client, odd_project):
     enter(odd_project, log.Entry("now653", "override", "Ann", "leaves", "so", day_after(80)))
     page = odd_client.get("/list?view=overridden").text
     assert re.findall(r'name="client" value="([^"]*)"', page) == ["now653"]
-    assert 'Seen otherwise <span class="count">1</span>' in page
+    assert 'Manager disagrees <span class="count">1</span>' in page
     page = odd_client.get("/list?q=uber+TOK").text
     names = re.findall(r'name="client" value="([^"]*)"', page)
-    assert names == [] and "No client in this view" in page
+    assert names == [] and "No client’s name contains “uber TOK”" in page
     names = re.findall(r'name="client" value="([^"]*)"', odd_client.get("/list?q=UBER sohne").text)
     assert names == ["Über Söhne 東京"]
 
@@ -233,7 +233,7 @@ def test_parameter_that_is_none_is_refused(odd_client, address):
 
 def test_team_has_a_row_for_each_manager_and_no_savings(odd_client):
     page = text_of(odd_client.get("/").text)
-    assert "The team" in page and "Clients saved are not counted" in page
+    assert "The team" in page and "We do not count saved clients per manager" in page
     assert "The team" not in text_of(odd_client.get("/?manager=Ann").text)
 
 
@@ -308,10 +308,10 @@ def test_one_thing_has_one_number_everywhere(odd_client, odd_project):
 
 def test_today_is_sorted_by_risk_with_one_click(odd_client):
     page = odd_client.get("/").text
-    assert "Highest value at risk first" in page
+    assert "the highest value at risk first" in page
     (link,) = re.findall(r'<a href="([^"]*)">Sort by risk</a>', page)
     page = odd_client.get(html.unescape(link)).text
-    assert "Highest risk first" in page
+    assert "the highest risk first" in page
     screen = page[: page.index('<div class="paper">')]
     risks = [float(width) for width in re.findall(r'<rect class="fill" width="([\d.]+)"', screen)]
     assert risks == sorted(risks, reverse=True) and len(risks) == 30

@@ -704,11 +704,14 @@ def saved(state: State, seen: int, back: str) -> Row | None:
     if not own:
         return None
     entry, clients = own[0], sentences.names_of(own)
-    day = state.config.day(files.utc_now())
+    work, _ = state.worklist(files.utc_now())
+    rows = [*work.table.rows_of(clients).values()]
+    ends = ["" if np.isnat(on) else str(on) for on in work.book.due[rows]]
     undo = {"url": client_url(entry.client), "id": entry.id, "by": entry.by, "back": back}
     can_undo = len(own) == 1 and entry.kind != log.WITHDRAWAL
     return {
-        "text": sentences.entry_text(entry, day),
+        "text": sentences.entry_text(entry, work.day),
+        "warning": sentences.contract_text(entry, ends, work.day),
         "clients": clients,
         "url": client_url(entry.client),
         "undo": undo if can_undo else None,

@@ -440,17 +440,18 @@ def tabs(
 def export_view() -> Response:
     """Download the clients of a view for a spreadsheet; the address is that of the page."""
     work, _ = state().worklist(files.utc_now())
-    places = work.select(chosen_view(), chosen_filters(state().config))
+    view = chosen_view()
+    places = work.select(view, chosen_filters(state().config))
     if len(places) > EXPORTED:
         sentence = (
             f"the view has {len(places):,} clients, expected at most {EXPORTED:,}: choose fewer, or use "
             "riskscores.csv, which has all"
         )
         raise ApiError(422, "too_many", sentence)
-    return spreadsheet(work, places, state().config)
+    return spreadsheet(work, places, view, state().config)
 
 
-def spreadsheet(work: Worklist, places: Iterable[int], config: Config) -> Response:
+def spreadsheet(work: Worklist, places: Iterable[int], view: str, config: Config) -> Response:
     """Return clients as CSV, with what the log says; no cell is evaluated as a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -459,7 +460,8 @@ def spreadsheet(work: Worklist, places: Iterable[int], config: Config) -> Respon
         [export_cell(fields.value_of(name, row, config.labels)) for name in fields.API]
         for row in work.rows([*places])
     )
-    headers = {"Content-Disposition": 'attachment; filename="clients.csv"'}
+    name = f"clients-{view}-{work.day}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(text.getvalue(), mimetype="text/csv", headers=headers)
 
 
@@ -612,7 +614,8 @@ def save_entries() -> Any:
     ticked, form = ticked_clients(work), read_form(request.form)
     if form["kind"] == "export":
         rows = work.table.rows_of(ticked)
-        return spreadsheet(work, [rows[name] for name in ticked if name in rows], state().config)
+        places = [rows[name] for name in ticked if name in rows]
+        return spreadsheet(work, places, chosen_view(), state().config)
     result = save(ticked, form)
     if isinstance(result, entering.Saved):
         query: dict[str, Any] = request.args.to_dict()

@@ -112,3 +112,43 @@ def test_api_has_them_and_reads_over_them_in_a_prediction(detailed):
     detail = plain | {"ends": "soon", "tel": 4930123456, "mail": None}
     assert client.post("/prediction", json={"records": [detail]}).json == bare.json
     assert bare.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("form", "warning"),
+    [
+        (
+            {"action": "contact", "outcome": "reached", "date": "2027-04-01"},
+            "follow-up on 1 April 2027. The contract ends before that, on 31 March 2027.",
+        ),
+        (
+            {"action": "not_before", "date": "2027-04-01"},
+            "not before 1 April 2027. The contract ends before that, on 31 March 2027.",
+        ),
+        ({"action": "not_before", "date": "2027-03-31"}, ""),
+        ({"action": "contact", "outcome": "reached"}, ""),
+        ({"action": "reassignment", "manager": "Cy", "date": "2027-04-01"}, ""),
+    ],
+)
+def test_date_after_the_end_of_the_contract_is_saved_with_a_warning(
+    detailed, monkeypatch, form, warning
+):
+    monkeypatch.setattr(files, "utc_now", lambda: "2026-11-28T10:00:00Z")
+    client = app.create_app(configuration.load(detailed.file)).test_client()
+    answer = client.post("/client/sheet", data=form | {"by": "Ann", "note": "why"})
+    assert answer.status_code == 303
+    notice = client.get(answer.location).text.partition('role="status"')[2].partition("<form")[0]
+    assert warning in notice and ("before that" in notice) == bool(warning)
+
+
+def test_warning_about_several_contracts_counts_those_that_end_before(detailed, monkeypatch):
+    monkeypatch.setattr(files, "utc_now", lambda: "2026-11-28T10:00:00Z")
+    client = app.create_app(configuration.load(detailed.file)).test_client()
+    form = {"client": ["german", "sheet", "table", "nothing"], "note": "why"}
+    form |= {"action": "not_before", "by": "Bo"}
+    for date, warning in {
+        "2027-03-01": "The contracts of 2 clients end before that.",
+        "2027-02-15": "The contract of 1 client ends before that.",
+    }.items():
+        answer = client.post("/list", data=form | {"date": date})
+        assert warning in client.get(answer.location).text

@@ -109,6 +109,30 @@ def entry_text(entry: Entry, day: str) -> str:
     return "an earlier entry withdrawn"
 
 
+def contract_text(entry: Entry, ends: Sequence[str], day: str) -> str:
+    """Warn that contracts end before the date of an entry; "" if none does, or if it agrees no call.
+
+    ends: of the contract of each client for whom the entry was made, "" if unknown
+
+    >>> entry = Entry("A", "not_before", "Ann", date="2027-02-01")
+    >>> contract_text(entry, ["2027-01-08"], "2026-11-28")
+    'The contract ends before that, on 8 January 2027.'
+    >>> contract_text(entry, ["2027-01-08", "2027-01-09", "2027-02-01"], "2026-11-28")
+    'The contracts of 2 clients end before that.'
+    """
+    is_call = entry.kind in (log.CONTACT, log.NOT_BEFORE) and entry.outcome != log.DO_NOT_CONTACT
+    early = [on for on in ends if is_call and on and on < entry.date]
+    if not early:
+        return ""
+    if len(early) > 1:
+        return f"The contracts of {len(early):,} clients end before that."
+    if len(ends) > 1:
+        return "The contract of 1 client ends before that."
+    on = day_text(early[0], day)
+    when = on if on in ("today", "tomorrow", "yesterday") else f"on {on}"
+    return f"The contract {'ended' if early[0] < day else 'ends'} before that, {when}."
+
+
 def rest_text(rest: Rest, day: str) -> str:
     """Describe why a client is not listed, and until when.
 

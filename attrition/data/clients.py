@@ -32,6 +32,9 @@ GROUP_ROWS = 4_000
 DECODED = 1_000  # clients that are kept in memory as rows
 LONG_AGO_DAYS, LONG_AGO_MEDIANS = 92, 5
 FEATURE = "feature_"
+# For comparison of names: accents and apostrophes, and letters that do not decompose.
+IGNORED = r"[\p{Mn}'’ʼ`]"
+LETTERS = {"ß": "ss", "æ": "ae", "œ": "oe", "þ": "th"} | dict(zip("øłđðı", "olddi", strict=True))
 _TEXT, _NUMBER, _PLACE = pa.string(), pa.float64(), pa.int32()
 REASON = pa.struct(
     {
@@ -312,7 +315,7 @@ class ClientTable:
         return _to_numpy(encoded.indices), encoded.dictionary.to_pylist()
 
     def search(self, query: str) -> NDArray[np.intp]:
-        """Return the rows of clients whose names contain every word, whatever its case and accents."""
+        """Return the rows of clients whose names contain every word, as `plain_text` compares them."""
         words = plain_text(pa.array([query])).to_pylist()[0].split()
         if not words:
             return np.arange(self.total)
@@ -357,14 +360,18 @@ class ClientTable:
 
 
 def plain_text(texts: pa.Array) -> pa.Array:
-    """Return texts in lower case, without accents, for comparison.
+    """Return texts in lower case, without accents and apostrophes, for comparison.
 
-    >>> plain_text(pa.array(["Émile Straße", "ÓDŹ"])).to_pylist()
-    ['emile strasse', 'odz']
+    >>> plain_text(pa.array(["Émile Straße", "ŁÓDŹ", "O’Hara & Søn"])).to_pylist()
+    ['emile strasse', 'lodz', 'ohara & son']
     """
     apart = pc.utf8_normalize(texts, "NFKD")
-    bare = pc.replace_substring_regex(apart, r"\p{Mn}", "")
-    return pc.replace_substring(pc.utf8_lower(bare), "ß", "ss")
+    bare = pc.utf8_lower(pc.replace_substring_regex(apart, IGNORED, ""))
+    if pc.all(pc.string_is_ascii(bare), min_count=0).as_py():
+        return bare
+    for letter, plain in LETTERS.items():
+        bare = pc.replace_substring(bare, letter, plain)
+    return bare
 
 
 def _to_numpy(column: pa.Array) -> NDArray[Any]:

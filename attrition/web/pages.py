@@ -450,17 +450,18 @@ def tabs(
 def export_view() -> Response:
     """Download the clients of a view for a spreadsheet; the address is that of the page."""
     work, _ = state().worklist(files.utc_now())
-    places = work.select(chosen_view(), chosen_filters(state().config))
+    view = chosen_view()
+    places = work.select(view, chosen_filters(state().config))
     if len(places) > EXPORTED:
         sentence = (
             f"the view has {len(places):,} clients, expected at most {EXPORTED:,}: choose fewer, or use "
             "riskscores.csv, which has all"
         )
         raise ApiError(422, "too_many", sentence)
-    return spreadsheet(work, places, state().config)
+    return spreadsheet(work, places, view, state().config)
 
 
-def spreadsheet(work: Worklist, places: Iterable[int], config: Config) -> Response:
+def spreadsheet(work: Worklist, places: Iterable[int], view: str, config: Config) -> Response:
     """Return clients as CSV, with what the log says; no cell is evaluated as a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -469,7 +470,8 @@ def spreadsheet(work: Worklist, places: Iterable[int], config: Config) -> Respon
         [export_cell(fields.value_of(name, row, config.labels)) for name in fields.API]
         for row in work.rows([*places])
     )
-    headers = {"Content-Disposition": 'attachment; filename="clients.csv"'}
+    name = f"clients-{view}-{work.day}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(text.getvalue(), mimetype="text/csv", headers=headers)
 
 
@@ -636,7 +638,8 @@ def save_entries() -> Any:
     ticked, form = ticked_clients(work), read_form(request.form)
     if form["kind"] == "export":
         rows = work.table.rows_of(ticked)
-        return spreadsheet(work, [rows[name] for name in ticked if name in rows], state().config)
+        places = [rows[name] for name in ticked if name in rows]
+        return spreadsheet(work, places, chosen_view(), state().config)
     result = save(ticked, form)
     if isinstance(result, entering.Saved):
         query: dict[str, Any] = request.args.to_dict()
@@ -728,11 +731,14 @@ def saved(state: State, seen: int, back: str) -> Row | None:
     if not own:
         return None
     entry, clients = own[0], sentences.names_of(own)
-    day = state.config.day(files.utc_now())
+    work, _ = state.worklist(files.utc_now())
+    rows = [*work.table.rows_of(clients).values()]
+    ends = ["" if np.isnat(on) else str(on) for on in work.book.due[rows]]
     undo = {"url": client_url(entry.client), "id": entry.id, "by": entry.by, "back": back}
     can_undo = len(own) == 1 and entry.kind != log.WITHDRAWAL
     return {
-        "text": saved_text(state, entry, day, is_alone=len(clients) == 1),
+        "text": saved_text(state, entry, work.day, is_alone=len(clients) == 1),
+        "warning": sentences.contract_text(entry, ends, work.day),
         "show_url": view_of(state, entry) if len(clients) > 1 else "",
         "clients": clients,
         "url": client_url(entry.client),

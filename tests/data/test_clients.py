@@ -215,3 +215,21 @@ def test_columns_are_read_alone(path):
 def test_types_are_those_declared(path):
     kinds = pq.read_schema(path)
     assert {name: kinds.field(name).type for name in clients.COLUMNS} == clients.COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        *[(query, ["O'Hara & Søn Crown"]) for query in ("son crown", "ohara", "o'hara", "O’HARA")],
+        *[(query, ["Łódź Æther"]) for query in ("lodz", "łódź", "aether", "ÆTHER")],
+        *[(query, ["Œuvre Ðorþ"]) for query in ("oeuvre", "dorth", "œuvre")],
+        *[(query, ["Işık Đakovo"]) for query in ("isik", "ISIK", "dakovo", "işık")],
+        *[(query, ["D`Arcy ʼt Hof"]) for query in ("darcy", "d'arcy", "d’arcy 't")],
+    ],
+)
+def test_search_needs_neither_special_letters_nor_apostrophes(tmp_path, query, names):
+    everybody = ["O'Hara & Søn Crown", "Łódź Æther", "Œuvre Ðorþ", "Işık Đakovo", "D`Arcy ʼt Hof"]
+    clients.write_clients(tmp_path / "named", make_table(5, client=everybody))
+    table = ClientTable(tmp_path / "named")
+    found = [row["client"] for row in table.read(table.search(query).tolist())]
+    assert found == names

@@ -241,11 +241,15 @@ def test_refused_form_of_several_keeps_ticks_and_words(odd_client, odd_project):
     assert not odd_project.contact_log.exists()
 
 
-def test_ticked_clients_and_views_are_exported_without_formulas(odd_client):
+def test_ticked_clients_and_views_are_exported_without_formulas(odd_client, odd_project):
     answer = odd_client.post("/list", data={"client": ["=1+1", "/lead"], "action": "export"})
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert [row["client"] for row in rows] == ["'=1+1", "/lead"]
     assert answer.mimetype == "text/csv"
+    day = odd_project.day(files.utc_now())
+    assert answer.headers["Content-Disposition"].endswith(f'filename="clients-all-{day}.csv"')
+    resting = odd_client.get("/list.csv?view=resting").headers["Content-Disposition"]
+    assert resting == f'attachment; filename="clients-resting-{day}.csv"'
     of_bob = odd_client.get("/list.csv?manager=%40Bob")
     rows = list(csv.DictReader(io.StringIO(of_bob.text)))
     assert {row["manager"] for row in rows} == {"'@Bob"}

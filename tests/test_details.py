@@ -152,3 +152,13 @@ def test_warning_about_several_contracts_counts_those_that_end_before(detailed, 
     }.items():
         answer = client.post("/list", data=form | {"date": date})
         assert warning in client.get(answer.location).text
+
+
+def test_page_of_a_client_says_what_changed_since_the_row_before(detailed):
+    row = ["german", 3, 10, 5, "31.05.2027", "+49 30 123", "g@example.org", ""]
+    put(detailed, "german2.csv", ";".join([*HEADER, "exited"]) + f"\n{';'.join(map(str, row))}\n")
+    ingestion.ingest_new_data(detailed)
+    client = app.create_app(configuration.load(detailed.file)).test_client()
+    page = client.get("/client/german").text
+    assert "Observed: lastmonth activity 1 → 3 (outcome not known yet)" in page
+    assert "Observed: outcome not known yet" in page

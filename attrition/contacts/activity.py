@@ -9,19 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attrition import wording
-from attrition.contacts import log, sentences
+from attrition.contacts import fields, log, sentences
 from attrition.contacts.log import Entry
 from attrition.contacts.ranking import BACK
 from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.standings import NOT_IN_REACH, Rules, Standing, days_after
+from attrition.data.cells import Reason
 from attrition.data.observations import Observation
 
 DAYS = 30
 GRACE_DAYS = (
     1  # a follow-up is kept if the client was contacted at the latest one day after its date
 )
+CHANGES_SHOWN = 3
 MIN_KNOWN = 20  # of fewer outcomes a hit rate would say nothing
 THRESHOLD = 0.5
+NO_LABELS: fields.Labels = {}
 ENTRY, LISTING, ASSESSMENT, OBSERVATION = "entry", "listing", "assessment", "observation"
 
 
@@ -63,12 +66,14 @@ def timeline(
     counting: Iterable[Entry],
     listings: Iterable[Mapping[str, Any]],
     risks: Sequence[RiskAt],
-    observations: Iterable[Observation],
+    observations: Sequence[Observation],
     day: str,
+    labels: fields.Labels = NO_LABELS,
 ) -> list[Event]:
     """Return all that happened to a client, the newest first.
 
     entries: all of the client; counting: those that count; listings: see `daily_list.describe_moves`
+    observations: in the order of their times
     """
     counted = {entry.id for entry in counting}
     events = [
@@ -90,8 +95,14 @@ def timeline(
         if before is None or before.release != now.release
     ]
     events += [
-        Event(each.time or each.ingested_at, OBSERVATION, "", each.source, _outcome_text(each))
-        for each in observations
+        Event(
+            now.time or now.ingested_at,
+            OBSERVATION,
+            "",
+            now.source,
+            _observation_text(before, now, labels),
+        )
+        for before, now in zip([None, *observations], observations, strict=False)
     ]
     return sorted(events, key=_in_order, reverse=True)
 
@@ -124,9 +135,36 @@ def _risk_text(before: RiskAt | None, now: RiskAt) -> str:
     return f"new model: risk {wording.percent(before.risk)} → {risk}"
 
 
-def _outcome_text(observation: Observation) -> str:
-    outcomes = {None: "outcome not known yet", True: "left", False: "stayed"}
-    return f"observed: {outcomes[observation.churned]}"
+def _observation_text(before: Observation | None, now: Observation, labels: fields.Labels) -> str:
+    """Describe which features changed since the observation before, and the outcome."""
+    outcome = {None: "outcome not known yet", True: "left", False: "stayed"}[now.churned]
+    changes = _changes(before, now) if before else []
+    texts = [fields.change_text(change, labels) for change in changes[:CHANGES_SHOWN]]
+    return f"observed: {', '.join(texts)} ({outcome})" if texts else f"observed: {outcome}"
+
+
+def _changes(before: Observation, now: Observation) -> list[Reason]:
+    """Return the features that changed: categories first, then numbers by their relative change."""
+    both = [
+        (name, value, before.features[name])
+        for name, value in now.features.items()
+        if name in before.features and value != before.features[name]
+    ]
+    changes = [Reason(name, value, old, _relative_change(old, value)) for name, value, old in both]
+    return sorted(changes, key=lambda change: -change.contribution)
+
+
+def _relative_change(old: float | str | None, new: float | str | None) -> float:
+    """Return by what share of the larger value a number changed, at most 2; 3 if it is a category.
+
+    >>> _relative_change(1.0, 3.0) > _relative_change(20.0, 16.0), _relative_change("a", None)
+    (True, 3.0)
+    """
+    if isinstance(old, str) or isinstance(new, str):
+        return 3.0
+    if old is None or new is None:
+        return 1.0
+    return abs(new - old) / max(abs(old), abs(new))
 
 
 # ---- the team

@@ -1,10 +1,12 @@
 """The observations of single clients in finaldata.parquet, found without reading all of it each time.
 
-In memory are 17 bytes of each row: the hash of the client, time, outcome and delivery.
+In memory are 17 bytes of each row: the hash of the client, time, outcome and delivery. The features are
+read when they are needed, from the row groups of the client.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from threading import RLock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from attrition.config import Columns
 from attrition.storage import tables
 
 CLIENT_HASH = "attrition:client_hash"
+GROUPS_READ = 2  # of a client's features; each costs some 6 ms
 # The deliveries of a row, see `ledger.read_rows`.
 DELIVERED, OPENED = "attrition:delivered", "attrition:opened"
 
@@ -31,12 +34,14 @@ class Observation(NamedTuple):
 
     time: of the observation, "" if unknown; churned: None as long as the outcome is open
     ingested_at, source: of the delivery that delivered the row last, "" if unknown
+    features: the values by name, without dates; None if missing
     """
 
     time: str
     churned: bool | None
     ingested_at: str
     source: str
+    features: Mapping[str, float | str | None] = {}
 
 
 class ObservedRows:
@@ -46,6 +51,11 @@ class ObservedRows:
         """Read a path or an open file; rows of other columns than config.json names lack values."""
         file = tables.open_parquet(source)
         known = {*file.schema_arrow.names}
+        levels = [name for name in columns.categorical if name in known]  # faster as dictionaries
+        self._file, self._lock = tables.open_parquet(source, read_dictionary=levels), RLock()
+        self._features = [
+            name for name in columns.features if name in known and name not in columns.dates
+        ]
 
         def read(name: str) -> pa.Array:
             return file.read([name], use_threads=False)[name].combine_chunks()
@@ -68,10 +78,42 @@ class ObservedRows:
         delivered: the line that delivered each row, -1 if unknown; lines: (time, source) of each line
         """
         found = []
-        for row in np.flatnonzero(self._hashes == np.uint64(name_hash(client))).tolist():
+        rows = np.flatnonzero(self._hashes == np.uint64(name_hash(client))).tolist()
+        for row, features in zip(rows, self._read_features(rows), strict=True):
             time = self._times[row].as_py() if self._times is not None else ""
             number = int(delivered[row]) if row < len(delivered) else -1
             line = lines[number] if 0 <= number < len(lines) else ("", "")
             outcome = int(self._outcomes[row])
-            found.append(Observation(time or "", None if outcome < 0 else outcome == 1, *line))
+            churned = None if outcome < 0 else outcome == 1
+            found.append(Observation(time or "", churned, *line, features))
         return sorted(found, key=lambda each: each.time)
+
+    def _read_features(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the features of ascending rows; nothing of a single one, which is compared with none.
+
+        Only the newest row groups that contain the rows are read, so that a long history costs no more.
+        """
+        if len(rows) < 2 or not self._features:
+            return [{} for _ in rows]
+        found: list[dict[str, Any]] = []
+        metadata, start, groups = self._file.metadata, 0, {}
+        for group in range(metadata.num_row_groups):
+            end = start + metadata.row_group(group).num_rows
+            if within := [row - start for row in rows if start <= row < end]:
+                groups[group] = within
+            start = end
+        for group, within in groups.items():
+            if group not in [*groups][-GROUPS_READ:]:
+                found += [{} for _ in within]
+                continue
+            with self._lock:
+                read = self._file.read_row_group(group, self._features, use_threads=False)
+            parts = {name: read[name].combine_chunks() for name in self._features}
+            found += [
+                {name: _known(part[row].as_py()) for name, part in parts.items()} for row in within
+            ]
+        return found
+
+
+def _known(value: Any) -> Any:
+    return None if value == "" else value

@@ -431,6 +431,7 @@ class State:
             optional(self.risk_history, client) or [],
             optional(self.observations, client) or [],
             day,
+            self.config.labels,
         )
 
     def contact_list(self) -> bytes:

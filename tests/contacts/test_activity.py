@@ -2,6 +2,7 @@
 
 import pytest
 
+from attrition.config import Label
 from attrition.contacts import activity, standings
 from attrition.contacts.activity import RiskAt
 from attrition.contacts.log import Entry
@@ -131,3 +132,25 @@ def test_timeline_has_everything_with_time_and_source_the_newest_first():
         ("2026-10-01", "observation", "", "crm.csv", "observed: outcome not known yet"),
     ]
     assert [one.is_counted for one in events[:2]] == [True, False]
+
+
+def test_observations_say_what_changed_since_the_one_before():
+    rows = [
+        {"open_tickets": 1.0, "orders": 20.0, "size": 100.0, "plan": "yearly", "x": None},
+        {"open_tickets": 3.0, "orders": 16.0, "size": 100.0, "plan": "yearly", "x": None},
+        {"open_tickets": 3.0, "orders": 0.0, "size": 90.0, "plan": "monthly", "x": 5.0},
+        {"open_tickets": 3.0, "orders": 0.0, "size": 90.0, "plan": "monthly", "x": 5.0},
+    ]
+    observed = [
+        Observation(f"2026-10-0{i}", True if i == 4 else None, "", "crm.csv", features)
+        for i, features in enumerate(rows, 1)
+    ]
+    labels = {"orders": Label("orders", label="orders last month")}
+    events = activity.timeline([], [], [], [], observed, DAY, labels)
+    assert [event.text for event in events] == [
+        "observed: left",
+        "observed: plan yearly → monthly, orders last month 16 → 0, x not known → 5 "
+        "(outcome not known yet)",
+        "observed: open tickets 1 → 3, orders last month 20 → 16 (outcome not known yet)",
+        "observed: outcome not known yet",
+    ]

@@ -52,7 +52,7 @@ def aged_folder(tmp_path_factory):
         with patch.context() as past:
             past.setattr(files, "utc_now", lambda: yesterday)
             enter(config)
-        assert run_whole(config) == 0
+            assert run_whole(config) == 0
         for name in FOLDERS:
             shutil.copytree(folder / name, folder / "before" / name, symlinks=True)
         contradict(config)

@@ -127,9 +127,10 @@ class Columns:
     )
     time: str | None = setting("when the row was observed, in ISO 8601", None)
     value: str | None = setting("value of the contract; may also be a numeric feature", None)
-    manager: str | None = setting("account manager of the client", None)
+    manager: str | None = setting("client manager in charge of the client", None)
     due: str | None = setting(
-        "date on which the contract ends or is renewed; a client whose date has passed is not listed",
+        "date on which the contract ends unless it is renewed; a client whose date has passed is not "
+        "listed",
         None,
     )
     phone: str | None = setting("telephone number; shown, never learned from", None)
@@ -339,10 +340,10 @@ class Config:
         (),
     )
     cooldown_reached_days: int = setting(
-        "how many days a client is not listed after he or she was reached", 30, low=0, high=3_650
+        "how many days a client stays off the list after being reached", 30, low=0, high=3_650
     )
     cooldown_not_reached_days: int = setting(
-        "how many days a client is not listed after an attempt without success",
+        "how many days a client stays off the list after an attempt without success",
         3,
         low=0,
         high=3_650,
@@ -354,13 +355,14 @@ class Config:
         low=0,
     )
     contact_success: float | None = setting(
-        "share of the clients about to leave who stay because they are contacted, as you expect it",
+        "your estimate of the share of clients about to leave who stay because they are contacted",
         None,
         low=0.001,
         high=1,
     )
     time_zone: str = setting(
-        "time zone in which the days of the client managers begin, such as `Europe/Berlin`", "UTC"
+        "time zone that decides when a day begins for the client managers, such as `Europe/Berlin`",
+        "UTC",
     )
     contact_order: str = setting(
         "order of the contact list; by default `value_at_risk` if `columns.value` is named, else `risk`",

@@ -1,8 +1,9 @@
 """Decide which clients are on the contact list: pure, from risk, value, due date, log and capacity.
 
 Clients that rest and clients whose contract has ended are not listed. Of the others, those whose
-follow-up is due and those who will leave in a manager's opinion come first; then the order of the list
-decides. Equal clients keep the order of their names, so the same state gives the same list.
+follow-up is due and those who will leave in a manager's opinion get a place first, then the others by
+the order of the list; the list keeps that order. Equal clients keep the order of their names, so the
+same state gives the same list.
 """
 
 from collections import Counter

@@ -38,8 +38,8 @@ GONE = {
 }
 KINDS = {
     log.CONTACT: "Contact",
-    log.NOT_BEFORE: "Not before",
-    log.OVERRIDE: "Another view",
+    log.NOT_BEFORE: "Snoozed",
+    log.OVERRIDE: "Disagreement with the risk",
     log.REASSIGNMENT: "Handed over",
     log.WITHDRAWAL: "Withdrawal",
 }

@@ -28,7 +28,7 @@ FIELDS = {
 }
 OUTCOMES = {log.CONTACT: log.OUTCOMES, log.OVERRIDE: (log.STAYS, log.LEAVES)}
 REQUIRED = {
-    "outcome": "choose an outcome",
+    "outcome": "choose a result",
     "date": "enter a date",
     "manager": "enter who takes over",
     "by": "enter your name",

@@ -49,10 +49,10 @@ VIEW_TITLES = {
     worklist.ALL: "All clients",
     worklist.LISTED: "Contact list",
     worklist.MOVED: "New and risen",
-    worklist.RESTING: "Snoozed or resting",
+    worklist.RESTING: "Off the list for now",
     worklist.NEGLECTED: f"Valuable, not contacted for {worklist.NEGLECTED_DAYS} days",
     worklist.OVERRIDDEN: "Manager disagrees",
-    worklist.WAITING: "Due, without a place",
+    worklist.WAITING: "Follow-up due, no place on the list",
     worklist.PAST_DUE: "Contract has ended",
 }
 TEAM = ("listed", "reached", "follow_ups_due", "follow_ups_kept")
@@ -264,7 +264,7 @@ def nobody_text(record: Row, manager: str) -> str:
         return f"No client of {manager} is on the list today."
     if not record["clients"]:
         return "The contact list is empty: there is no current client."
-    return "The contact list is empty: every client rests, or the contract has ended."
+    return "The contact list is empty: every client is off the list for now, or the contract has ended."
 
 
 def managers(work: Worklist) -> list[str]:

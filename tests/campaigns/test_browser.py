@@ -408,7 +408,7 @@ def test_three_clients_are_put_off_at_once(tab, script):
     section = form(tab.page, "Snooze until a date")
     section.get_by_label("Reason").fill("holidays of the plant")
     section.get_by_label("Your name").fill("Ann Lee")
-    save(section, "Snooze 1 week")
+    save(section, "Snooze for 1 week")
     assert set(names) <= set(names_on(tab, "/list?view=resting"))
     assert [entries(tab, name)[-1]["date"] for name in names] == 3 * [day_ahead(7)]
 
@@ -466,7 +466,7 @@ def test_ticked_clients_are_exported_and_no_name_is_a_formula(tab, script):
     for name in ("=1+1", HOSTILE[5]):
         tab.page.get_by_label(f"Tick {name}", exact=True).check()
     with tab.page.expect_download() as download:
-        tab.page.get_by_role("button", name="Download the ticked as CSV").click()
+        tab.page.get_by_role("button", name="Download the ticked clients as CSV").click()
     text = Path(download.value.path()).read_text(encoding="utf-8-sig")
     names = [row["client"] for row in csv.DictReader(io.StringIO(text, newline=""))]
     assert sorted(names) == ["'=1+1", HOSTILE[5]]

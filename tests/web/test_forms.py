@@ -163,7 +163,7 @@ def test_other_kinds_are_saved_from_the_page_of_a_client(
 ):
     _, url = first
     page = odd_client.get(url, headers=BROWSER).text
-    week = re.search(r'value="not_before:([\d-]+)">Snooze 1 week, to', page)[1]
+    week = re.search(r'value="not_before:([\d-]+)">Snooze for 1 week, until', page)[1]
     form = {name: value.format(week=week) for name, value in form.items()}
     answer = post(odd_client, url, seen=seen(page), **form)
     assert answer.status_code == 303
@@ -195,7 +195,7 @@ def test_entry_is_corrected_and_withdrawn_and_everything_stays_visible(
 def test_several_are_put_off_at_once_in_the_order_of_the_address(odd_client, odd_project):
     names = [*ODD_NAMES[:3]]
     page = odd_client.get("/list?view=all", headers=BROWSER).text
-    week = re.search(r'value="not_before:([\d-]+)">Snooze 1 week, to', page)[1]
+    week = re.search(r'value="not_before:([\d-]+)">Snooze for 1 week, until', page)[1]
     form = {"client": names, "not_before.note": "fair", "by": "Ann", "seen": "0"}
     answer = odd_client.post(
         "/list?view=all&q=b", data=form | {"action": f"not_before:{week}"}, headers=BROWSER

@@ -336,7 +336,7 @@ class Config:
     manager_capacity: tuple[tuple[str, int], ...] = setting(
         "how many places of the contact list are for the clients of each manager; a place that a "
         "manager does not need goes to the others, but never to one with 0; managers without a "
-        "number share the rest",
+        "number share the rest; clients who are handed over come on top",
         (),
     )
     cooldown_reached_days: int = setting(

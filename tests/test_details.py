@@ -119,11 +119,13 @@ def test_api_has_them_and_reads_over_them_in_a_prediction(detailed):
     [
         (
             {"action": "contact", "outcome": "reached", "date": "2027-04-01"},
-            "follow-up on 1 April 2027. The contract ends before that, on 31 March 2027.",
+            "reached; follow-up on 1 April 2027. Not on the list until 1 April 2027. "
+            "The contract ends before that, on 31 March 2027.",
         ),
         (
             {"action": "not_before", "date": "2027-04-01"},
-            "not before 1 April 2027. The contract ends before that, on 31 March 2027.",
+            "snoozed until 1 April 2027. Not on the list until 1 April 2027. "
+            "The contract ends before that, on 31 March 2027.",
         ),
         ({"action": "not_before", "date": "2027-03-31"}, ""),
         ({"action": "contact", "outcome": "reached"}, ""),

@@ -183,7 +183,7 @@ def team(
     kept is not due yet. A client belongs to the manager who is in charge on the day.
 
     listed: the manager of each listed client; managers: client -> manager, for clients with entries; if
-    a client is no longer current, the entries of each person count for that person
+    a client is no longer current or has no manager, the entries of each person count for that person
     """
     counts = {"listed": Counter(listed)}
     counts |= {name: Counter[str]() for name in ("reached", "follow_ups_due", "follow_ups_kept")}
@@ -191,15 +191,15 @@ def team(
     for client, standing in standings.items():
         contacts = [entry for entry in standing.entries if entry.kind == log.CONTACT]
         reached = [
-            managers.get(client, entry.by)
+            managers.get(client) or entry.by
             for entry in contacts
             if entry.outcome not in NOT_IN_REACH and rules.day_of(entry.at) > since
         ]
         counts["reached"].update(set(reached))
         for entry, due_on, is_kept in _follow_ups(standing.entries, rules):
             can_be_kept = days_after(due_on, GRACE_DAYS) >= day
-            if since < due_on and (is_kept or not can_be_kept):
-                manager = managers.get(client, entry.by)
+            if since < due_on <= day and (is_kept or not can_be_kept):
+                manager = managers.get(client) or entry.by
                 counts["follow_ups_due"][manager] += 1
                 counts["follow_ups_kept"][manager] += is_kept
     names = sorted({name for each in counts.values() for name in each})
@@ -237,15 +237,15 @@ def score_overrides(
     """
     known = right = model_right = waiting = 0
     for entry in entries:
-        if entry.kind != log.OVERRIDE:
-            continue
+        if entry.kind != log.OVERRIDE or entry.risk is None:
+            continue  # without a risk, the model said nothing
         later = [left for at, left in outcomes.get(entry.client, ()) if at > entry.at]
         if not later:
             waiting += 1
             continue
         known += 1
         right += later[0] == (entry.outcome == log.LEAVES)
-        model_right += entry.risk is not None and later[0] == (entry.risk >= THRESHOLD)
+        model_right += later[0] == (entry.risk >= THRESHOLD)
     is_enough = known >= MIN_KNOWN
     return {
         **{"open": waiting, "known": known},

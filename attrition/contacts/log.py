@@ -9,10 +9,12 @@ committed transaction. Standard library only.
 
 import hashlib
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -36,6 +38,7 @@ LOST = (
 )
 AGAIN = "try again; what was saved already is not saved twice"
 NO_SEAL = ""
+REPEATED = timedelta(minutes=10)  # the same form sent again so soon is one entry
 
 
 class Entry(NamedTuple):
@@ -135,7 +138,7 @@ def append(path: Path, entries: Sequence[Entry], at: str, seen: int | None = Non
         with _writing, _begin_writing(path) as connection:
             stored = [_find_key(connection, entry) for entry in entries]
             if seen is not None and None in stored and (newer := _newer(connection, entries, seen)):
-                stored = _find_repeats(entries, newer)
+                stored = _find_repeats(entries, newer, at)
                 if None in stored:
                     raise Stale(newer)
             result = [
@@ -180,11 +183,20 @@ def _newer(connection: sqlite3.Connection, entries: Sequence[Entry], seen: int) 
     return [_entry(row) for row in rows if row["client"] in clients]
 
 
-def _find_repeats(entries: Sequence[Entry], newer: Sequence[Entry]) -> list[Entry | None]:
-    """Return for each entry the newer one with the same content, unless that was replaced since."""
+def _find_repeats(entries: Sequence[Entry], newer: Sequence[Entry], at: str) -> list[Entry | None]:
+    """Return for each entry the recent one with the same content, unless that was replaced since."""
     replaced = {entry.replaces for entry in newer}
-    by_content = {entry.content: entry for entry in newer if entry.id not in replaced}
+    by_content = {
+        entry.content: entry
+        for entry in newer
+        if entry.id not in replaced and is_recent(entry.at, at)
+    }
     return [by_content.get(entry.content) for entry in entries]
+
+
+def is_recent(before: str, at: str) -> bool:
+    """Return whether the same form, sent at two times, was sent twice by mistake."""
+    return datetime.fromisoformat(at) - datetime.fromisoformat(before) < REPEATED
 
 
 def _append(connection: sqlite3.Connection, entry: Entry) -> Entry:
@@ -192,7 +204,10 @@ def _append(connection: sqlite3.Connection, entry: Entry) -> Entry:
         _check_replaced(connection, entry, entry.replaces)
     last = connection.execute("SELECT id, seal FROM entries ORDER BY id DESC LIMIT 1").fetchone()
     before, seal = last or (0, NO_SEAL)
-    entry = entry._replace(id=before + 1, key=entry.key or os.urandom(16).hex())
+    risk = entry.risk
+    if risk is not None:  # as SQLite stores it, or the seal would not match
+        risk = risk + 0.0 if math.isfinite(risk) else None
+    entry = entry._replace(id=before + 1, key=entry.key or os.urandom(16).hex(), risk=risk)
     values = entry._asdict() | {"seal": _seal(entry, seal)}
     names = ", ".join(f'"{name}"' for name in values)
     marks = ", ".join("?" * len(values))

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date
 from typing import Any, NamedTuple
 
 from attrition.contacts import log
@@ -16,7 +16,6 @@ from attrition.web.request_body import ApiError
 
 MAX_NOTE, MAX_NAME, MAX_KEY, MAX_CLIENTS = 2_000, 200, 200, 1_000
 MAX_DAYS_AHEAD = 5 * 366
-REPEATED = timedelta(minutes=10)  # the same form sent again so soon is one entry
 # The fields of a form, by the kind of entry; all kinds have `ALWAYS` too.
 ALWAYS = ("kind", "by", "replaces", "key")
 FIELDS = {
@@ -109,12 +108,10 @@ def _find_just_entered(state: State, entries: Sequence[Entry], at: str) -> list[
 
     With the back button, a form is sent again although its page shows what it has saved.
     """
-    newest, now = [], datetime.fromisoformat(at)
+    newest = []
     for entry in entries:
         old = next(reversed(state.desk.entries(entry.client)), None)
-        if old is None or old.content != entry.content:
-            return []
-        if now - datetime.fromisoformat(old.at) >= REPEATED:
+        if old is None or old.content != entry.content or not log.is_recent(old.at, at):
             return []
         newest.append(old)
     return sorted(newest, key=lambda entry: entry.id)

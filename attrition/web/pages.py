@@ -735,7 +735,8 @@ def saved(state: State, seen: int, back: str) -> Row | None:
     rows = [*work.table.rows_of(clients).values()]
     ends = ["" if np.isnat(on) else str(on) for on in work.book.due[rows]]
     undo = {"url": client_url(entry.client), "id": entry.id, "by": entry.by, "back": back}
-    can_undo = len(own) == 1 and entry.kind != log.WITHDRAWAL
+    # withdrawing a correction withdraws the entry itself, which no undo should do
+    can_undo = len(own) == 1 and entry.kind != log.WITHDRAWAL and entry.replaces is None
     return {
         "text": saved_text(state, entry, work.day, is_alone=len(clients) == 1),
         "warning": sentences.contract_text(entry, ends, work.day),

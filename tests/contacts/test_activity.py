@@ -41,6 +41,11 @@ def test_listed_and_reached_are_counted_for_each_manager():
     }
 
 
+def test_entries_about_a_client_without_a_manager_count_for_the_person():
+    entries = [contact("a", "2026-11-20")]
+    assert team_of(entries, [], {"a": ""})["Ann"]["reached"] == 1
+
+
 @pytest.mark.parametrize(
     ("date", "next_contact", "due", "kept"),
     [
@@ -52,6 +57,7 @@ def test_listed_and_reached_are_counted_for_each_manager():
         ("2026-11-27", None, 0, 0),  # it can still be kept today
         ("2026-11-28", "2026-11-28", 1, 1),
         ("2026-12-05", None, 0, 0),
+        ("2026-12-20", "2026-11-21", 0, 0),  # it is not due yet
         ("2026-10-29", None, 0, 0),  # long ago
         ("", None, 0, 0),
     ],
@@ -59,7 +65,7 @@ def test_listed_and_reached_are_counted_for_each_manager():
 def test_follow_up_is_kept_if_a_contact_takes_place_in_time(date, next_contact, due, kept):
     entries = [contact("a", "2026-10-01", date=date)]
     entries += [contact("a", next_contact, "not_reached", number=2)] if next_contact else []
-    row = team_of(entries)["Ann"] if next_contact or due else team_of(entries, ["Ann"])["Ann"]
+    row = team_of(entries, ["Ann"])["Ann"]
     assert (row["follow_ups_due"], row["follow_ups_kept"]) == (due, kept)
 
 
@@ -85,6 +91,12 @@ def test_opinions_and_the_model_are_compared_with_the_first_outcome_after_them()
     outcomes["o"] = [("2026-05-01T00:00:00Z", True)]  # it arrived before the opinion
     scored = activity.score_overrides(entries, outcomes)
     assert scored == {"open": 1, "known": 20, "right": 16, "model_right": 4}
+
+
+def test_opinion_without_a_risk_beside_it_is_not_compared():
+    outcomes = {"a": [("2026-07-01T00:00:00Z", True)]}
+    scored = activity.score_overrides([override("a", "leaves", None)], outcomes)
+    assert (scored["open"], scored["known"]) == (0, 0)
 
 
 def test_few_known_outcomes_give_no_hit_rate():

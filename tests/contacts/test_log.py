@@ -13,6 +13,7 @@ from attrition.errors import AttritionError, Damaged
 from tests.contacts.writers import write_at_once
 
 AT, LATER = "2026-11-28T08:00:00Z", "2026-11-29T08:00:00Z"
+SOON = "2026-11-28T08:05:00Z"
 CALL = Entry("Acme", "contact", "Ann", outcome="reached", note="called")
 
 
@@ -96,10 +97,23 @@ def test_a_key_of_another_entry_is_refused(path):
 
 def test_a_form_sent_twice_is_one_entry(path):
     first = append(path, seen=0)
-    assert append(path, seen=0, at=LATER) == (first.entries, True)
+    assert append(path, seen=0, at=SOON) == (first.entries, True)
     append(path, CALL._replace(client="another"), seen=0)
     assert append(path, seen=0).is_repeat
     assert append(path, seen=1).is_repeat is False
+
+
+def test_the_same_form_a_day_later_is_another_contact_of_which_the_writer_sees_the_first(path):
+    append(path, seen=0)
+    with pytest.raises(log.Stale):
+        append(path, seen=0, at=LATER)
+    assert append(path, seen=1, at=LATER).is_repeat is False
+
+
+@pytest.mark.parametrize("risk", [float("nan"), float("inf"), -0.0])
+def test_a_risk_that_sqlite_stores_otherwise_does_not_damage_the_log(path, risk):
+    append(path, CALL._replace(risk=risk))
+    assert log.check(path) == 1
 
 
 def test_a_form_sent_again_after_its_entry_was_withdrawn_is_stale(path):

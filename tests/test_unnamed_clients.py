@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import ingestion
-from attrition.data import clients, schema, typed_rows
+from attrition.data import clients, typed_rows
+from attrition.data.observations import NAME_LENGTH, ObservedRows
 from ingestion import ingest_new_data
 from tests.conftest import read_rows, write_config
 from tests.support import counts, final_rows, ledger, put
@@ -116,7 +117,7 @@ def test_first_row_has_the_name_of_an_earlier_version(unnamed):
     deliver(unnamed, "a.csv", OPEN, OPEN, LEFT)
     names = sorted(row[0] for row in final_rows(unnamed))
     bare = names[0]
-    assert len(bare) == schema.NAME_LENGTH
+    assert len(bare) == NAME_LENGTH
     assert names == [bare, f"{bare}-2", f"{bare}-3"]
 
 
@@ -132,8 +133,19 @@ def test_equal_rows_are_on_one_side_of_the_split_and_have_ids_of_their_own(unnam
     rows = read_rows(unnamed)
     assert rows[typed_rows.CLIENT_HASH].nunique() == 2
     assert rows[typed_rows.INPUT_ID].nunique() == 4
-    bare = rows["client"].str[: schema.NAME_LENGTH]
+    bare = rows["client"].str[:NAME_LENGTH]
     assert np.array_equal(typed_rows.client_hashes(bare), rows[typed_rows.CLIENT_HASH])
+
+
+def test_each_of_equal_rows_has_its_own_observation(unnamed):
+    deliver(unnamed, "a.csv", OPEN, OPEN, LEFT, "2,a,\n")
+    rows = ObservedRows(unnamed.rows, unnamed.columns)
+    expected = {row[0]: {"1": True, "": None}[row[-1]] for row in final_rows(unnamed)}
+    for name, churned in expected.items():
+        (one,) = rows.find(name, np.zeros(0, np.int32), [])
+        assert one.churned is churned
+    bare = min(expected, key=len)
+    assert rows.find(f"{bare}-9", np.zeros(0, np.int32), []) == []
 
 
 # ---- databases

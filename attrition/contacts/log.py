@@ -176,6 +176,18 @@ def _find_key(connection: sqlite3.Connection, entry: Entry) -> Entry | None:
     return stored
 
 
+def find_key(path: Path, key: str) -> Entry | None:
+    """Return the entry that the log contains under a key; None if there is none.
+
+    Raises: Damaged; AttritionError if the log cannot be read now.
+    """
+    if not os.path.lexists(path):
+        return None
+    with explained(path), connect(path) as connection:
+        row = connection.execute("SELECT * FROM entries WHERE key = ?", [key]).fetchone()
+    return _entry(row) if row else None
+
+
 def _newer(connection: sqlite3.Connection, entries: Sequence[Entry], seen: int) -> list[Entry]:
     """Return the entries of the same clients that are newer than `seen`, oldest first."""
     rows = connection.execute("SELECT * FROM entries WHERE id > ? ORDER BY id", [seen]).fetchall()

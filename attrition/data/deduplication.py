@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from attrition.config import Columns
 from attrition.data import ledger, schema, summary_rows
 from attrition.data.ledger import ACCEPTED, OPEN, QUARANTINED, Digest, Ledger, Line
+from attrition.data.observations import NAME_LENGTH
 from attrition.storage import files
 
 CONFLICT, DUPLICATE = "conflict", "duplicate"
@@ -185,7 +186,7 @@ def number_line(line: str, number: int) -> str:
     '0123456789abcdef-2,7,1'
     """
     suffix = f"-{number}" if number > 1 else ""
-    return f"{line[: schema.NAME_LENGTH]}{suffix}{line[schema.NAME_LENGTH :]}"
+    return f"{line[:NAME_LENGTH]}{suffix}{line[NAME_LENGTH:]}"
 
 
 def judge(

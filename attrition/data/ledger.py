@@ -24,9 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.config import DEFAULT_DIALECT, Config, Dialect
-from attrition.data import schema, typed_rows
+from attrition.data import typed_rows
 from attrition.data.cells import day_number, readers
 from attrition.data.name_variants import find_variants
+from attrition.data.observations import NAME_LENGTH
 from attrition.data.spelling import Spelling, choose_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.storage import files, history, tables
@@ -197,7 +198,7 @@ class Ledger:
 
     def _enter_number(self, key: bytes) -> None:
         if not self.config.columns.client:
-            (bare, number), name = split_number(key), key[: schema.NAME_LENGTH]
+            (bare, number), name = split_number(key), key[:NAME_LENGTH]
             self.equals.setdefault(digest(bare), set()).add(number)
             self.numbers[name] = max(number, self.numbers.get(name, 0))
 

@@ -18,6 +18,7 @@ from attrition.config import Columns
 from attrition.storage import tables
 
 CLIENT_HASH = "attrition:client_hash"
+NAME_LENGTH = 16  # of a row without a client, before its number among equal rows
 GROUPS_READ = 2  # of a client's features; each costs some 6 ms
 # The deliveries of a row, see `ledger.read_rows`.
 DELIVERED, OPENED = "attrition:delivered", "attrition:opened"
@@ -65,6 +66,8 @@ class ObservedRows:
         if columns.outcome in known:
             filled = pc.fill_null(read(columns.outcome), -1.0).cast(pa.int8())
             self._outcomes = np.asarray(np.from_dlpack(filled))
+        # without a client column, equal rows share the hash, and their names differ by a number
+        self._names = "" if columns.client else columns.client_name
         self._times: pa.Array | None = None
         if columns.time and columns.time in known:
             self._times = read(columns.time).dictionary_encode()
@@ -78,7 +81,7 @@ class ObservedRows:
         delivered: the line that delivered each row, -1 if unknown; lines: (time, source) of each line
         """
         found = []
-        rows = np.flatnonzero(self._hashes == np.uint64(name_hash(client))).tolist()
+        rows = self._find_rows(client)
         for row, features in zip(rows, self._read_features(rows), strict=True):
             time = self._times[row].as_py() if self._times is not None else ""
             number = int(delivered[row]) if row < len(delivered) else -1
@@ -88,6 +91,29 @@ class ObservedRows:
             found.append(Observation(time or "", churned, *line, features))
         return sorted(found, key=lambda each: each.time)
 
+    def _find_rows(self, client: str) -> list[int]:
+        hashed = client[:NAME_LENGTH] if self._names else client
+        rows: list[int] = np.flatnonzero(self._hashes == np.uint64(name_hash(hashed))).tolist()
+        if not self._names:
+            return rows
+        named = []
+        for group, (start, within) in self._by_group(rows).items():
+            with self._lock:
+                read = self._file.read_row_group(group, [self._names], use_threads=False)
+            names = read[self._names].combine_chunks()
+            named += [start + row for row in within if names[row].as_py() == client]
+        return named
+
+    def _by_group(self, rows: Sequence[int]) -> dict[int, tuple[int, list[int]]]:
+        """Return for each row group with some of the rows its first row and their places in it."""
+        metadata, start, groups = self._file.metadata, 0, {}
+        for group in range(metadata.num_row_groups):
+            end = start + metadata.row_group(group).num_rows
+            if within := [row - start for row in rows if start <= row < end]:
+                groups[group] = start, within
+            start = end
+        return groups
+
     def _read_features(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Return the features of ascending rows; nothing of a single one, which is compared with none.
 
@@ -96,13 +122,8 @@ class ObservedRows:
         if len(rows) < 2 or not self._features:
             return [{} for _ in rows]
         found: list[dict[str, Any]] = []
-        metadata, start, groups = self._file.metadata, 0, {}
-        for group in range(metadata.num_row_groups):
-            end = start + metadata.row_group(group).num_rows
-            if within := [row - start for row in rows if start <= row < end]:
-                groups[group] = within
-            start = end
-        for group, within in groups.items():
+        groups = self._by_group(rows)
+        for group, (_, within) in groups.items():
             if group not in [*groups][-GROUPS_READ:]:
                 found += [{} for _ in within]
                 continue

@@ -31,6 +31,7 @@ from attrition.data.cells import (
     readers,
     shorten,
 )
+from attrition.data.observations import NAME_LENGTH
 from attrition.data.spelling import NO_SPELLING, Booleans, Spelling
 
 MAX_COLUMNS = 2000
@@ -46,7 +47,6 @@ IN_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+")
 REMEMBERED = 100_000
 NO_COLUMN = "NO_COLUMN"
 DOUBTFUL = ("MARKERS", "THOUSANDS", NO_COLUMN)  # notes on a source that a person should read
-NAME_LENGTH = 16  # of a row without a client, before its number among equal rows
 
 Fault = tuple[str, str]  # a code and the problem
 

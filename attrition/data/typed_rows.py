@@ -16,7 +16,7 @@ from attrition.data.cells import (
     MAX_DAYS,
     day_number,
 )
-from attrition.data.schema import NAME_LENGTH
+from attrition.data.observations import NAME_LENGTH
 
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.

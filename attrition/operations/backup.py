@@ -9,8 +9,8 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from attrition.config import Config
@@ -41,15 +41,20 @@ def restore(path: Path, backup: Path) -> tuple[int, Path | None]:
     Writers meanwhile wait, and then write to the restored log. A journal of a damaged log is renamed
     with it; otherwise SQLite would apply it to the restored one.
 
-    Raises: AttritionError if the log is intact and has all entries of the backup; Damaged if the backup
-    is damaged.
+    Raises: AttritionError if the log is intact and the backup lacks one of its entries or has no more;
+    Damaged if the backup is damaged.
     """
     if not os.path.lexists(backup):
         raise AttritionError(f"{backup}: does not exist; name the file of a backup")
     files.make_folder(path.parent)
-    with log.explained(path), _copy(backup, path) as (temporary, count), _alone(path, count):
-        aside = _set_aside(path) if os.path.lexists(path) else None
-        os.replace(temporary, path)
+    with log.explained(path), _copy(backup, path) as (temporary, count):
+        aside = None
+        try:
+            os.link(temporary, path)  # a rename would replace a log that was begun meanwhile
+        except FileExistsError:
+            with _alone(path, temporary):
+                aside = _set_aside(path)
+                os.replace(temporary, path)
         files.fsync_folder(path.parent)
     return count, aside
 
@@ -68,24 +73,59 @@ def _copy(path: Path, target: Path) -> Iterator[tuple[Path, int]]:
 
 
 @contextmanager
-def _alone(path: Path, count: int) -> Iterator[None]:
-    """Lock the log if it is intact; nobody can write to a damaged one."""
+def _alone(path: Path, backup: Path) -> Iterator[None]:
+    """Lock the log, and check that the backup has all its entries, unless it is damaged.
+
+    Nobody can write to a log that SQLite cannot open. If another restore has replaced the log meanwhile,
+    the new one is locked.
+    """
+    while True:
+        file, is_intact = path.lstat().st_ino, True
+        try:
+            log.check(path)
+        except Damaged:
+            is_intact = False
+        with ExitStack() as stack:
+            connection = _lock(stack, path)
+            if path.lstat().st_ino != file:
+                continue
+            if is_intact and connection:
+                _check_contained(path, _seals(connection), backup)
+            yield
+            return
+
+
+def _lock(stack: ExitStack, path: Path) -> sqlite3.Connection | None:
+    """Lock the log until the stack ends; return None if SQLite cannot open it."""
     try:
-        present = log.check(path)
+        with log.explained(path):
+            connection = stack.enter_context(log.connect(path))
+            connection.execute("BEGIN EXCLUSIVE")
     except Damaged:
-        yield
+        return None
+    return connection
+
+
+def _seals(connection: sqlite3.Connection) -> list[str]:
+    return [row["seal"] for row in connection.execute("SELECT seal FROM entries ORDER BY id")]
+
+
+def _check_contained(path: Path, present: Sequence[str], backup: Path) -> None:
+    """Check that the backup begins with the present entries, of which the seals are given, and has more.
+
+    Raises: AttritionError.
+    """
+    with log.connect(backup) as connection:
+        saved = _seals(connection)
+    if not present or (len(present) < len(saved) and present[-1] == saved[len(present) - 1]):
         return
-    if present >= count and present:
-        raise AttritionError(
-            f"{path}: is intact and has {present} entries, the backup has {count}; nothing was "
-            "changed. To restore the backup nevertheless, first move the log away"
-        )
-    if not os.path.lexists(path):
-        yield
-        return
-    with log.connect(path) as connection:
-        connection.execute("BEGIN EXCLUSIVE")
-        yield
+    pairs = enumerate(zip(present, saved, strict=False), start=1)
+    first = next((number for number, (ours, theirs) in pairs if ours != theirs), None)
+    differs = f", and they differ from entry {first} on" if first else ""
+    raise AttritionError(
+        f"{path}: is intact and has {len(present)} entries, the backup has {len(saved)}{differs}; "
+        "nothing was changed. To restore the backup nevertheless, first move the log away"
+    )
 
 
 def _set_aside(path: Path) -> Path:

@@ -72,6 +72,8 @@ def save(
     for name in names:
         if name not in rows and not state.desk.entries(name):
             raise ApiError(404, "unknown_client", "there is no such client")
+    if len(names) == 1 and (stored := _find_stored(state, names[0], form)):
+        return Saved([stored], is_repeat=True)
     problems: dict[str, str] = {}
     if not 0 < len(names) <= MAX_CLIENTS:
         most = f"tick at most {MAX_CLIENTS:,} clients"
@@ -101,6 +103,22 @@ def save(
         return Stale(list(error.newer), max(newest, *(each.id for each in error.newer)))
     except log.NotReplaceable as error:
         return Faults({"replaces": str(error)})
+
+
+def _find_stored(state: State, client: str, form: Mapping[str, Any]) -> Entry | None:
+    """Return the entry that was stored when this form was sent before, with the same key.
+
+    Its date may have been valid only on that day, and so may the date of an override without one.
+    """
+    problems: dict[str, str] = {}
+    entry = _read_fields(form, problems)._replace(client=client)
+    if problems or not entry.key:
+        return None
+    with contact_log_errors():
+        stored = log.find_key(state.desk.path, entry.key)
+    if stored and entry.kind == log.OVERRIDE and not entry.date:
+        entry = entry._replace(date=stored.date)
+    return stored if stored and stored.content == entry.content else None
 
 
 def _find_just_entered(state: State, entries: Sequence[Entry], at: str) -> list[Entry]:
@@ -178,21 +196,9 @@ def _read_entry(
 
     before: the entries of the client, of which a correction replaces one
     """
-    kind = _text(form, "kind", 20, problems)
-    fields = FIELDS.get(kind, ())
-    if not fields:
-        problems["kind"] = f"is {kind!r}, expected one of {', '.join(log.KINDS)}"
-    limits = {"note": MAX_NOTE, "outcome": 20, "date": 20, "manager": MAX_NAME}
-    text: dict[str, Any] = {name: _text(form, name, limits[name], problems) for name in fields}
-    entry = Entry(
-        client="",
-        kind=kind,
-        by=_text(form, "by", MAX_NAME, problems),
-        replaces=_whole_number(form.get("replaces"), "replaces", problems),
-        key=_text(form, "key", MAX_KEY, problems),
-        **text,
-    )
-    if kind == log.OVERRIDE and not entry.date:
+    entry = _read_fields(form, problems)
+    fields = FIELDS.get(entry.kind, ())
+    if entry.kind == log.OVERRIDE and not entry.date:
         entry = entry._replace(date=days_after(day, OVERRIDE_DAYS))
     old = next((each for each in before if each.id == entry.replaces), None)
     checks: list[tuple[str, Callable[[], str]]] = [
@@ -207,6 +213,24 @@ def _read_entry(
         if name in (*ALWAYS, *fields) and name not in problems and (problem := check()):
             problems[name] = problem
     return entry
+
+
+def _read_fields(form: Mapping[str, Any], problems: dict[str, str]) -> Entry:
+    """Return the fields as they were entered; add those that cannot be read to `problems`."""
+    kind = _text(form, "kind", 20, problems)
+    fields = FIELDS.get(kind, ())
+    if not fields:
+        problems["kind"] = f"is {kind!r}, expected one of {', '.join(log.KINDS)}"
+    limits = {"note": MAX_NOTE, "outcome": 20, "date": 20, "manager": MAX_NAME}
+    text: dict[str, Any] = {name: _text(form, name, limits[name], problems) for name in fields}
+    return Entry(
+        client="",
+        kind=kind,
+        by=_text(form, "by", MAX_NAME, problems),
+        replaces=_whole_number(form.get("replaces"), "replaces", problems),
+        key=_text(form, "key", MAX_KEY, problems),
+        **text,
+    )
 
 
 def _text(form: Mapping[str, Any], name: str, limit: int, problems: dict[str, str]) -> str:

@@ -86,6 +86,13 @@ def test_the_same_key_twice_is_one_entry_as_it_was_stored_first(path):
     assert log.check(path) == 2
 
 
+def test_an_entry_is_found_by_its_key(path, tmp_path):
+    stored = log.append(path, [CALL._replace(key="k")], AT).entries[0]
+    assert log.find_key(path, "k") == stored
+    assert log.find_key(path, "other") is None
+    assert log.find_key(tmp_path / "none.sqlite", "k") is None
+
+
 def test_a_key_of_another_entry_is_refused(path):
     append(path, CALL._replace(key="k"))
     with pytest.raises(log.KeyTaken):

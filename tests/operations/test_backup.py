@@ -13,13 +13,14 @@ from attrition.operations import backup
 from tests.conftest import damage
 
 CALL = Entry("Acme", "contact", "Ann", outcome="reached", note="called")
+FIRST, SECOND = CALL._replace(key="1"), CALL._replace(key="2")
 AT = "2026-11-28T08:00:00Z"
 
 
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "contacts" / "contacts.sqlite"
-    log.append(path, [CALL, CALL], AT)
+    log.append(path, [FIRST, SECOND], AT)
     return path
 
 
@@ -79,7 +80,7 @@ def test_a_damaged_log_is_replaced_and_kept_with_its_journal(path, saved):
 
 def test_a_log_with_fewer_entries_is_replaced_and_kept(path, saved):
     path.unlink()
-    log.append(path, [CALL], AT)
+    log.append(path, [FIRST], AT)
     count, aside = backup.restore(path, saved)
     assert (count, log.check(path), log.check(aside)) == (2, 2, 1)
 
@@ -89,6 +90,79 @@ def test_an_intact_log_with_all_entries_is_not_replaced(path, saved):
     with pytest.raises(AttritionError, match="is intact and has 3 entries, the backup has 2"):
         backup.restore(path, saved)
     assert log.check(path) == 3
+
+
+@pytest.mark.parametrize(
+    ("present", "first"), [([CALL], 1), ([FIRST, CALL], 2), ([FIRST, CALL, CALL], 2)]
+)
+def test_an_intact_log_with_an_entry_that_the_backup_lacks_is_not_replaced(
+    path, saved, present, first
+):
+    path.unlink()
+    log.append(path, present, AT)
+    before = log.read(path)
+    with pytest.raises(
+        AttritionError, match=f"the backup has 2, and they differ from entry {first}"
+    ):
+        backup.restore(path, saved)
+    assert log.read(path) == before
+
+
+def write_after_check(monkeypatch, path, entry):
+    """Let another append once the log was checked, before the restore locks it."""
+    original = log.check
+
+    def check(checked):
+        try:
+            return original(checked)
+        finally:
+            if checked == path:
+                log.append(path, [entry], AT)
+
+    monkeypatch.setattr(log, "check", check)
+
+
+def test_what_is_entered_before_a_restore_locks_the_log_is_not_lost(path, saved, monkeypatch):
+    path.unlink()
+    log.append(path, [FIRST], AT)
+    write_after_check(monkeypatch, path, CALL._replace(client="B"))
+    with pytest.raises(AttritionError, match="differ from entry 2 on"):
+        backup.restore(path, saved)
+    assert [entry.client for entry in log.read(path)[0]] == ["Acme", "B"]
+
+
+def test_a_log_that_is_begun_during_a_restore_is_not_lost(path, saved, monkeypatch):
+    path.unlink()
+    original, more = log.check, CALL._replace(client="B")
+
+    def check(checked):
+        if checked != path and not path.exists():
+            log.append(path, [more], AT)
+        return original(checked)
+
+    monkeypatch.setattr(log, "check", check)
+    with pytest.raises(AttritionError, match="differ from entry 1 on"):
+        backup.restore(path, saved)
+    assert [entry.client for entry in log.read(path)[0]] == ["B"]
+
+
+def break_seal(path):
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TRIGGER no_update")
+        connection.execute("UPDATE entries SET note = 'other' WHERE id = 1")
+    connection.close()
+
+
+def test_a_damaged_log_that_is_in_use_is_not_replaced(path, saved, monkeypatch):
+    break_seal(path)
+    monkeypatch.setattr(log, "BUSY_S", 0.01)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(AttritionError, match="cannot be read or written now"):
+        backup.restore(path, saved)
+    other.close()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert backup.restore(path, saved)[0] == log.check(path) == 2
 
 
 @pytest.mark.parametrize("target", ["folder", "link"])
@@ -116,9 +190,14 @@ def test_without_a_log_or_a_backup_there_is_nothing_to_do(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_writer_that_waits_for_a_restore_writes_to_the_restored_log(path, saved, monkeypatch):
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_writer_that_waits_for_a_restore_writes_to_the_restored_log(
+    path, saved, is_damaged, monkeypatch
+):
     path.unlink()
-    log.append(path, [CALL], AT)
+    log.append(path, [FIRST], AT)
+    if is_damaged:
+        break_seal(path)
     original, writers, more = backup._set_aside, [], CALL._replace(client="B")
 
     def set_aside(log_path):
@@ -131,7 +210,9 @@ def test_a_writer_that_waits_for_a_restore_writes_to_the_restored_log(path, save
     _, aside = backup.restore(path, saved)
     writers[0].join()
     assert [entry.client for entry in log.read(path)[0]] == ["Acme", "Acme", "B"]
-    assert log.check(aside) == 1
+    with sqlite3.connect(aside) as old:
+        assert old.execute("SELECT COUNT(*) FROM entries").fetchone() == (1,)
+    old.close()
 
 
 def test_a_copy_of_a_log_alone_has_what_was_committed(path, tmp_path):

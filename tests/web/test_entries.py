@@ -207,6 +207,29 @@ def test_a_correction_keeps_a_date_that_has_passed(state, name, monkeypatch):
     assert set(save(state, name, date="2026-12-23", replaces=2).problems) == {"date"}
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"kind": "not_before", "note": "on holiday", "date": "2026-11-29"},
+        {"kind": "override", "outcome": "stays", "note": "signed"},
+    ],
+)
+def test_a_form_that_is_sent_again_after_midnight_is_one_entry(state, name, form, monkeypatch):
+    form = {"by": "Ann", "key": "k", **form}
+    first = save(state, name, form)
+    assert not first.is_repeat
+    monkeypatch.setattr(files, "utc_now", lambda: "2026-11-29T12:00:00Z")
+    assert save(state, name, form) == entries.Saved(first.entries, is_repeat=True)
+    with pytest.raises(log.KeyTaken):
+        save(state, name, form, note="other", date="2026-12-05")
+
+
+def test_a_contact_without_the_date_of_the_entry_with_its_key_is_another(state, name):
+    save(state, name, date="2026-12-05", key="k")
+    with pytest.raises(log.KeyTaken):
+        save(state, name, key="k")
+
+
 def test_a_withdrawn_entry_no_longer_counts(state, name):
     before = state.worklist(files.utc_now())[0].listed
     save(state, name, outcome="do_not_contact")

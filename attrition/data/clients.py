@@ -290,6 +290,11 @@ class ClientTable:
         known = zip(names, rows.tolist(), is_known.tolist(), strict=True)
         return {name: row for name, row, is_there in known if is_there}
 
+    def keys_of(self, rows: NDArray[np.intp]) -> NDArray[np.uint64]:
+        """Return the hashes of the names of the clients in these rows; no name is read."""
+        with self._lock:
+            return self._keys[rows]
+
     def read(self, rows: Sequence[int]) -> list[Row]:
         """Return the clients in these rows, in this order, without their features.
 

@@ -167,8 +167,11 @@ def describe_assessment() -> Record:
 
 @api.get("/contactlist.csv")
 def contact_list() -> Response:
-    """Download the contact list for a spreadsheet."""
-    return download(state().contact_list(), "text/csv", state().config.contact_list)
+    """Download the contact list as it is now, for a spreadsheet, in the format of the file."""
+    config = state().config
+    work, _ = state().worklist(files.utc_now())
+    data = responses.contact_list(work.rows(work.listed.rows.tolist()), config)
+    return download(data, "text/csv", config.contact_list)
 
 
 @api.get("/report.pdf")

@@ -434,9 +434,6 @@ class State:
             self.config.labels,
         )
 
-    def contact_list(self) -> bytes:
-        return self._assessed(self.config.contact_list)
-
     def _assessed(self, path: Path, *how: Any) -> Any:
         return self.cache.output(self.config.assessment_record, path, "assessment.py", *how)
 

@@ -63,18 +63,20 @@ def save(
     `state.worklist` returned when the form was shown; None or "" if unknown. via: "page" or "api", and
     from where.
 
-    Raises: ApiError 404 if there is no such client; KeyTaken; NotReady.
+    Raises: ApiError 404 if it is about one client, and there is no such client; KeyTaken; NotReady.
     """
     at = files.utc_now()
     worklist, newest = state.worklist(at)
     names = list(dict.fromkeys(clients))
     rows = worklist.table.rows_of(names)
-    for name in names:
-        if name not in rows and not state.desk.entries(name):
-            raise ApiError(404, "unknown_client", "there is no such client")
+    unknown = [name for name in names if name not in rows and not state.desk.entries(name)]
+    if unknown and len(names) == 1:
+        raise ApiError(404, "unknown_client", "there is no such client")
     if len(names) == 1 and (stored := _find_stored(state, names[0], form)):
         return Saved([stored], is_repeat=True)
     problems: dict[str, str] = {}
+    if unknown:
+        problems["clients"] = f"{unknown[0]} is no longer a current client: untick it"
     if not 0 < len(names) <= MAX_CLIENTS:
         most = f"tick at most {MAX_CLIENTS:,} clients"
         problems["clients"] = most if names else "tick at least one client"

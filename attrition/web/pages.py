@@ -5,6 +5,7 @@ form was saved, the answer is a redirect, so that reloading the page sends nothi
 """
 
 import csv
+import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -21,6 +22,7 @@ from attrition import wording
 from attrition.config import Config
 from attrition.contacts import activity, fields, log, ranking, sentences, standings, worklist
 from attrition.contacts.log import Entry
+from attrition.contacts.ranking import Places
 from attrition.contacts.worklist import Filters, Worklist
 from attrition.reporting import svg
 from attrition.reporting.report_data import ReportData
@@ -69,6 +71,7 @@ FORMS = {
 FIELDS = ("outcome", "note", "date", "manager", "by", "replaces")
 DATE_LENGTH = len("2026-11-28")
 LATEST_DAYS = 5 * 365
+CHANGED = "the clients of this view have changed meanwhile: tick again"
 
 
 class Person(NamedTuple):
@@ -156,7 +159,8 @@ def today(
     places = work.select(worklist.LISTED, Filters(who.manager or None, order=order))
     blocks = in_blocks(work, places)
     in_order = [place for own in blocks.values() for place in own]
-    cards = cards_of(state, work, in_order if show_all else in_order[:TODAY_SHOWN])
+    all_cards = cards_of(state, work, in_order)
+    cards = all_cards if show_all else all_cards[:TODAY_SHOWN]
     shown = {card["number"]: card for card in cards}
     common = take_common_cautions(cards)
     since = sentences.since_text(record.get("changes_since"), work.day)
@@ -198,7 +202,7 @@ def today(
         "gone": gone(record) if not who.manager else [],
         "since": since,
         "team": None if who.manager else team(record),
-        "printed": by_manager(cards),
+        "printed": by_manager(all_cards),
         "currency": config.currency,
         "has_value": bool(config.columns.value),
     }
@@ -370,6 +374,7 @@ def list_page(state: State, at: str, form: MultiDict[str, str] | None = None) ->
     address: dict[str, Any] = {**request.args.to_dict(), "page": None, "saved": None}
     before = url_for(".show_list", **address | {"page": page - 1}) if page > 1 else None
     after = url_for(".show_list", **address | {"page": page + 1})
+    everybody = everybody_in(work, places)
     return {
         "seen": seen,
         "saved": saved(state, seen, "list"),
@@ -397,8 +402,8 @@ def list_page(state: State, at: str, form: MultiDict[str, str] | None = None) ->
         "kind": read_form(form)["kind"],
         "typed": {kind: read_fields(form, kind) for kind in log.KINDS},
         "ticked": set(form.getlist("client")),
-        "everybody": "everybody" in form,
-        "most_at_once": entering.MAX_CLIENTS,
+        "everybody": everybody,
+        "is_everybody": bool(everybody) and form.get("everybody") == everybody,
         "has_value": bool(state.config.columns.value),
         "has_due": bool(state.config.columns.due),
         "can_export": len(places) <= EXPORTED,
@@ -636,11 +641,14 @@ def save_entries() -> Any:
     """Save an entry about each of the ticked clients, all or none, or export them."""
     work, _ = state().worklist(files.utc_now())
     ticked, form = ticked_clients(work), read_form(request.form)
-    if form["kind"] == "export":
+    if ticked is None:
+        result: Any = entering.Faults({"clients": CHANGED})
+    elif form["kind"] == "export":
         rows = work.table.rows_of(ticked)
         places = [rows[name] for name in ticked if name in rows]
         return spreadsheet(work, places, chosen_view(), state().config)
-    result = save(ticked, form)
+    else:
+        result = save(ticked, form)
     if isinstance(result, entering.Saved):
         query: dict[str, Any] = request.args.to_dict()
         query["saved"] = numbers_text(result.entries)
@@ -659,13 +667,24 @@ def save(clients: Sequence[str], form: Mapping[str, str]) -> Any:
         return entering.Faults({"seen": str(error)})
 
 
-def ticked_clients(work: Worklist) -> list[str]:
-    """Return the ticked clients, or all of the view if it has as many as when the form was shown."""
+def ticked_clients(work: Worklist) -> list[str] | None:
+    """Return the ticked clients, or all of the view; None if others were in it when it was shown."""
     if everybody := request.form.get("everybody"):
         places = work.select(chosen_view(), chosen_filters(state().config))
-        is_same = everybody == str(len(places)) and len(places) <= entering.MAX_CLIENTS
-        return [row["client"] for row in work.table.read(places.tolist())] if is_same else []
+        is_same = everybody == everybody_in(work, places)
+        return [row["client"] for row in work.table.read(places.tolist())] if is_same else None
     return request.form.getlist("client")
+
+
+def everybody_in(work: Worklist, places: Places) -> str:
+    """Return the number of the clients of a view, and a digest of who they are; "" if too many.
+
+    The digest is over the hashes of the names: to read a thousand names can take a second.
+    """
+    if len(places) > entering.MAX_CLIENTS:
+        return ""
+    keys = np.sort(work.table.keys_of(places)).tobytes()
+    return f"{len(places)}-{hashlib.blake2b(keys, digest_size=8).hexdigest()}"
 
 
 def read_form(form: Mapping[str, str]) -> dict[str, str]:
@@ -691,6 +710,8 @@ def refused(result: Any, template: str, context: dict[str, Any]) -> tuple[str, i
             template, **context | {"newer": newer, "faults": {}, "seen": result.seen}
         ), 409
     faults = {name: wording.finished(text) for name, text in result.problems.items()}
+    if "clients" in faults:  # it follows "Nothing was saved:", and may begin with a name
+        faults["clients"] = f"{result.problems['clients']}."
     return render_template(template, **context | {"faults": faults, "newer": []}), 422
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from attrition.config import Config
 from attrition.contacts import fields
 from attrition.operations.releases import Release
+from attrition.storage import tables
 from attrition.storage.files import Record
 from attrition.web.artifact_cache import NotReady
 
@@ -42,6 +44,19 @@ def predict(
         }
         for i, (name, risk) in enumerate(zip(rows[client], risks, strict=True))
     ]
+
+
+def contact_list(listed: Sequence[fields.Row], config: Config) -> bytes:
+    """Return the clients on the list, in order, as contactlist.csv has them."""
+    import pandas as pd
+
+    names = {*map(fields.column_of, fields.CONTACT_LIST), "list_reasons", "changes"}
+    rows = [{name: row[name] for name in names} | {"rank": row["list_rank"]} for row in listed]
+    digits = {name: fields.FIELDS[name].kind.digits for name in fields.CONTACT_LIST}
+    # Without a type, a column of None is text, and a place beside None is a decimal.
+    types = {name: "Int64" if n == 0 else "float64" for name, n in digits.items() if n is not None}
+    table = pd.DataFrame(rows, columns=sorted(names), dtype=object).astype(types)
+    return tables.excel_bytes(fields.contact_list(table, config.labels, config.columns))
 
 
 def scoring(release: Release, events: Sequence[Mapping[str, Any]]) -> Record:

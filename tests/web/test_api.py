@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 from app import create_app
-from attrition.contacts import log
+from attrition.contacts import fields, log
+from attrition.data import clients
+from attrition.data.clients import ClientTable
 from attrition.operations import releases
 from attrition.storage import files, tables
-from tests.web.conftest import GETS, GOOD, ODD_NAMES
+from tests.web.conftest import GETS, GOOD, LISTS, ODD_NAMES, rewrite
 
 
 def test_predictions_are_those_of_the_assessment_in_the_order_asked(client, project):
@@ -167,6 +169,47 @@ def test_contact_list_is_an_attachment_that_no_spreadsheet_runs(odd_client, odd_
         ).json
         assert float(row["risk"]) == round(listed["risk"], 4)
         assert float(row["value_at_risk"]) == round(listed["value_at_risk"], 2)
+
+
+def test_contact_list_follows_the_contact_log_at_once(odd_client, odd_project):
+    before = tables.parse_dicts(odd_client.get("/contactlist.csv").data)
+    name = before[0]["client"]
+    entry = {"kind": "contact", "by": "Ann", "outcome": log.DO_NOT_CONTACT}
+    address = f"/clients/{quote(name.removeprefix(chr(39)), safe='')}/entries"
+    assert odd_client.post(address, json=entry).status_code == 201
+    after = tables.parse_dicts(odd_client.get("/contactlist.csv").data)
+    assert name not in {row["client"] for row in after}
+    assert [row["client"] for row in after[:29]] == [row["client"] for row in before[1:]]
+    assert [row["rank"] for row in after] == [str(place) for place in range(1, 31)]
+    assert tables.parse_dicts(odd_project.contact_list.read_bytes()) == before
+
+
+def test_contact_list_is_that_of_the_file_where_it_names_clients_of_an_earlier_list(
+    client, project
+):
+    assert client.get("/contactlist.csv").data == project.contact_list.read_bytes()
+    rewrite(
+        project,
+        lambda table: table.assign(
+            previous_rank=[None, *range(2, len(table) + 1)],
+            value=[None, 0.125, *[1e6 / 3] * (len(table) - 2)],
+        ).astype({"previous_rank": "Int64"}),
+    )
+    table = clients.read_clients(project.clients, [*clients.COLUMNS])
+    rows = ClientTable(project.clients).listed
+    lists = {name: [row[name] for row in rows] for name in LISTS}
+    listed = table[table["list_rank"].notna()].sort_values("list_rank")
+    listed = listed.assign(**lists, rank=listed["list_rank"])
+    listed = listed.astype({"rank": "Int64", "previous_rank": "Int64"})
+    listed = listed.assign(**dict.fromkeys(fields.CONTACTS))
+    expected = tables.excel_bytes(fields.contact_list(listed, project.labels, project.columns))
+    assert client.get("/contactlist.csv").data == expected
+
+
+def test_contact_list_without_clients_is_its_header(project):
+    client = create_app(replace(project, contact_capacity=0)).test_client()
+    header = project.contact_list.read_bytes().splitlines(keepends=True)[0]
+    assert client.get("/contactlist.csv").data == header
 
 
 def test_report_and_figures_are_those_on_disk(client, project):

@@ -183,7 +183,9 @@ def test_an_unknown_client_is_404_and_one_with_entries_is_not(state, name, proje
     rewrite(project, lambda table: table[table["client"] != name])
     assert save(state, name, by="Bob").entries[0].risk is None
     with pytest.raises(ApiError, match="no such client"):
-        save(state, [name, "nobody"])
+        save(state, "nobody")
+    problem = "nobody is no longer a current client: untick it"
+    assert save(state, [name, "nobody"]).problems == {"clients": problem}
     assert log.check(project.contact_log) == 2
 
 

@@ -5,14 +5,15 @@ import html
 import io
 import re
 from dataclasses import replace
-from urllib.parse import unquote
+from datetime import date, timedelta
+from urllib.parse import quote, unquote
 
 import pytest
 
 from app import create_app
 from attrition.contacts import log
 from attrition.storage import files
-from tests.web.conftest import ODD_NAMES
+from tests.web.conftest import ODD_NAMES, rewrite
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Site": "same-origin"}
 NAMES = [*ODD_NAMES, "..", "a/../b", "مقهى", "😀", "x" * 300]
@@ -214,10 +215,10 @@ def test_several_are_put_off_at_once_in_the_order_of_the_address(odd_client, odd
 def test_all_clients_of_a_colleague_are_handed_over_at_once(odd_client, odd_project):
     address = "/list?manager=Ann&view=all"
     page = odd_client.get(address, headers=BROWSER).text
-    total = re.search(r'name="everybody" value="(\d+)"', page)
+    total = re.search(r'name="everybody" value="([^"]+)"', page)
     assert total is None  # they are all on this page
     page = odd_client.get("/list?view=all", headers=BROWSER).text
-    total = re.search(r'name="everybody" value="(\d+)"', page)[1]
+    total = re.search(r'name="everybody" value="(\d+-[0-9a-f]{16})"', page)[1]
     until = re.search(r'name="override.date" type="date" value="([\d-]+)"', page)[1]
     form = {"action": "reassignment", "reassignment.manager": "Cem", "seen": "0"}
     form |= {"reassignment.date": until, "reassignment.by": "Ann"}
@@ -225,8 +226,49 @@ def test_all_clients_of_a_colleague_are_handed_over_at_once(odd_client, odd_proj
     assert refused.status_code == 422
     answer = odd_client.post("/list?view=all", data=form | {"everybody": total}, headers=BROWSER)
     assert answer.status_code == 303
-    assert len({entry.client for entry in entries(odd_project)}) == int(total) == 100
+    assert len({entry.client for entry in entries(odd_project)}) == 100
+    assert total.startswith("100-")
     assert "100 clients of Cem" in text_of(odd_client.get("/list?manager=Cem").text)
+
+
+@pytest.mark.parametrize("action", ["contact", "export"])
+def test_all_of_a_view_are_those_who_were_shown(odd_client, odd_project, action):
+    """One client moved to a colleague and another came: as many as before, but not the same."""
+    rewrite(odd_project, lambda table: table.assign(manager=["Ann"] * 60 + ["@Bob"] * 40))
+    url = "/list?view=all&manager=Ann"
+    everybody = re.compile(r'name="everybody" value="([^"]+)"( checked)?')
+    shown, _ = everybody.search(odd_client.get(url, headers=BROWSER).text).groups()
+    names = [row["client"] for row in odd_client.get("/clients?limit=100").json["clients"]]
+    until = str(date.fromisoformat(odd_project.day(files.utc_now())) + timedelta(days=9))
+    for name, manager in ((names[0], "@Bob"), (names[-1], "Ann")):
+        form = {"action": "reassignment", "manager": manager, "date": until}
+        assert post(odd_client, f"/client/{quote(name, safe='')}", **form).status_code == 303
+    n_before = len(entries(odd_project))
+    form = {"contact.outcome": "reached", "contact.by": "Ann", "contact.note": "kept"}
+    answer = post(odd_client, url, **form, action=action, everybody=shown)
+    assert answer.status_code == 422
+    changed = "Nothing was saved: the clients of this view have changed meanwhile: tick again."
+    assert changed in text_of(answer.text) and 'value="kept"' in answer.text
+    assert len(entries(odd_project)) == n_before == 2
+    again, is_checked = everybody.search(answer.text).groups()
+    assert again[:3] == shown[:3] == "60-" and again != shown and not is_checked
+    answer = post(odd_client, url, **form, action=action, everybody=again)
+    assert answer.status_code == (200 if action == "export" else 303)
+
+
+def test_one_unknown_of_several_ticked_clients_loses_nothing_that_was_typed(
+    odd_client, odd_project
+):
+    form = {"action": "contact", "outcome": "reached", "by": "Ann", "contact.note": "kept"}
+    ticked = {"client": ["gone Ltd", *ODD_NAMES[:2]]}
+    answer = odd_client.post("/list", data=form | ticked, headers=BROWSER)
+    assert answer.status_code == 422
+    told = "Nothing was saved: gone Ltd is no longer a current client: untick it."
+    assert told in text_of(answer.text)
+    assert len(re.findall(r'name="client" value="[^"]*" [^>]*checked', answer.text)) == 2
+    assert 'value="kept"' in answer.text and not odd_project.contact_log.exists()
+    answer = odd_client.post("/list", data=form | {"client": "gone Ltd"}, headers=BROWSER)
+    assert answer.status_code == 404
 
 
 def test_refused_form_of_several_keeps_ticks_and_words(odd_client, odd_project):

@@ -162,6 +162,13 @@ def test_printed_list_has_every_client_once_by_manager(odd_client):
     assert paper.count('<th scope="row">') == 30
 
 
+def test_printed_list_is_whole_where_the_screen_shows_the_first(odd_client, monkeypatch):
+    monkeypatch.setattr(pages, "TODAY_SHOWN", 20)
+    page = odd_client.get("/").text
+    assert len(blocks_of(page)["rest"][0]) == 20
+    assert page[page.index('<div class="paper">') :].count('<th scope="row">') == 30
+
+
 def test_long_list_is_cut_to_a_hundred_and_shown_in_full_when_asked(odd_project):
     config = replace(odd_project, contact_capacity=110)
     client = create_app(config).test_client()

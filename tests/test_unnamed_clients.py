@@ -9,7 +9,8 @@ import pytest
 
 import ingestion
 from attrition.data import clients, typed_rows
-from attrition.data.observations import NAME_LENGTH, ObservedRows
+from attrition.data.cells import NAME_LENGTH
+from attrition.data.observations import ObservedRows
 from ingestion import ingest_new_data
 from tests.conftest import read_rows, write_config
 from tests.support import counts, final_rows, ledger, put

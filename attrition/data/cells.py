@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from attrition.config import DEFAULT_DIALECT, Columns, Dialect, Numeric
 
+NAME_LENGTH = 16  # of a row without a client, before its number among equal rows
 MAX_TEXT = 200
 MAX_MARKS_IN_A_ROW = 4
 MAX_NUMBER = 1e15

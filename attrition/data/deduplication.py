@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from attrition.config import Columns
 from attrition.data import ledger, schema, summary_rows
+from attrition.data.cells import NAME_LENGTH
 from attrition.data.ledger import ACCEPTED, OPEN, QUARANTINED, Digest, Ledger, Line
-from attrition.data.observations import NAME_LENGTH
 from attrition.storage import files
 
 CONFLICT, DUPLICATE = "conflict", "duplicate"

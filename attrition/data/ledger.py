@@ -25,9 +25,8 @@ import pyarrow.compute as pc
 
 from attrition.config import DEFAULT_DIALECT, Config, Dialect
 from attrition.data import typed_rows
-from attrition.data.cells import day_number, readers
+from attrition.data.cells import NAME_LENGTH, day_number, readers
 from attrition.data.name_variants import find_variants
-from attrition.data.observations import NAME_LENGTH
 from attrition.data.spelling import Spelling, choose_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.storage import files, history, tables

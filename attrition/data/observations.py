@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attrition.config import Columns
+from attrition.data.cells import NAME_LENGTH
 from attrition.storage import tables
 
 CLIENT_HASH = "attrition:client_hash"
-NAME_LENGTH = 16  # of a row without a client, before its number among equal rows
 GROUPS_READ = 2  # of a client's features; each costs some 6 ms
 # The deliveries of a row, see `ledger.read_rows`.
 DELIVERED, OPENED = "attrition:delivered", "attrition:opened"

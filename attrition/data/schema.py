@@ -23,6 +23,7 @@ from attrition.data import summary_rows
 from attrition.data.cells import (
     BLANKS,
     MAX_TEXT,
+    NAME_LENGTH,
     NUMBER,
     Cell,
     files_key,
@@ -31,7 +32,6 @@ from attrition.data.cells import (
     readers,
     shorten,
 )
-from attrition.data.observations import NAME_LENGTH
 from attrition.data.spelling import NO_SPELLING, Booleans, Spelling
 
 MAX_COLUMNS = 2000

@@ -14,9 +14,9 @@ from attrition.config import Columns
 from attrition.data import observations
 from attrition.data.cells import (
     MAX_DAYS,
+    NAME_LENGTH,
     day_number,
 )
-from attrition.data.observations import NAME_LENGTH
 
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.

@@ -443,8 +443,8 @@ def test_list_of_the_same_day_is_compared_with_that_of_the_day_before(project, n
     assert record["blocks"] == {"overdue": 0, "due": 0, "new": 1, "rest": 19}
     assert record["gone"] == [{"client": before[3]["client"], "why": "reached"}]
     assert record["resting"] == {"reached": 1}
-    (team,) = record["team"]
-    assert (team["listed"], team["reached"]) == (20, 1)
+    team = [(row["manager"], row["listed"], row["reached"]) for row in record["team"]]
+    assert team == [("", 20, 0), ("Kim", 0, 1)]
     listed = {row["client"]: row for row in clients.ClientTable(project.clients).listed}
     assert listed["new0"]["previous_rank"] is None
     assert listed[before[0]["client"]]["previous_rank"] in (1, 2)
@@ -484,7 +484,8 @@ def test_moves_are_in_the_history_once_even_if_the_commit_is_repeated(project, m
 def test_opinion_is_scored_by_the_outcome_that_arrives_after_it(project, next_day, monkeypatch):
     row = make_rows(200, seed=5, prefix="now").head(1)
     name = row["corporation"].iloc[0]
-    enter(project, name, kind=log.OVERRIDE, outcome=log.LEAVES, note="angry", date="2999-01-01")
+    opinion = {"kind": log.OVERRIDE, "outcome": log.LEAVES, "note": "angry", "risk": 0.4}
+    enter(project, name, **opinion, date="2999-01-01")
     assessment.assess_clients(project)
     assert files.read_record(project.assessment_record)["overrides"]["open"] == 1
     later = next_day + "T23:59:59Z"

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from attrition.errors import AttritionError, Damaged
 from attrition.storage import files
+from attrition.storage.history import BUSY_S, PASSING
 
 CONTACT, NOT_BEFORE, OVERRIDE = "contact", "not_before", "override"
 REASSIGNMENT, WITHDRAWAL = "reassignment", "withdrawal"
@@ -28,9 +29,7 @@ KINDS = (CONTACT, NOT_BEFORE, OVERRIDE, REASSIGNMENT, WITHDRAWAL)
 REACHED, NOT_REACHED, DO_NOT_CONTACT = "reached", "not_reached", "do_not_contact"
 OUTCOMES = (REACHED, "will_stay", "will_leave", NOT_REACHED, "wrong_person", DO_NOT_CONTACT)
 STAYS, LEAVES = "stays", "leaves"
-VERSION, BUSY_S = 1, 30
-# Errors that will pass, such as a full disk: the file is not damaged.
-PASSING = ("BUSY", "LOCKED", "FULL", "IOERR", "READONLY", "CANTOPEN", "NOMEM", "PERM", "PROTOCOL")
+VERSION = 1
 RESTORE = "restore a backup of it, see docs/operations.md; --repair never changes this file"
 LOST = (
     "restore a backup that has them, see docs/operations.md, or accept the loss with "

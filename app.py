@@ -20,14 +20,13 @@ from attrition.contacts.desk import Desk
 from attrition.errors import AttritionError
 from attrition.operations import cli
 from attrition.operations.caller import default_url, identify
+from attrition.pages.routes import pages
 from attrition.storage import permissions
 from attrition.web import auth, middleware
 from attrition.web.api import api
 from attrition.web.artifact_cache import ArtifactCache, Production, State, optional
-from attrition.web.pages import pages
-from attrition.web.status_pages import status_pages
 
-WEB = Path(__file__).resolve().parent / "attrition" / "web"
+PAGES = Path(__file__).resolve().parent / "attrition" / "pages"
 WORKERS = 2
 # Formats of `wording` that the templates use.
 FILTERS = ("count", "finished", "minute", "moment", "percent", "plural", "seconds")
@@ -48,7 +47,7 @@ def create_app(config: Config | Path | None = None) -> Flask:
     if not isinstance(config, Config):
         config = configuration.load(config)
     pa.set_memory_pool(pa.system_memory_pool())  # it returns freed memory, the default one does not
-    app = Flask("attrition", root_path=str(WEB), static_url_path="/static")
+    app = Flask("attrition", root_path=str(PAGES), static_url_path="/static")
     app.debug = False  # FLASK_DEBUG is ignored
     app.url_map.merge_slashes = False
     app.url_map.converters["client"] = ClientName
@@ -59,7 +58,6 @@ def create_app(config: Config | Path | None = None) -> Flask:
     middleware.init_app(app, config.api.host, token)
     app.register_blueprint(api)
     app.register_blueprint(pages)
-    app.register_blueprint(status_pages)
     return app
 
 

@@ -291,7 +291,26 @@ class Api:
         "address to listen on; every address except loopback needs a token", "127.0.0.1"
     )
     port: int = setting("port to listen on", 8000, low=1, high=65535)
-    token: str | None = setting("`${NAME}`: the variable with the secret that callers send", None)
+    token: str | None = setting(
+        "`${NAME}`: the variable with one secret for all roles; `app.py --new-token` makes better ones",
+        None,
+    )
+    hosts: tuple[str, ...] = setting(
+        "names under which people reach the API, such as `clients.example.com`; with a name, every "
+        "caller needs a token or a user",
+        (),
+    )
+    proxies: tuple[str, ...] = setting(
+        "addresses of reverse proxies whose `X-Forwarded-*` and `user_header` are believed", ()
+    )
+    user_header: str | None = setting(
+        "header in which a proxy names the person who signed in there, such as `Remote-User`", None
+    )
+    requests_per_minute: int | None = setting(
+        "requests that each token or user may send to each worker in a minute; by default no limit",
+        None,
+        low=1,
+    )
 
 
 class _File:
@@ -325,6 +344,9 @@ class Config:
     )
     contacts_folder: Path = setting(
         "the contact log, which people fill in: back it up", Path("contacts"), key="contacts_path"
+    )
+    access_folder: Path = setting(
+        "tokens, users, sessions and the audit log of the API", Path("access"), key="access_path"
     )
     columns: Columns = setting("what each column means", Columns())
     files: Files = setting("how files write text, numbers and dates", Files())
@@ -442,6 +464,11 @@ class Config:
     monitoring_record = _File("production_folder", "monitoring.json")
     settled_rows = _File("production_folder", "settled_rows.npz")
 
+    # who may use the API
+    tokens = _File("access_folder", "tokens.json")
+    users = _File("access_folder", "users.json")
+    sessions = _File("access_folder", "sessions.sqlite")
+
     # what people enter
     contact_log = _File("contacts_folder", "contacts.sqlite")
 
@@ -458,6 +485,10 @@ class Config:
     report_record = _File("reports_folder", "report.json")
     api_returns = _File("reports_folder", "apireturns.txt")
     diary = _File("reports_folder", "fullprocess.log")
+    metrics = _File("reports_folder", "attrition.prom")
+
+    def audit_log(self, month: str) -> Path:
+        return self.access_folder / f"audit-{month}.jsonl"
 
     def figure(self, name: str) -> Path:
         return self.reports_folder / f"{name}.png"

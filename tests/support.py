@@ -41,9 +41,15 @@ ARROWS = {
     "monitoring": {"modelling", "data", "storage"},
     "operations": {"contacts", "monitoring", "modelling", "data", "storage"},
     "reporting": {"contacts", "operations", "monitoring", "modelling", "data", "storage"},
+    "serving": {"contacts", "operations", "modelling", "sources", "data", "storage"},
+    "access": {"storage"},
     "web": {
-        *("reporting", "contacts", "operations", "monitoring", "modelling"),
+        *("serving", "access", "reporting", "contacts", "operations", "monitoring", "modelling"),
         *("sources", "data", "storage"),
+    },
+    "pages": {
+        *("web", "access", "reporting", "contacts", "operations", "monitoring", "modelling"),
+        *("data", "storage"),
     },
 }
 

@@ -96,7 +96,10 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
         ({"columns": {"numeric": {"a": {"lowest": 1}}}}, "unknown key columns.numeric.a.lowest"),
         ({"columns": {"numeric": ["a"], "left": True, "stayed": "N"}}, "columns.left is True"),
         ({"columns": []}, "columns is a list, expected an object"),
-        ({"api": {"prot": 1}}, "unknown key api.prot; the known keys are host, port, token"),
+        (
+            {"api": {"prot": 1}},
+            "unknown key api.prot; the known keys are host, hosts, port, proxies, requests_per_minute, token, user_header",
+        ),
         (
             {"columns": {"categorical": ["kind"], "markers_are_levels": ["kinds"]}},
             "columns.markers_are_levels names 'kinds', which is no categorical feature",

@@ -19,7 +19,7 @@ from attrition.storage import files
 from attrition.storage.files import Record
 from attrition.web import entries, health, middleware, request_body, responses
 from attrition.web.artifact_cache import optional, state
-from attrition.web.pages import chosen_filters, chosen_view
+from attrition.web.parameters import chosen_filters, chosen_view, read_number
 from attrition.web.request_body import ApiError
 
 api = Blueprint("api", __name__)
@@ -71,8 +71,8 @@ def diagnostics() -> Record:
 @api.get("/clients")
 def list_clients() -> Record:
     """List the clients of a view, all by default, one page at a time; without a view, by risk."""
-    limit = middleware.read_number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT, whole=True)
-    offset = middleware.read_number("offset", 0, 0, 1e12, whole=True)
+    limit = read_number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT, whole=True)
+    offset = read_number("offset", 0, 0, 1e12, whole=True)
     config = state().config
     filters = chosen_filters(config)
     if "view" not in request.args and not filters.order:

@@ -4,18 +4,18 @@ An error names what is wrong with the request, and nothing internal to the serve
 """
 
 import logging
-import math
+import time
 import uuid
 from functools import partial
 from typing import Any
 
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, g, render_template, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from attrition import wording
 from attrition.storage.files import Record
-from attrition.web import auth, request_body
+from attrition.web import auth, parameters, request_body
 from attrition.web.artifact_cache import NotReady
 from attrition.web.request_body import ApiError
 
@@ -41,21 +41,18 @@ PAGE_POLICY = (
 # Views that people open in a browser, which can send the token only as a password.
 FOR_BROWSERS = frozenset(
     {
-        *("show_today", "show_list", "show_client", "save_entry", "save_entries", "export_view"),
+        *(
+            "show_today",
+            "show_list",
+            "show_client_page",
+            "save_entry",
+            "save_entries",
+            "export_view",
+        ),
         *("show_model", "show_data", "show_system"),
         *("static", "figure", "report", "model_card", "contact_list"),
     }
 )
-VIEW = {"view", "manager", "q", "due_days", "min_risk", "order"}
-PARAMETERS = {
-    "list_clients": {*VIEW, "limit", "offset"},
-    "show_today": {"manager", "order", "show", "saved"},
-    "show_list": {*VIEW, "page", "saved"},
-    "save_entries": {*VIEW, "page", "saved"},
-    "export_view": VIEW,
-    "show_client": {"client", "correct", "withdraw", "saved"},
-    "save_entry": {"client", "correct", "saved"},
-}
 SENTENCES = {
     400: ("bad_request", "the request cannot be read"),
     404: ("not_found", "there is no such address"),
@@ -78,6 +75,7 @@ TITLES = {
 def init_app(app: Flask, host: str, token: str | None) -> None:
     """Register request checks, security headers and error handlers on the app."""
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.before_request(begin)
     app.before_request(partial(check_host, host))
     app.before_request(check_site)
     app.before_request(partial(check_token, token))
@@ -90,6 +88,11 @@ def init_app(app: Flask, host: str, token: str | None) -> None:
 
 
 # ---- requests
+
+
+def begin() -> None:
+    """Give the request an id, which the log and the answer name."""
+    g.request_id, g.started = uuid.uuid4().hex[:16], time.perf_counter()
 
 
 def check_host(host: str) -> None:
@@ -146,33 +149,13 @@ def check_parameters() -> None:
 
     Raises: ApiError 400.
     """
-    unknown = set(request.args) - PARAMETERS.get(name_of_view(), set())
+    unknown = set(request.args) - parameters.PARAMETERS.get(name_of_view(), set())
     if unknown and request.routing_exception is None:
         raise ApiError(400, "unknown_parameter", f"there is no parameter {min(unknown)[:60]!r}")
 
 
 def name_of_view() -> str:
     return (request.endpoint or "").rpartition(".")[2]
-
-
-def read_number(name: str, default: float, low: float, high: float, *, whole: bool) -> Any:
-    """Return a number from the query string, `default` if it is absent.
-
-    Raises: ApiError 422 if it is not a number from `low` to `high`.
-    """
-    text = request.args.get(name)
-    if text is None:
-        return default
-    try:
-        number = int(text) if whole and len(text) < 20 else float(text)
-    except ValueError:
-        number = math.nan
-    if not low <= number <= high or (whole and not isinstance(number, int)):
-        kind = "a whole number" if whole else "a number"
-        raise ApiError(
-            422, "invalid_parameter", f"{name}: expected {kind} from {low:g} to {high:g}"
-        )
-    return number
 
 
 def read_body() -> Any:
@@ -201,6 +184,7 @@ def read_body() -> Any:
 
 def add_headers(response: Response) -> Response:
     response.headers.update(HEADERS)
+    response.headers["X-Request-Id"] = g.request_id
     is_page = response.mimetype == "text/html"
     response.headers["Content-Security-Policy"] = PAGE_POLICY if is_page else API_POLICY
     return response
@@ -242,7 +226,6 @@ def answer_http_error(error: HTTPException) -> Answer:
 
 def answer_bug(error: Exception) -> Answer:
     """Log an unexpected error under an id, and respond with that id only."""
-    case_id = uuid.uuid4().hex[:12]
-    logger.error("case %s: %s %s", case_id, request.method, name_of_view(), exc_info=error)
-    sentence = f"internal error; the log has the details under {case_id}"
-    return answer_error(ApiError(500, "internal_error", sentence, id=case_id))
+    logger.error("request %s: %s %s", g.request_id, request.method, name_of_view(), exc_info=error)
+    sentence = f"internal error; the log has the details under {g.request_id}"
+    return answer_error(ApiError(500, "internal_error", sentence, id=g.request_id))

@@ -14,7 +14,7 @@ from attrition.data import clients
 from attrition.data.clients import ClientTable
 from attrition.operations import releases
 from attrition.storage import files, tables
-from tests.web.conftest import GETS, GOOD, LISTS, ODD_NAMES, rewrite
+from tests.apps import GETS, GOOD, LISTS, ODD_NAMES, rewrite
 
 
 def test_predictions_are_those_of_the_assessment_in_the_order_asked(client, project):

@@ -6,8 +6,8 @@ from app import create_app
 from attrition.contacts import log
 from attrition.operations import releases
 from attrition.storage import files
+from tests.apps import GOOD, deploy_again, rewrite
 from tests.conftest import damage
-from tests.web.conftest import GOOD, deploy_again, rewrite
 
 
 def test_new_release_answers_the_next_request(client, project):

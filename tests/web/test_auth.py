@@ -10,8 +10,8 @@ from app import create_app
 from attrition.config import Api
 from attrition.errors import ConfigError
 from attrition.web import auth
+from tests.apps import GOOD
 from tests.conftest import TOKEN
-from tests.web.conftest import GOOD
 
 
 def bearer(token: str) -> dict[str, str]:

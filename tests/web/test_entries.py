@@ -12,8 +12,8 @@ from attrition.storage import files
 from attrition.web import entries
 from attrition.web.artifact_cache import NotReady
 from attrition.web.request_body import ApiError
+from tests.apps import rewrite
 from tests.conftest import TOKEN
-from tests.web.conftest import rewrite
 
 CALL = {"kind": "contact", "by": "Ann", "outcome": "reached", "note": "called"}
 TODAY = "2026-11-28"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from attrition.web import responses
-from tests.web.conftest import GETS, GOOD, JSON, one
+from tests.apps import GETS, GOOD, JSON, one
 
 TYPES = [
     ("form type", {"Content-Type": "application/x-www-form-urlencoded"}, {415}),

@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from attrition.web import request_body
+from tests.apps import GOOD, JSON, one
 from tests.conftest import make_rows
-from tests.web.conftest import GOOD, JSON, one
 
 
 def test_null_is_allowed_where_training_saw_missing_values_and_nowhere_else(odd_client):

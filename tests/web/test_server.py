@@ -14,8 +14,8 @@ import pytest
 from attrition import config as configuration
 from attrition.errors import AttritionError
 from attrition.web import server
+from tests.apps import one
 from tests.conftest import served
-from tests.web.conftest import one
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from app import create_app
 from attrition.contacts import log
 from attrition.storage import files
-from tests.web.conftest import ODD_NAMES, rewrite
+from tests.apps import ODD_NAMES, rewrite
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Site": "same-origin"}
 NAMES = [*ODD_NAMES, "..", "a/../b", "مقهى", "😀", "x" * 300]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, render_template, request
+from flask import render_template, request
 
 from attrition import __version__, wording
 from attrition.operations import integrity, releases
@@ -21,8 +21,6 @@ from attrition.reporting.report_data import CAPTIONS, ReportData, light
 from attrition.storage import history
 from attrition.web import health
 from attrition.web.artifact_cache import State, optional, state
-
-status_pages = Blueprint("status_pages", __name__)
 
 Row = Mapping[str, Any]
 Context = dict[str, Any]
@@ -55,7 +53,6 @@ FOLDERS = {
 # ---- what every page shows
 
 
-@status_pages.app_context_processor
 def add_frame() -> Context:
     """Add what the base template shows on every page to the context of all templates."""
     links = {name: request.script_root + path for name, path in PAGES.items()}
@@ -122,7 +119,6 @@ def read_report_data(state: State) -> ReportData:
 # ---- the model
 
 
-@status_pages.get("/model")
 def show_model() -> str:
     """Show the model in production, its scores, and what became of each candidate."""
     return render_template("model.html", **model_context(state(), datetime.now(UTC)))
@@ -285,7 +281,6 @@ def list_releases(state: State, served: str | None) -> list[Context]:
 # ---- the data
 
 
-@status_pages.get("/data")
 def show_data() -> str:
     """Show what was ingested and refused, the cohorts, and the columns over time."""
     return render_template("data.html", **data_context(state()))
@@ -378,7 +373,6 @@ def category_rows(data: ReportData) -> list[list[str]]:
 # ---- the system
 
 
-@status_pages.get("/system")
 def show_system() -> str:
     """Show the runs, the durations of the steps, and the state of the installation."""
     return render_template("system.html", **system_context(state(), datetime.now(UTC)))

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import pytest
 from app import create_app
 from attrition import config as configuration
 from attrition.config import Api, Config
+from attrition.contacts import log
 from attrition.data import clients
 from attrition.data.clients import ClientTable
 from attrition.operations import releases
@@ -113,3 +115,12 @@ JSON = {"Content-Type": "application/json"}
 
 def one(value: str) -> str:
     return '{"records": [' + RECORD % value + "]}"
+
+
+def enter(config, *new, days_ago=0):
+    at = datetime.now(UTC) - timedelta(days=days_ago)
+    log.append(config.contact_log, new, at.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def day_after(days):
+    return (datetime.now(UTC) + timedelta(days=days)).date().isoformat()

@@ -12,10 +12,10 @@ from app import create_app
 from attrition.config import Label
 from attrition.contacts import breakeven
 from attrition.operations import releases
+from attrition.pages import status
 from attrition.storage import files, history
-from attrition.web import status_pages
+from tests.apps import deploy_again
 from tests.conftest import damage
-from tests.web.conftest import deploy_again
 
 PATHS = ("/model", "/data", "/system")
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -109,12 +109,12 @@ def test_model_page_shows_the_numbers_of_the_records(client, project):
 
 def test_state_of_the_model_is_the_traffic_light_of_the_report(client, project):
     state, now = state_of(project), datetime.now(UTC)
-    described = status_pages.model_context(state, now)["state"]
+    described = status.model_context(state, now)["state"]
     assert (described["colour"], described["tone"], described["action"]) == ("green", "good", "")
-    late = status_pages.model_context(state, now + timedelta(hours=3))["state"]
+    late = status.model_context(state, now + timedelta(hours=3))["state"]
     assert (late["colour"], late["action"][:18]) == ("amber", "Check the crontab,")
     damage(project.diagnostics_record)
-    broken = status_pages.model_context(state, now)["state"]
+    broken = status.model_context(state, now)["state"]
     assert broken["colour"] == "red"
     assert "The file diagnostics.json is damaged" in broken["sentence"]
     assert '<span class="badge bad">red</span>' in client.get("/model").text
@@ -131,7 +131,7 @@ def test_decisions_are_in_words_the_newest_first(project):
         {"at": "2031-01-03T00:00:00Z", "action": "rolled back", "release": first}
         | {"reason": f"by hand, from {second}"},
     )
-    context = status_pages.model_context(state_of(project), NOW)
+    context = status.model_context(state_of(project), NOW)
     sentences = [event["sentence"] for event in context["events"]]
     by_hand = f"3 January 2031, 00:00 UTC, from {second} to {first}"
     assert sentences == [
@@ -147,7 +147,7 @@ def test_decisions_are_in_words_the_newest_first(project):
 
 def test_decision_that_the_history_lacks_is_shown(project):
     project.history.unlink()
-    events = status_pages.model_context(state_of(project), NOW)["events"]
+    events = status.model_context(state_of(project), NOW)["events"]
     assert [event["sentence"] for event in events] == [
         "First model deployed (none was in production)."
     ]
@@ -159,7 +159,7 @@ def test_accuracy_of_past_estimates_counts_the_covered_outcomes(project):
         return {"at": "2026-01-01T00:00:00Z", "figure": "expected", "estimated": 100.0, **limits}
 
     plant(project, "estimates", check(95.0), check(130.0))
-    rows = status_pages.model_context(state_of(project), NOW)["accuracy"]
+    rows = status.model_context(state_of(project), NOW)["accuracy"]
     assert rows == [["clients who leave", "1 of 2", "18", "100 (90 to 110)", "130"]]
 
 
@@ -192,7 +192,7 @@ def test_ingestions_are_newest_first_and_refusals_are_counted(client, project):
     contents[project.rejected] += "".join(rows).encode()
     files.commit(project.ingestion_record, contents, record)
     state = state_of(project)
-    context = status_pages.data_context(state)
+    context = status.data_context(state)
     assert context["lines"][0]["source"] == f"{HOSTILE}.csv"
     counted = [(one.code, one.rows, one.source, one.line, one.raw) for one in context["refusals"]]
     assert counted == [("OUT_OF_RANGE", 2, "a.csv", "4", "x4"), ("BAD_TIME", 1, "a.csv", "2", "x2")]
@@ -219,7 +219,7 @@ def test_columns_are_shown_over_time_the_most_drifted_first(project):
         *({"at": at, "column": "number_of_employees", "psi": psi} for psi in (0.05, 0.2)),
     )
     plant(project, "missing", {"at": at, "column": "number_of_employees", "missing_pct": 4.0})
-    rows = {row["name"]: row for row in status_pages.data_context(state_of(project))["columns"]}
+    rows = {row["name"]: row for row in status.data_context(state_of(project))["columns"]}
     row = rows["number_of_employees"]
     assert row["psi_over_time"].count(",") == 3  # one of the run, two planted
     assert row["missing_over_time"].count(",") == 2
@@ -230,12 +230,12 @@ def test_columns_are_shown_over_time_the_most_drifted_first(project):
 
 def test_cohort_has_a_share_of_leavers_only_if_it_is_mature():
     cohort = {"name": "May", "rows": 200, "known": 50, "left": 30, "mature": False}
-    young = status_pages.describe_cohort({**cohort, "matures_at": "2026-07-01T00:00:00Z"})
+    young = status.describe_cohort({**cohort, "matures_at": "2026-07-01T00:00:00Z"})
     assert (young["left_share"], young["share_known"]) == (None, 0.25)
     assert young["state"] == "judged from 2026-07-01"
-    undated = status_pages.describe_cohort({**cohort, "matures_at": None})
+    undated = status.describe_cohort({**cohort, "matures_at": None})
     assert undated["state"] == "not complete yet, not used"
-    mature = status_pages.describe_cohort({**cohort, "mature": True, "matures_at": None})
+    mature = status.describe_cohort({**cohort, "mature": True, "matures_at": None})
     assert (mature["left_share"], mature["state"]) == (0.6, "complete")
 
 
@@ -251,13 +251,13 @@ def test_system_page_lists_runs_and_problems(client, project):
     assert "1 problem to look at" in page
     assert "The last run failed; see its log." in page
     assert "no disk &lt;script&gt;" in page
-    context = status_pages.system_context(state_of(project), NOW)
+    context = status.system_context(state_of(project), NOW)
     assert [row["outcome"] for row in context["runs"]] == ["failed", "done"]
 
 
 def test_overdue_run_is_a_problem(project):
     later = datetime.now(UTC) + timedelta(hours=3)
-    problems = status_pages.describe_problems(state_of(project), later)
+    problems = status.describe_problems(state_of(project), later)
     assert problems == [
         "The last good run ended 3 hours ago, expected one every 60 minutes; is cron running?"
     ]
@@ -280,7 +280,7 @@ def test_step_is_compared_with_the_median_beside_it(
         for seconds in durations
     ]
     monkeypatch.setattr(history, "read_steps", lambda *_: rows)
-    step = status_pages.describe_step(state_of(project), "training")
+    step = status.describe_step(state_of(project), "training")
     assert (step["last"], step["median"], step["trend"]) == (last, median, trend)
 
 
@@ -296,5 +296,5 @@ def test_size_of_a_folder_counts_each_file_below_it(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a").write_bytes(b"x" * 700)
     (tmp_path / "b").write_bytes(b"y" * 300)
-    assert status_pages.folder_size(tmp_path) == 1000
-    assert status_pages.folder_size(tmp_path / "none") == 0
+    assert status.folder_size(tmp_path) == 1000
+    assert status.folder_size(tmp_path / "none") == 0

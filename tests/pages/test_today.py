@@ -1,10 +1,9 @@
-"""Today, List and Client as they are read; test_forms.py has what is entered on them."""
+"""The pages as they are read; test_forms.py has what is entered on them."""
 
 import html
 import re
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pypdf
@@ -19,11 +18,11 @@ from attrition.config import Label
 from attrition.contacts import log
 from attrition.data.cells import Caution, Reason
 from attrition.operations import releases
+from attrition.pages import today
 from attrition.reporting.report_data import ReportData
 from attrition.storage import files, history
-from attrition.web import pages
+from tests.apps import day_after, deploy_again, enter, rewrite
 from tests.conftest import damage
-from tests.web.conftest import deploy_again, rewrite
 
 
 def text_of(page):
@@ -101,15 +100,6 @@ def test_pages_load_nothing_from_elsewhere_and_link_to_what_exists(odd_client):
             assert answer.status_code == 200, path
 
 
-def enter(config, *new, days_ago=0):
-    at = datetime.now(UTC) - timedelta(days=days_ago)
-    log.append(config.contact_log, new, at.strftime("%Y-%m-%dT%H:%M:%SZ"))
-
-
-def day_after(days):
-    return (datetime.now(UTC) + timedelta(days=days)).date().isoformat()
-
-
 def test_sentence_counts_what_the_blocks_show(odd_client, odd_project):
     page = odd_client.get("/").text
     assert sentence_of(page) == "30 to call today"
@@ -163,7 +153,7 @@ def test_printed_list_has_every_client_once_by_manager(odd_client):
 
 
 def test_printed_list_is_whole_where_the_screen_shows_the_first(odd_client, monkeypatch):
-    monkeypatch.setattr(pages, "TODAY_SHOWN", 20)
+    monkeypatch.setattr(today, "TODAY_SHOWN", 20)
     page = odd_client.get("/").text
     assert len(blocks_of(page)["rest"][0]) == 20
     assert page[page.index('<div class="paper">') :].count('<th scope="row">') == 30
@@ -196,46 +186,6 @@ def test_ended_contracts_and_follow_ups_without_a_place_are_named(odd_project):
     for view, count in (("past_due", 2), ("waiting", 2)):
         assert f"{count} clients" in text_of(client.get(f"/list?view={view}").text)
     assert "Off the list: the contract has ended." in client.get("/client/now659").text
-
-
-def test_view_is_an_address_with_the_same_rows_as_the_list(odd_client, odd_project):
-    enter(odd_project, log.Entry("now653", "override", "Ann", "leaves", "so", day_after(80)))
-    page = odd_client.get("/list?view=overridden").text
-    assert re.findall(r'name="client" value="([^"]*)"', page) == ["now653"]
-    assert 'Manager disagrees <span class="count">1</span>' in page
-    page = odd_client.get("/list?q=uber+TOK").text
-    names = re.findall(r'name="client" value="([^"]*)"', page)
-    assert names == [] and "No client’s name contains “uber TOK”" in page
-    names = re.findall(r'name="client" value="([^"]*)"', odd_client.get("/list?q=UBER sohne").text)
-    assert names == ["Über Söhne 東京"]
-
-
-def test_list_is_paged_and_every_client_is_on_one_page(odd_client):
-    names, address = [], "/list?view=all"
-    while address:
-        page = odd_client.get(address).text
-        names += re.findall(r'name="client" value="([^"]*)"', page)
-        link = re.search(r'<a href="([^"]*)" rel="next"', page)
-        address = link and html.unescape(link[1])
-    assert len(names) == len({*names}) == 100
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        *(
-            "/list?view=none",
-            "/list?order=name",
-            "/list?page=0",
-            "/list?page=x",
-            "/list?due_days=-1",
-        ),
-        *("/client/now651?correct=x", "/list.csv?view="),
-    ],
-)
-def test_parameter_that_is_none_is_refused(odd_client, address):
-    expected = 200 if address.endswith("view=") else 422
-    assert odd_client.get(address).status_code == expected
 
 
 def test_team_has_a_row_for_each_manager_and_no_savings(odd_client):
@@ -431,4 +381,4 @@ def test_clients_of_the_rows_and_current_clients_are_counted_apart(client):
 def test_figures_of_the_list_are_shown_as_long_as_they_are_those_of_the_list(
     inputs, seen, expected
 ):
-    assert pages.is_assessed({"inputs": inputs}, "2026-11-28", seen) is expected
+    assert today.is_assessed({"inputs": inputs}, "2026-11-28", seen) is expected

@@ -1,0 +1,1 @@
+"""Who may use the API: roles, tokens, users, sessions, limits and the audit log."""

@@ -1,0 +1,1 @@
+"""The model in production, fast enough to answer one request at a time."""

@@ -98,7 +98,8 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
         ({"columns": []}, "columns is a list, expected an object"),
         (
             {"api": {"prot": 1}},
-            "unknown key api.prot; the known keys are host, hosts, port, proxies, requests_per_minute, token, user_header",
+            "unknown key api.prot; the known keys are host, hosts, port, proxies, requests_per_minute, "
+            "token, user_header",
         ),
         (
             {"columns": {"categorical": ["kind"], "markers_are_levels": ["kinds"]}},

@@ -33,6 +33,14 @@ class Damaged(AttritionError):
     """A file is damaged: its hash is not that in its record, or it cannot be trusted."""
 
 
+class NotReady(AttritionError):
+    """A file that cannot be read now; a later run of the named script repairs it."""
+
+    def __init__(self, sentence: str, code: str = "not_ready") -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
 class SourceError(AttritionError):
     """A source is unavailable; the others are read, and the exit code of the run is 1."""
 

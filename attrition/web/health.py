@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from attrition import wording
-from attrition.errors import AttritionError
+from attrition.errors import AttritionError, NotReady
 from attrition.operations import runs
 from attrition.operations.runs import Complaint
 from attrition.reporting.report_data import BASE_RATE
 from attrition.storage import history
-from attrition.web.artifact_cache import NotReady, State, optional
+from attrition.web.artifact_cache import State, optional
 
 Row = Mapping[str, Any]
 
@@ -92,6 +92,9 @@ def check_health(state: State, now: datetime) -> Health:
         release, kind = loaded.id, loaded.training["kind"]
         if production.problem:
             complaints.append(Complaint("release", production.problem))
+        if not production.is_flat:
+            sentence = f"the model of {release} could not be flattened, so its risks take longer"
+            complaints.append(Complaint("slow", sentence))
     except NotReady as error:
         is_starting = error.code == "no_model"
         status, can_answer = (STARTING, True) if is_starting else (DEGRADED, False)

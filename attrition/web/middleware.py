@@ -14,9 +14,9 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from attrition import wording
+from attrition.errors import NotReady
 from attrition.storage.files import Record
 from attrition.web import auth, parameters, request_body
-from attrition.web.artifact_cache import NotReady
 from attrition.web.request_body import ApiError
 
 logger = logging.getLogger(__name__)

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from attrition.config import Config
 from attrition.contacts import fields
+from attrition.errors import NotReady
 from attrition.operations.releases import Release
+from attrition.serving.production import ServingModel
 from attrition.storage import tables
 from attrition.storage.files import Record
-from attrition.web.artifact_cache import NotReady
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,13 +19,13 @@ LATEST = ("decided_at", "promoted", "rule", "reason", "release")
 
 
 def predict(
-    release: Release, model: Any, rows: "pd.DataFrame", client: str, labels: fields.Labels
+    release: Release, model: ServingModel, rows: "pd.DataFrame", client: str, labels: fields.Labels
 ) -> list[Record]:
     """Return the risk of each row in the same order, with flags if it is uncertain.
 
     Raises: NotReady if the model was trained on columns that config.json no longer names.
     """
-    from attrition.modelling import metrics, models, reliability
+    from attrition.modelling import metrics, reliability
 
     features = [name for names in release.training["features"].values() for name in names]
     if unnamed := [name for name in features if name not in rows]:
@@ -33,8 +34,9 @@ def predict(
             "names; run fullprocess.py",
             "other_columns",
         )
-    cautions = reliability.cautions(model, rows, release.training)
-    risks = models.predict(model, rows)
+    columns = {name: rows[name].to_numpy() for name in features}
+    cautions = reliability.cautions(columns, model.unseen(columns), release.training)
+    risks = model.predict(columns)
     return [
         {
             "client": name or None,

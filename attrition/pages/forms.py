@@ -26,7 +26,8 @@ from attrition.pages.frame import (
 )
 from attrition.storage import files
 from attrition.web import entries as entering
-from attrition.web.artifact_cache import NotReady, state
+from attrition.errors import NotReady
+from attrition.web.artifact_cache import state
 from attrition.web.parameters import chosen_filters, chosen_view
 
 CHANGED = "the clients of this view have changed meanwhile: tick again"

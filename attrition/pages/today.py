@@ -23,7 +23,8 @@ from attrition.pages.frame import (
 )
 from attrition.reporting.report_data import ReportData
 from attrition.storage import files
-from attrition.web.artifact_cache import NotReady, State, optional, state
+from attrition.errors import NotReady
+from attrition.web.artifact_cache import State, optional, state
 from attrition.web.parameters import ORDERS
 
 TODAY_SHOWN, GONE_SHOWN = 100, 20

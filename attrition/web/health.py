@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from attrition import wording
-from attrition.errors import AttritionError
+from attrition.errors import AttritionError, NotReady
 from attrition.operations import runs
 from attrition.operations.runs import Complaint
 from attrition.reporting.report_data import BASE_RATE
 from attrition.storage import history
-from attrition.web.artifact_cache import NotReady, State, optional
+from attrition.web.artifact_cache import State, optional
 
 Row = Mapping[str, Any]
 

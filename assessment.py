@@ -467,7 +467,8 @@ def score_clients(config: Config, release: Release, earlier: Earlier | None) -> 
     added = explanations.contributions(model, current, baseline, score)
     reasons = explain_risks(model, current, added, score, baseline)
     unseen = models.unseen_levels(model, current)
-    cautions = reliability.cautions(current, unseen, release.training)
+    values = {name: current[name] for name in model.features}
+    cautions = reliability.cautions(values, unseen, release.training)
     last_seen = find_last_seen(rows, current, latest_time, columns)
     cautions = [
         [*more, *old, *each]

@@ -1,10 +1,10 @@
-"""Parse and validate the body of POST /prediction: records, columns, a CSV or the name of a data file."""
+"""Parse and validate the body of POST /prediction: records, columns, CSV or the name of a file."""
 
 import csv
 import io
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,7 +64,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(unique) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise _not_json(f"the body is not JSON: the key {repeated[:60]!r} is repeated in one object")
+        raise _not_json(
+            f"the body is not JSON: the key {repeated[:60]!r} is repeated in one object"
+        )
     return unique
 
 
@@ -133,7 +135,9 @@ def _count_rows(columns: Any) -> int:
     """
     if not isinstance(columns, dict) or not columns:
         raise _invalid_body("columns: expected an object of lists")
-    lengths = {name: len(each) if isinstance(each, list) else None for name, each in columns.items()}
+    lengths = {
+        name: len(each) if isinstance(each, list) else None for name, each in columns.items()
+    }
     expected = next((length for length in lengths.values() if length is not None), 0)
     problems = [
         {
@@ -226,7 +230,9 @@ def check_rows(
         if form == "columns":
             return api_records.check_columns(columns, content, *rules)
         if form == "csv":
-            return api_records.check_texts(columns, *content, config.missing_markers, *rules)
+            header, cells = content
+            markers = config.missing_markers
+            return api_records.check_texts(columns, header, cells, markers, *rules)
     except BadRecords as error:
         raise _invalid_records(error.problems) from None
     return read_datafile(config, content, spelling, today)

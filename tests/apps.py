@@ -111,6 +111,10 @@ def wait_until(is_so, seconds=10):
         time.sleep(0.005)
 
 
+def wait_for_complaints(client, *codes):
+    wait_until(lambda: client.get("/health").json["complaints"] == list(codes))
+
+
 def rewrite(config, change):
     """Let the assessment have written another table of clients; `change` gets it and returns it."""
     names = pq.read_schema(config.clients).names

@@ -227,8 +227,11 @@ class FlatModel:
 
     def predict(self, columns: Columns) -> Vector:
         """Compute the risk of each row: (n,) float in [0, 1]; there may be more columns."""
-        terms, bins = self._encode(columns)
-        return expit(self.calibration.apply(self._score(terms, bins)))
+        return expit(self.calibration.apply(self.score(columns)))
+
+    def score(self, columns: Columns) -> Vector:
+        """Compute the log-odds of each row before calibration: (n,)."""
+        return self._score(*self._encode(columns))
 
     def explain(self, columns: Columns, baseline: Mapping[str, Any]) -> Matrix:
         """Compute the contributions of `explanations.contributions`: (n, features).

@@ -5,7 +5,6 @@ boosting are read node by node.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from attrition.errors import AttritionError
-from attrition.modelling import explanations, metrics, models
+from attrition.modelling import metrics, models
 from attrition.modelling.models import Model
 from attrition.modelling.number_scores import STANDARD
 from attrition.serving.flat_model import (
     WIDTHS,
     Calibration,
     Category,
-    Columns,
     Curve,
     FlatModel,
     Forest,
-    Matrix,
     Number,
     Vector,
 )
@@ -315,30 +312,3 @@ def to_columns(flat: FlatModel, rows: pd.DataFrame) -> dict[str, Any]:
         else rows[encoder.name].to_numpy(dtype="float64")
         for encoder in flat.encoders
     }
-
-
-# ---- a model that cannot be flattened
-
-
-@dataclass(frozen=True)
-class FittedModel:
-    """A fitted model with the methods of a flat one, which are slower."""
-
-    model: Model
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        return self.model.features
-
-    def predict(self, columns: Columns) -> Vector:
-        return models.predict(self.model, self._table(columns))
-
-    def explain(self, columns: Columns, baseline: Mapping[str, Any]) -> Matrix:
-        table = self._table(columns)
-        return explanations.contributions(self.model, table, baseline).to_numpy()
-
-    def unseen(self, columns: Columns) -> dict[str, NDArray[np.bool_]]:
-        return models.unseen_levels(self.model, self._table(columns))
-
-    def _table(self, columns: Columns) -> pd.DataFrame:
-        return pd.DataFrame({name: columns[name] for name in self.features})

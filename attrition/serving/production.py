@@ -10,30 +10,20 @@ import time
 from itertools import islice
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attrition.errors import AttritionError, Damaged, NoModel, NotReady
 from attrition.operations import releases
 from attrition.operations.releases import Release
-from attrition.serving.flat_model import Columns, FlatModel
+from attrition.serving.flat_model import FlatModel
+from attrition.serving.prediction import FrameModel, Served
 
 logger = logging.getLogger(__name__)
 
 RETRY_S = 5.0  # until a release that did not verify is read again
 MODELS_KEPT = 4  # so that a rollback need not load its model again
-
-
-class ServingModel(Protocol):
-    """What the app needs of a model: a FlatModel, or the fitted one behind the same methods."""
-
-    @property
-    def features(self) -> tuple[str, ...]: ...
-    def predict(self, columns: Columns) -> NDArray[np.float64]: ...
-    def explain(self, columns: Columns, baseline: Any) -> NDArray[np.float64]: ...
-    def unseen(self, columns: Columns) -> dict[str, NDArray[np.bool_]]: ...
 
 
 class Production:
@@ -45,9 +35,9 @@ class Production:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.problem: str | None = None
-        self._served: tuple[Release, ServingModel] | None = None
+        self._served: tuple[Release, Served] | None = None
         self._tried = "", -RETRY_S  # the release that was last loaded, and when
-        self._models: dict[str, ServingModel] = {}  # by sha256, the one used last at the end
+        self._models: dict[str, Served] = {}  # by sha256, the one used last at the end
         self._loading = Lock()
 
     @property
@@ -55,7 +45,7 @@ class Production:
         """Whether the model is served as arrays; true if there is none."""
         return self._served is None or isinstance(self._served[1], FlatModel)
 
-    def get(self) -> tuple[Release, ServingModel]:
+    def get(self) -> tuple[Release, Served]:
         """Return the release that `current` names, and its model.
 
         If another release was loaded before, return that one until the new one is; if there is none,
@@ -83,7 +73,7 @@ class Production:
         tried, at = self._tried
         return target != tried or time.monotonic() > at + RETRY_S
 
-    def _load_first(self, target: str) -> tuple[Release, ServingModel]:
+    def _load_first(self, target: str) -> tuple[Release, Served]:
         with self._loading:
             if self._served is None and (self.problem is None or self._is_due(target)):
                 error = self._load_current(target)
@@ -133,7 +123,7 @@ class Production:
         self._served = release, self._model(release)
         logger.info("release %s is served", release_id)
 
-    def _model(self, release: Release) -> ServingModel:
+    def _model(self, release: Release) -> Served:
         key = release.manifest["outputs"].get(releases.SERVING_MODEL, release.model_sha256)
         model = self._models.pop(key, None) or load_model(release)
         check_probe(release, model)
@@ -152,7 +142,7 @@ class Production:
         self.problem = problem
 
 
-def load_model(release: Release) -> ServingModel:
+def load_model(release: Release) -> Served:
     """Load the flat model of a verified release.
 
     If an earlier version deployed the release, or its model could not be flattened, this is tried now;
@@ -171,10 +161,10 @@ def load_model(release: Release) -> ServingModel:
         logger.warning(
             "release %s is not served flat: %s; its risks take longer", release.id, error
         )
-        return flattening.FittedModel(model)
+        return FrameModel(model)
 
 
-def check_probe(release: Release, model: ServingModel) -> None:
+def check_probe(release: Release, model: Served) -> None:
     """Raise Damaged if the first reference rows get other risks than in training."""
     expected = np.array(release.training["probe"], dtype="float64")
     risks = model.predict(_read_probe(release, len(expected)))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from flask import current_app
@@ -25,13 +25,11 @@ from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.worklist import Worklist
 from attrition.data.clients import ClientTable, Row, client_keys, open_hashed
 from attrition.data.observations import DELIVERED, Observation, ObservedRows
+from attrition.data.spelling import Spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, NotReady
 from attrition.serving.production import Production
 from attrition.storage import files, history, tables
 from attrition.storage.files import Record
-
-if TYPE_CHECKING:
-    from attrition.data.spelling import Spelling
 
 T = TypeVar("T")
 
@@ -262,18 +260,24 @@ class State:
         with contact_log_errors():
             self.desk.check(self._counted())
 
+    def count_entries(self) -> int:
+        """Return the number of entries in the contact log."""
+        with contact_log_errors():
+            return self.desk.count()
+
     def _counted(self) -> str:
         record = optional(self.assessment) or {}
         return str(record.get("inputs", {}).get("contacts", ""))
 
-    def spelling(self) -> "Spelling":
+    def spelling(self) -> Spelling:
         """Return how the ingested rows spell values; none if their record cannot be read."""
-        from attrition.data import ledger
-
-        return ledger.read_spelling(optional(self.ingestion))
+        return read_spelling(optional(self.ingestion))
 
     def ingestion(self) -> Record:
         return self.cache.record(self.config.ingestion_record, "ingestion.py")
+
+    def last_run(self) -> Record:
+        return self.cache.record(self.config.last_run, "fullprocess.py")
 
     def monitoring(self) -> Record:
         return self.cache.record(self.config.monitoring_record, "monitoring.py")

@@ -19,6 +19,7 @@ from attrition.errors import Damaged
 from attrition.modelling import persistence
 from attrition.operations import integrity, releases, runs
 from attrition.storage import files
+from tests.apps import wait_for_complaints
 from tests.conftest import ROOT, contradict, count_as_asked, make_rows, run_whole, write_config
 from tests.support import SCRIPT, run
 
@@ -158,7 +159,7 @@ def test_the_old_model_serves_on_when_a_hostile_one_is_deployed(project, name):
         if held:
             assert client.get("/health").json["release"] == old
         deploy_by_hand(project, change)
-        wait_until(lambda: client.get("/health").json["complaints"] == ["release"])
+        wait_for_complaints(client, "release")
         answer = client.post("/prediction", json={"records": [GOOD]})
         assert (answer.status_code, answer.json["model"]) == (200, old)
         health = client.get("/health")

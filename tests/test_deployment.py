@@ -68,6 +68,7 @@ def test_a_release_holds_all_that_is_known_of_its_model(deployed):
             "modelcard.md",
             "reference.csv",
             "score.json",
+            "servingmodel.npz",
             "trainedmodel.skops",
             "training.json",
         ),

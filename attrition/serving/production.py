@@ -120,7 +120,10 @@ class Production:
             release = releases.read(self.folder, release_id)
         except NoModel as error:
             raise Damaged(f"{error}, but it is the deployed release") from error
-        self._served = release, self._model(release)
+        try:
+            self._served = release, self._model(release)
+        except (KeyError, TypeError, ValueError) as error:  # as if written by hand
+            raise Damaged(f"{release.folder}: its files do not fit together ({error!r})") from error
         logger.info("release %s is served", release_id)
 
     def _model(self, release: Release) -> Served:

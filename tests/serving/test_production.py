@@ -214,6 +214,14 @@ def test_flat_model_that_gives_other_risks_than_in_training_is_not_served(projec
     assert Production(project.production_folder).get()[0].id == old
 
 
+@pytest.mark.parametrize("text", [b"", b"other\n1\n", b"\xff", b"lastmonth_activity\nmany\n"])
+def test_release_whose_files_do_not_fit_together_is_not_served(project, served, text):
+    old = current(project)
+    deploy_again(project, reference=text)
+    wait_until(lambda: served.get() and served.problem)
+    assert served.get()[0].id == old
+
+
 def test_damaged_first_release_is_not_ready_and_names_the_rollback(project, monkeypatch):
     path = project.current / releases.SERVING_MODEL
     data = path.read_bytes()

@@ -23,7 +23,7 @@ from attrition.reporting.report_data import find_latest_events
 from attrition.serving.prediction import as_served, predict
 from attrition.storage import files, tables
 from attrition.storage.files import Record
-from attrition.web import entries, health, middleware, request_body
+from attrition.web import entries, health, metrics, middleware, request_body
 from attrition.web.artifact_cache import optional, state
 from attrition.web.parameters import chosen_filters, chosen_view, read_number
 from attrition.web.request_body import ApiError
@@ -268,6 +268,22 @@ def show_health() -> tuple[Record, int]:
         "complaints": sorted({complaint.code for complaint in result.complaints}),
         "warnings": [complaint.sentence for complaint in result.complaints],
     }, 200 if result.can_answer else 503
+
+
+@api.get("/ready", endpoint="ready")
+def show_ready() -> Record:
+    """Return whether requests can be answered from a model and lists that are up to date.
+
+    Otherwise the answer is 503 with the reason.
+    """
+    release = health.check_ready(state(), datetime.now(UTC))
+    return {"status": "ready", "model": release, "is_flat": state().production.is_flat}
+
+
+@api.get("/metrics", endpoint="metrics")
+def show_metrics() -> Response:
+    """Return the metrics of the installation and of the requests, for Prometheus."""
+    return metrics.answer(state(), datetime.now(UTC))
 
 
 def age_s(at: str | None, now: datetime) -> int | None:

@@ -199,6 +199,11 @@ class Production:
                 )
             return self._loaded
 
+    @property
+    def is_flat(self) -> bool:
+        """Return whether the model answers without scikit-learn."""
+        return False
+
     def _load_newest(self) -> tuple[Release, Any] | None:
         """Load the newest release that verifies, since an older model is better than none."""
         for release_id in reversed(releases.list_ids(self.folder)):
@@ -325,6 +330,11 @@ class State:
         with contact_log_errors():
             self.desk.check(self._counted())
 
+    def count_entries(self) -> int:
+        """Return the number of entries in the contact log."""
+        with contact_log_errors():
+            return self.desk.count()
+
     def _counted(self) -> str:
         record = optional(self.assessment) or {}
         return str(record.get("inputs", {}).get("contacts", ""))
@@ -335,6 +345,9 @@ class State:
 
     def ingestion(self) -> Record:
         return self.cache.record(self.config.ingestion_record, "ingestion.py")
+
+    def last_run(self) -> Record:
+        return self.cache.record(self.config.last_run, "fullprocess.py")
 
     def monitoring(self) -> Record:
         return self.cache.record(self.config.monitoring_record, "monitoring.py")

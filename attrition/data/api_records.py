@@ -10,6 +10,7 @@ from attrition.config import Columns, Numeric
 from attrition.data.cells import (
     MAX_DAYS,
     MAX_NUMBER,
+    MAX_TEXT,
     Cell,
     day_number,
     days_between,
@@ -137,3 +138,77 @@ def _record_text(value: Any, name: str, words: Sequence[str]) -> tuple[str, str]
         return "", "expected text"
     cell = read_text(value, name, ())
     return spell(cell.value, words), cell.problem
+
+
+# ---- the same contract as a JSON schema
+
+# Characters that `cells` refuses: control, format and separator characters (of the basic plane).
+REFUSED = (
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+)
+TEXT = rf"^[ \t]*[^{REFUSED}]*[ \t]*$"
+NAME = rf"^[ \t]*[^{REFUSED}]*[^\s{REFUSED}][^{REFUSED}]*[ \t]*$"
+ISO_TIME = {"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}
+
+
+def describe_record(
+    columns: Columns, missing_allowed: Collection[str] = (), spelling: Spelling = NO_SPELLING
+) -> dict[str, Any]:
+    """Return the JSON schema of a record; every record that it allows passes `check_records`."""
+    features = {
+        **{column.name: _describe_number(column) for column in columns.numeric},
+        **{name: _describe_date(name) for name in columns.dates},
+        **{
+            name: _describe_category(spelling.booleans.get(name, ()))
+            for name in columns.categorical
+        },
+    }
+    properties: dict[str, Any] = {
+        name: {"anyOf": [schema, {"type": "null"}]} if name in missing_allowed else schema
+        for name, schema in features.items()
+    }
+    for name in (columns.outcome, columns.value, columns.manager, columns.due, *columns.details):
+        if name:
+            properties.setdefault(name, {"description": "Not used."})
+    if columns.time:
+        of_time = {"anyOf": [ISO_TIME, {"type": "null"}]} if columns.dates else {}
+        about = "From when the dates of the record count, by default today."
+        properties.setdefault(columns.time, {**of_time, "description": about})
+    if columns.client:
+        name_schema = {"type": ["string", "null"], "maxLength": MAX_TEXT, "pattern": NAME}
+        properties[columns.client] = {
+            **name_schema,
+            "description": "The client, returned as it is.",
+        }
+    required = [name for name in features if name not in missing_allowed]
+    some_value = [
+        {"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in features
+    ]
+    return {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        **({"required": required} if required else {"anyOf": some_value}),
+    }
+
+
+def _describe_number(column: Numeric) -> dict[str, Any]:
+    return {
+        "type": "integer" if column.integer else "number",
+        "minimum": -MAX_NUMBER if column.minimum is None else column.minimum,
+        "maximum": MAX_NUMBER if column.maximum is None else column.maximum,
+    }
+
+
+def _describe_date(name: str) -> dict[str, Any]:
+    days = _describe_number(Numeric(name, -MAX_DAYS, MAX_DAYS))
+    return {
+        "description": "An ISO date or time, or the days from the record's time to the date.",
+        "anyOf": [ISO_TIME, days],
+    }
+
+
+def _describe_category(words: Sequence[str]) -> dict[str, Any]:
+    text = {"type": "string", "maxLength": MAX_TEXT, "pattern": TEXT}
+    return text | {"type": ["string", "boolean"]} if words else text

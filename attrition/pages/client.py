@@ -13,7 +13,7 @@ from attrition.pages.frame import Row, capital, client_url, dates, local_time, m
 from attrition.reporting import svg
 from attrition.storage import files
 from attrition.web.artifact_cache import State, optional, state
-from attrition.web.parameters import read_number
+from attrition.web.parameters import read
 from attrition.web.request_body import ApiError
 
 FORMS = {
@@ -28,7 +28,7 @@ FORMS = {
 def show_client_page(name: str) -> str:
     """Show one client: the facts, the forms, and all that happened, the newest first."""
     name = name or request.args.get("client", "")
-    correct = read_number("correct", 0, 0, 1e15, whole=True)
+    correct = read("correct")
     context = client_page(state(), name, files.utc_now(), correct)
     if correct and "withdraw" in request.args and "replaces" in context["typed"]:
         context["typed"] = {"kind": log.WITHDRAWAL, "replaces": context["typed"]["replaces"]}

@@ -9,7 +9,7 @@ import math
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flask import Blueprint, Response, request, send_file, url_for
+from flask import Blueprint, Response, current_app, request, send_file, url_for
 
 from attrition import wording
 from attrition.contacts import fields
@@ -17,14 +17,12 @@ from attrition.contacts.log import KeyTaken
 from attrition.reporting.report_data import find_latest_events
 from attrition.storage import files
 from attrition.storage.files import Record
-from attrition.web import entries, health, middleware, request_body, responses
+from attrition.web import entries, health, middleware, openapi, request_body, responses
 from attrition.web.artifact_cache import optional, state
-from attrition.web.parameters import chosen_filters, chosen_view, read_number
+from attrition.web.parameters import chosen_filters, read
 from attrition.web.request_body import ApiError
 
 api = Blueprint("api", __name__)
-
-DEFAULT_LIMIT, MAX_LIMIT = 50, 1_000
 
 
 @api.post("/prediction")
@@ -69,28 +67,30 @@ def diagnostics() -> Record:
 
 
 @api.get("/clients")
-def list_clients() -> Record:
+def list_clients() -> tuple[Record, dict[str, str]]:
     """List the clients of a view, all by default, one page at a time; without a view, by risk."""
-    limit = read_number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT, whole=True)
-    offset = read_number("offset", 0, 0, 1e12, whole=True)
+    limit, offset = read("limit"), read("offset")
     config = state().config
     filters = chosen_filters(config)
     if "view" not in request.args and not filters.order:
         filters = filters._replace(order="risk")
     work, _ = state().worklist(files.utc_now())
-    places = work.select(chosen_view(), filters)
+    places = work.select(read("view"), filters)
     rows = work.rows(places[offset : offset + limit].tolist())
-    next_page = None
+    pages = {"first": 0}
+    if offset:
+        pages["prev"] = max(0, offset - limit)
     if offset + limit < len(places):
-        query = {**request.args.to_dict(), "limit": limit, "offset": offset + limit}
-        next_page = url_for(".list_clients", **query)
+        pages["next"] = offset + limit
+    query = request.args.to_dict() | {"limit": limit}
+    links = {name: url_for(".list_clients", **query | {"offset": at}) for name, at in pages.items()}
     return {
         **describe_assessment(),
         "clients": [fields.to_dict(row, config.labels) for row in rows],
         "count": len(rows),
         "total": len(places),
-        "next": next_page,
-    }
+        "next": links.get("next"),
+    }, {"Link": ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items())}
 
 
 @api.get("/clients/<client:name>")
@@ -199,6 +199,12 @@ def figure(name: str) -> Response:
     if name not in names:
         raise ApiError(404, "unknown_figure", "there is no such figure", figures=names)
     return Response(state().report(state().config.figure(name)), mimetype="image/png")
+
+
+@api.get("/openapi.json", endpoint="openapi")
+def show_openapi() -> Record:
+    """Return this description of the API as an OpenAPI 3.1 document."""
+    return openapi.document(current_app, state())
 
 
 @api.get("/health", endpoint="health")

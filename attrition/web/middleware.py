@@ -14,6 +14,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from attrition import wording
+from attrition.storage import files
 from attrition.storage.files import Record
 from attrition.web import auth, parameters, request_body
 from attrition.web.artifact_cache import NotReady
@@ -53,6 +54,13 @@ FOR_BROWSERS = frozenset(
         *("static", "figure", "report", "model_card", "contact_list"),
     }
 )
+# Views whose answer changes with a run or a release only.
+CONSTANT = frozenset(
+    {
+        *("scoring", "summarystats", "diagnostics", "model_card", "report", "figure"),
+        *("openapi", "show_docs", "static"),
+    }
+)
 SENTENCES = {
     400: ("bad_request", "the request cannot be read"),
     404: ("not_found", "there is no such address"),
@@ -81,6 +89,7 @@ def init_app(app: Flask, host: str, token: str | None) -> None:
     app.before_request(partial(check_token, token))
     app.before_request(check_parameters)
     app.after_request(add_headers)
+    app.after_request(answer_conditionally)
     app.register_error_handler(ApiError, answer_error)
     app.register_error_handler(NotReady, answer_not_ready)
     app.register_error_handler(HTTPException, answer_http_error)
@@ -145,13 +154,17 @@ def check_token(token: str | None) -> None:
 
 
 def check_parameters() -> None:
-    """Reject unknown query parameters; a typo should not be ignored.
+    """Reject unknown and repeated query parameters; a typo should not be ignored.
 
     Raises: ApiError 400.
     """
-    unknown = set(request.args) - parameters.PARAMETERS.get(name_of_view(), set())
-    if unknown and request.routing_exception is None:
+    if request.routing_exception is not None:
+        return
+    if unknown := set(request.args) - parameters.PARAMETERS.get(name_of_view(), set()):
         raise ApiError(400, "unknown_parameter", f"there is no parameter {min(unknown)[:60]!r}")
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise ApiError(400, "repeated_parameter", f"the parameter {name!r} is there twice")
 
 
 def name_of_view() -> str:
@@ -180,6 +193,23 @@ def read_body() -> Any:
 
 
 # ---- responses
+
+
+def answer_conditionally(response: Response) -> Response:
+    """Add a hash of the content as ETag if it is constant between runs; 304 if the caller has it.
+
+    That of Flask's static files is over their times, which differ between two installations.
+    """
+    if (
+        name_of_view() in CONSTANT
+        and request.method in ("GET", "HEAD")
+        and response.status_code == 200
+    ):
+        response.direct_passthrough = False
+        response.set_etag(files.sha256_bytes(response.get_data())[:32])
+        del response.last_modified
+        response.make_conditional(request)
+    return response
 
 
 def add_headers(response: Response) -> Response:

@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-from attrition.pages import client, client_list, forms, frame, status, today
+from attrition.pages import client, client_list, docs, forms, frame, status, today
 
 pages = Blueprint("pages", __name__)
 
@@ -20,3 +20,4 @@ pages.post("/client/<client:name>")(forms.save_entry)
 pages.get("/model")(status.show_model)
 pages.get("/data")(status.show_data)
 pages.get("/system")(status.show_system)
+pages.get("/docs")(docs.show_docs)

@@ -80,12 +80,13 @@ SENT = {
     "If-None-Match": "The ETag of an earlier answer: 304 without a body if the content is the same.",
     "Idempotency-Key": "A text of your own, up to 200 characters: sent again, it is stored once.",
 }
-SENT_SCHEMAS: Mapping[str, Any] = {
+# No blank at either end, which a header cannot have.
+EDGE, INNER = rf"[^\s{api_records.REFUSED}]", rf"[^{api_records.REFUSED}]"
+SENT_SCHEMAS: Mapping[str, Schema] = {
     "If-None-Match": {"type": "string"},
     "Idempotency-Key": {
-        "type": "string",
-        "maxLength": entries.MAX_KEY,
-        "pattern": api_records.TEXT,
+        **{"type": "string", "maxLength": entries.MAX_KEY},
+        "pattern": f"^({EDGE}({INNER}*{EDGE})?)?$",
     },
 }
 TAGS = {
@@ -492,6 +493,7 @@ def operation(
         "summary": summary.replace("\n", " "),
         "description": "\n\n".join(filter(None, (description, who))),
         "x-roles": allowed,
+        "x-codes": codes,
         "parameters": [*parameters_of(rule, view, answer, config)],
         **({"requestBody": request_of(answer.body)} if answer.body else {}),
         "responses": {**responses(view, answer), **errors(codes, answer.more)},
@@ -506,7 +508,7 @@ def request_of(body: Mapping[str, Any]) -> Schema:
 def parameters_of(rule: Rule, view: str, answer: Answer, config: Config) -> list[Schema]:
     """Return the parameters in the path, the query and the headers."""
     path = [
-        {"name": name, "in": "path", "required": True, **PATH[view if name in view else "client"]}
+        {"name": name, "in": "path", "required": True, **PATH.get(view, PATH["client"])}
         for name in sorted(rule.arguments)
     ]
     known = parameters.declared(has_value=bool(config.columns.value))
@@ -527,7 +529,7 @@ def parameters_of(rule: Rule, view: str, answer: Answer, config: Config) -> list
     return path + query + headers
 
 
-PATH = {
+PATH: Mapping[str, Schema] = {
     "client": {
         "description": "The name of a client; escape a slash at its end as %2F.",
         "schema": {"type": "string", "minLength": 1},

@@ -234,6 +234,7 @@ PATHS = {
     "model": "/model",
     "data": "/data",
     "system": "/system",
+    "docs": "/docs",
     **{f"hostile {n}": client_path(name) for n, name in enumerate(HOSTILE)},
 }
 

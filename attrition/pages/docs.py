@@ -44,7 +44,7 @@ def show_docs() -> str:
         "docs.html",
         about=document["info"]["description"],
         sections=sections,
-        codes=[(code, status or "", about) for code, (status, about) in openapi.CODES.items()],
+        codes=[(code, *code_line(code)) for code in openapi.CODES],
         is_controlled="securitySchemes" in document["components"],
     )
 
@@ -204,10 +204,15 @@ def good(responses: Schema) -> str:
 
 def answer_fields(operation: Schema, document: Schema) -> list[Line]:
     """Return the fields of the answer if all is well."""
-    (content,) = operation["responses"]["200"]["content"].values()
+    content = next(iter(operation["responses"]["200"]["content"].values()))
     return [*lines(resolve(content["schema"], document), document)]
 
 
-def error_lines(operation: Schema) -> list[tuple[str, int, str]]:
-    """Return the code, the status and the meaning of each error."""
-    return [(code, *openapi.CODES[code]) for code in operation["x-codes"]]
+def error_lines(operation: Schema) -> list[tuple[str, str, str]]:
+    """Return the code, the statuses and the meaning of each error."""
+    return [(code, *code_line(code)) for code in operation["x-codes"]]
+
+
+def code_line(code: str) -> tuple[str, str]:
+    statuses, meaning = openapi.CODES[code]
+    return ", ".join(map(str, statuses)), meaning

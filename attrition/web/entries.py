@@ -243,12 +243,13 @@ def _text(form: Mapping[str, Any], name: str, limit: int, problems: dict[str, st
     if not isinstance(value, str):
         problems[name] = "expected text"
         return ""
-    text = value.replace("\r\n", "\n").strip()
+    whole = value.replace("\r\n", "\n")
+    text = whole.strip()
     allowed = "\n\t" if name == "note" else ""
     if any(unicodedata.category(c) in ("Cc", "Cs") and c not in allowed for c in text):
         problems[name] = "contains a character that cannot be shown"
-    elif len(text) > limit:
-        problems[name] = f"has {len(text):,} characters, expected at most {limit:,}"
+    elif len(whole) > limit:  # with the blanks, so that a schema can express it
+        problems[name] = f"has {len(whole):,} characters, expected at most {limit:,}"
     return text
 
 

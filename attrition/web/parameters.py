@@ -13,11 +13,12 @@ from attrition.contacts import worklist
 from attrition.contacts.worklist import Filters
 from attrition.web.request_body import ApiError
 
-DEFAULT_LIMIT, MAX_LIMIT = 50, 1_000
+DEFAULT_LIMIT, MAX_LIMIT, MAX_REASONS = 50, 1_000, 20
 MAX_TEXT = 200
 ORDERS = {"value_at_risk": "value at risk", "risk": "risk"}
 VIEW = {"view", "manager", "q", "due_days", "min_risk", "order"}
 PARAMETERS = {
+    "prediction": {"reasons"},
     "list_clients": {*VIEW, "limit", "offset"},
     "show_today": {"manager", "order", "show", "saved"},
     "show_list": {*VIEW, "page", "saved"},
@@ -40,6 +41,10 @@ def declared(*, has_value: bool) -> Mapping[str, Parameter]:
     """Return the parameters that `read` reads, by name; has_value: the clients have a value."""
     orders = list(ORDERS) if has_value else ["risk"]
     return {
+        "reasons": Parameter(
+            "Add so many reasons to each prediction, the strongest first.",
+            {"type": "integer", "minimum": 1, "maximum": MAX_REASONS},
+        ),
         "view": Parameter(
             "Which clients: all, those on the contact list (list), new or risen (moved), off the list "
             "for now (resting), valuable and not contacted for long (neglected), with another opinion "

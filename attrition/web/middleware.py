@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from flask import Flask, Response, g, render_template, request
+from flask.globals import request_ctx
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
@@ -168,7 +169,12 @@ def check_parameters() -> None:
 
 
 def name_of_view() -> str:
-    return (request.endpoint or "").rpartition(".")[2]
+    """Return the view of the request; if only the method is wrong, a view of the same address."""
+    endpoint, error = request.endpoint or "", request.routing_exception
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        assert request_ctx.url_adapter is not None
+        endpoint, _ = request_ctx.url_adapter.match(method=next(iter(error.valid_methods)))
+    return endpoint.rpartition(".")[2]
 
 
 def read_body() -> Any:
@@ -216,6 +222,7 @@ def answer_conditionally(response: Response) -> Response:
     ):
         response.direct_passthrough = False
         response.set_etag(files.sha256_bytes(response.get_data())[:32])
+        response.close()  # the file of a static answer, which is in memory now
         del response.last_modified
         response.make_conditional(request)
     return response

@@ -563,6 +563,11 @@ def describe_answers(view: str, answer: Answer) -> dict[str, Schema]:
         str(status): {"description": text, "content": content, "headers": headers(*names)}
         for status, text in {200: "The answer.", **answer.more}.items()
     }
+    if view == "list_clients":
+        result["200"]["links"] = {
+            name: {"operationId": name, "parameters": {"name": "$response.body#/clients/0/client"}}
+            for name in ("show_client", "list_entries", "add_entry")
+        }
     if view in CONSTANT:
         result["304"] = {"description": "The same as before.", "headers": headers("ETag")}
     return result

@@ -9,7 +9,7 @@ import math
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flask import Blueprint, Response, request, send_file, url_for
+from flask import Blueprint, Response, g, request, send_file, url_for
 
 from attrition import wording
 from attrition.contacts import fields
@@ -17,7 +17,7 @@ from attrition.contacts.log import KeyTaken
 from attrition.reporting.report_data import find_latest_events
 from attrition.storage import files
 from attrition.storage.files import Record
-from attrition.web import entries, health, middleware, request_body, responses
+from attrition.web import auth, entries, health, middleware, request_body, responses
 from attrition.web.artifact_cache import optional, state
 from attrition.web.parameters import chosen_filters, chosen_view, read_number
 from attrition.web.request_body import ApiError
@@ -144,7 +144,7 @@ def list_entries(name: str) -> Record:
 def add_entry(name: str) -> tuple[Record, int]:
     """Append an entry about a client to the contact log."""
     form = entries.check_body(middleware.read_body(), request.headers.get("Idempotency-Key"))
-    via = f"api {request.remote_addr or ''}".strip()
+    via = auth.origin("api", request, g.caller)
     try:
         result = entries.save(state(), [name], form, form.get("seen"), via)
     except KeyTaken as error:

@@ -1,10 +1,11 @@
-"""The query parameters of each view, and how they are read."""
+"""The query parameters of each view, how they are read, and how a path names a client."""
 
 import math
 import re
 from typing import Any
 
 from flask import request
+from werkzeug.routing import BaseConverter
 
 from attrition.config import Config
 from attrition.contacts import worklist
@@ -14,6 +15,7 @@ from attrition.web.request_body import ApiError
 ORDERS = {"value_at_risk": "value at risk", "risk": "risk"}
 VIEW = {"view", "manager", "q", "due_days", "min_risk", "order"}
 PARAMETERS = {
+    "sign_in": {"next"},
     "list_clients": {*VIEW, "limit", "offset"},
     "show_today": {"manager", "order", "show", "saved"},
     "show_list": {*VIEW, "page", "saved"},
@@ -22,6 +24,13 @@ PARAMETERS = {
     "show_client_page": {"client", "correct", "withdraw", "saved"},
     "save_entry": {"client", "correct", "saved"},
 }
+
+
+class ClientName(BaseConverter):
+    """Converter for a client's name in a URL: any text, slashes included."""
+
+    regex = r"[\s\S]+"
+    part_isolating = False
 
 
 def read_number(name: str, default: float, low: float, high: float, *, whole: bool) -> Any:

@@ -40,7 +40,7 @@ def create_app(config: Config | Path | None = None) -> "Flask":
 
     from attrition.contacts.desk import Desk
     from attrition.pages.routes import pages
-    from attrition.web import middleware
+    from attrition.web import metrics, middleware
     from attrition.web.api import api
     from attrition.web.artifact_cache import ArtifactCache, Production, State
     from attrition.web.parameters import ClientName
@@ -56,6 +56,7 @@ def create_app(config: Config | Path | None = None) -> "Flask":
     production = Production(config.production_folder)
     app.extensions["attrition"] = State(config, ArtifactCache(), production, Desk(config))
     middleware.init_app(app, auth.Access(config))
+    metrics.init_app(app)
     app.register_blueprint(api)
     app.register_blueprint(pages)
     return app

@@ -16,6 +16,7 @@ ORDERS = {"value_at_risk": "value at risk", "risk": "risk"}
 VIEW = {"view", "manager", "q", "due_days", "min_risk", "order"}
 PARAMETERS = {
     "sign_in": {"next"},
+    "prediction": {"reasons"},
     "list_clients": {*VIEW, "limit", "offset"},
     "show_today": {"manager", "order", "show", "saved"},
     "show_list": {*VIEW, "page", "saved"},

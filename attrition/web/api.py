@@ -18,6 +18,7 @@ from attrition import wording
 from attrition.config import Config
 from attrition.contacts import fields
 from attrition.contacts.log import KeyTaken
+from attrition.errors import ApiError
 from attrition.operations.releases import Release
 from attrition.reporting.report_data import find_latest_events
 from attrition.serving.prediction import as_served, predict
@@ -26,7 +27,6 @@ from attrition.storage.files import Record
 from attrition.web import auth, entries, health, metrics, middleware, request_body
 from attrition.web.artifact_cache import optional, state
 from attrition.web.parameters import chosen_filters, chosen_view, read_number
-from attrition.web.request_body import ApiError
 
 api = Blueprint("api", __name__)
 

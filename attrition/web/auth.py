@@ -21,9 +21,8 @@ from attrition.access.audit import AuditLog
 from attrition.access.credentials import ANYBODY, Caller, Credential, Credentials
 from attrition.access.sessions import Session
 from attrition.config import Config
-from attrition.errors import AttritionError, ConfigError
+from attrition.errors import ApiError, AttritionError, ConfigError
 from attrition.storage import files
-from attrition.web.request_body import ApiError
 
 logger = logging.getLogger(__name__)
 

@@ -20,11 +20,10 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from attrition import wording
 from attrition.access import proxies, roles
 from attrition.access.credentials import NOBODY, STRANGER
-from attrition.errors import NotReady
+from attrition.errors import ApiError, NotReady
 from attrition.storage import files
 from attrition.storage.files import Record
 from attrition.web import auth, parameters, request_body
-from attrition.web.request_body import ApiError
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from werkzeug.routing import BaseConverter
 from attrition.config import Config
 from attrition.contacts import worklist
 from attrition.contacts.worklist import Filters
-from attrition.web.request_body import ApiError
+from attrition.errors import ApiError
 
 ORDERS = {"value_at_risk": "value at risk", "risk": "risk"}
 VIEW = {"view", "manager", "q", "due_days", "min_risk", "order"}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from attrition.errors import ConfigError, Damaged
 from attrition.storage import files
 from attrition.web import auth
 from tests.apps import GOOD
-from tests.conftest import TOKEN, write_config
+from tests.conftest import TOKEN, served, write_config
 
 PASSWORD = "a long enough password"
 PAGE = {"Accept": "text/html"}
@@ -489,3 +490,16 @@ def test_header_without_a_proxy_and_proxy_without_an_address_are_refused(tmp_pat
     for api in (Api(user_header="Remote-User"), Api(proxies=("caddy",))):
         with pytest.raises(ConfigError, match=r"api\.proxies"):
             auth.check_exposure(replace(config, api=api))
+
+
+def test_header_with_an_underscore_does_not_pass_for_that_of_the_proxy(project):
+    add_user(project, "ann", "lead", password=None)
+    settings = json.loads(project.file.read_text())
+    settings["api"] |= {"proxies": ["127.0.0.1"], "user_header": "Remote-User"}
+    project.file.write_text(json.dumps(settings))
+    with served(project, "--workers", "1", "--host", "0.0.0.0") as (port, _):
+        for header, status in (("Remote_User", b"401"), ("Remote-User", b"200")):
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+                head = f"GET /clients HTTP/1.0\r\nHost: localhost\r\n{header}: ann\r\n\r\n"
+                connection.sendall(head.encode())
+                assert connection.recv(65536).split()[1] == status

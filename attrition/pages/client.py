@@ -8,13 +8,13 @@ from attrition import wording
 from attrition.config import Config
 from attrition.contacts import activity, fields, log, sentences
 from attrition.contacts.log import Entry
+from attrition.errors import ApiError
 from attrition.pages.confirmation import saved
 from attrition.pages.frame import Row, capital, client_url, dates, local_time, managers, person
 from attrition.reporting import svg
 from attrition.storage import files
 from attrition.web.artifact_cache import State, optional, state
 from attrition.web.parameters import read
-from attrition.web.request_body import ApiError
 
 FORMS = {
     log.CONTACT: "Record a contact",

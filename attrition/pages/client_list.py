@@ -14,13 +14,13 @@ from attrition.config import Config
 from attrition.contacts import fields, log, worklist
 from attrition.contacts.ranking import Places
 from attrition.contacts.worklist import Filters, Worklist
+from attrition.errors import ApiError
 from attrition.pages.confirmation import saved
 from attrition.pages.frame import cards_of, dates, managers, person, read_fields, read_form
 from attrition.storage import files
 from attrition.web import entries as entering
 from attrition.web.artifact_cache import State, state
 from attrition.web.parameters import ORDERS, chosen_filters, read
-from attrition.web.request_body import ApiError
 
 PAGE_SIZE, EXPORTED = 50, 10_000
 VIEW_TITLES = {

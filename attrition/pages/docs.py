@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from flask import current_app, render_template, request
+from flask import current_app, g, render_template, request
 
+from attrition.access import roles
 from attrition.web import openapi
 from attrition.web.artifact_cache import State, optional, state
 
@@ -23,7 +24,7 @@ TYPES = {
     "null": ("null", "nulls"),
 }
 QUERIES = {"list_clients": "?limit=2", "export_view": "?view=list"}
-SAVED_AS = {"application/pdf": "report.pdf", "image/png": "figure.png"}
+SAVED = ("application/pdf", "image/png")  # no terminal shows them
 
 
 class Line(NamedTuple):
@@ -70,8 +71,8 @@ def operations_of(document: Schema, tag: str) -> Iterator[dict[str, Any]]:
 
 
 def first_client(state: State) -> str:
-    """Return a client that there is; "NAME" if there is none."""
-    listed = optional(state.listed)
+    """Return a client that there is; "NAME" if there is none, or if the caller may not know."""
+    listed = optional(state.listed) if roles.may_use(g.caller.roles, "list_clients") else None
     return listed[0]["client"] if listed else "NAME"
 
 
@@ -97,8 +98,7 @@ def command(path: str, method: str, operation: Schema, client: str) -> str:
         body = example if isinstance(example, str) else json.dumps(example, ensure_ascii=False)
         flag = "--data-binary" if media == openapi.CSV else "-d"
         parts += [f"-H 'Content-Type: {media}'", f"{flag} {shlex.quote(body)}"]
-    for media in operation["responses"]["200"]["content"]:
-        parts += [f"-o {SAVED_AS[media]}"] if media in SAVED_AS else []
+    parts += ["-O"] if {*SAVED} & operation["responses"]["200"]["content"].keys() else []
     return " ".join(parts)
 
 

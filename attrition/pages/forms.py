@@ -6,7 +6,7 @@ After a form was saved, the answer is a redirect, so that reloading the page sen
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flask import redirect, render_template, request, url_for
+from flask import g, redirect, render_template, request, url_for
 
 from attrition import wording
 from attrition.config import Config
@@ -26,6 +26,7 @@ from attrition.pages.frame import (
     remembered,
 )
 from attrition.storage import files
+from attrition.web import auth
 from attrition.web import entries as entering
 from attrition.web.artifact_cache import state
 from attrition.web.parameters import chosen_filters, read
@@ -120,4 +121,4 @@ def after_saving(address: str, form: Mapping[str, str]) -> Any:
 
 
 def origin() -> str:
-    return f"page {request.remote_addr}"
+    return auth.origin("page", request, g.caller)

@@ -12,21 +12,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request, send_file, url_for
+from flask import Blueprint, Response, current_app, g, request, send_file, url_for
 
 from attrition import wording
 from attrition.config import Config
 from attrition.contacts import fields
 from attrition.contacts.log import KeyTaken
+from attrition.errors import ApiError
 from attrition.operations.releases import Release
 from attrition.reporting.report_data import find_latest_events
 from attrition.serving.prediction import as_served, predict
 from attrition.storage import files, tables
 from attrition.storage.files import Record
-from attrition.web import entries, health, metrics, middleware, openapi, request_body
+from attrition.web import auth, entries, health, metrics, middleware, openapi, request_body
 from attrition.web.artifact_cache import optional, state
 from attrition.web.parameters import chosen_filters, read
-from attrition.web.request_body import ApiError
 
 api = Blueprint("api", __name__)
 
@@ -179,7 +179,7 @@ def list_entries(name: str) -> Record:
 def add_entry(name: str) -> tuple[Record, int]:
     """Append an entry about a client to the contact log."""
     form = entries.check_body(middleware.read_body(), request.headers.get("Idempotency-Key"))
-    via = f"api {request.remote_addr or ''}".strip()
+    via = auth.origin("api", request, g.caller)
     try:
         result = entries.save(state(), [name], form, form.get("seen"), via)
     except KeyTaken as error:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from attrition.contacts import log
 from attrition.contacts.log import Entry
 from attrition.contacts.standings import OVERRIDE_DAYS, counting, days_after
+from attrition.errors import ApiError
 from attrition.storage import files
 from attrition.storage.files import Record
 from attrition.web.artifact_cache import State, contact_log_errors
-from attrition.web.request_body import ApiError
 
 MAX_NOTE, MAX_NAME, MAX_KEY, MAX_CLIENTS = 2_000, 200, 200, 1_000
 MAX_DAYS_AHEAD = 5 * 366

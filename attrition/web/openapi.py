@@ -26,7 +26,8 @@ from attrition.operations.releases import Release
 from attrition.storage.files import Record
 from attrition.web import entries, parameters, request_body
 from attrition.web.artifact_cache import State, optional
-from attrition.web.middleware import CONSTANT
+from attrition.web.auth import COOKIE
+from attrition.web.middleware import CONSTANT, get_access
 
 Schema = dict[str, Any]
 
@@ -39,6 +40,8 @@ CODES: Mapping[str, tuple[tuple[int, ...], str]] = {
     "unknown_parameter": ((400,), "there is no such query parameter"),
     "repeated_parameter": ((400,), "a query parameter is there twice"),
     "no_token": ((401,), "the token is missing or wrong"),
+    "forbidden": ((403,), "no role of the caller may do this; roles names those that may"),
+    "unknown_user": ((403,), "the proxy names somebody who is no user here"),
     "cross_site": ((403,), "a page of another site let a browser send this"),
     "not_found": ((404,), "there is no such address"),
     "unknown_client": ((404,), "there is no such client"),
@@ -62,6 +65,8 @@ CODES: Mapping[str, tuple[tuple[int, ...], str]] = {
     "invalid_entry": ((422,), "a field of the entry is invalid; problems lists each fault"),
     "invalid_parameter": ((422,), "a query parameter is not what is allowed"),
     "too_many": ((422,), "the view has more clients than a spreadsheet may have"),
+    "too_many_requests": ((429,), "the limit of requests a minute is reached"),
+    "too_many_tries": ((429,), "too many wrong passwords"),
     "internal_error": ((500,), "a bug; the log has the details under id"),
     "not_implemented": ((501,), "the transfer coding may only be chunked"),
     "no_model": ((503,), "no model is in production yet"),
@@ -70,6 +75,7 @@ CODES: Mapping[str, tuple[tuple[int, ...], str]] = {
     "damaged": ((503,), "a file is damaged"),
     "other_columns": ((503,), "the model needs columns that config.json no longer names"),
     "log_busy": ((503,), "the contact log cannot be read or written now"),
+    "access_unavailable": ((503,), "tokens, users or sessions cannot be read now"),
     "busy": ((503,), "too many large requests at once"),
     "refused": ((), "any other refusal"),
 }
@@ -77,6 +83,7 @@ CODES: Mapping[str, tuple[tuple[int, ...], str]] = {
 ANYWHERE = (408, 417, 431, 500, 501)
 FOR_ALL = ("unknown_parameter", "repeated_parameter", "bad_request", "too_large", "wrong_host")
 TO_SEND = ("cross_site", "unsupported_type", "unsupported_encoding", "not_json", "busy")
+TO_IDENTIFY = ("no_token", "forbidden", "unknown_user", "too_many_requests", "access_unavailable")
 NO_FILE, NO_RELEASE = ("not_ready", "damaged"), ("no_model", "not_ready", "damaged")
 NO_LIST = (*NO_FILE, "log_busy")
 HEADERS = {
@@ -95,7 +102,13 @@ TAGS = {
     "model": "The model in production, and the data behind it.",
     "service": "The state of this service, and its description.",
 }
-SECURITY = {"bearer": {"type": "http", "scheme": "bearer", "description": "A token."}}
+SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A token, for programs."},
+    "session": {
+        **{"type": "apiKey", "in": "cookie", "name": COOKIE},
+        "description": "The session of somebody who signed in on a page.",
+    },
+}
 
 
 # ---- schemas
@@ -302,7 +315,7 @@ def describe_error() -> Schema:
     )
     details = {
         "problems": array(problem),
-        **each(("figures", "datafiles"), array(TEXT)),
+        **each(("figures", "datafiles", "roles"), array(TEXT)),
         **{"newer": array(ref("Entry")), "seen": WHOLE, "id": TEXT},
     }
     sentence = TEXT | {"description": "One sentence for people."}
@@ -433,7 +446,7 @@ def document(app: Flask, state: State) -> Schema:
     """Return the document of this installation, made once for each release."""
     loaded = optional(state.production.get)
     release, spelling = loaded[0] if loaded else None, state.spelling()
-    is_controlled = state.token is not None
+    is_controlled = not get_access().is_open()
     return state.cache.remember(
         "openapi",
         (release and release.id, str(spelling), is_controlled),
@@ -490,7 +503,9 @@ def describe_operation(
     allowed = [role for role in roles.ROLES if roles.may_use([role], view)]
     needs_token = view not in roles.FOR_ALL
     who = f"Roles: {', '.join(allowed)}." if needs_token else "Needs no token."
-    codes = [*FOR_ALL, *answer.codes, *(["no_token"] if is_controlled and needs_token else [])]
+    codes = [*FOR_ALL, *answer.codes, *(TO_IDENTIFY if is_controlled and needs_token else [])]
+    # Of those that need no token, one still counts the requests of a token that is sent.
+    codes += ["too_many_requests"] if is_controlled and not needs_token else []
     return {
         "operationId": view,
         "tags": [answer.tag],
@@ -500,7 +515,11 @@ def describe_operation(
         "x-codes": codes,
         "parameters": describe_parameters(rule, view, has_value=bool(config.columns.value)),
         "responses": describe_answers(view, answer) | describe_errors(codes, answer),
-        **({"security": [{"bearer": []}] if needs_token else []} if is_controlled else {}),
+        **(
+            {"security": [{name: []} for name in SECURITY] if needs_token else []}
+            if is_controlled
+            else {}
+        ),
     }
 
 

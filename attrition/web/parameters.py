@@ -1,4 +1,4 @@
-"""The query parameters of each view: declared once, and read and described by that."""
+"""The query parameters, declared once to be read and described, and how a path names a client."""
 
 import math
 import re
@@ -7,17 +7,19 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from flask import request
+from werkzeug.routing import BaseConverter
 
 from attrition.config import Config
 from attrition.contacts import worklist
 from attrition.contacts.worklist import Filters
-from attrition.web.request_body import ApiError
+from attrition.errors import ApiError
 
 DEFAULT_LIMIT, MAX_LIMIT, MAX_REASONS = 50, 1_000, 20
 MAX_TEXT = 200
 ORDERS = {"value_at_risk": "value at risk", "risk": "risk"}
 VIEW = {"view", "manager", "q", "due_days", "min_risk", "order"}
 PARAMETERS = {
+    "sign_in": {"next"},
     "prediction": {"reasons"},
     "list_clients": {*VIEW, "limit", "offset"},
     "show_today": {"manager", "order", "show", "saved"},
@@ -27,6 +29,13 @@ PARAMETERS = {
     "show_client_page": {"client", "correct", "withdraw", "saved"},
     "save_entry": {"client", "correct", "saved"},
 }
+
+
+class ClientName(BaseConverter):
+    """Converter for a client's name in a URL: any text, slashes included."""
+
+    regex = r"[\s\S]+"
+    part_isolating = False
 
 
 class Parameter(NamedTuple):

@@ -154,7 +154,7 @@ def test_predictions_are_described(client):
 def test_document_names_the_token_only_if_one_is_needed(client, guarded):
     assert "securitySchemes" not in read(client)["components"]
     answer = guarded.get("/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"}).json
-    assert answer["paths"]["/scoring"]["get"]["security"] == [{"bearer": []}]
+    assert answer["paths"]["/scoring"]["get"]["security"] == [{"bearer": []}, {"session": []}]
     assert answer["paths"]["/health"]["get"]["security"] == []
     assert "401" in answer["paths"]["/scoring"]["get"]["responses"]
 
@@ -196,8 +196,9 @@ def test_codes_are_those_that_the_code_raises():
     given_elsewhere = {code for code, _ in SENTENCES.values()} | {
         code for _, code, _ in REASONS.values()
     }
-    # The default of NotReady, that of any other HTTP error, and what `runs.check_overdue` returns.
-    by_default = {"not_ready", "refused", "overdue"}
+    # The default of NotReady, that of any other HTTP error, what `runs.check_overdue` returns, and
+    # what `auth.too_many` composes.
+    by_default = {"not_ready", "refused", "overdue", "too_many_requests", "too_many_tries"}
     assert set(openapi.CODES) == raised_codes() | given_elsewhere | by_default
 
 

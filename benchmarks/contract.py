@@ -51,21 +51,20 @@ def served(source: Path, situation: str) -> Iterator[str]:
             settings["api"]["requests_per_minute"] = 1_000_000
         (folder / source.name).write_text(json.dumps(settings), encoding="utf-8")
         command = [sys.executable, str(ROOT / "app.py"), "--config", str(folder / source.name)]
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [*command, "--port", "0", "--workers", "1"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             env=os.environ | {"ATTRITION_TOKEN": TOKEN},
-        )
-        try:
-            assert process.stdout is not None
-            port = re.search(r":(\d+) ", line := process.stdout.readline())
-            assert port, line
-            yield f"http://127.0.0.1:{port[1]}"
-        finally:
-            process.terminate()
-            process.wait(30)
+        ) as process:
+            try:
+                assert process.stdout is not None
+                port = re.search(r":(\d+) ", line := process.stdout.readline())
+                assert port, line
+                yield f"http://127.0.0.1:{port[1]}"
+            finally:
+                process.terminate()
 
 
 def examine(address: str, situation: str, seed: int, examples: int) -> Outcome:

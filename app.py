@@ -1,31 +1,28 @@
 """Serve predictions, the ranked clients, diagnostics and the dashboard over HTTP.
 
-Reads:  production_deployment/, reports/, ingesteddata/finaldata.csv, testdata/, sourcedata/
-Writes: contacts/contacts.sqlite, what people enter about clients
+Reads:  production_deployment/, reports/, ingesteddata/finaldata.csv, testdata/, sourcedata/, access/
+Writes: contacts/contacts.sqlite, what people enter about clients; access/, who may use it
 Run:    python app.py [--config PATH] [--host HOST] [--port PORT] [--workers N]
+        python app.py --new-token NAME --role ROLE [--days N] | --new-user NAME --role ROLE
+        python app.py --revoke NAME | --list-access
 """
 
 import sys
 from dataclasses import replace
 from pathlib import Path
-
-import pyarrow as pa
-from flask import Flask
-from werkzeug.routing import BaseConverter
+from typing import TYPE_CHECKING
 
 from attrition import config as configuration
 from attrition import wording
+from attrition.access import commands
 from attrition.config import Config
-from attrition.contacts.desk import Desk
 from attrition.errors import AttritionError
 from attrition.operations import cli
-from attrition.operations.caller import default_url, identify
-from attrition.pages.routes import pages
-from attrition.serving.production import Production
 from attrition.storage import permissions
-from attrition.web import auth, metrics, middleware
-from attrition.web.api import api
-from attrition.web.artifact_cache import ArtifactCache, State, optional
+from attrition.web import auth
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 PAGES = Path(__file__).resolve().parent / "attrition" / "pages"
 WORKERS = 2
@@ -33,18 +30,22 @@ WORKERS = 2
 FILTERS = ("count", "finished", "minute", "moment", "percent", "plural", "seconds")
 
 
-class ClientName(BaseConverter):
-    """Converter for a client's name in a URL: any text, slashes included."""
-
-    regex = r"[\s\S]+"
-    part_isolating = False
-
-
-def create_app(config: Config | Path | None = None) -> Flask:
+def create_app(config: Config | Path | None = None) -> "Flask":
     """Create the app for one config.json.
 
     Raises: ConfigError if config.json or a named environment variable is missing or invalid.
     """
+    import pyarrow as pa
+    from flask import Flask
+
+    from attrition.contacts.desk import Desk
+    from attrition.pages.routes import pages
+    from attrition.serving.production import Production
+    from attrition.web import metrics, middleware
+    from attrition.web.api import api
+    from attrition.web.artifact_cache import ArtifactCache, State
+    from attrition.web.parameters import ClientName
+
     if not isinstance(config, Config):
         config = configuration.load(config)
     pa.set_memory_pool(pa.system_memory_pool())  # it returns freed memory, the default one does not
@@ -53,10 +54,9 @@ def create_app(config: Config | Path | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters["client"] = ClientName
     app.jinja_env.filters |= {name: getattr(wording, name) for name in FILTERS}
-    token = auth.read_token(config)
     production = Production(config.production_folder)
-    app.extensions["attrition"] = State(config, ArtifactCache(), production, token, Desk(config))
-    middleware.init_app(app, config.api.host, token)
+    app.extensions["attrition"] = State(config, ArtifactCache(), production, Desk(config))
+    middleware.init_app(app, auth.Access(config))
     metrics.init_app(app)
     app.register_blueprint(api)
     app.register_blueprint(pages)
@@ -65,12 +65,14 @@ def create_app(config: Config | Path | None = None) -> Flask:
 
 def serve(config: Config, workers: int) -> int:
     """Serve until a signal arrives; each worker loads the model before its first request."""
-    from attrition.web import server
-
-    auth.check_exposure(config.api.host, auth.read_token(config))
+    auth.check_exposure(config)
     permissions.check_readable(config)
 
-    def load() -> Flask:
+    from attrition.operations.caller import default_url, identify
+    from attrition.web import server
+    from attrition.web.artifact_cache import optional
+
+    def load() -> "Flask":
         app = create_app(config)
         optional(app.extensions["attrition"].production.get)
         return app
@@ -95,9 +97,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--workers", type=int, default=WORKERS, help=f"processes; default: {WORKERS}"
     )
+    commands.add_options(parser)
     options = parser.parse_args(argv)
 
     def work(config: Config) -> int:
+        if commands.is_command(options):
+            print(commands.run(config, options, auth.read_token(config)))
+            return 0
         host = options.host or config.api.host
         port = config.api.port if options.port is None else options.port
         api = replace(config.api, host=host, port=port)

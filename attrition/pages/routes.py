@@ -1,8 +1,17 @@
 """The addresses of the pages, and the view behind each."""
 
 from flask import Blueprint
+from werkzeug.routing import BaseConverter
 
 from attrition.pages import client, client_list, forms, frame, status, today
+
+
+class ClientName(BaseConverter):
+    """Converter for a client's name in a URL: any text, slashes included."""
+
+    regex = r"[\s\S]+"
+    part_isolating = False
+
 
 pages = Blueprint("pages", __name__)
 

@@ -14,6 +14,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from attrition import wording
+from attrition.operations import log
 from attrition.storage.files import Record
 from attrition.web import auth, parameters, request_body
 from attrition.web.artifact_cache import NotReady
@@ -80,6 +81,7 @@ def init_app(app: Flask, host: str, token: str | None) -> None:
     app.before_request(check_site)
     app.before_request(partial(check_token, token))
     app.before_request(check_parameters)
+    app.after_request(log_answer)  # the last one: Flask calls them in reverse order
     app.after_request(add_headers)
     app.register_error_handler(ApiError, answer_error)
     app.register_error_handler(NotReady, answer_not_ready)
@@ -187,6 +189,18 @@ def add_headers(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     is_page = response.mimetype == "text/html"
     response.headers["Content-Security-Policy"] = PAGE_POLICY if is_page else API_POLICY
+    return response
+
+
+def log_answer(response: Response) -> Response:
+    log.log_request(
+        request_id=g.request_id,
+        method=request.method,
+        view=name_of_view() or None,
+        status=response.status_code,
+        ms=round((time.perf_counter() - g.started) * 1000, 1),
+        caller=getattr(g.get("caller"), "name", None),
+    )
     return response
 
 

@@ -41,7 +41,7 @@ def create_app(config: Config | Path | None = None) -> "Flask":
     from attrition import wording
     from attrition.contacts.desk import Desk
     from attrition.pages.routes import ClientName, pages
-    from attrition.web import middleware
+    from attrition.web import metrics, middleware
     from attrition.web.api import api
     from attrition.web.artifact_cache import ArtifactCache, Production, State
 
@@ -57,6 +57,7 @@ def create_app(config: Config | Path | None = None) -> "Flask":
     production = Production(config.production_folder)
     app.extensions["attrition"] = State(config, ArtifactCache(), production, token, Desk(config))
     middleware.init_app(app, config.api.host, token)
+    metrics.init_app(app)
     app.register_blueprint(api)
     app.register_blueprint(pages)
     return app

@@ -251,7 +251,8 @@ class Worker(gthread.ThreadWorker):
     slot: int
 
     def init_process(self) -> None:
-        self.waiting: dict[Connection, None] = {}  # for the network; the oldest first
+        # The connections that wait for the network, the oldest first, and what follows.
+        self.waiting: dict[Connection, Callable[[Connection], None]] = {}
         self.buffered = 0
         self.looked_at = 0.0
         super().init_process()
@@ -279,10 +280,22 @@ class Worker(gthread.ThreadWorker):
         if len(self.waiting) > CONNECTIONS - 2 * THREADS:
             self._close(next(iter(self.waiting)))
 
-    def _wait(self, connection: Connection, event: int, callback: Any, seconds: float) -> None:
+    def _wait(
+        self,
+        connection: Connection,
+        event: int,
+        callback: Callable[[Connection], None],
+        seconds: float,
+    ) -> None:
         connection.deadline = time.monotonic() + seconds
-        self.waiting[connection] = None
-        self.poller.register(connection.socket, event, lambda _socket: callback(connection))
+        self.waiting[connection] = callback
+
+        def go_on(_socket: socket.socket) -> None:
+            # An event of the same moment may have closed the connection.
+            if self.waiting.get(connection) is callback:
+                callback(connection)
+
+        self.poller.register(connection.socket, event, go_on)
 
     def _stop_waiting(self, connection: Connection) -> None:
         if connection in self.waiting:
@@ -347,7 +360,7 @@ class Worker(gthread.ThreadWorker):
         self.enqueue_req(connection)
 
     def finish_request(self, conn: Connection, fs: Future[bool]) -> None:
-        conn.is_last |= fs.cancelled() or not fs.result()
+        conn.is_last |= fs.cancelled() or fs.exception() is not None or not fs.result()
         self._send(conn)
 
     def _refuse(self, connection: Connection, status: int) -> None:

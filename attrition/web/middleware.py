@@ -22,6 +22,7 @@ from attrition import wording
 from attrition.access import proxies, roles
 from attrition.access.credentials import NOBODY, STRANGER
 from attrition.errors import ApiError, NotReady
+from attrition.operations import log
 from attrition.storage import files
 from attrition.storage.files import Record
 from attrition.web import auth, parameters, request_body
@@ -92,6 +93,7 @@ def init_app(app: Flask, access: auth.Access) -> None:
     app.before_request(check_site)
     app.before_request(check_access)
     app.before_request(check_parameters)
+    app.after_request(log_answer)  # the last one: Flask calls them in reverse order
     app.after_request(add_headers)
     app.after_request(record_event)
     app.after_request(answer_conditionally)
@@ -253,6 +255,18 @@ def record_event(response: Response) -> Response:
             **{"view": view, "status": response.status_code, "code": g.code},
         }
         get_access().audit.write(event, is_refusal=is_refusal)
+    return response
+
+
+def log_answer(response: Response) -> Response:
+    log.log_request(
+        request_id=g.request_id,
+        method=request.method,
+        view=name_of_view() or None,
+        status=response.status_code,
+        ms=round((time.perf_counter() - g.started) * 1000, 1),
+        caller=getattr(g.get("caller"), "name", None),
+    )
     return response
 
 

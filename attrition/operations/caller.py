@@ -7,8 +7,10 @@ cannot delay a run. It follows no redirect and uses no proxy.
 import json
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -49,7 +51,10 @@ class Answer(NamedTuple):
 
 def default_url(config: Config) -> str:
     """Return the URL of the app for a client on the same machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.api.host, config.api.host)
+    host = config.api.host.strip("[]")
+    with suppress(ValueError):  # a name
+        if (address := ip_address(host)).is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
     host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{config.api.port}"
 

@@ -22,7 +22,7 @@ from attrition.operations import cli
 from attrition.operations.caller import default_url, identify
 from attrition.pages.routes import pages
 from attrition.storage import permissions
-from attrition.web import auth, middleware
+from attrition.web import auth, metrics, middleware
 from attrition.web.api import api
 from attrition.web.artifact_cache import ArtifactCache, Production, State, optional
 
@@ -56,6 +56,7 @@ def create_app(config: Config | Path | None = None) -> Flask:
     production = Production(config.production_folder)
     app.extensions["attrition"] = State(config, ArtifactCache(), production, token, Desk(config))
     middleware.init_app(app, config.api.host, token)
+    metrics.init_app(app)
     app.register_blueprint(api)
     app.register_blueprint(pages)
     return app

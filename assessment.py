@@ -466,7 +466,9 @@ def score_clients(config: Config, release: Release, earlier: Earlier | None) -> 
     risk = models.to_risk(model, score)
     added = explanations.contributions(model, current, baseline, score)
     reasons = explain_risks(model, current, added, score, baseline)
-    cautions = reliability.cautions(model, current, release.training)
+    unseen = models.unseen_levels(model, current)
+    values = {name: current[name] for name in model.features}
+    cautions = reliability.cautions(values, unseen, release.training)
     last_seen = find_last_seen(rows, current, latest_time, columns)
     cautions = [
         [*more, *old, *each]

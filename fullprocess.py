@@ -7,7 +7,7 @@ from other files, do so; otherwise stop until --repair renames it (it deletes no
 
 Reads:  the inputs of all steps
 Writes: the outputs of all steps; production_deployment/lastrun.json (the record; its modification time
-        is the end of the last good run), reports/fullprocess.log
+        is the end of the last good run), reports/fullprocess.log, reports/attrition.prom (metrics)
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair]
         [--accept-leakage] [--accept-log-loss]
 """
@@ -71,7 +71,7 @@ def find_products(config: Config) -> dict[str, str]:
     contents += _files(config.releases)
     contents += [config.clients, config.risk_scores, config.contact_list]
     contents += [config.earlier_clients, config.risk_history, config.assessment_record]
-    contents += [config.diagnostics_record, config.report, config.report_record]
+    contents += [config.diagnostics_record, config.report, config.report_record, config.metrics]
     contents += config.find_figures()
     links = [config.current, *(config.production_folder / name for name in releases.LINKS)]
     return {_shown(path): _hash(path) for path in contents} | {
@@ -351,7 +351,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
                 return print_plan(config)
             dead_run = runs.read_mark(config.lock)
             if dead_run is None and not asked and nothing_new(config):
-                os.utime(config.last_run)  # the time of the last good run; no content changes
+                renew_times(config)
                 code = print_nothing_new(options, find_unused(config))
             else:
                 code = work(config, options, lock, dead_run, once)
@@ -360,6 +360,13 @@ def run(config: Config, options: argparse.Namespace) -> int:
             return code
     except Busy as busy:
         return record_skipped(config, options, busy)
+
+
+def renew_times(config: Config) -> None:
+    """Renew the time of the last good run, which is that of two files, without changing a content."""
+    os.utime(config.last_run)
+    with suppress(FileNotFoundError):  # it could not be written
+        os.utime(config.metrics)
 
 
 def find_unused(config: Config) -> list[Any]:
@@ -514,6 +521,14 @@ def fail(
     except (AttritionError, OSError) as other:
         if str(other) != str(error):
             logger.error("%s", cli.error_message(other))
+    write_metrics(config, runs.last_unavailable(config), runs.last_good_at(config))
+
+
+def write_metrics(config: Config, unavailable: Sequence[str], good_at: str | None) -> None:
+    """Write the metrics for the node exporter, from what the records and the history contain now."""
+    from attrition.operations import metrics
+
+    metrics.write_textfile(config, unavailable, good_at)
 
 
 def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None:
@@ -522,12 +537,14 @@ def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None
     If this run was not good, `good_at` is the end of the last good one.
     """
     is_good = not outcome.unavailable
+    good_at = files.utc_now() if is_good else runs.last_good_at(config)
+    write_metrics(config, outcome.unavailable, good_at)
     assessed = (files.read_record(config.assessment_record) or {})["inputs"]
     record = {
         "complete": is_good and not outcome.waiting,
         "ended_at": files.utc_now(),
         "good": is_good,
-        "good_at": files.utc_now() if is_good else runs.last_good_at(config),
+        "good_at": good_at,
         "unavailable": list(outcome.unavailable),
         "state": inputs | find_products(config),
         "list_inputs": {name: assessed[name] for name in ("contacts", "day")},

@@ -19,6 +19,7 @@ import pandas as pd
 from attrition import wording
 from attrition.config import Config
 from attrition.data import ledger, schema, typed_rows
+from attrition.data.spelling import read_spelling
 from attrition.errors import NoModel, SourceError
 from attrition.modelling import metrics, models, persistence
 from attrition.modelling.metrics import Vector
@@ -269,7 +270,7 @@ def hash_test_data(config: Config) -> dict[str, str]:
 def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
     """Read the test folder with the checks of ingestion; add a warning if a file or row is refused."""
     frames = []
-    spelling = ledger.read_spelling(files.read_record(config.ingestion_record))
+    spelling = read_spelling(files.read_record(config.ingestion_record))
     for key in hash_test_data(config):
         path = config.test_folder / key.removeprefix("test/")
         shown = f"{config.test_folder.name}/{path.name}"

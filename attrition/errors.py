@@ -17,6 +17,14 @@ class NoModel(AttritionError):
     """There is no model in production yet; the API answers 503."""
 
 
+class NotReady(AttritionError):
+    """A file that cannot be read now; a later run of the named script repairs it. It is a 503."""
+
+    def __init__(self, sentence: str, code: str = "not_ready") -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
 class NoRows(AttritionError):
     """No source has a usable row yet."""
 

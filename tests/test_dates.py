@@ -219,7 +219,7 @@ def test_a_date_that_gives_the_outcome_away_is_found(kind, expected):
 
 
 def dated(*records, today="2026-03-01", allowed=()):
-    return check_records(DATED, records, allowed, today=today)["end"].tolist()
+    return check_records(DATED, records, allowed, today=today).columns["end"].tolist()
 
 
 def test_a_date_of_a_record_counts_from_its_time_or_today():

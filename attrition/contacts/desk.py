@@ -53,6 +53,12 @@ class Desk:
         """Return where a client stands at a time, also one who is no longer current."""
         return standings.standing(self.entries(client), self._config.day(at), self._rules)
 
+    def count(self) -> int:
+        """Return the number of entries in the log."""
+        with self._lock:
+            self._read_log()
+            return self._last
+
     def numbered(self, first: int, last: int) -> list[Entry]:
         """Return the entries with the numbers from `first` to `last`."""
         with self._lock:

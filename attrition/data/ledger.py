@@ -27,7 +27,7 @@ from attrition.config import DEFAULT_DIALECT, Config, Dialect
 from attrition.data import typed_rows
 from attrition.data.cells import NAME_LENGTH, day_number, readers
 from attrition.data.name_variants import find_variants
-from attrition.data.spelling import Spelling, choose_spelling
+from attrition.data.spelling import Spelling, choose_spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.storage import files, history, tables
 
@@ -644,12 +644,6 @@ def read_accepted(config: Config) -> list[str]:
     """Return the suspicious deliveries that a person accepted."""
     record = files.read_record(config.ingestion_record)
     return sorted(record.get("accepted", {})) if record else []
-
-
-def read_spelling(record: files.Record | None) -> Spelling:
-    """Return how the rows of a record of ingestion spell values."""
-    names = Spelling._fields if record and "booleans" in record else ()
-    return Spelling(**{name: dict(record[name]) for name in names})  # type: ignore[index]
 
 
 def read_latest_time(config: Config) -> str:

@@ -12,7 +12,7 @@ delivered again, its row is the same row.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,12 @@ def _like(text: str, counterparts: Mapping[str, str]) -> str:
     """Return the counterpart of a word in the same case."""
     other = counterparts[text.casefold()]
     return other.upper() if text.isupper() else other.title() if text.istitle() else other
+
+
+def read_spelling(record: Mapping[str, Any] | None) -> Spelling:
+    """Return how the rows of a record of ingestion spell values."""
+    names = Spelling._fields if record and "booleans" in record else ()
+    return Spelling(**{name: dict(record[name]) for name in names})  # type: ignore[index]
 
 
 class Booleans:

@@ -24,8 +24,8 @@ from sklearn.pipeline import Pipeline
 from attrition.modelling import models
 from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
+from attrition.modelling.reliability import MIN_CONTRIBUTION
 
-MIN_CONTRIBUTION = 0.05  # to the log-odds; if a feature adds less, it is not shown as a reason
 MIN_SPREAD = 0.2  # of contributions over a list: smaller differences tell no clients apart
 SHARED = 0.85  # share of the listed clients from which on a reason is common to the list
 Matrix = NDArray[np.float64]

@@ -29,12 +29,12 @@ from sklearn.preprocessing import (
 )
 from threadpoolctl import threadpool_limits
 
-from attrition.modelling import metrics
+from attrition.modelling import metrics, reliability
 from attrition.modelling.calibration import AS_IT_IS, Calibration
 from attrition.modelling.metrics import Vector
 from attrition.modelling.number_scores import NORMAL, STANDARD, NumberScores
 
-BASE_RATE = "base rate"
+BASE_RATE = reliability.BASE_RATE
 CAUTIOUS = "logistic regression, strongly regularised"
 LOGISTIC = "logistic regression"
 SCORECARD = "scorecard"

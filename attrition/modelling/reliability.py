@@ -1,14 +1,18 @@
 """Decide whether a risk needs care, and why: values that the model has not seen, or too few rows."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from attrition.data.cells import Caution
-from attrition.modelling import models
-from attrition.modelling.models import Model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASE_RATE = "base rate"  # the kind of a model that has the same risk for all
+MIN_CONTRIBUTION = 0.05  # to the log-odds; if a feature adds less, it is not shown as a reason
 
 # Source: the minimum of Salesforce Einstein before it trains: 400 rows, 100 of each outcome.
 MIN_ROWS_TO_RELY, MIN_OF_EACH_TO_RELY = 400, 100
@@ -19,25 +23,34 @@ def is_few(rows: int, left: int) -> bool:
     return rows < MIN_ROWS_TO_RELY or min(left, rows - left) < MIN_OF_EACH_TO_RELY
 
 
-def cautions(model: Model, rows: pd.DataFrame, training: Mapping[str, Any]) -> list[list[Caution]]:
+def cautions(
+    columns: Mapping[str, Any], unseen: Mapping[str, NDArray[np.bool_]], training: Mapping[str, Any]
+) -> list[list[Caution]]:
     """List for each row why its risk needs care; [] if there is no reason.
 
     Cautions of the row come first, then those of the model.
 
-    training: the record of the model, with `features`, `missing_seen`, `ranges`, `rows`, `left`, `kind`
+    columns: numbers, NaN if missing, and texts, "" if missing: (n,) each; unseen: for each category,
+    which rows have one that is new to the model; training: the record of the model, with `features`,
+    `missing_seen`, `ranges`, `rows`, `left`, `kind`
     """
-    result: list[list[Caution]] = [[] for _ in range(len(rows))]
-    unseen, ranges = models.unseen_levels(model, rows), training["ranges"]
-    for name in (name for names in training["features"].values() for name in names):
-        missing = (rows[name].isna() | (rows[name] == "")).to_numpy()
+    numeric, categorical = (training["features"][kind] for kind in ("numeric", "categorical"))
+    result: list[list[Caution]] = [[] for _ in columns[(*numeric, *categorical)[0]]]
+    for name in (*numeric, *categorical):
+        if name in numeric:
+            values = np.asarray(columns[name], dtype="float64")
+            missing = np.isnan(values)
+        else:
+            values = np.asarray(columns[name], dtype=object)
+            missing = values == ""
         if name in unseen:
             for i in np.flatnonzero(unseen[name] & ~missing):
-                result[i].append(Caution("unknown_level", name, str(rows[name].iloc[i])))
+                result[i].append(Caution("unknown_level", name, str(values[i])))
         if name not in training["missing_seen"]:
             for i in np.flatnonzero(missing):
                 result[i].append(Caution("never_missing", name))
-        if name in ranges:
-            values, (low, high) = rows[name].to_numpy(dtype="float64"), ranges[name]
+        if name in training["ranges"]:
+            low, high = training["ranges"][name]
             for i in np.flatnonzero((values < low) | (values > high)):
                 result[i].append(Caution("outside_range", name, float(values[i]), low, high))
     general = cautions_of_model(training)
@@ -51,10 +64,10 @@ def cautions_of_model(training: Mapping[str, Any]) -> list[Caution]:
     ['few_clients', 'base_rate']
     """
     few = [Caution("few_clients")] if is_few(training["rows"], training["left"]) else []
-    no_signal = training["kind"] == models.BASE_RATE
+    no_signal = training["kind"] == BASE_RATE
     return few + ([Caution("base_rate")] if no_signal else [])
 
 
-def ranges(rows: pd.DataFrame, numeric: tuple[str, ...]) -> dict[str, list[float]]:
+def ranges(rows: "pd.DataFrame", numeric: tuple[str, ...]) -> dict[str, list[float]]:
     """Return the minimum and the maximum of each numeric column, missing values left out."""
     return {name: [float(rows[name].min()), float(rows[name].max())] for name in numeric}

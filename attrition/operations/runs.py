@@ -197,6 +197,15 @@ def last_good_at(config: Config) -> str | None:
     return str(good_at) if good_at else None
 
 
+def last_unavailable(config: Config) -> list[str]:
+    """Return the sources that the last run could not read."""
+    try:
+        record = files.read_record(config.last_run)
+    except Damaged:
+        return []  # every run reports it and writes the record again
+    return list(record.get("unavailable", [])) if record else []
+
+
 # ---- the runs of the last day
 
 

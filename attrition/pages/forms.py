@@ -13,6 +13,7 @@ from attrition.config import Config
 from attrition.contacts import sentences
 from attrition.contacts.log import Entry
 from attrition.contacts.worklist import Worklist
+from attrition.errors import NotReady
 from attrition.pages.client import client_page
 from attrition.pages.client_list import everybody_in, list_page, spreadsheet
 from attrition.pages.confirmation import numbers_text
@@ -26,7 +27,7 @@ from attrition.pages.frame import (
 )
 from attrition.storage import files
 from attrition.web import entries as entering
-from attrition.web.artifact_cache import NotReady, state
+from attrition.web.artifact_cache import state
 from attrition.web.parameters import chosen_filters, chosen_view
 
 CHANGED = "the clients of this view have changed meanwhile: tick again"

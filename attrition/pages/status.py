@@ -3,19 +3,16 @@
 Every part works if a record does not exist yet or is damaged: on the first day there is only a model.
 """
 
-import os
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from flask import render_template, request
 
 from attrition import __version__, wording
-from attrition.operations import integrity, releases
+from attrition.operations import integrity, metrics, releases
 from attrition.reporting import svg
 from attrition.reporting.report_data import CAPTIONS, ReportData, light
 from attrition.storage import history
@@ -440,19 +437,9 @@ def disk_usage(state: State) -> Context:
     """Return the size of each folder that this project writes, and the free space."""
     folders = {name: getattr(state.config, folder) for name, folder in FOLDERS.items()}
     return {
-        "sizes": [(name, megabytes(folder_size(path))) for name, path in folders.items()],
+        "sizes": [(name, megabytes(metrics.folder_size(path))) for name, path in folders.items()],
         "free": megabytes(shutil.disk_usage(state.config.file.parent).free),
     }
-
-
-def folder_size(folder: Path) -> int:
-    """Add up the sizes of the files below a folder; one that a run removes meanwhile counts as 0."""
-    size = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                size += Path(path, name).lstat().st_size
-    return size
 
 
 def megabytes(size: float) -> str:

@@ -10,6 +10,7 @@ from attrition import wording
 from attrition.config import Config
 from attrition.contacts import activity, fields, ranking, sentences, worklist
 from attrition.contacts.worklist import Filters, Worklist
+from attrition.errors import NotReady
 from attrition.pages.confirmation import saved
 from attrition.pages.frame import (
     Person,
@@ -23,7 +24,7 @@ from attrition.pages.frame import (
 )
 from attrition.reporting.report_data import ReportData
 from attrition.storage import files
-from attrition.web.artifact_cache import NotReady, State, optional, state
+from attrition.web.artifact_cache import State, optional, state
 from attrition.web.parameters import ORDERS
 
 TODAY_SHOWN, GONE_SHOWN = 100, 20

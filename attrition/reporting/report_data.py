@@ -570,7 +570,7 @@ def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -
         deployments=history.read_deployments(config.history),
         runs=history.read_runs(config.history, runs.RUNS_READ),
         worked_runs=history.read_worked_runs(config.history, WORKED_RUNS_READ),
-        unavailable=tuple(last_unavailable(config) if unavailable is None else unavailable),
+        unavailable=tuple(runs.last_unavailable(config) if unavailable is None else unavailable),
         unused=tuple((files.read_record(config.ingestion_record) or {}).get("unused", [])),
         good_at=runs.last_good_at(config),
         overdue_minutes=config.overdue_minutes,
@@ -579,15 +579,6 @@ def load_report_data(config: Config, unavailable: Sequence[str] | None = None) -
         order=config.contact_order,
         labels=config.labels,
     )
-
-
-def last_unavailable(config: Config) -> list[str]:
-    """Return the sources that the last run could not read."""
-    try:
-        record = files.read_record(config.last_run)
-    except Damaged:
-        return []  # every run reports it and writes the record again
-    return list(record.get("unavailable", [])) if record else []
 
 
 def read_contacts(config: Config) -> list[Row]:

@@ -110,13 +110,18 @@ def named(path: Path) -> Iterator[None]:
         raise
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace one file atomically; remove temporary files that an interrupted write left."""
+def write_bytes(path: Path, data: bytes, modified: float | None = None) -> None:
+    """Replace one file atomically; remove temporary files that an interrupted write left.
+
+    modified: its modification time, in seconds since 1970; by default now
+    """
     make_folder(path.parent)
     for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         left_over.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _write_new(temporary, data)
+    if modified is not None:
+        os.utime(temporary, (modified, modified))
     os.replace(temporary, path)
     fsync_folder(path.parent)
 

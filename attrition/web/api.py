@@ -5,19 +5,25 @@ view raises NotReady, and the error handlers of `middleware` respond with 503.
 """
 
 import io
+import json
 import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from flask import Blueprint, Response, request, send_file, url_for
 
 from attrition import wording
+from attrition.config import Config
 from attrition.contacts import fields
 from attrition.contacts.log import KeyTaken
+from attrition.operations.releases import Release
 from attrition.reporting.report_data import find_latest_events
-from attrition.storage import files
+from attrition.serving.prediction import as_served, predict
+from attrition.storage import files, tables
 from attrition.storage.files import Record
-from attrition.web import entries, health, middleware, request_body, responses
+from attrition.web import entries, health, metrics, middleware, request_body
 from attrition.web.artifact_cache import optional, state
 from attrition.web.parameters import chosen_filters, chosen_view, read_number
 from attrition.web.request_body import ApiError
@@ -25,23 +31,31 @@ from attrition.web.request_body import ApiError
 api = Blueprint("api", __name__)
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 1_000
+MAX_REASONS, MAX_EXPLAINED = 20, 1_000
+LATEST = ("decided_at", "promoted", "rule", "reason", "release")
 
 
 @api.post("/prediction")
-def prediction() -> Record:
-    """Predict the risk of the records in the body or in a data file; none if one is invalid."""
-    config = state().config
-    key, value = request_body.check_body(middleware.read_body())
-    today = datetime.now(UTC).date().isoformat()
-    release, model = state().production.get()
-    spelling = state().spelling()
-    if key == "records":
-        optional_names = request_body.optional_features(config.columns, release.training)
-        rows = request_body.check_records(config.columns, value, optional_names, spelling, today)
+def prediction() -> Response:
+    """Predict the risk of the rows in the body or in a data file; none if one is invalid."""
+    reasons = read_number("reasons", 0, 1, MAX_REASONS, whole=True)
+    data = middleware.read_data("application/json", "text/csv")
+    if request.mimetype == "text/csv":
+        form, content = "csv", request_body.read_csv(data)
     else:
-        rows = request_body.read_datafile(config, value, spelling, today)
-    predictions = responses.predict(release, model, rows, config.columns.client_name, config.labels)
-    return {"model": release.id, "predictions": predictions, "count": len(predictions)}
+        form, content = request_body.check_body(request_body.read_json(data))
+    release, model = state().production.get()
+    config = state().config
+    optional_names = request_body.optional_features(config.columns, release.training)
+    today = datetime.now(UTC).date().isoformat()
+    spelling = state().spelling()
+    rows = request_body.check_rows(config, form, content, optional_names, spelling, today)
+    if reasons:
+        request_body.check_count(len(rows.clients), MAX_EXPLAINED, "rows with reasons")
+    predictions = predict(release, as_served(model), rows, config.labels, reasons)
+    answer = {"model": release.id, "count": len(predictions), "predictions": predictions}
+    # Flask would sort the keys of 10,000 predictions
+    return Response(json.dumps(answer, separators=(",", ":")), mimetype="application/json")
 
 
 @api.get("/scoring")
@@ -49,7 +63,28 @@ def scoring() -> Record:
     """Return the score of the model in production, and what last happened to production."""
     release, _ = state().production.get()
     decision = optional(state().decision) or {}
-    return responses.scoring(release, find_latest_events(state().deployments(), decision))
+    return describe_score(release, find_latest_events(state().deployments(), decision))
+
+
+def describe_score(release: Release, events: Sequence[Mapping[str, Any]]) -> Record:
+    """Return the score of the model in production, and the last of the latest events."""
+    score = release.score
+    sets = {
+        name: {"rows": of["rows"], "left": of["left"], "scores": of["candidate"]}
+        for name, of in score["sets"].items()
+        if of is not None
+    }
+    return {
+        "model": release.id,
+        "kind": score["candidate"]["kind"],
+        "scored_at": score["scored_at"],
+        "threshold": score["threshold"],
+        "sets": sets,
+        "replaced": score["champion"],
+        "comparison": score["comparison"],
+        "warnings": score["warnings"],
+        "latest_decision": {key: events[-1][key] for key in LATEST} if events else None,
+    }
 
 
 @api.get("/summarystats")
@@ -170,8 +205,21 @@ def contact_list() -> Response:
     """Download the contact list as it is now, for a spreadsheet, in the format of the file."""
     config = state().config
     work, _ = state().worklist(files.utc_now())
-    data = responses.contact_list(work.rows(work.listed.rows.tolist()), config)
+    data = format_contact_list(work.rows(work.listed.rows.tolist()), config)
     return download(data, "text/csv", config.contact_list)
+
+
+def format_contact_list(listed: Sequence[fields.Row], config: Config) -> bytes:
+    """Return the clients on the list, in order, as contactlist.csv has them."""
+    import pandas as pd
+
+    names = {*map(fields.column_of, fields.CONTACT_LIST), "list_reasons", "changes"}
+    rows = [{name: row[name] for name in names} | {"rank": row["list_rank"]} for row in listed]
+    digits = {name: fields.FIELDS[name].kind.digits for name in fields.CONTACT_LIST}
+    # Without a type, a column of None is text, and a place beside None is a decimal.
+    types = {name: "Int64" if n == 0 else "float64" for name, n in digits.items() if n is not None}
+    table = pd.DataFrame(rows, columns=sorted(names), dtype=object).astype(types)
+    return tables.excel_bytes(fields.contact_list(table, config.labels, config.columns))
 
 
 @api.get("/report.pdf")
@@ -220,6 +268,22 @@ def show_health() -> tuple[Record, int]:
         "complaints": sorted({complaint.code for complaint in result.complaints}),
         "warnings": [complaint.sentence for complaint in result.complaints],
     }, 200 if result.can_answer else 503
+
+
+@api.get("/ready", endpoint="ready")
+def show_ready() -> Record:
+    """Return whether requests can be answered from a model and lists that are up to date.
+
+    Otherwise the answer is 503 with the reason.
+    """
+    release = health.check_ready(state(), datetime.now(UTC))
+    return {"status": "ready", "model": release, "is_flat": state().production.is_flat}
+
+
+@api.get("/metrics", endpoint="metrics")
+def show_metrics() -> Response:
+    """Return the metrics of the installation and of the requests, for Prometheus."""
+    return metrics.answer(state(), datetime.now(UTC))
 
 
 def age_s(at: str | None, now: datetime) -> int | None:

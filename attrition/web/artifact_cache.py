@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from flask import current_app
@@ -26,14 +26,12 @@ from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.worklist import Worklist
 from attrition.data.clients import ClientTable, Row, client_keys, open_hashed
 from attrition.data.observations import DELIVERED, Observation, ObservedRows
-from attrition.errors import AttritionError, Damaged, NoModel
+from attrition.data.spelling import Spelling, read_spelling
+from attrition.errors import AttritionError, Damaged, NoModel, NotReady
 from attrition.operations import releases
 from attrition.operations.releases import Release
 from attrition.storage import files, history, tables
 from attrition.storage.files import Record
-
-if TYPE_CHECKING:
-    from attrition.data.spelling import Spelling
 
 T = TypeVar("T")
 
@@ -49,14 +47,6 @@ ASKING = (log.Stale, log.KeyTaken, log.NotReplaceable)
 READ_TRIES, READ_PAUSE_S = 4, 0.05
 LINES_KEPT = 200  # the newest, of ingestedfiles.txt
 RAW_SHOWN = 500
-
-
-class NotReady(AttritionError):
-    """A file that cannot be read now; a later run of the named script repairs it."""
-
-    def __init__(self, sentence: str, code: str = "not_ready") -> None:
-        super().__init__(sentence)
-        self.code = code
 
 
 class ArtifactCache:
@@ -209,6 +199,11 @@ class Production:
                 )
             return self._loaded
 
+    @property
+    def is_flat(self) -> bool:
+        """Return whether the model answers without scikit-learn."""
+        return False
+
     def _load_newest(self) -> tuple[Release, Any] | None:
         """Load the newest release that verifies, since an older model is better than none."""
         for release_id in reversed(releases.list_ids(self.folder)):
@@ -335,18 +330,24 @@ class State:
         with contact_log_errors():
             self.desk.check(self._counted())
 
+    def count_entries(self) -> int:
+        """Return the number of entries in the contact log."""
+        with contact_log_errors():
+            return self.desk.count()
+
     def _counted(self) -> str:
         record = optional(self.assessment) or {}
         return str(record.get("inputs", {}).get("contacts", ""))
 
-    def spelling(self) -> "Spelling":
+    def spelling(self) -> Spelling:
         """Return how the ingested rows spell values; none if their record cannot be read."""
-        from attrition.data import ledger
-
-        return ledger.read_spelling(optional(self.ingestion))
+        return read_spelling(optional(self.ingestion))
 
     def ingestion(self) -> Record:
         return self.cache.record(self.config.ingestion_record, "ingestion.py")
+
+    def last_run(self) -> Record:
+        return self.cache.record(self.config.last_run, "fullprocess.py")
 
     def monitoring(self) -> Record:
         return self.cache.record(self.config.monitoring_record, "monitoring.py")

@@ -9,16 +9,20 @@ from datetime import datetime
 from typing import Any
 
 from attrition import wording
-from attrition.errors import AttritionError
+from attrition.errors import AttritionError, NotReady
 from attrition.operations import runs
 from attrition.operations.runs import Complaint
 from attrition.reporting.report_data import BASE_RATE
 from attrition.storage import history
-from attrition.web.artifact_cache import NotReady, State, optional
+from attrition.web.artifact_cache import State, optional
 
 Row = Mapping[str, Any]
 
 UNUSED_SHOWN = 5
+CODES = (
+    *("overdue", "run", "unavailable", "unused", "no_model", "model", "release", "damaged"),
+    "history",
+)
 OK, STARTING, DEGRADED = "ok", "starting", "degraded"
 
 
@@ -57,7 +61,7 @@ def summarise_runs(state: State, now: datetime) -> RecentRuns:
     if last and last["outcome"] in ("failed", "died"):
         complaints.append(Complaint("run", f"the last run {last['outcome']}; see its log"))
     good_at, damage = None, list[str]()
-    record = optional(state.cache.record, config.last_run, "fullprocess.py", damage=damage)
+    record = optional(state.last_run, damage=damage)
     complaints += [Complaint("damaged", sentence) for sentence in damage]
     if record is not None:
         good_at = runs.last_good_at(config)
@@ -114,3 +118,16 @@ def check_health(state: State, now: datetime) -> Health:
     if complaints and status == OK:
         status = DEGRADED
     return Health(status, can_answer, release, recent, tuple(complaints))
+
+
+def check_ready(state: State, now: datetime) -> str:
+    """Return the release that answers requests, if it verifies and the last good run is recent.
+
+    Raises: NotReady.
+    """
+    release = state.production.get()[0].id
+    config = state.config
+    overdue = runs.check_overdue(runs.last_good_at(config), config.overdue_minutes, now)
+    if overdue:
+        raise NotReady(overdue.sentence, overdue.code)
+    return release

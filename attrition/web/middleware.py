@@ -14,16 +14,16 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from attrition import wording
+from attrition.errors import NotReady
 from attrition.storage.files import Record
 from attrition.web import auth, parameters, request_body
-from attrition.web.artifact_cache import NotReady
 from attrition.web.request_body import ApiError
 
 logger = logging.getLogger(__name__)
 
 Answer = tuple[Record | str, int, dict[str, str]]
 
-MAX_BODY_BYTES = 1 << 20
+MAX_BODY_BYTES = 2_000_000
 RETRY_AFTER_S = 60
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -163,9 +163,18 @@ def read_body() -> Any:
 
     Raises: ApiError.
     """
+    return request_body.read_json(read_data("application/json"))
+
+
+def read_data(*types: str) -> bytes:
+    """Return the body of the request, which has one of these types and is not encoded.
+
+    Raises: ApiError.
+    """
     charset = request.mimetype_params.get("charset", "utf-8").lower()
-    if request.mimetype != "application/json" or charset not in ("utf-8", "utf8"):
-        raise ApiError(415, "unsupported_type", "expected a body of type application/json, UTF-8")
+    if request.mimetype not in types or charset not in ("utf-8", "utf8"):
+        expected = f"expected a body of type {' or '.join(types)}, UTF-8"
+        raise ApiError(415, "unsupported_type", expected)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise ApiError(415, "unsupported_encoding", "expected a body without a content encoding")
     try:
@@ -176,7 +185,7 @@ def read_body() -> Any:
         raise RequestEntityTooLarge  # a chunked body, which Werkzeug cuts at the limit
     if len(data) < (request.content_length or 0):
         raise ApiError(400, "bad_request", "the body ended before its Content-Length")
-    return request_body.read_json(data)
+    return data
 
 
 # ---- responses

@@ -1,22 +1,24 @@
-"""Parse and validate the body of POST /prediction."""
+"""Parse and validate the body of POST /prediction: records, columns, CSV or the name of a file."""
 
+import csv
+import io
 import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from attrition.config import Columns, Config
+from attrition.data import api_records
+from attrition.data.api_records import BadRecords, CheckedRows
+from attrition.data.cells import fold
+from attrition.data.spelling import Spelling
 from attrition.errors import AttritionError, SourceError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from attrition.data.spelling import Spelling
-
-MAX_RECORDS, MAX_FILE_RECORDS = 1_000, 100_000
-MAX_DIGITS = 400
+MAX_RECORDS, MAX_ROWS, MAX_FILE_RECORDS = 1_000, 10_000, 100_000
 MAX_PROBLEMS = 100
+FORMS = ("records", "columns", "datafile")
+DELIMITERS = ",;\t|"
 
 
 class ApiError(AttritionError):
@@ -30,28 +32,31 @@ class ApiError(AttritionError):
         self.body = {"error": sentence, "code": code, **details}
 
 
+# ---- JSON
+
+
 def read_json(data: bytes) -> Any:
     """Parse JSON strictly: UTF-8, finite numbers, no repeated key.
 
     Raises: ApiError 400 if it is anything else.
     """
     try:
-        return json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_int=_read_int,
-            parse_float=_read_float,
+        # a function for each number would take longer than everything else
+        body = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
         )
     except RecursionError:
-        sentence = "the body is nested too deeply"
+        raise _not_json("the body is nested too deeply") from None
     except UnicodeDecodeError as error:
-        sentence = f"the body is not UTF-8: byte {error.start} cannot be read"
+        raise _not_utf8(error, "not_json") from None
     except json.JSONDecodeError as error:
-        sentence = f"the body is not JSON: {error.msg}, line {error.lineno} column {error.colno}"
-    except ValueError as error:
-        sentence = f"the body is not JSON: {error}"
-    raise ApiError(400, "not_json", sentence)
+        where = f"{error.msg}, line {error.lineno} column {error.colno}"
+        raise _not_json(f"the body is not JSON: {where}") from None
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise _not_json("the body is not JSON: a number of too many digits") from error
+    if _has_infinity(body):
+        raise _not_json("the body is not JSON: a number is too large")
+    return body
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -59,50 +64,135 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(unique) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {repeated[:60]!r} is repeated in one object")
+        raise _not_json(
+            f"the body is not JSON: the key {repeated[:60]!r} is repeated in one object"
+        )
     return unique
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
+    raise _not_json(f"the body is not JSON: {name} is not a JSON number")
 
 
-def _read_int(text: str) -> int:
-    if len(text) > MAX_DIGITS:
-        raise ValueError(f"a number of {len(text)} digits, expected at most {MAX_DIGITS}")
-    return int(text)
+def _has_infinity(body: Any) -> bool:
+    """Return whether a number was too large for a float, such as 1e400."""
+    waiting = [[body]]
+    while waiting:
+        items = waiting.pop()
+        types = set(map(type, items))
+        if float in types and (math.inf in items or -math.inf in items):
+            return True
+        if list in types:
+            waiting += [each for each in items if type(each) is list]
+        if dict in types:
+            waiting += [list(each.values()) for each in items if type(each) is dict]
+    return False
 
 
-def _read_float(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("a number is too large")
-    return number
+def _not_json(sentence: str) -> ApiError:
+    return ApiError(400, "not_json", sentence)
+
+
+def _not_utf8(error: UnicodeDecodeError, code: str) -> ApiError:
+    return ApiError(400, code, f"the body is not UTF-8: byte {error.start} cannot be read")
 
 
 def check_body(body: Any) -> tuple[str, Any]:
-    """Return the one key of the body, "records" or "datafile", and its value.
+    """Return the one key of the body, one of `FORMS`, and its value.
 
     Raises: ApiError 422, 413.
     """
-    if not isinstance(body, dict) or len(body) != 1 or not body.keys() <= {"records", "datafile"}:
-        raise ApiError(
-            422,
-            "invalid_body",
-            'expected {"records": [{...}, ...]} or {"datafile": "name.csv"}, and no other key',
+    if not isinstance(body, dict) or len(body) != 1 or not body.keys() <= {*FORMS}:
+        raise _invalid_body(
+            'expected {"records": [{...}, ...]}, {"columns": {"name": [...], ...}} or '
+            '{"datafile": "name.csv"}, and no other key'
         )
     key, value = next(iter(body.items()))
-    if key == "datafile" and not isinstance(value, str):
-        raise ApiError(422, "invalid_body", "datafile: expected the name of a file")
-    if key == "records" and not isinstance(value, list):
-        raise ApiError(422, "invalid_body", "records: expected a list of objects")
-    if key == "records" and not value:
-        raise ApiError(422, "invalid_body", "records: expected at least one")
-    if key == "records" and len(value) > MAX_RECORDS:
-        raise ApiError(
-            413, "too_many_records", f"{len(value)} records, expected at most {MAX_RECORDS}"
-        )
+    if key == "datafile":
+        if not isinstance(value, str):
+            raise _invalid_body("datafile: expected the name of a file")
+    elif key == "columns":
+        check_count(_count_rows(value), MAX_ROWS, "rows")
+    elif not isinstance(value, list):
+        raise _invalid_body("records: expected a list of objects")
+    else:
+        check_count(len(value), MAX_RECORDS, "records")
     return key, value
+
+
+def check_count(count: int, most: int, noun: str) -> None:
+    """Raise ApiError 422 if there is nothing to predict, 413 if it is too much."""
+    if count == 0:
+        raise _invalid_body(f"{noun}: expected at least one")
+    if count > most:
+        raise ApiError(413, "too_many_records", f"{count} {noun}, expected at most {most}")
+
+
+def _count_rows(columns: Any) -> int:
+    """Return the length of the columns.
+
+    Raises: ApiError 422 with every column that is not a list, or not as long as the first one.
+    """
+    if not isinstance(columns, dict) or not columns:
+        raise _invalid_body("columns: expected an object of lists")
+    lengths = {
+        name: len(each) if isinstance(each, list) else None for name, each in columns.items()
+    }
+    expected = next((length for length in lengths.values() if length is not None), 0)
+    problems = [
+        {
+            "record": None,
+            "field": name[:60],
+            "problem": "expected a list"
+            if length is None
+            else f"{length} values, expected {expected} like the first column",
+        }
+        for name, length in lengths.items()
+        if length != expected
+    ]
+    if problems:
+        first = problems[0]
+        sentence = f"columns: {first['field']}: {first['problem']}{_more(len(problems))}"
+        raise _invalid_body(sentence, problems=problems[:MAX_PROBLEMS])
+    return expected
+
+
+def _invalid_body(sentence: str, **details: Any) -> ApiError:
+    return ApiError(422, "invalid_body", sentence, **details)
+
+
+# ---- CSV
+
+
+def read_csv(data: bytes) -> tuple[list[str], list[list[str]]]:
+    """Parse CSV strictly (UTF-8, a header), and return the header and the rows that are not blank.
+
+    The delimiter is the one that splits the header most often, as it is of files.
+
+    Raises: ApiError 400, 413, 422.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(error, "not_csv") from None
+    delimiter = max(DELIMITERS, key=text.partition("\n")[0].count)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        rows = [row for row in lines if len(row) > 1 or (row and row[0].strip())]
+    except csv.Error as error:
+        sentence = f"the body is not CSV: {error}, line {lines.line_num}"
+        raise ApiError(400, "not_csv", sentence) from None
+    if not rows:
+        raise _invalid_body("expected a first line with the names of the columns")
+    header, *cells = rows
+    check_count(len(cells), MAX_ROWS, "rows")
+    folded = [fold(name) for name in header]
+    if repeated := [name for name in header if fold(name) and folded.count(fold(name)) > 1]:
+        raise _invalid_body(f"the column {repeated[0][:60]!r} stands twice")
+    return header, cells
+
+
+# ---- rows
 
 
 def optional_features(columns: Columns, training: Mapping[str, Any]) -> set[str]:
@@ -118,28 +208,34 @@ def optional_features(columns: Columns, training: Mapping[str, Any]) -> set[str]
     return set(columns.features) - used | set(training["missing_seen"])
 
 
-def check_records(
-    columns: Columns,
-    records: list[Any],
+def check_rows(
+    config: Config,
+    form: str,
+    content: Any,
     missing_allowed: Collection[str],
-    spelling: "Spelling | None" = None,
-    today: str = "",
-) -> "pd.DataFrame":
-    """Validate the records of a body, and return their features in the same order.
+    spelling: Spelling,
+    today: str,
+) -> CheckedRows:
+    """Validate the rows of a body, and return their features in the same order.
 
-    today: the day from which the dates of a record without a time count
+    form: one of `FORMS`, or "csv" with a header and rows; today: the day from which the dates of a row
+    without a time count
 
-    Raises: ApiError 422 with every wrong record and field.
+    Raises: ApiError 422 with every wrong row and field; 404 and 413 of a data file.
     """
-    from attrition.data import api_records
-    from attrition.data.spelling import NO_SPELLING
-
+    columns, rules = config.columns, (missing_allowed, spelling, today)
     try:
-        return api_records.check_records(
-            columns, records, missing_allowed, spelling or NO_SPELLING, today
-        )
-    except api_records.BadRecords as error:
-        raise _invalid_records(error.problems) from error
+        if form == "records":
+            return api_records.check_records(columns, content, *rules)
+        if form == "columns":
+            return api_records.check_columns(columns, content, *rules)
+        if form == "csv":
+            header, cells = content
+            markers = config.missing_markers
+            return api_records.check_texts(columns, header, cells, markers, *rules)
+    except BadRecords as error:
+        raise _invalid_records(error.problems) from None
+    return read_datafile(config, content, spelling, today)
 
 
 def _invalid_records(problems: list[dict[str, Any]]) -> ApiError:
@@ -147,14 +243,15 @@ def _invalid_records(problems: list[dict[str, Any]]) -> ApiError:
     field, problem = first["field"], first["problem"]
     has_name = not field or problem.startswith(f"{field} ")
     sentence = f"record {first['record']}: {problem if has_name else f'{field}: {problem}'}"
-    if len(problems) > 1:
-        sentence += f" (and {len(problems) - 1} more)"
+    sentence += _more(len(problems))
     return ApiError(422, "invalid_records", sentence, problems=problems[:MAX_PROBLEMS])
 
 
-def read_datafile(
-    config: Config, name: str, spelling: "Spelling", today: str = ""
-) -> "pd.DataFrame":
+def _more(problems: int) -> str:
+    return f" (and {problems - 1} more)" if problems > 1 else ""
+
+
+def read_datafile(config: Config, name: str, spelling: Spelling, today: str = "") -> CheckedRows:
     """Read the rows of a file in the test or the input folder, in the same order.
 
     If the name is not in the listing of a folder it is refused; it is never used as a path.
@@ -196,4 +293,8 @@ def read_datafile(
         )
     if not len(checked.lines):
         raise ApiError(422, "invalid_datafile", f"{name}: has no rows")
-    return typed_rows.typed(checked.frame(), config.columns, today)
+    columns = config.columns
+    rows = typed_rows.typed(checked.frame(), columns, today)
+    numbers = {name: rows[name].to_numpy(dtype="float64") for name in columns.numeric_names}
+    texts = {name: rows[name].tolist() for name in columns.categorical}
+    return CheckedRows(rows[columns.client_name].tolist(), numbers | texts)

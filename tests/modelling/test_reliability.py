@@ -25,8 +25,12 @@ def model():
 
 
 def cautions(model, training=TRAINING, **odd):
-    (found,) = reliability.cautions(model, pd.DataFrame([USUAL | odd]), training)
+    (found,) = cautions_of(model, pd.DataFrame([USUAL | odd]), training)
     return found
+
+
+def cautions_of(model, rows, training):
+    return reliability.cautions(rows, models.unseen_levels(model, rows), training)
 
 
 def test_a_client_like_those_known_raises_no_caution(model):
@@ -55,7 +59,7 @@ def test_what_training_has_met_is_no_caution(model, odd):
 def test_each_row_has_its_own_cautions_and_all_those_of_the_model(model):
     rows = pd.DataFrame([USUAL, USUAL | {"industry": "space", "activity": 900.0}])
     few = Caution("few_clients")
-    assert reliability.cautions(model, rows, TRAINING | {"rows": 399}) == [
+    assert cautions_of(model, rows, TRAINING | {"rows": 399}) == [
         [few],
         [
             Caution("outside_range", "activity", 900.0, 0.5, 300.0),
@@ -78,7 +82,7 @@ def test_a_base_rate_is_a_caution_for_every_client(model):
 
 
 def test_no_rows_have_no_cautions(model):
-    assert reliability.cautions(model, table(5)[0].iloc[:0], TRAINING) == []
+    assert cautions_of(model, table(5)[0].iloc[:0], TRAINING) == []
 
 
 def test_ranges_are_those_of_the_known_values():

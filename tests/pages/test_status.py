@@ -290,11 +290,3 @@ def test_history_is_read_again_only_after_a_transaction(project, monkeypatch):
     assert state.read_history(history.read_runs, 300) is first
     plant(project, "runs", {"started_at": "2031-01-01T00:00:00Z", "outcome": "done"})
     assert len(state.read_history(history.read_runs, 300)) == len(first) + 1
-
-
-def test_size_of_a_folder_counts_each_file_below_it(tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a").write_bytes(b"x" * 700)
-    (tmp_path / "b").write_bytes(b"y" * 300)
-    assert status.folder_size(tmp_path) == 1000
-    assert status.folder_size(tmp_path / "none") == 0

@@ -8,9 +8,9 @@ import pytest
 
 from app import create_app
 from attrition.contacts import log
+from attrition.errors import NotReady
 from attrition.storage import files
 from attrition.web import entries
-from attrition.web.artifact_cache import NotReady
 from attrition.web.request_body import ApiError
 from tests.apps import rewrite
 from tests.conftest import TOKEN

@@ -52,3 +52,38 @@ def test_health_counts_the_runs_of_the_last_day(project):
     assert answer["complaints"] == []
     page = create_app(project).test_client().get("/system").text
     assert "2 runs skipped, 1 run failed, 1 run died" in page
+
+
+# ---- /ready
+
+
+def test_app_with_a_model_and_a_recent_good_run_is_ready(client, project):
+    answer = client.get("/ready")
+    release = project.current.readlink().name
+    assert (answer.status_code, answer.json["model"]) == (200, release)
+    assert answer.json["status"] == "ready"
+
+
+def refused(config):
+    answer = create_app(config).test_client().get("/ready")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    return answer.json
+
+
+def test_app_is_not_ready_before_the_first_model(empty_project):
+    assert refused(empty_project)["code"] == "no_model"
+
+
+def test_app_is_not_ready_if_the_last_good_run_is_overdue(project):
+    hours_ago = time.time() - 3 * 3600
+    os.utime(project.last_run, (hours_ago, hours_ago))
+    answer = refused(project)
+    assert answer["code"] == "overdue"
+    assert "the last good run ended 3 hours ago" in answer["error"]
+    assert create_app(project).test_client().get("/health").status_code == 200
+
+
+def test_app_is_not_ready_if_no_release_verifies(project):
+    damage(project.current / "training.json")
+    assert refused(project)["code"] == "damaged"

@@ -6,7 +6,8 @@ import pytest
 
 import training
 from attrition.config import Columns, Numeric
-from attrition.web.request_body import ApiError, check_records, optional_features
+from attrition.data.api_records import BadRecords, check_records
+from attrition.web.request_body import optional_features
 
 NAMES = ("logins", "fax_pages", "orders")
 COLUMNS = Columns(numeric=tuple(map(Numeric, NAMES)), categorical=("plan",))
@@ -43,14 +44,19 @@ def test_a_feature_that_is_not_used_or_was_missing_may_be_left_out(rows, name, v
     optional = optional_features(COLUMNS, trained(rows.assign(**{name: values})))
     record = {"logins": 3, "fax_pages": 1, "orders": 2, "plan": "a"}
     absent = {key: value for key, value in record.items() if key != name}
-    assert len(check_records(COLUMNS, [record, record | {name: None}, absent], optional)) == 3
+    assert (
+        len(check_records(COLUMNS, [record, record | {name: None}, absent], optional).clients) == 3
+    )
 
 
 @pytest.mark.parametrize(("change", "problem"), [({}, "missing"), ({"orders": None}, "is null")])
 def test_a_feature_that_the_model_uses_may_not(rows, change, problem):
     optional = optional_features(COLUMNS, trained(rows))
-    with pytest.raises(ApiError, match=f"record 0: orders: {problem}"):
+    with pytest.raises(BadRecords) as error:
         check_records(COLUMNS, [{"logins": 3, "fax_pages": 1, "plan": "a"} | change], optional)
+    [one] = error.value.problems
+    assert one["field"] == "orders"
+    assert one["problem"].startswith(problem)
 
 
 def test_a_column_named_since_the_training_is_not_used_yet(rows):

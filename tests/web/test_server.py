@@ -1,12 +1,16 @@
 """A real server process: raw bytes, silent connections, killed workers."""
 
+import json
 import os
 import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,8 +18,9 @@ import pytest
 from attrition import config as configuration
 from attrition.errors import AttritionError
 from attrition.web import server
+from attrition.web.middleware import HEADERS, MAX_BODY_BYTES
 from tests.apps import one
-from tests.conftest import served
+from tests.conftest import ROOT, served
 
 
 @pytest.fixture(scope="module")
@@ -133,29 +138,232 @@ def test_raw_bytes(port, data, allowed):
     assert status_of(send(port, get("/health"))) == 200
 
 
-WAIT_CHANGED = (
-    "gunicorn no longer asks gunicorn.workers.gthread.TConn.wait_for_data before a thread reads a new "
-    "connection: see what ThreadWorker.handle does instead, and adapt attrition.web.server.Worker"
-)
+# An app without a model, in a process with short limits.
+SMALL = """
+import sys, time
+from attrition.web import server
+from attrition.web.middleware import HEADERS, MAX_BODY_BYTES
+
+def app(environ, start_response):
+    body = environ["wsgi.input"].read()
+    path = environ["PATH_INFO"]
+    if path == "/slow":
+        time.sleep(1)
+    answer = b"x" * 20_000_000 if path == "/large" else path.encode() + b" %d" % len(body)
+    if path == "/broken":
+        raise ValueError("broken")
+    start_response("200 OK", [("Content-Length", str(len(answer)))])
+    return [answer]
+
+server.REQUEST_S, server.SILENCE_S, server.SEND_S, server.SEND_BYTES = 2, 1, 1, 20_000_000
+server.CONNECTIONS, server.BUFFERED_BYTES = 100, 30_000_000
+listener = server.bind("127.0.0.1", 0)
+print(listener.getsockname()[1], flush=True)
+server.serve(lambda: app, listener, workers=1)
+"""
 
 
-@pytest.mark.slow
-def test_silent_connections_delay_no_request(port):
-    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+@contextmanager
+def small_server() -> Iterator[tuple[int, subprocess.Popen]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SMALL],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
-        for _ in range(20):
-            assert status_of(send(port, get("/health"), timeout_s=3)) == 200, WAIT_CHANGED
+        yield int(process.stdout.readline()), process
     finally:
-        for connection in silent:
-            connection.close()
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
 
 
-@pytest.mark.slow
-def test_request_that_stalls_is_ended(port):
-    head = post(b"", "Content-Length: 100")
-    with closing(socket.create_connection(("127.0.0.1", port), timeout=25)) as connection:
-        connection.sendall(head + b"{")
-        assert status_of(connection.recv(65536)) in {0, 400, 408}
+@pytest.fixture(scope="module")
+def small() -> Iterator[int]:
+    with small_server() as (number, _):
+        yield number
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    answer = b""
+    with suppress(OSError):
+        while chunk := connection.recv(65536):
+            answer += chunk
+    return answer
+
+
+def assert_refused(answer: bytes, status: int) -> None:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert status_of(answer) == status, answer[:300]
+    assert set(json.loads(body)) == {"error", "code"}
+    lines = head.decode().split("\r\n")
+    for name, value in HEADERS.items():
+        assert f"{name}: {value}" in lines
+    assert "Content-Security-Policy: default-src 'none'" in lines
+    assert "Content-Type: application/json" in lines
+
+
+HEAD = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n"
+
+
+def test_slow_and_silent_senders_delay_no_request_and_are_ended(small):
+    starts = (HEAD[:20], HEAD, HEAD.replace(b"Content-Length: 100", b"Transfer-Encoding: chunked"))
+    with ExitStack() as stack:
+        slow = [stack.enter_context(closing(connect(small))) for _ in range(30)]
+        silent = [stack.enter_context(closing(connect(small))) for _ in range(30)]
+        for place, connection in enumerate(slow):
+            connection.sendall(starts[place % len(starts)])
+        for _ in range(6):
+            time.sleep(0.3)
+            for connection in slow:
+                connection.sendall(b"1")
+            assert status_of(send(small, get("/a"), timeout_s=10)) == 200
+        for connection in slow:
+            assert_refused(read_all(connection), 408)
+        assert {read_all(connection) for connection in silent} == {b""}
+
+
+def test_slow_readers_delay_no_request(small):
+    with ExitStack() as stack:
+        slow = [stack.enter_context(closing(connect(small))) for _ in range(16)]
+        for connection in slow:
+            connection.sendall(get("/large"))
+        for _ in range(3):
+            time.sleep(0.3)
+            assert status_of(send(small, get("/a"), timeout_s=10)) == 200
+        with closing(connect(small)) as quick:
+            quick.sendall(get("/a"))
+            assert read_all(quick).endswith(b"/a 0")
+        time.sleep(2)
+        assert max(len(read_all(connection)) for connection in slow) < 20_000_000
+
+
+def test_large_answer_arrives_whole(small):
+    answer = send(small, get("/large"))
+    assert len(answer.partition(b"\r\n\r\n")[2]) == 20_000_000
+
+
+def test_clients_that_do_not_close_delay_no_request(small):
+    with ExitStack() as stack:
+        for _ in range(20):
+            connection = stack.enter_context(closing(connect(small)))
+            connection.sendall(get("/a"))
+        assert status_of(send(small, get("/b"), timeout_s=10)) == 200
+
+
+def test_more_connections_than_the_limit_are_served(small):
+    with ExitStack() as stack:
+        for _ in range(150):
+            stack.enter_context(closing(connect(small)))
+        assert status_of(send(small, get("/a"), timeout_s=10)) == 200
+
+
+def test_pipelined_requests_are_answered_in_order(small):
+    first = b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+    second = (
+        b"\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"5;a=b\r\nhello\r\n1\r\n!\r\n0\r\nX: trailer\r\n\r\n"
+    )
+    bodies = re.findall(rb"\r\n\r\n(/\d \d)", send(small, first + second + get("/3")))
+    assert bodies == [b"/1 3", b"/2 6", b"/3 0"]
+
+
+def test_connection_carries_several_requests(small):
+    with closing(connect(small)) as connection:
+        for place in range(5):
+            for byte in b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % place:
+                connection.sendall(bytes([byte]))
+            assert connection.recv(65536).endswith(b"/%d 0" % place)
+
+
+def test_client_that_expects_continue_gets_it_once(small):
+    with closing(connect(small)) as connection:
+        connection.sendall(HEAD.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"a" * 100)
+        answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b"/echo 100")
+
+
+REFUSED = [
+    ("TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    ("bare line feeds", b"GET / HTTP/1.1\nHost: a\n\n", 400),
+    ("no version", b"GET /\r\n\r\n", 400),
+    ("bad header name", get("/a", "X y: 1"), 400),
+    ("two lengths", post(b"", "Content-Length: 1", "Content-Length: 2"), 400),
+    (
+        "length and chunks",
+        post(b"0\r\n\r\n", "Content-Length: 5", "Transfer-Encoding: chunked"),
+        400,
+    ),
+    ("other coding", post(b"", "Transfer-Encoding: br"), 501),
+    ("other expectation", get("/a", "Expect: tea"), 417),
+    ("endless address", b"GET /" + b"a" * 70_000, 414),
+    ("long address", get("/" + "a" * 10_000), 414),
+    ("endless headers", b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000, 431),
+    ("long header", get("/a", "X: " + "a" * 10_000), 431),
+    ("many headers", get("/a", *[f"X{place}: 1" for place in range(101)]), 431),
+    ("exception", get("/broken"), 500),
+]
+
+
+@pytest.mark.parametrize(("data", "status"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+def test_errors_of_the_server_are_json_with_the_headers(small, data, status):
+    with closing(connect(small)) as connection:  # its end is not needed for an answer
+        connection.sendall(data)
+        assert_refused(read_all(connection), status)
+
+
+def test_body_above_the_limit_is_not_collected(small):
+    with closing(connect(small)) as connection:
+        connection.sendall(HEAD.replace(b"100", b"99999999"))
+        assert status_of(connection.recv(65536)) in {200, 400}
+
+
+def test_stopped_server_finishes_its_requests():
+    with small_server() as (port, process), closing(connect(port)) as connection:
+        connection.sendall(get("/slow"))
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with pytest.raises(ConnectionRefusedError):
+            connect(port)
+        assert read_all(connection).endswith(b"/slow 0")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        get("/a"),
+        HEAD + b"b" * 100,
+        HEAD.replace(b"Content-Length: 100", b"Transfer-Encoding: Chunked")
+        + b"a\r\n0123456789\r\n1;x\r\n\r\r\n0\r\nX: 1\r\n\r\n",
+    ],
+)
+def test_end_of_a_request_does_not_depend_on_how_it_arrives(data):
+    for size in (1, 2, 3, 7):
+        incoming = server.Incoming()
+        pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        assert not any(incoming.add(piece) for piece in pieces[:-1])
+        assert incoming.add(pieces[-1])
+        assert incoming.is_whole
+
+
+def test_chunks_above_the_limit_are_not_collected():
+    incoming = server.Incoming()
+    incoming.add(HEAD.replace(b"Content-Length: 100", b"Transfer-Encoding: chunked"))
+    count = 0
+    while not incoming.add(b"10000\r\n" + b"a" * 65_536 + b"\r\n"):
+        count += 1
+    assert MAX_BODY_BYTES // 65_536 - 1 <= count <= MAX_BODY_BYTES // 65_536
+    assert not incoming.is_whole
 
 
 @pytest.mark.slow

@@ -21,13 +21,14 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from attrition.errors import NotReady
 from attrition.operations import metrics
 from attrition.operations.metrics import Families, Values
 from attrition.operations.releases import Release
 from attrition.storage import history
 from attrition.storage.files import Record
 from attrition.web import health
-from attrition.web.artifact_cache import NotReady, State, optional
+from attrition.web.artifact_cache import State, optional
 from attrition.web.middleware import name_of_view
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from attrition.web import responses
+from attrition.web import api
 from tests.apps import GETS, GOOD, JSON, one
 
 TYPES = [
@@ -155,7 +155,7 @@ def test_bug_is_500_with_an_id_that_the_log_has_too(client, monkeypatch, caplog)
     def fail(*_):
         raise RuntimeError("SELECT secret FROM /var/lib")
 
-    monkeypatch.setattr(responses, "scoring", fail)
+    monkeypatch.setattr(api, "describe_score", fail)
     answer = client.get("/scoring")
     assert answer.status_code == 500
     assert answer.json["code"] == "internal_error"

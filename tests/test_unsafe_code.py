@@ -92,11 +92,15 @@ def third_party(text):
 def required():
     """The modules of requirements.txt, and of what these packages are made of, such as Werkzeug."""
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    names = {re.split(r"[=\[]", line)[0].lower() for line in lines if not line.startswith("#")}
+    names = {normal(re.split(r"[=\[]", line)[0]) for line in lines if not line.startswith("#")}
     parts = [part for name in names for part in importlib.metadata.requires(name) or ()]
-    names |= {re.match(r"[\w-]+", part)[0].lower() for part in parts if "extra ==" not in part}
+    names |= {normal(re.match(r"[\w-]+", part)[0]) for part in parts if "extra ==" not in part}
     modules = importlib.metadata.packages_distributions().items()
-    return {module for module, packages in modules if names & {each.lower() for each in packages}}
+    return {module for module, packages in modules if names & {normal(each) for each in packages}}
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 PLANTED = {
@@ -156,7 +160,7 @@ def test_product_imports_only_what_requirements_contain():
 
 def test_security_answers_each_finding_of_bandit_and_no_other():
     command = [sys.executable, "-m", "bandit", "--quiet", "--format", "json", "--skip", "B101"]
-    command += ["--recursive", *map(str, ROOT.glob("*.py")), "attrition"]
+    command += ["--recursive", *(path.name for path in ROOT.glob("*.py")), "attrition"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     record = json.loads(result.stdout)
     assert record["errors"] == []

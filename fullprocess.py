@@ -298,6 +298,8 @@ def call_running_api(config: Config, show: Callable[[str], object] = lambda text
             show(f"apicalls: {calls.summary()}")
         elif app:
             logger.info("%s; nothing was asked of it", app.sentence)
+    except apicalls.NoToken as error:
+        logger.info("the API was not called: %s", error)
     except AttritionError as error:
         logger.warning("the API could not be called: %s", error)
 

@@ -21,10 +21,11 @@ from attrition.errors import AttritionError
 from attrition.operations import cli
 from attrition.operations.caller import default_url, identify
 from attrition.pages.routes import pages
+from attrition.serving.production import Production
 from attrition.storage import permissions
 from attrition.web import auth, metrics, middleware
 from attrition.web.api import api
-from attrition.web.artifact_cache import ArtifactCache, Production, State, optional
+from attrition.web.artifact_cache import ArtifactCache, State, optional
 
 PAGES = Path(__file__).resolve().parent / "attrition" / "pages"
 WORKERS = 2

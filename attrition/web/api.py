@@ -20,7 +20,7 @@ from attrition.contacts import fields
 from attrition.contacts.log import KeyTaken
 from attrition.operations.releases import Release
 from attrition.reporting.report_data import find_latest_events
-from attrition.serving.prediction import as_served, predict
+from attrition.serving.prediction import predict
 from attrition.storage import files, tables
 from attrition.storage.files import Record
 from attrition.web import entries, health, metrics, middleware, request_body
@@ -52,7 +52,7 @@ def prediction() -> Response:
     rows = request_body.check_rows(config, form, content, optional_names, spelling, today)
     if reasons:
         request_body.check_count(len(rows.clients), MAX_EXPLAINED, "rows with reasons")
-    predictions = predict(release, as_served(model), rows, config.labels, reasons)
+    predictions = predict(release, model, rows, config.labels, reasons)
     answer = {"model": release.id, "count": len(predictions), "predictions": predictions}
     # Flask would sort the keys of 10,000 predictions
     return Response(json.dumps(answer, separators=(",", ":")), mimetype="application/json")

@@ -198,6 +198,7 @@ def _release(
     contents |= {
         path.name: path.read_bytes() for path in (config.latest_score, config.ingested_files)
     }
+    contents |= _serving_model(config, training)
     contents[releases.DECISION] = files.encode(files.sealed(decision))
     lines = tables.parse_dicts(contents[config.ingested_files.name])
     contents[releases.CARD] = model_card.write(training, score, decision, lines).encode()
@@ -205,6 +206,23 @@ def _release(
     release_id = releases.create(config.production_folder, contents, manifest)
     releases.activate(config.production_folder, release_id)
     return release_id
+
+
+def _serving_model(config: Config, training: files.Record) -> dict[str, bytes]:
+    """Return the candidate as arrays by the name of their file; {} if it cannot be flattened."""
+    from attrition.modelling import persistence
+    from attrition.serving import flattening
+
+    model = persistence.loads(config.candidate.read_bytes())
+    rows = tables.read_texts(config.reference)
+    for name in training["features"]["numeric"]:
+        rows[name] = rows[name].replace("", "nan").astype("float64")
+    try:
+        flat = flattening.flatten_and_check(model, rows)
+    except flattening.NotFlat as error:
+        logger.warning("the model cannot be served flat: %s; its risks take longer", error)
+        return {}
+    return {releases.SERVING_MODEL: flat.to_bytes()}
 
 
 def _save_decision(config: Config, record: files.Record, *, up_to_date: bool) -> Deployment:

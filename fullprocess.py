@@ -523,7 +523,10 @@ def fail(
     except (AttritionError, OSError) as other:
         if str(other) != str(error):
             logger.error("%s", cli.error_message(other))
-    write_metrics(config, runs.last_unavailable(config), runs.last_good_at(config))
+    try:
+        write_metrics(config, runs.last_unavailable(config), runs.last_good_at(config))
+    except (AttritionError, OSError, MemoryError) as other:
+        logger.warning("the metrics do not show this: %s", cli.error_message(other))
 
 
 def write_metrics(config: Config, unavailable: Sequence[str], good_at: str | None) -> None:

@@ -1,6 +1,7 @@
 """Clients of apps over projects after a whole run, and what tests of the API share."""
 
 import shutil
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -82,16 +83,36 @@ def guarded(project, monkeypatch):
     return create_app(replace(project, api=Api(token="${API_TOKEN}"))).test_client()
 
 
-def deploy_again(config: Config) -> str:
-    """Make another release of the same model, and put it into production."""
+def deploy_again(config: Config, **changed: bytes | None) -> str:
+    """Make another release of the same model, and put it into production.
+
+    changed: for files by their stem, other bytes; None leaves it out
+    """
     old = releases.read_current(config.production_folder)
     contents = {name: (old.folder / name).read_bytes() for name in old.manifest["outputs"]}
+    for name in [name for name in contents if name.partition(".")[0] in changed]:
+        data = changed[name.partition(".")[0]]
+        contents |= {name: data} if data is not None else {}
+        if data is None:
+            del contents[name]
     left_out = ("outputs", "seal")
     manifest = {key: value for key, value in old.manifest.items() if key not in left_out}
     manifest["deployed_at"] = "2031-01-01T00:00:00Z"
     release_id = releases.create(config.production_folder, contents, manifest)
     releases.activate(config.production_folder, release_id)
     return release_id
+
+
+def wait_until(is_so, seconds=10):
+    """Wait until a condition is true, such as that a thread has loaded a release."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)
+
+
+def wait_for_complaints(client, *codes):
+    wait_until(lambda: client.get("/health").json["complaints"] == list(codes))
 
 
 def rewrite(config, change):

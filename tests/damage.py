@@ -16,7 +16,7 @@ OLD, NEW = "{old}", "{new}"  # the release before, and the one in production
 RELEASE = (
     *("decision.json", "ingestedfiles.txt", "known_rows.npz", "latestscore.txt", "manifest.json"),
     *("modelcard.md", "reference.csv", "score.json", "trainedmodel.skops", "training.json"),
-    "evaluationmodel.skops",
+    *("evaluationmodel.skops", "servingmodel.npz"),
 )
 FILES = (
     *(f"ingesteddata/{name}" for name in ("finaldata.csv", "ingestedfiles.txt", "ingestion.json")),
@@ -25,7 +25,7 @@ FILES = (
     *(
         f"practicemodels/{name}"
         for name in RELEASE
-        if name not in ("manifest.json", "ingestedfiles.txt", "modelcard.md")
+        if name not in ("manifest.json", "ingestedfiles.txt", "modelcard.md", "servingmodel.npz")
     ),
     *(f"production_deployment/releases/{NEW}/{name}" for name in RELEASE),
     *(f"production_deployment/releases/{OLD}/{name}" for name in ("manifest.json", RELEASE[8])),

@@ -1,6 +1,7 @@
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import deployment
@@ -8,7 +9,10 @@ import scoring
 import training
 from attrition import config as configuration
 from attrition.errors import Damaged, NoModel
+from attrition.modelling import models
 from attrition.operations import releases
+from attrition.serving import flattening
+from attrition.serving.flat_model import FlatModel
 from attrition.storage import files, history
 from tests.conftest import ingest_rows, make_rows, write_config
 
@@ -68,6 +72,7 @@ def test_a_release_holds_all_that_is_known_of_its_model(deployed):
             "modelcard.md",
             "reference.csv",
             "score.json",
+            "servingmodel.npz",
             "trainedmodel.skops",
             "training.json",
         ),
@@ -97,6 +102,26 @@ def test_the_decision_and_the_promotion_are_in_the_history(deployed):
     assert row["action"] == "promoted"
     assert row["release"] == releases.current_id(deployed.production_folder)
     assert {score["promoted"] for score in history.read_scores(deployed.history)} == {1}
+
+
+def test_release_contains_the_model_as_arrays(deployed):
+    release = releases.read_current(deployed.production_folder)
+    flat = FlatModel.from_bytes((release.folder / releases.SERVING_MODEL).read_bytes())
+    rows = releases.read_reference(release)
+    risks = flat.predict(flattening.to_columns(flat, rows))
+    expected = models.predict(releases.load_model(release), rows)
+    np.testing.assert_allclose(risks, expected, rtol=0, atol=1e-12)
+
+
+def test_model_that_cannot_be_flattened_is_deployed_without_arrays(scored, monkeypatch, caplog):
+    def refuse(*_):
+        raise flattening.NotFlat("a tree has 80 leaves")
+
+    monkeypatch.setattr(flattening, "check_equal", refuse)
+    assert deployment.deploy_model(scored).promoted
+    release = releases.read_current(scored.production_folder)
+    assert releases.SERVING_MODEL not in release.manifest["outputs"]
+    assert "cannot be served flat: a tree has 80 leaves" in caplog.text
 
 
 def test_the_same_model_is_not_deployed_again(deployed):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODEL, EVALUATION_MODEL = "trainedmodel.skops", "evaluationmodel.skops"
+SERVING_MODEL = "servingmodel.npz"  # the model as arrays, see serving.flat_model
 TRAINING = "training.json"
 SCORE, DECISION = "score.json", "decision.json"
 REFERENCE, KNOWN_ROWS = "reference.csv", "known_rows.npz"

@@ -30,7 +30,7 @@ Columns = Mapping[str, Any]  # numbers (n,) float64, NaN if missing; categories 
 
 NONE, SIGMOID, FLOORED, ISOTONIC = "none", "sigmoid", "sigmoid with a floor", "isotonic"
 WIDTHS = (8, 16, 32, 64)  # the most leaves of a tree, in bits of a mask
-CHUNK = 128  # rows evaluated together, so that their masks stay in the processor's cache
+CACHE = 1 << 19  # bytes of masks that are evaluated together, so that they stay in the cache
 DESCRIPTION = "description"
 
 
@@ -136,11 +136,10 @@ class Forest:
     def score(self, bins: Index) -> Vector:
         """Compute the sum of the trees: (n,). bins: (features, n), rows of the masks."""
         total = np.empty(bins.shape[1])
-        for start in range(0, bins.shape[1], CHUNK):
-            rows = slice(start, start + CHUNK)
-            leaf = self.masks[bins[0, rows]]
-            for some in bins[1:, rows]:
-                leaf &= self.masks[some]
+        chunk = max(1, CACHE // (len(bins) * self.masks[0].nbytes))
+        for start in range(0, bins.shape[1], chunk):
+            rows = slice(start, start + chunk)
+            leaf = np.bitwise_and.reduce(self.masks[bins[:, rows]], axis=0)
             places = np.bitwise_count(leaf - leaf.dtype.type(1)) + self._first
             total[rows] = self.values.take(places).sum(axis=1)
         return total
@@ -450,8 +449,8 @@ def _category(fields: _Fields) -> Category:
 
 def _forest(masks: NDArray[Any], values: NDArray[Any], width: int, bins: int) -> Forest:
     values = _array(values, np.float64, (None, width + 1))
-    if not np.isfinite(values).all():
-        raise ValueError("values of leaves are not finite")
+    if len(values) == 0 or not np.isfinite(values).all():
+        raise ValueError("there is no tree, or the value of a leaf is not finite")
     return Forest(_array(masks, f"<u{width // 8}", (bins, len(values))), values)
 
 

@@ -263,6 +263,16 @@ def _walk(nodes: Any, tests: list[tuple[int, Vector]]) -> Iterator[tuple[float, 
 # ---- check
 
 
+def flatten_and_check(model: Model, rows: pd.DataFrame) -> FlatModel:
+    """Return a model as arrays that give the same risks for rows and others like them.
+
+    Raises: NotFlat.
+    """
+    flat = flatten(model)
+    check_equal(flat, model, rows)
+    return flat
+
+
 def check_equal(flat: FlatModel, model: Model, rows: pd.DataFrame) -> float:
     """Return the greatest difference between the two models' risks, for rows and others like them.
 

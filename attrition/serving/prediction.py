@@ -16,7 +16,6 @@ from attrition.data.cells import Reason
 from attrition.errors import NotReady
 from attrition.modelling import reliability
 from attrition.operations.releases import Release
-from attrition.serving.flat_model import FlatModel
 from attrition.storage.files import Record
 
 Columns = Mapping[str, Any]
@@ -79,10 +78,6 @@ class FrameModel:
         is_number = {name: isinstance(each, np.ndarray) for name, each in values.items()}
         types = {name: "float64" if is_number[name] else "object" for name in values}
         return pd.DataFrame({name: pd.Series(values[name], dtype=types[name]) for name in values})
-
-
-def as_served(model: Any) -> Served:
-    return model if isinstance(model, FlatModel) else FrameModel(model)
 
 
 def predict(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -27,9 +26,8 @@ from attrition.contacts.worklist import Worklist
 from attrition.data.clients import ClientTable, Row, client_keys, open_hashed
 from attrition.data.observations import DELIVERED, Observation, ObservedRows
 from attrition.data.spelling import Spelling, read_spelling
-from attrition.errors import AttritionError, Damaged, NoModel, NotReady
-from attrition.operations import releases
-from attrition.operations.releases import Release
+from attrition.errors import AttritionError, Damaged, NotReady
+from attrition.serving.production import Production
 from attrition.storage import files, history, tables
 from attrition.storage.files import Record
 
@@ -164,74 +162,6 @@ def _damaged(path: Path, script: str) -> NotReady:
     return NotReady(f"{sentence}; run {script} or fullprocess.py to write it again", "damaged")
 
 
-class Production:
-    """The deployed release with its model loaded."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.problem: str | None = None
-        self._loaded: tuple[Release, Any] | None = None
-        self._lock = Lock()
-
-    def get(self) -> tuple[Release, Any]:
-        """Return the release that `current` names, and its model.
-
-        If it does not verify, return the release loaded before, or the newest one that verifies.
-
-        Raises: NotReady if there is none.
-        """
-        with self._lock:
-            try:
-                release_id = releases.current_id(self.folder)
-                if self._loaded is None or self._loaded[0].id != release_id:
-                    self._loaded = self._load(release_id)
-                self.problem = None
-            except (AttritionError, OSError) as error:
-                if self._loaded is None:
-                    self._loaded = self._load_newest()
-                if self._loaded is None and isinstance(error, NoModel):
-                    sentence = "no model is in production yet; run fullprocess.py"
-                    raise NotReady(sentence, "no_model") from error
-                self._set_problem(error)
-            if self._loaded is None:
-                raise NotReady(
-                    f"{self.problem}; roll back with deployment.py --rollback", "damaged"
-                )
-            return self._loaded
-
-    @property
-    def is_flat(self) -> bool:
-        """Return whether the model answers without scikit-learn."""
-        return False
-
-    def _load_newest(self) -> tuple[Release, Any] | None:
-        """Load the newest release that verifies, since an older model is better than none."""
-        for release_id in reversed(releases.list_ids(self.folder)):
-            try:
-                return self._load(release_id)
-            except (AttritionError, OSError):
-                continue  # this runs at every request; _set_problem logs the error once
-        return None
-
-    def _load(self, release_id: str) -> tuple[Release, Any]:
-        try:
-            release = releases.read(self.folder, release_id)
-        except NoModel as error:
-            raise Damaged(f"{error}, but it is the deployed release") from error
-        model = releases.load_model(release)
-        logger.info("release %s is served", release_id)
-        return release, model
-
-    def _set_problem(self, error: Exception) -> None:
-        """Log a problem once, and describe it for /health without naming a folder."""
-        problem = "the deployed release does not verify"
-        if self._loaded is not None:
-            problem += f"; {self._loaded[0].id} is served instead"
-        if problem != self.problem:
-            logger.error("%s: %s", problem, error)
-        self.problem = problem
-
-
 # ---- what ingestion read and refused
 
 
@@ -316,7 +246,6 @@ class State:
     config: Config
     cache: ArtifactCache
     production: Production
-    token: str | None
     desk: Desk
 
     def worklist(self, at: str) -> tuple[Worklist, int]:

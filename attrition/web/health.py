@@ -96,6 +96,9 @@ def check_health(state: State, now: datetime) -> Health:
         release, kind = loaded.id, loaded.training["kind"]
         if production.problem:
             complaints.append(Complaint("release", production.problem))
+        if not production.is_flat:
+            sentence = f"the model of {release} could not be flattened, so its risks take longer"
+            complaints.append(Complaint("slow", sentence))
     except NotReady as error:
         is_starting = error.code == "no_model"
         status, can_answer = (STARTING, True) if is_starting else (DEGRADED, False)

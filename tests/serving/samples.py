@@ -7,6 +7,7 @@ from attrition.modelling import calibration, models
 from attrition.modelling.models import Model
 from attrition.serving import flattening
 
+TREES = 30  # fewer than in the product, for speed
 KINDS = models.SIMPLEST_FIRST
 
 
@@ -32,10 +33,11 @@ def names(rows):
 
 def fit(kinds, rows, outcome, weights=(), calibrate=None):
     """Fit a model of these kinds of parts; `calibrate` is one of the fits of `calibration`."""
-    parts = [
-        models.fit(models.build(kind, *names(rows), rows), rows, outcome, np.ones(len(rows)))
-        for kind in kinds
-    ]
+    parts = [models.build(kind, *names(rows), rows) for kind in kinds]
+    for kind, part in zip(kinds, parts, strict=True):
+        if kind in models.LEAVES:
+            part.set_params(model__max_iter=TREES)
+        models.fit(part, rows, outcome, np.ones(len(rows)))
     model = Model(tuple(parts), tuple(weights or [1.0] * len(parts)))
     if calibrate is None:
         return model

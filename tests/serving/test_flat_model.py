@@ -197,6 +197,7 @@ WRONG_ARRAYS = {
     "a value of a leaf that is not finite": lambda arrays: (
         arrays | {"values8": arrays["values8"] * np.inf}
     ),
+    "no tree": lambda arrays: {"masks8": arrays["masks8"][:, :0], "values8": arrays["values8"][:0]},
     "another array": lambda arrays: arrays | {"other": np.zeros(3)},
 }
 

@@ -2,41 +2,10 @@
 
 import pytest
 
-from app import create_app
 from attrition.contacts import log
-from attrition.operations import releases
 from attrition.storage import files
-from tests.apps import GOOD, deploy_again, rewrite
+from tests.apps import rewrite
 from tests.conftest import damage
-
-
-def test_new_release_answers_the_next_request(client, project):
-    before = client.post("/prediction", json={"records": [GOOD]}).json["model"]
-    new = deploy_again(project)
-    after = client.post("/prediction", json={"records": [GOOD]}).json["model"]
-    assert before != new == after
-
-
-def test_damaged_new_release_leaves_the_old_one_in_service(client, project):
-    old = client.get("/health").json["release"]
-    new = deploy_again(project)
-    damage(project.releases / new / releases.MODEL)
-    answer = client.post("/prediction", json={"records": [GOOD]})
-    health = client.get("/health")
-    assert (answer.status_code, answer.json["model"]) == (200, old)
-    assert (health.status_code, health.json["status"]) == (200, "degraded")
-    assert old in health.json["warnings"][0]
-    releases.activate(project.production_folder, old)
-    assert client.get("/health").json["status"] == "ok"
-
-
-def test_damaged_first_release_is_503_that_names_the_rollback(client, project):
-    damage(project.current / releases.MODEL)
-    answer = client.post("/prediction", json={"records": [GOOD]})
-    assert (answer.status_code, answer.json["code"]) == (503, "damaged")
-    assert "deployment.py --rollback" in answer.json["error"]
-    assert client.get("/health").status_code == 503
-    assert client.get("/").status_code == 200
 
 
 def test_replaced_clients_are_read_again(client, project):
@@ -83,25 +52,6 @@ def test_damaged_file_is_503_never_500_and_the_page_stands(client, project, file
 def test_missing_file_of_a_record_is_503(client, project):
     project.figure("roc").unlink()
     assert client.get("/figures/roc.png").status_code == 503
-
-
-def test_api_that_starts_beside_a_damaged_release_serves_the_one_before(project):
-    old = releases.current_id(project.production_folder)
-    new = deploy_again(project)
-    damage(project.releases / new / releases.MODEL)
-    client = create_app(project).test_client()
-    answer = client.post("/prediction", json={"records": [GOOD]})
-    assert (answer.status_code, answer.json["model"]) == (200, old)
-    assert client.get("/health").json["complaints"] == ["release"]
-
-
-def test_api_serves_on_when_the_pointer_is_gone(client, project):
-    old = client.get("/health").json["release"]
-    project.current.unlink()
-    for each in (client, create_app(project).test_client()):
-        answer = each.post("/prediction", json={"records": [GOOD]})
-        assert (answer.status_code, answer.json["model"]) == (200, old)
-        assert each.get("/health").json["status"] == "degraded"
 
 
 def test_timeline_of_a_client_has_all_that_can_be_read(client, project):

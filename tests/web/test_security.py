@@ -19,6 +19,7 @@ from attrition.errors import Damaged
 from attrition.modelling import persistence
 from attrition.operations import integrity, releases, runs
 from attrition.storage import files
+from tests.apps import wait_for_complaints
 from tests.conftest import ROOT, contradict, count_as_asked, make_rows, run_whole, write_config
 from tests.support import SCRIPT, run
 
@@ -143,16 +144,22 @@ def deploy_by_hand(config, change):
     return made
 
 
-def test_the_old_model_serves_on_when_a_hostile_one_is_deployed(project):
+@pytest.mark.parametrize("name", [releases.SERVING_MODEL, releases.MODEL])
+def test_the_old_model_serves_on_when_a_hostile_one_is_deployed(project, name):
+    """The model of scikit-learn is loaded if there is no flat one, as in an earlier version."""
+
+    def change(contents):
+        del contents[releases.SERVING_MODEL]
+        contents[name] = HOSTILE["bomb"](b"")
+
     old = releases.current_id(project.production_folder)
     for held in (True, False):
         releases.activate(project.production_folder, old)
         client = api.create_app(project).test_client()
         if held:
             assert client.get("/health").json["release"] == old
-        deploy_by_hand(
-            project, lambda contents: contents.update({releases.MODEL: HOSTILE["bomb"](b"")})
-        )
+        deploy_by_hand(project, change)
+        wait_for_complaints(client, "release")
         answer = client.post("/prediction", json={"records": [GOOD]})
         assert (answer.status_code, answer.json["model"]) == (200, old)
         health = client.get("/health")

@@ -5,9 +5,11 @@ at once with numpy, each distinct text once, and only a value that is out of ran
 rows get the same problems in each form. No pandas: a worker of the app never imports it for a record.
 """
 
+import heapq
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +38,7 @@ from attrition.data.spelling import NO_SPELLING, Spelling, spell
 Vector = NDArray[np.float64]
 Values = Sequence[Any]
 Problems = dict[int, str]  # by row
+MAX_PROBLEMS = 100  # that are listed
 # What np.array converts like `float`; not bool, which is an int in Python.
 NUMBERS = frozenset({int, float, type(None)})
 # What one dictionary can have as different keys; not numbers, because True == 1.
@@ -43,11 +46,14 @@ TEXTS = frozenset({str, bool, type(None)})
 
 
 class BadRecords(Exception):
-    """API records that break the contract; `problems` contains the record, the field and the reason."""
+    """API records that break the contract.
 
-    def __init__(self, problems: list[dict[str, Any]]) -> None:
-        super().__init__(f"{len(problems)} problems in the records")
-        self.problems = problems
+    `problems` contains the record, the field and the reason of the first ones, `count` is that of all.
+    """
+
+    def __init__(self, problems: list[dict[str, Any]], count: int) -> None:
+        super().__init__(f"{count} problems in the records")
+        self.problems, self.count = problems, count
 
 
 class CheckedRows(NamedTuple):
@@ -64,14 +70,16 @@ class _Rows(NamedTuple):
     """Rows of one form: how many, how to take a column of them, and what is wrong already.
 
     take: the values of a column; has: whether a row names a column at all; broken: rows that cannot be
-    read; faults: of row, column and reason; unreadable: by column, values that are no longer there
+    read; unknown: rows and the names in them that no row may have; unknown_columns: such names in each
+    row; unreadable: by column, values that are no longer there
     """
 
     size: int
     take: Callable[[str], Values]
     has: Callable[[int, str], bool]
     broken: Problems
-    faults: Sequence[tuple[int, str, str]] = ()
+    unknown: Sequence[tuple[int, str]] = ()
+    unknown_columns: Sequence[str] = ()
     unreadable: Mapping[str, Problems] = {}
 
 
@@ -94,8 +102,8 @@ def check_records(
     is_object = [isinstance(record, dict) for record in records]
     objects = [one if whole else {} for one, whole in zip(records, is_object, strict=True)]
     fields = _fields(columns)
-    faults = [
-        (i, name, "unknown field")
+    unknown = [
+        (i, name)
         for i, record in enumerate(objects)
         if not record.keys() <= fields
         for name in record
@@ -106,7 +114,7 @@ def check_records(
         lambda name: [record.get(name) for record in objects],
         lambda i, name: name in objects[i],
         {i: "expected an object of features" for i, whole in enumerate(is_object) if not whole},
-        faults,
+        unknown,
     )
     return _check(columns, rows, missing_allowed, spelling, today)
 
@@ -123,14 +131,13 @@ def check_columns(
     Raises: BadRecords.
     """
     count, fields = len(next(iter(values.values()))), _fields(columns)
-    unknown = [name for name in values if name not in fields]
     none = [None] * count
     rows = _Rows(
         count,
         lambda name: values.get(name, none),
         lambda _, name: name in values,
         {},
-        [(i, name, "unknown field") for i in range(count) for name in unknown],
+        unknown_columns=[name for name in values if name not in fields],
     )
     return _check(columns, rows, missing_allowed, spelling, today)
 
@@ -177,8 +184,8 @@ def check_texts(
         lambda name: values.get(name, [None] * len(cells)),
         lambda _, name: name in values,
         broken,
-        [(i, name, "unknown field") for i in range(len(cells)) for name in unknown],
-        unreadable,
+        unknown_columns=unknown,
+        unreadable=unreadable,
     )
     return _check(columns, rows, missing_allowed, spelling, today)
 
@@ -218,7 +225,7 @@ def _check(
 
     Raises: BadRecords with the problems in the order of the rows and, within a row, of the contract.
     """
-    faults = [(i, 0, shorten(name), problem) for i, name, problem in rows.faults]
+    faults: list[tuple[int, int, str, str]] = []
     clients: list[str] = [""] * rows.size
     if columns.client:
         clients, problems = _read_each(rows.take(columns.client), _client_reader(columns.client))
@@ -250,7 +257,7 @@ def _check(
                 if i not in problems:
                     problems[i] = _describe_missing(values[i], has=rows.has(i, name))
         faults += [(i, place, name, problem) for i, problem in problems.items()]
-    if faults or rows.broken or not has_value.all():
+    if faults or rows.unknown or rows.unknown_columns or rows.broken or not has_value.all():
         _refuse(rows, faults, has_value, len(columns.features) + 3)
     return CheckedRows(clients, checked)
 
@@ -271,17 +278,24 @@ def _describe_missing(value: Any, *, has: bool) -> str:
 def _refuse(
     rows: _Rows, faults: list[tuple[int, int, str, str]], has_value: NDArray[np.bool_], last: int
 ) -> None:
-    """Raise BadRecords with all problems of the rows."""
+    """Raise BadRecords with the first problems of the rows, and the number of all.
+
+    If a column is unknown, every row has a problem, so those of the first rows are enough.
+    """
+    unknown = [*rows.unknown, *product(range(min(rows.size, MAX_PROBLEMS)), rows.unknown_columns)]
+    faults += [(i, 0, shorten(name), "unknown field") for i, name in unknown]
     bad = {i for i, *_ in faults} | rows.broken.keys()
-    empty = [i for i in np.flatnonzero(~has_value).tolist() if i not in bad]
+    empty = () if rows.unknown_columns else np.flatnonzero(~has_value).tolist()
     every: list[tuple[int, int, str | None, str]] = [
         *(fault for fault in faults if fault[0] not in rows.broken),
         *((i, last, None, problem) for i, problem in rows.broken.items()),
-        *((i, last, None, "no feature has a value") for i in empty),
+        *((i, last, None, "no feature has a value") for i in empty if i not in bad),
     ]
-    every.sort(key=lambda fault: fault[:2])
+    later = sum(i not in rows.broken for i in range(MAX_PROBLEMS, rows.size))
+    first = heapq.nsmallest(MAX_PROBLEMS, every, key=lambda fault: fault[:2])
     raise BadRecords(
-        [{"record": i, "field": name, "problem": problem} for i, _, name, problem in every]
+        [{"record": i, "field": name, "problem": problem} for i, _, name, problem in first],
+        len(every) + later * len(rows.unknown_columns),
     )
 
 

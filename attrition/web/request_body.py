@@ -10,13 +10,12 @@ from typing import Any, NoReturn
 
 from attrition.config import Columns, Config
 from attrition.data import api_records
-from attrition.data.api_records import BadRecords, CheckedRows
+from attrition.data.api_records import MAX_PROBLEMS, BadRecords, CheckedRows
 from attrition.data.cells import fold
 from attrition.data.spelling import Spelling
 from attrition.errors import ApiError, SourceError
 
 MAX_RECORDS, MAX_ROWS, MAX_FILE_RECORDS, MAX_EXPLAINED = 1_000, 10_000, 100_000, 1_000
-MAX_PROBLEMS = 100
 FORMS = ("records", "columns", "datafile")
 DELIMITERS = ",;\t|"
 
@@ -223,17 +222,17 @@ def check_rows(
             markers = config.missing_markers
             return api_records.check_texts(columns, header, cells, markers, *rules)
     except BadRecords as error:
-        raise _invalid_records(error.problems) from None
+        raise _invalid_records(error.problems, error.count) from None
     return read_datafile(config, content, spelling, today)
 
 
-def _invalid_records(problems: list[dict[str, Any]]) -> ApiError:
+def _invalid_records(problems: list[dict[str, Any]], count: int) -> ApiError:
     first = problems[0]
     field, problem = first["field"], first["problem"]
     has_name = not field or problem.startswith(f"{field} ")
     sentence = f"record {first['record']}: {problem if has_name else f'{field}: {problem}'}"
-    sentence += _more(len(problems))
-    return ApiError(422, "invalid_records", sentence, problems=problems[:MAX_PROBLEMS])
+    sentence += _more(count)
+    return ApiError(422, "invalid_records", sentence, problems=problems)
 
 
 def _more(problems: int) -> str:

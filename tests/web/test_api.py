@@ -3,6 +3,7 @@
 import codecs
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pandas as pd
@@ -14,6 +15,7 @@ from attrition.data import clients
 from attrition.data.clients import ClientTable
 from attrition.operations import releases
 from attrition.storage import files, tables
+from attrition.web.api import LATEST, describe_score
 from tests.apps import GETS, GOOD, LISTS, ODD_NAMES, rewrite
 
 
@@ -67,6 +69,18 @@ def test_scoring_is_the_score_of_the_release_with_intervals(client, project):
     assert answer["sets"]["test"]["scores"] == score["sets"]["test"]["candidate"]
     assert answer["sets"]["test"]["scores"]["roc_auc"].keys() == {"value", "low", "high"}
     assert answer["latest_decision"]["promoted"] is True
+
+
+def test_scoring_shows_the_newest_event_or_none():
+    score = {"sets": {"test": None}, "candidate": {"kind": "scorecard"}, "scored_at": "2026-01-01"}
+    score |= {"threshold": 0.5, "champion": None, "comparison": None, "warnings": []}
+    event = {"decided_at": "2026-01-02", "promoted": False, "rule": "refused", "reason": "kept"}
+    event |= {"release": "r1", "inputs": {}}
+    release = SimpleNamespace(id="r1", score=score)
+    answer = describe_score(release, [event | {"rule": "rolled_back"}, event])
+    assert answer["latest_decision"] == {name: event[name] for name in LATEST}
+    assert describe_score(release, [])["latest_decision"] is None
+    assert answer["sets"] == {}
 
 
 def test_summarystats_describe_every_column_with_its_missing_values(client):

@@ -5,6 +5,7 @@ No Flask and no DataFrame: the rows are columns, as `data.api_records` returns t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -98,12 +99,14 @@ def predict(
     risk = model.predict(rows.columns)
     outcome = (risk >= release.score["threshold"]).astype(int).tolist()
     cautions = reliability.cautions(rows.columns, model.unseen(rows.columns), training)
+    # many rows have the same ones
+    texts = {one: fields.caution_text(one, labels) for one in set(chain.from_iterable(cautions))}
     predictions: list[Record] = [
         {
             "client": client or None,
             "risk": own_risk,
             "outcome": own_outcome,
-            "flags": [fields.caution_text(caution, labels) for caution in own],
+            "flags": [texts[caution] for caution in own],
         }
         for client, own_risk, own_outcome, own in zip(
             rows.clients, risk.tolist(), outcome, cautions, strict=True

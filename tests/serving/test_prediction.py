@@ -9,7 +9,7 @@ from attrition.config import Label
 from attrition.data.api_records import CheckedRows
 from attrition.errors import NotReady
 from attrition.modelling import explanations, models, reliability
-from attrition.serving.prediction import FrameModel, as_served, explain, predict
+from attrition.serving.prediction import FrameModel, explain, predict
 from tests.serving import samples
 
 LABELS = {"x0": Label("x0", label="logins", unit="a day")}
@@ -102,9 +102,7 @@ def test_reasons_have_a_text_with_the_labels_of_the_config(fitted, release):
 
 def test_a_model_that_is_not_flat_gives_the_same_predictions(fitted, release):
     flat, model, rows = fitted
-    assert as_served(flat) is flat
-    slow = as_served(model)
-    assert isinstance(slow, FrameModel)
+    slow = FrameModel(model)
     fast = predict(release, flat, checked(rows), LABELS, reasons=3)
     for one, other in zip(
         predict(release, slow, checked(rows), LABELS, reasons=3), fast, strict=True

@@ -11,6 +11,7 @@ import argparse
 import gc
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,16 +104,28 @@ def serve(config: Config, workers: int) -> int:
     host = f"[{host}]" if ":" in host else host
     print(f"serving on http://{host}:{port} with {workers} workers, Ctrl-C stops it", flush=True)
     from attrition.web import server
-    from attrition.web.artifact_cache import optional
 
     def load() -> "Flask":
         gc.set_threshold(cli.COLLECT_AFTER)  # else 40 % of the CPU of 10,000 rows goes into it
         app = create_app(config)
-        optional(app.extensions["attrition"].production.get)
+        warm_up(app)
         return app
 
     server.serve(load, listener, workers=workers)
     return 0
+
+
+def warm_up(app: "Flask") -> None:
+    """Load the model, and answer /health and one prediction: what is called first takes longer."""
+    from attrition.web.api import prediction
+    from attrition.web.openapi import example_record
+
+    state = app.extensions["attrition"]
+    app.test_client().get("/health")
+    with suppress(AttritionError):  # no model yet, or not one of these columns
+        record = example_record(state.config.columns, state.production.get()[0])
+        with app.test_request_context("/prediction", method="POST", json={"records": [record]}):
+            prediction()
 
 
 def port_number(text: str) -> int:

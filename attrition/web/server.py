@@ -45,6 +45,7 @@ SEND_S, SEND_BYTES = 20, 50_000
 SILENCE_S = 5
 # For the client to read the last answer before the connection closes (RFC 9112, section 9.6).
 LINGER_S = 2
+ACCEPT_DELAY_S = 0.001
 RECEIVE_BYTES = 65_536
 HEAD_BYTES = 65_536
 PIECE_BYTES = 8_192
@@ -266,6 +267,10 @@ class Worker(gthread.ThreadWorker):
                 listener.close()
 
     def accept(self, listener: socket.socket) -> None:
+        if (
+            self.nr_conns
+        ):  # let a worker without connections be first: they stay where they were accepted
+            time.sleep(ACCEPT_DELAY_S)
         try:
             connected, client = listener.accept()
         except OSError as error:

@@ -18,7 +18,7 @@ BROKEN := $(shell test -d .venv && ! $(BIN)/python -c 'import pip' 2>/dev/null &
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run serve demo test campaigns coverage lint bench sweep cron sample lock clean reset FORCE
+.PHONY: help run serve demo test campaigns coverage lint audit bench sweep cron sample lock clean reset FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,10 +41,13 @@ campaigns: .venv/.dev ## inject faults and damage, and feed hostile files (many 
 coverage: .venv/.dev ## run tests and campaigns, and list the lines that none of them reaches
 	@$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term-missing:skip-covered $(ARGS)
 
-lint: .venv/.dev ## check style, format and types
+lint: .venv/.dev ## check style, format, and types
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
+
+audit: .venv/.dev ## compare the locked packages with the known vulnerabilities (needs the network)
+	@$(BIN)/python -m pip_audit --disable-pip --strict --requirement requirements.lock
 
 bench: .venv/.dev ## measure speed, scale and quality (minutes to hours)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -1,51 +1,56 @@
 """Serve predictions, the ranked clients, diagnostics and the dashboard over HTTP.
 
-Reads:  production_deployment/, reports/, ingesteddata/finaldata.csv, testdata/, sourcedata/
-Writes: contacts/contacts.sqlite, what people enter about clients
-Run:    python app.py [--config PATH] [--host HOST] [--port PORT] [--workers N]
+Reads:  production_deployment/, reports/, ingesteddata/finaldata.csv, testdata/, sourcedata/, access/
+Writes: contacts/contacts.sqlite, what people enter about clients; access/, who may use it
+Run:    python app.py [--config PATH] [--host HOST] [--port PORT] [--workers N] [--json-logs]
+        python app.py --new-token NAME --role ROLE [--days N] | --new-user NAME --role ROLE
+        python app.py --revoke NAME | --list-access
 """
 
+import argparse
 import gc
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
-
-import pyarrow as pa
-from flask import Flask
-from werkzeug.routing import BaseConverter
+from typing import TYPE_CHECKING
 
 from attrition import config as configuration
 from attrition import wording
+from attrition.access import commands
 from attrition.config import Config
-from attrition.contacts.desk import Desk
 from attrition.errors import AttritionError
-from attrition.operations import cli
-from attrition.operations.caller import default_url, identify
-from attrition.pages.routes import pages
-from attrition.serving.production import Production
+from attrition.operations import cli, log
 from attrition.storage import permissions
-from attrition.web import auth, metrics, middleware
-from attrition.web.api import api
-from attrition.web.artifact_cache import ArtifactCache, State, optional
+from attrition.web import auth
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 PAGES = Path(__file__).resolve().parent / "attrition" / "pages"
-WORKERS = 2
+WORKERS, MAX_WORKERS = 2, 64
+BACKLOG = 256
 # Formats of `wording` that the templates use.
 FILTERS = ("count", "finished", "minute", "moment", "percent", "plural", "seconds")
 
 
-class ClientName(BaseConverter):
-    """Converter for a client's name in a URL: any text, slashes included."""
-
-    regex = r"[\s\S]+"
-    part_isolating = False
-
-
-def create_app(config: Config | Path | None = None) -> Flask:
+def create_app(config: Config | Path | None = None) -> "Flask":
     """Create the app for one config.json.
 
     Raises: ConfigError if config.json or a named environment variable is missing or invalid.
     """
+    # Imported here, so that a wrong option or a taken port is refused at once.
+    import pyarrow as pa
+    from flask import Flask
+
+    from attrition.contacts.desk import Desk
+    from attrition.pages.routes import pages
+    from attrition.serving.production import Production
+    from attrition.web import metrics, middleware
+    from attrition.web.api import api
+    from attrition.web.artifact_cache import ArtifactCache, State
+    from attrition.web.parameters import ClientName
+
     if not isinstance(config, Config):
         config = configuration.load(config)
     pa.set_memory_pool(pa.system_memory_pool())  # it returns freed memory, the default one does not
@@ -54,54 +59,101 @@ def create_app(config: Config | Path | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters["client"] = ClientName
     app.jinja_env.filters |= {name: getattr(wording, name) for name in FILTERS}
-    token = auth.read_token(config)
     production = Production(config.production_folder)
-    app.extensions["attrition"] = State(config, ArtifactCache(), production, token, Desk(config))
-    middleware.init_app(app, config.api.host, token)
+    app.extensions["attrition"] = State(config, ArtifactCache(), production, Desk(config))
+    middleware.init_app(app, auth.Access(config))
     metrics.init_app(app)
     app.register_blueprint(api)
     app.register_blueprint(pages)
     return app
 
 
+def bind(host: str, port: int) -> socket.socket:
+    """Listen on host:port.
+
+    Raises: AttritionError if the port is taken or the host is not an address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise AttritionError(
+            f"{host}:{port}: cannot listen ({error.strerror}); stop the process that uses the port "
+            "or choose another one with --port"
+        ) from error
+    return listener
+
+
 def serve(config: Config, workers: int) -> int:
     """Serve until a signal arrives; each worker loads the model before its first request."""
-    from attrition.web import server
-
-    auth.check_exposure(config.api.host, auth.read_token(config))
+    auth.check_exposure(config)
     permissions.check_readable(config)
+    try:
+        listener = bind(config.api.host, config.api.port)
+    except AttritionError as error:
+        from attrition.operations.caller import default_url, identify
 
-    def load() -> Flask:
-        gc.set_threshold(
-            cli.COLLECT_AFTER
-        )  # else 40 % of the CPU of 10,000 rows goes into the search
+        answerer = identify(config, default_url(config))
+        raise AttritionError(f"{error}; {answerer.sentence}" if answerer else str(error)) from error
+    host, port = listener.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    print(f"serving on http://{host}:{port} with {workers} workers, Ctrl-C stops it", flush=True)
+    from attrition.web import server
+    from attrition.web.artifact_cache import optional
+
+    def load() -> "Flask":
+        # at Python's 700, 40 % of the CPU of a body of 10,000 rows is spent on the search for cycles
+        gc.set_threshold(cli.COLLECT_AFTER)
         app = create_app(config)
         optional(app.extensions["attrition"].production.get)
         return app
 
-    try:
-        listener = server.bind(config.api.host, config.api.port)
-    except AttritionError as error:
-        answerer = identify(config, default_url(config))
-        raise AttritionError(f"{error}; {answerer.sentence}" if answerer else str(error)) from error
-    host, port = listener.getsockname()[:2]
-    print(f"serving on http://{host}:{port} with {workers} workers, Ctrl-C stops it", flush=True)
     server.serve(load, listener, workers=workers)
     return 0
+
+
+def port_number(text: str) -> int:
+    """Return a port number; 0 stands for any free one."""
+    if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number from 0 to 65535")
+    return int(text)
+
+
+def worker_count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_WORKERS):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number from 1 to {MAX_WORKERS}")
+    return int(text)
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__)
     parser.add_argument("--host", help="address to listen on; default: api.host of config.json")
     parser.add_argument(
-        "--port", type=int, help="port to listen on; default: api.port of config.json"
+        "--port",
+        type=port_number,
+        help="port to listen on, 0 for any free one; default: api.port of config.json",
     )
     parser.add_argument(
-        "--workers", type=int, default=WORKERS, help=f"processes; default: {WORKERS}"
+        "--workers", type=worker_count, default=WORKERS, help=f"processes; default: {WORKERS}"
     )
+    parser.add_argument(
+        "--json-logs",
+        action="store_true",
+        help="log lines of JSON to stderr, one for each request and one for each message",
+    )
+    commands.add_options(parser)
     options = parser.parse_args(argv)
 
     def work(config: Config) -> int:
+        if commands.is_command(options):
+            print(commands.run(config, options, auth.read_token(config)))
+            return 0
+        if options.json_logs:
+            log.set_up(quiet=options.quiet, as_json=True)
         host = options.host or config.api.host
         port = config.api.port if options.port is None else options.port
         api = replace(config.api, host=host, port=port)

@@ -298,6 +298,8 @@ def call_running_api(config: Config, show: Callable[[str], object] = lambda text
             show(f"apicalls: {calls.summary()}")
         elif app:
             logger.info("%s; nothing was asked of it", app.sentence)
+    except apicalls.NoToken as error:
+        logger.info("the API was not called: %s", error)
     except AttritionError as error:
         logger.warning("the API could not be called: %s", error)
 
@@ -521,7 +523,10 @@ def fail(
     except (AttritionError, OSError) as other:
         if str(other) != str(error):
             logger.error("%s", cli.error_message(other))
-    write_metrics(config, runs.last_unavailable(config), runs.last_good_at(config))
+    try:
+        write_metrics(config, runs.last_unavailable(config), runs.last_good_at(config))
+    except (AttritionError, OSError, MemoryError) as other:
+        logger.warning("the metrics do not show this: %s", cli.error_message(other))
 
 
 def write_metrics(config: Config, unavailable: Sequence[str], good_at: str | None) -> None:

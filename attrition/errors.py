@@ -1,5 +1,8 @@
 """The errors of this package: each message states what was found, expected, where, and what to do."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class AttritionError(Exception):
     """An error that a person has to act on; `main()` prints it as one line and exits 1."""
@@ -51,3 +54,14 @@ class Unaccounted(AttritionError):
 
 class Undeclared(AttritionError):
     """A step reads a setting that it does not declare: our own bug, its fingerprint would miss it."""
+
+
+class ApiError(AttritionError):
+    """An error response: status, code, sentence and details."""
+
+    def __init__(
+        self, status: int, code: str, sentence: str, headers: Mapping[str, str] = {}, **details: Any
+    ) -> None:
+        super().__init__(sentence)
+        self.status, self.headers = status, headers
+        self.body = {"error": sentence, "code": code, **details}

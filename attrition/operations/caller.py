@@ -5,10 +5,13 @@ cannot delay a run. It follows no redirect and uses no proxy.
 """
 
 import json
+import re
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -19,6 +22,7 @@ from attrition.config import Config
 from attrition.errors import AttritionError
 
 HEALTH_BYTES, ANSWER_BYTES = 1 << 20, 1 << 28
+OTHER_PROJECT = "another project"
 KINDS = {"text/html": "HTML", "application/json": "JSON"}
 
 
@@ -30,12 +34,17 @@ class NoConnection(NoAnswer):
     """Nothing listens at the address."""
 
 
+class BrokenOff(NoAnswer):
+    """The connection ended before the whole answer."""
+
+
 class Answer(NamedTuple):
     """The answer to one request; `value` is None if it is not JSON."""
 
     status: int
     kind: str
     content: bytes
+    retry_after_s: int | None = None
 
     @property
     def value(self) -> Any:
@@ -49,7 +58,10 @@ class Answer(NamedTuple):
 
 def default_url(config: Config) -> str:
     """Return the URL of the app for a client on the same machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.api.host, config.api.host)
+    host = config.api.host.strip("[]")
+    with suppress(ValueError):  # a name
+        if (address := ip_address(host)).is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "::1"
     host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{config.api.port}"
 
@@ -59,19 +71,21 @@ def send(
     path: str,
     *,
     seconds: float,
-    body: Any = None,
+    body: bytes | None = None,
+    kind: str = "application/json",
     token: str | None = None,
     max_bytes: int = ANSWER_BYTES,
 ) -> Answer:
-    """Send one request and read its answer within `seconds`; a body is sent as JSON with POST.
+    """Send one request and read its answer within `seconds`; a body is sent with POST.
 
     requests has a limit for each read only, so a thread waits for the answer, and is left to its fate
     at the deadline.
 
-    Raises: NoConnection; NoAnswer if there is no whole answer in time, or one of more bytes.
+    Raises: NoConnection; BrokenOff; NoAnswer if there is no whole answer in time, or one of more bytes.
     """
     answers: SimpleQueue[Answer | AttritionError] = SimpleQueue()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers |= {} if body is None else {"Content-Type": kind}
     until = time.monotonic() + seconds
 
     def ask() -> None:
@@ -90,11 +104,13 @@ def send(
     return answer
 
 
-def _exchange(url: str, body: Any, headers: dict[str, str], until: float, max_bytes: int) -> Answer:
+def _exchange(
+    url: str, body: bytes | None, headers: dict[str, str], until: float, max_bytes: int
+) -> Answer:
     method, content = "GET" if body is None else "POST", b""
     session = requests.Session()
     session.trust_env = False  # no proxy, no password of ~/.netrc
-    ask = partial(session.request, method, url, json=body, headers=headers, stream=True)
+    ask = partial(session.request, method, url, data=body, headers=headers, stream=True)
     timeout = max(0.01, until - time.monotonic())
     try:
         with session, ask(timeout=timeout, allow_redirects=False) as response:
@@ -103,10 +119,20 @@ def _exchange(url: str, body: Any, headers: dict[str, str], until: float, max_by
                 if len(content) > max_bytes or time.monotonic() > until:
                     raise NoAnswer("no answer (it is too long, or too slow)")
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-        kind = NoConnection if _is_refused(error) else NoAnswer
-        raise kind(f"no answer ({type(error).__name__})") from error
+        raise _kind_of(error)(f"no answer ({type(error).__name__})") from error
     mimetype = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return Answer(response.status_code, mimetype, content)
+    wait = re.fullmatch(r"[0-9]{1,5}", response.headers.get("Retry-After", ""), re.ASCII)
+    return Answer(response.status_code, mimetype, content, int(wait[0]) if wait else None)
+
+
+def _kind_of(error: Exception) -> type[NoAnswer]:
+    if _is_refused(error):
+        return NoConnection
+    is_late = isinstance(error, requests.Timeout)
+    is_broken = isinstance(
+        error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError
+    )
+    return BrokenOff if is_broken and not is_late else NoAnswer
 
 
 def _is_refused(error: Exception) -> bool:
@@ -148,7 +174,7 @@ def identify(config: Config, url: str, seconds: float = 2.0) -> Answerer | None:
     project = value.get("project") if isinstance(value, dict) else None
     if isinstance(project, str) and isinstance(value.get("warnings"), list):
         is_ours = project == config.project
-        return Answerer(url, is_ours, "this project" if is_ours else "another project")
+        return Answerer(url, is_ours, "this project" if is_ours else OTHER_PROJECT)
     if isinstance(value, dict) and {"status", "release", "warnings"} <= value.keys():
         return Answerer(url, False, "an app of an earlier version (restart it)")
     kind = KINDS.get(answer.kind, "neither HTML nor JSON")

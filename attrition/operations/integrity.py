@@ -127,7 +127,7 @@ def find_all(config: Config) -> list[Damage]:
     for release_id in releases.list_ids(config.production_folder):
         if release_id != current:
             damage += find_in_release(config, release_id, is_current=False)
-    return [*damage, *find_older(config)]
+    return [*damage, *find_older(config), *find_in_access(config)]
 
 
 def scrub(config: Config) -> dict[Path, str]:
@@ -278,6 +278,13 @@ def find_in_release(config: Config, release_id: str, *, is_current: bool) -> Ite
         yield Damage(pointer, f"there is no release {release_id}", follows=False)
     except AttritionError as error:
         yield Damage(folder, _problem(error, folder), follows=False)
+
+
+def find_in_access(config: Config) -> Iterator[Damage]:
+    """Check tokens and users; a run does not need them, and only a person can restore them."""
+    for path in (config.tokens, config.users):
+        for damage in find_in_record(path):
+            yield damage._replace(follows=False, by_repair=False)
 
 
 def find_older(config: Config) -> Iterator[Damage]:

@@ -6,7 +6,6 @@ the textfile collector of Prometheus' node exporter reads. A metric names no cli
 Source: names and units as https://prometheus.io/docs/practices/naming/ recommends.
 """
 
-import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,8 +21,6 @@ from attrition.config import Config
 from attrition.errors import AttritionError, NoModel
 from attrition.operations import releases
 from attrition.storage import files, history
-
-logger = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 # The value of each label of a metric, by the name of the metric; the label of one without labels is "".
@@ -294,16 +291,13 @@ def write_textfile(config: Config, unavailable: Sequence[str], good_at: str | No
     """Write the textfile if its content changes; its modification time is that of the last good run.
 
     So an idle run renews that time alone, as it does for the record of the last run, and the node
-    exporter has it as node_textfile_mtime_seconds. A failure is logged and fails no run.
+    exporter has it as node_textfile_mtime_seconds.
 
     unavailable: as in `describe_files`; good_at: the end of the last good run, None if there was none
     """
-    try:
-        data = generate_latest(Families(families(describe_files(config, unavailable))))
-        renewed = timestamp(good_at) if good_at else 0.0
-        if config.metrics.is_file() and config.metrics.read_bytes() == data:
-            os.utime(config.metrics, (renewed, renewed))
-        else:
-            files.write_bytes(config.metrics, data, modified=renewed)
-    except (AttritionError, OSError, MemoryError) as error:
-        logger.warning("%s: the metrics cannot be written: %s", config.metrics, error)
+    data = generate_latest(Families(families(describe_files(config, unavailable))))
+    renewed = timestamp(good_at) if good_at else 0.0
+    if config.metrics.is_file() and config.metrics.read_bytes() == data:
+        os.utime(config.metrics, (renewed, renewed))
+    else:
+        files.write_bytes(config.metrics, data, modified=renewed)

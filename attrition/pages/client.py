@@ -8,13 +8,13 @@ from attrition import wording
 from attrition.config import Config
 from attrition.contacts import activity, fields, log, sentences
 from attrition.contacts.log import Entry
+from attrition.errors import ApiError
 from attrition.pages.confirmation import saved
 from attrition.pages.frame import Row, capital, client_url, dates, local_time, managers, person
 from attrition.reporting import svg
 from attrition.storage import files
 from attrition.web.artifact_cache import State, optional, state
-from attrition.web.parameters import read_number
-from attrition.web.request_body import ApiError
+from attrition.web.parameters import read
 
 FORMS = {
     log.CONTACT: "Record a contact",
@@ -28,7 +28,7 @@ FORMS = {
 def show_client_page(name: str) -> str:
     """Show one client: the facts, the forms, and all that happened, the newest first."""
     name = name or request.args.get("client", "")
-    correct = read_number("correct", 0, 0, 1e15, whole=True)
+    correct = read("correct")
     context = client_page(state(), name, files.utc_now(), correct)
     if correct and "withdraw" in request.args and "replaces" in context["typed"]:
         context["typed"] = {"kind": log.WITHDRAWAL, "replaces": context["typed"]["replaces"]}

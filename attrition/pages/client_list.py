@@ -14,13 +14,13 @@ from attrition.config import Config
 from attrition.contacts import fields, log, worklist
 from attrition.contacts.ranking import Places
 from attrition.contacts.worklist import Filters, Worklist
+from attrition.errors import ApiError
 from attrition.pages.confirmation import saved
 from attrition.pages.frame import cards_of, dates, managers, person, read_fields, read_form
 from attrition.storage import files
 from attrition.web import entries as entering
 from attrition.web.artifact_cache import State, state
-from attrition.web.parameters import ORDERS, chosen_filters, chosen_view, read_number
-from attrition.web.request_body import ApiError
+from attrition.web.parameters import ORDERS, chosen_filters, read
 
 PAGE_SIZE, EXPORTED = 50, 10_000
 VIEW_TITLES = {
@@ -45,8 +45,8 @@ def show_list() -> str:
 def list_page(state: State, at: str, form: MultiDict[str, str] | None = None) -> dict[str, Any]:
     """Return the context of List; form: what was ticked and typed, if it was not saved."""
     form = form or MultiDict()
-    view, filters = chosen_view(), chosen_filters(state.config)
-    page = read_number("page", 1, 1, 1e9, whole=True)
+    view, filters = read("view"), chosen_filters(state.config)
+    page = read("page")
     work, seen = state.worklist(at)
     places = work.select(view, filters)
     shown = places[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
@@ -115,7 +115,7 @@ def everybody_in(work: Worklist, places: Places) -> str:
 def export_view() -> Response:
     """Download the clients of a view for a spreadsheet; the address is that of the page."""
     work, _ = state().worklist(files.utc_now())
-    view = chosen_view()
+    view = read("view")
     places = work.select(view, chosen_filters(state().config))
     if len(places) > EXPORTED:
         sentence = (

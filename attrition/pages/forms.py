@@ -6,7 +6,7 @@ After a form was saved, the answer is a redirect, so that reloading the page sen
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flask import redirect, render_template, request, url_for
+from flask import g, redirect, render_template, request, url_for
 
 from attrition import wording
 from attrition.config import Config
@@ -26,9 +26,10 @@ from attrition.pages.frame import (
     remembered,
 )
 from attrition.storage import files
+from attrition.web import auth
 from attrition.web import entries as entering
 from attrition.web.artifact_cache import state
-from attrition.web.parameters import chosen_filters, chosen_view
+from attrition.web.parameters import chosen_filters, read
 
 CHANGED = "the clients of this view have changed meanwhile: tick again"
 
@@ -58,7 +59,7 @@ def save_entries() -> Any:
     elif form["kind"] == "export":
         rows = work.table.rows_of(ticked)
         places = [rows[name] for name in ticked if name in rows]
-        return spreadsheet(work, places, chosen_view(), state().config)
+        return spreadsheet(work, places, read("view"), state().config)
     else:
         result = save(ticked, form)
     if isinstance(result, entering.Saved):
@@ -82,7 +83,7 @@ def save(clients: Sequence[str], form: Mapping[str, str]) -> Any:
 def ticked_clients(work: Worklist) -> list[str] | None:
     """Return the ticked clients, or all of the view; None if others were in it when it was shown."""
     if everybody := request.form.get("everybody"):
-        places = work.select(chosen_view(), chosen_filters(state().config))
+        places = work.select(read("view"), chosen_filters(state().config))
         is_same = everybody == everybody_in(work, places)
         return [row["client"] for row in work.table.read(places.tolist())] if is_same else None
     return request.form.getlist("client")
@@ -120,4 +121,4 @@ def after_saving(address: str, form: Mapping[str, str]) -> Any:
 
 
 def origin() -> str:
-    return f"page {request.remote_addr}"
+    return auth.origin("page", request, g.caller)

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
-from flask import request, url_for
+from flask import g, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
+from attrition.access.credentials import PROXY, USER
 from attrition.config import Config
 from attrition.contacts import sentences, standings
 from attrition.contacts.worklist import Worklist
@@ -40,7 +41,8 @@ def person() -> Person:
     manager = remembered("manager")
     if request.endpoint == "pages.show_today" and "manager" in request.args:
         manager = request.args["manager"]
-    return Person(manager, remembered("by") or manager)
+    own = g.caller.name if g.caller.kind in (USER, PROXY) else ""
+    return Person(manager, remembered("by") or own or manager)
 
 
 def remembered(name: str) -> str:

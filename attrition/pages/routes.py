@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-from attrition.pages import client, client_list, forms, frame, status, today
+from attrition.pages import client, client_list, docs, forms, frame, sign_in, status, today
 
 pages = Blueprint("pages", __name__)
 
@@ -20,3 +20,7 @@ pages.post("/client/<client:name>")(forms.save_entry)
 pages.get("/model")(status.show_model)
 pages.get("/data")(status.show_data)
 pages.get("/system")(status.show_system)
+pages.get("/docs")(docs.show_docs)
+pages.get("/sign-in")(sign_in.sign_in)
+pages.post("/sign-in")(sign_in.sign_in)
+pages.post("/sign-out")(sign_in.sign_out)

@@ -7,11 +7,13 @@ import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from flask import render_template, request
+from flask import g, render_template, request
 
 from attrition import __version__, wording
+from attrition.access import roles
 from attrition.operations import integrity, metrics, releases
 from attrition.reporting import svg
 from attrition.reporting.report_data import CAPTIONS, ReportData, light
@@ -53,7 +55,15 @@ FOLDERS = {
 def add_frame() -> Context:
     """Add what the base template shows on every page to the context of all templates."""
     links = {name: request.script_root + path for name, path in PAGES.items()}
-    return {"frame": {"links": links, **frame(state(), datetime.now(UTC))}}
+    sees_status = roles.may_use(g.caller.roles, "show_system")
+    shown = frame(state(), datetime.now(UTC)) if sees_status else {"release": None, "problems": []}
+    may_use = partial(roles.may_use, g.caller.roles)
+    return {
+        "frame": {
+            **{"links": links, "caller": g.caller, "may_use": may_use, "version": __version__},
+            **shown,
+        }
+    }
 
 
 def frame(state: State, now: datetime) -> Context:
@@ -62,8 +72,6 @@ def frame(state: State, now: datetime) -> Context:
     return {
         "release": loaded[0].id if loaded else None,
         "problems": describe_problems(state, now),
-        "version": __version__,
-        "with_token": state.token is not None,
     }
 
 

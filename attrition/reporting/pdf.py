@@ -9,10 +9,10 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from html import escape
 from io import BytesIO
 from itertools import compress
 from typing import Any
-from xml.sax.saxutils import escape
 
 from reportlab import rl_config
 from reportlab.graphics import shapes
@@ -101,8 +101,8 @@ def visible(text: Any) -> str:
 
 def paragraph(text: Any, style: ParagraphStyle = BODY, *, lead: str = "") -> Paragraph:
     """Return a paragraph of text that may be data, after `lead` in bold."""
-    markup = f"<b>{escape(visible(lead))}</b> " if lead else ""
-    return Paragraph(markup + escape(visible(text)), style)
+    markup = f"<b>{escape(visible(lead), quote=False)}</b> " if lead else ""
+    return Paragraph(markup + escape(visible(text), quote=False), style)
 
 
 title, section, heading = (partial(paragraph, style=style) for style in (H1, H2, H3))

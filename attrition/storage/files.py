@@ -110,7 +110,9 @@ def named(path: Path) -> Iterator[None]:
         raise
 
 
-def write_bytes(path: Path, data: bytes, modified: float | None = None) -> None:
+def write_bytes(
+    path: Path, data: bytes, mode: int = FILE_MODE, modified: float | None = None
+) -> None:
     """Replace one file atomically; remove temporary files that an interrupted write left.
 
     modified: its modification time, in seconds since 1970; by default now
@@ -119,7 +121,7 @@ def write_bytes(path: Path, data: bytes, modified: float | None = None) -> None:
     for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         left_over.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _write_new(temporary, data)
+    _write_new(temporary, data, mode)
     if modified is not None:
         os.utime(temporary, (modified, modified))
     os.replace(temporary, path)
@@ -138,10 +140,10 @@ class HashedFile(io.BufferedWriter):
         return super().write(data)
 
 
-def _write_new(path: Path, content: Content) -> str:
+def _write_new(path: Path, content: Content, mode: int = FILE_MODE) -> str:
     """Create a new, durable file; return its sha256."""
     with named(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
         with HashedFile(descriptor) as file:
             if isinstance(content, bytes):
                 file.write(content)

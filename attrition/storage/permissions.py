@@ -95,16 +95,25 @@ def check_private(folder: Path) -> None:
     Raises: Damaged.
     """
     for path in (folder, *sorted(folder.iterdir())):
-        about = path.lstat()
-        if stat.S_ISLNK(about.st_mode):
-            raise Damaged(f"{path}: is a link, expected the file itself; it is not used")
-        if about.st_uid not in (os.geteuid(), 0):
-            raise Damaged(
-                f"{path}: belongs to user {about.st_uid}, expected {os.geteuid()} or root; it is not "
-                "used until it does (chown)"
-            )
-        if about.st_mode & WRITABLE:
-            raise Damaged(
-                f"{path}: others may write to it (mode {stat.S_IMODE(about.st_mode):o}); it is not "
-                f"used until that is forbidden (chmod -R go-w {folder})"
-            )
+        check_ours(path)
+
+
+def check_ours(path: Path) -> None:
+    """Check that no other user could have created or changed this file or folder.
+
+    Raises: Damaged; OSError if it does not exist.
+    """
+    about = path.lstat()
+    if stat.S_ISLNK(about.st_mode):
+        raise Damaged(f"{path}: is a link, expected the file itself; it is not used")
+    if about.st_uid not in (os.geteuid(), 0):
+        raise Damaged(
+            f"{path}: belongs to user {about.st_uid}, expected {os.geteuid()} or root; it is not "
+            "used until it does (chown)"
+        )
+    if about.st_mode & WRITABLE:
+        folder = path if stat.S_ISDIR(about.st_mode) else path.parent
+        raise Damaged(
+            f"{path}: others may write to it (mode {stat.S_IMODE(about.st_mode):o}); it is not "
+            f"used until that is forbidden (chmod -R go-w {folder})"
+        )

@@ -12,33 +12,31 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, request, send_file, url_for
+from flask import Blueprint, Response, current_app, g, request, send_file, url_for
 
 from attrition import wording
 from attrition.config import Config
 from attrition.contacts import fields
 from attrition.contacts.log import KeyTaken
+from attrition.errors import ApiError
 from attrition.operations.releases import Release
 from attrition.reporting.report_data import find_latest_events
 from attrition.serving.prediction import predict
 from attrition.storage import files, tables
 from attrition.storage.files import Record
-from attrition.web import entries, health, metrics, middleware, request_body
+from attrition.web import auth, entries, health, metrics, middleware, openapi, request_body
 from attrition.web.artifact_cache import optional, state
-from attrition.web.parameters import chosen_filters, chosen_view, read_number
-from attrition.web.request_body import ApiError
+from attrition.web.parameters import chosen_filters, read
 
 api = Blueprint("api", __name__)
 
-DEFAULT_LIMIT, MAX_LIMIT = 50, 1_000
-MAX_REASONS, MAX_EXPLAINED = 20, 1_000
 LATEST = ("decided_at", "promoted", "rule", "reason", "release")
 
 
 @api.post("/prediction")
 def prediction() -> Response:
     """Predict the risk of the rows in the body or in a data file; none if one is invalid."""
-    reasons = read_number("reasons", 0, 1, MAX_REASONS, whole=True)
+    reasons = read("reasons") or 0
     data = middleware.read_data("application/json", "text/csv")
     if request.mimetype == "text/csv":
         form, content = "csv", request_body.read_csv(data)
@@ -51,7 +49,7 @@ def prediction() -> Response:
     spelling = state().spelling()
     rows = request_body.check_rows(config, form, content, optional_names, spelling, today)
     if reasons:
-        request_body.check_count(len(rows.clients), MAX_EXPLAINED, "rows with reasons")
+        request_body.check_count(len(rows.clients), request_body.MAX_EXPLAINED, "rows with reasons")
     predictions = predict(release, model, rows, config.labels, reasons)
     answer = {"model": release.id, "count": len(predictions), "predictions": predictions}
     # Flask would sort the keys of 10,000 predictions
@@ -104,28 +102,30 @@ def diagnostics() -> Record:
 
 
 @api.get("/clients")
-def list_clients() -> Record:
+def list_clients() -> tuple[Record, dict[str, str]]:
     """List the clients of a view, all by default, one page at a time; without a view, by risk."""
-    limit = read_number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT, whole=True)
-    offset = read_number("offset", 0, 0, 1e12, whole=True)
+    limit, offset = read("limit"), read("offset")
     config = state().config
     filters = chosen_filters(config)
     if "view" not in request.args and not filters.order:
         filters = filters._replace(order="risk")
     work, _ = state().worklist(files.utc_now())
-    places = work.select(chosen_view(), filters)
+    places = work.select(read("view"), filters)
     rows = work.rows(places[offset : offset + limit].tolist())
-    next_page = None
+    pages = {"first": 0}
+    if offset:
+        pages["prev"] = max(0, offset - limit)
     if offset + limit < len(places):
-        query = {**request.args.to_dict(), "limit": limit, "offset": offset + limit}
-        next_page = url_for(".list_clients", **query)
+        pages["next"] = offset + limit
+    query = request.args.to_dict() | {"limit": limit}
+    links = {name: url_for(".list_clients", **query | {"offset": at}) for name, at in pages.items()}
     return {
         **describe_assessment(),
         "clients": [fields.to_dict(row, config.labels) for row in rows],
         "count": len(rows),
         "total": len(places),
-        "next": next_page,
-    }
+        "next": links.get("next"),
+    }, {"Link": ", ".join(f'<{url}>; rel="{name}"' for name, url in links.items())}
 
 
 @api.get("/clients/<client:name>")
@@ -179,7 +179,7 @@ def list_entries(name: str) -> Record:
 def add_entry(name: str) -> tuple[Record, int]:
     """Append an entry about a client to the contact log."""
     form = entries.check_body(middleware.read_body(), request.headers.get("Idempotency-Key"))
-    via = f"api {request.remote_addr or ''}".strip()
+    via = auth.origin("api", request, g.caller)
     try:
         result = entries.save(state(), [name], form, form.get("seen"), via)
     except KeyTaken as error:
@@ -247,6 +247,12 @@ def figure(name: str) -> Response:
     if name not in names:
         raise ApiError(404, "unknown_figure", "there is no such figure", figures=names)
     return Response(state().report(state().config.figure(name)), mimetype="image/png")
+
+
+@api.get("/openapi.json", endpoint="openapi")
+def show_openapi() -> Record:
+    """Return this description of the API as an OpenAPI 3.1 document."""
+    return openapi.document(current_app, state())
 
 
 @api.get("/health", endpoint="health")

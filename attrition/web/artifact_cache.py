@@ -246,7 +246,6 @@ class State:
     config: Config
     cache: ArtifactCache
     production: Production
-    token: str | None
     desk: Desk
 
     def worklist(self, at: str) -> tuple[Worklist, int]:

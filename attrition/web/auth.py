@@ -1,23 +1,211 @@
-"""Check access to the API: the listening address, the token and the Host header.
+"""Find out who sends a request, and whether the API may be reached at all without knowing that.
 
-Without a token the API listens on the loopback interface only. There the Host header is checked, so
-that a web page in a browser on the same machine cannot reach the API under a domain of its own (DNS
-rebinding). Standard library only.
+The API is open, with every role for everybody, only on the loopback interface of a machine where nobody
+has made a token or a user. There the Host header is checked, so that a web page in a browser on the same
+machine cannot reach the API under a domain of its own (DNS rebinding).
 """
 
-import hmac
 import ipaddress
+import logging
 import os
 import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
+from attrition.access import credentials, limits, proxies, roles, sessions
+from attrition.access.audit import AuditLog
+from attrition.access.credentials import ANYBODY, Caller, Credential, Credentials
+from attrition.access.sessions import Session
 from attrition.config import Config
-from attrition.errors import ConfigError
+from attrition.errors import ApiError, AttritionError, ConfigError
+from attrition.storage import files
 
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+logger = logging.getLogger(__name__)
+
+COOKIE = "__Host-attrition"
+WAITING_SIGN_INS = (
+    2  # one password is checked, another waits: the other threads stay free for requests
+)
+MAKE_ONE = "python app.py --new-token NAME --role read, or --new-user NAME --role read"
+
+
+class Access:
+    """Who may use one app: credentials, sessions, limits and the audit log of a worker."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.credentials = Credentials(config.tokens, config.users, read_token(config))
+        self.proxies = proxies.read_proxies(config.api.proxies)
+        self.limit = limits.RequestLimit(config.api.requests_per_minute)
+        self.delay = limits.FailureDelay()
+        self.audit = AuditLog(config.audit_log)
+        self._is_closed = not is_private(config)
+        self._checking, self._waiting = threading.Lock(), threading.Semaphore(WAITING_SIGN_INS)
+
+    def is_open(self) -> bool:
+        """Return whether everybody has every role; once it was closed, the app stays closed.
+
+        Raises: Damaged.
+        """
+        self._is_closed = self._is_closed or not self.credentials.is_empty()
+        return not self._is_closed
+
+    def identify(self, request: Any) -> Caller:
+        """Return who sends a request.
+
+        Raises: ApiError 401, 403, 503.
+        """
+        with readable():
+            return self._identify(request)
+
+    def _identify(self, request: Any) -> Caller:
+        if self.is_open():
+            return ANYBODY
+        at, header = files.utc_now(), self.config.api.user_header
+        if "Authorization" in request.headers:
+            sent = request.authorization
+            token = (sent.token or "") if sent is not None and sent.type == "bearer" else ""
+            return _caller(self.credentials.find_token(token, at), credentials.TOKEN)
+        if header and request.environ[proxies.IS_PROXY] and header in request.headers:
+            user = self.credentials.find_user(_as_utf8(request.headers[header]), at)
+            if user is None:
+                raise ApiError(403, "unknown_user", "the proxy names somebody who is no user here")
+            return _caller(user, credentials.PROXY)
+        if cookie := request.cookies.get(COOKIE):
+            return self._find_session(cookie, at)
+        raise unidentified()
+
+    def _find_session(self, cookie: str, at: str) -> Caller:
+        session = sessions.find(self.config.sessions, cookie, at)
+        if session is None:
+            raise unidentified()
+        credential = self.credentials.find(session.kind, session.name, at)
+        is_same = credential is not None and credential.stamp == session.stamp
+        return _caller(credential if is_same else None, session.kind)
+
+    def sign_in(self, name: str, password: str, address: str) -> tuple[Caller, str]:
+        """Begin a session with a password, or with a token in its place; return the cookie too.
+
+        Raises: ApiError 401, 429, 503.
+        """
+        with readable():
+            return self._sign_in(name, password, address)
+
+    def _sign_in(self, name: str, password: str, address: str) -> tuple[Caller, str]:
+        at, name = files.utc_now(), name.strip()[: credentials.MAX_NAME]
+        if wait_s := self.delay.wait(name.casefold(), address, time.monotonic()):
+            raise too_many("tries", wait_s)
+        kind, credential = credentials.TOKEN, self.credentials.find_token(password, at)
+        if credential is None:
+            kind, credential = credentials.USER, self._check_password(name, password, at)
+        if credential is None:
+            self.delay.fail(name.casefold(), address, time.monotonic())
+            raise unidentified()
+        self.delay.succeed(name.casefold(), address)
+        session = Session(kind, credential.name, credential.stamp)
+        return _caller(credential, kind), sessions.begin(self.config.sessions, session, at)
+
+    def _check_password(self, name: str, password: str, at: str) -> Credential | None:
+        """Check one password at a time: it takes 32 MB and a tenth of a second."""
+        if not self._waiting.acquire(blocking=False):
+            raise too_many("tries", 1)
+        try:
+            with self._checking:
+                given = password[: credentials.MAX_PASSWORD + 1]
+                return self.credentials.check_password(name, given, at)
+        finally:
+            self._waiting.release()
+
+    def sign_out(self, cookie: str) -> None:
+        """Raises: ApiError 503."""
+        with readable():
+            sessions.end(self.config.sessions, cookie)
+
+    def check_limit(self, caller: Caller) -> None:
+        """Count a request of a token or a user.
+
+        Raises: ApiError 429.
+        """
+        is_counted = caller.kind in (credentials.TOKEN, credentials.USER, credentials.PROXY)
+        key = f"{caller.kind == credentials.TOKEN} {caller.name}"
+        if is_counted and (wait_s := self.limit.take(key, time.time())):
+            raise too_many("requests", wait_s)
+
+
+def unidentified() -> ApiError:
+    """Return the one error for a missing, wrong, expired or revoked token, session or password."""
+    sentence = (
+        "expected a valid token in the header Authorization: Bearer, or a session of /sign-in"
+    )
+    return ApiError(401, "no_token", sentence, {"WWW-Authenticate": "Bearer"})
+
+
+def too_many(what: str, wait_s: int) -> ApiError:
+    sentence = f"too many {what}; try again in {wait_s} s"
+    return ApiError(429, f"too_many_{what}", sentence, {"Retry-After": str(wait_s)})
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Raise ApiError 503 if the files of access/ cannot be read or written: nobody is let in."""
+    try:
+        yield
+    except ApiError:
+        raise
+    except (AttritionError, OSError) as error:
+        logger.error("%s", error)
+        sentence = "tokens, users or sessions cannot be read now; the log has the details"
+        raise ApiError(503, "access_unavailable", sentence, {"Retry-After": "60"}) from error
+
+
+def check_role(caller: Caller, view: str) -> None:
+    """Refuse a view that no role of the caller may use.
+
+    Raises: ApiError 403.
+    """
+    if roles.may_use(caller.roles, view):
+        return
+    needed = [role for role in roles.ROLES if view in roles.VIEWS[role]]
+    own = ", ".join(role for role in roles.ROLES if role in caller.roles)
+    sentence = f"this needs the role {' or '.join(needed)}; {caller.name} has {own or 'none'}"
+    raise ApiError(403, "forbidden", sentence, roles=needed)
+
+
+def _caller(credential: Credential | None, kind: str) -> Caller:
+    if credential is None:
+        raise unidentified()
+    return Caller(credential.name, frozenset(credential.roles), kind)
+
+
+def _as_utf8(header: str) -> str:
+    """Decode a header, which WSGI passes as Latin-1."""
+    return header.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def is_own_path(text: str) -> bool:
+    """Return whether an address is a path of this API, so that a sign-in leads nowhere else.
+
+    >>> [is_own_path(text) for text in ("/list?q=a", "//evil.example", "/\\evil.example", "http:x")]
+    [True, False, False, False]
+    """
+    is_plain = text.startswith("/") and text.isascii() and text.isprintable() and "\\" not in text
+    return is_plain and not text.startswith("//") and not any(urlsplit(text)[:2])
+
+
+def origin(channel: str, request: Any, caller: Caller) -> str:
+    """Return through what an entry came: "page" or "api", the caller's name if known, the address."""
+    return " ".join(filter(None, (channel, caller.name, request.remote_addr)))
+
+
+# ---- the address
 
 
 def read_token(config: Config) -> str | None:
-    """Return the token that callers must send, or None if the config names none.
+    """Return the token that the environment names, or None if the config names none.
 
     Raises: ConfigError if api.token does not name an environment variable or if it is not set.
     """
@@ -43,39 +231,58 @@ def is_loopback(host: str) -> bool:
     >>> is_loopback("0.0.0.0"), is_loopback("::"), is_loopback("example.com")
     (False, False, False)
     """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    address = proxies.read_address(host)
+    return host == "localhost" or (address != "" and ipaddress.ip_address(address).is_loopback)
 
 
-def check_exposure(host: str, token: str | None) -> None:
-    """Refuse to serve client data to a network without a token.
+def is_private(config: Config) -> bool:
+    """Return whether nobody but the users of this machine can reach the API, by itself or a proxy."""
+    return is_loopback(config.api.host) and not config.api.hosts and not config.api.proxies
 
-    Raises: ConfigError.
+
+def check_exposure(config: Config) -> None:
+    """Check that nobody can reach the API without being known, and that nobody else can change who is.
+
+    Raises: ConfigError, Damaged.
     """
-    if token is None and not is_loopback(host):
+    secret, api = read_token(config), config.api
+    if secret is not None and len(secret) < credentials.MIN_SECRET:
         raise ConfigError(
-            f"{host} can be reached by others, and api.token is not set: name a secret in "
-            'config.json ("api": {"token": "${ATTRITION_TOKEN}"}) or listen on 127.0.0.1'
+            f"the secret of api.token has {len(secret)} characters, expected at least "
+            f"{credentials.MIN_SECRET}: make one with openssl rand -hex 32, or use {MAKE_ONE}"
+        )
+    if api.user_header and not api.proxies:
+        raise ConfigError(
+            "api.user_header is set and api.proxies is empty, so that nobody may send this header: "
+            "name the address of the proxy in api.proxies"
+        )
+    proxies.read_proxies(api.proxies)
+    access = Credentials(config.tokens, config.users, secret)
+    credentials.check_folder(config.access_folder)
+    if not access.has_valid(files.utc_now()) and not is_private(config):
+        where = api.host if not is_loopback(api.host) else "under api.hosts or api.proxies, the API"
+        raise ConfigError(
+            f"{where} can be reached by others, and there is no valid token, user or api.token: run "
+            f"{MAKE_ONE}; or listen on 127.0.0.1"
         )
 
 
-def is_own_name(host_header: str) -> bool:
-    """Return whether a Host header names the loopback interface, with or without a port.
+def is_own_name(host_header: str, host: str, hosts: tuple[str, ...]) -> bool:
+    """Return whether a Host header names this API, with or without a port.
+
+    host: the address that it listens on. If others can reach that, every name is accepted as long as
+    api.hosts names none, and every address always is: only a name can lead a browser astray.
 
     Flask's TRUSTED_HOSTS cannot do this: Werkzeug 3.1 cuts each trusted name at its first colon, so
     that [::1] never matches, and it compares upper case with lower case.
 
-    >>> is_own_name("localhost:8000"), is_own_name("[::1]"), is_own_name("127.0.0.1.evil.example")
-    (True, True, False)
+    >>> is_own_name("localhost:8000", "127.0.0.1", ()), is_own_name("127.0.0.2", "127.0.0.2", ())
+    (True, True)
+    >>> is_own_name("127.0.0.1.evil.example", "127.0.0.1", ()), is_own_name("10.0.0.1", "::1", ())
+    (False, False)
     """
-    return re.sub(r":[0-9]{1,5}$", "", host_header).lower() in LOOPBACK_NAMES
-
-
-def is_token(candidate: str | None, token: str) -> bool:
-    """Compare in constant time, so that the time does not reveal how much matches."""
-    encoded = (candidate or "").encode("utf-8", "surrogatepass")
-    return hmac.compare_digest(encoded, token.encode())
+    name = re.sub(r":[0-9]{1,5}$", "", host_header).lower()
+    names = [re.sub(r":[0-9]{1,5}$", "", each).lower() for each in hosts]
+    if name in names or is_loopback(name):
+        return True
+    return not is_loopback(host) and (not hosts or proxies.read_address(name) != "")

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from attrition.contacts import log
 from attrition.contacts.log import Entry
 from attrition.contacts.standings import OVERRIDE_DAYS, counting, days_after
+from attrition.errors import ApiError
 from attrition.storage import files
 from attrition.storage.files import Record
 from attrition.web.artifact_cache import State, contact_log_errors
-from attrition.web.request_body import ApiError
 
 MAX_NOTE, MAX_NAME, MAX_KEY, MAX_CLIENTS = 2_000, 200, 200, 1_000
 MAX_DAYS_AHEAD = 5 * 366
@@ -243,12 +243,13 @@ def _text(form: Mapping[str, Any], name: str, limit: int, problems: dict[str, st
     if not isinstance(value, str):
         problems[name] = "expected text"
         return ""
-    text = value.replace("\r\n", "\n").strip()
+    whole = value.replace("\r\n", "\n")
+    text = whole.strip()
     allowed = "\n\t" if name == "note" else ""
     if any(unicodedata.category(c) in ("Cc", "Cs") and c not in allowed for c in text):
         problems[name] = "contains a character that cannot be shown"
-    elif len(text) > limit:
-        problems[name] = f"has {len(text):,} characters, expected at most {limit:,}"
+    elif len(whole) > limit:  # with the blanks, so that a schema can express it
+        problems[name] = f"has {len(whole):,} characters, expected at most {limit:,}"
     return text
 
 

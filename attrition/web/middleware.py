@@ -1,23 +1,31 @@
-"""Check every request (host, token, parameters, body) and add headers and JSON errors to responses.
+"""Check every request (host, site, caller, parameters, body); add headers and JSON errors to responses.
 
 An error names what is wrong with the request, and nothing internal to the server.
 """
 
+import base64
+import hashlib
 import logging
 import time
 import uuid
-from functools import partial
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
-from flask import Flask, Response, g, render_template, request
+from flask import Flask, Response, current_app, g, render_template, request
+from flask.globals import request_ctx
 from gunicorn.http.errors import ParseException
+from markupsafe import Markup
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from attrition import wording
-from attrition.errors import NotReady
+from attrition.access import proxies, roles
+from attrition.access.credentials import NOBODY, STRANGER
+from attrition.errors import ApiError, NotReady
+from attrition.operations import log
+from attrition.storage import files
 from attrition.storage.files import Record
 from attrition.web import auth, parameters, request_body
-from attrition.web.request_body import ApiError
 
 logger = logging.getLogger(__name__)
 
@@ -38,19 +46,11 @@ PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; form-action 'self'; "
     "base-uri 'none'"
 )
-# Views that people open in a browser, which can send the token only as a password.
-FOR_BROWSERS = frozenset(
+# Views whose answer changes with a run or a release only.
+CONSTANT = frozenset(
     {
-        *(
-            "show_today",
-            "show_list",
-            "show_client_page",
-            "save_entry",
-            "save_entries",
-            "export_view",
-        ),
-        *("show_model", "show_data", "show_system"),
-        *("static", "figure", "report", "model_card", "contact_list"),
+        *("scoring", "summarystats", "diagnostics", "model_card", "report", "figure"),
+        *("openapi", "show_docs", "static"),
     }
 )
 SENTENCES = {
@@ -61,26 +61,42 @@ SENTENCES = {
 }
 
 
-# Errors that a browser shows as a page; not those before the token is checked, which reveal nothing.
+# Errors that a browser shows as a page, once the caller is known: the page has a menu.
 TITLES = {
     400: "Not understood",
+    403: "Not allowed",
     404: "Not found",
     405: "Not possible",
     413: "Too long",
     422: "Not understood",
+    429: "Too many requests",
     503: "Not available now",
 }
+READ_ONLY = ("prediction",)  # views that take a POST and change nothing
+WRONG = "This name and password are not valid, or they have ended."
+REFUSALS = (401, 403, 421, 429)
 
 
-def init_app(app: Flask, host: str, token: str | None) -> None:
+def init_app(app: Flask, access: auth.Access) -> None:
     """Register request checks, security headers and error handlers on the app."""
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.extensions["access"] = access
+    serve = app.wsgi_app
+
+    def serve_behind_proxies(environ: dict[str, Any], start_response: Any) -> Any:
+        proxies.apply_claims(environ, access.proxies)
+        return serve(environ, start_response)
+
+    app.wsgi_app = serve_behind_proxies  # type: ignore[method-assign]
     app.before_request(begin)
-    app.before_request(partial(check_host, host))
+    app.before_request(check_host)
     app.before_request(check_site)
-    app.before_request(partial(check_token, token))
+    app.before_request(check_access)
     app.before_request(check_parameters)
+    app.after_request(log_answer)  # the last one: Flask calls them in reverse order
     app.after_request(add_headers)
+    app.after_request(record_event)
+    app.after_request(answer_conditionally)
     app.register_error_handler(ApiError, answer_error)
     app.register_error_handler(NotReady, answer_not_ready)
     app.register_error_handler(HTTPException, answer_http_error)
@@ -91,17 +107,23 @@ def init_app(app: Flask, host: str, token: str | None) -> None:
 
 
 def begin() -> None:
-    """Give the request an id, which the log and the answer name."""
+    """Give the request an id, which the log and the answer name; its caller is not known yet."""
     g.request_id, g.started = uuid.uuid4().hex[:16], time.perf_counter()
+    g.caller, g.code, g.policy = STRANGER, "", None
 
 
-def check_host(host: str) -> None:
-    """Accept only loopback names in the Host header if the app listens on the loopback interface.
+def get_access() -> auth.Access:
+    """Return who may use the app that answers the current request."""
+    return current_app.extensions["access"]
+
+
+def check_host() -> None:
+    """Accept only our own names in the Host header.
 
     Raises: ApiError 421.
     """
-    name = request.headers.get("Host")
-    if name and auth.is_loopback(host) and not auth.is_own_name(name):
+    name, api = request.headers.get("Host"), get_access().config.api
+    if name and not auth.is_own_name(name, api.host, api.hosts):
         raise ApiError(421, "wrong_host", "the Host header names another host")
 
 
@@ -121,41 +143,44 @@ def check_site() -> None:
         raise ApiError(403, "cross_site", "a page of another site may not send this")
 
 
-def check_token(token: str | None) -> None:
-    """Require the token if one is configured, except for /health, which reveals no client.
+def check_access() -> None:
+    """Find out who the caller is, and refuse every view that no role of the caller may use.
 
-    Raises: ApiError 401.
+    Raises: ApiError 401, 403, 429, 503.
     """
-    endpoint = name_of_view()
-    if token is None or endpoint == "health":
-        return
-    is_browser = endpoint in FOR_BROWSERS
-    if (sent := request.authorization) is not None:
-        if sent.type == "bearer" and auth.is_token(sent.token, token):
+    view, access = name_of_view(), get_access()
+    try:
+        g.caller = access.identify(request)
+    except ApiError:
+        if view in roles.FOR_ALL:
             return
-        if sent.type == "basic" and is_browser and auth.is_token(sent.password, token):
-            return
-    challenge = 'Basic realm="attrition", charset="UTF-8"' if is_browser else "Bearer"
-    raise ApiError(
-        401,
-        "no_token",
-        "expected the token in the header Authorization: Bearer",
-        {"WWW-Authenticate": challenge},
-    )
+        raise
+    access.check_limit(g.caller)
+    if request.routing_exception is None:
+        auth.check_role(g.caller, view)
 
 
 def check_parameters() -> None:
-    """Reject unknown query parameters; a typo should not be ignored.
+    """Reject unknown and repeated query parameters; a typo should not be ignored.
 
     Raises: ApiError 400.
     """
-    unknown = set(request.args) - parameters.PARAMETERS.get(name_of_view(), set())
-    if unknown and request.routing_exception is None:
+    if request.routing_exception is not None:
+        return
+    if unknown := set(request.args) - parameters.PARAMETERS.get(name_of_view(), set()):
         raise ApiError(400, "unknown_parameter", f"there is no parameter {min(unknown)[:60]!r}")
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise ApiError(400, "repeated_parameter", f"the parameter {name!r} is there twice")
 
 
 def name_of_view() -> str:
-    return (request.endpoint or "").rpartition(".")[2]
+    """Return the view of the request; if only the method is wrong, a view of the same address."""
+    endpoint, error = request.endpoint or "", request.routing_exception
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        assert request_ctx.url_adapter is not None
+        endpoint, _ = request_ctx.url_adapter.match(method=next(iter(error.valid_methods)))
+    return endpoint.rpartition(".")[2]
 
 
 def read_body() -> Any:
@@ -191,23 +216,107 @@ def read_data(*types: str) -> bytes:
 # ---- responses
 
 
+def answer_conditionally(response: Response) -> Response:
+    """Add a hash of the content as ETag if it is constant between runs; 304 if the caller has it.
+
+    That of Flask's static files is over their times, which differ between two installations.
+    """
+    if (
+        name_of_view() in CONSTANT
+        and request.method in ("GET", "HEAD")
+        and response.status_code == 200
+    ):
+        response.direct_passthrough = False
+        response.set_etag(files.sha256_bytes(response.get_data())[:32])
+        response.close()  # the file of a static answer, which is in memory now
+        del response.last_modified
+        response.make_conditional(request)
+    return response
+
+
 def add_headers(response: Response) -> Response:
     response.headers.update(HEADERS)
     response.headers["X-Request-Id"] = g.request_id
     is_page = response.mimetype == "text/html"
-    response.headers["Content-Security-Policy"] = PAGE_POLICY if is_page else API_POLICY
+    response.headers["Content-Security-Policy"] = g.policy or (
+        PAGE_POLICY if is_page else API_POLICY
+    )
+    return response
+
+
+def record_event(response: Response) -> Response:
+    """Record a write or a refusal in the audit log, without what was written."""
+    view = name_of_view()
+    is_refusal = response.status_code in REFUSALS
+    if is_refusal or (request.method not in SAFE_METHODS and view not in READ_ONLY):
+        event = {
+            **{"at": files.utc_now(), "id": g.request_id, "who": g.caller.name},
+            **{"kind": g.caller.kind, "address": request.remote_addr, "method": request.method},
+            **{"view": view, "status": response.status_code, "code": g.code},
+        }
+        get_access().audit.write(event, is_refusal=is_refusal)
+    return response
+
+
+def log_answer(response: Response) -> Response:
+    log.log_request(
+        request_id=g.request_id,
+        method=request.method,
+        view=name_of_view() or None,
+        status=response.status_code,
+        ms=round((time.perf_counter() - g.started) * 1000, 1),
+        caller=getattr(g.get("caller"), "name", None),
+    )
     return response
 
 
 def answer_error(error: ApiError) -> Answer:
     body: Record | str = error.body
-    if error.status in TITLES and wants_page():
+    g.code = error.body["code"]
+    is_sign_in = name_of_view() == "sign_in" and error.status in (429, 503)
+    if (error.status == 401 or is_sign_in) and wants_page():
+        body = sign_in_page(error)
+    elif error.status in TITLES and g.caller.kind != NOBODY and wants_page():
         sentence, title = wording.finished(error.body["error"]), TITLES[error.status]
         name = (request.view_args or {}).get("name", "")
         body = render_template(
             "error.html", title=title, sentence=sentence, status=error.status, wanted=name
         )
     return body, error.status, dict(error.headers)
+
+
+def sign_in_page(error: ApiError) -> str:
+    """Return the page that asks who is there; its styles are inlined, since they need a session too.
+
+    A link in an e-mail opens without the cookie, which is SameSite=Strict, although its reader may be
+    signed in: then the page loads itself once more, and this time it comes from our own site.
+    """
+    style = (Path(current_app.root_path) / "static" / "style.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    g.policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; base-uri 'none'"
+    )
+    is_tried = name_of_view() == "sign_in" and request.method == "POST"
+    if name_of_view() == "sign_in":
+        wanted = request.form.get("next") or request.args.get("next", "/")
+    else:
+        wanted = request.environ.get("RAW_URI") or quote(request.path)
+    wanted = wanted if auth.is_own_path(wanted) else "/"
+    is_cross_site = request.headers.get("Sec-Fetch-Site") == "cross-site"
+    is_opened = request.method == "GET" and request.headers.get("Sec-Fetch-Mode") == "navigate"
+    host = urlsplit(request.host_url).hostname or ""
+    # Without the context of the other templates, which show the state of the system.
+    return current_app.jinja_env.get_template("sign_in.html").render(
+        style=Markup(style),
+        problem=(WRONG if error.status == 401 else wording.finished(str(error)))
+        if is_tried
+        else "",
+        name=request.form.get("name", "") if is_tried else "",
+        wanted=wanted,
+        action=f"{request.script_root}/sign-in",
+        reload=wanted if is_cross_site and is_opened else "",
+        is_kept=request.is_secure or auth.is_loopback(host),
+    )
 
 
 def wants_page() -> bool:

@@ -13,22 +13,11 @@ from attrition.data import api_records
 from attrition.data.api_records import MAX_PROBLEMS, BadRecords, CheckedRows
 from attrition.data.cells import fold
 from attrition.data.spelling import Spelling
-from attrition.errors import AttritionError, SourceError
+from attrition.errors import ApiError, SourceError
 
-MAX_RECORDS, MAX_ROWS, MAX_FILE_RECORDS = 1_000, 10_000, 100_000
+MAX_RECORDS, MAX_ROWS, MAX_FILE_RECORDS, MAX_EXPLAINED = 1_000, 10_000, 100_000, 1_000
 FORMS = ("records", "columns", "datafile")
 DELIMITERS = ",;\t|"
-
-
-class ApiError(AttritionError):
-    """An error response: status, code, sentence and details."""
-
-    def __init__(
-        self, status: int, code: str, sentence: str, headers: Mapping[str, str] = {}, **details: Any
-    ) -> None:
-        super().__init__(sentence)
-        self.status, self.headers = status, headers
-        self.body = {"error": sentence, "code": code, **details}
 
 
 # ---- JSON

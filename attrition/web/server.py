@@ -1,7 +1,7 @@
-"""Serve a WSGI app with gunicorn in this process, on a socket that is bound first.
+"""Serve a WSGI app with gunicorn in this process, on a socket that listens already.
 
-If the port is in use, there is one clear error at once. A worker's main loop receives requests and sends
-answers without blocking; a thread gets a request when it is whole, so it never waits for the network.
+A worker's main loop receives requests and sends answers without blocking. A thread gets a request when
+it is whole, so that it never waits for the network.
 """
 
 import errno
@@ -10,27 +10,30 @@ import logging
 import os
 import re
 import selectors
+import shutil
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
-from gunicorn import http
+from gunicorn import glogging, http
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.http import errors
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers import gthread
 
-from attrition.errors import AttritionError
+from attrition.operations import log
 from attrition.web.middleware import API_POLICY, HEADERS, MAX_BODY_BYTES
 
 logger = logging.getLogger(__name__)
 
 THREADS = 8
-BACKLOG = 256
 GRACEFUL_S = 10
 # Of one worker. A process may often open 1,024 files only, and it has others too.
 CONNECTIONS = 800
@@ -74,14 +77,16 @@ STATUSES: dict[type[Exception], int] = {
 
 
 def error_answer(status: int) -> bytes:
-    """Return a whole answer to a request that did not reach the app."""
+    """Return and log a whole answer to a request that did not reach the app."""
+    request_id = uuid.uuid4().hex[:16]
+    log.log_request(request_id=request_id, status=status)
     reason, code, sentence = REASONS[status]
     body = json.dumps({"error": sentence, "code": code}).encode()
     headers = {
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
         "Connection": "close",
-        "X-Request-Id": uuid.uuid4().hex[:16],
+        "X-Request-Id": request_id,
         "Content-Security-Policy": API_POLICY,
         **HEADERS,
     }
@@ -243,8 +248,11 @@ class Worker(gthread.ThreadWorker):
     a client that does not close its connection stops the main loop for two seconds.
     """
 
+    slot: int
+
     def init_process(self) -> None:
-        self.waiting: dict[Connection, None] = {}  # for the network; the oldest first
+        # The connections that wait for the network, the oldest first, and what follows.
+        self.waiting: dict[Connection, Callable[[Connection], None]] = {}
         self.buffered = 0
         self.looked_at = 0.0
         super().init_process()
@@ -272,10 +280,22 @@ class Worker(gthread.ThreadWorker):
         if len(self.waiting) > CONNECTIONS - 2 * THREADS:
             self._close(next(iter(self.waiting)))
 
-    def _wait(self, connection: Connection, event: int, callback: Any, seconds: float) -> None:
+    def _wait(
+        self,
+        connection: Connection,
+        event: int,
+        callback: Callable[[Connection], None],
+        seconds: float,
+    ) -> None:
         connection.deadline = time.monotonic() + seconds
-        self.waiting[connection] = None
-        self.poller.register(connection.socket, event, lambda _socket: callback(connection))
+        self.waiting[connection] = callback
+
+        def go_on(_socket: socket.socket) -> None:
+            # An event of the same moment may have closed the connection.
+            if self.waiting.get(connection) is callback:
+                callback(connection)
+
+        self.poller.register(connection.socket, event, go_on)
 
     def _stop_waiting(self, connection: Connection) -> None:
         if connection in self.waiting:
@@ -340,7 +360,7 @@ class Worker(gthread.ThreadWorker):
         self.enqueue_req(connection)
 
     def finish_request(self, conn: Connection, fs: Future[bool]) -> None:
-        conn.is_last |= fs.cancelled() or not fs.result()
+        conn.is_last |= fs.cancelled() or fs.exception() is not None or not fs.result()
         self._send(conn)
 
     def _refuse(self, connection: Connection, status: int) -> None:
@@ -438,6 +458,25 @@ class Worker(gthread.ThreadWorker):
         client.sendall(error_answer(status))
 
 
+class _Logger(glogging.Logger):
+    """gunicorn's log goes where ours goes."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
+def give_slot(master: Arbiter, worker: Worker) -> None:
+    """Give a new worker the lowest number that no living worker has."""
+    taken = {other.slot for other in master.WORKERS.values()}
+    worker.slot = next(slot for slot in count() if slot not in taken)
+
+
+def name_slot(_master: Arbiter, worker: Worker) -> None:
+    os.environ["ATTRITION_WORKER_SLOT"] = str(worker.slot)
+
+
 class _Server(BaseApplication):
     def __init__(self, load: Callable[[], Any], settings: dict[str, Any]) -> None:
         self._load, self._settings = load, settings
@@ -451,29 +490,12 @@ class _Server(BaseApplication):
         return self._load()
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Listen on host:port.
-
-    Raises: AttritionError if the port is taken or the host is not an address of this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host.strip("[]"), port))
-        listener.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        reason = getattr(error, "strerror", None) or error
-        raise AttritionError(
-            f"{host}:{port}: cannot listen ({reason}); stop the process that uses the port "
-            "or choose another one with --port"
-        ) from error
-    return listener
-
-
 def serve(load: Callable[[], Any], listener: socket.socket, *, workers: int) -> None:
-    """Serve until a signal stops the process; each worker calls `load` once to create the app."""
+    """Serve until a signal stops the process; each worker calls `load` once to create the app.
+
+    A worker has a number, ATTRITION_WORKER_SLOT, which the successor of a dead one gets. All share the
+    folder PROMETHEUS_MULTIPROC_DIR, which exists as long as this process.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small inputs: one thread is twice as fast
     settings = {
         "bind": f"fd://{listener.detach()}",
@@ -489,6 +511,16 @@ def serve(load: Callable[[], Any], listener: socket.socket, *, workers: int) -> 
         "secure_scheme_headers": {},
         "control_socket_disable": True,
         "loglevel": "warning",
+        "logger_class": _Logger,
+        "pre_fork": give_slot,
+        "post_fork": name_slot,
         "proc_name": "attrition",
     }
-    _Server(load, settings).run()
+    master = os.getpid()
+    folder = tempfile.mkdtemp(prefix="attrition-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    try:
+        _Server(load, settings).run()
+    finally:
+        if os.getpid() == master:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,10 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import quote
 
 import axe_playwright_python
@@ -17,6 +20,9 @@ import pytest
 from playwright.sync_api import sync_playwright
 from pypdf import PdfReader
 
+from attrition import config as configuration
+from attrition.access import credentials
+from attrition.access.credentials import Credentials
 from attrition.contacts import log
 from attrition.contacts.log import Entry
 from attrition.operations import dependencies
@@ -234,6 +240,7 @@ PATHS = {
     "model": "/model",
     "data": "/data",
     "system": "/system",
+    "docs": "/docs",
     **{f"hostile {n}": client_path(name) for n, name in enumerate(HOSTILE)},
 }
 
@@ -590,3 +597,64 @@ def test_what_was_typed_is_not_lost_without_a_question(chromium, site):
     assert asked.value.type == "beforeunload"
     assert form(page, "Record a contact").get_by_label("Note").input_value() == "typed"
     page.close()
+
+
+# ---- who is there
+
+
+PASSWORD = "a long enough password"
+
+
+@pytest.fixture(scope="module")
+def closed_site(company, tmp_path_factory):
+    """The same project, in which somebody has to sign in."""
+    folder = tmp_path_factory.mktemp("closed") / "company"
+    shutil.copytree(company.file.parent, folder, symlinks=True)
+    config = configuration.load(folder / "config.json")
+    access = Credentials(config.tokens, config.users)
+    credentials.set_user(access, "Ann Lee", ["feedback"], None, PASSWORD)
+    with serving(config) as address:
+        yield address
+
+
+@pytest.fixture
+def other_site(tmp_path, closed_site):
+    """Another site with a link to ours, as an e-mail in a browser has it."""
+    (tmp_path / "index.html").write_text(f'<a href="{closed_site}/list?view=all">Our list</a>')
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_address[1]}/"
+        server.shutdown()
+
+
+def test_somebody_signs_in_follows_a_link_of_another_site_and_signs_out(
+    new_tab, closed_site, other_site, script
+):
+    tab = new_tab(closed_site)
+    page = tab.page
+    tab.open("/list?view=all", expected=401)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert overflow(page) == []
+    if script:
+        assert findings(page) == []
+    page.get_by_label("Name").fill("ann lee")
+    page.get_by_label("Password or token").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    assert page.url == f"{closed_site}/list?view=all"
+    assert page.locator(".signed-in").inner_text().startswith("Ann Lee")
+
+    tab.site = "http://"  # the other one is another host
+    tab.expected.add(404)  # its icon
+    page.goto(other_site)
+    page.get_by_role("link", name="Our list").click()
+    page.locator(".signed-in").wait_for()
+    assert page.url == f"{closed_site}/list?view=all"
+
+    page.goto(closed_site)
+    assert overflow(page) == []
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("heading", name="Sign in").wait_for()
+    page.goto(f"{closed_site}/list")
+    page.get_by_role("heading", name="Sign in").wait_for()

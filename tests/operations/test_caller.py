@@ -108,6 +108,7 @@ def answering(pieces):
 def test_a_foreign_program_gets_no_token_and_delays_no_run(tmp_path, monkeypatch, caplog, name):
     monkeypatch.setenv("API_TOKEN", TOKEN)
     monkeypatch.setattr(apicalls, "HEALTH_S", 0.3)
+    monkeypatch.setattr(apicalls, "TIMEOUT_S", 0.3)
     caplog.set_level("INFO")
     pieces = Anew(ENDLESS[name]) if name in ENDLESS else STRANGERS[name]
     with answering(pieces) as (port, received):

@@ -7,6 +7,8 @@ import sqlite3
 import pytest
 
 import diagnostics
+from attrition.access import credentials
+from attrition.access.credentials import Credentials
 from attrition.contacts import log
 from attrition.errors import Damaged
 from attrition.operations import integrity, releases
@@ -217,3 +219,13 @@ def test_entries_that_the_last_list_counted_are_missed(project, way):
     assert integrity.find(project, accept_log_loss=True) == []
     with pytest.raises(Damaged, match="the last list counted"):
         integrity.check_contact_log(project)
+
+
+def test_damaged_tokens_are_named_by_the_whole_check_and_stop_no_run(project):
+    access = Credentials(project.tokens, project.users)
+    credentials.add_token(access, "crm", ["read"], None)
+    assert integrity.find_all(project) == []
+    project.tokens.write_bytes(b"{}")
+    assert problems(project) == {}
+    assert problems(project, integrity.find_all) == {"access/tokens.json": integrity.CHANGED}
+    assert integrity.scrub(project)[project.tokens] == integrity.CHANGED

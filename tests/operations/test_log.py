@@ -1,3 +1,4 @@
+import json
 import logging
 import re
 
@@ -9,7 +10,9 @@ from attrition.operations import log
 @pytest.fixture(autouse=True)
 def _own_logging():
     """Give back the handlers and levels that pytest works with."""
-    loggers = [logging.getLogger(name) for name in ("", "attrition", "fullprocess")]
+    loggers = [
+        logging.getLogger(name) for name in ("", "attrition", "attrition.requests", "fullprocess")
+    ]
     handlers, levels = list(loggers[0].handlers), [logger.level for logger in loggers]
     loggers[0].handlers[:] = []
     yield
@@ -97,3 +100,23 @@ def test_a_diary_that_cannot_be_written_is_one_line_and_the_run_goes_on(tmp_path
         OURS.info("%d rows", 3)
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{tmp_path}/diary: the log cannot be written")
+
+
+def test_lines_of_json_have_the_message_and_the_exception(capsys):
+    log.set_up(as_json=True)
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        OURS.exception("%d rows", 3)
+    (line,) = capsys.readouterr().err.splitlines()
+    record = json.loads(line)
+    assert record["exception"].endswith("ValueError: two\nlines")
+    assert (record["level"], record["logger"]) == ("error", "attrition.training")
+    assert record["message"] == "3 rows"
+
+
+@pytest.mark.parametrize(("as_json", "count"), [(True, 1), (False, 0)])
+def test_requests_are_logged_as_json_only(capsys, as_json, count):
+    log.set_up(as_json=as_json)
+    log.log_request(request_id="a", status=200)
+    assert len(capsys.readouterr().err.splitlines()) == count

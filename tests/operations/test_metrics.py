@@ -1,5 +1,6 @@
 """The metrics of the records, and the textfile that a run writes."""
 
+import errno
 import os
 import re
 import time
@@ -174,11 +175,34 @@ def test_textfile_shows_damage(project):
     assert values["records", "accepted"] == 800
 
 
-def test_textfile_that_cannot_be_written_is_a_warning(project, caplog):
+def test_folder_in_place_of_the_textfile_fails_the_run_and_hides_no_other_error(project, capsys):
     project.metrics.unlink()
     project.metrics.mkdir()
-    write(project)
-    assert "the metrics cannot be written" in caplog.text
+    assert run_whole(project) == 1
+    errors = capsys.readouterr().err
+    assert f"{project.metrics}: a folder stands in its place" in errors
+    assert "the metrics do not show this" in errors
+    assert runs.read_mark(project.lock) is None
+    assert run_whole(project, "--repair") == 0
+    assert textfile(project)["last_run_outcome", "done"] == 1
+
+
+def test_textfile_that_cannot_be_written_fails_the_run_so_that_the_next_one_writes_it(
+    project, monkeypatch, capsys
+):
+    (project.input_folder / "new.csv").write_text("x")
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "write_textfile", full_disk)
+        assert run_whole(project) == 1
+    assert str(project.metrics) in capsys.readouterr().err
+    before = project.metrics.stat().st_ino
+    assert run_whole(project) == 0
+    assert project.metrics.stat().st_ino != before
+    assert textfile(project)["last_run_outcome", "done"] == 1
+
+
+def full_disk(config, *_):
+    raise OSError(errno.ENOSPC, "no space left", str(config.metrics))
 
 
 def test_same_records_give_the_same_bytes(project):

@@ -8,10 +8,9 @@ import pytest
 
 from app import create_app
 from attrition.contacts import log
-from attrition.errors import NotReady
+from attrition.errors import ApiError, NotReady
 from attrition.storage import files
 from attrition.web import entries
-from attrition.web.request_body import ApiError
 from tests.apps import rewrite
 from tests.conftest import TOKEN
 

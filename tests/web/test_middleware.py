@@ -1,11 +1,14 @@
 """What applies to every request and answer."""
 
 import gzip
+import json
+import logging
 import pickle
 from collections.abc import Iterator
 
 import pytest
 
+from attrition.operations import log
 from attrition.web import api
 from tests.apps import GETS, GOOD, JSON, one
 
@@ -183,3 +186,18 @@ def test_bug_is_500_with_an_id_that_the_log_has_too(client, monkeypatch, caplog)
 def test_bad_number_in_a_query_is_422(client, query):
     answer = client.get(f"/clients?{query}")
     assert (answer.status_code, answer.json["code"]) == (422, "invalid_parameter")
+
+
+def test_line_of_a_request_names_the_view_and_no_client(client, caplog):
+    caplog.set_level(logging.INFO, "attrition.requests")
+    answer = client.get("/clients/Secret%20Ltd?limit=Secret")
+    (record,) = caplog.records
+    line = json.loads(log.JsonFormatter().format(record))
+    assert list(line) == "at level request_id method view status ms caller".split()
+    assert (line["method"], line["view"], line["status"]) == (
+        "GET",
+        "show_client",
+        answer.status_code,
+    )
+    assert line["request_id"] == answer.headers["X-Request-Id"]
+    assert "Secret" not in str(line)

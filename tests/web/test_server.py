@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from attrition import config as configuration
-from attrition.errors import AttritionError
 from attrition.web import server
 from attrition.web.middleware import HEADERS, MAX_BODY_BYTES
 from tests.apps import one
@@ -134,19 +133,24 @@ RAW = [
 def test_raw_bytes(port, data, allowed):
     answer = send(port, data)
     assert status_of(answer) in allowed, answer[:300]
-    assert not re.search(rb"Traceback|site-packages|gunicorn/|/tmp|Werkzeug", answer)
+    assert not re.search(rb"Traceback|site-packages|gunicorn/|/tmp|Werkzeug|SELECT|<html", answer)
+    if status_of(answer) >= 400:
+        assert_refused(answer, status_of(answer))
     assert status_of(send(port, get("/health"))) == 200
 
 
 # An app without a model, in a process with short limits.
 SMALL = """
-import sys, time
+import os, socket, sys, time
 from attrition.web import server
 from attrition.web.middleware import HEADERS, MAX_BODY_BYTES
 
 def app(environ, start_response):
     body = environ["wsgi.input"].read()
     path = environ["PATH_INFO"]
+    if path == "/slot":
+        path = os.environ["ATTRITION_WORKER_SLOT"] + os.environ["PROMETHEUS_MULTIPROC_DIR"] + " "
+        path += str(os.getpid())
     if path == "/slow":
         time.sleep(1)
     answer = b"x" * 20_000_000 if path == "/large" else path.encode() + b" %d" % len(body)
@@ -157,16 +161,16 @@ def app(environ, start_response):
 
 server.REQUEST_S, server.SILENCE_S, server.SEND_S, server.SEND_BYTES = 2, 1, 1, 20_000_000
 server.CONNECTIONS, server.BUFFERED_BYTES = 100, 30_000_000
-listener = server.bind("127.0.0.1", 0)
+listener = socket.create_server(("127.0.0.1", 0))
 print(listener.getsockname()[1], flush=True)
-server.serve(lambda: app, listener, workers=1)
+server.serve(lambda: app, listener, workers=int(sys.argv[1]))
 """
 
 
 @contextmanager
-def small_server() -> Iterator[tuple[int, subprocess.Popen]]:
+def small_server(workers: int = 1) -> Iterator[tuple[int, subprocess.Popen]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", SMALL],
+        [sys.executable, "-c", SMALL, str(workers)],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
@@ -260,7 +264,8 @@ def test_clients_that_do_not_close_delay_no_request(small):
 def test_more_connections_than_the_limit_are_served(small):
     with ExitStack() as stack:
         for _ in range(150):
-            stack.enter_context(closing(connect(small)))
+            connection = stack.enter_context(closing(connect(small)))
+            connection.sendall(HEAD[:20])
         assert status_of(send(small, get("/a"), timeout_s=10)) == 200
 
 
@@ -366,6 +371,33 @@ def test_chunks_above_the_limit_are_not_collected():
     assert not incoming.is_whole
 
 
+def read_slots(port: int, count: int) -> dict[str, int]:
+    """Ask until `count` workers have answered; return their pids by slot and folder."""
+    pids: dict[str, int] = {}
+    until = time.monotonic() + 20
+    while len(pids) < count and time.monotonic() < until:
+        with suppress(OSError):
+            slot, pid, _ = send(port, get("/slot")).rpartition(b"\r\n")[2].decode().split()
+            pids[slot] = int(pid)
+    return pids
+
+
+def test_successor_of_a_dead_worker_has_its_slot_and_the_folder_goes_at_the_end():
+    with small_server(workers=2) as (port, _):
+        before = read_slots(port, 2)
+        assert {slot[0] for slot in before} == {"0", "1"}
+        (folder,) = {Path(slot[1:]) for slot in before}
+        assert folder.is_dir()
+        os.kill(before[f"1{folder}"], signal.SIGKILL)
+        time.sleep(0.5)
+        after = read_slots(port, 2)
+        assert set(after) == set(before)
+        assert after[f"0{folder}"] == before[f"0{folder}"]
+        assert after[f"1{folder}"] != before[f"1{folder}"]
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
 @pytest.mark.slow
 def test_killed_worker_is_replaced(project):
     with served(project, "--workers", "1") as (port, pid):
@@ -373,8 +405,3 @@ def test_killed_worker_is_replaced(project):
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
         assert status_of(send(port, get("/health"))) == 200
-
-
-def test_host_that_is_not_ours_is_a_clear_error():
-    with pytest.raises(AttritionError, match="cannot listen"):
-        server.bind("192.0.2.1", 0)

@@ -54,7 +54,7 @@ MAX_LINES, LINES_SHOWN = 200, 20
 REASONS = 3
 CLIENTS_ASKED = 2
 VIEWS = ("list", "moved", "resting", "neglected", "overridden")
-PAGES = ("/", "/list", "/model", "/data", "/system")
+PAGES = ("/", "/list", "/model", "/data", "/system", "/docs")
 
 
 class NoToken(AttritionError):
@@ -273,6 +273,7 @@ def as_csv(records: list[dict[str, Any]]) -> bytes:
 def call_all(caller: Caller, datafiles: list[str]) -> Iterator[Call]:
     """Call every endpoint; later requests use the responses to earlier ones."""
     yield caller.ask("/metrics")
+    yield caller.ask("/openapi.json")
     yield caller.ask("/scoring")
     yield caller.ask("/summarystats")
     yield caller.ask("/diagnostics")

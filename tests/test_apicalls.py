@@ -49,6 +49,8 @@ def test_every_endpoint_is_called_and_every_answer_kept(running):
         "/list.csv",
         "/metrics",
         "/modelcard.md",
+        "/openapi.json",
+        "/docs",
         "/prediction",
         "/ready",
         "/report.pdf",

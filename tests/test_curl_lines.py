@@ -33,7 +33,7 @@ def curl_lines(text):
                 continue
             while is_open(command):
                 command = f"{command}\n{lines.pop(0)}"
-            is_answered = lines and not lines[0].removeprefix("$ ").startswith("curl ")
+            is_answered = lines and lines[0].startswith("{")
             examples.append((command, lines.pop(0) if is_answered else ""))
     return examples
 

@@ -68,8 +68,6 @@ def problems(node, names, *, checks_input):
         function = ".".join(part for part in (names.get(first, first), rest) if part)
         if function in UNSAFE_CALLS:
             yield function
-        if function.endswith("Markup") and not all(isinstance(a, ast.Constant) for a in node.args):
-            yield "Markup of text that is not constant"
         for each in node.keywords:
             value = getattr(each.value, "value", ...)
             if each.arg in SAFE_VALUE and value is not SAFE_VALUE[each.arg]:
@@ -119,7 +117,6 @@ PLANTED = {
     "allow_pickle=True": "import numpy\nnumpy.load('a.npz', allow_pickle=True)",
     "verify=False": "import requests\nrequests.get('https://a', verify=False)",
     "pandas.read_pickle": "import pandas as pd\npd.read_pickle('a')",
-    "Markup of text that is not constant": "from markupsafe import Markup\nMarkup(f'<b>{name}</b>')",
     "assert": "def check(body):\n    assert body",
 }
 

@@ -177,9 +177,9 @@ def check_parameters() -> None:
 def name_of_view() -> str:
     """Return the view of the request; if only the method is wrong, a view of the same address."""
     endpoint, error = request.endpoint or "", request.routing_exception
-    if isinstance(error, MethodNotAllowed) and error.valid_methods:
-        assert request_ctx.url_adapter is not None
-        endpoint, _ = request_ctx.url_adapter.match(method=next(iter(error.valid_methods)))
+    adapter = request_ctx.url_adapter
+    if adapter and isinstance(error, MethodNotAllowed) and error.valid_methods:
+        endpoint, _ = adapter.match(method=next(iter(error.valid_methods)))
     return endpoint.rpartition(".")[2]
 
 

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ MAX_LINES, LINES_SHOWN = 200, 20
 REASONS = 3
 CLIENTS_ASKED = 2
 VIEWS = ("list", "moved", "resting", "neglected", "overridden")
-PAGES = ("/", "/list", "/model", "/data", "/system")
+PAGES = ("/", "/list", "/model", "/data", "/system", "/docs")
 
 
 class NoToken(AttritionError):
@@ -101,7 +102,7 @@ class Call:
         if isinstance(self.value, dict):
             if not self.is_good:
                 return str(self.value.get("error", "an error without a sentence"))
-            return "{" + ", ".join(self.value) + "}"
+            return textwrap.shorten("{" + ", ".join(self.value) + "}", WIDTH, placeholder=" ...}")
         lines = self.answer.splitlines()
         return f"{len(lines)} lines" if len(lines) > 1 else self.answer
 
@@ -273,6 +274,7 @@ def as_csv(records: list[dict[str, Any]]) -> bytes:
 def call_all(caller: Caller, datafiles: list[str]) -> Iterator[Call]:
     """Call every endpoint; later requests use the responses to earlier ones."""
     yield caller.ask("/metrics")
+    yield caller.ask("/openapi.json")
     yield caller.ask("/scoring")
     yield caller.ask("/summarystats")
     yield caller.ask("/diagnostics")

@@ -44,11 +44,13 @@ def test_every_endpoint_is_called_and_every_answer_kept(running):
         "/clients",
         "/contactlist.csv",
         "/diagnostics",
+        "/docs",
         "/figures/roc.png",
         "/health",
         "/list.csv",
         "/metrics",
         "/modelcard.md",
+        "/openapi.json",
         "/prediction",
         "/ready",
         "/report.pdf",
@@ -68,6 +70,7 @@ def test_script_prints_a_line_an_endpoint(running):
     lines = ended.stdout.splitlines()
     assert all(line.startswith("200 ") for line in lines[:-1])
     assert lines[-1].endswith("all succeeded")
+    assert max(map(len, lines)) < 170
 
 
 @pytest.mark.slow

@@ -71,6 +71,8 @@ def test_script_prints_a_line_an_endpoint(running):
     assert all(line.startswith("200 ") for line in lines[:-1])
     assert lines[-1].endswith("all succeeded")
     assert max(map(len, lines)) < 170
+    metrics = next(line for line in lines if line.split()[4] == "/metrics")
+    assert int(metrics.split()[5].replace(",", "")) > 100
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ class Call:
     value: Any = None
     size: int = 0
     tries: int = 1
+    lines: int = 0
 
     @property
     def is_good(self) -> bool:
@@ -101,9 +103,9 @@ class Call:
         if isinstance(self.value, dict):
             if not self.is_good:
                 return str(self.value.get("error", "an error without a sentence"))
-            return "{" + ", ".join(self.value) + "}"
+            return textwrap.shorten("{" + ", ".join(self.value) + "}", WIDTH, placeholder=" ...}")
         lines = self.answer.splitlines()
-        return f"{len(lines)} lines" if len(lines) > 1 else self.answer
+        return f"{self.lines or len(lines):,} lines" if len(lines) > 1 else self.answer
 
 
 @dataclass(frozen=True)
@@ -232,8 +234,8 @@ class Caller:
             return Attempt(call, PAUSE_S if isinstance(error, NoConnection | BrokenOff) else None)
         elapsed_ms = 1000 * (time.monotonic() - start)
         text, value = _shown(answer)
-        size = len(answer.content)
-        call = Call(method, path, answer.status, elapsed_ms, text, value, size, i)
+        size, lines = len(answer.content), len(answer.content.splitlines())
+        call = Call(method, path, answer.status, elapsed_ms, text, value, size, i, lines)
         wait_s = answer.retry_after_s
         may_help = wait_s is not None and wait_s <= LONGEST_WAIT_S.get(answer.status, -1)
         return Attempt(call, wait_s if may_help else None)

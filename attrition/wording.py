@@ -79,6 +79,15 @@ def plural(number: Any, noun: str) -> str:
     return f"{count(number)} {noun}{'s' * (finite(number) != 1)}"
 
 
+def listing(names: Sequence[str], last: str) -> str:
+    """Join names with commas, and the last one with a word.
+
+    >>> listing(["read"], "or"), listing(["read", "feedback", "lead"], "or")
+    ('read', 'read, feedback or lead')
+    """
+    return f" {last} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
 def amount(value: Any, *, short: bool = False) -> str:
     """Format an amount with three significant digits; `short` uses M and bn.
 

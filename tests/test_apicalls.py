@@ -44,13 +44,13 @@ def test_every_endpoint_is_called_and_every_answer_kept(running):
         "/clients",
         "/contactlist.csv",
         "/diagnostics",
+        "/docs",
         "/figures/roc.png",
         "/health",
         "/list.csv",
         "/metrics",
         "/modelcard.md",
         "/openapi.json",
-        "/docs",
         "/prediction",
         "/ready",
         "/report.pdf",
@@ -70,6 +70,9 @@ def test_script_prints_a_line_an_endpoint(running):
     lines = ended.stdout.splitlines()
     assert all(line.startswith("200 ") for line in lines[:-1])
     assert lines[-1].endswith("all succeeded")
+    assert max(map(len, lines)) < 170
+    metrics = next(line for line in lines if line.split()[4] == "/metrics")
+    assert int(metrics.split()[5].replace(",", "")) > 100
 
 
 @pytest.mark.slow

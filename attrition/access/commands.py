@@ -8,7 +8,7 @@ import getpass
 import sys
 from collections.abc import Iterable
 
-from attrition.access import audit, credentials
+from attrition.access import audit, credentials, roles
 from attrition.access.credentials import Credential, Credentials
 from attrition.access.roles import ROLES
 from attrition.config import Config
@@ -65,7 +65,7 @@ def run(config: Config, options: argparse.Namespace, secret: str | None) -> str:
         password = None if options.no_password else read_password(name)
         is_new = credentials.set_user(access, name, options.role, options.days, password)
         action = "new user" if is_new else "changed user"
-        answer = f"{action} {name}: {', '.join(options.role)}"
+        answer = f"{action} {name} with {roles.describe(options.role)}"
     else:
         name, action = options.revoke, "revoked"
         credentials.revoke(access, name)

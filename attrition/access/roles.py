@@ -3,7 +3,9 @@
 A view is named by the last part of its Flask endpoint.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+
+from attrition import wording
 
 READ, PREDICT, FEEDBACK, LEAD, OPERATE = ROLES = (
     *("read", "predict", "feedback", "lead", "operate"),
@@ -33,6 +35,17 @@ VIEWS = {
     LEAD: STATUS | CLIENTS | ENTER | ENTER_MANY,
     OPERATE: STATUS | frozenset({"metrics"}),
 }
+
+
+def describe(roles: Sequence[str]) -> str:
+    """Name the roles that somebody has.
+
+    >>> describe(["read"]), describe(["read", "predict"]), describe([])
+    ('the role read', 'the roles read and predict', 'no role')
+    """
+    if not roles:
+        return "no role"
+    return f"the role{'' if len(roles) == 1 else 's'} {wording.listing(roles, 'and')}"
 
 
 def may_use(roles: Collection[str], view: str) -> bool:

@@ -108,7 +108,11 @@ def command(path: str, method: str, operation: Schema, client: str) -> str:
 def parameter_line(parameter: Schema) -> Line:
     schema = parameter["schema"]
     where = {"path": "in the path", "query": "", "header": "header"}[parameter["in"]]
-    default = f"default {schema['default']}" if schema.get("default") not in (None, "") else ""
+    default = (
+        f"default {shown_number(schema['default'])}"
+        if schema.get("default") not in (None, "")
+        else ""
+    )
     kind = ", ".join(filter(None, (where, describe(schema), default)))
     return Line(parameter["name"], kind, parameter["description"])
 
@@ -153,12 +157,24 @@ def plural(schema: Schema) -> str:
     return TYPES[kind][1] if isinstance(kind, str) and kind in TYPES else describe(schema)
 
 
+def shown_number(value: Any) -> str:
+    """Format a limit or a default as people write it.
+
+    >>> shown_number(1e12), shown_number(0.0), shown_number(0.5), shown_number("risk")
+    ('1,000,000,000,000', '0', '0.5', 'risk')
+    """
+    if not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:g}"
+
+
 def limits(schema: Schema) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     if high is not None and high < 1e15:
-        return f"{low:g} to {high:g}" if low is not None else f"at most {high:g}"
+        most = shown_number(high)
+        return f"{shown_number(low)} to {most}" if low is not None else f"at most {most}"
     if low is not None and low > -1e15:
-        return f"at least {low:g}"
+        return f"at least {shown_number(low)}"
     return f"at most {schema['maxLength']} characters" if "maxLength" in schema else ""
 
 
@@ -189,7 +205,8 @@ def bodies(operation: Schema, document: Schema) -> Iterator[tuple[str, Sequence[
             name = kind or next(iter(form.get("properties", {})), media)
             example = examples.get(name, {}).get("value")
             shown = example if isinstance(example, str) else json.dumps(example, indent=2)
-            yield f"{media}: {name}", [*lines(form, document)], shown if example else ""
+            heading = media if name == media else f"{name} ({media})"
+            yield heading, [*lines(form, document)], shown if example else ""
 
 
 def good(responses: Schema) -> str:

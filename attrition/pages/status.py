@@ -15,6 +15,7 @@ from flask import g, render_template, request
 from attrition import __version__, wording
 from attrition.access import roles
 from attrition.operations import integrity, metrics, releases
+from attrition.pages import sign_in
 from attrition.reporting import svg
 from attrition.reporting.report_data import CAPTIONS, ReportData, light
 from attrition.storage import history
@@ -55,6 +56,7 @@ FOLDERS = {
 def add_frame() -> Context:
     """Add what the base template shows on every page to the context of all templates."""
     links = {name: request.script_root + path for name, path in PAGES.items()}
+    links["home"] = request.script_root + sign_in.home(g.caller, "")
     sees_status = roles.may_use(g.caller.roles, "show_system")
     shown = frame(state(), datetime.now(UTC)) if sees_status else {"release": None, "problems": []}
     may_use = partial(roles.may_use, g.caller.roles)

@@ -157,6 +157,7 @@ def load_model(release: Release) -> Served:
         return FlatModel.from_bytes((release.folder / releases.SERVING_MODEL).read_bytes())
     from attrition.serving import flattening
 
+    logger.info("release %s has no flat model, so that loading it takes seconds", release.id)
     model = releases.load_model(release)
     try:
         return flattening.flatten_and_check(model, releases.read_reference(release))

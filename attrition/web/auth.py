@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from attrition import wording
 from attrition.access import credentials, limits, proxies, roles, sessions
 from attrition.access.audit import AuditLog
 from attrition.access.credentials import ANYBODY, Caller, Credential, Credentials
@@ -170,8 +171,8 @@ def check_role(caller: Caller, view: str) -> None:
     if roles.may_use(caller.roles, view):
         return
     needed = [role for role in roles.ROLES if view in roles.VIEWS[role]]
-    own = ", ".join(role for role in roles.ROLES if role in caller.roles)
-    sentence = f"this needs the role {' or '.join(needed)}; {caller.name} has {own or 'none'}"
+    own = roles.describe([role for role in roles.ROLES if role in caller.roles])
+    sentence = f"this needs the role {wording.listing(needed, 'or')}; {caller.name} has {own}"
     raise ApiError(403, "forbidden", sentence, roles=needed)
 
 

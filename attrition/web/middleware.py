@@ -167,8 +167,11 @@ def check_parameters() -> None:
     """
     if request.routing_exception is not None:
         return
-    if unknown := set(request.args) - parameters.PARAMETERS.get(name_of_view(), set()):
-        raise ApiError(400, "unknown_parameter", f"there is no parameter {min(unknown)[:60]!r}")
+    known = parameters.PARAMETERS.get(name_of_view(), set())
+    if unknown := set(request.args) - known:
+        names = f"only {', '.join(sorted(known))}" if known else "nor any other"
+        sentence = f"there is no parameter {min(unknown)[:60]!r}, {names}"
+        raise ApiError(400, "unknown_parameter", sentence)
     for name, values in request.args.lists():
         if len(values) > 1:
             raise ApiError(400, "repeated_parameter", f"the parameter {name!r} is there twice")
@@ -198,8 +201,9 @@ def read_data(*types: str) -> bytes:
     """
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if request.mimetype not in types or charset not in ("utf-8", "utf8"):
-        expected = f"expected a body of type {' or '.join(types)}, UTF-8"
-        raise ApiError(415, "unsupported_type", expected)
+        given, wanted = request.content_type or "no Content-Type", " or ".join(types)
+        sentence = f"found {given[:60]!r}, expected a body with Content-Type: {wanted}, in UTF-8"
+        raise ApiError(415, "unsupported_type", sentence)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise ApiError(415, "unsupported_encoding", "expected a body without a content encoding")
     try:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from attrition import wording
 from attrition.config import Columns, Config
 from attrition.data import api_records
 from attrition.data.api_records import MAX_PROBLEMS, BadRecords, CheckedRows
@@ -133,7 +134,7 @@ def _count_rows(columns: Any) -> int:
             "field": name[:60],
             "problem": "expected a list"
             if length is None
-            else f"{length} values, expected {expected} like the first column",
+            else f"has {wording.plural(length, 'value')}, expected {expected} like the first column",
         }
         for name, length in lengths.items()
         if length != expected

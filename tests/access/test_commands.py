@@ -47,11 +47,11 @@ def test_new_token_is_printed_alone_and_once(config, run):
 
 def test_user_gets_a_password_and_changes_it(config, run):
     assert run("--new-user", "ann", "--role", "lead", stdin=f"{PASSWORD}\n")[:2] == (
-        *(0, "new user ann: lead\n"),
+        *(0, "new user ann with the role lead\n"),
     )
     assert access_of(config).check_password("ann", PASSWORD, files.utc_now())
     assert run("--new-user", "ann", "--role", "read", stdin=f"{PASSWORD}!\n")[:2] == (
-        *(0, "changed user ann: read\n"),
+        *(0, "changed user ann with the role read\n"),
     )
     user = access_of(config).check_password("ann", f"{PASSWORD}!", files.utc_now())
     assert user.roles == ("read",)

@@ -130,7 +130,9 @@ def test_pages_show_only_forms_that_the_role_may_send(signing_in):
         name = name or signing_in.get("/clients", **HTTPS).json["clients"][0]["client"]
         page = signing_in.get(f"/client/{name}", **HTTPS).text
         assert ('id="enter"' in page) is can_enter
-        assert ("Record a contact" in signing_in.get("/", **HTTPS).text) is can_enter
+        today = signing_in.get("/", **HTTPS).text
+        assert ("Record a contact" in today) is can_enter
+        assert ("Your entries are saved as" in today) is can_enter
         assert ('name="client"' in signing_in.get("/list", **HTTPS).text) is can_tick
 
 

@@ -113,12 +113,28 @@ def test_refusal_names_the_role_that_is_needed(network):
     answer = client.post(path, json={}, headers=bearer(token))
     assert answer.json == {
         "code": "forbidden",
-        "error": "this needs the role feedback or lead; crm has read",
+        "error": "this needs the role feedback or lead; crm has the role read",
         "roles": ["feedback", "lead"],
     }
     page = client.post("/list", headers=bearer(token) | PAGE)
     assert page.status_code == 403
-    assert "This needs the role lead; crm has read." in page.text
+    assert "This needs the role lead; crm has the role read." in page.text
+
+
+def test_refusal_lists_all_roles_that_would_do(network):
+    token = add_token(network, "crm", "predict", "operate")
+    answer = client_of(network).get("/clients", headers=bearer(token))
+    sentence = "this needs the role read, feedback or lead; crm has the roles predict and operate"
+    assert answer.json["error"] == sentence
+
+
+def test_page_leads_only_to_what_the_role_may_use(network):
+    client, headers = client_of(network), bearer(add_token(network, "ops", "operate")) | PAGE
+    page = client.get("/", headers=headers)
+    assert page.status_code == 403
+    for address in re.findall(r'<a [^>]*href="(/[^"#]*)"', page.text):
+        assert client.get(address, headers=headers).status_code != 403, address
+    assert 'class="brand" href="/system"' in page.text
 
 
 def test_page_of_an_error_shows_only_what_the_role_may_see(network):

@@ -251,7 +251,7 @@ def test_columns_of_other_lengths_are_named(client):
     body = {"columns": {"lastmonth_activity": [1, 2], "lastyear_activity": [1], "x": 3}}
     answer = client.post("/prediction", json=body)
     assert [(one["field"], one["problem"]) for one in answer.json["problems"]] == [
-        ("lastyear_activity", "1 values, expected 2 like the first column"),
+        ("lastyear_activity", "has 1 value, expected 2 like the first column"),
         ("x", "expected a list"),
     ]
 

@@ -134,15 +134,19 @@ def read_for(production: Path, columns: Columns) -> Release:
             "the model in production was deployed by an earlier version; run fullprocess.py to train "
             "one that can be compared"
         )
-    features = release.training["features"]
-    gone = set(features["numeric"]) - set(columns.numeric_names)
-    gone |= set(features["categorical"]) - set(columns.categorical)
-    if gone:
+    if gone := gone_features(release.training, columns):
         raise NoModel(
-            f"the model in production needs {', '.join(sorted(gone))}, which config.json no longer "
-            "names; run fullprocess.py to train one on the present columns"
+            f"the model in production needs {', '.join(gone)}, which config.json no longer names; "
+            "run fullprocess.py to train one on the present columns"
         )
     return release
+
+
+def gone_features(training: Mapping[str, Any], columns: Columns) -> list[str]:
+    """List the features of a model that the config no longer names, or names as another kind."""
+    features = training["features"]
+    gone = set(features["numeric"]) - set(columns.numeric_names)
+    return sorted(gone | set(features["categorical"]) - set(columns.categorical))
 
 
 def load_model(release: Release) -> Any:

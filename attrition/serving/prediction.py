@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from attrition.contacts import fields
 from attrition.data.api_records import CheckedRows, Values
 from attrition.data.cells import Reason
-from attrition.errors import NotReady
 from attrition.modelling import reliability
 from attrition.operations.releases import Release
 from attrition.storage.files import Record
@@ -84,18 +83,8 @@ class FrameModel:
 def predict(
     release: Release, model: Served, rows: CheckedRows, labels: fields.Labels, reasons: int = 0
 ) -> list[Record]:
-    """Return the risk of each row in the same order, with flags, and with so many reasons.
-
-    Raises: NotReady if the model was trained on columns that config.json no longer names.
-    """
+    """Return the risk of each row in the same order, with flags, and with so many reasons."""
     training = release.training
-    names = [name for kind in training["features"].values() for name in kind]
-    if unnamed := [name for name in names if name not in rows.columns]:
-        raise NotReady(
-            f"the model in production needs {', '.join(unnamed)}, which config.json no longer "
-            "names; run fullprocess.py",
-            "other_columns",
-        )
     risk = model.predict(rows.columns)
     outcome = (risk >= release.score["threshold"]).astype(int).tolist()
     cautions = reliability.cautions(rows.columns, model.unseen(rows.columns), training)

@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 UNUSED_SHOWN = 5
 CODES = (
     *("overdue", "run", "unavailable", "unused", "no_model", "model", "release", "damaged"),
-    "history",
+    *("history", "slow"),
 )
 OK, STARTING, DEGRADED = "ok", "starting", "degraded"
 

@@ -22,6 +22,7 @@ from attrition.config import Columns, Config
 from attrition.contacts import fields, log
 from attrition.data import api_records
 from attrition.data.spelling import NO_SPELLING, Spelling
+from attrition.operations import releases
 from attrition.operations.releases import Release
 from attrition.storage.files import Record
 from attrition.web import entries, parameters, request_body
@@ -426,7 +427,10 @@ def example_record(columns: Columns, release: Release | None) -> Record:
     >>> example_record(Columns(numeric=(), categorical=("plan",), dates=("signed",)), None)
     {'signed': 0.0, 'plan': 'a'}
     """
-    baseline = release.training["baseline"] if release else {}
+    baseline: Record = {}
+    if release:
+        gone = releases.gone_features(release.training, columns)
+        baseline = {n: value for n, value in release.training["baseline"].items() if n not in gone}
     record: Record = {}
     for column in columns.numeric:
         value = baseline.get(column.name)

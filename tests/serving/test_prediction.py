@@ -7,7 +7,6 @@ import pytest
 
 from attrition.config import Label
 from attrition.data.api_records import CheckedRows
-from attrition.errors import NotReady
 from attrition.modelling import explanations, models, reliability
 from attrition.serving.prediction import FrameModel, explain, predict
 from tests.serving import samples
@@ -112,10 +111,3 @@ def test_a_model_that_is_not_flat_gives_the_same_predictions(fitted, release):
         assert [each["text"] for each in one["reasons"]] == [
             each["text"] for each in other["reasons"]
         ]
-
-
-def test_a_model_of_columns_that_are_gone_is_named(fitted, release):
-    flat, _, rows = fitted
-    with pytest.raises(NotReady, match="the model in production needs x0") as error:
-        predict(release, flat, checked(rows.drop(columns="x0")), LABELS)
-    assert error.value.code == "other_columns"

@@ -62,6 +62,20 @@ def test_model_of_other_columns_is_503_that_names_them(project):
     assert "number_of_employees" in answer.json["error"]
 
 
+@pytest.mark.parametrize("value", ["many", "4", ""])
+def test_model_of_a_number_that_is_a_category_now_is_503(project, value):
+    columns = replace(
+        project.columns,
+        numeric=project.columns.numeric[:2],
+        categorical=(*project.columns.categorical, "number_of_employees"),
+    )
+    client = create_app(replace(project, columns=columns)).test_client()
+    record = GOOD | {"number_of_employees": value}
+    answer = client.post("/prediction", json={"records": [record]})
+    assert (answer.status_code, answer.json["code"]) == (503, "other_columns")
+    assert "number_of_employees" in answer.json["error"]
+
+
 def test_scoring_is_the_score_of_the_release_with_intervals(client, project):
     answer = client.get("/scoring").json
     score = releases.read_current(project.production_folder).score

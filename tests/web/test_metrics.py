@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -233,6 +234,11 @@ def test_values_of_labels_in_alerts_exist():
     for selector in re.findall(r"\b(?:attrition_\w+|up)\{(.*?)\}", ALERTS):
         for text in re.findall(r'"(.*?)"', selector):
             assert set(text.split("|")) <= known, text
+
+
+def test_every_complaint_is_counted_before_it_first_occurs():
+    given = re.findall(r'Complaint\("(\w+)"', Path(metrics.health.__file__).read_text("utf-8"))
+    assert {*given} <= {*metrics.health.CODES}
 
 
 def test_each_alert_has_a_runbook_that_names_a_section_of_the_docs():

@@ -10,7 +10,8 @@ import schemathesis
 
 from app import create_app
 from attrition.access import roles
-from attrition.config import Columns
+from attrition.config import Columns, Numeric
+from attrition.operations import releases
 from attrition.web import openapi
 from tests.apps import day_after
 from tests.conftest import ROOT, TOKEN
@@ -254,3 +255,9 @@ def test_method_that_health_does_not_know_needs_no_token_either(guarded, method)
     answer = guarded.open("/health", method=method)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
     assert answer.json["code"] == "method_not_allowed"
+
+
+def test_an_example_is_one_of_the_columns_that_the_model_does_not_have_any_more(odd_project):
+    release = releases.read_current(odd_project.production_folder)
+    columns = Columns(numeric=(Numeric("industry", minimum=1, integer=True),))
+    assert openapi.example_record(columns, release) == {"industry": 1}

@@ -279,6 +279,12 @@ def test_csv_that_cannot_be_used_is_refused(client, body, status):
     assert len(answer.data) < 2_000
 
 
+def test_blank_lines_above_the_header_do_not_count(client):
+    body = "\n \n" + ";".join(GOOD) + "\n" + ";".join(map(str, GOOD.values())) + "\n"
+    answer = client.post("/prediction", data=body.encode(), headers=CSV)
+    assert answer.status_code == 200, answer.data
+
+
 def test_an_answer_has_its_three_parts_in_order_without_blanks(client):
     answer = client.post("/prediction", json={"records": [GOOD]})
     assert answer.mimetype == "application/json"

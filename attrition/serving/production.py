@@ -124,7 +124,7 @@ class Production:
             self._served = release, self._model(release)
         except (KeyError, TypeError, ValueError) as error:  # as if written by hand
             raise Damaged(f"{release.folder}: its files do not fit together ({error!r})") from error
-        logger.info("release %s is served", release_id)
+        logger.info("serving release %s", release_id)
 
     def _model(self, release: Release) -> Served:
         key = release.manifest["outputs"].get(releases.SERVING_MODEL, release.model_sha256)
@@ -162,7 +162,9 @@ def load_model(release: Release) -> Served:
         return flattening.flatten_and_check(model, releases.read_reference(release))
     except flattening.NotFlat as error:
         logger.warning(
-            "release %s is not served flat: %s; its risks take longer", release.id, error
+            "release %s: the model cannot be flattened: %s; predictions are slower",
+            release.id,
+            error,
         )
         return FrameModel(model)
 

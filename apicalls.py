@@ -165,7 +165,7 @@ def _plain(value: Any) -> str:
 
 
 def shorten(text: str, most: int, shown: int) -> str:
-    """Cut a text of more than `most` lines to the first ones, and name how many are left out.
+    """Cut a text of more than `most` lines to the first ones, and state how many are left out.
 
     >>> shorten("a,b,c,d".replace(",", chr(10)), 3, 1).splitlines()
     ['a', '... 3 more lines']

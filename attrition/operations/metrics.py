@@ -290,8 +290,8 @@ def describe_files(config: Config, unavailable: Sequence[str]) -> Values:
 def write_textfile(config: Config, unavailable: Sequence[str], good_at: str | None) -> None:
     """Write the textfile if its content changes; its modification time is that of the last good run.
 
-    So an idle run renews that time alone, as it does for the record of the last run, and the node
-    exporter has it as node_textfile_mtime_seconds.
+    An idle run updates only this time, as it does for the record of the last run. The node exporter
+    publishes it as node_textfile_mtime_seconds.
 
     unavailable: as in `describe_files`; good_at: the end of the last good run, None if there was none
     """

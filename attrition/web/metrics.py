@@ -1,9 +1,9 @@
 """Count requests and measure their latency, and collect all metrics for `/metrics`.
 
-The workers share the counts by files of prometheus-client. A file belongs to the slot of a worker, not
-to its process id: a new worker in the slot of a dead one counts on in the same file. Without slots, as
-in tests or under another server, each process counts for itself. All other metrics are computed from
-the records when they are asked for.
+The workers share the counts through files of prometheus-client. A file belongs to the slot of a worker,
+not to its process id: a worker that replaces a dead one continues the same file. Without slots, as in
+tests or under another server, each process counts for itself. All other metrics are computed from the
+records at each scrape.
 """
 
 import os

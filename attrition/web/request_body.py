@@ -110,7 +110,7 @@ def check_body(body: Any) -> tuple[str, Any]:
 
 
 def check_count(count: int, most: int, noun: str) -> None:
-    """Raise ApiError 422 if there is nothing to predict, 413 if it is too much."""
+    """Raise ApiError 422 if there is nothing to predict, 413 if there is too much."""
     if count == 0:
         raise _invalid_body(f"{noun}: expected at least one")
     if count > most:

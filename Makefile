@@ -46,7 +46,7 @@ lint: .venv/.dev ## check style, format, and types
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
 
-audit: .venv/.dev ## compare the locked packages with the known vulnerabilities (needs the network)
+audit: .venv/.dev ## compare the locked packages with known vulnerabilities (needs the network)
 	@$(BIN)/python -m pip_audit --disable-pip --strict --requirement requirements.lock
 
 bench: .venv/.dev ## measure speed, scale and quality (minutes to hours)

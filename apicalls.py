@@ -4,14 +4,14 @@ Reads:  the API over HTTP; the names of the files in testdata/
 Writes: reports/apireturns.txt
 Run:    python apicalls.py [--config PATH] [--url URL] [--token-variable NAME]
 
-The token comes from the environment variable ATTRITION_TOKEN, or else from the one that api.token of
-config.json names. It goes to an app of this project only. To call an app of another project, perhaps on
-another machine, name the variable with a token for that app by --token-variable.
+The token is read from the environment variable ATTRITION_TOKEN, or else from the one that api.token in
+config.json names. It is sent only to an app of this project. To call the app of another project, for
+example on another machine, name the variable with a token for it: --token-variable NAME.
 
-If the app refuses a connection or asks to wait, the call is repeated, at most twice. If the role of the
-token does not cover an endpoint (403), the call is listed as not allowed, which is no failure.
+If a connection is refused or the app asks to wait, the call is repeated, at most twice. A call that the
+role of the token does not allow (403) is listed as not allowed; it does not count as a failure.
 
-Exit code: 0 no call failed; 1 a call failed, or nothing answers; 2 wrong option, config or variable
+Exit code: 0 no call failed; 1 a call failed, or nothing answers; 2 invalid option, config or variable
 """
 
 import csv
@@ -102,7 +102,7 @@ class Call:
             return "not allowed for this token"
         if isinstance(self.value, dict):
             if not self.is_good:
-                return str(self.value.get("error", "an error without a sentence"))
+                return str(self.value.get("error", "an error without a message"))
             return textwrap.shorten("{" + ", ".join(self.value) + "}", WIDTH, placeholder=" ...}")
         lines = self.answer.splitlines()
         return f"{self.lines or len(lines):,} lines" if len(lines) > 1 else self.answer
@@ -126,7 +126,8 @@ class ApiCalls:
         denied = sum(call.is_denied for call in self.calls)
         more = f"; {denied} not allowed for this token" if denied else ""
         if not self.failed:
-            return f"{calls}: all {'others ' if denied else ''}succeeded{more}"
+            succeeded = len(self.calls) - denied if denied else "all"
+            return f"{calls}: {succeeded} succeeded{more}"
         failed = "; ".join(f"{call.method} {call.path}: {call.short}" for call in self.failed)
         return f"{calls}: {len(self.failed)} failed: {failed}{more}"
 
@@ -166,7 +167,7 @@ def _plain(value: Any) -> str:
 
 
 def shorten(text: str, most: int, shown: int) -> str:
-    """Cut a text of more than `most` lines to the first ones, and name how many are left out.
+    """Cut a text of more than `most` lines to the first ones, and state how many are left out.
 
     >>> shorten("a,b,c,d".replace(",", chr(10)), 3, 1).splitlines()
     ['a', '... 3 more lines']
@@ -335,9 +336,9 @@ def find_called(config: Config, url: str, variable: str | None) -> Answerer:
         raise AttritionError(f"{url}: nothing answers; start the app with python app.py")
     if app.is_ours or (app.name == OTHER_PROJECT and variable):
         return app
-    advice = "name the app of this project with --url"
+    advice = "set --url to the app of this project"
     if app.name == OTHER_PROJECT:
-        advice += ", or the variable with a token for that one with --token-variable"
+        advice += ", or --token-variable to the variable with a token for the other one"
     raise AttritionError(f"{app.sentence}; {advice}")
 
 
@@ -372,7 +373,7 @@ def refusal(url: str, token: str | None, variable: str | None) -> AttritionError
     if token is None:
         return NoToken(
             f"{url}: expected a token; set the environment variable {variable or DEFAULT_VARIABLE} "
-            "to one (python app.py --new-token NAME --role read makes it)"
+            "to one (python app.py --new-token NAME --role read creates it)"
         )
     return AttritionError(f"{url}: the token is not accepted; it is wrong, expired or revoked")
 

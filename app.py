@@ -1,7 +1,7 @@
 """Serve predictions, the ranked clients, diagnostics and the dashboard over HTTP.
 
 Reads:  production_deployment/, reports/, ingesteddata/finaldata.csv, testdata/, sourcedata/, access/
-Writes: contacts/contacts.sqlite, what people enter about clients; access/, who may use it
+Writes: contacts/contacts.sqlite, what people enter about clients; access/, users, tokens and sessions
 Run:    python app.py [--config PATH] [--host HOST] [--port PORT] [--workers N] [--json-logs]
         python app.py --new-token NAME --role ROLE [--days N] | --new-user NAME --role ROLE
         python app.py --revoke NAME | --list-access
@@ -150,12 +150,15 @@ def main(argv: list[str] | None = None) -> int:
         help="port to listen on, 0 for any free one; default: api.port of config.json",
     )
     parser.add_argument(
-        "--workers", type=worker_count, default=WORKERS, help=f"processes; default: {WORKERS}"
+        "--workers",
+        type=worker_count,
+        default=WORKERS,
+        help=f"number of processes; default: {WORKERS}",
     )
     parser.add_argument(
         "--json-logs",
         action="store_true",
-        help="log lines of JSON to stderr, one for each request and one for each message",
+        help="write the log to stderr as JSON, one line per message and per request",
     )
     commands.add_options(parser)
     options = parser.parse_args(argv)

@@ -220,7 +220,7 @@ def _serving_model(config: Config, training: files.Record) -> dict[str, bytes]:
     try:
         flat = flattening.flatten_and_check(model, rows)
     except flattening.NotFlat as error:
-        logger.warning("the model cannot be served flat: %s; its risks take longer", error)
+        logger.warning("the model cannot be flattened: %s; predictions will be slower", error)
         return {}
     return {releases.SERVING_MODEL: flat.to_bytes()}
 

@@ -292,22 +292,22 @@ class Api:
     )
     port: int = setting("port to listen on", 8000, low=1, high=65535)
     token: str | None = setting(
-        "`${NAME}`: the variable with one secret for all roles; `app.py --new-token` makes better ones",
+        "`${NAME}`: environment variable with a token for all roles; prefer `app.py --new-token`",
         None,
     )
     hosts: tuple[str, ...] = setting(
-        "names under which people reach the API, such as `clients.example.com`; with a name, every "
+        "host names of the API, such as `clients.example.com`; if there are any, every "
         "caller needs a token or a user",
         (),
     )
     proxies: tuple[str, ...] = setting(
-        "addresses of reverse proxies whose `X-Forwarded-*` and `user_header` are believed", ()
+        "IP addresses of reverse proxies whose `X-Forwarded-*` and `user_header` are trusted", ()
     )
     user_header: str | None = setting(
-        "header in which a proxy names the person who signed in there, such as `Remote-User`", None
+        "header in which a proxy names the user who signed in there, such as `Remote-User`", None
     )
     requests_per_minute: int | None = setting(
-        "requests that each token or user may send to each worker in a minute; by default no limit",
+        "requests per minute of each token or user to each worker; by default no limit",
         None,
         low=1,
     )
@@ -909,7 +909,7 @@ class _Reader:
                 continue
             values = self.read(_declared(Database), entry, f"{where}.")
             if values["name"] in {database.name for database in databases}:
-                self.problems.append(f"{where}.name {values['name']!r} stands twice")
+                self.problems.append(f"{where}.name {values['name']!r} is repeated")
             if _has_literal_password(values["url"]):
                 self.problems.append(
                     f"{where}.url contains the password itself, expected ${{NAME}} with the name of "

@@ -21,7 +21,7 @@ class NoModel(AttritionError):
 
 
 class NotReady(AttritionError):
-    """A file that cannot be read now; a later run of the named script repairs it. It is a 503."""
+    """A file that cannot be read now; running the named script repairs it. The app answers 503."""
 
     def __init__(self, sentence: str, code: str = "not_ready") -> None:
         super().__init__(sentence)

@@ -121,7 +121,7 @@ def test_model_that_cannot_be_flattened_is_deployed_without_arrays(scored, monke
     assert deployment.deploy_model(scored).promoted
     release = releases.read_current(scored.production_folder)
     assert releases.SERVING_MODEL not in release.manifest["outputs"]
-    assert "cannot be served flat: a tree has 80 leaves" in caplog.text
+    assert "cannot be flattened: a tree has 80 leaves" in caplog.text
 
 
 def test_the_same_model_is_not_deployed_again(deployed):

@@ -1,6 +1,6 @@
-"""Append one JSON line for each write and each refusal to a file per month; no client's name, no data.
+"""Append a JSON line for each write and each refusal to a file per month, without client data.
 
-Lines of several workers do not mix, because each is one write to a file opened for appending.
+The lines of several workers do not mix, because each is a single write to a file opened for appending.
 """
 
 import json
@@ -28,7 +28,7 @@ class AuditLog:
         self._lock = Lock()
 
     def write(self, event: Record, *, is_refusal: bool = False) -> None:
-        """Append an event, which has its time in `at`; an error is logged once, and never raised."""
+        """Append an event with its time in `at`; an error is logged once, and never raised."""
         at = event["at"]
         with self._lock:
             if at[:16] != self._minute:

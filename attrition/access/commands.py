@@ -1,6 +1,6 @@
-"""Change who may use the API, from the command line of app.py.
+"""Add, revoke and list tokens and users from the command line of app.py.
 
-The password of a user is asked for at a terminal, and read from standard input otherwise.
+At a terminal a password is asked for; otherwise it is read from standard input.
 """
 
 import argparse
@@ -19,25 +19,27 @@ COMMANDS = ("new_token", "new_user", "revoke", "list_access")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("who may use the API (prints one answer, serves nothing)")
+    group = parser.add_argument_group("tokens and users (the app is not started)")
     commands = group.add_mutually_exclusive_group()
-    commands.add_argument("--new-token", metavar="NAME", help="print a new token, once")
+    commands.add_argument("--new-token", metavar="NAME", help="create a token and print it once")
     commands.add_argument(
-        "--new-user", metavar="NAME", help="add a user, or change password, roles and end of one"
+        "--new-user", metavar="NAME", help="add or replace a user: password, roles, expiry"
     )
-    commands.add_argument("--revoke", metavar="NAME", help="end a token or a user, at once")
+    commands.add_argument("--revoke", metavar="NAME", help="revoke a token or a user")
     commands.add_argument("--list-access", action="store_true", help="list tokens and users")
-    group.add_argument("--role", action="append", choices=ROLES, help="repeat it for several roles")
-    group.add_argument("--days", type=int, metavar="N", help="end after so many days")
+    group.add_argument("--role", action="append", choices=ROLES, help="repeat for several roles")
     group.add_argument(
-        "--no-password", action="store_true", help="a user who comes through a proxy only"
+        "--days", type=int, metavar="N", help="days until it expires; default: never"
+    )
+    group.add_argument(
+        "--no-password", action="store_true", help="for a user who signs in at a reverse proxy only"
     )
 
 
 def is_command(options: argparse.Namespace) -> bool:
-    """Return whether the options change or list who may use the API.
+    """Return whether the options add, revoke or list tokens or users.
 
-    Raises: ConfigError if an option is missing, or has nothing to change.
+    Raises: ConfigError if an option is missing, or does not apply.
     """
     is_new = options.new_token is not None or options.new_user is not None
     if is_new and not options.role:
@@ -52,14 +54,14 @@ def is_command(options: argparse.Namespace) -> bool:
 
 
 def run(config: Config, options: argparse.Namespace, secret: str | None) -> str:
-    """Do what the options ask for, record it in the audit log, and return the answer."""
+    """Run the command of the options, record it in the audit log, and return the answer."""
     access = Credentials(config.tokens, config.users, secret)
     if options.list_access:
         return "\n".join(describe(access, files.utc_now()))
     if options.new_token is not None:
         name, action = options.new_token, "new token"
         answer = credentials.add_token(access, name, options.role, options.days)
-        print(f"the token {name}; it is not shown again:", file=sys.stderr)
+        print(f"token {name} (it will not be shown again):", file=sys.stderr)
     elif options.new_user is not None:
         name, action = options.new_user, "new user"
         password = None if options.no_password else read_password(name)
@@ -69,7 +71,7 @@ def run(config: Config, options: argparse.Namespace, secret: str | None) -> str:
     else:
         name, action = options.revoke, "revoked"
         credentials.revoke(access, name)
-        answer = f"revoked {name}; what was begun with it has ended"
+        answer = f"revoked {name} and its sessions"
     event = {"at": files.utc_now(), "who": "command line", "action": action, "name": name}
     audit.AuditLog(config.audit_log).write(event | {"roles": options.role or []})
     return answer
@@ -106,5 +108,7 @@ def _validity(kind: str, one: Credential, at: str) -> str:
     if one.revoked_at:
         return f"revoked {one.revoked_at[:10]}"
     if one.ends_at:
-        return f"{'until' if one.is_valid(at) else 'ended'} {one.ends_at.replace('T', ' ')[:16]}"
+        return (
+            f"{'expires' if one.is_valid(at) else 'expired'} {one.ends_at.replace('T', ' ')[:16]}"
+        )
     return "without a password" if kind == "user" and not one.hash else "valid"

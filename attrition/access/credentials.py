@@ -1,7 +1,7 @@
-"""Read and write the tokens and the users of the API, and find whose a token or a password is.
+"""Read and write the tokens and users of the API, and verify tokens and passwords.
 
-Only hashes are stored. An entry that was revoked or has ended stays in its file, so that an API which
-has had a token is never open again. Nobody is let in while a file is damaged.
+Only hashes are stored. A revoked or expired entry stays in its file, so an API that has had a token is
+never open again. While a file is damaged, nobody gets in.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ from attrition.storage import files, permissions
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 MIN_PASSWORD, MAX_PASSWORD, MIN_SECRET, MAX_NAME = 12, 1_000, 20, 64
-PREFIX = "attrition_"  # programs that search code for secrets recognise it
+PREFIX = "attrition_"  # so that secret scanners can recognise a token
 SECRET_NAME = "api.token"
 TOKEN, USER, PROXY, OPEN, NOBODY = "token", "user", "proxy", "open", "nobody"
 
@@ -56,7 +56,7 @@ class Credential:
 
     @property
     def stamp(self) -> str:
-        """A hash of all of it: a session that began with another one has ended."""
+        """A hash of all fields; if it changes, the sessions that began before have ended."""
         return files.sha256_bytes(files.encode(asdict(self)))
 
 
@@ -64,16 +64,16 @@ Stamp = tuple[int, int, int, int] | None
 
 
 class CredentialFile:
-    """The credentials of one file, read again only if the file has changed."""
+    """The credentials in one file, which is read again only if it has changed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._loaded: tuple[Stamp, tuple[Credential, ...]] | None = None
 
     def all(self) -> tuple[Credential, ...]:
-        """Return all credentials, also revoked ones.
+        """Return all credentials, including revoked ones.
 
-        Raises: Damaged if the file is not what was written, or others could have written it.
+        Raises: Damaged if the file does not match its seal, or if others could have written it.
         """
         stamp = self._stamp()
         if self._loaded is None or self._loaded[0] != stamp:
@@ -139,13 +139,13 @@ class Credentials:
         return any(one.is_valid(at) for one in (*self.all_tokens(), *self.users.all()))
 
     def find_token(self, token: str, at: str) -> Credential | None:
-        """Return the valid credential of a token, comparing with all of them in constant time."""
+        """Return the valid credential of a token; compare it with all of them in constant time."""
         digest = _sha256(token)
         equal = [one for one in self.all_tokens() if hmac.compare_digest(one.hash, digest)]
         return next((one for one in equal if one.is_valid(at)), None)
 
     def find_user(self, name: str, at: str) -> Credential | None:
-        """Return the valid user of a name, whatever its case."""
+        """Return the valid user with a name, ignoring case."""
         return next((one for one in _named(self.users.all(), name) if one.is_valid(at)), None)
 
     def find(self, kind: str, name: str, at: str) -> Credential | None:
@@ -265,7 +265,7 @@ def _credential(
 
 
 def _check_free(name: str, others: Sequence[Credential], at: str) -> None:
-    """Check a name: it is shown on pages, stored in entries, and sent by proxies in a header.
+    """Check a name, which pages show, entries store, and proxies send in a header.
 
     Raises: ConfigError.
     """
@@ -276,8 +276,8 @@ def _check_free(name: str, others: Sequence[Credential], at: str) -> None:
         or not name.isprintable()
     ):
         raise ConfigError(
-            f"the name {name!r} is not valid: expected 1 to {MAX_NAME} characters without a comma, and "
-            "no space at its ends"
+            f"the name {name!r} is not valid: expected 1 to {MAX_NAME} printable characters without "
+            "a comma and without spaces at either end"
         )
     if any(one.is_valid(at) or one.name == SECRET_NAME for one in _named(others, name)):
         raise ConfigError(f"the name {name} is taken; choose another one, or --revoke it first")
@@ -286,7 +286,7 @@ def _check_free(name: str, others: Sequence[Credential], at: str) -> None:
 def _change(
     file: CredentialFile, change: Callable[[list[Credential], str], list[Credential]]
 ) -> None:
-    """Replace the credentials of a file by what `change` returns; changes at the same time wait."""
+    """Replace the credentials in a file by what `change` returns; one change runs at a time."""
     with _locked(file.path.parent):
         changed = sorted(change(list(file.all()), files.utc_now()), key=lambda one: _key(one.name))
         record = files.sealed({"credentials": [asdict(one) for one in changed]})
@@ -295,7 +295,7 @@ def _change(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Create the folder, closed to all others, and lock it."""
+    """Create the folder, accessible to its owner only, and lock it."""
     if not folder.is_dir():
         files.make_folder(folder.parent)
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)

@@ -12,7 +12,7 @@ FREE_TRIES, MAX_DELAY_S, FORGET_S, MAX_KEYS = 3, 60, 900, 10_000
 
 
 class RequestLimit:
-    """A number of requests per caller and minute; the minutes are those of the clock."""
+    """A limit of requests per caller and minute of the clock (a fixed window)."""
 
     def __init__(self, per_minute: int | None) -> None:
         self._per_minute = per_minute
@@ -33,8 +33,8 @@ class RequestLimit:
 class FailureDelay:
     """A delay after failed sign-ins: none for the first three, then 2, 4, 8 and up to 60 seconds.
 
-    It counts by address, so that many names are not tried from one, and by name with address, so that
-    nobody can keep somebody else out from another address.
+    It counts by address, so that one address cannot try many names, and by name and address, so that
+    nobody can lock somebody else out from another address.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class FailureDelay:
         return max(0, math.ceil(last + delay_s(count) - now))
 
     def fail(self, name: str, address: str, now: float) -> None:
-        """Count a failed sign-in; failures are forgotten after a quarter of an hour without any."""
+        """Count a failed sign-in; after fifteen minutes without a failure, the count starts again."""
         with self._lock:
             for key in ((address,), (address, name)):
                 count, last = self._failures.pop(key, (0, now))
@@ -60,7 +60,7 @@ class FailureDelay:
                 del self._failures[next(iter(self._failures))]  # the oldest
 
     def succeed(self, name: str, address: str) -> None:
-        """Forget the failures of who has signed in."""
+        """Forget the failures of a user who has signed in."""
         with self._lock:
             for key in ((address,), (address, name)):
                 self._failures.pop(key, None)

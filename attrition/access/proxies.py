@@ -1,7 +1,7 @@
-"""Decide whom a request comes from if it comes through reverse proxies.
+"""Find the client's address, scheme and host of a request that comes through reverse proxies.
 
-Werkzeug's ProxyFix trusts a number of proxies, whoever connects. Here the address that connects has to
-be that of a proxy which config.json names; what anybody else claims is removed from the request.
+Werkzeug's ProxyFix trusts a number of hops, whatever address connects. Here the address has to be that
+of a proxy in config.json; forwarded headers from any other address are removed.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ IS_PROXY = "attrition.is_proxy"  # set in the environment of a request that a pr
 
 
 def read_address(text: str) -> str:
-    """Return an address in its one spelling; "" if it is none.
+    """Return an IP address in its canonical form; "" if the text is not one.
 
     >>> read_address("::ffff:10.0.0.1"), read_address("2001:DB8::0:1"), read_address("unknown")
     ('10.0.0.1', '2001:db8::1', '')
@@ -35,7 +35,7 @@ def read_proxies(proxies: Collection[str]) -> frozenset[str]:
     for text in proxies:
         if not read_address(text):
             raise ConfigError(
-                f"api.proxies: {text!r} is not an address, expected one such as 10.0.0.1"
+                f"api.proxies: {text!r} is not an IP address, expected one such as 10.0.0.1"
             )
     return frozenset(map(read_address, proxies))
 
@@ -43,7 +43,7 @@ def read_proxies(proxies: Collection[str]) -> frozenset[str]:
 def apply_claims(environ: dict[str, Any], proxies: frozenset[str]) -> None:
     """Put the client's address, scheme and host into a WSGI environment if a proxy names them.
 
-    The client is the last hop that is not a proxy: whatever is left of it, the client can have made up.
+    The client is the last hop that is not a proxy; the client may have made up the hops to its left.
     """
     peer = read_address(environ.get("REMOTE_ADDR", ""))
     hops, scheme, host = (_split(environ.pop(name, "")) for name in CLAIMS)

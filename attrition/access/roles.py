@@ -10,7 +10,7 @@ from attrition import wording
 READ, PREDICT, FEEDBACK, LEAD, OPERATE = ROLES = (
     *("read", "predict", "feedback", "lead", "operate"),
 )
-# Without a token: they show no client and change nothing but a session.
+# These need no token: they show no client and change only a session.
 FOR_ALL = frozenset({"health", "sign_in"})
 FOR_EVERY_ROLE = frozenset({"ready", "openapi", "show_docs", "static", "sign_out"})
 STATUS = frozenset(

@@ -1,7 +1,7 @@
-"""Store who is signed in, in a SQLite file of all workers, so that a sign-out counts in all of them.
+"""Store sessions in a SQLite file that all workers share, so that a sign-out counts in all of them.
 
-A session ends after 12 hours, with its sign-out, or as soon as the token or the user behind it changes.
-Only the hash of a session's cookie is stored. Standard library only.
+A session ends after 12 hours, when its user signs out, or when the token or user behind it changes. Only
+the hash of its cookie is stored. Standard library only.
 """
 
 import logging
@@ -29,7 +29,7 @@ SCHEMA = """CREATE TABLE IF NOT EXISTS sessions (
 
 
 class Session(NamedTuple):
-    """Who signed in; `stamp` is that of the credential at that time."""
+    """The token or user that signed in; `stamp` is that of the credential at that time."""
 
     kind: str
     name: str
@@ -39,7 +39,7 @@ class Session(NamedTuple):
 def begin(path: Path, session: Session, at: str) -> str:
     """Store a session, remove those that have ended, and return the value of its cookie.
 
-    A damaged file is replaced: whoever was signed in signs in again.
+    A damaged file is replaced, so everybody has to sign in again.
 
     Raises: AttritionError if the file cannot be written now.
     """

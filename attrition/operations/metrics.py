@@ -37,11 +37,11 @@ class Gauge(NamedTuple):
 
 
 GAUGES = (
-    Gauge("release_info", "the release that is served, or in production; always 1", "release"),
-    Gauge("release_deployed_timestamp_seconds", "when that release was made"),
+    Gauge("release_info", "the release served by the app, or in production; always 1", "release"),
+    Gauge("release_deployed_timestamp_seconds", "when that release was deployed"),
     Gauge("release_verified", "0 if the release in production does not match its hashes"),
     Gauge("ready", "1 if `/ready` answers 200", "", True),
-    Gauge("model_flat", "1 if the model is served flat, 0 by scikit-learn", "", True),
+    Gauge("model_flat", "1 if the model is served as arrays, 0 if by scikit-learn", "", True),
     Gauge("last_run_end_timestamp_seconds", "end of the last run with work to do"),
     Gauge("last_run_duration_seconds", "duration of the last run with work to do"),
     Gauge("last_run_outcome", "1 for the outcome of the last run with work to do", "outcome"),
@@ -52,7 +52,7 @@ GAUGES = (
     Gauge("sources", "files and tables that were ingested"),
     Gauge("sources_unused", "sources of which nothing is used"),
     Gauge("sources_unavailable", "sources that the last complete run could not read"),
-    Gauge("records", "records of all sources, by what became of them", "result"),
+    Gauge("records", "records of all sources, by result", "result"),
     Gauge("clients", "current clients"),
     Gauge("clients_expected_to_leave", "current clients who are expected to leave"),
     Gauge("clients_listed", "clients on the contact list"),
@@ -63,9 +63,9 @@ GAUGES = (
     Gauge("assessment_timestamp_seconds", "when the current clients were assessed"),
     Gauge("drifted_columns", "columns that have drifted, the predicted risk included", "extent"),
     Gauge("model_performance", "1 for the verdict on the model in production", "verdict"),
-    Gauge("outdated_dependencies", "packages of which a newer version exists"),
-    Gauge("complaints", "what `/health` complains about", "code", True),
-    Gauge("contact_log_entries", "entries of the contact log", "", True),
+    Gauge("outdated_dependencies", "packages with a newer version"),
+    Gauge("complaints", "number of complaints of `/health`", "code", True),
+    Gauge("contact_log_entries", "entries in the contact log", "", True),
     Gauge("state_bytes", "size of the files in a folder of the installation", "folder", True),
     Gauge("disk_free_bytes", "free space of the disk with that folder", "folder", True),
     Gauge("disk_size_bytes", "size of the disk with that folder", "folder", True),
@@ -290,8 +290,8 @@ def describe_files(config: Config, unavailable: Sequence[str]) -> Values:
 def write_textfile(config: Config, unavailable: Sequence[str], good_at: str | None) -> None:
     """Write the textfile if its content changes; its modification time is that of the last good run.
 
-    So an idle run renews that time alone, as it does for the record of the last run, and the node
-    exporter has it as node_textfile_mtime_seconds.
+    An idle run updates only this time, as it does for the record of the last run. The node exporter
+    publishes it as node_textfile_mtime_seconds.
 
     unavailable: as in `describe_files`; good_at: the end of the last good run, None if there was none
     """

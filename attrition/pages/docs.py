@@ -71,7 +71,7 @@ def operations_of(document: Schema, tag: str) -> Iterator[dict[str, Any]]:
 
 
 def first_client(state: State) -> str:
-    """Return a client that there is; "NAME" if there is none, or if the caller may not know."""
+    """Return the name of a listed client; "NAME" if there is none or the caller may not see clients."""
     listed = optional(state.listed) if roles.may_use(g.caller.roles, "list_clients") else None
     return listed[0]["client"] if listed else "NAME"
 

@@ -12,7 +12,7 @@ HOMES = {"show_today": "/", "show_system": "/system", "show_docs": "/docs"}
 
 
 def sign_in() -> Any:
-    """Show the form, or begin a session and go where the browser wanted to go.
+    """Show the form, or begin a session and redirect to the page that was asked for.
 
     Raises: ApiError 401, which shows the form, 429, 503.
     """
@@ -32,7 +32,7 @@ def sign_in() -> Any:
 
 
 def sign_out() -> Any:
-    """End the session in all workers, and forget the name for entries, which the next person has not."""
+    """End the session in all workers, and forget the name used for entries."""
     if cookie := request.cookies.get(auth.COOKIE):
         middleware.get_access().sign_out(cookie)
     response = redirect("/sign-in", 303)

@@ -292,7 +292,7 @@ class FlatModel:
 
     @staticmethod
     def from_bytes(data: bytes) -> "FlatModel":
-        """Load a model and check all of it, so that no file can make it read outside of its arrays.
+        """Load a model and check all of it, so that no file can make it read outside its arrays.
 
         Raises: Damaged if it is not what `to_bytes` writes.
         """

@@ -39,7 +39,7 @@ Allowed = Mapping[int, NDArray[np.bool_]]  # for each feature on a path, the bin
 
 
 class NotFlat(AttritionError):
-    """A model that cannot be flattened, or whose flat form gives other risks."""
+    """A model that cannot be flattened, or whose flat form gives different risks."""
 
 
 # ---- flatten
@@ -290,7 +290,7 @@ def check_equal(flat: FlatModel, model: Model, rows: pd.DataFrame) -> float:
 
 
 def random_rows(flat: FlatModel, rows: pd.DataFrame, n: int = RANDOM_ROWS) -> pd.DataFrame:
-    """Return random rows, the same each time; see `check_equal`."""
+    """Return random rows, always the same; see `check_equal`."""
     rng = np.random.default_rng(0)
     columns: dict[str, NDArray[Any]] = {}
     for encoder in flat.encoders:

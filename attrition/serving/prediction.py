@@ -43,7 +43,7 @@ class Served(Protocol):
 
 @dataclass(frozen=True)
 class FrameModel:
-    """A model that cannot be flattened, which evaluates a DataFrame of the columns, slowly."""
+    """A model that cannot be flattened; it evaluates a DataFrame, which is slower."""
 
     model: Any
 
@@ -141,7 +141,7 @@ def _sort_by_lowering(
     order: NDArray[np.intp],
     raises: NDArray[np.bool_],
 ) -> NDArray[np.intp]:
-    """Move the features behind the others whose baseline value alone would not lower the risk.
+    """Move features whose baseline value alone would not lower the risk behind the others.
 
     order: (n, shown) places in `names`, the largest contribution first; raises: (n, shown)
     """

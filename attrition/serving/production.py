@@ -1,7 +1,7 @@
 """The release in production with its model, loaded for serving.
 
-A process asks for it at each request. If `current` names another release, that one is loaded by a thread
-while the old one serves on; if it does not verify, the old one stays.
+Each request asks for it. If `current` names another release, a thread loads that one while the old one
+keeps serving; if it does not verify, the old one stays.
 """
 
 import csv
@@ -29,7 +29,7 @@ MODELS_KEPT = 4  # so that a rollback need not load its model again
 class Production:
     """The deployed release with its model; for use by many threads.
 
-    problem: why the deployed release is not served, for /health; None if it is
+    problem: why the deployed release is not being served, for /health; None if it is
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,8 +48,8 @@ class Production:
     def get(self) -> tuple[Release, Served]:
         """Return the release that `current` names, and its model.
 
-        If another release was loaded before, return that one until the new one is; if there is none,
-        wait for it. If it does not verify, return the one loaded before, or the newest that verifies.
+        If another release is loaded, return it until the new one is ready; if none is, wait. If the new
+        one does not verify, return the one loaded before, or the newest that verifies.
 
         Raises: NotReady if there is none.
         """
@@ -124,7 +124,7 @@ class Production:
             self._served = release, self._model(release)
         except (KeyError, TypeError, ValueError) as error:  # as if written by hand
             raise Damaged(f"{release.folder}: its files do not fit together ({error!r})") from error
-        logger.info("release %s is served", release_id)
+        logger.info("serving release %s", release_id)
 
     def _model(self, release: Release) -> Served:
         key = release.manifest["outputs"].get(releases.SERVING_MODEL, release.model_sha256)
@@ -148,8 +148,8 @@ class Production:
 def load_model(release: Release) -> Served:
     """Load the flat model of a verified release.
 
-    If an earlier version deployed the release, or its model could not be flattened, this is tried now;
-    if it fails, the fitted model is served.
+    If it has none, as one that an earlier version deployed, flatten its model now; if that fails, return
+    the fitted model.
 
     Raises: Damaged.
     """
@@ -163,13 +163,15 @@ def load_model(release: Release) -> Served:
         return flattening.flatten_and_check(model, releases.read_reference(release))
     except flattening.NotFlat as error:
         logger.warning(
-            "release %s is not served flat: %s; its risks take longer", release.id, error
+            "release %s: the model cannot be flattened: %s; predictions are slower",
+            release.id,
+            error,
         )
         return FrameModel(model)
 
 
 def check_probe(release: Release, model: Served) -> None:
-    """Raise Damaged if the first reference rows get other risks than in training."""
+    """Raise Damaged if the risks of the first reference rows differ from those in training."""
     expected = np.array(release.training["probe"], dtype="float64")
     risks = model.predict(_read_probe(release, len(expected)))
     is_same = risks.shape == expected.shape and len(expected) > 0

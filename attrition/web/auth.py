@@ -1,8 +1,8 @@
-"""Find out who sends a request, and whether the API may be reached at all without knowing that.
+"""Identify the caller of a request, and check that an API without access control is not exposed.
 
-The API is open, with every role for everybody, only on the loopback interface of a machine where nobody
-has made a token or a user. There the Host header is checked, so that a web page in a browser on the same
-machine cannot reach the API under a domain of its own (DNS rebinding).
+The API is open, with every role for everybody, only on loopback and only until the first token or user
+exists. There the Host header is checked, so that a web page in a browser on the same machine cannot
+reach the API under a domain of its own (DNS rebinding).
 """
 
 import ipaddress
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 COOKIE = "__Host-attrition"
 WAITING_SIGN_INS = (
-    2  # one password is checked, another waits: the other threads stay free for requests
+    2  # one password is being checked, another one waits; the other threads stay free for requests
 )
 MAKE_ONE = "python app.py --new-token NAME --role read, or --new-user NAME --role read"
 
@@ -74,7 +74,9 @@ class Access:
         if header and request.environ[proxies.IS_PROXY] and header in request.headers:
             user = self.credentials.find_user(_as_utf8(request.headers[header]), at)
             if user is None:
-                raise ApiError(403, "unknown_user", "the proxy names somebody who is no user here")
+                raise ApiError(
+                    403, "unknown_user", "the proxy names somebody who is not a user here"
+                )
             return _caller(user, credentials.PROXY)
         if cookie := request.cookies.get(COOKIE):
             return self._find_session(cookie, at)
@@ -140,7 +142,7 @@ class Access:
 def unidentified() -> ApiError:
     """Return the one error for a missing, wrong, expired or revoked token, session or password."""
     sentence = (
-        "expected a valid token in the header Authorization: Bearer, or a session of /sign-in"
+        "expected a valid token in the header Authorization: Bearer, or a session from /sign-in"
     )
     return ApiError(401, "no_token", sentence, {"WWW-Authenticate": "Bearer"})
 
@@ -152,7 +154,7 @@ def too_many(what: str, wait_s: int) -> ApiError:
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """Raise ApiError 503 if the files of access/ cannot be read or written: nobody is let in."""
+    """Raise ApiError 503 if the files in access/ cannot be read or written, so nobody gets in."""
     try:
         yield
     except ApiError:
@@ -190,7 +192,7 @@ def _as_utf8(header: str) -> str:
 def is_own_path(text: str) -> bool:
     """Return whether an address is a path of this API, so that a sign-in leads nowhere else.
 
-    >>> [is_own_path(text) for text in ("/list?q=a", "//evil.example", "/\\evil.example", "http:x")]
+    >>> [is_own_path(text) for text in ("/list?q=a", "//evil.example", "/%sevil" % chr(92), "http:x")]
     [True, False, False, False]
     """
     is_plain = text.startswith("/") and text.isascii() and text.isprintable() and "\\" not in text
@@ -198,7 +200,7 @@ def is_own_path(text: str) -> bool:
 
 
 def origin(channel: str, request: Any, caller: Caller) -> str:
-    """Return through what an entry came: "page" or "api", the caller's name if known, the address."""
+    """Return the origin of an entry: "page" or "api", the caller's name if known, the address."""
     return " ".join(filter(None, (channel, caller.name, request.remote_addr)))
 
 
@@ -237,12 +239,12 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private(config: Config) -> bool:
-    """Return whether nobody but the users of this machine can reach the API, by itself or a proxy."""
+    """Return whether only this machine can reach the API, directly or through a proxy."""
     return is_loopback(config.api.host) and not config.api.hosts and not config.api.proxies
 
 
 def check_exposure(config: Config) -> None:
-    """Check that nobody can reach the API without being known, and that nobody else can change who is.
+    """Check that others can reach the API only with a token or a user, and cannot create either.
 
     Raises: ConfigError, Damaged.
     """
@@ -254,14 +256,14 @@ def check_exposure(config: Config) -> None:
         )
     if api.user_header and not api.proxies:
         raise ConfigError(
-            "api.user_header is set and api.proxies is empty, so that nobody may send this header: "
-            "name the address of the proxy in api.proxies"
+            "api.user_header is set, but api.proxies is empty, so this header is ignored: name the "
+            "address of the proxy in api.proxies"
         )
     proxies.read_proxies(api.proxies)
     access = Credentials(config.tokens, config.users, secret)
     credentials.check_folder(config.access_folder)
     if not access.has_valid(files.utc_now()) and not is_private(config):
-        where = api.host if not is_loopback(api.host) else "under api.hosts or api.proxies, the API"
+        where = api.host if not is_loopback(api.host) else "with api.hosts or api.proxies, the API"
         raise ConfigError(
             f"{where} can be reached by others, and there is no valid token, user or api.token: run "
             f"{MAKE_ONE}; or listen on 127.0.0.1"
@@ -271,11 +273,11 @@ def check_exposure(config: Config) -> None:
 def is_own_name(host_header: str, host: str, hosts: tuple[str, ...]) -> bool:
     """Return whether a Host header names this API, with or without a port.
 
-    host: the address that it listens on. If others can reach that, every name is accepted as long as
-    api.hosts names none, and every address always is: only a name can lead a browser astray.
+    host: the address that it listens on. If others can reach it, every name is accepted unless api.hosts
+    names some, and every IP address is accepted: DNS rebinding needs a name.
 
     Flask's TRUSTED_HOSTS cannot do this: Werkzeug 3.1 cuts each trusted name at its first colon, so
-    that [::1] never matches, and it compares upper case with lower case.
+    [::1] never matches, and it compares upper case with lower case.
 
     >>> is_own_name("localhost:8000", "127.0.0.1", ()), is_own_name("127.0.0.2", "127.0.0.2", ())
     (True, True)

@@ -97,7 +97,7 @@ def check_health(state: State, now: datetime) -> Health:
         if production.problem:
             complaints.append(Complaint("release", production.problem))
         if not production.is_flat:
-            sentence = f"the model of {release} could not be flattened, so its risks take longer"
+            sentence = f"the model of {release} could not be flattened, so predictions are slower"
             complaints.append(Complaint("slow", sentence))
     except NotReady as error:
         is_starting = error.code == "no_model"

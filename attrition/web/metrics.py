@@ -1,9 +1,9 @@
 """Count requests and measure their latency, and collect all metrics for `/metrics`.
 
-The workers share the counts by files of prometheus-client. A file belongs to the slot of a worker, not
-to its process id: a new worker in the slot of a dead one counts on in the same file. Without slots, as
-in tests or under another server, each process counts for itself. All other metrics are computed from
-the records when they are asked for.
+The workers share the counts through files of prometheus-client. A file belongs to the slot of a worker,
+not to its process id: a worker that replaces a dead one continues the same file. Without slots, as in
+tests or under another server, each process counts for itself. All other metrics are computed from the
+records at each scrape.
 """
 
 import os
@@ -35,7 +35,10 @@ T = TypeVar("T")
 
 FOLDER, SLOT = "PROMETHEUS_MULTIPROC_DIR", "ATTRITION_WORKER_SLOT"
 REQUESTS = ("attrition_http_requests", "requests that were answered")
-LATENCY = ("attrition_http_request_duration_seconds", "time from the whole request to its answer")
+LATENCY = (
+    "attrition_http_request_duration_seconds",
+    "time from the complete request to its answer",
+)
 LABELS = ("view", "method", "status")
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")  # a client may send any other word

@@ -61,19 +61,19 @@ SENTENCES = {
 }
 
 
-# Errors that a browser shows as a page, once the caller is known: the page has a menu.
+# Errors shown as a page if the caller is known, since the page has a menu.
 TITLES = {
-    400: "Not understood",
+    400: "Invalid request",
     403: "Not allowed",
     404: "Not found",
     405: "Not possible",
-    413: "Too long",
-    422: "Not understood",
+    413: "Too large",
+    422: "Invalid request",
     429: "Too many requests",
     503: "Not available now",
 }
 READ_ONLY = ("prediction",)  # views that take a POST and change nothing
-WRONG = "This name and password are not valid, or they have ended."
+WRONG = "The name or the password is wrong, or access has expired or been revoked."
 REFUSALS = (401, 403, 421, 429)
 
 
@@ -107,7 +107,7 @@ def init_app(app: Flask, access: auth.Access) -> None:
 
 
 def begin() -> None:
-    """Give the request an id, which the log and the answer name; its caller is not known yet."""
+    """Give the request an id for the log and the answer; its caller is not known yet."""
     g.request_id, g.started = uuid.uuid4().hex[:16], time.perf_counter()
     g.caller, g.code, g.policy = STRANGER, "", None
 
@@ -128,9 +128,9 @@ def check_host() -> None:
 
 
 def check_site() -> None:
-    """Refuse what a page of another site lets a browser send.
+    """Refuse requests that a page of another site makes a browser send.
 
-    A browser names where a request comes from, in one header or the other; other callers send neither.
+    A browser sends at least one of these two headers; other callers send neither.
 
     Raises: ApiError 403.
     """
@@ -144,7 +144,7 @@ def check_site() -> None:
 
 
 def check_access() -> None:
-    """Find out who the caller is, and refuse every view that no role of the caller may use.
+    """Identify the caller, and refuse a view that none of the caller's roles may use.
 
     Raises: ApiError 401, 403, 429, 503.
     """
@@ -174,7 +174,7 @@ def check_parameters() -> None:
         raise ApiError(400, "unknown_parameter", sentence)
     for name, values in request.args.lists():
         if len(values) > 1:
-            raise ApiError(400, "repeated_parameter", f"the parameter {name!r} is there twice")
+            raise ApiError(400, "repeated_parameter", f"the parameter {name!r} is repeated")
 
 
 def name_of_view() -> str:
@@ -223,7 +223,7 @@ def read_data(*types: str) -> bytes:
 def answer_conditionally(response: Response) -> Response:
     """Add a hash of the content as ETag if it is constant between runs; 304 if the caller has it.
 
-    That of Flask's static files is over their times, which differ between two installations.
+    Flask derives the ETag of a static file from its time, which differs between installations.
     """
     if (
         name_of_view() in CONSTANT
@@ -290,10 +290,10 @@ def answer_error(error: ApiError) -> Answer:
 
 
 def sign_in_page(error: ApiError) -> str:
-    """Return the page that asks who is there; its styles are inlined, since they need a session too.
+    """Return the sign-in page; its styles are inlined, since static files need a session too.
 
-    A link in an e-mail opens without the cookie, which is SameSite=Strict, although its reader may be
-    signed in: then the page loads itself once more, and this time it comes from our own site.
+    If a link in an e-mail is opened, the browser does not send the SameSite=Strict cookie, although the
+    reader may be signed in. Then the page reloads itself, as a request from our own site.
     """
     style = (Path(current_app.root_path) / "static" / "style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -324,7 +324,7 @@ def sign_in_page(error: ApiError) -> str:
 
 
 def wants_page() -> bool:
-    """Return whether a browser asks for something to show, not a program."""
+    """Return whether the caller prefers HTML, as a browser does."""
     accepted = request.accept_mimetypes
     return accepted["text/html"] > accepted["application/json"]
 

@@ -36,40 +36,46 @@ JSON, CSV = "application/json", "text/csv"
 # The statuses that a code comes with, and what it means.
 CODES: Mapping[str, tuple[tuple[int, ...], str]] = {
     "bad_request": ((400, 417), "the request cannot be read"),
-    "not_json": ((400,), "the body is not JSON in UTF-8, repeats a key, or has an infinite number"),
+    "not_json": (
+        (400,),
+        "the body is not JSON in UTF-8, repeats a key, or contains an infinite number",
+    ),
     "not_csv": ((400,), "the body is not CSV in UTF-8"),
     "unknown_parameter": ((400,), "there is no such query parameter"),
-    "repeated_parameter": ((400,), "a query parameter is there twice"),
+    "repeated_parameter": ((400,), "a query parameter is repeated"),
     "no_token": ((401,), "the token is missing or wrong"),
-    "forbidden": ((403,), "no role of the caller may do this; roles names those that may"),
-    "unknown_user": ((403,), "the proxy names somebody who is no user here"),
-    "cross_site": ((403,), "a page of another site let a browser send this"),
+    "forbidden": ((403,), "the caller's roles do not allow this; roles lists those that do"),
+    "unknown_user": ((403,), "the proxy names somebody who is not a user here"),
+    "cross_site": ((403,), "the request was sent by a page of another site"),
     "not_found": ((404,), "there is no such address"),
     "unknown_client": ((404,), "there is no such client"),
     "unknown_datafile": (
         (404,),
-        "there is no such data file; datafiles names those that are there",
+        "there is no such data file; datafiles lists those that exist",
     ),
-    "unknown_figure": ((404,), "there is no such figure; figures names those that are there"),
-    "method_not_allowed": ((405,), "another method is needed; the header Allow names it"),
-    "timeout": ((408,), "the request was not whole in time"),
-    "key_taken": ((409,), "the key belongs to an entry with other content"),
-    "stale": ((409,), "something was entered about the client since seen; newer has it"),
+    "unknown_figure": ((404,), "there is no such figure; figures lists those that exist"),
+    "method_not_allowed": (
+        (405,),
+        "the method is not allowed; the header Allow lists those that are",
+    ),
+    "timeout": ((408,), "the request did not arrive in time"),
+    "key_taken": ((409,), "the key was used for an entry with other content"),
+    "stale": ((409,), "there are entries newer than seen; newer lists them"),
     "too_large": ((413, 414, 431), "the body, the address or the headers are too large"),
     "too_many_records": ((413,), "there are more rows than one request may have"),
-    "unsupported_type": ((415,), "the body has another media type"),
-    "unsupported_encoding": ((415,), "the body has a content encoding"),
+    "unsupported_type": ((415,), "the media type of the body is not supported"),
+    "unsupported_encoding": ((415,), "the content encoding of the body is not supported"),
     "wrong_host": ((421,), "the Host header names another host"),
-    "invalid_body": ((422,), "the body has another form"),
-    "invalid_records": ((422,), "a row is invalid; problems lists each fault"),
+    "invalid_body": ((422,), "the body has none of the expected forms"),
+    "invalid_records": ((422,), "a row is invalid; problems lists every error"),
     "invalid_datafile": ((422,), "the data file cannot be read"),
-    "invalid_entry": ((422,), "a field of the entry is invalid; problems lists each fault"),
-    "invalid_parameter": ((422,), "a query parameter is not what is allowed"),
-    "too_many": ((422,), "the view has more clients than a spreadsheet may have"),
-    "too_many_requests": ((429,), "the limit of requests a minute is reached"),
+    "invalid_entry": ((422,), "a field of the entry is invalid; problems lists every error"),
+    "invalid_parameter": ((422,), "a query parameter has an invalid value"),
+    "too_many": ((422,), "the view has more clients than a spreadsheet can contain"),
+    "too_many_requests": ((429,), "the limit of requests per minute is reached"),
     "too_many_tries": ((429,), "too many wrong passwords"),
     "internal_error": ((500,), "a bug; the log has the details under id"),
-    "not_implemented": ((501,), "the transfer coding may only be chunked"),
+    "not_implemented": ((501,), "the only transfer coding supported is chunked"),
     "no_model": ((503,), "no model is in production yet"),
     "not_ready": ((503,), "a file does not exist yet"),
     "overdue": ((503,), "the last good run is too long ago"),
@@ -88,18 +94,18 @@ TO_IDENTIFY = ("no_token", "forbidden", "unknown_user", "too_many_requests", "ac
 NO_FILE, NO_RELEASE = ("not_ready", "damaged"), ("no_model", "not_ready", "damaged")
 NO_LIST = (*NO_FILE, "log_busy")
 HEADERS = {
-    "X-Request-Id": "The id of the request, which the log names.",
-    "ETag": "A hash of the content; send it as If-None-Match to get 304 while it is the same.",
-    "Retry-After": "After so many seconds it is worth another try.",
+    "X-Request-Id": "The id of the request, as in the log.",
+    "ETag": "A hash of the content; send it as If-None-Match to get 304 if nothing has changed.",
+    "Retry-After": "The number of seconds to wait before another try.",
     "WWW-Authenticate": "How to send the token.",
-    "Allow": "The methods of this address.",
+    "Allow": "The methods that this address accepts.",
     "Link": "The first, the previous and the next page (RFC 8288).",
 }
 HEADER_OF = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 TAGS = {
     "prediction": "The risk of rows that you send.",
     "clients": "The current clients, ranked, and the contact list.",
-    "contacts": "What people enter about a client, and where it stands.",
+    "contacts": "What people enter about a client, and its standing.",
     "model": "The model in production, and the data behind it.",
     "service": "The state of this service, and its description.",
 }
@@ -107,7 +113,7 @@ SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A token, for programs."},
     "session": {
         **{"type": "apiKey", "in": "cookie", "name": COOKIE},
-        "description": "The session of somebody who signed in on a page.",
+        "description": "The session of a user who signed in on a page.",
     },
 }
 
@@ -189,8 +195,8 @@ def describe_clients() -> dict[str, Schema]:
         "client": MAYBE_TEXT,
         "risk": RISK | {"description": "The probability that the client leaves."},
         "outcome": {"enum": [0, 1], "description": "1 if the risk is at least the threshold."},
-        "flags": array(TEXT) | {"description": "Why to treat the risk with caution."},
-        "reasons": array(reason) | {"description": "Only if asked for."},
+        "flags": array(TEXT) | {"description": "Reasons to treat the risk with caution."},
+        "reasons": array(reason) | {"description": "Only with ?reasons=N."},
     }
     entry = {
         **each(log.Entry._fields, MAYBE_TEXT),
@@ -291,16 +297,16 @@ def describe_entry(kind: str) -> Schema:
     may_lack |= {"date"} if kind in entries.OUTCOMES else set()
     known: dict[str, Schema] = {
         "kind": {"const": kind},
-        "by": name | {"description": "Who enters it."},
+        "by": name | {"description": "The person who enters this."},
         "outcome": {"enum": list(entries.OUTCOMES.get(kind, ()))},
         "note": note if needs_reason else note | or_null("string", pattern=LINES),
         "date": {"type": "string", "format": "date"},
-        "manager": name | {"description": "Who takes over."},
+        "manager": name | {"description": "The client manager who takes over."},
         "replaces": (maybe_number if "replaces" in may_lack else number)
         | {"description": "The id of an earlier entry of the client."},
         "seen": maybe_number
         | {
-            "description": "From the entries of the client: refused if something was entered since."
+            "description": "seen of the client's entries: if there are newer ones, this is refused."
         },
     }
     names = ("kind", "by", *entries.FIELDS[kind], "replaces", "seen")
@@ -356,7 +362,7 @@ ANSWERS = {
             *(*TO_SEND, "invalid_body", "invalid_entry", "unknown_client"),
             *("key_taken", "stale", *NO_LIST),
         ),
-        {201: "The entry as it was stored; 200 if it was stored before."},
+        {201: "The stored entry; 200 if it had been stored before."},
     ),
     "scoring": Answer("model", {JSON: ref("Scoring")}, NO_RELEASE),
     "summarystats": Answer("model", {JSON: ref("SummaryStats")}, NO_FILE),
@@ -390,9 +396,7 @@ def describe_body(view: str, columns: Columns, release: Release | None) -> Schem
             "columns": {"value": {"columns": {name: [value] for name, value in example.items()}}},
         }
         lines = [",".join(example), ",".join(map(str, example.values()))]
-        about = (
-            f"At most {request_body.MAX_ROWS:,} lines below a header with the names of the columns."
-        )
+        about = f"At most {request_body.MAX_ROWS:,} lines below a header of column names."
         content = {
             JSON: {"schema": {"oneOf": bodies}, "examples": examples},
             CSV: {
@@ -533,7 +537,7 @@ FIGURE: Schema = {
     "example": "roc",
 }
 CLIENT: Schema = {
-    "description": "The name of a client; in one that ends with /entries, escape the slash as %2F.",
+    "description": "The name of a client; if it ends with /entries, escape that slash as %2F.",
     "schema": {"type": "string", "minLength": 1},
 }
 CONDITION: Schema = {
@@ -542,7 +546,7 @@ CONDITION: Schema = {
 }
 KEY: Schema = {
     **{"name": "Idempotency-Key", "in": "header"},
-    "description": "A text of your own: what is sent again with the same key is stored once.",
+    "description": "A key of your choice: an entry sent twice with the same key is stored once.",
     "schema": {"type": "string", "maxLength": entries.MAX_KEY, "pattern": IN_HEADER},
 }
 
@@ -592,7 +596,7 @@ def describe_answers(view: str, answer: Answer) -> dict[str, Schema]:
             for name in ("show_client", "list_entries", "add_entry")
         }
     if view in CONSTANT:
-        result["304"] = {"description": "The same as before.", "headers": headers("ETag")}
+        result["304"] = {"description": "The content has not changed.", "headers": headers("ETag")}
     return result
 
 

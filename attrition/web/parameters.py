@@ -51,14 +51,14 @@ def declared(*, has_value: bool) -> Mapping[str, Parameter]:
     orders = list(ORDERS) if has_value else ["risk"]
     return {
         "reasons": Parameter(
-            "Add so many reasons to each prediction, the strongest first.",
+            "The number of reasons to add to each prediction, strongest first.",
             {"type": "integer", "minimum": 1, "maximum": MAX_REASONS},
         ),
         "view": Parameter(
-            "Which clients: all, those on the contact list (list), new or risen (moved), off the list "
-            "for now (resting), valuable and not contacted for long (neglected), with another opinion "
-            "of a manager (overridden), after the end of the contract (past_due), or with a follow-up "
-            "for which the list has no place (waiting).",
+            "Which clients: all, on the contact list (list), new or risen (moved), off the list for "
+            "now (resting), valuable and not contacted for a long time (neglected), with a manager's "
+            "override (overridden), past the end of the contract (past_due), or with a follow-up that "
+            "does not fit on the list (waiting).",
             {"type": "string", "enum": list(worklist.VIEWS), "default": worklist.ALL},
         ),
         "manager": Parameter(
@@ -70,7 +70,7 @@ def declared(*, has_value: bool) -> Mapping[str, Parameter]:
             {"type": "string", "maxLength": MAX_TEXT, "default": ""},
         ),
         "due_days": Parameter(
-            "Only clients whose contract ends within so many days.",
+            "Only clients whose contract ends within this number of days.",
             {"type": "integer", "minimum": 0, "maximum": 36_500},
         ),
         "min_risk": Parameter(
@@ -78,15 +78,15 @@ def declared(*, has_value: bool) -> Mapping[str, Parameter]:
             {"type": "number", "minimum": 0, "maximum": 1, "default": 0.0},
         ),
         "order": Parameter(
-            "Sort by this, the highest first; by default in the order of the view.",
+            "The field to sort by, highest first; by default the order of the view.",
             {"type": "string", "enum": orders},
         ),
         "limit": Parameter(
-            "At most so many clients on a page.",
+            "The maximum number of clients on a page.",
             {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
         ),
         "offset": Parameter(
-            "Leave out so many clients at the beginning.",
+            "The number of clients to skip.",
             {"type": "integer", "minimum": 0, "maximum": 10**12, "default": 0},
         ),
         "page": Parameter(

@@ -110,7 +110,7 @@ def check_body(body: Any) -> tuple[str, Any]:
 
 
 def check_count(count: int, most: int, noun: str) -> None:
-    """Raise ApiError 422 if there is nothing to predict, 413 if it is too much."""
+    """Raise ApiError 422 if there is nothing to predict, 413 if there is too much."""
     if count == 0:
         raise _invalid_body(f"{noun}: expected at least one")
     if count > most:
@@ -177,7 +177,7 @@ def read_csv(data: bytes) -> tuple[list[str], list[list[str]]]:
     check_count(len(cells), MAX_ROWS, "rows")
     folded = [fold(name) for name in header]
     if repeated := [name for name in header if fold(name) and folded.count(fold(name)) > 1]:
-        raise _invalid_body(f"the column {repeated[0][:60]!r} stands twice")
+        raise _invalid_body(f"the column {repeated[0][:60]!r} is repeated")
     return header, cells
 
 

@@ -1,7 +1,7 @@
 """Serve a WSGI app with gunicorn in this process, on a socket that listens already.
 
-A worker's main loop receives requests and sends answers without blocking. A thread gets a request when
-it is whole, so that it never waits for the network.
+A worker's main loop receives requests and sends answers without blocking. A thread gets a request only
+when it is complete, so threads never wait for the network.
 """
 
 import errno
@@ -35,11 +35,11 @@ logger = logging.getLogger(__name__)
 
 THREADS = 8
 GRACEFUL_S = 10
-# Of one worker. A process may often open 1,024 files only, and it has others too.
+# Per worker. A process can often open only 1,024 files, and it needs some for other things.
 CONNECTIONS = 800
 # For the head and the body of a request together, from its first byte.
 REQUEST_S = 20
-# For an answer, and a second more for each SEND_BYTES of it.
+# For an answer, plus a second for each SEND_BYTES of it.
 SEND_S, SEND_BYTES = 20, 50_000
 # Without a byte, on a new connection and between two requests.
 SILENCE_S = 5
@@ -59,12 +59,16 @@ BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}(?=[ \t]*;|$)")
 REASONS = {
     400: ("Bad Request", "bad_request", "the request cannot be read as HTTP/1.1"),
-    408: ("Request Timeout", "timeout", f"the request was not whole after {REQUEST_S} seconds"),
+    408: ("Request Timeout", "timeout", f"the request was not complete after {REQUEST_S} seconds"),
     414: ("URI Too Long", "too_large", "the address is too long"),
-    417: ("Expectation Failed", "bad_request", "the header Expect may only be 100-continue"),
+    417: (
+        "Expectation Failed",
+        "bad_request",
+        "the only value supported in the header Expect is 100-continue",
+    ),
     431: ("Request Header Fields Too Large", "too_large", "the headers are too large"),
     500: ("Internal Server Error", "internal_error", "internal error; the log has the details"),
-    501: ("Not Implemented", "not_implemented", "the transfer coding may only be chunked"),
+    501: ("Not Implemented", "not_implemented", "the only transfer coding supported is chunked"),
     503: ("Service Unavailable", "busy", "too many large requests at once; try again"),
 }
 STATUSES: dict[type[Exception], int] = {
@@ -78,7 +82,7 @@ STATUSES: dict[type[Exception], int] = {
 
 
 def error_answer(status: int) -> bytes:
-    """Return and log a whole answer to a request that did not reach the app."""
+    """Return and log the complete answer to a request that did not reach the app."""
     request_id = uuid.uuid4().hex[:16]
     log.log_request(request_id=request_id, status=status)
     reason, code, sentence = REASONS[status]
@@ -98,7 +102,7 @@ def error_answer(status: int) -> bytes:
 
 
 class Refused(Exception):
-    """A request that is refused before it is whole."""
+    """A request that is refused before it is complete."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -108,7 +112,7 @@ class Refused(Exception):
 class Incoming:
     """The bytes of a request so far, and where it ends.
 
-    gunicorn's parser decides what the bytes mean. If it expects more of them than there are, it refuses
+    gunicorn's parser decides what the bytes mean. If it expects more bytes than have arrived, it refuses
     the request.
     """
 
@@ -123,8 +127,8 @@ class Incoming:
     def add(self, data: bytes) -> bool:
         """Add bytes that have arrived; return whether the request is ready for a thread.
 
-        Ready is also a request that its head or a chunk shows to be broken or too large: the parser or
-        the app refuses it. After it `is_whole` is false.
+        A request is also ready if its head or a chunk is malformed or too large: the parser or the app
+        refuses it. Then `is_whole` is false.
 
         Raises: Refused if the head is too large or not HTTP.
         """
@@ -185,9 +189,9 @@ class Incoming:
 
 
 class Received(Unreader):
-    """The source of a parser: bytes that have arrived.
+    """The source of a parser: the bytes that have arrived.
 
-    gunicorn's sources copy all that is left with each read, and its parser does so with each chunk.
+    gunicorn's own sources copy the rest of the data with each read, that is, with each chunk.
     """
 
     def __init__(self) -> None:
@@ -220,7 +224,7 @@ class Output:
         self.data += data
 
     def shutdown(self, _how: int) -> None:
-        """Let gunicorn break off an answer after an exception."""
+        """Let gunicorn abort an answer after an exception."""
         raise OSError(errno.ENOTCONN, "the main loop closes the connection")
 
     def close(self) -> None:
@@ -228,7 +232,7 @@ class Output:
 
 
 class Connection:
-    """A connection, what it is receiving and sending, and until when it may."""
+    """A connection with the data that it receives and sends, and its deadline."""
 
     def __init__(self, cfg: Any, connected: socket.socket, client: Any, server: Any) -> None:
         connected.setblocking(False)
@@ -245,14 +249,14 @@ class Connection:
 class Worker(gthread.ThreadWorker):
     """A threaded gunicorn worker whose threads never wait for the network.
 
-    In gunicorn 27, sixteen senders of a byte every four seconds keep the threads busy for a minute, and
-    a client that does not close its connection stops the main loop for two seconds.
+    In gunicorn 27, sixteen clients that send a byte every four seconds keep the threads busy for a
+    minute, and one that does not close its connection blocks the main loop for two seconds.
     """
 
     slot: int
 
     def init_process(self) -> None:
-        # The connections that wait for the network, the oldest first, and what follows.
+        # The connections that wait for the network, oldest first, with their callbacks.
         self.waiting: dict[Connection, Callable[[Connection], None]] = {}
         self.buffered = 0
         self.looked_at = 0.0
@@ -296,7 +300,7 @@ class Worker(gthread.ThreadWorker):
         self.waiting[connection] = callback
 
         def go_on(_socket: socket.socket) -> None:
-            # An event of the same moment may have closed the connection.
+            # An earlier event of the same poll may have closed the connection.
             if self.waiting.get(connection) is callback:
                 callback(connection)
 
@@ -318,7 +322,7 @@ class Worker(gthread.ThreadWorker):
         connection.buffered = count
 
     def _receive(self, connection: Connection) -> None:
-        """Receive what has arrived of a request; if it is all there, give it to a thread."""
+        """Receive what has arrived of a request; if it is complete, give it to a thread."""
         try:
             data = connection.socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -357,7 +361,7 @@ class Worker(gthread.ThreadWorker):
         return None
 
     def _start(self, connection: Connection) -> None:
-        """Give a request to a thread; if it is not whole, its connection can carry no other one."""
+        """Give a request to a thread; after an incomplete one the connection cannot be used again."""
         self._stop_waiting(connection)
         incoming, connection.incoming = connection.incoming, Incoming()
         connection.is_last |= not incoming.is_whole
@@ -375,7 +379,7 @@ class Worker(gthread.ThreadWorker):
         self._send(connection)
 
     def _send(self, connection: Connection) -> None:
-        """Send what the network takes of an answer, and wait for it to take the rest."""
+        """Send as much of an answer as the socket accepts, and wait until it accepts the rest."""
         output = connection.sock.data
         try:
             del output[: connection.socket.send(output)]
@@ -415,7 +419,7 @@ class Worker(gthread.ThreadWorker):
             self._close(connection)
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """End what takes too long; gunicorn calls this after each event."""
+        """Close connections that are past their deadline; gunicorn calls this after each event."""
         now = time.monotonic()
         if now < self.looked_at + 0.5 and not force:
             return
@@ -449,7 +453,7 @@ class Worker(gthread.ThreadWorker):
                 req.force_close()
             return bool(self.handle_request(req, conn) and conn.parser.finish_body())
         except StopIteration:
-            pass  # the app broke off its answer
+            pass  # the app aborted its answer
         except Exception as error:
             if not conn.sock.data:
                 self.handle_error(req, conn.sock, conn.client, error)
@@ -464,7 +468,7 @@ class Worker(gthread.ThreadWorker):
 
 
 class _Logger(glogging.Logger):
-    """gunicorn's log goes where ours goes."""
+    """Send gunicorn's log to our handlers."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -498,8 +502,8 @@ class _Server(BaseApplication):
 def serve(load: Callable[[], Any], listener: socket.socket, *, workers: int) -> None:
     """Serve until a signal stops the process; each worker calls `load` once to create the app.
 
-    A worker has a number, ATTRITION_WORKER_SLOT, which the successor of a dead one gets. All share the
-    folder PROMETHEUS_MULTIPROC_DIR, which exists as long as this process.
+    Each worker has a slot number, ATTRITION_WORKER_SLOT, which the one that replaces it inherits. All
+    share the folder PROMETHEUS_MULTIPROC_DIR, which is removed when this process ends.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small inputs: one thread is twice as fast
     settings = {

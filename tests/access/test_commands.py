@@ -38,7 +38,7 @@ def access_of(config):
 
 def test_new_token_is_printed_alone_and_once(config, run):
     code, token, note = run("--new-token", "crm", "--role", "predict", "--role", "read")
-    assert (code, note) == (0, "the token crm; it is not shown again:\n")
+    assert (code, note) == (0, "token crm (it will not be shown again):\n")
     assert access_of(config).find_token(token.strip(), files.utc_now()).name == "crm"
     code, listed, _ = run("--list-access")
     assert (code, listed) == (0, "token  crm  read, predict; valid\n")
@@ -65,10 +65,10 @@ def test_user_of_a_proxy_needs_no_password(config, run):
 def test_revoked_and_ended_access_stays_on_the_list(config, run):
     run("--new-token", "crm", "--role", "read", "--days", "30")
     run("--new-token", "bi", "--role", "read")
-    assert run("--revoke", "bi")[:2] == (0, "revoked bi; what was begun with it has ended\n")
+    assert run("--revoke", "bi")[:2] == (0, "revoked bi and its sessions\n")
     first, second = run("--list-access")[1].splitlines()
     assert first.startswith("token  bi   read; revoked 20")
-    assert second.startswith("token  crm  read; until 20")
+    assert second.startswith("token  crm  read; expires 20")
 
 
 def test_each_change_is_in_the_audit_log(config, run):

@@ -92,7 +92,7 @@ def test_link_of_an_e_mail_loads_once_more_so_that_the_cookie_comes_along(closed
 
 def test_page_says_if_the_browser_will_not_keep_the_session(closed):
     client = create_app(closed).test_client()
-    warning = "browsers will not keep you signed in"
+    warning = "Your browser will not keep you signed in"
     for url, is_warned in (
         ("http://10.0.0.5:8000", True),
         ("http://127.0.0.1:8000", False),
@@ -106,7 +106,7 @@ def test_wrong_password_shows_the_form_again_without_it(signing_in):
     form = {"name": '"><b>Ann', "password": "wrong secret", "next": "/list"}
     answer = signing_in.post("/sign-in", data=form, headers=PAGE)
     assert answer.status_code == 401
-    assert "This name and password are not valid" in answer.text
+    assert "The name or the password is wrong" in answer.text
     assert 'value="&#34;&gt;&lt;b&gt;Ann"' in answer.text
     assert 'name="next" value="/list"' in answer.text
     assert "wrong secret" not in answer.text

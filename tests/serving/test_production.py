@@ -65,7 +65,7 @@ def test_new_release_is_served_soon_and_named_once(project, served, caplog):
     wait_for(served, new)
     for _ in range(3):
         assert served.get()[0].id == new
-    assert [record.getMessage() for record in caplog.records] == [f"release {new} is served"]
+    assert [record.getMessage() for record in caplog.records] == [f"serving release {new}"]
 
 
 def test_old_release_is_served_while_the_new_one_is_loaded_by_one_thread(
@@ -306,7 +306,7 @@ def test_model_that_cannot_be_flattened_is_served_as_it_is(project, monkeypatch,
     health = client.get("/health").json
     assert (health["status"], health["complaints"]) == ("degraded", ["slow"])
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert line.endswith("is not served flat: a part is odd; its risks take longer")
+    assert line.endswith("cannot be flattened: a part is odd; predictions are slower")
 
 
 LOADED = """

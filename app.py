@@ -9,9 +9,9 @@ Run:    python app.py [--config PATH] [--host HOST] [--port PORT] [--workers N] 
 
 import argparse
 import gc
+import logging
 import socket
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ from attrition.web import auth
 
 if TYPE_CHECKING:
     from flask import Flask
+
+logger = logging.getLogger("attrition.app")
 
 PAGES = Path(__file__).resolve().parent / "attrition" / "pages"
 WORKERS, MAX_WORKERS = 2, 64
@@ -122,10 +124,12 @@ def warm_up(app: "Flask") -> None:
 
     state = app.extensions["attrition"]
     app.test_client().get("/health")
-    with suppress(AttritionError):  # no model yet, or not one of these columns
+    try:
         record = example_record(state.config.columns, state.production.get()[0])
         with app.test_request_context("/prediction", method="POST", json={"records": [record]}):
             prediction()
+    except Exception as error:  # whoever asks for a prediction gets the error
+        logger.info("no prediction at the start of this worker: %s", error)
 
 
 def port_number(text: str) -> int:

@@ -101,7 +101,9 @@ class Production:
         self._tried = target, time.monotonic()
         try:
             self._serve(releases.current_id(self.folder))
-        except (AttritionError, OSError) as error:
+        except (
+            Exception
+        ) as error:  # whatever it is, the release before serves on, and /health says so
             return error
         self.problem = None
         return None
@@ -111,8 +113,8 @@ class Production:
         for release_id in reversed(releases.list_ids(self.folder)):
             try:
                 return self._serve(release_id)
-            except (AttritionError, OSError):
-                continue  # _set_problem logs the error of the deployed one
+            except Exception:  # _set_problem logs the error of the deployed one
+                continue
         return None
 
     def _serve(self, release_id: str) -> None:
@@ -121,10 +123,11 @@ class Production:
         except NoModel as error:
             raise Damaged(f"{error}, but it is the deployed release") from error
         try:
-            self._served = release, self._model(release)
+            model = self._model(release)
         except (KeyError, TypeError, ValueError) as error:  # as if written by hand
             raise Damaged(f"{release.folder}: its files do not fit together ({error!r})") from error
         logger.info("serving release %s", release_id)
+        self._served = release, model
 
     def _model(self, release: Release) -> Served:
         key = release.manifest["outputs"].get(releases.SERVING_MODEL, release.model_sha256)

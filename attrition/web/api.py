@@ -18,8 +18,7 @@ from attrition import wording
 from attrition.config import Config
 from attrition.contacts import fields
 from attrition.contacts.log import KeyTaken
-from attrition.errors import ApiError, NotReady
-from attrition.operations import releases
+from attrition.errors import ApiError
 from attrition.operations.releases import Release
 from attrition.reporting.report_data import find_latest_events
 from attrition.serving.prediction import predict
@@ -45,12 +44,7 @@ def prediction() -> Response:
         form, content = request_body.check_body(request_body.read_json(data))
     release, model = state().production.get()
     config = state().config
-    if gone := releases.gone_features(release.training, config.columns):
-        raise NotReady(
-            f"the model in production needs {', '.join(gone)}, which config.json no longer names; "
-            "run fullprocess.py",
-            "other_columns",
-        )
+    health.check_columns(release, config.columns)
     optional_names = request_body.optional_features(config.columns, release.training)
     today = datetime.now(UTC).date().isoformat()
     spelling = state().spelling()

@@ -9,8 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from attrition import wording
+from attrition.config import Columns
 from attrition.errors import AttritionError, NotReady
-from attrition.operations import runs
+from attrition.operations import releases, runs
+from attrition.operations.releases import Release
 from attrition.operations.runs import Complaint
 from attrition.reporting.report_data import BASE_RATE
 from attrition.storage import history
@@ -21,7 +23,7 @@ Row = Mapping[str, Any]
 UNUSED_SHOWN = 5
 CODES = (
     *("overdue", "run", "unavailable", "unused", "no_model", "model", "release", "damaged"),
-    *("history", "slow"),
+    *("history", "slow", "other_columns"),
 )
 OK, STARTING, DEGRADED = "ok", "starting", "degraded"
 
@@ -99,6 +101,9 @@ def check_health(state: State, now: datetime) -> Health:
         if not production.is_flat:
             sentence = f"the model of {release} could not be flattened, so predictions are slower"
             complaints.append(Complaint("slow", sentence))
+        if gone := releases.gone_features(loaded.training, state.config.columns):
+            sentence = f"config.json no longer names {', '.join(gone)}, which the model needs"
+            complaints.append(Complaint("other_columns", sentence))
     except NotReady as error:
         is_starting = error.code == "no_model"
         status, can_answer = (STARTING, True) if is_starting else (DEGRADED, False)
@@ -123,14 +128,27 @@ def check_health(state: State, now: datetime) -> Health:
     return Health(status, can_answer, release, recent, tuple(complaints))
 
 
+def check_columns(release: Release, columns: Columns) -> None:
+    """Check that config.json still names the columns that a model needs.
+
+    Raises: NotReady.
+    """
+    if gone := releases.gone_features(release.training, columns):
+        sentence = (
+            f"the model in production needs {', '.join(gone)}, which config.json no longer names; run "
+            "fullprocess.py"
+        )
+        raise NotReady(sentence, "other_columns")
+
+
 def check_ready(state: State, now: datetime) -> str:
     """Return the release that answers requests, if it verifies and the last good run is recent.
 
     Raises: NotReady.
     """
-    release = state.production.get()[0].id
-    config = state.config
+    release, config = state.production.get()[0], state.config
+    check_columns(release, config.columns)
     overdue = runs.check_overdue(runs.last_good_at(config), config.overdue_minutes, now)
     if overdue:
         raise NotReady(overdue.sentence, overdue.code)
-    return release
+    return release.id

@@ -374,7 +374,9 @@ ANSWERS = {
         *("service", {JSON: ref("Health")}),
         more={503: "No request can be answered; warnings has the reason."},
     ),
-    "ready": Answer("service", {JSON: ref("Ready")}, ("no_model", "damaged", "overdue")),
+    "ready": Answer(
+        "service", {JSON: ref("Ready")}, ("no_model", "damaged", "other_columns", "overdue")
+    ),
     "metrics": Answer("service", {"text/plain": TEXT, "application/openmetrics-text": TEXT}),
     "openapi": Answer("service", {JSON: RECORD}),
 }

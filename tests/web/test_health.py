@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from app import create_app
@@ -87,3 +88,11 @@ def test_app_is_not_ready_if_the_last_good_run_is_overdue(project):
 def test_app_is_not_ready_if_no_release_verifies(project):
     damage(project.current / "training.json")
     assert refused(project)["code"] == "damaged"
+
+
+def test_model_of_other_columns_is_a_complaint_and_not_ready(project):
+    columns = replace(project.columns, numeric=project.columns.numeric[1:])
+    client = create_app(replace(project, columns=columns)).test_client()
+    assert "other_columns" in client.get("/health").json["complaints"]
+    answer = client.get("/ready")
+    assert (answer.status_code, answer.json["code"]) == (503, "other_columns")

@@ -12,6 +12,7 @@ Run: python -m benchmarks.endurance [--minutes 10] [--connections 32] [--switche
 import argparse
 import http.client
 import json
+import math
 import os
 import random
 import re
@@ -161,6 +162,7 @@ class Load:
         connection, since = Connection(HOST, self.port, timeout=TIMEOUT_S), time.monotonic()
         while not self.stop.is_set():
             chosen = rng.sample(range(len(self.rows)), rng.randint(1, MAX_ROWS))
+            start = time.monotonic()
             try:
                 answer = self.predict(connection, chosen)
             except (OSError, http.client.HTTPException, AssertionError) as error:
@@ -168,7 +170,7 @@ class Load:
                 connection.close()
                 since = time.monotonic()
                 continue
-            since = time.monotonic()
+            since = start
             count += 1
             risks = [prediction["risk"] for prediction in answer["predictions"]]
             place = len(kept) if len(kept) < sample else rng.randrange(count)
@@ -181,10 +183,10 @@ class Load:
             self.outcome.sample += kept
 
     def count_error(self, error: Exception, since: float) -> None:
-        """Count an error: a lost connection if a worker was killed since its last answer."""
+        """Count an error: a lost connection if a worker was killed since its last answered request began."""
         with self.lock:
             is_lost = isinstance(error, OSError | http.client.HTTPException)
-            if is_lost and any(at >= since - 0.1 for at in self.outcome.kills):
+            if is_lost and any(at >= since for at in self.outcome.kills):
                 self.outcome.lost += 1
             else:
                 self.outcome.errors.append(f"{type(error).__name__}: {error}")
@@ -218,8 +220,11 @@ class Load:
         rng = random.Random(0)
         while time.monotonic() < until:
             if workers := children(self.pid):
-                self.outcome.kills.append(time.monotonic())
+                self.outcome.kills.append(
+                    math.inf
+                )  # this thread may wait before and after the signal
                 os.kill(rng.choice(workers), signal.SIGKILL)
+                self.outcome.kills[-1] = time.monotonic()
             time.sleep(KILL_S)
 
 

@@ -183,7 +183,7 @@ class Load:
             self.outcome.sample += kept
 
     def count_error(self, error: Exception, since: float) -> None:
-        """Count an error: a lost connection if a worker was killed since its last answered request began."""
+        """Count an error: a lost connection if a worker was killed after its last answered request."""
         with self.lock:
             is_lost = isinstance(error, OSError | http.client.HTTPException)
             if is_lost and any(at >= since for at in self.outcome.kills):

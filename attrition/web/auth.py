@@ -105,7 +105,7 @@ class Access:
         if credential is None:
             self.delay.fail(name.casefold(), address, time.monotonic())
             raise unidentified()
-        self.delay.succeed(name.casefold(), address)
+        self.delay.succeed(credential.name.casefold(), address)
         session = Session(kind, credential.name, credential.stamp)
         return _caller(credential, kind), sessions.begin(self.config.sessions, session, at)
 

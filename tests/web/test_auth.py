@@ -288,6 +288,14 @@ def test_fourth_failure_delays_the_next_try_also_of_the_right_password(network, 
     assert sign_in(client).status_code == 303
 
 
+def test_own_token_under_the_name_of_another_does_not_end_the_delay_of_that_name(network):
+    client, token = client_of(network), add_token(network, "crm", "read")
+    statuses = []
+    for password in ("wrong", "wrong", "wrong", token, "wrong", token):
+        statuses.append(sign_in(client, "Ann", password).status_code)
+    assert statuses == [401, 401, 401, 303, 401, 429]
+
+
 def test_only_two_passwords_wait_for_their_check(network):
     app = create_app(network)
     access = app.extensions["access"]

@@ -159,8 +159,8 @@ class Incoming:
             return True
         is_readable = coding is None and (length is None or len(length) == 1)
         digits = length[0] if length and is_readable else b"0"
-        # Otherwise the parser refuses the head.
-        self.end = self.body_at + (int(digits) if re.fullmatch(rb"\d{1,18}", digits) else 0)
+        # Otherwise the parser refuses the head; int() reads no more digits.
+        self.end = self.body_at + (int(digits) if re.fullmatch(rb"\d{1,4300}", digits) else 0)
         return True
 
     def _read_chunks(self) -> bool:

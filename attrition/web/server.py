@@ -168,6 +168,8 @@ class Incoming:
             rest = len(self.data) - self.chunk_at
             if self.chunk_bytes + min(rest, 0) > MAX_BODY_BYTES:
                 return True
+            if len(self.data) - self.body_at > 2 * MAX_BODY_BYTES:  # most of it chunk extensions
+                return True
             line_end = self.data.find(b"\r\n", self.chunk_at, self.chunk_at + CHUNK_LINE_BYTES)
             if line_end < 0:
                 return rest >= CHUNK_LINE_BYTES

@@ -33,8 +33,8 @@ BACKLOG = 256
 FILTERS = ("count", "finished", "minute", "moment", "percent", "plural", "seconds")
 
 
-def create_app(config: Config | Path | None = None) -> "Flask":
-    """Create the app for one config.json.
+def create_app(config: Config | Path | None = None, *, is_closed: bool = False) -> "Flask":
+    """Create the app for one config.json; is_closed: it asks who a caller is, come what may.
 
     Raises: ConfigError if config.json or a named environment variable is missing or invalid.
     """
@@ -60,7 +60,7 @@ def create_app(config: Config | Path | None = None) -> "Flask":
     app.jinja_env.filters |= {name: getattr(wording, name) for name in FILTERS}
     production = Production(config.production_folder)
     app.extensions["attrition"] = State(config, ArtifactCache(), production, Desk(config))
-    middleware.init_app(app, auth.Access(config))
+    middleware.init_app(app, auth.Access(config, is_closed=is_closed))
     metrics.init_app(app)
     app.register_blueprint(api)
     app.register_blueprint(pages)
@@ -89,7 +89,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def serve(config: Config, workers: int) -> int:
     """Serve until a signal arrives; each worker loads the model before its first request."""
-    auth.check_exposure(config)
+    is_closed = auth.check_exposure(config)
     permissions.check_readable(config)
     try:
         listener = bind(config.api.host, config.api.port)
@@ -105,7 +105,7 @@ def serve(config: Config, workers: int) -> int:
     from attrition.web.artifact_cache import optional
 
     def load() -> "Flask":
-        app = create_app(config)
+        app = create_app(config, is_closed=is_closed)
         optional(app.extensions["attrition"].production.get)
         return app
 

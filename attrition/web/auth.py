@@ -34,16 +34,20 @@ MAKE_ONE = "python app.py --new-token NAME --role read, or --new-user NAME --rol
 
 
 class Access:
-    """Who may use one app: credentials, sessions, limits and the audit log of a worker."""
+    """Who may use one app: credentials, sessions, limits and the audit log of a worker.
 
-    def __init__(self, config: Config) -> None:
+    is_closed: there was a token or a user when the master started, so that a worker which starts later
+    does not open the app, should their files be missing.
+    """
+
+    def __init__(self, config: Config, *, is_closed: bool = False) -> None:
         self.config = config
         self.credentials = Credentials(config.tokens, config.users, read_token(config))
         self.proxies = proxies.read_proxies(config.api.proxies)
         self.limit = limits.RequestLimit(config.api.requests_per_minute)
         self.delay = limits.FailureDelay()
         self.audit = AuditLog(config.audit_log)
-        self._is_closed = not is_private(config)
+        self._is_closed = is_closed or not is_private(config)
         self._checking, self._waiting = threading.Lock(), threading.Semaphore(WAITING_SIGN_INS)
 
     def is_open(self) -> bool:
@@ -240,8 +244,10 @@ def is_private(config: Config) -> bool:
     return is_loopback(config.api.host) and not config.api.hosts and not config.api.proxies
 
 
-def check_exposure(config: Config) -> None:
+def check_exposure(config: Config) -> bool:
     """Check that nobody can reach the API without being known, and that nobody else can change who is.
+
+    Return whether the API asks who a caller is.
 
     Raises: ConfigError, Damaged.
     """
@@ -265,6 +271,7 @@ def check_exposure(config: Config) -> None:
             f"{where} can be reached by others, and there is no valid token, user or api.token: run "
             f"{MAKE_ONE}; or listen on 127.0.0.1"
         )
+    return not (is_private(config) and access.is_empty())
 
 
 def is_own_name(host_header: str, host: str, hosts: tuple[str, ...]) -> bool:

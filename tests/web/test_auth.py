@@ -183,6 +183,15 @@ def test_first_token_closes_an_open_app_and_losing_the_file_does_not_open_it_aga
     assert client.get("/scoring").status_code == 401
 
 
+def test_worker_that_starts_after_the_files_are_gone_does_not_open_the_app(project):
+    add_token(project, "a", "read")
+    is_closed = auth.check_exposure(project)
+    project.tokens.unlink()
+    client = create_app(project, is_closed=is_closed).test_client()
+    assert client.get("/scoring").status_code == 401
+    assert not auth.check_exposure(project)
+
+
 def test_damaged_file_lets_nobody_in_and_health_still_answers(project):
     token = add_token(project, "a", "read")
     project.tokens.write_bytes(project.tokens.read_bytes()[:-9])

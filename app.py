@@ -37,8 +37,8 @@ BACKLOG = 256
 FILTERS = ("count", "finished", "minute", "moment", "percent", "plural", "seconds")
 
 
-def create_app(config: Config | Path | None = None) -> "Flask":
-    """Create the app for one config.json.
+def create_app(config: Config | Path | None = None, *, is_closed: bool = False) -> "Flask":
+    """Create the app for one config.json; is_closed: every caller needs a token or a user.
 
     Raises: ConfigError if config.json or a named environment variable is missing or invalid.
     """
@@ -64,7 +64,7 @@ def create_app(config: Config | Path | None = None) -> "Flask":
     app.jinja_env.filters |= {name: getattr(wording, name) for name in FILTERS}
     production = Production(config.production_folder)
     app.extensions["attrition"] = State(config, ArtifactCache(), production, Desk(config))
-    middleware.init_app(app, auth.Access(config))
+    middleware.init_app(app, auth.Access(config, is_closed=is_closed))
     metrics.init_app(app)
     app.register_blueprint(api)
     app.register_blueprint(pages)
@@ -93,7 +93,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def serve(config: Config, workers: int) -> int:
     """Serve until a signal arrives; each worker loads the model before its first request."""
-    auth.check_exposure(config)
+    is_closed = auth.check_exposure(config)
     permissions.check_readable(config)
     try:
         listener = bind(config.api.host, config.api.port)
@@ -109,7 +109,7 @@ def serve(config: Config, workers: int) -> int:
 
     def load() -> "Flask":
         gc.set_threshold(cli.COLLECT_AFTER)  # else 40 % of the CPU of 10,000 rows goes into it
-        app = create_app(config)
+        app = create_app(config, is_closed=is_closed)
         warm_up(app)
         return app
 

@@ -35,16 +35,20 @@ MAKE_ONE = "python app.py --new-token NAME --role read, or --new-user NAME --rol
 
 
 class Access:
-    """Who may use one app: credentials, sessions, limits and the audit log of a worker."""
+    """Who may use one app: credentials, sessions, limits and the audit log of a worker.
 
-    def __init__(self, config: Config) -> None:
+    is_closed: there was a token or a user when the app started; a worker that starts later stays closed even
+    if their files are gone
+    """
+
+    def __init__(self, config: Config, *, is_closed: bool = False) -> None:
         self.config = config
         self.credentials = Credentials(config.tokens, config.users, read_token(config))
         self.proxies = proxies.read_proxies(config.api.proxies)
         self.limit = limits.RequestLimit(config.api.requests_per_minute)
         self.delay = limits.FailureDelay()
         self.audit = AuditLog(config.audit_log)
-        self._is_closed = not is_private(config)
+        self._is_closed = is_closed or not is_private(config)
         self._checking, self._waiting = threading.Lock(), threading.Semaphore(WAITING_SIGN_INS)
 
     def is_open(self) -> bool:
@@ -108,7 +112,7 @@ class Access:
         if credential is None:
             self.delay.fail(name.casefold(), address, time.monotonic())
             raise unidentified()
-        self.delay.succeed(name.casefold(), address)
+        self.delay.succeed(credential.name.casefold(), address)
         session = Session(kind, credential.name, credential.stamp)
         return _caller(credential, kind), sessions.begin(self.config.sessions, session, at)
 
@@ -243,8 +247,10 @@ def is_private(config: Config) -> bool:
     return is_loopback(config.api.host) and not config.api.hosts and not config.api.proxies
 
 
-def check_exposure(config: Config) -> None:
+def check_exposure(config: Config) -> bool:
     """Check that others can reach the API only with a token or a user, and cannot create either.
+
+    Return whether callers need a token or a user.
 
     Raises: ConfigError, Damaged.
     """
@@ -268,6 +274,7 @@ def check_exposure(config: Config) -> None:
             f"{where} can be reached by others, and there is no valid token, user or api.token: run "
             f"{MAKE_ONE}; or listen on 127.0.0.1"
         )
+    return not (is_private(config) and access.is_empty())
 
 
 def is_own_name(host_header: str, host: str, hosts: tuple[str, ...]) -> bool:

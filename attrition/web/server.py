@@ -164,14 +164,16 @@ class Incoming:
             return True
         is_readable = coding is None and (length is None or len(length) == 1)
         digits = length[0] if length and is_readable else b"0"
-        # Otherwise the parser refuses the head.
-        self.end = self.body_at + (int(digits) if re.fullmatch(rb"\d{1,18}", digits) else 0)
+        # Otherwise the parser refuses the head; int() reads no more digits.
+        self.end = self.body_at + (int(digits) if re.fullmatch(rb"\d{1,4300}", digits) else 0)
         return True
 
     def _read_chunks(self) -> bool:
         for _ in range(self.chunks, MAX_CHUNKS):
             rest = len(self.data) - self.chunk_at
             if self.chunk_bytes + min(rest, 0) > MAX_BODY_BYTES:
+                return True
+            if len(self.data) - self.body_at > 2 * MAX_BODY_BYTES:  # most of it chunk extensions
                 return True
             line_end = self.data.find(b"\r\n", self.chunk_at, self.chunk_at + CHUNK_LINE_BYTES)
             if line_end < 0:

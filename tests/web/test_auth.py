@@ -199,6 +199,15 @@ def test_first_token_closes_an_open_app_and_losing_the_file_does_not_open_it_aga
     assert client.get("/scoring").status_code == 401
 
 
+def test_worker_that_starts_after_the_files_are_gone_does_not_open_the_app(project):
+    add_token(project, "a", "read")
+    is_closed = auth.check_exposure(project)
+    project.tokens.unlink()
+    client = create_app(project, is_closed=is_closed).test_client()
+    assert client.get("/scoring").status_code == 401
+    assert not auth.check_exposure(project)
+
+
 def test_damaged_file_lets_nobody_in_and_health_still_answers(project):
     token = add_token(project, "a", "read")
     project.tokens.write_bytes(project.tokens.read_bytes()[:-9])
@@ -302,6 +311,14 @@ def test_fourth_failure_delays_the_next_try_also_of_the_right_password(network, 
     assert sign_in(client, environ_base={"REMOTE_ADDR": "10.9.9.9"}).status_code == 303
     now[0] += 2
     assert sign_in(client).status_code == 303
+
+
+def test_own_token_under_the_name_of_another_does_not_end_the_delay_of_that_name(network):
+    client, token = client_of(network), add_token(network, "crm", "read")
+    statuses = []
+    for password in ("wrong", "wrong", "wrong", token, "wrong", token):
+        statuses.append(sign_in(client, "Ann", password).status_code)
+    assert statuses == [401, 401, 401, 303, 401, 429]
 
 
 def test_only_two_passwords_wait_for_their_check(network):

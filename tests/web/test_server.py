@@ -371,6 +371,23 @@ def test_chunks_above_the_limit_are_not_collected():
     assert not incoming.is_whole
 
 
+def test_chunk_extensions_above_the_limit_are_not_collected():
+    incoming = server.Incoming()
+    incoming.add(HEAD.replace(b"Content-Length: 100", b"Transfer-Encoding: chunked"))
+    while not incoming.add(b"1;" + b"a" * 8_000 + b"\r\nx\r\n"):
+        assert len(incoming.data) < 3 * MAX_BODY_BYTES
+    assert not incoming.is_whole
+
+
+@pytest.mark.parametrize(
+    ("length", "is_ready"), [(b"0" * 25 + b"100", False), (b"1" + b"0" * 18, True)]
+)
+def test_long_content_length_is_read_as_the_parser_reads_it(length, is_ready):
+    incoming = server.Incoming()
+    assert incoming.add(HEAD.replace(b"100", length)) == is_ready
+    assert not incoming.is_whole
+
+
 def read_slots(port: int, count: int) -> dict[str, int]:
     """Ask until `count` workers have answered; return their pids by slot and folder."""
     pids: dict[str, int] = {}

@@ -37,8 +37,8 @@ MAKE_ONE = "python app.py --new-token NAME --role read, or --new-user NAME --rol
 class Access:
     """Who may use one app: credentials, sessions, limits and the audit log of a worker.
 
-    is_closed: there was a token or a user when the app started; a worker that starts later stays closed even
-    if their files are gone
+    is_closed: there was a token or a user when the app started, so that a worker that starts later stays
+    closed even if their files are gone
     """
 
     def __init__(self, config: Config, *, is_closed: bool = False) -> None:

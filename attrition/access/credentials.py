@@ -102,8 +102,8 @@ class CredentialFile:
             raise Damaged(f"{self.path}: cannot be read ({error})") from error
         except Damaged as error:
             raise Damaged(
-                f"{error}; restore it from a backup, or remove it and let app.py --new-token or "
-                "--new-user write a new one"
+                f"{error}; restore it from a backup, or stop the app, remove it, and write a new one "
+                "with app.py --new-token or --new-user"
             ) from error
 
 

@@ -22,7 +22,10 @@ def sign_in() -> Any:
         raise auth.unidentified()
     form, address = request.form, request.remote_addr or ""
     password = form.get("password", "")
-    g.caller, cookie = middleware.get_access().sign_in(form.get("name", ""), password, address)
+    access = middleware.get_access()
+    g.caller, cookie = access.sign_in(form.get("name", ""), password, address)
+    if old := request.cookies.get(auth.COOKIE):
+        access.sign_out(old)
     response = redirect(home(g.caller, form.get("next", "")), 303)
     age_s = sessions.HOURS * 3600
     response.set_cookie(

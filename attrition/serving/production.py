@@ -113,8 +113,8 @@ class Production:
         for release_id in reversed(releases.list_ids(self.folder)):
             try:
                 return self._serve(release_id)
-            except Exception:  # _set_problem logs the error of the deployed one
-                continue
+            except Exception as error:
+                logger.warning("release %s is not served: %s", release_id, error)
         return None
 
     def _serve(self, release_id: str) -> None:

@@ -42,6 +42,8 @@ def prediction() -> Response:
         form, content = "csv", request_body.read_csv(data)
     else:
         form, content = request_body.check_body(request_body.read_json(data))
+    if form == "datafile":  # its rows are clients of ours, and the answer names them
+        auth.check_role(g.caller, "list_clients")
     release, model = state().production.get()
     config = state().config
     health.check_columns(release, config.columns)

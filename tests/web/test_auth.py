@@ -121,6 +121,15 @@ def test_refusal_names_the_role_that_is_needed(network):
     assert "This needs the role lead; crm has the role read." in page.text
 
 
+def test_file_of_clients_is_predicted_only_for_who_may_list_clients(network):
+    client = client_of(network)
+    for roles_of, status in ((["predict"], 403), (["predict", "read"], 404)):
+        token = add_token(network, f"crm{status}", *roles_of)
+        body = {"datafile": "none.csv"}
+        answer = client.post("/prediction", json=body, headers=bearer(token))
+        assert answer.status_code == status
+
+
 def test_refusal_lists_all_roles_that_would_do(network):
     token = add_token(network, "crm", "predict", "operate")
     answer = client_of(network).get("/clients", headers=bearer(token))
@@ -244,6 +253,16 @@ def test_session_is_a_cookie_that_no_script_and_no_other_site_can_use(network):
     for attribute in ("Secure", "HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"):
         assert attribute in cookie
     assert "Domain" not in cookie
+
+
+def test_new_sign_in_ends_the_session_before_it(network):
+    client, other = client_of(network), client_of(network, use_cookies=False)
+    sign_in(client)
+    cookie = client.get_cookie(auth.COOKIE, "clients.example.com").value
+    sign_in(client)
+    old = {"Cookie": f"{auth.COOKIE}={cookie}"}
+    assert other.get("/clients", headers=old).status_code == 401
+    assert client.get("/list", **HTTPS).status_code == 200
 
 
 def test_signed_in_user_sees_pages_in_every_worker_until_the_sign_out(network):

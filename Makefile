@@ -11,7 +11,7 @@ LOCK := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/python -m uv pip compile --
 	--universal --python-version 3.11 --generate-hashes --no-strip-extras
 
 GENERATED := ingesteddata practicemodels production_deployment reports
-CACHES := .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache htmlcov
+CACHES := .coverage .hypothesis tests/campaigns/contract/.schemathesis .mypy_cache .pytest_cache .ruff_cache htmlcov
 
 # If .venv cannot import pip, it is incomplete, or its Python was upgraded or removed: build it again.
 BROKEN := $(shell test -d .venv && ! $(BIN)/python -c 'import pip' 2>/dev/null && echo FORCE)

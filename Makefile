@@ -72,7 +72,7 @@ clean: ## remove .venv and caches; data, models, history and reports stay
 reset: ## remove everything that was generated, INCLUDING HISTORY AND PRODUCTION (needs CONFIRM=yes)
 	@test "$(CONFIRM)" = yes || { \
 		echo "make reset removes $(GENERATED): the deployed model, the history of all runs and the" \
-			"reports are lost. sourcedata, testdata, contacts and access (what people entered, who may enter it) stay. To proceed:" \
+			"reports are lost. sourcedata, testdata, access and contacts (what people entered) stay. To proceed:" \
 			"make reset CONFIRM=yes" >&2; \
 		exit 1; }
 	@rm -rf $(GENERATED)

@@ -39,7 +39,7 @@ from attrition.contacts.log import Entry
 from attrition.contacts.ranking import ContactList
 from attrition.contacts.risk_history import History, Snapshot
 from attrition.contacts.standings import Standing
-from attrition.data import clients, ledger, typed_rows
+from attrition.data import clients
 from attrition.data.cells import MAX_DAYS, Caution, Reason
 from attrition.errors import Damaged
 from attrition.modelling import explanations, metrics, models, reliability
@@ -48,6 +48,7 @@ from attrition.monitoring import performance
 from attrition.monitoring.performance import Estimate, SecondOpinion
 from attrition.operations import cli, integrity, releases
 from attrition.operations.releases import Release
+from attrition.rows import ledger, typed_rows
 from attrition.storage import files, history, tables
 
 LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
@@ -382,7 +383,7 @@ def assess_clients(config: Config) -> Assessment:
     now = files.utc_now()
     day = config.day(now)
     inputs = {
-        "finaldata": files.sha256_file(config.final_data),
+        "finaldata": ledger.rows_version(config),
         "release": release.id,
         "columns": config.limited_to("columns").fingerprint(),
         "settings": config.fingerprint(),

@@ -19,12 +19,13 @@ import pandas as pd
 
 from attrition import wording
 from attrition.config import Columns, Config
-from attrition.data import clients, ledger, typed_rows
+from attrition.data import clients
 from attrition.errors import AttritionError, Damaged
 from attrition.modelling import metrics
 from attrition.monitoring import drift
 from attrition.operations import cli, dependencies, integrity, releases
 from attrition.operations.releases import Release
+from attrition.rows import ledger, typed_rows
 from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
@@ -134,7 +135,7 @@ def run_diagnostics(
     files.finish_commit(config.reports_folder)
     release = releases.read_for(config.production_folder, config.columns)
     inputs = {
-        "finaldata": files.sha256_file(config.final_data),
+        "finaldata": ledger.rows_version(config),
         "ingested": files.sha256_file(config.ingested_files),  # it changes if all rows are refused
         "release": release.id,
         "monitoring": files.sha256_file(config.monitoring_record),

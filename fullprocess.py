@@ -307,7 +307,7 @@ def call_running_api(config: Config, show: Callable[[str], object] = lambda text
 def plan(config: Config) -> list[str]:
     """Describe what a run would do, without doing it."""
     import ingestion
-    from attrition.data import ledger
+    from attrition.rows import ledger
     from attrition.sources import databases
     from attrition.sources import files as source_files
 

@@ -27,9 +27,13 @@ from tqdm import tqdm
 
 from attrition import wording
 from attrition.config import Config, Database, Files
-from attrition.data import deduplication, ledger, name_variants, schema
-from attrition.data.deduplication import SourceVerdict
-from attrition.data.ledger import (
+from attrition.data import schema
+from attrition.data.schema import Refused
+from attrition.errors import AttritionError, SourceError
+from attrition.operations import cli
+from attrition.rows import deduplication, ledger, name_variants
+from attrition.rows.deduplication import SourceVerdict
+from attrition.rows.ledger import (
     ACCEPTED,
     COUNTS,
     DEFERRED,
@@ -40,9 +44,6 @@ from attrition.data.ledger import (
     Line,
     Unused,
 )
-from attrition.data.schema import Refused
-from attrition.errors import AttritionError, SourceError
-from attrition.operations import cli
 from attrition.sources import databases, inspection, table_snapshot, unused
 from attrition.sources import files as source_files
 from attrition.sources.csv_reader import NotPlain

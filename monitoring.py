@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Config
-from attrition.data import ledger, typed_rows
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import metrics, models
 from attrition.modelling.metrics import Interval, Vector
@@ -27,6 +26,7 @@ from attrition.monitoring.sources import Contradiction
 from attrition.monitoring.units import OtherUnits
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
+from attrition.rows import ledger, typed_rows
 from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
@@ -105,7 +105,7 @@ def monitor_model(config: Config) -> Monitoring:
     files.finish_commit(config.production_folder)
     now = files.utc_now()
     inputs = {
-        "finaldata": files.sha256_file(config.final_data),
+        "finaldata": ledger.rows_version(config),
         "accepted": "\n".join(ledger.read_accepted(config)),
         "settings": config.fingerprint(),
     }

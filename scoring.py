@@ -18,7 +18,7 @@ import pandas as pd
 
 from attrition import wording
 from attrition.config import Config
-from attrition.data import ledger, schema, typed_rows
+from attrition.data import schema
 from attrition.data.spelling import read_spelling
 from attrition.errors import NoModel, SourceError
 from attrition.modelling import metrics, models, persistence
@@ -27,6 +27,7 @@ from attrition.modelling.models import Model
 from attrition.monitoring import gate, performance
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
+from attrition.rows import ledger, typed_rows
 from attrition.sources import files as source_files
 from attrition.storage import files, history
 
@@ -127,7 +128,7 @@ def score_model(config: Config) -> Scores:
         "evaluation_model": training["outputs"][config.evaluation_model.name],
         "champion": champion.id if champion else "",
         "held_out_share": share,
-        "finaldata": files.sha256_file(config.final_data),
+        "finaldata": ledger.rows_version(config),
         "settings": config.fingerprint(),
         "monitoring": files.sha256_file(config.monitoring_record),
         **hash_test_data(config),

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Columns, Config
-from attrition.data import cells, ledger, typed_rows
+from attrition.data import cells
 from attrition.errors import Leakage, TooLittleData
 from attrition.modelling import (
     backtest,
@@ -51,6 +51,7 @@ from attrition.monitoring import drift, updating
 from attrition.monitoring.updating import Update
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
+from attrition.rows import ledger, typed_rows
 from attrition.storage import files, tables
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
@@ -161,7 +162,7 @@ def train_model(config: Config) -> TrainingResult:
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.model_folder)
     inputs = {
-        "finaldata": files.sha256_file(config.final_data),
+        "finaldata": ledger.rows_version(config),
         "monitoring": files.sha256_file(config.monitoring_record),
         "settings": config.fingerprint(),
     }

@@ -39,7 +39,7 @@ def outcome(config: Config) -> dict[str, object]:
     release = releases.read_current(config.production_folder)
     ledger = [line.split(",", 1)[1] for line in config.ingested_files.read_text().splitlines()]
     return {
-        "finaldata": files.sha256_file(config.final_data),
+        "finaldata": ledger.rows_version(config),
         "ledger": ledger,
         "releases": len(releases.list_ids(config.production_folder)),
         "model": release.model_sha256,

@@ -32,9 +32,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attrition.config import Config
-from attrition.data import deduplication, ledger
-from attrition.data.ledger import Ledger, Line
 from attrition.data.schema import Refused
+from attrition.rows import deduplication, ledger
+from attrition.rows.ledger import Ledger, Line
 from attrition.sources import files as source_files
 from attrition.sources.csv_reader import NotPlain
 from attrition.storage import tables

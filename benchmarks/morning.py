@@ -28,7 +28,8 @@ from attrition.config import Config
 from attrition.contacts import log, risk_history
 from attrition.contacts.log import Entry
 from attrition.contacts.risk_history import Snapshot
-from attrition.data import clients, observations
+from attrition.data import clients
+from attrition.rows import observations
 from attrition.storage import files
 from benchmarks.one_client import make_table
 from benchmarks.project import ROOT, make_project

@@ -103,7 +103,7 @@ BUGS = (
     ),
     Bug(
         "missing conservation check",
-        "attrition/data/ledger.py",
+        "attrition/rows/ledger.py",
         "    if counted != line.records:\n",
         "    if counted < 0:\n",
         ("tests/data/test_ledger.py",),

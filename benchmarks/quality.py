@@ -23,11 +23,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
 from attrition import config
-from attrition.data import schema, typed_rows
+from attrition.data import schema
 from attrition.modelling import metrics, models, selection
 from attrition.modelling.groups import group_rows
 from attrition.modelling.metrics import Vector
 from attrition.modelling.selection import RECENT, Table
+from attrition.rows import typed_rows
 from attrition.sources import files as source_files
 
 TOP = 0.1

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Config
-from attrition.data import clients, ledger
+from attrition.data import clients
+from attrition.rows import ledger
 from benchmarks import simulation
 from benchmarks.project import ROOT, make_project
 

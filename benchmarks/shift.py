@@ -14,9 +14,9 @@ import pandas as pd
 
 import fullprocess
 from attrition.config import Config
-from attrition.data import typed_rows
 from attrition.modelling import metrics, models
 from attrition.operations import releases
+from attrition.rows import typed_rows
 from attrition.storage import files, history
 from benchmarks import simulation
 from benchmarks.project import make_project

@@ -22,8 +22,8 @@ import fullprocess
 import ingestion
 from attrition import config as configuration
 from attrition.config import Config
-from attrition.data import ledger, typed_rows
 from attrition.operations import dependencies
+from attrition.rows import ledger, typed_rows
 from attrition.storage import files
 
 pytest_plugins = ["tests.apps", "tests.postgres", "tests.tables", "tests.damage"]

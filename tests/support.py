@@ -12,7 +12,7 @@ import pandas as pd
 
 from attrition import config as configuration
 from attrition.config import Columns, Numeric
-from attrition.data import typed_rows
+from attrition.rows import typed_rows
 from attrition.storage import files, tables
 from tests.conftest import NOBODY_AT, PLAIN_KEYS, ROOT, count_as_asked
 
@@ -35,17 +35,19 @@ ARROWS = {
     "": set(),
     "storage": set(),
     "data": {"storage"},
-    "sources": {"data", "storage"},
+    "engine": {"storage"},
+    "rows": {"engine", "data", "storage"},
+    "sources": {"rows", "data", "storage"},
     "modelling": {"data", "storage"},
-    "contacts": {"data", "storage"},
+    "contacts": {"rows", "data", "storage"},
     "monitoring": {"modelling", "data", "storage"},
-    "operations": {"contacts", "monitoring", "modelling", "data", "storage"},
+    "operations": {"contacts", "monitoring", "modelling", "rows", "engine", "data", "storage"},
     "reporting": {"contacts", "operations", "monitoring", "modelling", "data", "storage"},
-    "serving": {"contacts", "operations", "modelling", "sources", "data", "storage"},
+    "serving": {"contacts", "operations", "modelling", "sources", "rows", "data", "storage"},
     "access": {"storage"},
     "web": {
         *("serving", "access", "reporting", "contacts", "operations", "monitoring", "modelling"),
-        *("sources", "data", "storage"),
+        *("sources", "rows", "data", "storage"),
     },
     "pages": {
         *("web", "access", "reporting", "contacts", "operations", "monitoring", "modelling"),

@@ -11,10 +11,10 @@ import scoring
 import training
 from attrition import config as configuration
 from attrition.config import Dialect, Label, Numeric
-from attrition.data import ledger
 from attrition.errors import ConfigError
 from attrition.modelling import backtest, calibration, data_checks, reliability, selection
 from attrition.monitoring import drift, gate, performance, sources
+from attrition.rows import ledger
 from tests.conftest import PLAIN_KEYS, ROOT, write_config
 
 DOCUMENTATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")

@@ -10,11 +10,12 @@ import training
 from app import create_app
 from attrition.config import Columns, Dialect, Label, Numeric
 from attrition.contacts import fields
-from attrition.data import schema, typed_rows
+from attrition.data import schema
 from attrition.data.api_records import BadRecords, check_records
 from attrition.data.cells import Caution, Reason
 from attrition.errors import ConfigError, Leakage
 from attrition.modelling import data_checks
+from attrition.rows import typed_rows
 from tests.conftest import read_rows, run_whole, write_config
 from tests.support import ledger as lines_of
 from tests.support import put, rejected

@@ -9,10 +9,10 @@ from contextlib import closing
 import pytest
 
 from attrition.config import Columns
-from attrition.data import ledger as ledger_room
-from attrition.data import typed_rows
-from attrition.data.ledger import Line
 from attrition.errors import AttritionError, Damaged, SourceError
+from attrition.rows import ledger as ledger_room
+from attrition.rows import typed_rows
+from attrition.rows.ledger import Line
 from attrition.sources import files as source_files
 from attrition.storage import files
 from ingestion import ingest_new_data, main

@@ -10,10 +10,10 @@ import deployment
 import scoring
 import training
 from attrition import config as configuration
-from attrition.data import typed_rows
 from attrition.errors import NoModel
 from attrition.modelling import metrics, models, persistence
 from attrition.operations import releases
+from attrition.rows import typed_rows
 from attrition.storage import files, history
 from tests.conftest import ingest_rows, make_rows, read_rows, write_config
 

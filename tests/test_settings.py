@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from attrition import config as configuration
-from attrition.data import ledger
 from attrition.errors import Undeclared
+from attrition.rows import ledger
 from tests.conftest import make_rows, write_config
 
 STEPS = {

@@ -5,7 +5,8 @@ import pytest
 
 import assessment
 from attrition.contacts import fields
-from attrition.data import clients, ledger
+from attrition.data import clients
+from attrition.rows import ledger
 from ingestion import check_by_hand, ingest_new_data
 from tests.conftest import read_rows, write_config
 from tests.support import counts, final_rows, put, reconfigure, rejected

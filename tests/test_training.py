@@ -9,11 +9,11 @@ import ingestion
 import training
 from attrition import config as configuration
 from attrition.config import Columns, Numeric
-from attrition.data import typed_rows
 from attrition.errors import AttritionError, Leakage, TooLittleData
 from attrition.modelling import models, persistence, selection
 from attrition.monitoring import updating
 from attrition.operations import releases
+from attrition.rows import typed_rows
 from attrition.storage import files
 from tests.conftest import ingest_rows, make_rows, read_rows, write_config
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import ingestion
-from attrition.data import clients, typed_rows
+from attrition.data import clients
 from attrition.data.cells import NAME_LENGTH
-from attrition.data.observations import ObservedRows
+from attrition.rows import typed_rows
+from attrition.rows.observations import ObservedRows
 from ingestion import ingest_new_data
 from tests.conftest import read_rows, write_config
 from tests.support import counts, final_rows, ledger, put

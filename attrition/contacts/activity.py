@@ -15,7 +15,7 @@ from attrition.contacts.ranking import BACK
 from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.standings import NOT_IN_REACH, Rules, Standing, days_after
 from attrition.data.cells import Reason
-from attrition.data.observations import Observation
+from attrition.rows.observations import Observation
 
 DAYS = 30
 GRACE_DAYS = (

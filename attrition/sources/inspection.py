@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import IO
 
 from attrition.config import DEFAULT_DIALECT, Columns, Dialect, Files
-from attrition.data import schema, typed_rows
+from attrition.data import schema
 from attrition.data.cells import fold, shorten
 from attrition.data.schema import BadHeader, Refused, Table
+from attrition.rows import typed_rows
 from attrition.sources import dialects, excel
 from attrition.sources import files as source_files
 from attrition.sources.files import EXCEL_ENDINGS, File

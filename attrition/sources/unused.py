@@ -7,7 +7,7 @@ data. It stays a warning until it is corrected, removed or in `ignore_files`.
 import re
 from collections.abc import Collection, Iterable, Sequence
 
-from attrition.data.ledger import QUARANTINED, SKIPPED, Line, Unused
+from attrition.rows.ledger import QUARANTINED, SKIPPED, Line, Unused
 from attrition.sources.files import INPUT_ENDINGS, not_an_input
 
 MAX_REASON = 300

@@ -24,9 +24,9 @@ from attrition.contacts.desk import Desk
 from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.worklist import Worklist
 from attrition.data.clients import ClientTable, Row, client_keys, open_hashed
-from attrition.data.observations import DELIVERED, Observation, ObservedRows
 from attrition.data.spelling import Spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, NotReady
+from attrition.rows.observations import DELIVERED, Observation, ObservedRows
 from attrition.serving.production import Production
 from attrition.storage import files, history, tables
 from attrition.storage.files import Record

@@ -247,7 +247,8 @@ def read_datafile(config: Config, name: str, spelling: Spelling, today: str = ""
 
     Raises: ApiError 404, 413, 422.
     """
-    from attrition.data import schema, typed_rows
+    from attrition.data import schema
+    from attrition.rows import typed_rows
     from attrition.sources import files as source_files
 
     folders: dict[str, Path] = {}

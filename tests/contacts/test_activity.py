@@ -8,7 +8,7 @@ from attrition.contacts.activity import RiskAt
 from attrition.contacts.log import Entry
 from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.standings import Rules
-from attrition.data.observations import Observation
+from attrition.rows.observations import Observation
 from tests.contacts.samples import DAY
 
 RULES = Rules(30, 3, lambda at: at[:10])

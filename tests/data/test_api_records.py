@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attrition.config import MISSING_MARKERS
-from attrition.data import api_records, cells, schema, typed_rows
+from attrition.data import api_records, cells, schema
 from attrition.data.api_records import (
     BadRecords,
     check_columns,
@@ -25,6 +25,7 @@ from attrition.data.api_records import (
 )
 from attrition.data.schema import Table, check
 from attrition.data.spelling import Spelling
+from attrition.rows import typed_rows
 from tests.conftest import ROOT
 from tests.support import WIDE
 

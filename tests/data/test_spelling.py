@@ -6,9 +6,9 @@ import pytest
 
 import scoring
 from attrition.config import MISSING_MARKERS, Columns, Numeric
-from attrition.data import ledger
 from attrition.data.api_records import check_records
 from attrition.data.spelling import Spelling
+from attrition.rows import ledger
 from attrition.storage import files
 from ingestion import ingest_new_data
 from tests.conftest import write_config

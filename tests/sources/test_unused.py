@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import ingestion
-from attrition.data.ledger import QUARANTINED, SKIPPED, Line
+from attrition.rows.ledger import QUARANTINED, SKIPPED, Line
 from attrition.sources import unused
 from attrition.storage import files, history
 from tests.conftest import make_rows

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.config import Columns
-from attrition.data import observations
 from attrition.data.cells import (
     MAX_DAYS,
     NAME_LENGTH,
     day_number,
 )
+from attrition.rows import observations
 
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.
@@ -25,6 +25,8 @@ CLIENT_HASH = observations.CLIENT_HASH
 COMPUTED = (ROW_ID, INPUT_ID, CLIENT_HASH)
 # The deliveries of a row, see `ledger.read_rows`.
 DELIVERED, OPENED = observations.DELIVERED, observations.OPENED
+# The place of a row in the order of arrival; it never changes.
+NUMBER = "attrition:number"
 # The day from which the dates of a row count if it has no time, see `ledger.add_line`.
 DAY = "attrition:day"
 MISSING_HASH = np.uint64(2**64 - 1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from attrition.data import typed_rows
+from attrition.rows import typed_rows
 from tests.support import PLAIN, plain_rows
 
 

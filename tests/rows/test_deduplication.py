@@ -1,7 +1,7 @@
 import pytest
 
-from attrition.data.deduplication import hash_records, merge
 from attrition.data.schema import Refusal
+from attrition.rows.deduplication import hash_records, merge
 
 LEFT, STAYED, OPEN = "1", "0", ""
 

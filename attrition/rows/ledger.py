@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import compress, count, islice
+from itertools import compress, count, islice, pairwise
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -24,11 +24,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.config import DEFAULT_DIALECT, Config, Dialect
-from attrition.data import typed_rows
 from attrition.data.cells import NAME_LENGTH, day_number, readers
-from attrition.data.name_variants import find_variants
 from attrition.data.spelling import Spelling, choose_spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
+from attrition.rows import typed_rows
+from attrition.rows.name_variants import find_variants
 from attrition.storage import files, history, tables
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ REJECTED_HEADER = ("ingested_at", "source", "line", "reason", "raw")
 WITHDRAWN_HEADER = ("withdrawn_at", "source")
 OPEN, NEVER = "", -1
 DIGEST_BYTES = 16
+ROWS_PER_PART = 1 << 18
 
 Digest = bytes
 
@@ -652,11 +653,36 @@ def read_latest_time(config: Config) -> str:
     return latest_time(record["ingested_at"], config.max_days_ahead) if record else ""
 
 
-def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:
+class Part(NamedTuple):
+    """The rows of the clients whose hash is in [low, high): all rows of a client are in one part."""
+
+    low: int
+    high: int
+
+
+def rows_version(config: Config) -> str:
+    """Return what identifies the accepted rows, "" before the first ingestion."""
+    return files.sha256_file(config.final_data)
+
+
+def split_rows(config: Config, rows_per_part: int = ROWS_PER_PART) -> list[Part]:
+    """Split all rows into parts of about so many rows; there is at least one."""
+    record = files.read_record(config.ingestion_record) or {}
+    count = max(1, round(record.get("rows", 0) / rows_per_part))
+    ends = [i * 2**64 // count for i in range(count + 1)]
+    return [Part(low, high) for low, high in pairwise(ends)]
+
+
+def read_rows(
+    config: Config, names: Iterable[str], *, part: Part | None = None, since: int = 0
+) -> pd.DataFrame:
     """Read the named columns of every row, typed (see `typed_rows.typed` and `typed_rows.COMPUTED`).
 
-    `DELIVERED` and `OPENED` of `typed_rows` are the numbers of the lines (see `read_lines`) that
-    delivered the row last, and first without an outcome, `NEVER` if it always had one.
+    The rows are in the order of their arrival, which `typed_rows.NUMBER` counts. `DELIVERED` and
+    `OPENED` are the numbers of the lines (see `read_lines`) that delivered the row last, and first
+    without an outcome, `NEVER` if it always had one.
+
+    part: only rows of these clients; since: only rows with this number or a higher one
 
     Raises: AttritionError before the first ingestion, Damaged if a file is not what was ingested.
     """
@@ -665,13 +691,25 @@ def read_rows(config: Config, names: Iterable[str]) -> pd.DataFrame:
     if config.rows.name not in outputs:
         raise AttritionError(f"{config.rows}: is not there yet; run ingestion.py first")
     names = list(dict.fromkeys(names))
-    numbers = [name for name in names if name in (typed_rows.DELIVERED, typed_rows.OPENED)]
+    asked = [
+        *names,
+        *([typed_rows.CLIENT_HASH] if part and typed_rows.CLIENT_HASH not in names else []),
+    ]
+    numbers = [name for name in asked if name in (typed_rows.DELIVERED, typed_rows.OPENED)]
     for path in (config.final_data, config.rows, *([config.deliveries] if numbers else [])):
         if path.name in outputs and files.sha256_file(path) != outputs[path.name]:
             raise Damaged(f"{path}: is not what was ingested; run fullprocess.py")
-    rows = tables.read_parquet(config.rows, [name for name in names if name not in numbers])
+    rows = tables.read_parquet(
+        config.rows, [name for name in asked if name not in (*numbers, typed_rows.NUMBER)]
+    )
     arrays = _read_deliveries(config, outputs) if numbers else {}
-    return rows.assign(**{name: arrays[name] for name in numbers})
+    arrays[typed_rows.NUMBER] = np.arange(len(rows))
+    rows = rows.assign(**{name: arrays[name] for name in asked if name in arrays})
+    is_kept = np.arange(len(rows)) >= since
+    if part:
+        hashes = rows[typed_rows.CLIENT_HASH].to_numpy()
+        is_kept &= (hashes >= np.uint64(part.low)) & (hashes <= np.uint64(part.high - 1))
+    return rows[names] if is_kept.all() else rows.loc[is_kept, names].reset_index(drop=True)
 
 
 def _read_deliveries(config: Config, outputs: Collection[str]) -> dict[str, np.ndarray]:

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attrition.config import Columns, Numeric
-from attrition.data import ledger, observations
-from attrition.data.observations import CLIENT_HASH, DELIVERED, Observation, ObservedRows, name_hash
+from attrition.rows import ledger, observations
+from attrition.rows.observations import CLIENT_HASH, DELIVERED, Observation, ObservedRows, name_hash
 from attrition.storage import files
 from tests.conftest import make_rows
 

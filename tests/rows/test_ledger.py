@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attrition.data import ledger, typed_rows
-from attrition.data.ledger import Line
 from attrition.errors import AttritionError, Damaged, Unaccounted
+from attrition.rows import ledger, typed_rows
+from attrition.rows.ledger import Line
 from attrition.storage import files, history, tables
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import GOOD, ROWS, lines

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.config import Columns
-from attrition.data import ledger, schema, summary_rows
+from attrition.data import schema, summary_rows
 from attrition.data.cells import NAME_LENGTH
-from attrition.data.ledger import ACCEPTED, OPEN, QUARANTINED, Digest, Ledger, Line
+from attrition.rows import ledger
+from attrition.rows.ledger import ACCEPTED, OPEN, QUARANTINED, Digest, Ledger, Line
 from attrition.storage import files
 
 CONFLICT, DUPLICATE = "conflict", "duplicate"

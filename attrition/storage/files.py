@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 Content = bytes | Callable[[IO[bytes]], object]
 Record = dict[str, Any]
 
+REMOVED = "removed"  # of a record: outputs of the one before that its commit removes
 STAGING, COMMITTED = ".staging", ".committed"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 CHUNK = 1 << 20
@@ -157,27 +158,38 @@ def _write_new(path: Path, content: Content, mode: int = FILE_MODE) -> str:
 # ---- commits
 
 
-def commit(record_path: Path, files: Mapping[Path, Content], record: Record) -> Record:
+def commit(
+    record_path: Path,
+    files: Mapping[Path, Content],
+    record: Record,
+    kept: Mapping[str, str] | None = None,
+) -> Record:
     """Write files and the record that names them, all or none; return the record.
 
     All files are in the record's folder. The record gets `outputs`, the sha256 of each file, and a seal.
+
+    kept: the sha256 of outputs that stay as they are; if given, other outputs of the record before that
+    are not written again are removed
     """
     folder = record_path.parent
     make_folder(folder)
     finish_commit(folder)
+    before = (kept is not None and read_record(record_path)) or {}
     staging = folder / STAGING
     staging.mkdir(mode=FOLDER_MODE)
     outputs = {}
     for path, content in files.items():
         assert path.parent == folder, f"{path} lies outside {folder}"
         outputs[path.name] = _write_new(staging / path.name, content)
-    record = sealed({**record, "outputs": outputs})
+    outputs = {**(kept or {}), **outputs}
+    removed = sorted({*before.get("outputs", {})} - {*outputs})
+    record = sealed({**record, "outputs": outputs} | ({REMOVED: removed} if removed else {}))
     own = _write_new(staging / record_path.name, encode(record))
     fsync_folder(staging)
     os.rename(staging, folder / COMMITTED)
     fsync_folder(folder)
     finish_commit(folder)
-    _remember({folder / name: digest for name, digest in outputs.items()} | {record_path: own})
+    _remember({path: outputs[path.name] for path in files} | {record_path: own})
     return record
 
 
@@ -186,6 +198,8 @@ def finish_commit(folder: Path) -> None:
     committed = folder / COMMITTED
     if _is_left_over(committed):
         for staged in sorted(committed.iterdir(), key=lambda path: (path.suffix == ".json", path)):
+            if staged.suffix == ".json":  # the last one: whoever reads it finds what it names
+                _remove_named(staged, folder)
             os.replace(staged, folder / staged.name)
         fsync_folder(folder)
         fsync_folder(committed)
@@ -193,6 +207,13 @@ def finish_commit(folder: Path) -> None:
         fsync_folder(folder)
     if _is_left_over(folder / STAGING):
         remove_folder(folder / STAGING)
+
+
+def _remove_named(record_path: Path, folder: Path) -> None:
+    """Remove the outputs that a record replaces; if it is damaged, others report that."""
+    with suppress(Damaged):
+        for name in (read_record(record_path) or {}).get(REMOVED, ()):
+            (folder / name).unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path) -> None:

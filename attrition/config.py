@@ -835,10 +835,8 @@ class _Reader:
     def _engine(self, raw: dict[str, Any]) -> Engine:
         engine = Engine(**self.read(_declared(Engine), raw, "engine."))
         is_cluster = engine.backend in ("dask", "ray")
-        if is_cluster != bool(engine.address):
-            expected = (
-                "that of the cluster" if is_cluster else "none, unless backend is dask or ray"
-            )
+        if not re.search(r".:[0-9]+$" if is_cluster else "^$", engine.address or ""):
+            expected = "host:port of the cluster" if is_cluster else "none without a cluster"
             self.problems.append(f"engine.address is {engine.address!r}, expected {expected}")
         return engine
 

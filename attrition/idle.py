@@ -11,7 +11,6 @@ Source: git's index, which compares files in the same way (Documentation/technic
 import os
 import stat
 import time
-from collections.abc import Iterable, Mapping
 
 WATCH_LIST = "watchlist.bin"
 VERSION = b"1"
@@ -42,7 +41,7 @@ def is_settled(now_ns: int, *times_ns: int) -> bool:
     return max(times_ns) < now_ns - (LONG_STEP_NS if is_coarse else STEP_NS)
 
 
-def sign_settled(paths: Iterable[str], now_ns: int) -> dict[str, str] | None:
+def sign_settled(paths: list[str], now_ns: int) -> dict[str, str] | None:
     """Return the signature of each path; None if one changed so recently that it is not settled."""
     signatures = {}
     for path in paths:
@@ -77,8 +76,8 @@ def encode(
     *,
     config: str,
     lock: str,
-    renewed: Iterable[str],
-    watched: Mapping[str, str],
+    renewed: tuple[str, str],
+    watched: dict[str, str],
     valid: tuple[float, float],
 ) -> bytes:
     """Return a watch list as bytes.

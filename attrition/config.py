@@ -10,12 +10,13 @@ import json
 import os
 import re
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from attrition.errors import ConfigError, Undeclared
+from attrition.idle import WATCH_LIST
 
 # Compared without case. Sources: the defaults of pandas' read_csv, the errors of Excel (English and
 # German), NULL in the text formats of PostgreSQL and MySQL, and what R, SAS and pivot tables write.
@@ -479,6 +480,8 @@ class Config:
     lock = _File("production_folder", ".lock")
     last_run = _File("production_folder", "lastrun.json")
     notices = _File("production_folder", "notices.json")
+    hashes = _File("production_folder", "hashes.json")
+    watch_list = _File("production_folder", WATCH_LIST)
 
     # monitoring
     monitoring_record = _File("production_folder", "monitoring.json")
@@ -540,6 +543,13 @@ class Config:
 
         zone = zoneinfo.ZoneInfo(self.time_zone)
         return datetime.fromisoformat(at).astimezone(zone).date().isoformat()
+
+    def end_of_day(self, day: str) -> float:
+        """Return when a date ends in the time zone of the client managers, in seconds since 1970."""
+        import zoneinfo
+
+        morning = datetime.fromisoformat(day).replace(tzinfo=zoneinfo.ZoneInfo(self.time_zone))
+        return (morning + timedelta(days=1)).timestamp()
 
     def is_ignored(self, name: str) -> bool:
         """Return whether `ignore_files` names a file, by its path, its name or its sub-folder."""

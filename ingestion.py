@@ -1,11 +1,12 @@
 """Step 1: ingest new records from the source folder and the databases, and account for each of them.
 
 Reads:  sourcedata/*.csv, *.csv.gz, *.parquet, *.xlsx; the database tables that config.json names
-Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed, for the steps),
+Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed and sorted, for the
+        steps; beside many rows also finaldata-<n>.parquet), gone.npz (rows in them that count no more),
         ingestedfiles.txt (one line per version of a source), rejected.csv (every refused row and the
         reason), withdrawn.csv (rows that were withdrawn because their table no longer has them),
-        table_rows.npz (the rows of each table), deliveries.npz (the line of ingestedfiles.txt by which
-        each row came), ingestion.json (the record)
+        table_rows.npz (the rows of each table), deliveries.npz (of each row its number and the line of
+        ingestedfiles.txt by which it came), ingestion.json (the record)
 Run:    python ingestion.py [--config PATH] [--check FILE | --explain | --reconcile]
         [--accept-loss] [--adopt] [--accept-source NAME]
 """
@@ -65,7 +66,7 @@ WOULD_BE = {
 
 @dataclass(frozen=True)
 class Ingestion:
-    """The result of a run; `unavailable` names the sources that could not be read at all."""
+    """The result of a run: `file` has all rows; `unavailable` names sources that could not be read."""
 
     lines: tuple[Line, ...]
     rows: int
@@ -74,16 +75,22 @@ class Ingestion:
     deferred: int
     up_to_date: bool
     seal: str
+    file: str
+
+    @property
+    def records(self) -> int:
+        """The records that this run read."""
+        return sum(line.records for line in self.lines)
 
     def summary(self) -> str:
         new = [line for line in self.lines if line.verdict in (ACCEPTED, QUARANTINED)]
         if not new:
             waiting = f"; {self.deferred} still being written" if self.deferred else ""
-            return f"nothing new; finaldata.csv has {self.rows:,} rows{waiting}"
+            return f"nothing new; {self.file} has {self.rows:,} rows{waiting}"
         total = Line("", "", "", *(sum(getattr(line, name) for line in new) for name in COUNTS))
         return (
             f"{len(new)} new source{'s' * (len(new) != 1)}: {total.counted}; "
-            f"finaldata.csv has {self.rows:,} rows"
+            f"{self.file} has {self.rows:,} rows"
         )
 
 
@@ -138,6 +145,7 @@ def ingest_new_data(
         deferred=account.deferred,
         up_to_date=up_to_date,
         seal=str(record["seal"]),
+        file=(config.final_data if config.dataset_format == "csv" else config.rows).name,
     )
 
 

@@ -91,21 +91,13 @@ def to_texts(rows: pa.Table, columns: Columns) -> dict[str, pa.Array]:
     return texts
 
 
-def type_columns(
-    texts: Mapping[str, pa.Array], columns: Columns, days: np.ndarray | None = None
-) -> pa.Table:
-    """Convert columns of canonical text to the columns of `typed` and those of `COMPUTED`.
-
-    days: (n,) the day number from which the dates count if a row has no time
-    """
-    values, hashes = type_values(texts, columns, days), compute_hashes(texts, columns)
-    return pa.table({name: values[name] for name in columns.table} | hashes)
-
-
 def type_values(
     texts: Mapping[str, pa.Array], columns: Columns, days: np.ndarray | None = None
 ) -> dict[str, pa.Array]:
-    """Convert columns of canonical text as `typed` does; see `type_columns`."""
+    """Convert columns of canonical text as `typed` does.
+
+    days: (n,) the day number from which the dates count if a row has no time
+    """
     numbers, result = {*number_names(columns)} - {*columns.dates}, {}
     for name in columns.table:
         result[name] = _to_floats(texts[name]) if name in numbers else texts[name]
@@ -165,7 +157,7 @@ def _hash_numbers(texts: pa.Array) -> np.ndarray:
 
 
 def row_ids(rows: pd.DataFrame, columns: Columns, *, with_outcome: bool) -> np.ndarray:
-    """Return a 64-bit id of each typed row from its content, as `type_columns` does: (n,) uint64.
+    """Return a 64-bit id of each typed row from its content, as `compute_hashes` does: (n,) uint64.
 
     With its outcome, a row gets another id when its outcome arrives. `rows` have their dates as text.
     """
@@ -197,7 +189,7 @@ def _hash_names(names: Iterable[str]) -> np.ndarray:
 
 
 def client_hashes(clients: pd.Series) -> np.ndarray:
-    """Return the hash that decides whether a client is held-out, as `type_columns` does: (n,) uint64."""
+    """Return the hash that decides whether a client is held-out, see `compute_hashes`: (n,) uint64."""
     places, names = pd.factorize(clients)
     return _hash_names(names)[places]
 

@@ -23,6 +23,8 @@ LEAST_GAIN = 0.005
 ALPHA = 0.01
 LOOKS_FREE = 4
 
+CHAMPION = "champion"  # the update that keeps the champion as it is
+
 REASONS = {
     "no_model": "no model in production",
     "degraded": "the model is no longer accurate",

@@ -617,6 +617,11 @@ def find_excess(
     )
 
 
+def is_expected(left: int, risk: Vector) -> bool:
+    """Return whether so many leavers are no excess, given the risks of only some rows of a cohort."""
+    return left < MIN_RATE_RATIO_DEGRADED * float(risk.sum())
+
+
 def compare_with_expected(
     left: int, risk: Vector, left_in_training: float = np.inf
 ) -> tuple[float, float]:

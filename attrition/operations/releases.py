@@ -220,15 +220,18 @@ def rows_before_change(config: Config) -> "list[NDArray[np.uint64]]":
     The drifts before its training are stored with the champion. If its performance has degraded since,
     all rows that were settled before that are added.
     """
+    import numpy as np
+
     monitoring = files.read_record(config.monitoring_record)
     try:
         champion = read_current(config.production_folder)
     except NoModel:
         return []
-    before = files.read_arrays(champion.folder / KNOWN_ROWS)[BEFORE_CHANGE]
-    changes = [before] if len(before) else []
+    known = files.read_arrays(champion.folder / KNOWN_ROWS)
+    changes = [known[BEFORE_CHANGE]] if len(known[BEFORE_CHANGE]) else []
     if monitoring and "degraded" in monitoring["triggers"]:
-        changes.append(files.read_arrays(config.settled_rows)["labelled"])
+        settled = files.read_arrays(config.settled_rows)["labelled"]
+        changes.append(np.union1d(known["labelled"], settled))
     return changes
 
 

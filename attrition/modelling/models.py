@@ -48,7 +48,7 @@ BLEND = "blend"
 MIN_ROWS_TO_TRY = {SCORECARD: (200, 30), SHALLOW: (200, 30), BOOSTING: (500, 50), DEEP: (2000, 100)}
 STRENGTH = {CAUTIOUS: 0.03, LOGISTIC: 1.0, SCORECARD: 0.3}
 LEAVES = {SHALLOW: 4, BOOSTING: 12, DEEP: 31}
-ROUNDS = {SHALLOW: 300, BOOSTING: 200, DEEP: 200}
+ROUNDS = {SHALLOW: 150, BOOSTING: 100, DEEP: 100}
 MIN_FEATURES_PER_SPLIT = 8  # that a split may use, if there are so many
 # The blocks of an encoded table.
 NUMBERS, BINNED, LEVELS, CODES, RATES = "numbers", "bins", "levels", "codes", "rates"
@@ -82,7 +82,7 @@ def build(
     if name in LEAVES:
         encode = _for_trees(numeric, categorical, rows)
         model = HistGradientBoostingClassifier(
-            learning_rate=0.05,
+            learning_rate=0.1,
             max_iter=ROUNDS[name],
             max_leaf_nodes=LEAVES[name],
             min_samples_leaf=20,

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -21,7 +20,7 @@ from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
 
 FOLDS = 5
-REPEATS = 3
+MAX_REPEATS = 3
 MANY_ROWS = 50_000  # if there are more, one cross-validation is precise enough
 MAX_ERRORS_FROM_BEST = 3.0  # standard errors; a candidate is dropped if it is further from the best
 MIN_ROWS_TO_BLEND, MIN_OF_EACH_TO_BLEND = 500, 50
@@ -104,10 +103,9 @@ def select_model(table: Table, allowed: Sequence[str] = tuple(WINDOWS)) -> Selec
 
 
 def _select_model(table: Table, allowed: Sequence[str]) -> SelectionResult:
-    repeats = 1 if len(table.rows) > MANY_ROWS else REPEATS
+    repeats = 1 if len(table.rows) > MANY_ROWS else MAX_REPEATS
     folds = [make_folds(table, repeat) for repeat in range(repeats)]
-    candidates = score_candidates(_encode_categories(table), folds, allowed)
-    candidates += score_blends(table, candidates, folds)
+    candidates = compare_candidates(_encode_categories(table), folds, allowed)
     chosen, why = choose_candidate(candidates)
     outcome = table.outcome[table.recent]
     score = chosen.score[
@@ -131,9 +129,48 @@ def make_folds(table: Table, repeat: int) -> Folds:
     count = min(FOLDS, left, rows - left, len(np.unique(table.groups[table.recent])))
     if count < 2:
         return []
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=repeat)
-    folds = splitter.split(table.rows, table.outcome, table.groups)
+    fold = deal_groups(table.outcome, table.groups, count, repeat)
+    folds = [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(count)]
     return [(train, test) for train, test in folds if 0 < table.outcome[train].sum() < len(train)]
+
+
+def deal_groups(
+    outcome: Vector, groups: NDArray[np.intp], count: int, seed: int
+) -> NDArray[np.intp]:
+    """Deal whole groups to folds that are alike in rows of each outcome: (n,) the fold of each row.
+
+    The largest groups are dealt first, and groups with the same rows of each outcome at once: at random,
+    to the folds with the fewest of such rows so far.
+    """
+    _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
+    left = np.bincount(group, outcome).astype(np.intp)
+    rows = np.column_stack([left, size - left])
+    total = np.maximum(rows.sum(axis=0), 1)
+    order = np.random.default_rng(seed).permutation(len(size))
+    key = size * (size.max(initial=0) + 1) + left
+    order = order[np.argsort(-key[order], kind="stable")]
+    dealt, filled = np.empty(len(size), dtype=np.intp), np.zeros((count, 2))
+    for members in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
+        each = rows[members[0]]
+        use = each / total**2
+        number = _fill_evenly(filled @ use / (each @ use), len(members))
+        dealt[members] = np.repeat(np.arange(count), number)
+        filled += number[:, np.newaxis] * each
+    return dealt[group]
+
+
+def _fill_evenly(levels: Vector, units: int) -> NDArray[np.intp]:
+    """Compute how many of the units each level gets if each goes to the lowest level: (k,) int.
+
+    >>> _fill_evenly(np.array([0.0, 3.0, 1.0]), 3).tolist()
+    [2, 0, 1]
+    """
+    order = np.argsort(levels, kind="stable")
+    water = (units + np.cumsum(levels[order])) / np.arange(1, len(levels) + 1)
+    reached = water[np.flatnonzero(water >= levels[order])[-1]]
+    number = np.maximum(np.floor(reached - levels + 1e-9), 0).astype(np.intp)
+    number[np.argsort(levels + number, kind="stable")[: units - number.sum()]] += 1
+    return number
 
 
 def _encode_categories(table: Table) -> Table:
@@ -156,30 +193,39 @@ def windows(age: NDArray[np.intp], allowed: Sequence[str] = tuple(WINDOWS)) -> l
     return list(names.values())
 
 
-def score_candidates(
+def compare_candidates(
     table: Table, folds: Sequence[Folds], allowed: Sequence[str] = tuple(WINDOWS)
 ) -> list[CandidateScore]:
-    """Cross-validate every candidate and score it on the recent rows; simplest first.
+    """Cross-validate every candidate and their blend, and score them on the recent rows; simplest first.
 
     If there are rows from before a concept drift, each candidate is scored with the older rows at full,
-    reduced and zero weight. If a candidate is clearly worse than the best after one repeat and adds
-    nothing to a blend, the other repeats are skipped.
+    reduced and zero weight. A candidate that is clearly worse than the best after one repeat and adds
+    nothing to a blend does not run in the others. The repeats average out the chance of a split; they
+    end when one more does not change the choice.
     """
     recent = table.outcome[table.recent]
     names = models.candidates(len(recent), int(recent.sum())) if folds[0] else [models.BASE_RATE]
     pairs = [(window, name) for window in windows(table.age, allowed) for name in names]
-    first = [
+    candidates = [
         _score_candidate(table, name, window, [cross_validate(table, name, window, folds[0])])
         for window, name in _with_progress(pairs)
     ]
-    best = _lowest_loss(first)
-    useful = _useful_in_blend(table, [one for one in first if one.window == best.window])
-    candidates = []
-    for one in _with_progress(first):
-        more = [] if _is_clearly_worse(one, best) and one.title not in useful else folds[1:]
-        scores = [cross_validate(table, one.name, one.window, repeat) for repeat in more]
-        candidates.append(_score_candidate(table, one.name, one.window, [*one.score.T, *scores]))
-    return candidates
+    best = _lowest_loss(candidates)
+    useful = _useful_in_blend(table, [one for one in candidates if one.window == best.window])
+    runs_on = {
+        one.title for one in candidates if not _is_clearly_worse(one, best) or one.title in useful
+    }
+    compared = [*candidates, *score_blends(table, candidates, folds[:1])]
+    for i in range(1, len(folds)):
+        before = choose_candidate(compared)[0].title
+        candidates = [
+            _score_again(table, one, folds[i]) if one.title in runs_on else one
+            for one in _with_progress(candidates)
+        ]
+        compared = [*candidates, *score_blends(table, candidates, folds[: i + 1])]
+        if choose_candidate(compared)[0].title == before:
+            break
+    return compared
 
 
 def _with_progress(items: Sequence[Any]) -> Any:
@@ -191,6 +237,12 @@ def _score_candidate(
 ) -> CandidateScore:
     score = np.column_stack(scores)
     return CandidateScore(name, window, score, _mean_loss(score, table.outcome[table.recent]))
+
+
+def _score_again(table: Table, candidate: CandidateScore, folds: Folds) -> CandidateScore:
+    score = cross_validate(table, candidate.name, candidate.window, folds)
+    scores = [*candidate.score.T, score]
+    return _score_candidate(table, candidate.name, candidate.window, scores)
 
 
 def _mean_loss(score: NDArray[np.float64], outcome: Vector) -> Vector:

@@ -263,7 +263,9 @@ def to_risk(model: Model, score: Vector) -> Vector:
     return metrics.expit(model.calibration.apply(score))
 
 
-def blend_weights(scores: NDArray[np.float64], outcome: Vector) -> Vector:
+def blend_weights(
+    scores: NDArray[np.float64], outcome: Vector, row_weight: Vector | None = None
+) -> Vector:
     """Compute the non-negative weights (k,) whose weighted sum of log-odds has the lowest log loss.
 
     scores: (n, k) out-of-fold log-odds. If a weight is below 0.05, it is set to 0; similar parts share
@@ -271,14 +273,15 @@ def blend_weights(scores: NDArray[np.float64], outcome: Vector) -> Vector:
 
     Source: Wolpert 1992; Breiman 1996, "Stacked regressions", for weights that cannot be negative.
     """
-    k = scores.shape[1]
+    n, k = scores.shape
+    share = np.full(n, 1 / n) if row_weight is None else row_weight / row_weight.sum()
 
     def loss(weights: Vector) -> tuple[float, Vector]:
         z = scores @ weights
         error = metrics.expit(z) - outcome
         even = weights - 1 / k
-        value = float(np.mean(np.logaddexp(0, z) - outcome * z) + EVEN * np.sum(even**2))
-        return value, scores.T @ error / len(outcome) + 2 * EVEN * even
+        value = float(share @ (np.logaddexp(0, z) - outcome * z) + EVEN * np.sum(even**2))
+        return value, scores.T @ (share * error) + 2 * EVEN * even
 
     start = np.full(k, 1 / k)
     solution = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * k)

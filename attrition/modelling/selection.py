@@ -4,8 +4,8 @@ Pure: rows in, model out. Every choice is made on rows that the part in question
 The groups of `groups.py` stay in one fold.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,14 @@ from attrition.modelling import calibration, metrics, models
 from attrition.modelling.calibration import Calibration, Folds
 from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
+from attrition.rows.sampling import Sample
 
 FOLDS = 5
 MAX_REPEATS = 3
 MANY_ROWS = 50_000  # if there are more, one cross-validation is precise enough
 MAX_ERRORS_FROM_BEST = 3.0  # standard errors; a candidate is dropped if it is further from the best
+LEAST_GAIN = 0.0005  # of log loss that more rows must add
+CURVE = (models.LOGISTIC, models.BOOSTING)
 MIN_ROWS_TO_BLEND, MIN_OF_EACH_TO_BLEND = 500, 50
 
 ALL_ROWS = "all rows"
@@ -41,7 +44,8 @@ ANCIENT, OLDER, RECENT = 0, 1, 2
 class CandidateScore:
     """The out-of-fold scores of one candidate on the recent rows, and their loss.
 
-    score: (n, repeats) log-odds; loss: (n,) log loss, the mean of the repeats. `parts` and `weights`
+    score: (n, repeats) log-odds; loss: (n,) log loss, the mean of the repeats, times the weight of the
+    row. `parts` and `weights`
     are set if it is a blend.
     """
 
@@ -77,7 +81,11 @@ class SelectionResult:
 
 @dataclass(frozen=True)
 class Table:
-    """The training data: rows, (n,) outcomes, groups and ages, and the names of the features."""
+    """The training data: rows, (n,) outcomes, groups and ages, and the names of the features.
+
+    If the rows are a sample, `represents` has the number of rows that each represents, (n,), and
+    `is_simple` those that represent all rows without weights, (n,) bool.
+    """
 
     rows: pd.DataFrame
     outcome: Vector
@@ -85,10 +93,49 @@ class Table:
     age: NDArray[np.intp]
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
+    represents: Vector | None = None
+    is_simple: NDArray[np.bool_] | None = None
 
     @property
     def recent(self) -> NDArray[np.bool_]:
         return self.age == RECENT
+
+    @property
+    def representative(self) -> NDArray[np.bool_]:
+        """The recent rows that represent all recent rows without weights."""
+        return self.recent if self.is_simple is None else self.recent & self.is_simple
+
+    @property
+    def recent_weight(self) -> Vector:
+        """The weights of the recent rows, with mean 1."""
+        if self.represents is None:
+            return np.ones(int(self.recent.sum()))
+        weight = self.represents[self.recent]
+        return np.asarray(weight / weight.mean())
+
+    def training_weight(self, window: str) -> Vector:
+        """The weights of all rows in training, (n,): the mean of those at full weight is 1."""
+        weight = np.array(WINDOWS[window])[self.age]
+        if self.represents is None:
+            return weight
+        return np.asarray(weight * self.represents / self.represents[self.recent].mean())
+
+    def sample(self, sample: Sample) -> "Table":
+        """Return the table of the rows in a sample."""
+        table = replace(self, represents=sample.weight, is_simple=sample.is_simple)
+        return table.take(sample.is_taken)
+
+    def take(self, places: NDArray[Any]) -> "Table":
+        """Return the table of some rows, named by position or by a mask."""
+        return replace(
+            self,
+            rows=self.rows.iloc[places],
+            outcome=self.outcome[places],
+            groups=self.groups[places],
+            age=self.age[places],
+            represents=None if self.represents is None else self.represents[places],
+            is_simple=None if self.is_simple is None else self.is_simple[places],
+        )
 
 
 def select_model(table: Table, allowed: Sequence[str] = tuple(WINDOWS)) -> SelectionResult:
@@ -112,10 +159,11 @@ def _select_model(table: Table, allowed: Sequence[str]) -> SelectionResult:
         :, 0
     ]  # of one model, as in production; a mean of repeats would spread less
     recent_folds = among_recent(table, folds[0])
-    scale, losses = calibration.choose_calibration(score, outcome, recent_folds)
+    weight = table.recent_weight
+    scale, losses = calibration.choose_calibration(score, outcome, recent_folds, weight)
     model = fit_model(table, chosen, scale)
     fit = calibration.FITS[scale.kind]
-    risk = metrics.expit(calibration.cross_calibrate(fit, score, outcome, recent_folds))
+    risk = metrics.expit(calibration.cross_calibrate(fit, score, outcome, recent_folds, weight))
     reference_risk = metrics.expit(scale.apply(score))
     return SelectionResult(model, chosen, tuple(candidates), why, losses, risk, reference_risk)
 
@@ -236,7 +284,7 @@ def _score_candidate(
     table: Table, name: str, window: str, scores: Sequence[Vector]
 ) -> CandidateScore:
     score = np.column_stack(scores)
-    return CandidateScore(name, window, score, _mean_loss(score, table.outcome[table.recent]))
+    return CandidateScore(name, window, score, _mean_loss(table, score))
 
 
 def _score_again(table: Table, candidate: CandidateScore, folds: Folds) -> CandidateScore:
@@ -245,9 +293,10 @@ def _score_again(table: Table, candidate: CandidateScore, folds: Folds) -> Candi
     return _score_candidate(table, candidate.name, candidate.window, scores)
 
 
-def _mean_loss(score: NDArray[np.float64], outcome: Vector) -> Vector:
+def _mean_loss(table: Table, score: NDArray[np.float64]) -> Vector:
+    outcome = table.outcome[table.recent]
     losses = [metrics.row_log_loss(outcome, metrics.expit(repeat)) for repeat in score.T]
-    return np.asarray(np.mean(losses, axis=0))
+    return np.asarray(np.mean(losses, axis=0) * table.recent_weight)
 
 
 def _lowest_loss(candidates: Sequence[CandidateScore]) -> CandidateScore:
@@ -266,7 +315,8 @@ def _useful_in_blend(table: Table, candidates: Sequence[CandidateScore]) -> set[
     outcome = table.outcome[table.recent]
     if not _is_enough_to_blend(outcome):
         return set()
-    weights = models.blend_weights(np.column_stack([one.score[:, 0] for one in parts]), outcome)
+    scores = np.column_stack([one.score[:, 0] for one in parts])
+    weights = models.blend_weights(scores, outcome, table.recent_weight)
     return {one.title for one, weight in zip(parts, weights, strict=True) if weight}
 
 
@@ -277,7 +327,7 @@ def _is_enough_to_blend(outcome: Vector) -> bool:
 
 def cross_validate(table: Table, name: str, window: str, folds: Folds) -> Vector:
     """Return the log-odds of each recent row from models that were not trained on it: (n_recent,)."""
-    weight = np.array(WINDOWS[window])[table.age]
+    weight = table.training_weight(window)
     base_rate = np.average(table.outcome, weights=weight)
     score = metrics.log_odds(np.full(len(table.rows), base_rate))
     for train, test in folds:
@@ -317,19 +367,22 @@ def score_blends(
     ]
     if not _is_enough_to_blend(outcome) or len(parts) < 2:
         return []
+    row_weight = table.recent_weight
     blended = np.empty((len(outcome), len(folds)))
     for i, repeat in enumerate(folds):
         scores = np.column_stack([one.score[:, i] for one in parts])
         for train, test in among_recent(table, repeat):
-            weights = models.blend_weights(scores[train], outcome[train])
+            weights = models.blend_weights(scores[train], outcome[train], row_weight[train])
             blended[test, i] = scores[test] @ weights
     all_scores = np.column_stack([one.score.T.ravel() for one in parts])
-    weights = models.blend_weights(all_scores, np.tile(outcome, len(folds)))
+    weights = models.blend_weights(
+        all_scores, np.tile(outcome, len(folds)), np.tile(row_weight, len(folds))
+    )
     kept = [(one.name, float(weight)) for one, weight in zip(parts, weights, strict=True) if weight]
     if len(kept) < 2:
         return []
     names, shares = zip(*kept, strict=True)
-    loss = _mean_loss(blended, outcome)
+    loss = _mean_loss(table, blended)
     return [CandidateScore(models.BLEND, best.window, blended, loss, tuple(names), tuple(shares))]
 
 
@@ -360,8 +413,61 @@ def fit_model(
     table: Table, chosen: CandidateScore, scale: Calibration, train: NDArray[np.intp] | None = None
 ) -> Model:
     """Fit the chosen candidate, or each part if it is a blend, on all rows or on those in `train`."""
-    weight = np.array(WINDOWS[chosen.window])[table.age]
+    weight = table.training_weight(chosen.window)
     train = np.arange(len(table.rows)) if train is None else train
     names = chosen.parts or (chosen.name,)
     parts = tuple(fit_part(table, name, weight, train) for name in names)
     return Model(parts, chosen.weights, scale)
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """The log loss on the same rows after training on samples of growing size.
+
+    points: for each, the size of the sample, the rows of it that were fitted, the log loss, the gain on
+    the size before and its standard error (None for the first); chosen: the size to train on; is_enough:
+    whether the next size was fitted, and gained no more than its standard error, or than `LEAST_GAIN`
+    """
+
+    points: tuple[dict[str, Any], ...]
+    chosen: int
+    is_enough: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def draw_learning_curve(table: Table, samples: Mapping[int, Sample], least: int) -> LearningCurve:
+    """Fit samples of growing size, until more rows no longer lower the log loss, and choose a size.
+
+    samples: by size; table: the rows of the largest one. A fifth of the groups is scored and never
+    fitted. The smallest size of at least `least` is chosen whose next one gains no more than its
+    standard error, or than `LEAST_GAIN`.
+
+    Source: Perlich, Provost and Simonoff 2003, "Tree induction vs. logistic regression: a learning-curve
+    analysis", for curves that go on rising with boosting.
+    """
+    test = deal_groups(table.outcome, table.groups, FOLDS, 0) == 0
+    largest = [*samples.values()][-1]
+    scored = replace(table, represents=largest.weight).take(test & table.recent)
+    points: list[dict[str, Any]] = []
+    loss, last = np.empty(0), 0
+    for size, sample in samples.items():
+        part = table.take(~test).sample(sample.among(~test))
+        score = _score_curve(part, scored.rows)
+        new = metrics.row_log_loss(scored.outcome, metrics.expit(score)) * scored.recent_weight
+        point = {"size": size, "rows": len(part.rows), "log_loss": float(new.mean())}
+        gain = metrics.mean(loss - new) if len(loss) else metrics.UNKNOWN
+        error = gain.standard_error if gain.low is not None else None
+        points.append(point | {"gain": gain.value, "standard_error": error})
+        if last >= least and gain.value is not None and gain.value <= max(LEAST_GAIN, error or 0):
+            return LearningCurve(tuple(points), last, is_enough=True)
+        loss, last = new, size
+    return LearningCurve(tuple(points), last, is_enough=False)
+
+
+def _score_curve(table: Table, rows: pd.DataFrame) -> Vector:
+    """Return the mean log-odds of the candidates of a curve: (n,); cheap, and as good as a blend."""
+    weight, everything = table.training_weight(ALL_ROWS), np.arange(len(table.rows))
+    parts = [fit_part(table, name, weight, everything) for name in CURVE]
+    return np.asarray(np.mean([models.score_part(part, rows) for part in parts], axis=0))

@@ -305,13 +305,14 @@ def system_section(facts: ReportData) -> Story:
     packages: Story = [pdf.small(wording.packages(dependencies))]
     if dependencies.get("packages"):
         packages.append(pdf.package_table(dependencies["packages"]))
-    durations = pdf.duration_table(facts.diagnostics.get("timings") or {})
+    timings = facts.diagnostics.get("timings") or {}
+    doubled = [pdf.small(f"{text}.") for text in timings.get("doubled", [])]
     deployments = pdf.deployment_table(facts.deployments[: -HISTORY_SHOWN - 1 : -1])
     return [
         pdf.section("System"),
         *pdf.with_heading("Runs, newest first", pdf.small(recent), pdf.run_table(newest)),
         *([pdf.day_table(days)] if days else []),
-        *pdf.with_heading("How long the steps take", durations),
+        *pdf.with_heading("What the steps cost", *doubled, pdf.duration_table(timings)),
         *pdf.with_heading("Deployments, newest first", deployments),
         *pdf.with_heading("Dependencies", *packages),
     ]

@@ -34,6 +34,8 @@ FOLDER_MODE, FILE_MODE = 0o750, 0o640
 CHUNK = 1 << 20
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 DAY_S = 86_400
+# What precedes the seal in a record; only keys of the record itself are indented by one blank.
+SEAL = b'\n "seal": "'
 
 
 class _Hashes:
@@ -345,15 +347,31 @@ def read_record(path: Path) -> Record | None:
         return None
     except OSError as error:
         raise Damaged(f"{path}: cannot be read ({error.strerror})") from error
+    # Byte for byte: 1e-05 and 1E-05 are the same number, but only one of them was written.
     try:
         record = json.loads(raw.decode("utf-8", "surrogateescape"))
-        # Byte for byte: 1e-05 and 1E-05 are the same number, but only one of them was written.
-        intact = isinstance(record, dict) and encode(sealed(record)) == raw
+        intact = isinstance(record, dict) and _is_sealed(raw)
     except (ValueError, RecursionError):
         intact = False
     if not intact:
         raise Damaged(f"{path}: is not what was written (its seal does not match)")
     return dict(record)
+
+
+def _is_sealed(raw: bytes) -> bool:
+    """Return whether the bytes of a record are those that `sealed` and `encode` gave.
+
+    The seal is taken out of the bytes: to encode the record again would cost ten times as much.
+    """
+    before, _, after = raw.partition(SEAL)
+    digest, quote, after = after[:64], after[64:65], after[65:]
+    if after.startswith(b","):
+        rest = before + after[1:]
+    elif before.endswith(b","):  # the seal is the last key
+        rest = before[:-1] + after
+    else:  # the only key
+        rest = encode({}) if before + after == b"{\n}\n" else b""
+    return quote == b'"' and digest == sha256_bytes(rest).encode()
 
 
 def read_if_up_to_date(record_path: Path, inputs: Mapping[str, str]) -> Record | None:

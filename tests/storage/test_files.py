@@ -92,6 +92,21 @@ def test_a_damaged_record_is_never_read_as_good(tmp_path, text):
     assert files.read_if_up_to_date(tmp_path / "record.json", {}) is None
 
 
+@pytest.mark.parametrize("record", [{}, {"a": 1}, {"z": 1}, {"a": {"seal": ""}, "z": 2}])
+def test_every_byte_of_a_record_counts(tmp_path, record):
+    path = tmp_path / "record.json"
+    data = files.encode(files.sealed(record))
+    path.write_bytes(data)
+    assert files.read_record(path) == files.sealed(record)
+    for at in range(len(data)):
+        for other in (b"", b" ", b",", data[at : at + 1] + b"\n"):
+            changed = data[:at] + other + data[at + 1 :]
+            if changed != data:
+                path.write_bytes(changed)
+                with pytest.raises(Damaged):
+                    files.read_record(path)
+
+
 def test_a_changed_figure_breaks_the_seal(tmp_path):
     path = tmp_path / "record.json"
     files.commit(path, {}, {"rows": 3})

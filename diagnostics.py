@@ -298,6 +298,7 @@ def _diagnosis(record: files.Record, *, up_to_date: bool) -> Diagnosis:
 
 def verify_files(config: Config) -> int:
     """Verify everything that was written, print a line for each; return 1 if something is damaged."""
+    files.forget_hashes()
     with files.run_lock(config.lock):
         problems = integrity.scrub(config)
     for path, problem in problems.items():

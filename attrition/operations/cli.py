@@ -117,7 +117,9 @@ def run_command(options: argparse.Namespace, work: Callable[[Config], int]) -> i
     with permissions.private(), runs.ended_by_signals():
         log.set_up(quiet=options.quiet)
         try:
-            code = work(configuration.load(options.config))
+            config = configuration.load(options.config)
+            files.load_hashes(config.hashes)
+            code = work(config)
             print(end="", flush=True)  # a closed pipe has to raise here
         except ConfigError as error:
             print(error, file=sys.stderr)

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from attrition import idle
 from attrition.errors import AttritionError, Busy, Damaged
 
 logger = logging.getLogger(__name__)
@@ -31,10 +32,40 @@ STAGING, COMMITTED = ".staging", ".committed"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 CHUNK = 1 << 20
 TIME = "%Y-%m-%dT%H:%M:%SZ"
-# If a file changed less than this before it was hashed, it may change again and keep its times.
-RACY_NS = 2_000_000_000
-Signature = tuple[int, int, int, int, int]
-_hashes: dict[Path, tuple[Signature, str]] = {}
+DAY_S = 86_400
+
+
+class _Hashes:
+    """Hashes of files, with the signature of the content that was hashed.
+
+    settled: of files that cannot change without another signature; written: of files that this process
+    wrote a moment ago; earlier: by earlier processes; since: when the oldest was computed
+    """
+
+    def __init__(self, earlier: dict[str, list[str]], since: float) -> None:
+        self.settled: dict[str, list[str]] = {}
+        self.written: dict[str, list[str]] = {}
+        self.earlier, self.since = earlier, since
+
+    def find(self, path: str, about: os.stat_result) -> str | None:
+        """Return the hash of a file that has not changed since it was hashed; else None."""
+        for hashes in (self.settled, self.written, self.earlier):
+            signature, digest = hashes.get(path, ("", ""))
+            if signature != idle.sign(about):
+                continue
+            if hashes is self.earlier:
+                if not _is_settled(about, time.time_ns()):  # the clock was set back
+                    return None
+                self.settled[path] = [signature, digest]
+            return digest
+        return None
+
+
+def _is_settled(about: os.stat_result, now_ns: int) -> bool:
+    return idle.is_settled(now_ns, about.st_mtime_ns, about.st_ctime_ns)
+
+
+_hashes = _Hashes({}, time.time())
 
 
 def utc_now() -> str:
@@ -49,34 +80,83 @@ def sha256_bytes(data: bytes) -> str:
 def sha256_file(path: Path) -> str:
     """Hash a file's content; "" if there is no such file.
 
-    If the file has not changed since this process hashed it, it is not read again.
-    Source: git's index, and its note on racy entries.
+    If the file has not changed since it was hashed, it is not read again.
     """
     try:
-        if (entry := _hashes.get(path)) and entry[0] == _signature(path.stat()):
-            return entry[1]
+        if (digest := _hashes.find(str(path), path.stat())) is not None:
+            return digest
         with path.open("rb") as file:
-            began, before = time.time_ns(), _signature(os.fstat(file.fileno()))
-            digest = hashlib.sha256()
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-            after = _signature(os.fstat(file.fileno()))
+            return sha256_open(path, file.fileno())
     except (FileNotFoundError, NotADirectoryError):
         return ""
-    if before == after and max(after[-2:]) < began - RACY_NS:
-        _hashes[path] = after, digest.hexdigest()
+
+
+def sha256_open(path: Path, descriptor: int) -> str:
+    """Hash an open file from its start, unless it has not changed since it was hashed."""
+    began, before = time.time_ns(), os.fstat(descriptor)
+    if (known := _hashes.find(str(path), before)) is not None:
+        return known
+    digest = hashlib.sha256()
+    while chunk := os.read(descriptor, CHUNK):
+        digest.update(chunk)
+    after = os.fstat(descriptor)
+    if idle.sign(before) == idle.sign(after) and _is_settled(after, began):
+        _hashes.settled[str(path)] = [idle.sign(after), digest.hexdigest()]
     return digest.hexdigest()
 
 
-def _signature(about: os.stat_result) -> Signature:
-    return (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-
-
 def _remember(digests: Mapping[Path, str]) -> None:
-    """Store the hashes of files that this process has just written, so that none is read back."""
+    """Store the hashes of files that this process has just written, so that none is read back.
+
+    Their last change was the rename, which changed no content: only the time of the content counts.
+    """
     for path, digest in digests.items():
         with suppress(FileNotFoundError):  # removed at once; the next reader notices
-            _hashes[path] = _signature(path.stat()), digest
+            about = path.stat()
+            is_settled = idle.is_settled(time.time_ns(), about.st_mtime_ns)
+            hashes = _hashes.settled if is_settled else _hashes.written
+            hashes[str(path)] = [idle.sign(about), digest]
+
+
+def load_hashes(path: Path) -> None:
+    """Load the hashes that earlier processes saved, so that a file is read again only if it changed.
+
+    A file without them costs time, nothing else. All files are hashed again once a day, so that a disk
+    that damages a file without a write is noticed.
+    """
+    global _hashes  # noqa: PLW0603 - what a process knows of the disk
+    try:
+        record = read_record(path) or {}
+    except Damaged:
+        record = {}
+    now = time.time()
+    since, hashes = record.get("since", 0.0), record.get("files", {})
+    is_valid = now - DAY_S < since <= now
+    _hashes = _Hashes(hashes, since) if is_valid else _Hashes({}, now)
+
+
+def forget_hashes() -> None:
+    """Let every file be read again."""
+    global _hashes  # noqa: PLW0603
+    _hashes = _Hashes({}, time.time())
+
+
+def save_hashes(path: Path) -> float:
+    """Save the hashes of files that are as they were hashed; return when the oldest was computed.
+
+    Files that this process wrote too recently to notice a change are hashed by the next reader.
+    """
+    _hashes.written.clear()
+    hashes = {
+        name: [signature, digest]
+        for name, (signature, digest) in (_hashes.earlier | _hashes.settled).items()
+        if signature == idle.sign_path(name)
+    }
+    data = encode(sealed({"since": _hashes.since, "files": hashes}))
+    with suppress(OSError):  # it only saves time
+        if not path.is_file() or path.read_bytes() != data:
+            write_bytes(path, data)
+    return _hashes.since
 
 
 def make_folder(folder: Path) -> None:

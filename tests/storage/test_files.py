@@ -2,10 +2,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from attrition import idle
 from attrition.errors import Busy, Damaged
 from attrition.storage import files
 from tests.conftest import ROOT
@@ -257,17 +259,87 @@ def test_content_that_is_written_in_pieces_is_hashed_as_it_is_written(tmp_path, 
     assert outputs["a"] == files.sha256_bytes((tmp_path / "a").read_bytes())
 
 
-def test_file_that_has_not_changed_for_a_while_is_hashed_once(tmp_path, monkeypatch, reads):
-    (tmp_path / "a").write_bytes(b"1")
-    monkeypatch.setattr(files, "RACY_NS", -(10**12))
-    assert files.sha256_file(tmp_path / "a") == files.sha256_file(tmp_path / "a")
+@pytest.fixture
+def old_file(tmp_path):
+    """A file that changed long enough ago to be read once only."""
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+    time.sleep(2 * idle.STEP_NS / 1e9)
+    return path
+
+
+def test_file_that_has_not_changed_for_a_while_is_hashed_once(old_file, reads):
+    assert files.sha256_file(old_file) == files.sha256_file(old_file)
     assert reads == ["a"]
 
 
-def test_file_that_changed_just_now_is_hashed_each_time(tmp_path, reads):
+def test_file_that_changed_just_now_is_hashed_each_time(tmp_path, monkeypatch, reads):
+    monkeypatch.setattr(idle, "STEP_NS", 10**12)
     (tmp_path / "a").write_bytes(b"1")
     assert files.sha256_file(tmp_path / "a") == files.sha256_file(tmp_path / "a")
     assert reads == ["a", "a"]
+
+
+def begin_process(folder, seconds_later=0.0):
+    """Begin as a process of its own does: with the saved hashes alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        now = time.time() + seconds_later
+        patch.setattr(time, "time", lambda: now)
+        files.load_hashes(folder / "hashes.json")
+
+
+def save_hash(path):
+    files.forget_hashes()
+    digest = files.sha256_file(path)
+    files.save_hashes(path.parent / "hashes.json")
+    return digest
+
+
+def test_next_process_hashes_only_what_was_touched(old_file, reads):
+    digest = save_hash(old_file)
+    begin_process(old_file.parent)
+    assert files.sha256_file(old_file) == digest
+    assert reads.count("a") == 1
+    old_file.write_bytes(b"2")
+    assert files.sha256_file(old_file) == files.sha256_bytes(b"2")
+
+
+@pytest.mark.parametrize("seconds_later", [files.DAY_S + 1, -3600])
+def test_all_is_hashed_again_once_a_day_and_when_the_clock_was_set_back(
+    old_file, reads, seconds_later
+):
+    save_hash(old_file)
+    begin_process(old_file.parent, seconds_later)
+    files.sha256_file(old_file)
+    assert reads.count("a") == 2
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"\x00" * 10])
+def test_damaged_hashes_cost_only_time(old_file, reads, text):
+    digest = save_hash(old_file)
+    (old_file.parent / "hashes.json").write_bytes(text)
+    begin_process(old_file.parent)
+    assert files.sha256_file(old_file) == digest
+    assert reads.count("a") == 2
+
+
+def test_file_that_was_written_just_now_is_not_saved_as_hashed(tmp_path, monkeypatch, reads):
+    files.forget_hashes()
+    monkeypatch.setattr(idle, "STEP_NS", 10**12)
+    write_two(tmp_path)
+    files.save_hashes(tmp_path / "hashes.json")
+    files.sha256_file(tmp_path / "a.csv")
+    assert "a.csv" in reads
+
+
+def test_hashes_of_files_that_are_gone_are_not_saved(old_file):
+    save_hash(old_file)
+    begin_process(old_file.parent)
+    old_file.unlink()
+    files.save_hashes(old_file.parent / "hashes.json")
+    record = files.read_record(old_file.parent / "hashes.json")
+    assert record is not None
+    assert record["files"] == {}
 
 
 def test_bit_that_flips_is_noticed_at_once_and_also_where_the_time_is_set_back(tmp_path):

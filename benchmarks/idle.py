@@ -1,0 +1,105 @@
+"""Measure a run that finds nothing new against `python -c pass`, and check that it writes no content.
+
+CPU time, user and system, of whole processes, one after the other; the median of each.
+
+Run: python -m benchmarks.idle [--config PATH] [--runs 15] [--files 0] [--mb 0]
+     without --config, a project of the sample is made and run once: with so many more files of one row
+     each, and with so many MB among the test files
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from attrition import config as configuration
+from attrition import idle
+from attrition.config import Config
+from attrition.storage import files
+from benchmarks.project import ROOT, make_project
+
+MAX_RATIO = 4
+ROW = "{},1,2,3,4,5,6,industrial,annual,2026-08-31,Ann,"
+
+
+def measure_cpu(*command: str) -> float:
+    """Return the CPU seconds of a process with these arguments of Python.
+
+    Raises: CalledProcessError.
+    """
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return usage.ru_utime + usage.ru_stime
+
+
+def hash_contents(config: Config) -> dict[Path, str]:
+    """Hash every file of a project."""
+    files.forget_hashes()
+    paths = [path for path in sorted(config.file.parent.rglob("*")) if path.is_file()]
+    return {path: files.sha256_file(path) for path in paths}
+
+
+def compare(config: Config, runs: int) -> bool:
+    """Print the CPU times; return whether their ratio is within the limit and no content changed."""
+    tick = (str(ROOT / "fullprocess.py"), "--quiet", "--config", str(config.file))
+    subprocess.run([sys.executable, *tick], check=True)
+    before = hash_contents(config)
+    is_watched = idle.is_current(str(config.file))
+    bare, ticks = [], []
+    for _ in range(runs):
+        bare.append(measure_cpu("-c", "pass"))
+        ticks.append(measure_cpu(*tick))
+    changed = [path for path, digest in hash_contents(config).items() if before.get(path) != digest]
+    ratio = statistics.median(ticks) / statistics.median(bare)
+    print(
+        f"{len(before):,} files, {sum(path.stat().st_size for path in before) / 1e6:,.0f} MB: "
+        f"{statistics.median(ticks) * 1000:.1f} ms, python -c pass "
+        f"{statistics.median(bare) * 1000:.1f} ms, ratio {ratio:.2f} (at most {MAX_RATIO}); "
+        f"{len(changed)} files changed"
+    )
+    return is_watched and ratio <= MAX_RATIO and not changed
+
+
+def make_sample(folder: Path, count: int, megabytes: int) -> Config:
+    """Make a project of the sample and run it once."""
+    config = make_project(folder)
+    shutil.copytree(ROOT / "sourcedata", config.input_folder, dirs_exist_ok=True)
+    header = next(config.input_folder.glob("*.csv")).open().readline()
+    for i in range(count):
+        text = header + ROW.format(f"client {i}") + "\n"
+        (config.input_folder / f"small{i:05}.csv").write_text(text)
+    if megabytes:
+        with (config.test_folder / "large.bin").open("wb") as file:
+            file.truncate(megabytes * 1_000_000)
+    run = [sys.executable, str(ROOT / "fullprocess.py"), "--quiet", "--config", str(config.file)]
+    subprocess.run(run, check=True)
+    return config
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Return 0 if a run that finds nothing new costs little and writes nothing."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--files", type=int, default=0)
+    parser.add_argument("--mb", type=int, default=0)
+    options = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.config:
+            config = configuration.load(options.config)
+        else:
+            config = make_sample(Path(folder) / "project", options.files, options.mb)
+        return 0 if compare(config, options.runs) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -27,6 +27,7 @@ from typing import Any
 
 from attrition.config import Config
 from attrition.storage import files
+from benchmarks.measure import at_most, print_rows
 from benchmarks.project import ROOT, make_project
 
 LIMIT, ROWS, DAY = 2.0, 500, "2026-11-01"
@@ -207,8 +208,8 @@ def main(argv: list[str] | None = None) -> int:
     print("\n".join(describe(plan, spent)))
     run, peer = statistics.median(runs), statistics.median(peers)
     ratio = run / peer
-    print(f"run {run:.2f} s of CPU, floor {peer:.2f} s, ratio {ratio:.2f} (goal: {LIMIT:g})")
-    return 0 if ratio <= LIMIT else 1
+    name = f"a new file, no retraining, {run:.2f} s of CPU / the least that it costs, {peer:.2f} s"
+    return print_rows([at_most(name, ratio, LIMIT, "x")])
 
 
 if __name__ == "__main__":

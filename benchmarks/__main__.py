@@ -8,21 +8,18 @@ Run: python -m benchmarks [--all] [--only NAME ...] [--out docs/scale.md]
 
 import argparse
 import os
-import platform
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.measure import ROW, Row, read_rows
+from benchmarks.measure import ROW, Row, read_rows, write_table
 from benchmarks.project import ROOT
 
 BUDGET_S = 20 * 60
-BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 VERDICTS = {True: "yes", False: "**no**", None: ""}
 
 
@@ -106,29 +103,14 @@ def run_all(entries: Iterable[Entry], budget_s: float | None) -> Iterator[tuple[
         yield from ((entry, row) for row in rows)
 
 
-def describe_machine() -> str:
-    """Describe this machine in general words."""
-    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    version = ".".join(platform.python_version_tuple()[:2])
-    return f"{os.cpu_count()} cores, {memory_gb:.0f} GB, {platform.system()}, Python {version}"
-
-
-def format_table(results: Iterable[tuple[Entry, Row]], when: str, machine: str) -> str:
+def format_table(results: Iterable[tuple[Entry, Row]]) -> str:
     """Return the results as Markdown."""
-    lines = [f"Measured on {when}: {machine}.", "", "| what | figure | goal | met | command |"]
-    lines.append("|---|---|---|---|---|")
+    lines = ["| what | figure | goal | met | command |", "|---|---|---|---|---|"]
     lines += [
         f"| {row.name} | {row.figure} | {row.goal} | {VERDICTS[row.is_met]} | `{entry.shown}` |"
         for entry, row in results
     ]
     return "\n".join(lines)
-
-
-def put_between(text: str, table: str) -> str:
-    """Replace what is between the markers."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -143,12 +125,10 @@ def main(argv: list[str] | None = None) -> int:
     entries = [*SHORT, *(LONG if options.all else ())]
     entries = [one for one in entries if not options.only or one.module in options.only]
     results = list(run_all(entries, None if options.all else BUDGET_S))
-    today = datetime.now(UTC).date().isoformat()
-    table = format_table(results, today, describe_machine())
+    table = format_table(results)
     print(f"\n{table}")
     if not options.only:
-        text = put_between(options.out.read_text(encoding="utf-8"), table)
-        options.out.write_text(text, encoding="utf-8")
+        write_table(options.out, "make bench", table)
     return int(any(row.is_met is False for _, row in results))
 
 

@@ -7,7 +7,9 @@ time is what the step records in the history, that of a tick the median of three
 slope of a least-squares line through the logarithms; beside it, that between the two largest sizes.
 
 Run: python -m benchmarks.growth [--sizes 10000 100000 1000000] [--large] [--folder FOLDER]
-     --large: 10^7 rows too, which takes an hour; --folder: keep the tables and the trained state here
+     [--out FILE]
+     --large: 10^7 rows too, which takes an hour; --folder: keep the tables and the trained state here;
+     --out docs/scale.md: write the costs there, those of larger sizes extrapolated
 """
 
 import argparse
@@ -16,7 +18,7 @@ import sqlite3
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +28,7 @@ import pandas as pd
 from attrition import config as configuration
 from attrition.config import Config
 from attrition.storage import history
-from benchmarks.measure import Row, at_most, cpu_of, print_rows
+from benchmarks.measure import Row, at_most, cpu_of, print_rows, write_table
 from benchmarks.morning import sample_columns
 from benchmarks.project import ROOT, make_project
 
@@ -140,6 +142,38 @@ def describe(kind: str, passes: dict[int, Pass], goal: float) -> list[Row]:
     return [*rows, Row(f"{kind}: peak memory of any step", f"{peaks} MB")]
 
 
+def cost_table(wholes: dict[int, Pass], ticks: dict[int, Pass]) -> str:
+    """Return the costs at each size as Markdown, up to 10^9 rows.
+
+    Beyond the largest size that was measured, each figure grows as it did between the last two sizes.
+    """
+    sizes = list(wholes)
+    lines = ["| rows | " + " | ".join([*STEPS, "peak memory", f"{NEW_ROWS} new rows", ""]) + " |"]
+    lines.append("|---" * (len(STEPS) + 4) + "|")
+    for power in range(4, 10):
+        size = 10**power
+        is_measured = size in wholes
+        if not is_measured and size < sizes[-1]:
+            continue
+        figures = [_at(size, wholes, lambda one, name=name: one.cpu_s[name]) for name in STEPS]
+        peak_mb = _at(size, wholes, lambda one: one.peak_mb)
+        tick_s = _at(size, ticks, lambda one: sum(one.cpu_s.values()))
+        cells = [f"{figure:,.1f} s" for figure in figures]
+        cells += [f"{peak_mb / 1000:,.1f} GB", f"{tick_s:,.1f} s"]
+        cells.append("measured" if is_measured else "extrapolated")
+        lines.append(f"| 10^{power} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _at(size: int, passes: dict[int, Pass], figure: Callable[[Pass], float]) -> float:
+    """Return a figure at a size, measured or extrapolated."""
+    if size in passes:
+        return figure(passes[size])
+    last = list(passes)[-2:]
+    slope = max(0.0, exponent(last, [figure(passes[each]) for each in last]))
+    return float(figure(passes[last[-1]]) * (size / last[-1]) ** slope)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Return 0 if no step grows faster than its goal."""
     parser = argparse.ArgumentParser(
@@ -148,6 +182,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args(argv)
     sizes = sorted({*options.sizes, *([LARGE] if options.large else [])})
     with tempfile.TemporaryDirectory() as temporary:
@@ -160,6 +195,8 @@ def main(argv: list[str] | None = None) -> int:
         for size in sizes:
             wholes[size], ticks[size] = measure(folder, sample, trained, size)
             print(f"{size:,} rows: {wholes[size]}; tick: {ticks[size]}", flush=True)
+    if options.out:
+        write_table(options.out, "growth", cost_table(wholes, ticks))
     rows = describe("all rows", wholes, MAX_EXPONENT)
     rows += describe(f"{NEW_ROWS} new rows", ticks, MAX_TICK_EXPONENT)
     return print_rows(rows)

@@ -3,6 +3,7 @@
 import sys
 
 from benchmarks import __main__ as table
+from benchmarks import measure
 from benchmarks.__main__ import Entry
 from benchmarks.measure import Row
 
@@ -27,13 +28,16 @@ def test_benchmark_without_time_is_named(monkeypatch):
     assert [row.name for row in rows] == ["stopped", "not run"]
 
 
-def test_table_replaces_the_one_between_the_markers():
-    text = f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n"
+def test_table_replaces_the_one_between_its_markers(tmp_path):
+    path = tmp_path / "scale.md"
+    path.write_text("a\n<!-- make bench: begin -->\nold\n<!-- make bench: end -->\nb\n")
     rows = [(Entry("idle", ("--runs", "5")), Row("tick", "9 x", "at most 4 x", False))]
-    written = table.put_between(text, table.format_table(rows, "2026-12-01", "2 cores"))
-    assert written == (
-        f"before\n{table.BEGIN}\nMeasured on 2026-12-01: 2 cores.\n\n"
-        "| what | figure | goal | met | command |\n|---|---|---|---|---|\n"
-        "| tick | 9 x | at most 4 x | **no** | `python -m benchmarks.idle --runs 5` |\n"
-        f"{table.END}\nafter\n"
+    measure.write_table(path, "make bench", table.format_table(rows))
+    lines = path.read_text().splitlines()
+    assert lines[:2] + lines[-2:] == [
+        *("a", "<!-- make bench: begin -->", "<!-- make bench: end -->", "b")
+    ]
+    assert (
+        lines[-3] == "| tick | 9 x | at most 4 x | **no** | `python -m benchmarks.idle --runs 5` |"
     )
+    assert "old" not in lines

@@ -10,7 +10,7 @@ Writes: the outputs of all steps; production_deployment/lastrun.json (the record
         is the end of the last good run), hashes.json, watchlist.bin; reports/fullprocess.log,
         reports/attrition.prom (metrics)
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair]
-        [--accept-leakage] [--accept-log-loss]
+        [--accept-leakage] [--accept-log-loss] [--profile]
 """
 
 import sys
@@ -35,6 +35,7 @@ from typing import Any, TypeVar
 
 from attrition import wording
 from attrition.config import Config
+from attrition.engine import costs
 from attrition.errors import (
     AttritionError,
     Busy,
@@ -55,6 +56,7 @@ R = TypeVar("R", bound=cli.Result)
 OF_INPUTS = (NoRows, TooLittleData, Leakage)
 UNUSED_SHOWN, UNUSED_NAMED = 20, 5
 RunStep = Callable[[str, Callable[[Config], R]], R]
+Profile = list[tuple[str, costs.Cost]]
 
 
 # ---- is there anything to do?
@@ -244,12 +246,13 @@ def process(
     *,
     adopt: bool = False,
     show: Callable[[str], object] = lambda text: None,
+    profile: Profile | None = None,
 ) -> Outcome:
     """Run the steps that are not up to date; if a step fails, the results before it stay in force.
 
     inputs: as `find_sources` returned them before any is read, so that a failure of these inputs is not
     repeated; adopt: accept that the rows ingested so far were moved aside, and ingest everything again;
-    show: print the summary of a step
+    show: print the summary of a step; profile: receives the cost of each step
 
     Raises: AttritionError.
     """
@@ -260,7 +263,7 @@ def process(
     done: list[tuple[str, cli.Result]] = []
 
     def run_step(name: str, step: Callable[[Config], R]) -> R:
-        result = cli.run_step(config, name, step)
+        result = cli.run_step(config, name, step, profile)
         done.append((name, result))
         if not result.up_to_date or name == "ingestion":
             show(f"{name}: {result.summary()}")
@@ -503,6 +506,7 @@ def work(
     with files.named(config.lock):
         runs.leave_mark(lock, run_id, started_at, limit_s)
     lost: list[str] = []
+    profile: Profile | None = [] if options.profile else None
     is_ingested_anew = False
     try:
         with runs.time_limit(limit_s):
@@ -518,7 +522,7 @@ def work(
             if dead_run is None and not asked:
                 check_failure(config, inputs)
             show = (lambda text: None) if options.quiet else show_summary
-            outcome = process(config, inputs, adopt=is_ingested_anew, show=show)
+            outcome = process(config, inputs, adopt=is_ingested_anew, show=show, profile=profile)
             lost += repair.find_lost(config) if is_ingested_anew else []
             if is_recovery:
                 repair.accept_decision(config)
@@ -526,6 +530,7 @@ def work(
     except BaseException as error:
         with runs.undisturbed():
             fail(config, lock, run_id, started_at, time.monotonic() - start, error)
+        print_profile(profile, time.monotonic() - start)
         raise
     elapsed_s = time.monotonic() - start
     with runs.undisturbed():
@@ -538,7 +543,15 @@ def work(
         notices.forget_failure(config.notices)
         with files.named(config.lock):
             runs.clear_mark(lock)
-    return report(config, options, outcome, lost, elapsed_s)
+    code = report(config, options, outcome, lost, elapsed_s)
+    print_profile(profile, elapsed_s)
+    return code
+
+
+def print_profile(profile: Profile | None, elapsed_s: float) -> None:
+    """Print what each step has cost, if that was requested."""
+    if profile is not None:
+        print(costs.format_table(profile, costs.measure_run(profile, elapsed_s)))
 
 
 def show_summary(text: str) -> None:
@@ -706,6 +719,9 @@ def main(argv: list[str] | None = None) -> int:
         "--accept-log-loss",
         action="store_true",
         help="list clients although entries are missing from the contact log",
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="print time, CPU time and peak memory of each step"
     )
     options = parser.parse_args(argv)
     return cli.run_command(options, lambda config: run(cli.accepting(config, options), options))

@@ -75,6 +75,11 @@ class Ingestion:
     up_to_date: bool
     seal: str
 
+    @property
+    def records(self) -> int:
+        """The records that this run read."""
+        return sum(line.records for line in self.lines)
+
     def summary(self) -> str:
         new = [line for line in self.lines if line.verdict in (ACCEPTED, QUARANTINED)]
         if not new:

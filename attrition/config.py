@@ -314,6 +314,25 @@ class Api:
     )
 
 
+@dataclass(frozen=True)
+class Engine:
+    """Where the parts of the data are computed; the results are the same everywhere."""
+
+    backend: str | None = setting(
+        "what runs the parts: `loky` (processes of this machine), `dask` or `ray` (a cluster that "
+        "shares the folders of this project); by default this process",
+        None,
+        choices=("loky", "dask", "ray"),
+    )
+    address: str | None = setting(
+        "address of the cluster, such as `tcp://scheduler:8786` (Dask) or `head:6379` (Ray)", None
+    )
+    workers: int | None = setting(
+        "how many parts are computed at once; by default one on each CPU", None, low=1
+    )
+    rows_per_part: int = setting("rows of a part, about; memory grows with it", 1 << 18, low=1_000)
+
+
 class _File:
     """The path of one of our files: the setting of its folder, and its name."""
 
@@ -431,6 +450,7 @@ class Config:
     )
     currency: str = setting("currency of `columns.value`, for display", "EUR")
     api: Api = setting("where the API listens", Api())
+    engine: Engine = setting("where large data is computed", Engine())
     labels: dict[str, Label] = field(default_factory=dict)  # by feature; given in `columns`
 
     # ingestion
@@ -571,8 +591,10 @@ def _declared(record: type) -> dict[str, Field]:
     return {f.metadata["key"] or f.name: f for f in declared}
 
 
-# The settings that change results; paths do not.
-SETTINGS = frozenset(f.name for f in _declared(Config).values() if f.type is not Path) | {"labels"}
+# The settings that change results: neither paths nor the engine do.
+SETTINGS = frozenset(f.name for f in _declared(Config).values() if f.type not in (Path, Engine)) | {
+    "labels"
+}
 
 
 def _plain(value: Any) -> Any:
@@ -629,13 +651,20 @@ LABELLED = "names, or names with their keys"
 _EXPECTED: dict[Any, str] = {
     **{Path: "the name of a folder", str: "text", str | None: "text", bool: "true or false"},
     **{tuple[str, ...]: "a list of names", Columns: "an object", Api: "an object"},
+    Engine: "an object",
     **{Files: "an object", tuple[tuple[str, Dialect], ...]: "an object of patterns and their keys"},
     tuple[Numeric, ...]: LABELLED,
     tuple[Database, ...]: "a list of tables",
     tuple[tuple[str, int], ...]: "an object of managers and whole numbers >= 0",
 }
 _NESTED: dict[Any, Any] = {
-    **{Columns: dict, Api: dict, tuple[Numeric, ...]: dict | list, tuple[Database, ...]: list},
+    **{
+        Columns: dict,
+        Api: dict,
+        Engine: dict,
+        tuple[Numeric, ...]: dict | list,
+        tuple[Database, ...]: list,
+    },
     **{Files: dict, tuple[tuple[str, Dialect], ...]: dict, tuple[tuple[str, int], ...]: dict},
 }
 
@@ -795,6 +824,8 @@ class _Reader:
             return self._columns(value)
         if kind == Api:
             return Api(**self.read(_declared(Api), value, "api."))
+        if kind == Engine:
+            return self._engine(value)
         if kind == Files:
             return self._files(value)
         if kind in (tuple[tuple[str, Dialect], ...], tuple[tuple[str, int], ...]):
@@ -810,6 +841,14 @@ class _Reader:
         if kind is Path or (declared.metadata["is_level"] and value is not None):
             return str(value).strip()
         return int(value) if kind in _WHOLE else value
+
+    def _engine(self, raw: dict[str, Any]) -> Engine:
+        engine = Engine(**self.read(_declared(Engine), raw, "engine."))
+        is_cluster = engine.backend in ("dask", "ray")
+        if not re.search(r".:[0-9]+$" if is_cluster else "^$", engine.address or ""):
+            expected = "host:port of the cluster" if is_cluster else "none without a cluster"
+            self.problems.append(f"engine.address is {engine.address!r}, expected {expected}")
+        return engine
 
     def _columns(self, raw: dict[str, Any]) -> Columns:
         if not raw:
@@ -965,6 +1004,7 @@ def describe() -> str:
         Label: "Display keys of a feature (`unit` only in `columns.numeric`)",
         Database: "Keys of a table in `databases`",
         Api: "Keys of `api`",
+        Engine: "Keys of `engine`",
     }
     blocks = []
     for record, title in titles.items():
@@ -984,7 +1024,7 @@ def _shown(default: Any) -> str:
         return "required"
     if default is None or default == ():
         return "none"
-    if isinstance(default, Columns | Api | Files):
+    if isinstance(default, Columns | Api | Files | Engine):
         return "see below"
     if isinstance(default, tuple) and isinstance(default[0], Numeric):
         default = {feature.name: {"minimum": feature.minimum} for feature in default}

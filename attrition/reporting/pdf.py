@@ -518,17 +518,22 @@ def drift_table(columns: Iterable[Row]) -> Flowable:
 
 
 def duration_table(timings: Mapping[str, Any]) -> Flowable:
-    """Return the duration of each step; timings["trend"] describes its change."""
+    """Return what each step costs; timings["trend"] describes the change of its duration."""
     rows, trend = [], timings.get("trend", {})
-    for step in (name for name in timings if name != "trend"):
+    for step in (name for name in timings if name not in ("trend", "doubled")):
         elapsed = [wording.finite(row["elapsed_s"]) for row in timings[step]]
         values = [value for value in elapsed if value >= 0]
         durations = [statistics.median(values), values[-1]] if values else []
         texts = [wording.seconds(value) for value in durations] or [wording.DASH] * 2
+        last: Row = timings[step][-1] if timings[step] else {}
+        cpu_s, peak_mb = (wording.finite(last.get(key)) for key in ("cpu_s", "peak_mb"))
+        texts.append(wording.seconds(cpu_s) if cpu_s >= 0 else wording.DASH)
+        texts.append(f"{peak_mb:,.0f} MB" if peak_mb >= 0 else wording.DASH)
         change = trend.get(step) or ("" if values else "not run yet")
         rows.append([step, len(values), *texts, change])
-    columns = {"step": 28, "times run": 18, "median": 22, "last": 22, "trend": 84}
-    return table(columns, rows, numbers=(1, 2, 3), empty="No step has been timed yet.")
+    columns = {"step": 26, "times run": 18, "median": 20, "last": 20, "CPU time": 20}
+    columns |= {"peak memory": 22, "trend": 48}
+    return table(columns, rows, numbers=range(1, 6), empty="No step has been timed yet.")
 
 
 def package_table(packages: Iterable[Row]) -> Flowable:

@@ -148,4 +148,11 @@ def test_printed_row_names_how_to_reach_a_client_and_why():
 
 def test_step_that_never_ran_has_no_duration():
     (page,) = read(pdf.duration_table({"training": [], "trend": {}}))
-    assert "training 0 – – not run yet" in page
+    assert "training 0 – – – – not run yet" in page
+
+
+def test_costs_of_a_step_are_those_of_its_last_run():
+    first = {"at": "2026-01-01T00:00:00Z", "elapsed_s": 2.0}
+    rows = [first, first | {"cpu_s": 5.25, "peak_mb": 1234.5}]
+    (page,) = read(pdf.duration_table({"training": rows, "trend": {}, "doubled": []}))
+    assert "training 2 2.0 s 2.0 s 5.2 s 1,234 MB" in page

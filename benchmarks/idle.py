@@ -23,7 +23,7 @@ from benchmarks.measure import Row, at_most, cpu_of, print_rows
 from benchmarks.project import ROOT, make_project
 
 MAX_RATIO = 4
-ROW = "{},1,2,3,4,5,6,industrial,annual,2026-08-31,Ann,"
+ROW = "{},2026-08-01,1,2,3,4,5,600,logistics,multi-year,Daniel Okafor,0"
 
 
 def hash_contents(config: Config) -> dict[Path, str]:
@@ -58,7 +58,7 @@ def make_sample(folder: Path, count: int, megabytes: int) -> Config:
     """Make a project of the sample and run it once."""
     config = make_project(folder)
     shutil.copytree(ROOT / "sourcedata", config.input_folder, dirs_exist_ok=True)
-    header = next(config.input_folder.glob("*.csv")).open().readline()
+    header = (ROOT / "sourcedata" / "2026-08.csv").open().readline()
     for i in range(count):
         text = header + ROW.format(f"client {i}") + "\n"
         (config.input_folder / f"small{i:05}.csv").write_text(text)

@@ -338,13 +338,15 @@ def test_damaged_hashes_cost_only_time(old_file, reads, text):
     assert reads.count("a") == 2
 
 
-def test_file_that_was_written_just_now_is_not_saved_as_hashed(tmp_path, monkeypatch, reads):
+def test_next_process_does_not_read_back_what_was_committed(tmp_path, reads):
     files.forget_hashes()
-    monkeypatch.setattr(idle, "STEP_NS", 10**12)
-    write_two(tmp_path)
+    record = write_two(tmp_path)
     files.save_hashes(tmp_path / "hashes.json")
-    files.sha256_file(tmp_path / "a.csv")
-    assert "a.csv" in reads
+    begin_process(tmp_path)
+    assert files.damaged_outputs(tmp_path, record) == []
+    assert not {"a.csv", "b.csv"} & set(reads)
+    (tmp_path / "a.csv").write_bytes(b"nfw")
+    assert files.damaged_outputs(tmp_path, record) == ["a.csv"]
 
 
 def test_hashes_of_files_that_are_gone_are_not_saved(old_file):

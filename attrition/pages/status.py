@@ -29,7 +29,7 @@ PAGES = {"today": "/", "list": "/list", "model": "/model", "data": "/data", "sys
 UNUSED_SHOWN, EVENTS_SHOWN, RUNS_SHOWN, COHORTS_SHOWN, LEVELS_SHOWN = 10, 12, 40, 24, 6
 DRAWN = ("risk_distribution", "confusionmatrix", "roc")  # figures of the report, as there
 STATISTICS = ("mean", "std", "minimum", "0.05", "median", "0.95", "maximum")
-# The PSI from which a shift counts as material, as in monitoring.drift, which imports scipy.
+# The PSI from which a shift counts as material, as in monitoring.drift, which imports pandas.
 ACT_PSI = 0.1
 TREND_RUNS = 5
 UNBROKEN = "–\u2060"  # a dash after which no line ends

@@ -467,7 +467,7 @@ def estimate_table(estimate: Row, again: Row | None) -> Flowable:
 
 def accuracy_table(estimates: Sequence[Row]) -> Flowable:
     """Return the accuracy of past estimates, over all batches whose outcomes are known."""
-    from attrition.monitoring import performance  # imports scipy: only if there is an estimate
+    from attrition.monitoring import performance  # imports pandas: only if there is an estimate
 
     names = ("figure", "estimated", "low", "high", "realised")
     checks = [performance.EstimateCheck(*(row[name] for name in names)) for row in estimates]

@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 
 STAMPS = "trained_at decided_at checked_at assessed_at diagnosed_at".split()
 BASE_RATE = "base rate"
-CHANCE = 0.5  # the ROC AUC of a random order, as in monitoring.performance, which imports scipy
+CHANCE = 0.5  # the ROC AUC of a random order, as in monitoring.performance, which imports pandas
 SHOWN_COHORTS, SHOWN_UNUSED, SHOWN_NAMES, NAME_WIDTH = 3, 5, 3, 40
 MUCH_WORSE_TEXT = f"with a risk up by {100 * MUCH_WORSE:.0f} points or more"
 WORKED_RUNS_READ = 2000  # two weeks, even if every tick of ten minutes had work

@@ -50,8 +50,9 @@ def copy_lines(source: IO[bytes], target: IO[bytes], dropped: NDArray[np.intp]) 
     """
     first, rest = 0, b""
     while block := source.read(BLOCK):
+        block = rest + block
         end = block.rfind(b"\n") + 1
-        block, rest = rest + block[:end], (rest if not end else b"") + block[end:]
+        block, rest = block[:end], block[end:]
         count = block.count(b"\n")
         low, high = np.searchsorted(dropped, (first, first + count))
         if low < high:

@@ -151,13 +151,13 @@ def cost(call: Callable[..., object], *arguments: str) -> float:
 
 
 def finish_sample(folder: Path) -> Config:
-    config = make_project(folder, columns=_columns(), contact_capacity=100)
+    config = make_project(folder, columns=sample_columns(), contact_capacity=100)
     shutil.copytree(ROOT / "sourcedata", config.input_folder, dirs_exist_ok=True)
     assert fullprocess.main(["--config", str(config.file), "--quiet"]) == 0
     return config
 
 
-def _columns() -> dict[str, object]:
+def sample_columns() -> dict[str, object]:
     made: dict[str, object] = json.loads((ROOT / "config.json").read_text())["columns"]
     return made
 

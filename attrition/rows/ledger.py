@@ -756,6 +756,15 @@ def read_accepted(config: Config) -> list[str]:
     return sorted(record.get("accepted", {})) if record else []
 
 
+def read_lineage(config: Config) -> int | None:
+    """Return what the numbers of rows belong to: another one if all rows were ingested anew.
+
+    None if an earlier version ingested the rows, whose numbers may change.
+    """
+    record = files.read_record(config.ingestion_record)
+    return record.get("lineage") if record else None
+
+
 def read_latest_time(config: Config) -> str:
     """Return the latest valid time of the rows ingested so far; later ones are of an earlier version."""
     record = files.read_record(config.ingestion_record)

@@ -124,16 +124,20 @@ def read_parquet(path: Path, names: Sequence[str] | None = None) -> "pd.DataFram
 
     Raises: Damaged.
     """
+    with _open_to_read(path) as file:
+        return parse_parquet(file, names)
+
+
+def parse_parquet(file: IO[bytes], names: Sequence[str] | None = None) -> "pd.DataFrame":
+    """Read columns of an open Parquet file, by default all; text becomes objects."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _open_to_read(path) as file:
-        schema = pq.read_schema(file)
-        file.seek(0)
-        # Text is read as a dictionary: each distinct value becomes one Python object.
-        texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        table = open_parquet(file, read_dictionary=texts).read(names, use_threads=False)
-    return to_frame(table)
+    schema = pq.read_schema(file)
+    file.seek(0)
+    # Text is read as a dictionary: each distinct value becomes one Python object.
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    return to_frame(open_parquet(file, read_dictionary=texts).read(names, use_threads=False))
 
 
 def to_frame(table: Any) -> "pd.DataFrame":

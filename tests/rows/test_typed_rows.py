@@ -10,7 +10,6 @@ from attrition.config import Columns, Numeric
 from attrition.data.cells import NAME_LENGTH, day_number, number_text
 from attrition.data.schema import csv_lines
 from attrition.rows import typed_rows
-from attrition.rows.text_hashes import hash_texts
 from tests.support import PLAIN, plain_rows
 
 WORDS = st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs", "Zl", "Zp")), max_size=40)
@@ -83,20 +82,6 @@ def test_all_rows_of_a_client_are_held_out_together():
 
 
 # ---- columns of canonical text
-
-
-@settings(max_examples=50, derandomize=True, database=None, deadline=None)
-@given(st.lists(WORDS, max_size=20), st.integers(0, 3))
-def test_texts_are_hashed_as_pandas_does(texts, start):
-    expected = pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
-    array = pa.array(["before", "a", "é", *texts], pa.string())[3:][min(start, len(texts)) :]
-    assert hash_texts(array).tolist() == expected[start:].tolist()
-
-
-def test_a_text_of_any_length_is_hashed_as_pandas_does():
-    texts = [letter * length for length in (*range(20), 255, 256, 800) for letter in "aé𝄞"]
-    expected = pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
-    assert hash_texts(pa.array(texts)).tolist() == expected.tolist()
 
 
 @settings(max_examples=40, derandomize=True, database=None, deadline=None)

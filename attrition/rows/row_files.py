@@ -106,7 +106,7 @@ class RowFiles:
         columns = self.config.columns
         runs = [segments.read_parts(path, self.gone) for path in self.merged]
         parts = segments.merge([*runs, *self.new.runs(self.gone)])
-        unique = [*typed_rows.COMPUTED, NUMBER, typed_rows.EQUAL_ID]
+        unique = [*typed_rows.COMPUTED, NUMBER, typed_rows.EQUAL_ID, typed_rows.NAME_KEY]
         parts = chain([segments.no_rows(columns)], map(self._enter, parts))
         tables.write_parquet(file, parts, unique=unique)
 

@@ -33,6 +33,8 @@ NUMBER = observations.NUMBER
 DAY = "attrition:day"
 # Of tables without a client: the id of a row without its number, and the number among equal rows.
 EQUAL_ID, COPY = "attrition:equal_id", "attrition:copy"
+# Of tables with a client: the hash by which variants of a name are found, see `name_variants`.
+NAME_KEY = "attrition:name_key"
 # The text of a column of dates.
 TEXT = "attrition:text:"
 MISSING_HASH = np.uint64(2**64 - 1)

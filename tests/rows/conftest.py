@@ -5,8 +5,7 @@ import pytest
 from attrition.rows import segments
 from attrition.storage import tables
 from tests.conftest import write_config
-
-DATED = {"client": "who", "outcome": "left", "numeric": ["x"], "dates": ["end"], "time": "seen"}
+from tests.segments import DATED
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from attrition.storage import files, tables
 from ingestion import ingest_new_data
 from tests.conftest import read_rows, write_config
 from tests.earlier import become_earlier
-from tests.rows.conftest import DATED
-from tests.rows.test_segments import TABLE, check_all, deliver, execute, row
+from tests.segments import DATED, TABLE, check_all, deliver, execute, row
 from tests.support import counts, final_rows, put
 from tests.support import ledger as read_lines
 

@@ -1,10 +1,8 @@
 """Rows in several segments: found, replaced, withdrawn and merged as if they were in one file."""
 
 import random
-import sqlite3
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from attrition.errors import Damaged
@@ -12,50 +10,9 @@ from attrition.rows import ledger, segments, typed_rows
 from attrition.storage import files, tables
 from ingestion import ingest_new_data
 from tests.conftest import read_rows, write_config
-from tests.rows.conftest import DATED
-from tests.support import counts, final_rows, put
+from tests.segments import DATED, TABLE, check_all, deliver, execute, find_segments, row
+from tests.support import counts
 from tests.support import ledger as read_lines
-
-HEADER = "who,seen,x,end,left"
-TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
-UNNAMED = {"client": None, "outcome": "left", "numeric": ["x"], "categorical": ["plan"]}
-
-
-def deliver(config, name, rows):
-    put(config, f"{name}.csv", "\n".join([HEADER, *rows, ""]))
-    ingest_new_data(config)
-
-
-def row(i, outcome=""):
-    return f"c{i % 60},,{i},2026-{1 + i % 12:02d}-01,{outcome}"
-
-
-def find_segments(config):
-    record = files.read_record(config.ingestion_record)
-    return config.list_segments(record["outputs"])
-
-
-def check_all(config, rows):
-    """Check that all readers find the expected lines, in the order of arrival."""
-    assert [",".join(each) for each in final_rows(config)] == rows
-    names = ("who", "x", "left", typed_rows.NUMBER, *typed_rows.COMPUTED)
-    table = ledger.read_rows(config, names)
-    texts = [
-        f"{who},{x:g},{'' if np.isnan(left) else int(left)}"
-        for who, x, left in zip(table["who"], table["x"], table["left"], strict=True)
-    ]
-    cells = [each.split(",") for each in rows]
-    assert texts == [f"{each[0]},{each[2]},{each[4]}" for each in cells]
-    assert table[typed_rows.NUMBER].is_monotonic_increasing
-    parts = [ledger.read_rows(config, names, part=part) for part in ledger.split_rows(config, 30)]
-    assert sum(map(len, parts)) == len(rows)
-    assert len({name for part in parts for name in set(part["who"])}) == len(set(table["who"]))
-    middle = int(table[typed_rows.NUMBER].iloc[len(table) // 2])
-    later = ledger.read_rows(config, names, since=middle)
-    assert later.equals(table.iloc[len(table) // 2 :].reset_index(drop=True))
-    assert {path.name for path in config.output_folder.glob("finaldata*.parquet")} == {
-        path.name for path in find_segments(config)
-    }
 
 
 def test_any_deliveries_are_stored_in_segments_as_in_one_file(config):
@@ -113,13 +70,6 @@ def test_dates_of_a_later_outcome_count_from_the_first_delivery_in_any_segment(c
     rows = ledger.read_rows(config, ("x", "end", typed_rows.OPENED)).set_index("x")
     assert rows.loc[5.0].tolist() == [151.0, 0]
     assert rows.loc[100.0].tolist() == [61.0, 1]
-
-
-def execute(config, sql):
-    connection = sqlite3.connect(config.file.parent / "crm.sqlite")
-    with connection:
-        connection.execute(sql)
-    connection.close()
 
 
 @pytest.mark.parametrize("format", ["csv", "parquet"])

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from attrition.config import DEFAULT_DIALECT, Columns, Config, Dialect
 from attrition.data.cells import NAME_LENGTH, day_number, readers
+from attrition.data.name_variants import find_variants
 from attrition.data.spelling import Spelling, choose_spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.rows import earlier_layout, segments, typed_rows
@@ -35,7 +36,6 @@ from attrition.rows.known_rows import (
     find_repeated_values,
     is_among,
 )
-from attrition.rows.name_variants import find_variants, name_keys
 from attrition.rows.row_files import RowFiles, Withdrawn, to_lines
 from attrition.rows.typed_rows import (
     CLIENT_HASH,
@@ -352,10 +352,12 @@ class Ledger:
         else:
             parts, earlier = self._new_names, None
         new = pc.unique(pa.chunked_array(parts, pa.string()))
-        keys = name_keys(new)
+        keys = typed_rows.name_keys(new)
         if earlier is None:
             earlier = self._find_earlier_names(np.unique(keys))
-        is_variant = find_repeated_values(keys) | is_among(keys, np.unique(name_keys(earlier)))
+        is_variant = find_repeated_values(keys) | is_among(
+            keys, np.unique(typed_rows.name_keys(earlier))
+        )
         before, _ = find_variants(_no_names(), earlier)
         groups, described = find_variants(earlier, new.filter(pa.array(is_variant)))
         return count + groups - before, described
@@ -364,7 +366,7 @@ class Ledger:
         """Return the distinct names with one of the keys of the clients before this run."""
         name, parts = self.config.columns.client_name, [_no_names()]
         for names in self._earlier_names:
-            parts.append(names.filter(pa.array(is_among(name_keys(names), keys))))
+            parts.append(names.filter(pa.array(is_among(typed_rows.name_keys(names), keys))))
         parts += [segments.find_names(path, name, keys, self.gone) for path in self._segments]
         return pc.unique(pa.concat_arrays(parts))
 

@@ -19,7 +19,6 @@ from attrition.config import Columns
 from attrition.errors import Damaged
 from attrition.rows import typed_rows
 from attrition.rows.known_rows import is_among, sort_order
-from attrition.rows.name_variants import name_keys
 from attrition.rows.typed_rows import CLIENT_HASH, INPUT_ID, NAME_KEY, NUMBER
 from attrition.storage import tables
 
@@ -54,7 +53,7 @@ def make_rows(
     dates = {typed_rows.TEXT + name: texts[name] for name in columns.dates}
     everything = {**values, **computed, **dates}
     if columns.client:
-        everything[NAME_KEY] = name_keys(texts[columns.client])
+        everything[NAME_KEY] = typed_rows.name_keys(texts[columns.client])
     return pa.table({name: everything[name] for name in row_names(columns)})
 
 

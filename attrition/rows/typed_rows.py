@@ -17,8 +17,9 @@ from attrition.data.cells import (
     day_number,
     number_text,
 )
+from attrition.data.name_variants import fold_names
+from attrition.data.text_hashes import hash_texts
 from attrition.rows import observations
-from attrition.rows.text_hashes import hash_texts
 
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.
@@ -188,6 +189,12 @@ def _combine_hashes(hashes: Sequence[np.ndarray]) -> np.ndarray:
 def _hash_names(names: Iterable[str]) -> np.ndarray:
     """Hash the names of clients; the hashes never change: (n,) uint64."""
     return np.array([observations.name_hash(name) for name in names], dtype="uint64")
+
+
+def name_keys(names: pa.Array) -> np.ndarray:
+    """Return a hash of each name without what may be spelling, see `fold_names`: (n,) uint64."""
+    encoded = names.dictionary_encode()
+    return hash_texts(fold_names(encoded.dictionary))[encoded.indices.to_numpy()]
 
 
 def client_hashes(clients: pd.Series) -> np.ndarray:

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.data.cells import shorten
-from attrition.rows.text_hashes import hash_texts
 
 MAX_EXAMPLES = 3
 BLANKS = r"\s\s|[\t\x{a0}\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}]"
@@ -26,12 +25,6 @@ def fold_names(names: pa.Array) -> pa.Array:
     folded = pc.replace_with_mask(folded, has_blanks, plain)
     folded = pc.replace_substring_regex(folded, r"^([0-9]+)\.0+$", r"\1")
     return pc.replace_substring_regex(folded, "^0+([0-9])", r"\1")
-
-
-def name_keys(names: pa.Array) -> np.ndarray:
-    """Return a hash of each name as `fold_names` writes it: (n,) uint64."""
-    encoded = names.dictionary_encode()
-    return hash_texts(fold_names(encoded.dictionary))[encoded.indices.to_numpy()]
 
 
 def find_variants(earlier: pa.Array, new: pa.Array) -> tuple[int, list[list[str]]]:

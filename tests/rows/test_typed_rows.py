@@ -103,9 +103,12 @@ def test_columns_are_typed_and_hashed_as_their_lines_are(rows, client, time):
     cells = dict(zip(names, zip(*rows, strict=True), strict=True))
     texts = {name: pa.array(cells[name], pa.string()) for name in columns.table}
     days = np.arange(len(rows)) + day_number("2026-03-01")
-    result = typed_rows.type_columns(texts, columns, days)
+    values = typed_rows.type_values(texts, columns, days)
+    result = pa.table(values | typed_rows.compute_hashes(texts, columns))
     lines = "".join(f"{line}\n" for line in csv_lines([*texts.values()]).to_pylist())
-    assert result.equals(typed_rows.type_lines(lines.encode(), columns, days))
+    assert typed_rows.parse_lines(lines.encode(), columns) == texts
+    stored = result.append_column(f"{typed_rows.TEXT}end", texts["end"])
+    assert typed_rows.to_texts(stored, columns) == texts
     as_text = pd.DataFrame(cells, columns=list(columns.table), dtype=object)
     expected = typed_rows.typed(as_text, columns)
     for name in ("n", "worth", "left"):

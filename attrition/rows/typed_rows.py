@@ -21,8 +21,8 @@ from attrition.data.cells import (
     number_text,
 )
 from attrition.data.plain_cells import has_many_levels
+from attrition.data.text_hashes import hash_texts
 from attrition.rows import observations
-from attrition.rows.text_hashes import hash_texts
 
 if TYPE_CHECKING:
     import pandas as pd

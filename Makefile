@@ -18,7 +18,7 @@ BROKEN := $(shell test -d .venv && ! $(BIN)/python -c 'import pip' 2>/dev/null &
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run serve demo test campaigns coverage lint audit bench sweep cron sample lock clean reset FORCE
+.PHONY: help run serve demo test campaigns coverage lint audit engines bench sweep cron sample lock clean reset FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -49,7 +49,12 @@ lint: .venv/.dev ## check style, format, and types
 audit: .venv/.dev ## compare the locked packages with known vulnerabilities (needs the network)
 	@$(BIN)/python -m pip_audit --disable-pip --strict --requirement requirements.lock
 
-bench: .venv/.dev ## measure speed, scale and quality (minutes to hours)
+engines: .venv/.runtime ## add Dask and Ray, which compute the parts of large data on a cluster
+	@$(BIN)/python -m pip freeze > .venv/pinned.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .venv/pinned.txt \
+		--requirement requirements-engines.txt
+
+bench: .venv/.dev ## measure speed and scale in 20 minutes, and write docs/scale.md (ARGS=--all: hours)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 sweep: .venv/.dev ## break a run at every system call that writes (two hours; ARGS='--sample 60')

@@ -20,6 +20,7 @@ import pandas as pd
 from attrition import wording
 from attrition.config import Columns, Config
 from attrition.data import clients
+from attrition.engine import costs
 from attrition.errors import AttritionError, Damaged
 from attrition.modelling import metrics
 from attrition.monitoring import drift
@@ -35,6 +36,7 @@ QUANTILES = (0.05, 0.25, 0.75, 0.95)
 TOP_CATEGORIES = 10
 ASK_EVERY_S = 24 * 3600
 TREND_RUNS = 5
+TIMED = ("elapsed_s", "cpu_s", "peak_mb", "rows")
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
 
 
@@ -118,6 +120,19 @@ def describe_trend(steps: history.Rows) -> str:
     return f"{last:.1f} s, {word} (median of {len(before)} before: {baseline:.1f} s)"
 
 
+def describe_timings(steps: Mapping[str, history.Rows]) -> dict[str, Any]:
+    """Return the costs of every step, their trend, and a sentence for each that has doubled."""
+    timings: dict[str, Any] = {
+        name: [{"at": row["started_at"], **{key: row.get(key) for key in TIMED}} for row in rows]
+        for name, rows in steps.items()
+    }
+    timings["trend"] = {name: describe_trend(rows) for name, rows in steps.items()}
+    timings["doubled"] = [
+        text for name, rows in steps.items() for text in costs.find_growth(name, rows)
+    ]
+    return timings
+
+
 # ---- the step
 
 
@@ -151,7 +166,7 @@ def run_diagnostics(
     report = drift.compare_clients(reference, current, risk, release.training, columns.time)
     drifted = report.to_dict()
     now = files.utc_now()
-    steps = {name: history.read_steps(config.history, name) for name in ("ingestion", "training")}
+    steps = {name: history.read_steps(config.history, name) for name in history.STEPS}
     record = {
         "inputs": inputs,
         "diagnosed_at": now,
@@ -160,13 +175,7 @@ def run_diagnostics(
         "predictions": _predictions(risk),
         "drift": drifted,
         "monitoring": files.read_record(config.monitoring_record),
-        "timings": {
-            **{
-                name: [{"at": row["started_at"], "elapsed_s": row["elapsed_s"]} for row in rows]
-                for name, rows in steps.items()
-            },
-            "trend": {name: describe_trend(rows) for name, rows in steps.items()},
-        },
+        "timings": describe_timings(steps),
         "dependencies": find_dependencies(config, latest),
         "data": _describe_data(config, len(current)),
     }
@@ -289,6 +298,7 @@ def _diagnosis(record: files.Record, *, up_to_date: bool) -> Diagnosis:
 
 def verify_files(config: Config) -> int:
     """Verify everything that was written, print a line for each; return 1 if something is damaged."""
+    files.forget_hashes()
     with files.run_lock(config.lock):
         problems = integrity.scrub(config)
     for path, problem in problems.items():

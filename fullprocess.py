@@ -7,26 +7,35 @@ from other files, do so; otherwise stop until --repair renames it (it deletes no
 
 Reads:  the inputs of all steps
 Writes: the outputs of all steps; production_deployment/lastrun.json (the record; its modification time
-        is the end of the last good run), reports/fullprocess.log, reports/attrition.prom (metrics)
+        is the end of the last good run), hashes.json, watchlist.bin; reports/fullprocess.log,
+        reports/attrition.prom (metrics)
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair]
-        [--accept-leakage] [--accept-log-loss]
+        [--accept-leakage] [--accept-log-loss] [--profile]
 """
+
+import sys
+
+from attrition import idle
+
+if __name__ == "__main__" and idle.is_idle(sys.argv[1:]):
+    sys.exit(0)  # what is imported below costs several times as much as this check
 
 import argparse
 import logging
 import os
 import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from attrition import wording
 from attrition.config import Config
+from attrition.engine import costs
 from attrition.errors import (
     AttritionError,
     Busy,
@@ -47,6 +56,7 @@ R = TypeVar("R", bound=cli.Result)
 OF_INPUTS = (NoRows, TooLittleData, Leakage)
 UNUSED_SHOWN, UNUSED_NAMED = 20, 5
 RunStep = Callable[[str, Callable[[Config], R]], R]
+Profile = list[tuple[str, costs.Cost]]
 
 
 # ---- is there anything to do?
@@ -58,25 +68,35 @@ def find_sources(config: Config) -> dict[str, str]:
     Here and below only the standard library is imported, so that a run costs next to nothing if nothing
     is new.
     """
-    contents = [config.file, Path(__file__).resolve().parent / "requirements.txt"]
-    contents += [*_files(config.input_folder), *_files(config.test_folder)]
-    contents += [path for database in config.databases for path in _sqlite_files(database.url)]
-    return {_shown(path): _hash(path) for path in contents}
+    return {_shown(path): _hash(path) for path in _sources(config)}
 
 
 def find_products(config: Config) -> dict[str, str]:
-    """Hash the outputs of a run, including all releases and the history."""
-    contents = [*_files(config.output_folder), *_files(config.model_folder)]
-    contents += [config.monitoring_record, config.settled_rows, config.history]
-    contents += _files(config.releases)
-    contents += [config.clients, config.risk_scores, config.contact_list]
-    contents += [config.earlier_clients, config.risk_history, config.assessment_record]
-    contents += [config.diagnostics_record, config.report, config.report_record, config.metrics]
-    contents += config.find_figures()
-    links = [config.current, *(config.production_folder / name for name in releases.LINKS)]
-    return {_shown(path): _hash(path) for path in contents} | {
-        _shown(link): str(link.readlink()) if link.is_symlink() else "not a link" for link in links
+    """Hash the outputs of a run, including all releases and the history; links lead somewhere."""
+    return {_shown(path): _hash(path) for path in _products(config)} | {
+        _shown(link): str(link.readlink()) if link.is_symlink() else "not a link"
+        for link in _links(config)
     }
+
+
+def _sources(config: Config) -> list[Path]:
+    paths = [config.file.resolve(), Path(__file__).resolve().parent / "requirements.txt"]
+    paths += [*_files(config.input_folder), *_files(config.test_folder)]
+    return paths + [path for each in config.databases for path in _sqlite_files(each.url)]
+
+
+def _products(config: Config) -> list[Path]:
+    paths = [*_files(config.output_folder), *_files(config.model_folder)]
+    paths += [config.monitoring_record, config.settled_rows, config.history]
+    paths += _files(config.releases)
+    paths += [config.clients, config.risk_scores, config.contact_list]
+    paths += [config.earlier_clients, config.risk_history, config.assessment_record]
+    paths += [config.diagnostics_record, config.report, config.report_record, config.metrics]
+    return paths + config.find_figures()
+
+
+def _links(config: Config) -> list[Path]:
+    return [config.current, *(config.production_folder / name for name in releases.LINKS)]
 
 
 def find_list_inputs(config: Config) -> dict[str, str]:
@@ -108,11 +128,22 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in paths if not path.is_dir() or path.is_symlink()]
 
 
+def _folders(folder: Path) -> list[Path]:
+    return [
+        folder,
+        *(path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink()),
+    ]
+
+
 def _sqlite_files(url: str) -> list[Path]:
+    """Return a database with its log and journal; SQLite keeps them beside the file, not the link."""
     if not url.startswith("sqlite:///"):
         return []
-    path = url.removeprefix("sqlite:///").split("?")[0]
-    return [Path(path + ending) for ending in ("", "-wal", "-journal")]
+    return _with_journals(Path(url.removeprefix("sqlite:///").split("?")[0]).resolve())
+
+
+def _with_journals(database: Path) -> list[Path]:
+    return [Path(f"{database}{ending}") for ending in ("", "-wal", "-journal")]
 
 
 def _pointer(config: Config) -> str:
@@ -141,6 +172,60 @@ def _have_matured(last: files.Record) -> bool:
     return next_at is not None and next_at <= files.utc_now()
 
 
+# ---- the watch list, by which the next run sees at once that nothing is new
+
+
+def keep_watch(config: Config) -> None:
+    """Write the watch list, or remove it if only a run can see whether anything is new; save the hashes.
+
+    The signatures are taken before the contents are compared with the record of the last run: a file
+    that changes later has another signature.
+    """
+    if idle.is_current(str(config.file)):
+        return
+    time.sleep(idle.STEP_NS / 1e9)  # what the run wrote last cannot change unnoticed after that
+    now_ns = time.time_ns()
+    watched = _watch(config, now_ns)
+    last = files.read_record(config.last_run) or {}
+    is_known = watched is not None and not find_unused(config) and nothing_new(config)
+    hashed_at = files.save_hashes(config.hashes)
+    with suppress(OSError):  # the next run looks at the contents
+        if watched is None or not is_known:
+            config.watch_list.unlink(missing_ok=True)
+            return
+        data = idle.encode(
+            config=str(config.file),
+            lock=str(config.lock),
+            renewed=(str(config.last_run), str(config.metrics)),
+            watched=watched | {str(config.notices): idle.MISSING},  # a run forgets what is in it
+            valid=(now_ns / 1e9, min([hashed_at + files.DAY_S, *_changes_at(config, last)])),
+        )
+        files.write_bytes(config.watch_list, data)
+
+
+def _watch(config: Config, now_ns: int) -> dict[str, str] | None:
+    """Return the signature of everything that a run looks at; None if a later change may not show."""
+    trees = [config.input_folder, config.test_folder, config.output_folder]
+    trees += [config.model_folder, config.releases]
+    folders = [config.reports_folder, *(folder for tree in trees for folder in _folders(tree))]
+    paths = [*_sources(config), *_products(config), *_links(config)]
+    paths += [config.file, *_with_journals(config.contact_log)]
+    paths += [Path(each.url.removeprefix("sqlite:///").split("?")[0]) for each in config.databases]
+    names = {str(path) for path in paths if path != config.metrics}
+    names |= {f"{folder}/." for folder in folders}  # the folder itself, should its name be a link
+    return idle.sign_settled(sorted(names), now_ns)
+
+
+def _changes_at(config: Config, last: files.Record) -> list[float]:
+    """Return when a run has something to do without any change: outcomes mature, a day begins."""
+    times = []
+    if next_at := last["next_mature_at"]:
+        times.append(datetime.fromisoformat(next_at).timestamp())
+    if day := last["list_inputs"]["day"]:
+        times.append(config.end_of_day(day))
+    return times
+
+
 # ---- the run
 
 
@@ -161,12 +246,13 @@ def process(
     *,
     adopt: bool = False,
     show: Callable[[str], object] = lambda text: None,
+    profile: Profile | None = None,
 ) -> Outcome:
     """Run the steps that are not up to date; if a step fails, the results before it stay in force.
 
     inputs: as `find_sources` returned them before any is read, so that a failure of these inputs is not
     repeated; adopt: accept that the rows ingested so far were moved aside, and ingest everything again;
-    show: print the summary of a step
+    show: print the summary of a step; profile: receives the cost of each step
 
     Raises: AttritionError.
     """
@@ -177,7 +263,7 @@ def process(
     done: list[tuple[str, cli.Result]] = []
 
     def run_step(name: str, step: Callable[[Config], R]) -> R:
-        result = cli.run_step(config, name, step)
+        result = cli.run_step(config, name, step, profile)
         done.append((name, result))
         if not result.up_to_date or name == "ingestion":
             show(f"{name}: {result.summary()}")
@@ -354,6 +440,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
             dead_run = runs.read_mark(config.lock)
             if dead_run is None and not asked and nothing_new(config):
                 renew_times(config)
+                keep_watch(config)
                 code = print_nothing_new(options, find_unused(config))
             else:
                 code = work(config, options, lock, dead_run, once)
@@ -419,6 +506,7 @@ def work(
     with files.named(config.lock):
         runs.leave_mark(lock, run_id, started_at, limit_s)
     lost: list[str] = []
+    profile: Profile | None = [] if options.profile else None
     is_ingested_anew = False
     try:
         with runs.time_limit(limit_s):
@@ -434,7 +522,7 @@ def work(
             if dead_run is None and not asked:
                 check_failure(config, inputs)
             show = (lambda text: None) if options.quiet else show_summary
-            outcome = process(config, inputs, adopt=is_ingested_anew, show=show)
+            outcome = process(config, inputs, adopt=is_ingested_anew, show=show, profile=profile)
             lost += repair.find_lost(config) if is_ingested_anew else []
             if is_recovery:
                 repair.accept_decision(config)
@@ -442,6 +530,7 @@ def work(
     except BaseException as error:
         with runs.undisturbed():
             fail(config, lock, run_id, started_at, time.monotonic() - start, error)
+        print_profile(profile, time.monotonic() - start)
         raise
     elapsed_s = time.monotonic() - start
     with runs.undisturbed():
@@ -450,10 +539,19 @@ def work(
             reason = "\n".join([*lost, *outcome.unavailable, outcome.summaries[0]][:3])
             keep_run(config, run_id, started_at, elapsed_s, ended, reason)
         keep_state(config, outcome, inputs)
+        keep_watch(config)
         notices.forget_failure(config.notices)
         with files.named(config.lock):
             runs.clear_mark(lock)
-    return report(config, options, outcome, lost, elapsed_s)
+    code = report(config, options, outcome, lost, elapsed_s)
+    print_profile(profile, elapsed_s)
+    return code
+
+
+def print_profile(profile: Profile | None, elapsed_s: float) -> None:
+    """Print what each step has cost, if that was requested."""
+    if profile is not None:
+        print(costs.format_table(profile, costs.measure_run(profile, elapsed_s)))
 
 
 def show_summary(text: str) -> None:
@@ -470,6 +568,7 @@ def did_fail(config: Config) -> bool:
 
 def repair_damage(config: Config, options: argparse.Namespace) -> bool:
     """Move damaged files aside and report them; return whether everything must be ingested again."""
+    files.forget_hashes()
     repairs = repair.repair_state(config)
     for line in repairs.lines:
         logger.warning("%s", line)
@@ -524,6 +623,7 @@ def fail(
         if str(other) != str(error):
             logger.error("%s", cli.error_message(other))
     try:
+        files.save_hashes(config.hashes)
         write_metrics(config, runs.last_unavailable(config), runs.last_good_at(config))
     except (AttritionError, OSError, MemoryError) as other:
         logger.warning("the metrics do not show this: %s", cli.error_message(other))
@@ -619,6 +719,9 @@ def main(argv: list[str] | None = None) -> int:
         "--accept-log-loss",
         action="store_true",
         help="list clients although entries are missing from the contact log",
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="print time, CPU time and peak memory of each step"
     )
     options = parser.parse_args(argv)
     return cli.run_command(options, lambda config: run(cli.accepting(config, options), options))

@@ -305,13 +305,14 @@ def system_section(facts: ReportData) -> Story:
     packages: Story = [pdf.small(wording.packages(dependencies))]
     if dependencies.get("packages"):
         packages.append(pdf.package_table(dependencies["packages"]))
-    durations = pdf.duration_table(facts.diagnostics.get("timings") or {})
+    timings = facts.diagnostics.get("timings") or {}
+    doubled = [pdf.small(f"{text}.") for text in timings.get("doubled", [])]
     deployments = pdf.deployment_table(facts.deployments[: -HISTORY_SHOWN - 1 : -1])
     return [
         pdf.section("System"),
         *pdf.with_heading("Runs, newest first", pdf.small(recent), pdf.run_table(newest)),
         *([pdf.day_table(days)] if days else []),
-        *pdf.with_heading("How long the steps take", durations),
+        *pdf.with_heading("What the steps cost", *doubled, pdf.duration_table(timings)),
         *pdf.with_heading("Deployments, newest first", deployments),
         *pdf.with_heading("Dependencies", *packages),
     ]
@@ -456,11 +457,7 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
         name: files.sha256_bytes(files.encode({"data": each, "versions": versions}))
         for name, each in data.items()
     }
-    png = read_figures(config, digests)
-    if changed := [name for name in data if name not in png]:
-        from attrition.reporting import charts  # imports matplotlib, 0.8 s of CPU
-
-        png |= {name: charts.draw(name, data[name]) for name in changed}
+    png = draw_figures(data, read_figures(config, digests))
     document, n_pages = build_pdf(facts, png)
     contents: dict[Path, files.Content] = {config.figure(name): data for name, data in png.items()}
     contents[config.report] = document
@@ -486,6 +483,19 @@ def read_figures(config: Config, digests: Mapping[str, str]) -> dict[str, bytes]
             if files.sha256_bytes(data) == outputs.get(config.figure(name).name):
                 png[name] = data
     return png
+
+
+def draw_figures(data: Mapping[str, Mapping[str, Any]], png: Pictures) -> dict[str, bytes]:
+    """Draw the figures that are not in `png` yet; return all.
+
+    data: as `figure_data` returns it
+    """
+    changed = [name for name in data if name not in png]
+    if not changed:
+        return dict(png)
+    from attrition.reporting import charts  # imports matplotlib, 0.5 s of CPU
+
+    return {**png, **{name: charts.draw(name, data[name]) for name in changed}}
 
 
 def _report(record: Row, *, up_to_date: bool) -> Report:

@@ -9,13 +9,15 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Collection
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from attrition.errors import ConfigError, Undeclared
+from attrition.idle import WATCH_LIST
 
 # Compared without case. Sources: the defaults of pandas' read_csv, the errors of Excel (English and
 # German), NULL in the text formats of PostgreSQL and MySQL, and what R, SAS and pivot tables write.
@@ -313,6 +315,25 @@ class Api:
     )
 
 
+@dataclass(frozen=True)
+class Engine:
+    """Where the parts of the data are computed; the results are the same everywhere."""
+
+    backend: str | None = setting(
+        "what runs the parts: `loky` (processes of this machine), `dask` or `ray` (a cluster that "
+        "shares the folders of this project); by default this process",
+        None,
+        choices=("loky", "dask", "ray"),
+    )
+    address: str | None = setting(
+        "address of the cluster, such as `tcp://scheduler:8786` (Dask) or `head:6379` (Ray)", None
+    )
+    workers: int | None = setting(
+        "how many parts are computed at once; by default one on each CPU", None, low=1
+    )
+    rows_per_part: int = setting("rows of a part, about; memory grows with it", 1 << 18, low=1_000)
+
+
 class _File:
     """The path of one of our files: the setting of its folder, and its name."""
 
@@ -415,6 +436,12 @@ class Config:
     sources_may_vanish: bool = setting(
         "an empty source folder is no error, even if it contained files before", False
     )
+    dataset_format: str = setting(
+        "`csv`: the accepted rows are also written to `finaldata.csv`, for people and to rebuild the "
+        "other files; `parquet`: only in the form that the steps read, for many millions of rows",
+        "csv",
+        choices=("csv", "parquet"),
+    )
     ignore_files: tuple[str, ...] = setting(
         "names of files or sub-folders of the source folder that are neither read nor reported as "
         "unused; `*` and `?` stand for any characters, and case does not count",
@@ -430,6 +457,7 @@ class Config:
     )
     currency: str = setting("currency of `columns.value`, for display", "EUR")
     api: Api = setting("where the API listens", Api())
+    engine: Engine = setting("where large data is computed", Engine())
     labels: dict[str, Label] = field(default_factory=dict)  # by feature; given in `columns`
 
     # ingestion
@@ -440,6 +468,7 @@ class Config:
     withdrawn = _File("output_folder", "withdrawn.csv")
     table_rows = _File("output_folder", "table_rows.npz")
     deliveries = _File("output_folder", "deliveries.npz")
+    gone = _File("output_folder", "gone.npz")
     ingestion_record = _File("output_folder", "ingestion.json")
 
     # training, scoring, the decision to deploy
@@ -459,6 +488,8 @@ class Config:
     lock = _File("production_folder", ".lock")
     last_run = _File("production_folder", "lastrun.json")
     notices = _File("production_folder", "notices.json")
+    hashes = _File("production_folder", "hashes.json")
+    watch_list = _File("production_folder", WATCH_LIST)
 
     # monitoring
     monitoring_record = _File("production_folder", "monitoring.json")
@@ -503,6 +534,32 @@ class Config:
         """Return the path of each file of ours that has a name of its own, figures aside."""
         return [getattr(self, n) for n, value in vars(Config).items() if isinstance(value, _File)]
 
+    def segment(self, generation: int) -> Path:
+        """Return the file of the rows that a generation added, beside those of `rows`."""
+        return self.rows.with_name(f"{self.rows.stem}-{generation}{self.rows.suffix}")
+
+    def deliveries_of(self, segment: Path) -> Path:
+        """Return the file about the arrival of the rows in a segment."""
+        ending = segment.stem.removeprefix(self.rows.stem)
+        return self.deliveries.with_name(f"{self.deliveries.stem}{ending}{self.deliveries.suffix}")
+
+    def list_segments(self, outputs: Collection[str]) -> list[Path]:
+        """Return the files of rows among the outputs of ingestion, oldest first."""
+        stem, suffix = f"{self.rows.stem}-", self.rows.suffix
+        names = [name for name in outputs if name.startswith(stem) and name.endswith(suffix)]
+        numbers = sorted(int(name.removeprefix(stem).removesuffix(suffix)) for name in names)
+        base = [self.rows] if self.rows.name in outputs else []
+        return [*base, *map(self.segment, numbers)]
+
+    def list_derived(self, outputs: Collection[str]) -> list[Path]:
+        """Return the outputs of ingestion that follow from others: segments, beside finaldata.csv."""
+        return self.list_segments(outputs) if self.final_data.name in outputs else []
+
+    def find_segments(self) -> list[Path]:
+        """Return the existing segments beside `rows`, and the files about their arrival."""
+        found = sorted(self.output_folder.glob(self.segment(0).name.replace("0", "*")))
+        return [*found, *filter(Path.exists, map(self.deliveries_of, found))]
+
     def find_figures(self) -> list[Path]:
         return sorted(self.reports_folder.glob(self.figure("*").name))
 
@@ -520,6 +577,13 @@ class Config:
 
         zone = zoneinfo.ZoneInfo(self.time_zone)
         return datetime.fromisoformat(at).astimezone(zone).date().isoformat()
+
+    def end_of_day(self, day: str) -> float:
+        """Return when a date ends in the time zone of the client managers, in seconds since 1970."""
+        import zoneinfo
+
+        morning = datetime.fromisoformat(day).replace(tzinfo=zoneinfo.ZoneInfo(self.time_zone))
+        return (morning + timedelta(days=1)).timestamp()
 
     def is_ignored(self, name: str) -> bool:
         """Return whether `ignore_files` names a file, by its path, its name or its sub-folder."""
@@ -561,8 +625,10 @@ def _declared(record: type) -> dict[str, Field]:
     return {f.metadata["key"] or f.name: f for f in declared}
 
 
-# The settings that change results; paths do not.
-SETTINGS = frozenset(f.name for f in _declared(Config).values() if f.type is not Path) | {"labels"}
+# The settings that change results: neither paths nor the engine do.
+SETTINGS = frozenset(f.name for f in _declared(Config).values() if f.type not in (Path, Engine)) | {
+    "labels"
+}
 
 
 def _plain(value: Any) -> Any:
@@ -619,13 +685,20 @@ LABELLED = "names, or names with their keys"
 _EXPECTED: dict[Any, str] = {
     **{Path: "the name of a folder", str: "text", str | None: "text", bool: "true or false"},
     **{tuple[str, ...]: "a list of names", Columns: "an object", Api: "an object"},
+    Engine: "an object",
     **{Files: "an object", tuple[tuple[str, Dialect], ...]: "an object of patterns and their keys"},
     tuple[Numeric, ...]: LABELLED,
     tuple[Database, ...]: "a list of tables",
     tuple[tuple[str, int], ...]: "an object of managers and whole numbers >= 0",
 }
 _NESTED: dict[Any, Any] = {
-    **{Columns: dict, Api: dict, tuple[Numeric, ...]: dict | list, tuple[Database, ...]: list},
+    **{
+        Columns: dict,
+        Api: dict,
+        Engine: dict,
+        tuple[Numeric, ...]: dict | list,
+        tuple[Database, ...]: list,
+    },
     **{Files: dict, tuple[tuple[str, Dialect], ...]: dict, tuple[tuple[str, int], ...]: dict},
 }
 
@@ -785,6 +858,8 @@ class _Reader:
             return self._columns(value)
         if kind == Api:
             return Api(**self.read(_declared(Api), value, "api."))
+        if kind == Engine:
+            return self._engine(value)
         if kind == Files:
             return self._files(value)
         if kind in (tuple[tuple[str, Dialect], ...], tuple[tuple[str, int], ...]):
@@ -800,6 +875,14 @@ class _Reader:
         if kind is Path or (declared.metadata["is_level"] and value is not None):
             return str(value).strip()
         return int(value) if kind in _WHOLE else value
+
+    def _engine(self, raw: dict[str, Any]) -> Engine:
+        engine = Engine(**self.read(_declared(Engine), raw, "engine."))
+        is_cluster = engine.backend in ("dask", "ray")
+        if not re.search(r".:[0-9]+$" if is_cluster else "^$", engine.address or ""):
+            expected = "host:port of the cluster" if is_cluster else "none without a cluster"
+            self.problems.append(f"engine.address is {engine.address!r}, expected {expected}")
+        return engine
 
     def _columns(self, raw: dict[str, Any]) -> Columns:
         if not raw:
@@ -955,6 +1038,7 @@ def describe() -> str:
         Label: "Display keys of a feature (`unit` only in `columns.numeric`)",
         Database: "Keys of a table in `databases`",
         Api: "Keys of `api`",
+        Engine: "Keys of `engine`",
     }
     blocks = []
     for record, title in titles.items():
@@ -974,7 +1058,7 @@ def _shown(default: Any) -> str:
         return "required"
     if default is None or default == ():
         return "none"
-    if isinstance(default, Columns | Api | Files):
+    if isinstance(default, Columns | Api | Files | Engine):
         return "see below"
     if isinstance(default, tuple) and isinstance(default[0], Numeric):
         default = {feature.name: {"minimum": feature.minimum} for feature in default}

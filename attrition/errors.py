@@ -48,6 +48,10 @@ class SourceError(AttritionError):
     """A source is unavailable; the others are read, and the exit code of the run is 1."""
 
 
+class EngineError(AttritionError):
+    """The engine that runs the parts failed: a worker, its scheduler, or the versions of both."""
+
+
 class Unaccounted(AttritionError):
     """The rows and their ledger differ in number: our own bug, and nothing is written."""
 

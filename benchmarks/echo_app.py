@@ -19,8 +19,8 @@ def send_back() -> Any:
     return request.get_json()
 
 
-def create_app_with_echo(*arguments: Any) -> Flask:
-    flask = create_app(*arguments)
+def create_app_with_echo(*arguments: Any, **options: Any) -> Flask:
+    flask = create_app(*arguments, **options)
     flask.register_blueprint(echo)
     return flask
 

@@ -36,9 +36,9 @@ def count_work(config: Config) -> Counter[tuple[str, str]]:
     step, real, real_score = ["before"], cli.run_step, models.score
     scored: list[tuple[str, int]] = []
 
-    def run_step(config: Config, name: str, work: Callable[[Config], Any]) -> Any:
+    def run_step(config: Config, name: str, work: Callable[[Config], Any], *more: Any) -> Any:
         step[0] = name
-        return real(config, name, work)
+        return real(config, name, work, *more)
 
     def score(model: models.Model, rows: pd.DataFrame) -> Vector:
         scored.append((step[0], len(rows)))

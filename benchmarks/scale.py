@@ -9,15 +9,11 @@ Run: python -m benchmarks.scale [--rows 5000000] [--files 10000] [--only NAME]
 import argparse
 import gzip
 import multiprocessing
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +22,7 @@ import pyarrow.parquet as pq
 
 from attrition.config import Config
 from attrition.storage import files
+from benchmarks.measure import Cost, cpu_of
 from benchmarks.project import ROOT, make_project
 
 MAX_SECONDS, MAX_MB = 600, 2048
@@ -36,14 +33,6 @@ PEER = {
     "csv": "import sys, pandas as pd; print(len(pd.read_csv(sys.argv[1]).drop_duplicates()))",
     "parquet": "import sys, pandas as pd; print(len(pd.read_parquet(sys.argv[1]).drop_duplicates()))",
 }
-
-
-class Cost(NamedTuple):
-    """What a process took: on the clock, of the processor, and of memory at its highest."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_mb: float
 
 
 def make_rows(count: int) -> pa.Table:
@@ -99,24 +88,9 @@ def apart(work: Callable[..., None], *arguments: object) -> None:
     assert process.exitcode == 0
 
 
-def measure(command: list[str]) -> Cost:
-    """Run a command to its end.
-
-    Raises: CalledProcessError.
-    """
-    began = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    cpu_seconds = usage.ru_utime + usage.ru_stime
-    return Cost(time.monotonic() - began, cpu_seconds, usage.ru_maxrss / 1024)
-
-
 def ingest(config: Config) -> Cost:
     script = [sys.executable, str(ROOT / "ingestion.py"), "--quiet"]
-    return measure([*script, "--config", str(config.file)])
+    return cpu_of([*script, "--config", str(config.file)])
 
 
 def tell(name: str, cost: Cost, peer: Cost | None = None) -> bool:
@@ -146,7 +120,7 @@ def run(place: Path, name: str, rows: int, files: int) -> bool:
     else:
         [path] = config.input_folder.iterdir()
         peer = PEER["parquet" if name == "parquet" else "csv"]
-        held = tell(name, ingest(config), measure([sys.executable, "-c", peer, str(path)]))
+        held = tell(name, ingest(config), cpu_of([sys.executable, "-c", peer, str(path)]))
         check_rows(config, rows, 1)
     if name in ("csv", "many"):
         write_csv(make_rows(100), config.input_folder / "z.csv")

@@ -8,6 +8,7 @@ import assessment
 import diagnostics
 import ingestion
 import monitoring
+from app import create_app
 from attrition import wording
 from attrition.config import Columns, Numeric
 from attrition.errors import AttritionError, NoModel
@@ -31,11 +32,6 @@ def record(config):
 
 def verdicts(config):
     return files.read_record(config.monitoring_record)
-
-
-def settled(config):
-    arrays = files.read_arrays(config.settled_rows)
-    return {name: len(arrays[name]) for name in diagnostics.SETTLED}
 
 
 def diagnose_again(config, **options):
@@ -222,9 +218,26 @@ def test_timings_come_from_the_history_and_nothing_is_run_again(project, monkeyp
     }
     history.save(project.history, "steps", [step])
     found = diagnose_again(project)["timings"]
-    assert found["training"][-1] == {"at": "2999-01-01T00:00:00Z", "elapsed_s": 7500.0}
+    assert found["training"][-1]["elapsed_s"] == 7500.0
     assert len(found["ingestion"]) == 1
     assert found["trend"]["training"] == "7500.0 s, too few runs to compare"
+
+
+def test_step_whose_cost_has_doubled_is_named_in_health_and_on_the_page(project):
+    costs = [("a", 4.0), ("b", 4.0), ("c", 4.0), ("d", 9.0), ("e", 9.0), ("f", 9.0)]
+    rows = [
+        {"step": "assessment", "made": made, "elapsed_s": cpu_s, "cpu_s": cpu_s, "rows": 800}
+        | {"started_at": "2999-01-01T00:00:00Z", "peak_mb": 123.4}
+        for made, cpu_s in costs
+    ]
+    history.save(project.history, "steps", rows)
+    (sentence,) = diagnose_again(project)["timings"]["doubled"]
+    assert sentence.startswith("assessment: CPU time has grown from 4 s to 9 s")
+    client = create_app(project).test_client()
+    answer = client.get("/health").json
+    assert "cost" in answer["complaints"]
+    assert sentence in answer["warnings"]
+    assert "123 MB" in client.get("/system").text
 
 
 @pytest.mark.parametrize(

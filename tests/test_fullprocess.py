@@ -181,6 +181,17 @@ def test_what_cannot_work_is_one_clear_line_and_exit_1(empty_project, capsys, sp
     assert len(lines) == 1
 
 
+def test_profile_shows_the_steps_until_one_failed(empty_project, capsys):
+    assert run_whole(empty_project, "--profile") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[-4:]] == [
+        "step",
+        "ingestion",
+        "the rest",
+        "total",
+    ]
+
+
 FEATURES = ("lastmonth_activity", "lastyear_activity", "number_of_employees")
 
 

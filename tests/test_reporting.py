@@ -232,6 +232,7 @@ def rich_records():
                 "ingestion": [{"at": "2026-11-23T18:29:00Z", "elapsed_s": 1.3}] * 20,
                 "training": [{"at": "2026-11-23T18:30:00Z", "elapsed_s": 75.2}] * 8,
                 "trend": {"ingestion": "steady", "training": "8 % longer than in October"},
+                "doubled": ["training: CPU time has grown from 70 s to 170 s"],
             },
             "dependencies": {
                 "asked_at": "2026-11-23T04:00:00Z",
@@ -575,7 +576,8 @@ def test_report_tells_what_the_other_steps_found(tmp_path):
         "manufacturing 21 %",
         "training data Data has drifted: open_tickets (10,000 rows).",
         "open_tickets 10 % 0.140 0.310 1.5 % 2.0 % – material",
-        "training 8 1 min 15 s 1 min 15 s 8 % longer than in October",
+        "training 8 1 min 15 s 1 min 15 s – – 8 % longer than in October",
+        "training: CPU time has grown from 70 s to 170 s.",
         "1 of 3 packages outdated: flask (checked 23 November 2026, 04:00 UTC).",
         "flask 3.1.3 3.1.3 3.2.0 outdated",
         "reportlab 5.1.0 5.1.0 unknown unknown",

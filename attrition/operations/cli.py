@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from attrition import __version__
 from attrition import config as configuration
 from attrition.config import Config
+from attrition.engine import costs
 from attrition.errors import AttritionError, Busy, ConfigError, Damaged
 from attrition.operations import log, runs
 from attrition.storage import files, history, permissions
@@ -68,24 +69,43 @@ def accepting(config: Config, options: argparse.Namespace) -> Config:
     return replace(config, accept_leakage=accepted) if options.accept_leakage else config
 
 
-def run_step(config: Config, name: str, step: Callable[[Config], R]) -> R:
-    """Run one step; if its results were not up to date, save its duration."""
+def run_step(
+    config: Config,
+    name: str,
+    step: Callable[[Config], R],
+    profile: list[tuple[str, costs.Cost]] | None = None,
+) -> R:
+    """Run one step and add its cost to the profile; if it was not up to date, save its cost."""
     gc.set_threshold(COLLECT_AFTER)
-    started_at, start = files.utc_now(), time.monotonic()
-    result = step(config)
-    elapsed_s = time.monotonic() - start
+    started_at = files.utc_now()
+    result, cost = costs.measure(lambda: step(config))
+    if profile is not None:
+        profile.append((name, cost))
     headline = result.summary().splitlines()[0]
     if not result.up_to_date:
         row = {
             "step": name,
             "made": result.seal,
             "started_at": started_at,
-            "elapsed_s": round(elapsed_s, 3),
+            "elapsed_s": round(cost.elapsed_s, 3),
             "outcome": headline,
+            "cpu_s": round(cost.cpu_s, 3),
+            "peak_mb": None if cost.is_bound else round(cost.peak_mb, 1),
+            "rows": _count_rows(config, result),
         }
         history.save(config.history, "steps", [row])
-        logger.info("%s: %s (%.1f s)", name, headline, elapsed_s, extra=log.PRINTED)
+        logger.info("%s: %s (%.1f s)", name, headline, cost.elapsed_s, extra=log.PRINTED)
     return result
+
+
+def _count_rows(config: Config, result: Result) -> int | None:
+    """Return the rows that a step read: those of the new sources for ingestion, else all."""
+    if (records := getattr(result, "records", None)) is not None:
+        return int(records)
+    try:
+        return (files.read_record(config.ingestion_record) or {}).get("rows")
+    except Damaged:
+        return None  # the next run reports it
 
 
 def run_command(options: argparse.Namespace, work: Callable[[Config], int]) -> int:
@@ -97,7 +117,9 @@ def run_command(options: argparse.Namespace, work: Callable[[Config], int]) -> i
     with permissions.private(), runs.ended_by_signals():
         log.set_up(quiet=options.quiet)
         try:
-            code = work(configuration.load(options.config))
+            config = configuration.load(options.config)
+            files.load_hashes(config.hashes)
+            code = work(config)
             print(end="", flush=True)  # a closed pipe has to raise here
         except ConfigError as error:
             print(error, file=sys.stderr)

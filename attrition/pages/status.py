@@ -5,7 +5,7 @@ Every part works if a record does not exist yet or is damaged: on the first day 
 
 import shutil
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -28,7 +28,6 @@ Context = dict[str, Any]
 PAGES = {"today": "/", "list": "/list", "model": "/model", "data": "/data", "system": "/system"}
 UNUSED_SHOWN, EVENTS_SHOWN, RUNS_SHOWN, COHORTS_SHOWN, LEVELS_SHOWN = 10, 12, 40, 24, 6
 DRAWN = ("risk_distribution", "confusionmatrix", "roc")  # figures of the report, as there
-STEPS = "ingestion monitoring training scoring deployment assessment diagnostics reporting".split()
 STATISTICS = ("mean", "std", "minimum", "0.05", "median", "0.95", "maximum")
 # The PSI from which a shift counts as material, as in monitoring.drift, which imports scipy.
 ACT_PSI = 0.1
@@ -398,7 +397,7 @@ def system_context(state: State, now: datetime) -> Context:
         "summary": wording.runs(wording.ago(recent.good_at, now), recent.counts),
         "runs": list(reversed(worked)),
         "tones": TONES,
-        "steps": [describe_step(state, name) for name in STEPS],
+        "steps": [describe_step(state, name) for name in history.STEPS],
         "packages": wording.packages(diagnostics.get("dependencies") or {}),
         "outdated": sorted(packages, key=lambda one: (not one["outdated"], one["name"])),
         "events": describe_events(read_report_data(state)),
@@ -417,6 +416,8 @@ def describe_step(state: State, name: str) -> Context:
     return {
         "name": name,
         "times": len(rows),
+        "cpu": _figure(rows, "cpu_s", wording.seconds),
+        "peak": _figure(rows, "peak_mb", "{:,.0f} MB".format),
         "last": wording.seconds(elapsed[-1]) if elapsed else wording.DASH,
         "median": wording.seconds(statistics.median(before)) if before else wording.DASH,
         "trend": describe_trend(elapsed[-1], before) if before else "",
@@ -424,6 +425,12 @@ def describe_step(state: State, name: str) -> Context:
         "outcome": rows[-1]["outcome"] if rows else "",
         "at": wording.minute(rows[-1]["started_at"]) if rows else wording.DASH,
     }
+
+
+def _figure(rows: Sequence[Row], name: str, show: Callable[[float], str]) -> str:
+    """Format a cost of the last run; a run of an earlier version recorded none."""
+    value = rows[-1].get(name) if rows else None
+    return wording.DASH if value is None else show(value)
 
 
 def describe_trend(last: float, before: Sequence[float]) -> str:

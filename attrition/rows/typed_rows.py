@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ from attrition.data.cells import (
     MAX_DAYS,
     NAME_LENGTH,
     day_number,
+    number_text,
 )
 from attrition.rows import observations
+from attrition.rows.text_hashes import hash_texts
 
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.
@@ -26,9 +28,13 @@ COMPUTED = (ROW_ID, INPUT_ID, CLIENT_HASH)
 # The deliveries of a row, see `ledger.read_rows`.
 DELIVERED, OPENED = observations.DELIVERED, observations.OPENED
 # The place of a row in the order of arrival; it never changes.
-NUMBER = "attrition:number"
+NUMBER = observations.NUMBER
 # The day from which the dates of a row count if it has no time, see `ledger.add_line`.
 DAY = "attrition:day"
+# Of tables without a client: the id of a row without its number, and the number among equal rows.
+EQUAL_ID, COPY = "attrition:equal_id", "attrition:copy"
+# The text of a column of dates.
+TEXT = "attrition:text:"
 MISSING_HASH = np.uint64(2**64 - 1)
 
 
@@ -63,63 +69,105 @@ def _days_after(reference: np.ndarray, days: np.ndarray) -> np.ndarray:
     return np.clip(days - reference, -MAX_DAYS, MAX_DAYS)
 
 
-def type_lines(lines: bytes, columns: Columns, days: np.ndarray | None = None) -> pa.Table:
-    """Parse lines of finaldata.csv into the columns of `typed` and those of `COMPUTED`.
-
-    Each distinct value of a column is converted and hashed once. A number is hashed as Python's text of
-    the float, with ".0" if it is whole, without a conversion to float and back; a date as its text.
-
-    days: (n,) the day number from which the dates count if a row has no time
-    """
+def parse_lines(lines: bytes, columns: Columns) -> dict[str, pa.Array]:
+    """Parse lines of finaldata.csv into columns of text."""
     # pandas' parser starts no thread: where memory is too short for one, arrow's ends the process
     table = pd.read_csv(
         io.BytesIO(lines), names=columns.table, dtype=object, na_filter=False, low_memory=False
     )
-    numbers, result, hashes = set(number_names(columns)) - {*columns.dates}, {}, []
-    reference = np.zeros(len(table)) if days is None else days.astype("float64")
+    return {name: pa.array(table[name].to_numpy(), pa.string()) for name in columns.table}
+
+
+def to_texts(rows: pa.Table, columns: Columns) -> dict[str, pa.Array]:
+    """Convert stored rows back to the canonical text that they had."""
+    numbers, texts = {*number_names(columns)}, {}
     for name in columns.table:
-        result[name] = pa.array(table[name].to_numpy(), pa.string())
-        encoded = result[name].dictionary_encode()
-        texts, places = encoded.dictionary, encoded.indices.to_numpy()
-        if name in numbers:
-            texts = pc.replace_with_mask(texts, pc.equal(texts, ""), pa.scalar(None, pa.string()))
-            result[name] = texts.cast(pa.float64()).take(encoded.indices)
-            is_float = pc.match_substring_regex(texts, "[.e]")
-            texts = pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", ""))
-        elif columns.dates and name in (columns.time, *columns.dates):
-            numbered = np.array([*map(day_number, texts.to_pylist())])[places]
-            if name in columns.dates:
-                result[name] = pa.array(_days_after(reference, numbered), from_pandas=True)
-            else:
-                reference = np.where(np.isnan(numbered), reference, numbered)
-        elif name == columns.client_name:
+        stored = rows[TEXT + name if name in columns.dates else name].combine_chunks()
+        if name in numbers and name not in columns.dates:
+            encoded = stored.dictionary_encode()
+            values = [number_text(value) for value in encoded.dictionary.to_pylist()]
+            stored = pa.array(values, pa.string()).take(encoded.indices)
+        texts[name] = pc.fill_null(stored, "")
+    return texts
+
+
+def type_values(
+    texts: Mapping[str, pa.Array], columns: Columns, days: np.ndarray | None = None
+) -> dict[str, pa.Array]:
+    """Convert columns of canonical text as `typed` does.
+
+    days: (n,) the day number from which the dates count if a row has no time
+    """
+    numbers, result = {*number_names(columns)} - {*columns.dates}, {}
+    for name in columns.table:
+        result[name] = _to_floats(texts[name]) if name in numbers else texts[name]
+    if columns.dates:
+        reference = (
+            np.zeros(len(texts[columns.outcome])) if days is None else days.astype("float64")
+        )
+        if columns.time:
+            times = _day_numbers(texts[columns.time])
+            reference = np.where(np.isnan(times), reference, times)
+        for name in columns.dates:
+            after = _days_after(reference, _day_numbers(texts[name]))
+            result[name] = pa.array(after, from_pandas=True)
+    return result
+
+
+def compute_hashes(texts: Mapping[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:
+    """Compute the columns of `COMPUTED` from columns of canonical text.
+
+    Each distinct value of a column is hashed once. A number is hashed as Python's text of the float,
+    with ".0" if it is whole, without a conversion to float and back; a date as its text.
+    """
+    numbers, hashes = {*number_names(columns)} - {*columns.dates}, []
+    for name in columns.table:
+        encoded = texts[name].dictionary_encode()
+        distinct, places = encoded.dictionary, encoded.indices.to_numpy()
+        if name == columns.client_name:
             # equal rows without a client are on one side of the split
-            names = texts if columns.client else pc.utf8_slice_codeunits(texts, 0, NAME_LENGTH)
-            result[CLIENT_HASH] = pa.array(_hash_names(names.to_pylist())[places])
-        hashes.append(_hash_texts(texts.to_pylist())[places])
-    result[ROW_ID] = pa.array(_combine_hashes(hashes))
-    result[INPUT_ID] = pa.array(_combine_hashes(hashes[:-1]))
-    return pa.table({name: result[name] for name in (*columns.table, *COMPUTED)})
+            names = (
+                distinct if columns.client else pc.utf8_slice_codeunits(distinct, 0, NAME_LENGTH)
+            )
+            clients = pa.array(_hash_names(names.to_pylist())[places])
+        hashes.append((_hash_numbers if name in numbers else hash_texts)(distinct)[places])
+    row_id, input_id = _combine_hashes(hashes), _combine_hashes(hashes[:-1])
+    return {ROW_ID: pa.array(row_id), INPUT_ID: pa.array(input_id), CLIENT_HASH: clients}
+
+
+def _to_floats(texts: pa.Array) -> pa.Array:
+    """Convert canonical numbers; "" becomes null."""
+    is_missing = pc.equal(pc.binary_length(texts), 0)
+    return pc.if_else(is_missing, pa.scalar(None, pa.string()), texts).cast(pa.float64())
+
+
+def _day_numbers(texts: pa.Array) -> np.ndarray:
+    """Return the day numbers of canonical times, NaN if missing: (n,) float64."""
+    encoded = pc.utf8_slice_codeunits(texts, 0, 10).dictionary_encode()
+    numbers = np.array([*map(day_number, encoded.dictionary.to_pylist())], dtype="float64")
+    return numbers[encoded.indices.to_numpy()]
+
+
+def _hash_numbers(texts: pa.Array) -> np.ndarray:
+    """Hash canonical numbers as Python's texts of the floats, "" as `MISSING_HASH`: (n,) uint64."""
+    is_float = pc.or_(pc.match_substring(texts, "."), pc.match_substring(texts, "e"))
+    hashes = hash_texts(pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", "")))
+    is_missing = pc.equal(pc.binary_length(texts), 0).to_numpy(False)
+    return np.where(is_missing, MISSING_HASH, hashes)
 
 
 def row_ids(rows: pd.DataFrame, columns: Columns, *, with_outcome: bool) -> np.ndarray:
-    """Return a 64-bit id of each typed row from its content, as `type_lines` does: (n,) uint64.
+    """Return a 64-bit id of each typed row from its content, as `compute_hashes` does: (n,) uint64.
 
     With its outcome, a row gets another id when its outcome arrives. `rows` have their dates as text.
     """
     hashes = []
     for name in columns.table if with_outcome else columns.table[:-1]:
         places, values = pd.factorize(rows[name], use_na_sentinel=False)
-        texts = [None if value != value else str(value) for value in values.tolist()]
-        hashes.append(_hash_texts(texts)[places])
+        is_missing = [value != value for value in values.tolist()]
+        texts = pa.array([str(value) for value in values.tolist()], pa.string())
+        hashes.append(np.where(is_missing, MISSING_HASH, hash_texts(texts))[places])
     return _combine_hashes(hashes)
-
-
-def _hash_texts(texts: Sequence[str | None]) -> np.ndarray:
-    """Return a 64-bit hash of each text, `MISSING_HASH` for None: (n,) uint64."""
-    objects = np.array([text or "" for text in texts], dtype=object)
-    hashes = np.asarray(pd.util.hash_array(objects, categorize=False), dtype="uint64")
-    return np.where([text is None for text in texts], MISSING_HASH, hashes)
 
 
 def _combine_hashes(hashes: Sequence[np.ndarray]) -> np.ndarray:
@@ -141,7 +189,7 @@ def _hash_names(names: Iterable[str]) -> np.ndarray:
 
 
 def client_hashes(clients: pd.Series) -> np.ndarray:
-    """Return the hash that decides whether a client is held-out, as `type_lines` does: (n,) uint64."""
+    """Return the hash that decides whether a client is held-out, see `compute_hashes`: (n,) uint64."""
     places, names = pd.factorize(clients)
     return _hash_names(names)[places]
 

@@ -25,6 +25,7 @@ from attrition.errors import SourceError
 from attrition.sources.csv_reader import PIECE, NotPlain, read_csv
 from attrition.sources.excel import read_excel
 from attrition.sources.parquet import read_parquet
+from attrition.storage import files as storage
 from attrition.storage.tables import make_spool
 
 EXCEL_ENDINGS = (".xlsx", ".xlsm")
@@ -137,10 +138,10 @@ def hash_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> str:
     """
     try:
         with _opened(path, limits) as (descriptor, _):
-            digest = hashlib.sha256()
-            for piece in _pieces(descriptor, path.name):
-                digest.update(piece)
-            return digest.hexdigest()
+            try:
+                return storage.sha256_open(path, descriptor)
+            except OSError as error:
+                raise _unreadable(path.name, error) from error
     except Refused:
         return "-"
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from attrition import idle
 from attrition.errors import AttritionError, Busy, Damaged
 
 logger = logging.getLogger(__name__)
@@ -27,14 +28,42 @@ logger = logging.getLogger(__name__)
 Content = bytes | Callable[[IO[bytes]], object]
 Record = dict[str, Any]
 
+REMOVED = "removed"  # of a record: outputs of the one before that its commit removes
 STAGING, COMMITTED = ".staging", ".committed"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 CHUNK = 1 << 20
 TIME = "%Y-%m-%dT%H:%M:%SZ"
-# If a file changed less than this before it was hashed, it may change again and keep its times.
-RACY_NS = 2_000_000_000
-Signature = tuple[int, int, int, int, int]
-_hashes: dict[Path, tuple[Signature, str]] = {}
+DAY_S = 86_400
+# What precedes the seal in a record; only keys of the record itself are indented by one blank.
+SEAL = b'\n "seal": "'
+
+
+class _Hashes:
+    """Hashes of files, with the signature of the content that was hashed.
+
+    settled: by this process, of files that cannot change without another signature; earlier: by earlier
+    processes; since: when the oldest was computed
+    """
+
+    def __init__(self, earlier: dict[str, list[str]], since: float) -> None:
+        self.settled: dict[str, list[str]] = {}
+        self.earlier, self.since = earlier, since
+
+    def find(self, path: str, about: os.stat_result) -> str | None:
+        """Return the hash of a file that has not changed since it was hashed; else None."""
+        for hashes in (self.settled, self.earlier):
+            signature, digest = hashes.get(path, ("", ""))
+            if signature != idle.sign(about):
+                continue
+            if hashes is self.earlier:
+                if max(about.st_mtime_ns, about.st_ctime_ns) > time.time_ns():
+                    return None  # the clock was set back
+                self.settled[path] = [signature, digest]
+            return digest
+        return None
+
+
+_hashes = _Hashes({}, time.time())
 
 
 def utc_now() -> str:
@@ -49,34 +78,96 @@ def sha256_bytes(data: bytes) -> str:
 def sha256_file(path: Path) -> str:
     """Hash a file's content; "" if there is no such file.
 
-    If the file has not changed since this process hashed it, it is not read again.
-    Source: git's index, and its note on racy entries.
+    If the file has not changed since it was hashed, it is not read again.
     """
     try:
-        if (entry := _hashes.get(path)) and entry[0] == _signature(path.stat()):
-            return entry[1]
+        if (digest := find_hash(str(path), path.stat())) is not None:
+            return digest
         with path.open("rb") as file:
-            began, before = time.time_ns(), _signature(os.fstat(file.fileno()))
-            digest = hashlib.sha256()
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-            after = _signature(os.fstat(file.fileno()))
+            return sha256_open(path, file.fileno())
     except (FileNotFoundError, NotADirectoryError):
         return ""
-    if before == after and max(after[-2:]) < began - RACY_NS:
-        _hashes[path] = after, digest.hexdigest()
+
+
+def sha256_open(path: Path, descriptor: int) -> str:
+    """Hash an open file from its start, unless it has not changed since it was hashed."""
+    began, before = time.time_ns(), os.fstat(descriptor)
+    if (known := find_hash(str(path), before)) is not None:
+        return known
+    digest = hashlib.sha256()
+    while chunk := os.read(descriptor, CHUNK):
+        digest.update(chunk)
+    keep_hash(str(path), digest.hexdigest(), before, os.fstat(descriptor), began)
     return digest.hexdigest()
 
 
-def _signature(about: os.stat_result) -> Signature:
-    return (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+def find_hash(key: str, about: os.stat_result) -> str | None:
+    """Return the hash of a file that has not changed since it was kept under a key; else None.
+
+    key: the path, followed by NUL and a word if the hash is not that of the content alone
+    """
+    return _hashes.find(key, about)
+
+
+def keep_hash(
+    key: str, digest: str, before: os.stat_result, after: os.stat_result, began_ns: int
+) -> None:
+    """Keep the hash of a file that was read from `began_ns` on, unless it changed or may have."""
+    is_settled = idle.is_settled(began_ns, after.st_mtime_ns, after.st_ctime_ns)
+    if is_settled and idle.sign(before) == idle.sign(after):
+        _hashes.settled[key] = [idle.sign(after), digest]
 
 
 def _remember(digests: Mapping[Path, str]) -> None:
-    """Store the hashes of files that this process has just written, so that none is read back."""
+    """Store the hashes of files that this process has just written, so that none is read back.
+
+    Their times of modification were set back, see `_write_staged`, so that any later write shows.
+    """
     for path, digest in digests.items():
         with suppress(FileNotFoundError):  # removed at once; the next reader notices
-            _hashes[path] = _signature(path.stat()), digest
+            about = path.stat()
+            if idle.is_settled(time.time_ns(), about.st_mtime_ns):
+                _hashes.settled[str(path)] = [idle.sign(about), digest]
+
+
+def load_hashes(path: Path) -> None:
+    """Load the hashes that earlier processes saved, so that a file is read again only if it changed.
+
+    A file without them costs time, nothing else. All files are hashed again once a day, so that a disk
+    that damages a file without a write is noticed.
+    """
+    global _hashes  # noqa: PLW0603 - what a process knows of the disk
+    try:
+        record = read_record(path) or {}
+    except Damaged:
+        record = {}
+    now = time.time()
+    since, hashes = record.get("since", 0.0), record.get("files", {})
+    is_valid = now - DAY_S < since <= now
+    _hashes = _Hashes(hashes, since) if is_valid else _Hashes({}, now)
+
+
+def forget_hashes() -> None:
+    """Let every file be read again."""
+    global _hashes  # noqa: PLW0603
+    _hashes = _Hashes({}, time.time())
+
+
+def save_hashes(path: Path) -> float:
+    """Save the hashes of files that are as they were hashed; return when the oldest was computed.
+
+    Files that changed too recently to notice another change are hashed by the next reader.
+    """
+    hashes = {
+        name: [signature, digest]
+        for name, (signature, digest) in (_hashes.earlier | _hashes.settled).items()
+        if signature == idle.sign_path(name.partition("\0")[0])
+    }
+    data = encode(sealed({"since": _hashes.since, "files": hashes}))
+    with suppress(OSError):  # it only saves time
+        if not path.is_file() or path.read_bytes() != data:
+            write_bytes(path, data)
+    return _hashes.since
 
 
 def make_folder(folder: Path) -> None:
@@ -157,28 +248,50 @@ def _write_new(path: Path, content: Content, mode: int = FILE_MODE) -> str:
 # ---- commits
 
 
-def commit(record_path: Path, files: Mapping[Path, Content], record: Record) -> Record:
+def commit(
+    record_path: Path,
+    files: Mapping[Path, Content],
+    record: Record,
+    kept: Mapping[str, str] | None = None,
+) -> Record:
     """Write files and the record that names them, all or none; return the record.
 
     All files are in the record's folder. The record gets `outputs`, the sha256 of each file, and a seal.
+
+    kept: the sha256 of outputs that stay as they are; if given, other outputs of the record before that
+    are not written again are removed
     """
     folder = record_path.parent
     make_folder(folder)
     finish_commit(folder)
+    before = (kept is not None and read_record(record_path)) or {}
     staging = folder / STAGING
     staging.mkdir(mode=FOLDER_MODE)
     outputs = {}
     for path, content in files.items():
         assert path.parent == folder, f"{path} lies outside {folder}"
-        outputs[path.name] = _write_new(staging / path.name, content)
-    record = sealed({**record, "outputs": outputs})
-    own = _write_new(staging / record_path.name, encode(record))
+        outputs[path.name] = _write_staged(staging / path.name, content)
+    outputs = {**(kept or {}), **outputs}
+    removed = sorted({*before.get("outputs", {})} - {*outputs})
+    record = sealed({**record, "outputs": outputs} | ({REMOVED: removed} if removed else {}))
+    own = _write_staged(staging / record_path.name, encode(record))
     fsync_folder(staging)
     os.rename(staging, folder / COMMITTED)
     fsync_folder(folder)
     finish_commit(folder)
-    _remember({folder / name: digest for name, digest in outputs.items()} | {record_path: own})
+    _remember({path: outputs[path.name] for path in files} | {record_path: own})
     return record
+
+
+def _write_staged(path: Path, content: Content) -> str:
+    """Create a new file whose modification time lies a step of the clock back; return its sha256.
+
+    If it is written to later, even in the same step, it gets another time.
+    """
+    digest = _write_new(path, content)
+    before_ns = time.time_ns() - 2 * idle.STEP_NS
+    os.utime(path, ns=(before_ns, before_ns))
+    return digest
 
 
 def finish_commit(folder: Path) -> None:
@@ -186,6 +299,8 @@ def finish_commit(folder: Path) -> None:
     committed = folder / COMMITTED
     if _is_left_over(committed):
         for staged in sorted(committed.iterdir(), key=lambda path: (path.suffix == ".json", path)):
+            if staged.suffix == ".json":  # the last one: whoever reads it finds what it names
+                _remove_named(staged, folder)
             os.replace(staged, folder / staged.name)
         fsync_folder(folder)
         fsync_folder(committed)
@@ -193,6 +308,13 @@ def finish_commit(folder: Path) -> None:
         fsync_folder(folder)
     if _is_left_over(folder / STAGING):
         remove_folder(folder / STAGING)
+
+
+def _remove_named(record_path: Path, folder: Path) -> None:
+    """Remove the outputs that a record replaces; if it is damaged, others report that."""
+    with suppress(Damaged):
+        for name in (read_record(record_path) or {}).get(REMOVED, ()):
+            (folder / name).unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path) -> None:
@@ -244,15 +366,31 @@ def read_record(path: Path) -> Record | None:
         return None
     except OSError as error:
         raise Damaged(f"{path}: cannot be read ({error.strerror})") from error
+    # Byte for byte: 1e-05 and 1E-05 are the same number, but only one of them was written.
     try:
         record = json.loads(raw.decode("utf-8", "surrogateescape"))
-        # Byte for byte: 1e-05 and 1E-05 are the same number, but only one of them was written.
-        intact = isinstance(record, dict) and encode(sealed(record)) == raw
+        intact = isinstance(record, dict) and _is_sealed(raw)
     except (ValueError, RecursionError):
         intact = False
     if not intact:
         raise Damaged(f"{path}: is not what was written (its seal does not match)")
     return dict(record)
+
+
+def _is_sealed(raw: bytes) -> bool:
+    """Return whether the bytes of a record are those that `sealed` and `encode` gave.
+
+    The seal is taken out of the bytes: to encode the record again would cost ten times as much.
+    """
+    before, _, after = raw.partition(SEAL)
+    digest, quote, after = after[:64], after[64:65], after[65:]
+    if after.startswith(b","):
+        rest = before + after[1:]
+    elif before.endswith(b","):  # the seal is the last key
+        rest = before[:-1] + after
+    else:  # the only key
+        rest = encode({}) if before + after == b"{\n}\n" else b""
+    return quote == b'"' and digest == sha256_bytes(rest).encode()
 
 
 def read_if_up_to_date(record_path: Path, inputs: Mapping[str, str]) -> Record | None:

@@ -23,7 +23,7 @@ from attrition.storage import files
 Rows = list[dict[str, Any]]
 
 KEEP = 10_000
-VERSION = 3
+VERSION = 4
 BUSY_S = 30
 # Errors that will pass, such as a full disk: the file is not damaged.
 PASSING = ("BUSY", "LOCKED", "FULL", "IOERR", "READONLY", "CANTOPEN", "NOMEM", "PERM", "PROTOCOL")
@@ -42,7 +42,9 @@ TABLES = {
         "run TEXT, started_at TEXT, ended_at TEXT, elapsed_s REAL, outcome TEXT, reason TEXT", "run"
     ),
     "steps": Table(
-        "step TEXT, made TEXT, started_at TEXT, elapsed_s REAL, outcome TEXT", "step, made"
+        "step TEXT, made TEXT, started_at TEXT, elapsed_s REAL, outcome TEXT, cpu_s REAL, "
+        'peak_mb REAL, "rows" INTEGER',
+        "step, made",
     ),
     "scores": Table(
         'scored_at TEXT, model TEXT, kind TEXT, promoted INTEGER, "set" TEXT, metric TEXT, '
@@ -66,24 +68,37 @@ TABLES = {
     "generations": Table("generation INTEGER, seal TEXT, at TEXT", "generation"),
 }
 SEAL = "row_seal"
+STEPS = (
+    *("ingestion", "monitoring", "training", "scoring", "deployment"),
+    *("assessment", "diagnostics", "reporting"),
+)
 
 
 ADDED = {"listings": 3}  # the version since which a table exists
+# Columns added to a table that exists. While one is empty, the seal of its row leaves it out, as it
+# did when the row was saved.
+ADDED_COLUMNS = {"steps": {"cpu_s": "REAL", "peak_mb": "REAL", "rows": "INTEGER"}}
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    """Create the tables that do not exist yet; `seq` is the order of saving."""
+    """Create the tables and columns that do not exist yet; `seq` is the order of saving."""
     for name, table in TABLES.items():
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {name} (seq INTEGER PRIMARY KEY, {table.columns}, "
             f"{SEAL} TEXT, UNIQUE ({table.key}))"
         )
+        existing = {row[1] for row in connection.execute(f"PRAGMA table_info({name})")}
+        for column, kind in ADDED_COLUMNS.get(name, {}).items():
+            if column not in existing:
+                connection.execute(f'ALTER TABLE {name} ADD COLUMN "{column}" {kind}')
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _seal(table: str, row: sqlite3.Row) -> str:
     """Hash the values of a stored row and the names of its columns."""
-    values = {name: row[name] for name in row.keys() if name != SEAL}  # noqa: SIM118
+    added = ADDED_COLUMNS.get(table, {})
+    left_out = {SEAL, *(name for name in added if name in row.keys() and row[name] is None)}  # noqa: SIM118
+    values = {name: row[name] for name in row.keys() if name not in left_out}  # noqa: SIM118
     text = json.dumps([table, values], default=repr)  # a value that became bytes is damage
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 UNUSED_SHOWN = 5
 CODES = (
     *("overdue", "run", "unavailable", "unused", "no_model", "model", "release", "damaged"),
-    *("history", "slow", "other_columns"),
+    *("history", "slow", "other_columns", "cost"),
 )
 OK, STARTING, DEGRADED = "ok", "starting", "degraded"
 
@@ -118,6 +118,8 @@ def check_health(state: State, now: datetime) -> Health:
     if performance and performance["verdict"] == "degraded":
         name = kind if kind == BASE_RATE else "model"
         complaints.append(Complaint("model", f"the {name} in production is no longer accurate"))
+    timings = (optional(state.diagnostics) or {}).get("timings") or {}
+    complaints += [Complaint("cost", sentence) for sentence in timings.get("doubled", [])]
     recent = summarise_runs(state, now)
     complaints += recent.complaints
     # Without the reason, which may quote a client's row.

@@ -2,9 +2,24 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from attrition.config import Columns, Numeric
+from attrition.data.cells import NAME_LENGTH, day_number, number_text
+from attrition.data.schema import csv_lines
 from attrition.rows import typed_rows
 from tests.support import PLAIN, plain_rows
+
+WORDS = st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs", "Zl", "Zp")), max_size=40)
+NUMBERS = st.just("") | (
+    st.floats(-1e15, 1e15)
+    | st.integers(-(10**15), 10**15).map(float)
+    | st.integers(-9, 9).map(float)
+).map(number_text)
+DATES = st.just("") | st.dates().map(str)
+TIMES = DATES | st.datetimes().map(lambda time: f"{time.isoformat(timespec='seconds')}Z")
 
 
 def test_typed_rows_have_numbers_and_text():
@@ -64,3 +79,44 @@ def test_all_rows_of_a_client_are_held_out_together():
         .nunique()
     )
     assert (chosen == 1).all()
+
+
+# ---- columns of canonical text
+
+
+@settings(max_examples=40, derandomize=True, database=None, deadline=None)
+@given(
+    st.lists(
+        st.tuples(WORDS, TIMES, NUMBERS, NUMBERS, DATES, WORDS, st.sampled_from(["", "0", "1"])),
+        min_size=1,
+        max_size=8,
+    ),
+    st.sampled_from(["who", None]),
+    st.sampled_from(["seen", None]),
+)
+def test_columns_are_typed_and_hashed_as_their_lines_are(rows, client, time):
+    columns = Columns(
+        client, "left", numeric=(Numeric("n"),), categorical=("kind",), time=time, value="worth",
+        dates=("end",),
+    )  # fmt: skip
+    names = (columns.client_name, "seen", "n", "worth", "end", "kind", "left")
+    cells = dict(zip(names, zip(*rows, strict=True), strict=True))
+    texts = {name: pa.array(cells[name], pa.string()) for name in columns.table}
+    days = np.arange(len(rows)) + day_number("2026-03-01")
+    values = typed_rows.type_values(texts, columns, days)
+    result = pa.table(values | typed_rows.compute_hashes(texts, columns))
+    lines = "".join(f"{line}\n" for line in csv_lines([*texts.values()]).to_pylist())
+    assert typed_rows.parse_lines(lines.encode(), columns) == texts
+    stored = result.append_column(f"{typed_rows.TEXT}end", texts["end"])
+    assert typed_rows.to_texts(stored, columns) == texts
+    as_text = pd.DataFrame(cells, columns=list(columns.table), dtype=object)
+    expected = typed_rows.typed(as_text, columns)
+    for name in ("n", "worth", "left"):
+        np.testing.assert_array_equal(result[name].to_pandas(), expected[name])
+    expected["end"] = as_text["end"]
+    for name, with_outcome in ((typed_rows.ROW_ID, True), (typed_rows.INPUT_ID, False)):
+        ids = typed_rows.row_ids(expected, columns, with_outcome=with_outcome)
+        assert result[name].to_pylist() == ids.tolist()
+    names = as_text[columns.client_name]
+    hashed = typed_rows.client_hashes(names if client else names.str[:NAME_LENGTH])
+    assert result[typed_rows.CLIENT_HASH].to_pylist() == hashed.tolist()

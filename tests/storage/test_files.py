@@ -2,10 +2,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from attrition import idle
 from attrition.errors import Busy, Damaged
 from attrition.storage import files
 from tests.conftest import ROOT
@@ -88,6 +90,21 @@ def test_a_damaged_record_is_never_read_as_good(tmp_path, text):
     with pytest.raises(Damaged):
         files.read_record(tmp_path / "record.json")
     assert files.read_if_up_to_date(tmp_path / "record.json", {}) is None
+
+
+@pytest.mark.parametrize("record", [{}, {"a": 1}, {"z": 1}, {"a": {"seal": ""}, "z": 2}])
+def test_every_byte_of_a_record_counts(tmp_path, record):
+    path = tmp_path / "record.json"
+    data = files.encode(files.sealed(record))
+    path.write_bytes(data)
+    assert files.read_record(path) == files.sealed(record)
+    for at in range(len(data)):
+        for other in (b"", b" ", b",", data[at : at + 1] + b"\n"):
+            changed = data[:at] + other + data[at + 1 :]
+            if changed != data:
+                path.write_bytes(changed)
+                with pytest.raises(Damaged):
+                    files.read_record(path)
 
 
 def test_a_changed_figure_breaks_the_seal(tmp_path):
@@ -257,17 +274,89 @@ def test_content_that_is_written_in_pieces_is_hashed_as_it_is_written(tmp_path, 
     assert outputs["a"] == files.sha256_bytes((tmp_path / "a").read_bytes())
 
 
-def test_file_that_has_not_changed_for_a_while_is_hashed_once(tmp_path, monkeypatch, reads):
-    (tmp_path / "a").write_bytes(b"1")
-    monkeypatch.setattr(files, "RACY_NS", -(10**12))
-    assert files.sha256_file(tmp_path / "a") == files.sha256_file(tmp_path / "a")
+@pytest.fixture
+def old_file(tmp_path):
+    """A file that changed long enough ago to be read once only."""
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+    time.sleep(2 * idle.STEP_NS / 1e9)
+    return path
+
+
+def test_file_that_has_not_changed_for_a_while_is_hashed_once(old_file, reads):
+    assert files.sha256_file(old_file) == files.sha256_file(old_file)
     assert reads == ["a"]
 
 
-def test_file_that_changed_just_now_is_hashed_each_time(tmp_path, reads):
+def test_file_that_changed_just_now_is_hashed_each_time(tmp_path, monkeypatch, reads):
+    monkeypatch.setattr(idle, "STEP_NS", 10**12)
     (tmp_path / "a").write_bytes(b"1")
     assert files.sha256_file(tmp_path / "a") == files.sha256_file(tmp_path / "a")
     assert reads == ["a", "a"]
+
+
+def begin_process(folder, seconds_later=0.0):
+    """Begin as a process of its own does: with the saved hashes alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        now = time.time() + seconds_later
+        patch.setattr(time, "time", lambda: now)
+        files.load_hashes(folder / "hashes.json")
+
+
+def save_hash(path):
+    files.forget_hashes()
+    digest = files.sha256_file(path)
+    files.save_hashes(path.parent / "hashes.json")
+    return digest
+
+
+def test_next_process_hashes_only_what_was_touched(old_file, reads):
+    digest = save_hash(old_file)
+    begin_process(old_file.parent)
+    assert files.sha256_file(old_file) == digest
+    assert reads.count("a") == 1
+    old_file.write_bytes(b"2")
+    assert files.sha256_file(old_file) == files.sha256_bytes(b"2")
+
+
+@pytest.mark.parametrize("seconds_later", [files.DAY_S + 1, -3600])
+def test_all_is_hashed_again_once_a_day_and_when_the_clock_was_set_back(
+    old_file, reads, seconds_later
+):
+    save_hash(old_file)
+    begin_process(old_file.parent, seconds_later)
+    files.sha256_file(old_file)
+    assert reads.count("a") == 2
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"\x00" * 10])
+def test_damaged_hashes_cost_only_time(old_file, reads, text):
+    digest = save_hash(old_file)
+    (old_file.parent / "hashes.json").write_bytes(text)
+    begin_process(old_file.parent)
+    assert files.sha256_file(old_file) == digest
+    assert reads.count("a") == 2
+
+
+def test_next_process_does_not_read_back_what_was_committed(tmp_path, reads):
+    files.forget_hashes()
+    record = write_two(tmp_path)
+    files.save_hashes(tmp_path / "hashes.json")
+    begin_process(tmp_path)
+    assert files.damaged_outputs(tmp_path, record) == []
+    assert not {"a.csv", "b.csv"} & set(reads)
+    (tmp_path / "a.csv").write_bytes(b"nfw")
+    assert files.damaged_outputs(tmp_path, record) == ["a.csv"]
+
+
+def test_hashes_of_files_that_are_gone_are_not_saved(old_file):
+    save_hash(old_file)
+    begin_process(old_file.parent)
+    old_file.unlink()
+    files.save_hashes(old_file.parent / "hashes.json")
+    record = files.read_record(old_file.parent / "hashes.json")
+    assert record is not None
+    assert record["files"] == {}
 
 
 def test_bit_that_flips_is_noticed_at_once_and_also_where_the_time_is_set_back(tmp_path):

@@ -178,6 +178,25 @@ def test_a_history_of_a_newer_format_is_refused_and_not_called_damaged(path):
     assert not isinstance(error.value, Damaged)
 
 
+def test_history_of_the_previous_version_gets_the_new_columns_and_keeps_its_rows(
+    path, tmp_path, monkeypatch
+):
+    old = {"step": "training", "made": "x", "elapsed_s": 1.5}
+    with monkeypatch.context() as previous:
+        columns = "step TEXT, made TEXT, started_at TEXT, elapsed_s REAL, outcome TEXT"
+        previous.setitem(history.TABLES, "steps", history.Table(columns, "step, made"))
+        previous.setattr(history, "ADDED_COLUMNS", {})
+        previous.setattr(history, "VERSION", 3)
+        history.save(path, "steps", [old])
+    assert history.read_steps(path, "training")[0].get("cpu_s") is None
+    history.save(path, "steps", [old | {"made": "y", "cpu_s": 2.5, "peak_mb": 90.1, "rows": 7}])
+    history.check(path)
+    history.salvage(path, tmp_path / "copy.sqlite")
+    for each in (path, tmp_path / "copy.sqlite"):
+        rows = history.read_steps(each, "training")
+        assert [(row["cpu_s"], row["rows"]) for row in rows] == [(None, None), (2.5, 7)]
+
+
 def fill(path):
     save_runs(path, *map(str, range(40)))
     steps = [{"step": "training", "made": f"{i}", "elapsed_s": i / 7} for i in range(40)]

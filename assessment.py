@@ -567,7 +567,7 @@ def assessed(config: Config, release: Release, whole: Whole) -> Iterator[Scored]
             (config, part, release.id, whole, path)
             for part, path in zip(pieces, paths, strict=True)
         ]
-        records = backends.run("assessment:assess_part", calls)
+        records = backends.run(config.engine, "assessment:assess_part", calls)
         parts = ClientParts(paths)
         times, distinct = parts.codes("observed_at")
         days = np.array([*map(day_number, distinct), np.nan])[times]

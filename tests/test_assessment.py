@@ -2,6 +2,7 @@ import dataclasses
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from unittest.mock import Mock
 
 import numpy as np
@@ -18,6 +19,7 @@ from attrition.errors import Damaged, NoModel
 from attrition.modelling import explanations, metrics, models
 from attrition.monitoring import performance
 from attrition.operations import releases
+from attrition.rows import ledger
 from attrition.storage import files, history
 from tests.conftest import ingest_rows, make_rows, read_rows, run_whole, write_config
 from tests.support import reconfigure
@@ -517,3 +519,24 @@ def test_installation_of_the_previous_version_goes_on(project, next_day):
     enter(project, read(project.contact_list)["client"][0], outcome=log.REACHED)
     assessment.assess_clients(project)
     assert len(history.read_listings(project.history)) == 2
+
+
+def test_files_are_the_same_to_the_byte_whatever_the_size_of_parts(project, next_day, monkeypatch):
+    first = clients.ClientTable(project.clients).listed[0]["client"]
+    enter(project, first, kind=log.REASSIGN, note="Cy")
+    idle = make_rows(40, prefix="new").assign(lastmonth_activity=0, lastyear_activity=0, exited="")
+    arrive(project, idle)  # many of one risk
+    paths = [project.clients, project.risk_scores, project.contact_list, project.risk_history]
+    before = project.assessment_record.read_bytes()
+    results = []
+    for count in (1, 2, 4):
+        project.assessment_record.write_bytes(before)
+        ends = [i * 2**64 // count for i in range(count + 1)]
+        parts = [ledger.Part(low, high) for low, high in pairwise(ends)]
+        monkeypatch.setattr(ledger, "split_rows", lambda _config, parts=parts: parts)
+        assert not assessment.assess_clients(project).up_to_date
+        record = files.read_record(project.assessment_record)
+        results.append(([path.read_bytes() for path in paths], record))
+    assert results[0] == results[1] == results[2]
+    assert not (project.reports_folder / assessment.PARTS).exists()
+    assert read(project.risk_scores)["risk"].duplicated().any()

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -521,16 +522,18 @@ def test_installation_of_the_previous_version_goes_on(project, next_day):
     assert len(history.read_listings(project.history)) == 2
 
 
-def test_files_are_the_same_to_the_byte_whatever_the_size_of_parts(project, next_day, monkeypatch):
+def test_files_are_the_same_to_the_byte_whatever_the_size_of_parts(
+    project, next_day, monkeypatch, tmp_path
+):
     first = clients.ClientTable(project.clients).listed[0]["client"]
-    enter(project, first, kind=log.REASSIGN, note="Cy")
-    idle = make_rows(40, prefix="new").assign(lastmonth_activity=0, lastyear_activity=0, exited="")
-    arrive(project, idle)  # many of one risk
+    enter(project, first, kind=log.REASSIGNMENT, manager="Cy", date="2999-01-01")
+    same = dict.fromkeys(project.columns.features, 7)
+    arrive(project, make_rows(40, prefix="new").assign(**same, exited=""))  # many of one risk
     paths = [project.clients, project.risk_scores, project.contact_list, project.risk_history]
-    before = project.assessment_record.read_bytes()
-    results = []
+    before, results = tmp_path / "before", []
+    shutil.copytree(project.reports_folder, before)
     for count in (1, 2, 4):
-        project.assessment_record.write_bytes(before)
+        shutil.copytree(before, project.reports_folder, dirs_exist_ok=True)
         ends = [i * 2**64 // count for i in range(count + 1)]
         parts = [ledger.Part(low, high) for low, high in pairwise(ends)]
         monkeypatch.setattr(ledger, "split_rows", lambda _config, parts=parts: parts)
@@ -540,3 +543,6 @@ def test_files_are_the_same_to_the_byte_whatever_the_size_of_parts(project, next
     assert results[0] == results[1] == results[2]
     assert not (project.reports_folder / assessment.PARTS).exists()
     assert read(project.risk_scores)["risk"].duplicated().any()
+    assert read(project.risk_scores).set_index("client").loc[first, "manager"] == "Cy"
+    assert read(project.contact_list).set_index("client").loc[first, "manager"] == "Cy"
+    assert not clients.ClientTable(project.clients).find(first)["manager"]

@@ -24,11 +24,11 @@ import pyarrow.compute as pc
 
 from attrition.config import DEFAULT_DIALECT, Columns, Config, Dialect
 from attrition.data.cells import NAME_LENGTH, day_number, readers
+from attrition.data.name_variants import find_variants
 from attrition.data.spelling import Spelling, choose_spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.rows import earlier_layout, segments, typed_rows
 from attrition.rows.known_rows import OPEN, OUTCOME, Identities, KnownRows, is_among
-from attrition.rows.name_variants import find_variants
 from attrition.rows.row_files import RowFiles, Withdrawn, to_lines
 from attrition.rows.typed_rows import (
     CLIENT_HASH,

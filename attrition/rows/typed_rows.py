@@ -17,8 +17,8 @@ from attrition.data.cells import (
     day_number,
     number_text,
 )
+from attrition.data.text_hashes import hash_texts
 from attrition.rows import observations
-from attrition.rows.text_hashes import hash_texts
 
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,17 @@ from attrition.monitoring import drift, updating
 from attrition.monitoring.updating import Update
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
-from attrition.rows import ledger, typed_rows
+from attrition.rows import ledger, sampling, typed_rows
+from attrition.rows.sampling import Sample
 from attrition.storage import files, tables
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 SETTINGS = ("columns", "held_out_share", "accept_leakage")
+# The sizes of the samples on the learning curve, and the smallest one that may be chosen.
+SIZES, MIN_SAMPLE = (12_500, 25_000, 50_000, 100_000, 200_000, 400_000), 50_000
+MAX_SAMPLE_SHARE = 0.75  # of all rows: a sample that is larger is not worth its loss
+MONTH = len("2026-01")
 REFERENCE_ROWS = 10_000
 IMPORTANCE_ROWS = 2_000
 PROBE_ROWS = 200
@@ -169,25 +175,8 @@ def train_model(config: Config) -> TrainingResult:
     if (record := files.read_if_up_to_date(config.training_record, inputs)) is not None:
         return _training_result(record, up_to_date=True)
     start = time.monotonic()
-    columns = config.columns
-    names = (columns.client_name, *filter(None, [columns.time]), *columns.features, columns.outcome)
-    rows = ledger.read_rows(config, (*names, *typed_rows.COMPUTED))
-    is_waiting = releases.is_waiting(config, rows[typed_rows.ROW_ID].to_numpy())
-    labelled = rows[rows[columns.outcome].notna() & ~is_waiting].reset_index(drop=True)
-    if len(labelled) == 0 and is_waiting.any():
-        raise TooLittleData(
-            f"{config.final_data}: none of {is_waiting.sum():,} outcomes is mature, so there is "
-            "nothing to train on yet; outcomes are used when 90 % of their cohort are known, or after "
-            "outcome_after_days of config.json"
-        )
-    if len(labelled) == 0:
-        raise TooLittleData(
-            f"{config.final_data}: no row has an outcome in {columns.outcome!r}, so there is nothing "
-            "to train on; add rows of clients who left and of clients who stayed"
-        )
-    held_out = typed_rows.held_out(labelled[typed_rows.CLIENT_HASH], config.held_out_share)
-    age = find_age(config, labelled)
-    outcome = labelled.loc[~held_out, columns.outcome].to_numpy(dtype="float64")
+    labels = read_labels(config)
+    outcome = labels.loc[~labels["held_out"], "outcome"].to_numpy()
     if not 0 < outcome.sum() < len(outcome):
         same = "left" if len(outcome) and outcome.all() else "stayed"
         raise TooLittleData(
@@ -195,23 +184,23 @@ def train_model(config: Config) -> TrainingResult:
             "clients who left and clients who stayed"
         )
     monitoring = files.read_record(config.monitoring_record) or {}
-    candidate = _fit_candidate(config, labelled, held_out, age, monitoring)
+    candidate = _fit_candidate(config, labels, monitoring)
     record = candidate.record | {
         "model_sha256": files.sha256_bytes(candidate.model),
         "versions": persistence.versions(),
         "inputs": inputs,
         "trained_at": files.utc_now(),
         "elapsed_s": round(time.monotonic() - start, 3),
-        "labelled": len(labelled),
-        "recent": int((age == RECENT).sum()),
+        "labelled": len(labels),
+        "recent": int((labels["age"] == RECENT).sum()),
         "held_out_share": candidate.held_out_share,
         "triggers": monitoring.get("triggers", []),
     }
-    ids = labelled[typed_rows.ROW_ID].to_numpy()
+    ids = labels[typed_rows.ROW_ID].to_numpy()
     known_rows = files.arrays_bytes(
         labelled=np.unique(ids),
-        inputs=np.unique(labelled[typed_rows.INPUT_ID].to_numpy()),
-        before_change=np.unique(ids[age != RECENT]),
+        inputs=np.unique(labels[typed_rows.INPUT_ID].to_numpy()),
+        before_change=np.unique(ids[labels["age"] != RECENT]),
         **candidate.validated,
     )
     contents: dict[Path, files.Content] = {
@@ -222,6 +211,72 @@ def train_model(config: Config) -> TrainingResult:
     }
     record = files.commit(config.training_record, contents, record)
     return _training_result(record, up_to_date=False)
+
+
+def read_labels(config: Config) -> pd.DataFrame:
+    """Return what decides which rows to train on, of every row with a mature outcome, as they arrived.
+
+    Returns: `typed_rows.COMPUTED` and `NUMBER`; `outcome`; `cohort`, the number of its month;
+    `held_out`; `age`, see `find_age`
+
+    Raises: TooLittleData if there is no such row.
+    """
+    columns = config.columns
+    parts, months, waiting = [], dict[str, int](), 0
+    names = (*typed_rows.COMPUTED, typed_rows.NUMBER, columns.outcome)
+    for part in ledger.split_rows(config):
+        rows = ledger.read_rows(config, [*names, *filter(None, [columns.time])], part=part)
+        is_waiting = releases.is_waiting(config, rows[typed_rows.ROW_ID].to_numpy())
+        waiting += int(is_waiting.sum())
+        rows = rows[rows[columns.outcome].notna() & ~is_waiting]
+        month = rows[columns.time].str[:MONTH] if columns.time else pd.Series("", rows.index)
+        cohort = month.map(lambda text: months.setdefault(text, len(months)))
+        labels = rows[list(names)].rename(columns={columns.outcome: "outcome"})
+        parts.append(labels.assign(cohort=cohort.astype("int32")))
+    labels = pd.concat(parts).sort_values(typed_rows.NUMBER, ignore_index=True)
+    if len(labels) == 0 and waiting:
+        raise TooLittleData(
+            f"{config.final_data}: none of {waiting:,} outcomes is mature, so there is "
+            "nothing to train on yet; outcomes are used when 90 % of their cohort are known, or after "
+            "outcome_after_days of config.json"
+        )
+    if len(labels) == 0:
+        raise TooLittleData(
+            f"{config.final_data}: no row has an outcome in {columns.outcome!r}, so there is nothing "
+            "to train on; add rows of clients who left and of clients who stayed"
+        )
+    held_out = typed_rows.held_out(labels[typed_rows.CLIENT_HASH], config.held_out_share)
+    age = find_age(config, labels)
+    return labels.assign(held_out=held_out, age=age)
+
+
+def draw_samples(labels: pd.DataFrame) -> dict[int, Sample]:
+    """Draw samples of growing size to choose from, the largest last; {} if all rows are few enough.
+
+    labels: see `read_labels`
+    """
+    sizes = [*takewhile(lambda size: size < MAX_SAMPLE_SHARE * len(labels), SIZES)]
+    if not any(size >= MIN_SAMPLE for size in sizes):
+        return {}
+    outcome, age = labels["outcome"].to_numpy(), labels["age"].to_numpy()
+    codes = [
+        labels[name].to_numpy().astype(np.intp) for name in ("outcome", "age", "held_out", "cohort")
+    ]
+    place, stratum = sampling.place_rows(labels[typed_rows.ROW_ID].to_numpy(), codes)
+    sizes += [len(labels)] if len(labels) <= SIZES[-1] else []
+    return {size: sampling.take_sample(place, stratum, outcome, age, size) for size in sizes}
+
+
+def read_sampled(config: Config, labels: pd.DataFrame) -> pd.DataFrame:
+    """Read the rows with these labels, with the columns that a model needs, in the same order."""
+    columns, numbers = config.columns, labels[typed_rows.NUMBER].to_numpy()
+    named = (columns.client_name, *filter(None, [columns.time]), *columns.features, columns.outcome)
+    names = [*named, typed_rows.ROW_ID, typed_rows.NUMBER]
+    parts = []
+    for part in ledger.split_rows(config):
+        rows = ledger.read_rows(config, names, part=part)
+        parts.append(rows[np.isin(rows[typed_rows.NUMBER].to_numpy(), numbers)])
+    return pd.concat(parts).sort_values(typed_rows.NUMBER, ignore_index=True)
 
 
 def find_age(config: Config, labelled: pd.DataFrame) -> np.ndarray:
@@ -252,37 +307,20 @@ class Candidate:
     held_out_share: float
 
 
-def _fit_candidate(
-    config: Config,
-    labelled: pd.DataFrame,
-    held_out: np.ndarray,
-    age: np.ndarray,
-    monitoring: files.Record,
-) -> Candidate:
+def _fit_candidate(config: Config, labels: pd.DataFrame, monitoring: files.Record) -> Candidate:
     """Choose without the held-out clients; fit the chosen candidate without them, and on all rows.
 
     Only the first of the two models, the evaluation model, may be compared on rows of these clients. If
     the champion has degraded, the least extensive update of it that is enough is the candidate.
     """
     columns = config.columns
-    usable, outcomes = labelled[~held_out], labelled[columns.outcome].to_numpy(dtype="float64")
-    features, dropped = usable_features(usable, columns)
-    if not features:
-        raise TooLittleData(
-            f"{config.final_data}: no feature differs between clients, so there is nothing to learn"
-        )
-    # If all recent outcomes are equal, no candidate can be scored on them alone.
-    if len(np.unique(outcomes[~held_out & (age == RECENT)])) < 2:
-        age = np.full(len(labelled), RECENT)
-    numeric = tuple(name for name in columns.numeric_names if name in features)
-    categorical = tuple(name for name in columns.categorical if name in features)
-    groups = group_rows(usable, columns.client_name, columns.features)
+    training = _read_training(config, labels)
+    table, all_rows, held_out = training.table, training.all_rows, training.held_out
+    age, outcomes, dropped = all_rows.age, all_rows.outcome, training.dropped
     signs = data_checks.find_signs(
-        usable, outcomes[~held_out], groups, numeric, categorical, columns.dates
+        table.rows, table.outcome, table.groups, table.numeric, table.categorical, columns.dates
     )
     check_leakage(config, signs)
-    table = Table(usable, outcomes[~held_out], groups, age[~held_out], numeric, categorical)
-    all_rows = replace(table, rows=labelled, outcome=outcomes, age=age)  # no folds, so no groups
     update = None
     if "degraded" in monitoring.get("triggers", ()) and (age != RECENT).any():
         champion = releases.read_for(config.production_folder, columns)
@@ -300,7 +338,7 @@ def _fit_candidate(
     if isinstance(past, Backtest) and past.is_harder:
         notes.append(past.sentence)
     model = selection.fit_model(all_rows, chosen, selected.model.calibration)
-    record = _describe_rows(all_rows, held_out, columns) | {
+    record = _describe_rows(all_rows, labels) | {
         "kind": chosen.name,
         "dropped": dropped,
         "candidates": [_describe_candidate(one, one is chosen) for one in selected.candidates],
@@ -311,6 +349,7 @@ def _fit_candidate(
         "window": chosen.window,
         "temporal": past.to_dict() if isinstance(past, Backtest) else past,
         "signs": [sign.to_dict() for sign in signs],
+        "sample": training.sample,
     }
     record["warnings"] = warn_if_few_rows(record["rows"], record["left"]) + notes
     risk = _reference_risk(selected, model, all_rows, held_out)
@@ -323,6 +362,53 @@ def _fit_candidate(
         _validated(table, selected.risk),
         config.held_out_share,
     )
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """The rows to train on, without the held-out clients (`table`) and with them (`all_rows`).
+
+    dropped: why each feature that is not used is dropped; sample: None if these are all labelled rows,
+    else the number of rows and the learning curve by which it was chosen.
+    """
+
+    table: Table
+    all_rows: Table
+    held_out: np.ndarray
+    dropped: dict[str, str]
+    sample: dict[str, Any] | None
+
+
+def _read_training(config: Config, labels: pd.DataFrame) -> TrainingRows:
+    columns = config.columns
+    samples = draw_samples(labels)
+    largest = [*samples.values()][-1].is_taken if samples else np.ones(len(labels), dtype=bool)
+    labels = labels[largest]
+    rows, held_out = read_sampled(config, labels), labels["held_out"].to_numpy()
+    usable = rows[~held_out]
+    features, dropped = usable_features(usable, columns)
+    if not features:
+        raise TooLittleData(
+            f"{config.final_data}: no feature differs between clients, so there is nothing to learn"
+        )
+    outcome, age = labels["outcome"].to_numpy(), labels["age"].to_numpy()
+    # If all recent outcomes are equal, no candidate can be scored on them alone.
+    if len(np.unique(outcome[~held_out & (age == RECENT)])) < 2:
+        age = np.full(len(labels), RECENT)
+    numeric = tuple(name for name in columns.numeric_names if name in features)
+    categorical = tuple(name for name in columns.categorical if name in features)
+    all_rows = Table(rows, outcome, np.arange(len(rows)), age, numeric, categorical)
+    groups = group_rows(usable, columns.client_name, columns.features)
+    table = replace(all_rows.take(~held_out), groups=groups)
+    if not samples:
+        return TrainingRows(table, all_rows, held_out, dropped, None)
+    cut = {size: sample.among(largest) for size, sample in samples.items()}
+    of_usable = {size: sample.among(~held_out) for size, sample in cut.items()}
+    curve = selection.draw_learning_curve(table, of_usable, MIN_SAMPLE)
+    sample, usable_sample = cut[curve.chosen], of_usable[curve.chosen]
+    all_rows, table = all_rows.sample(sample), table.sample(usable_sample)
+    described = {"rows": len(all_rows.rows), "left": int(all_rows.outcome.sum()), **curve.to_dict()}
+    return TrainingRows(table, all_rows, held_out[sample.is_taken], dropped, described)
 
 
 def _choose_update(
@@ -341,7 +427,7 @@ def _choose_update(
 
     def refit(name: str, windows: Sequence[str]) -> Vector:
         refits[name] = selection.select_model(table, windows)
-        return metrics.log_odds(refits[name].risk)
+        return metrics.log_odds(refits[name].risk[table.representative[table.recent]])
 
     older = [window for window in selection.WINDOWS if window != RECENT_ROWS]
     model = releases.load_model(champion)
@@ -360,9 +446,7 @@ def _choose_update(
 
 
 def _recent_rows(table: Table) -> Table:
-    rows = table.recent
-    outcome, groups, age = table.outcome[rows], table.groups[rows], table.age[rows]
-    return replace(table, rows=table.rows[rows], outcome=outcome, groups=groups, age=age)
+    return table.take(table.representative)
 
 
 def _recalibrate(
@@ -391,7 +475,7 @@ def _recalibrate(
         "why": update.reason,
         "update": update.to_dict() | {"champion": champion.id},
         "calibration": {"kind": model.calibration.kind, "log_loss": {}},
-        "level_left": int(all_rows.outcome[all_rows.recent].sum()),
+        "level_left": int(all_rows.outcome[all_rows.representative].sum()),
     }
     risk = models.predict(model, all_rows.rows)
     numeric, categorical = (tuple(record["features"][kind]) for kind in ("numeric", "categorical"))
@@ -402,26 +486,28 @@ def _recalibrate(
         data,
         evaluation,
         reference,
-        _validated(table, metrics.expit(compared)),
+        _validated(recent, metrics.expit(compared)),
         min(config.held_out_share, champion.training["held_out_share"]),
     )
 
 
-def _describe_rows(table: Table, held_out: np.ndarray, columns: Columns) -> files.Record:
-    """Describe the rows that the model is trained on, and the baseline client among them."""
-    labelled, numeric, categorical = table.rows, table.numeric, table.categorical
-    features, left = [*numeric, *categorical], int(table.outcome.sum())
-    missing = labelled[features].isna() | (labelled[features] == "")
+def _describe_rows(table: Table, labels: pd.DataFrame) -> files.Record:
+    """Describe the labelled rows, and the baseline client among those that the model is trained on."""
+    numeric, categorical = table.numeric, table.categorical
+    features, left = [*numeric, *categorical], int(labels["outcome"].sum())
+    missing = table.rows[features].isna() | (table.rows[features] == "")
+    clients, held_out = labels[typed_rows.CLIENT_HASH], labels["held_out"]
+    simple = table.rows if table.is_simple is None else table.rows[table.is_simple]
     return {
-        "rows": len(labelled),
+        "rows": len(labels),
         "left": left,
         "level_left": left,
-        "clients": int(labelled[columns.client_name].nunique()),
+        "clients": int(clients.nunique()),
         "held_out_rows": int(held_out.sum()),
-        "held_out_clients": int(labelled.loc[held_out, columns.client_name].nunique()),
+        "held_out_clients": int(clients[held_out].nunique()),
         "features": {"numeric": list(numeric), "categorical": list(categorical)},
-        "baseline": models.baseline(labelled, numeric, categorical),
-        "ranges": reliability.ranges(labelled, numeric),
+        "baseline": models.baseline(simple, numeric, categorical),
+        "ranges": reliability.ranges(table.rows, numeric),
         "missing_seen": [name for name in features if missing[name].any()],
     }
 
@@ -430,13 +516,14 @@ def _sample_reference(table: Table, risk: Vector, columns: Columns) -> pd.DataFr
     """Return recent rows with their risks, the reference for data drift; risk: (n,) of all rows."""
     named = filter(None, [columns.time])
     names = [*named, *table.numeric, *table.categorical, columns.outcome, drift.SCORE]
-    reference = table.rows.assign(**{drift.SCORE: risk}).loc[table.recent, names]
+    reference = table.rows.assign(**{drift.SCORE: risk}).loc[table.representative, names]
     return reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0).sort_index()
 
 
 def _validated(table: Table, risk: Vector) -> dict[str, np.ndarray]:
-    ids = table.rows.loc[table.recent, typed_rows.ROW_ID].to_numpy()
-    return {releases.JUDGED: ids, releases.JUDGED_RISK: risk}
+    """Return the ids and the risks of recent rows without weights; risk: (n,) of the recent rows."""
+    ids = table.rows.loc[table.representative, typed_rows.ROW_ID].to_numpy()
+    return {releases.JUDGED: ids, releases.JUDGED_RISK: risk[table.representative[table.recent]]}
 
 
 def _reference_risk(

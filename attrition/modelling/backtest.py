@@ -106,6 +106,8 @@ def backtest_model(table: Table, selected: SelectionResult, time: Sequence[str])
         risk = models.predict(model, table.rows.iloc[late])
     place = np.cumsum(table.recent) - 1
     outcome, random_risk = table.outcome[late], selected.risk[place[late]]
+    weight = table.recent_weight[place[late]]
+    weight /= weight.mean()
     times = np.asarray(time, dtype=object)
     return Backtest(
         cut=str(min(times[late])),
@@ -113,11 +115,11 @@ def backtest_model(table: Table, selected: SelectionResult, time: Sequence[str])
         gap=gap,
         trained_rows=len(train),
         rows=len(late),
-        roc_auc=metrics.roc_auc(outcome, risk),
-        random_roc_auc=metrics.roc_auc(outcome, random_risk),
-        difference=metrics.roc_auc_difference(outcome, random_risk, risk),
-        log_loss=metrics.mean(metrics.row_log_loss(outcome, risk)),
-        random_log_loss=metrics.mean(metrics.row_log_loss(outcome, random_risk)),
+        roc_auc=metrics.roc_auc(outcome, risk, weight),
+        random_roc_auc=metrics.roc_auc(outcome, random_risk, weight),
+        difference=metrics.roc_auc_difference(outcome, random_risk, risk, weight),
+        log_loss=metrics.mean(metrics.row_log_loss(outcome, risk) * weight),
+        random_log_loss=metrics.mean(metrics.row_log_loss(outcome, random_risk) * weight),
     )
 
 

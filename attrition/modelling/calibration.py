@@ -21,7 +21,7 @@ MIN_ROWS_TO_BEND, MIN_OF_EACH_TO_CALIBRATE = 1000, 10
 FLOORS = np.linspace(0, 0.9, 10)  # candidate shares of rows on the floor
 
 Folds = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
-Fit = Callable[[Vector, Vector], "Calibration"]
+Fit = Callable[..., "Calibration"]  # of a score, an outcome and weights: (n,) each
 
 
 @dataclass(frozen=True)
@@ -66,39 +66,43 @@ class Calibration:
 AS_IT_IS = Calibration(NONE, (0.0, 1.0), (0.0, 1.0))
 
 
-def fit_intercept(score: Vector, outcome: Vector) -> Calibration:
+def fit_intercept(score: Vector, outcome: Vector, weight: Vector | None = None) -> Calibration:
     """Fit an intercept by maximum likelihood, with a slope of 1 and the targets of `fit_sigmoid`."""
-    rate = float(_targets(outcome).mean())
+    rate = float(np.average(_targets(outcome, weight), weights=weight))
     middle = float(metrics.log_odds(np.array(rate)))
     low, high = middle - score.max() - 1, middle - score.min() + 1
-    intercept = optimize.brentq(lambda a: metrics.expit(score + a).mean() - rate, low, high)
+    intercept = optimize.brentq(
+        lambda a: np.average(metrics.expit(score + a), weights=weight) - rate, low, high
+    )
     return Calibration(SIGMOID, (0.0, 1.0), (intercept, intercept + 1))
 
 
-def _targets(outcome: Vector) -> Vector:
+def _targets(outcome: Vector, weight: Vector | None = None) -> Vector:
     """Shrink the outcomes as if there were one more client of each, so that every fit is finite.
 
     Source: Platt 1999.
     """
-    m, n = float(outcome.sum()), float(len(outcome) - outcome.sum())
+    share = float(np.average(outcome, weights=weight))
+    m, n = share * len(outcome), (1 - share) * len(outcome)
     return np.where(outcome == 1, (m + 1) / (m + 2), 1 / (n + 2))
 
 
-def fit_sigmoid(score: Vector, outcome: Vector) -> Calibration:
+def fit_sigmoid(score: Vector, outcome: Vector, weight: Vector | None = None) -> Calibration:
     """Fit slope and intercept by maximum likelihood, with a slope of at least 0.
 
     The targets are shrunk, so that the slope stays finite if the scores separate the outcomes perfectly.
 
     Source: Platt 1999.
     """
-    target = _targets(outcome)
+    target = _targets(outcome, weight)
 
     def loss(parameters: Vector) -> tuple[float, Vector]:
         slope, intercept = parameters
         z = slope * score + intercept
         error = metrics.expit(z) - target
-        value = float(np.mean(np.logaddexp(0, z) - target * z))
-        return value, np.array([np.mean(error * score), np.mean(error)])
+        value = float(np.average(np.logaddexp(0, z) - target * z, weights=weight))
+        slopes = np.average(np.array([error * score, error]), axis=1, weights=weight)
+        return value, slopes
 
     start = np.array([1.0, 0.0])
     result = optimize.minimize(
@@ -108,7 +112,7 @@ def fit_sigmoid(score: Vector, outcome: Vector) -> Calibration:
     return Calibration(SIGMOID, (0.0, 1.0), (intercept, intercept + slope))
 
 
-def fit_floored(score: Vector, outcome: Vector) -> Calibration:
+def fit_floored(score: Vector, outcome: Vector, weight: Vector | None = None) -> Calibration:
     """Fit a sigmoid to scores raised to a floor, choosing the floor with the lowest log loss.
 
     The clients with the lowest scores leave for reasons that no column contains, so a model that ranks
@@ -120,15 +124,15 @@ def fit_floored(score: Vector, outcome: Vector) -> Calibration:
     fits = []
     for floor in np.unique(np.quantile(score, FLOORS)):
         raised = np.maximum(score, floor)
-        line = fit_sigmoid(raised, outcome)
-        loss = metrics.row_log_loss(outcome, metrics.expit(line.apply(raised))).mean()
-        fits.append((float(loss), float(floor), line))
+        line = fit_sigmoid(raised, outcome, weight)
+        loss = metrics.row_log_loss(outcome, metrics.expit(line.apply(raised)))
+        fits.append((float(np.average(loss, weights=weight)), float(floor), line))
     _, floor, line = min(fits, key=lambda fit: fit[0])
     low, high = line.apply(np.array([floor, floor + 1])).tolist()
     return Calibration(FLOORED, (floor, floor + 1), (low, high))
 
 
-def fit_isotonic(score: Vector, outcome: Vector) -> Calibration:
+def fit_isotonic(score: Vector, outcome: Vector, weight: Vector | None = None) -> Calibration:
     """Fit an isotonic regression, its steps connected by lines.
 
     If nobody or everybody left on a step, half a client of the other outcome is added, so that no risk
@@ -137,7 +141,7 @@ def fit_isotonic(score: Vector, outcome: Vector) -> Calibration:
 
     Source: Zadrozny and Elkan 2002.
     """
-    model = IsotonicRegression(out_of_bounds="clip").fit(score, outcome)
+    model = IsotonicRegression(out_of_bounds="clip").fit(score, outcome, weight)
     rate, count = np.unique(model.predict(score), return_counts=True)
     if len(rate) < 2:
         return AS_IT_IS
@@ -149,7 +153,7 @@ def fit_isotonic(score: Vector, outcome: Vector) -> Calibration:
 
 
 FITS: dict[str, Fit] = {
-    NONE: lambda score, outcome: AS_IT_IS,
+    NONE: lambda score, outcome, weight: AS_IT_IS,
     SIGMOID: fit_sigmoid,
     FLOORED: fit_floored,
     ISOTONIC: fit_isotonic,
@@ -157,12 +161,12 @@ FITS: dict[str, Fit] = {
 
 
 def choose_calibration(
-    score: Vector, outcome: Vector, folds: Folds
+    score: Vector, outcome: Vector, folds: Folds, weight: Vector | None = None
 ) -> tuple[Calibration, dict[str, float]]:
     """Choose the simplest calibration within one standard error of the lowest log loss.
 
-    score: (n,) out-of-fold log-odds. Each kind is fitted on all folds but one and evaluated on that one;
-    those with a floor or steps are compared only if there are 1,000 rows.
+    score: (n,) out-of-fold log-odds; weight: (n,) with mean 1. Each kind is fitted on all folds but one
+    and evaluated on that one; those with a floor or steps are compared only if there are 1,000 rows.
 
     Returns: the calibration, and the log loss of each kind that was compared.
 
@@ -174,18 +178,22 @@ def choose_calibration(
         and len(folds) > 1
     ):
         kinds += [SIGMOID, *([FLOORED, ISOTONIC] if len(outcome) >= MIN_ROWS_TO_BEND else [])]
+    weight = np.ones(len(outcome)) if weight is None else weight
     losses = {}
     for kind in kinds:
-        risk = metrics.expit(cross_calibrate(FITS[kind], score, outcome, folds))
-        losses[kind] = metrics.row_log_loss(outcome, risk)
+        risk = metrics.expit(cross_calibrate(FITS[kind], score, outcome, folds, weight))
+        losses[kind] = metrics.row_log_loss(outcome, risk) * weight
     chosen = metrics.simplest(losses)
     mean_losses = {kind: float(loss.mean()) for kind, loss in losses.items()}
-    return FITS[chosen](score, outcome), mean_losses
+    return FITS[chosen](score, outcome, weight), mean_losses
 
 
-def cross_calibrate(fit: Fit, score: Vector, outcome: Vector, folds: Folds) -> Vector:
+def cross_calibrate(
+    fit: Fit, score: Vector, outcome: Vector, folds: Folds, weight: Vector | None = None
+) -> Vector:
     """Return calibrated log-odds: (n,), the calibration of each fold fitted on the others."""
+    weight = np.ones(len(outcome)) if weight is None else weight
     calibrated = score.copy()
     for train, test in folds:
-        calibrated[test] = fit(score[train], outcome[train]).apply(score[test])
+        calibrated[test] = fit(score[train], outcome[train], weight[train]).apply(score[test])
     return calibrated

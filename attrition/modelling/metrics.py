@@ -71,10 +71,10 @@ def _finite(value: float, low: float, high: float) -> Interval:
 # ---- area under the ROC curve
 
 
-def roc_auc(outcome: Vector, risk: Vector) -> Interval:
+def roc_auc(outcome: Vector, risk: Vector, weights: Vector | None = None) -> Interval:
     """Compute the probability that a client who left had a higher risk than one who stayed.
 
-    A tie counts as one half; unknown if there is only one outcome.
+    A tie counts as one half; unknown if there is only one outcome. weights: see `roc_auc_difference`.
 
     Source: DeLong, DeLong and Clarke-Pearson 1988; computed from ranks as in Sun and Xu 2014.
 
@@ -83,7 +83,7 @@ def roc_auc(outcome: Vector, risk: Vector) -> Interval:
     """
     if len(set(outcome)) < 2:
         return UNKNOWN
-    (auc,), covariance = _delong(outcome, risk[np.newaxis, :])
+    (auc,), covariance = _delong(outcome, risk[np.newaxis, :], weights)
     error = Z95 * np.sqrt(covariance[0, 0])
     return _finite(auc, max(0.0, auc - error), min(1.0, auc + error))
 

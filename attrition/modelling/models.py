@@ -48,7 +48,7 @@ BLEND = "blend"
 MIN_ROWS_TO_TRY = {SCORECARD: (200, 30), SHALLOW: (200, 30), BOOSTING: (500, 50), DEEP: (2000, 100)}
 STRENGTH = {CAUTIOUS: 0.03, LOGISTIC: 1.0, SCORECARD: 0.3}
 LEAVES = {SHALLOW: 4, BOOSTING: 12, DEEP: 31}
-ROUNDS = {SHALLOW: 300, BOOSTING: 200, DEEP: 200}
+ROUNDS = {SHALLOW: 150, BOOSTING: 100, DEEP: 100}
 MIN_FEATURES_PER_SPLIT = 8  # that a split may use, if there are so many
 # The blocks of an encoded table.
 NUMBERS, BINNED, LEVELS, CODES, RATES = "numbers", "bins", "levels", "codes", "rates"
@@ -82,7 +82,7 @@ def build(
     if name in LEAVES:
         encode = _for_trees(numeric, categorical, rows)
         model = HistGradientBoostingClassifier(
-            learning_rate=0.05,
+            learning_rate=0.1,
             max_iter=ROUNDS[name],
             max_leaf_nodes=LEAVES[name],
             min_samples_leaf=20,
@@ -263,7 +263,9 @@ def to_risk(model: Model, score: Vector) -> Vector:
     return metrics.expit(model.calibration.apply(score))
 
 
-def blend_weights(scores: NDArray[np.float64], outcome: Vector) -> Vector:
+def blend_weights(
+    scores: NDArray[np.float64], outcome: Vector, row_weight: Vector | None = None
+) -> Vector:
     """Compute the non-negative weights (k,) whose weighted sum of log-odds has the lowest log loss.
 
     scores: (n, k) out-of-fold log-odds. If a weight is below 0.05, it is set to 0; similar parts share
@@ -271,14 +273,15 @@ def blend_weights(scores: NDArray[np.float64], outcome: Vector) -> Vector:
 
     Source: Wolpert 1992; Breiman 1996, "Stacked regressions", for weights that cannot be negative.
     """
-    k = scores.shape[1]
+    n, k = scores.shape
+    share = np.full(n, 1 / n) if row_weight is None else row_weight / row_weight.sum()
 
     def loss(weights: Vector) -> tuple[float, Vector]:
         z = scores @ weights
         error = metrics.expit(z) - outcome
         even = weights - 1 / k
-        value = float(np.mean(np.logaddexp(0, z) - outcome * z) + EVEN * np.sum(even**2))
-        return value, scores.T @ error / len(outcome) + 2 * EVEN * even
+        value = float(share @ (np.logaddexp(0, z) - outcome * z) + EVEN * np.sum(even**2))
+        return value, scores.T @ (share * error) + 2 * EVEN * even
 
     start = np.full(k, 1 / k)
     solution = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * k)

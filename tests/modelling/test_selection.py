@@ -51,6 +51,17 @@ def test_linked_rows_are_always_in_the_same_fold(seed):
             assert not set(rows[name].iloc[train]) & set(rows[name].iloc[test])
 
 
+def test_folds_are_alike_in_size_and_in_outcomes():
+    """Groups of 1 to 40 rows: a fold may miss a row of its share, not a group."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(400), np.minimum(rng.zipf(1.8, 400), 40))
+    outcome = (rng.random(len(groups)) < 0.2).astype(float)
+    fold = selection.deal_groups(outcome, groups, 5, seed=0)
+    assert np.ptp(np.bincount(fold, outcome)) <= 1
+    assert np.ptp(np.bincount(fold)) <= 2
+    assert all(len(np.unique(fold[groups == group])) == 1 for group in range(400))
+
+
 def test_repeats_cut_the_rows_in_other_ways():
     table = learned_from(make_rows(100))
     first, second = (selection.make_folds(table, repeat)[0][1] for repeat in (0, 1))
@@ -99,7 +110,22 @@ def test_who_is_clearly_beaten_is_tried_once():
     found = selection.select_model(learned_from(make_rows(600)))
     repeats = {one.name: one.score.shape[1] for one in found.candidates}
     assert repeats[models.BASE_RATE] == 1
-    assert repeats[found.chosen.name] == selection.REPEATS
+    assert repeats[found.chosen.name] > 1
+
+
+@pytest.mark.parametrize(("second", "repeats"), [(3.0, 2), (-3.0, 3)])
+def test_repeats_end_once_one_more_does_not_change_the_choice(monkeypatch, second, repeats):
+    """Logistic regression is best on the first split; on the second one it is again, or very wrong."""
+    table = learned_from(make_rows(100))
+    strength = {0: 3.0, 1: second, 2: 3.0}
+
+    def predict(table, name, window, each):
+        sign = 2 * table.outcome - 1
+        return sign * strength[each[0]] if name == models.LOGISTIC else sign * 0.0
+
+    monkeypatch.setattr(selection, "cross_validate", predict)
+    compared = selection.compare_candidates(table, [[0], [1], [2]])
+    assert max(one.score.shape[1] for one in compared) == repeats
 
 
 def test_the_lowest_loss_is_chosen_when_it_is_clearly_the_lowest():

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from attrition import config as configuration
 from attrition.config import Config
 from attrition.modelling import metrics, models, persistence
 from attrition.rows import typed_rows

@@ -38,6 +38,7 @@ PURE = (
             *("explanations", "groups", "number_scores", "reliability"),
         )
     ),
+    "rows.sampling",
     *("monitoring.drift", "monitoring.performance", "monitoring.gate"),
     *("monitoring.updating", "serving.flat_model"),
     *("reporting.charts", "reporting.model_card", "reporting.style"),

@@ -54,7 +54,7 @@ engines: .venv/.runtime ## add Dask and Ray, which compute the parts of large da
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .venv/pinned.txt \
 		--requirement requirements-engines.txt
 
-bench: .venv/.dev ## measure speed, scale and quality (minutes to hours)
+bench: .venv/.dev ## measure speed and scale in 20 minutes, and write docs/scale.md (ARGS=--all: hours)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 sweep: .venv/.dev ## break a run at every system call that writes (two hours; ARGS='--sample 60')

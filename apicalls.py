@@ -39,6 +39,7 @@ from attrition.operations.caller import (
     NoConnection,
     default_url,
     identify,
+    is_refused,
     send,
 )
 from attrition.storage import files
@@ -308,7 +309,8 @@ def call_all(caller: Caller, datafiles: list[str]) -> Iterator[Call]:
 
 def find_app(config: Config, url: str | None = None) -> Answerer | None:
     """Return who answers at the URL, by default that of config.json; None if nobody does."""
-    return identify(config, (url or default_url(config)).rstrip("/"), HEALTH_S)
+    url = (url or default_url(config)).rstrip("/")
+    return None if is_refused(url, HEALTH_S) else identify(config, url, HEALTH_S)
 
 
 def read_token(config: Config, variable: str | None = None) -> str | None:

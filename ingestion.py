@@ -1,11 +1,12 @@
 """Step 1: ingest new records from the source folder and the databases, and account for each of them.
 
 Reads:  sourcedata/*.csv, *.csv.gz, *.parquet, *.xlsx; the database tables that config.json names
-Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed, for the steps),
+Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed and sorted, for the
+        steps; beside many rows also finaldata-<n>.parquet), gone.npz (rows in them that count no more),
         ingestedfiles.txt (one line per version of a source), rejected.csv (every refused row and the
         reason), withdrawn.csv (rows that were withdrawn because their table no longer has them),
-        table_rows.npz (the rows of each table), deliveries.npz (the line of ingestedfiles.txt by which
-        each row came), ingestion.json (the record)
+        table_rows.npz (the rows of each table), deliveries.npz (of each row its number and the line of
+        ingestedfiles.txt by which it came), ingestion.json (the record)
 Run:    python ingestion.py [--config PATH] [--check FILE | --explain | --reconcile]
         [--accept-loss] [--adopt] [--accept-source NAME]
 """
@@ -27,19 +28,19 @@ from tqdm import tqdm
 
 from attrition import wording
 from attrition.config import Config, Database, Files
-from attrition.data import schema
+from attrition.data import name_variants, schema
 from attrition.data.schema import Refused
 from attrition.errors import AttritionError, SourceError
 from attrition.operations import cli
-from attrition.rows import deduplication, ledger, name_variants
-from attrition.rows.deduplication import SourceVerdict
+from attrition.rows import deduplication, ledger
+from attrition.rows.deduplication import NEWER, SourceVerdict
+from attrition.rows.known_rows import OPEN, OUTCOME, Identities
 from attrition.rows.ledger import (
     ACCEPTED,
     COUNTS,
     DEFERRED,
     QUARANTINED,
     SKIPPED,
-    Digest,
     Ledger,
     Line,
     Unused,
@@ -65,7 +66,7 @@ WOULD_BE = {
 
 @dataclass(frozen=True)
 class Ingestion:
-    """The result of a run; `unavailable` names the sources that could not be read at all."""
+    """The result of a run: `file` has all rows; `unavailable` names sources that could not be read."""
 
     lines: tuple[Line, ...]
     rows: int
@@ -74,6 +75,7 @@ class Ingestion:
     deferred: int
     up_to_date: bool
     seal: str
+    file: str
 
     @property
     def records(self) -> int:
@@ -84,11 +86,11 @@ class Ingestion:
         new = [line for line in self.lines if line.verdict in (ACCEPTED, QUARANTINED)]
         if not new:
             waiting = f"; {self.deferred} still being written" if self.deferred else ""
-            return f"nothing new; finaldata.csv has {self.rows:,} rows{waiting}"
+            return f"nothing new; {self.file} has {self.rows:,} rows{waiting}"
         total = Line("", "", "", *(sum(getattr(line, name) for line in new) for name in COUNTS))
         return (
             f"{len(new)} new source{'s' * (len(new) != 1)}: {total.counted}; "
-            f"finaldata.csv has {self.rows:,} rows"
+            f"{self.file} has {self.rows:,} rows"
         )
 
 
@@ -143,6 +145,7 @@ def ingest_new_data(
         deferred=account.deferred,
         up_to_date=up_to_date,
         seal=str(record["seal"]),
+        file=(config.final_data if config.dataset_format == "csv" else config.rows).name,
     )
 
 
@@ -319,13 +322,12 @@ def validate_file(
         line = line._replace(sha256=file.sha256)
         settled = abs(file.changed_s_ago) >= config.settle_seconds
         if (twin := account.used.get(file.sha256)) and twin != line.source:
-            return SourceVerdict(line._replace(reason=f"SAME_CONTENT: as {twin}"))
+            return no_rows(config, line._replace(reason=f"SAME_CONTENT: as {twin}"))
         result = validate_lanes(config, account, file, line, stack)
     except Refused as refused:
         verdict = DEFERRED if refused.unfinished and not settled else QUARANTINED
-        return SourceVerdict(
-            line._replace(verdict=verdict, reason=f"{refused.code}: {refused.reason}")
-        )
+        reason = f"{refused.code}: {refused.reason}"
+        return no_rows(config, line._replace(verdict=verdict, reason=reason))
     except MemoryError as error:
         reason = "needs more memory than there is; lower max_source_mb, or remove the file"
         raise SourceError(f"{line.source}: {reason}") from error
@@ -339,8 +341,12 @@ def validate_file(
         raise SourceError(f"{line.source}: {reason}; report this, or remove the file") from error
     if result.unfinished and not settled:
         reason = f"{result.unfinished}: still being written"
-        return SourceVerdict(line._replace(verdict=DEFERRED, reason=reason))
+        return no_rows(config, line._replace(verdict=DEFERRED, reason=reason))
     return result
+
+
+def no_rows(config: Config, line: Line) -> SourceVerdict:
+    return SourceVerdict(line, config.columns)
 
 
 def validate_lanes(
@@ -376,8 +382,8 @@ def add(account: Ledger, result: SourceVerdict) -> None:
         return
     if line.verdict == ACCEPTED:
         account.add_booleans(result.booleans)
-        for part in result.accepted():
-            account.add_rows(*part)
+        for rows in result.accepted():
+            account.add_rows(rows)
     account.add_refusals(
         (line.ingested_at, line.source, row.line, f"{row.code}: {row.reason}", row.raw)
         for row in result.refusals()
@@ -420,22 +426,23 @@ def take_table(
             if not accept_loss:
                 check_shrink(database, since, reading.seen["rows"])
             table = schema.Table(reading.header, reading.chunks)
-            before = account.owned.get(place, set())
+            before = account.owned.get(place, Identities())
             result = deduplication.judge(table, columns, account, line, spool, before)
         account.marks[database.name] = mark
         if result.line.verdict == QUARANTINED:
             add(account, result)
             return result.line
-        gone = find_withdrawn(database, account, place, result) if reading.whole else set()
+        gone = Identities()
+        if reading.whole:
+            gone = find_withdrawn(database, account, before, result)
         add_table(account, result, len(gone))
     account.watermarks[place] = reading.seen
-    accepted = zip(result.digests, result.verdicts, strict=True)
-    owned = account.owned.setdefault(place, set())
-    owned |= {key for key, verdict in accepted if verdict == ACCEPTED}
+    owned = before | result.identities(result.verdicts <= NEWER)
     if reading.whole:
-        account.withdraw(sorted(gone), database.name, now)
-        owned &= set(result.digests)
-    if gone:
+        account.withdraw(gone, database.name, now)
+        owned &= result.identities()
+    account.owned[place] = owned
+    if len(gone):
         logger.warning("%s: %d rows are no longer there; withdrawn", database.name, len(gone))
     return result.line
 
@@ -465,14 +472,15 @@ def is_due(database: Database, since: databases.Watermark | None) -> bool:
 
 
 def find_withdrawn(
-    database: Database, account: Ledger, place: str, result: SourceVerdict
-) -> set[Digest]:
+    database: Database, account: Ledger, before: Identities, result: SourceVerdict
+) -> Identities:
     """Return the rows missing from their table; only open ones if `on_delete` is not "remove"."""
-    missing = account.owned.get(place, set()) - set(result.digests)
-    missing &= account.rows.keys()
-    if database.on_delete == "remove":
-        return missing
-    return {key for key in missing if account.rows[key] == ledger.OPEN}
+    missing = before - result.identities()
+    places = account.rows.find(missing.client, missing.inputs)
+    is_gone = places >= 0
+    if database.on_delete != "remove":
+        is_gone[is_gone] = account.rows.get(OUTCOME, places[is_gone]) == OPEN
+    return missing.filter(is_gone)
 
 
 def check_columns(config: Config, database: Database, header: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ Run:    python monitoring.py [--config PATH]
 
 import logging
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,16 +17,19 @@ import pandas as pd
 
 from attrition.config import Config
 from attrition.errors import Damaged, NoModel
-from attrition.modelling import metrics, models
+from attrition.modelling import metrics
 from attrition.modelling.metrics import Interval, Vector
-from attrition.monitoring import cohorts, drift, gate, performance, sources, units, updating
+from attrition.monitoring import cohorts, drift, gate, performance, sources, units
 from attrition.monitoring.cohorts import Cohorts
 from attrition.monitoring.performance import EarlyOrder
 from attrition.monitoring.sources import Contradiction
 from attrition.monitoring.units import OtherUnits
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
-from attrition.rows import ledger, typed_rows
+from attrition.rows import ledger, settled_rows, typed_rows
+from attrition.rows.settled_rows import IN_BATCH, IS_NEW, SettledRows
+from attrition.serving import production
+from attrition.serving.prediction import Served
 from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
@@ -35,7 +38,6 @@ SETTINGS = ("columns", "contact_capacity", "outcome_after_days")
 # Fewer new rows than this are pooled with the next ones before they count as judged.
 MIN_ROWS_TO_SETTLE = 100
 SHOWN_COHORTS = 3
-SETTLED, ESTIMATED = ("labelled", "inputs"), "estimated"
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Monitoring:
 class Judgement:
     """The judgement of the new rows: what is suspicious, and which labelled rows wait.
 
-    waiting: (n,) bool, the labelled rows that are immature or suspicious; recent: number of new mature
-    outcomes; deliveries: in how many they came, one more if a person accepted one.
+    waiting: (n,) bool of all rows, the labelled ones that are immature or suspicious; recent: number of
+    new mature outcomes; deliveries: in how many they came, one more if a person accepted one.
     """
 
     performance: performance.Performance
@@ -112,24 +114,22 @@ def monitor_model(config: Config) -> Monitoring:
     record = files.read_if_up_to_date(config.monitoring_record, inputs)
     if record is not None and not is_due(record, now):
         return _monitoring(record, up_to_date=True)
-    columns = config.columns
-    names = (*columns.features, *filter(None, [columns.value, columns.time]), columns.outcome)
-    deliveries = (typed_rows.DELIVERED, typed_rows.OPENED)
-    rows = ledger.read_rows(config, (*names, *typed_rows.COMPUTED, *deliveries))
-    grouped = find_cohorts(config, rows, now)
-    labelled = rows[columns.outcome].notna().to_numpy()
+    looks = read_looks(config)
+    grouped = find_cohorts(config, looks, now)
+    labelled = looks[config.columns.outcome].notna().to_numpy()
     try:
         champion = releases.read_for(config.production_folder, config.columns)
     except NoModel:
         champion = None
+    settled: SettledRows | None = None
     if champion is None:
-        settled = {name: np.array([], dtype="uint64") for name in (*SETTLED, ESTIMATED)}
         judged = Judgement(NO_MODEL, NOTHING_TO_COMPARE, labelled & ~grouped.mature)
     else:
-        settled = _read_settled(config, champion)
-        judged = _judge_new_rows(config, champion, rows, grouped, settled)
+        settled, model = _read_settled(config, champion), production.load_model(champion)
+        read_new_rows(config, model, looks, settled)
+        judged = _judge_new_rows(config, champion, model, looks, grouped, settled)
     is_confirmed = judged.deliveries >= sources.MIN_DELIVERIES
-    usable = int((labelled & ~judged.waiting).sum())
+    usable = int(labelled.sum() - judged.waiting.sum())
     last = _last_attempt(config, champion)
     triggers = gate.find_triggers(
         has_model=champion is not None,
@@ -145,6 +145,7 @@ def monitor_model(config: Config) -> Monitoring:
         "inputs": inputs,
         "checked_at": now,
         "release": champion.id if champion else None,
+        "lineage": ledger.read_lineage(config),
         "retrain": retrain,
         "triggers": list(triggers),
         "deliveries": judged.deliveries,
@@ -159,8 +160,9 @@ def monitor_model(config: Config) -> Monitoring:
         "early": judged.early.to_dict() if judged.early else None,
     }
     history.save(config.history, "estimates", _history_rows(record))
-    settled[releases.WAITING] = rows.loc[judged.waiting, typed_rows.ROW_ID].to_numpy()
-    contents: dict[Path, files.Content] = {config.settled_rows: files.arrays_bytes(**settled)}
+    arrays = settled.to_arrays() if settled else {}
+    arrays[releases.WAITING] = _read_ids(config, judged.waiting)
+    contents: dict[Path, files.Content] = {config.settled_rows: files.arrays_bytes(**arrays)}
     return _monitoring(files.commit(config.monitoring_record, contents, record), up_to_date=False)
 
 
@@ -169,71 +171,130 @@ def is_due(record: files.Record, now: str) -> bool:
     return record["next_mature_at"] is not None and record["next_mature_at"] <= now
 
 
-def find_cohorts(config: Config, rows: pd.DataFrame, now: str) -> Cohorts:
+def read_looks(config: Config) -> pd.DataFrame:
+    """Read what decides the cohort of every row, and nothing else of it."""
     columns = config.columns
+    # each row without a client is one of its own
+    client = typed_rows.CLIENT_HASH if columns.client else typed_rows.INPUT_ID
+    named = filter(None, [columns.time])
+    deliveries = (typed_rows.NUMBER, typed_rows.DELIVERED, typed_rows.OPENED)
+    return ledger.read_rows(config, (columns.outcome, *named, client, *deliveries))
+
+
+def find_cohorts(config: Config, looks: pd.DataFrame, now: str) -> Cohorts:
+    columns = config.columns
+    no_time = pd.Categorical.from_codes(np.zeros(len(looks), np.int8), pd.Index([""]))
     view = {
-        cohorts.OUTCOME: rows[columns.outcome],
-        cohorts.TIME: rows[columns.time] if columns.time else "",
-        # each row without a client is one of its own
-        cohorts.CLIENT: rows[typed_rows.CLIENT_HASH if columns.client else typed_rows.INPUT_ID],
-        cohorts.DELIVERED: rows[typed_rows.DELIVERED],
-        cohorts.OPENED: rows[typed_rows.OPENED],
+        cohorts.OUTCOME: looks[columns.outcome],
+        cohorts.TIME: looks[columns.time] if columns.time else no_time,
+        cohorts.CLIENT: looks[typed_rows.CLIENT_HASH if columns.client else typed_rows.INPUT_ID],
+        cohorts.DELIVERED: looks[typed_rows.DELIVERED],
+        cohorts.OPENED: looks[typed_rows.OPENED],
     }
     deliveries = [(line.source, line.ingested_at) for line in ledger.read_lines(config)]
     return cohorts.find_cohorts(
-        pd.DataFrame(view), deliveries, now=now, after_days=config.outcome_after_days
+        pd.DataFrame(view, copy=False), deliveries, now=now, after_days=config.outcome_after_days
     )
 
 
-def _read_settled(config: Config, champion: Release) -> dict[str, np.ndarray]:
-    """Return the ids of the rows that this champion learned from, or was judged on and passed."""
-    arrays = files.read_arrays(champion.folder / releases.KNOWN_ROWS)
-    settled = {name: arrays[name] for name in SETTLED} | {ESTIMATED: arrays["labelled"]}
+# ---- the rows to judge
+
+
+def _read_settled(config: Config, champion: Release) -> SettledRows:
+    """Return the rows that this champion learned from, or was judged on and passed."""
+    known = files.read_arrays(champion.folder / releases.KNOWN_ROWS)
+    trained = {name: known[name] for name in (settled_rows.LABELLED, settled_rows.INPUTS)}
+    settled = SettledRows(trained | {settled_rows.ESTIMATED: known[settled_rows.LABELLED]})
     try:
         before = files.read_record(config.monitoring_record)
         if before is None or before["release"] != champion.id:
             return settled
         if files.damaged_outputs(config.production_folder, before):
             raise Damaged(f"{config.settled_rows}: is not what was written")
-        return settled | files.read_arrays(config.settled_rows)
+        lineage = ledger.read_lineage(config)
+        is_same_store = lineage is not None and before.get("lineage") == lineage
+        settled.read(files.read_arrays(config.settled_rows), is_same_store=is_same_store)
     except Damaged as error:
         logger.warning("%s; everything since the deployment is judged again", error)
-        return settled
+    return settled
+
+
+def read_new_rows(config: Config, model: Served, looks: pd.DataFrame, settled: SettledRows) -> None:
+    """Add the rows that are not settled, with their risks, to those that wait, if these still exist."""
+    columns, numbers = config.columns, looks[typed_rows.NUMBER].to_numpy()
+    features = [*columns.features, *filter(None, [columns.time])]
+    ids = [typed_rows.NUMBER, typed_rows.ROW_ID, typed_rows.INPUT_ID, typed_rows.DELIVERED]
+    facts = [*ids, *dict.fromkeys(filter(None, [columns.outcome, columns.value]))]
+    rows, sample = (
+        [frame[settled_rows.is_in(frame[typed_rows.NUMBER].to_numpy(), numbers)]]
+        if frame is not None
+        else []
+        for frame in (settled.rows, settled.features)
+    )
+    for part in [None] if settled.since else ledger.split_rows(config):
+        names = dict.fromkeys([*features, *facts])
+        read = ledger.read_rows(config, names, part=part, since=settled.since)
+        is_new = read[columns.outcome].notna().to_numpy() & ~settled.contains(
+            settled_rows.LABELLED, read[typed_rows.ROW_ID].to_numpy()
+        )
+        in_batch = ~settled.contains(settled_rows.INPUTS, read[typed_rows.INPUT_ID].to_numpy())
+        asked, is_asked = read[is_new | in_batch], is_new | in_batch
+        flags = {IS_NEW: is_new[is_asked], IN_BATCH: in_batch[is_asked]}
+        rows.append(asked[facts].assign(**{drift.SCORE: predict(model, asked)}, **flags))
+        batch = asked.loc[flags[IN_BATCH], [*dict.fromkeys([*features, *ids])]]
+        sample = [settled_rows.thin(pd.concat([*sample, batch]) if len(batch) else batch)]
+    settled.rows, settled.features = settled_rows.join(rows), settled_rows.join(sample)
+
+
+def predict(model: Served, rows: pd.DataFrame) -> Vector:
+    if rows.empty:
+        return np.empty(0)
+    return model.predict({name: rows[name].to_numpy() for name in model.features})
+
+
+def _read_ids(config: Config, is_asked: np.ndarray) -> np.ndarray:
+    """Return the ids of some rows; is_asked: (n,) bool of all rows."""
+    if not is_asked.any():
+        return np.array([], dtype="uint64")
+    rows = ledger.read_rows(config, [typed_rows.ROW_ID])
+    return rows[typed_rows.ROW_ID].to_numpy()[is_asked]
 
 
 def _judge_new_rows(
     config: Config,
     champion: Release,
-    rows: pd.DataFrame,
+    model: Served,
+    looks: pd.DataFrame,
     grouped: Cohorts,
-    settled: dict[str, np.ndarray],
+    settled: SettledRows,
 ) -> Judgement:
     """Judge the rows that are not settled; if they are in order, settle them, in place.
 
     Once per row, the estimate without its outcome is compared with its outcome.
     """
+    assert settled.rows is not None and settled.features is not None
+    rows, numbers = settled.rows, looks[typed_rows.NUMBER].to_numpy()
+    place = np.searchsorted(numbers, rows[typed_rows.NUMBER].to_numpy())
+    number, ids = grouped.number[place], rows[typed_rows.ROW_ID].to_numpy()
     outcome = rows[config.columns.outcome].to_numpy(dtype="float64")
-    ids, number, labelled = rows[typed_rows.ROW_ID].to_numpy(), grouped.number, ~np.isnan(outcome)
+    risk, new, in_batch = (rows[name].to_numpy() for name in (drift.SCORE, IS_NEW, IN_BATCH))
     left_in_training = champion.training["level_left"]
-    new = labelled & ~np.isin(ids, settled["labelled"])
-    in_batch = ~np.isin(rows[typed_rows.INPUT_ID].to_numpy(), settled["inputs"])
-    young = _young_cohorts(grouped, outcome, new)
-    risk = np.full(len(rows), np.nan)
-    asked = new | in_batch | np.isin(number, young)
-    risk[asked] = models.predict(releases.load_model(champion), rows[asked])
 
     accepted, reference = ledger.read_accepted(config), releases.read_reference(champion)
     numeric = champion.training["features"]["numeric"]
-    other_units = find_other_units(config, rows, in_batch, reference, numeric, accepted)
+    delivered = rows.loc[in_batch, typed_rows.DELIVERED]
+    other_units = find_other_units(
+        config, settled.features, delivered.value_counts(), reference, numeric, accepted
+    )
     has_other_units = (
         rows[typed_rows.DELIVERED].isin([one.delivery for one in other_units]).to_numpy()
     )
-    mature = new & grouped.mature & ~has_other_units
-    first = mature & ~np.isin(ids, settled[ESTIMATED])
+    mature = new & grouped.mature[place] & ~has_other_units
+    first = mature & ~settled.contains(settled_rows.ESTIMATED, ids)
     checks: history.Rows = []
     if first.sum() >= performance.MIN_ROWS_TO_ESTIMATE:
         checks = _check_estimate(config, champion, rows[first], risk[first])
-        settled[ESTIMATED] = np.union1d(settled[ESTIMATED], ids[mature])
+        settled.add(settled_rows.ESTIMATED, ids[mature])
     names = [cohort.name for cohort in grouped.cohorts]
     contradictions = sources.find_contradictions(
         outcome[mature], risk[mature], number[mature], names, left_in_training=left_in_training
@@ -245,32 +306,31 @@ def _judge_new_rows(
     verdict = performance.check_performance(
         outcome[judged], risk[judged], _reference_auc(champion), left_in_training=left_in_training
     )
-    is_early = new & ~grouped.mature
+    is_early = new & ~grouped.mature[place]
     if not judged.any() and is_early.any():
         sentence = f"none of the {is_early.sum():,} new outcomes is mature yet"
         verdict = replace(verdict, sentence=sentence)
+    waiting = looks[config.columns.outcome].notna().to_numpy() & ~grouped.mature
+    waiting[place[is_suspicious & new]] = True
     if verdict.verdict == "fine":
-        settled["labelled"] = np.union1d(settled["labelled"], ids[judged])
-    for i in young:
-        cohort, total = grouped.cohorts[i], risk[number == i]
-        if excess := performance.find_excess(cohort.name, cohort.left, total, left_in_training):
+        settled.add(settled_rows.LABELLED, ids[judged])
+        rows[IS_NEW] = new & ~judged
+    for i in _young_cohorts(grouped, outcome, number, new):
+        known = risk[number == i]
+        excess = _find_excess(config, model, numbers, grouped, i, known, left_in_training)
+        if excess:
             verdict = replace(verdict, verdict="degraded", sentence=excess)
 
-    batch = in_batch & ~is_suspicious
-    report = drift.compare_clients(
-        reference,
-        rows[batch],
-        risk[batch],
-        champion.training,
-        config.columns.time,
-    )
+    report = _compare_batch(config, champion, reference, rows[in_batch & ~is_suspicious], settled)
     if report.verdict == "stable" and report.rows >= MIN_ROWS_TO_SETTLE:
-        inputs = rows.loc[~is_suspicious, typed_rows.INPUT_ID].to_numpy()
-        settled["inputs"] = np.union1d(settled["inputs"], inputs)
+        compared = in_batch & ~is_suspicious
+        settled.add(settled_rows.INPUTS, rows.loc[compared, typed_rows.INPUT_ID].to_numpy())
+        rows[IN_BATCH] = in_batch & ~compared
+    settled.keep((rows[IS_NEW] | rows[IN_BATCH]).to_numpy(), int(numbers.max(initial=-1)) + 1)
     return Judgement(
         performance=verdict,
         drift=report,
-        waiting=labelled & (~grouped.mature | is_suspicious & new),
+        waiting=waiting,
         suspicious=tuple(suspicious),
         other_units=tuple(other_units),
         early=performance.judge_order_early(outcome[is_early], risk[is_early]),
@@ -281,36 +341,89 @@ def _judge_new_rows(
     )
 
 
+def _compare_batch(
+    config: Config,
+    champion: Release,
+    reference: pd.DataFrame,
+    batch: pd.DataFrame,
+    settled: SettledRows,
+) -> drift.DriftReport:
+    """Compare the features of the batch, or of a sample of it, with the reference."""
+    assert settled.features is not None
+    numbers = batch[typed_rows.NUMBER].to_numpy()
+    is_compared = settled_rows.is_in(settled.features[typed_rows.NUMBER].to_numpy(), numbers)
+    clients = settled.features[is_compared]
+    clients = clients[settled_rows.smallest(clients[typed_rows.INPUT_ID].to_numpy())]
+    risk = batch[drift.SCORE].to_numpy()
+    return drift.compare_clients(
+        reference,
+        clients,
+        risk[np.searchsorted(numbers, clients[typed_rows.NUMBER].to_numpy())],
+        champion.training,
+        config.columns.time,
+    )
+
+
 def find_other_units(
     config: Config,
-    rows: pd.DataFrame,
-    in_batch: np.ndarray,
+    batch: pd.DataFrame,
+    counts: Mapping[int, int],
     reference: pd.DataFrame,
     numeric: Sequence[str],
     accepted: Collection[str],
 ) -> list[OtherUnits]:
-    """Find deliveries with new rows of which nearly all have a column in another unit."""
+    """Find deliveries with new rows of which nearly all have a column in another unit.
+
+    counts: the number of new rows of each delivery, of which `batch` contains all or a sample
+    """
     lines = ledger.read_lines(config)
-    batch = rows[in_batch]
     numeric = [name for name in numeric if name not in config.columns.dates]  # all of them are days
     numbers = batch[typed_rows.DELIVERED].to_numpy()
     return [
-        OtherUnits(number, lines[number].source, change.column, change.factor, int(is_of.sum()))
+        OtherUnits(number, lines[number].source, change.column, change.factor, int(counts[number]))
         for number in np.unique(numbers).tolist()
-        for is_of in [numbers == number]
         if number >= 0 and lines[number].source not in accepted
-        for change in units.find_unit_changes(reference, batch[is_of], numeric)
+        for change in units.find_unit_changes(reference, batch[numbers == number], numeric)
     ]
 
 
-def _young_cohorts(grouped: Cohorts, outcome: Vector, new: np.ndarray) -> list[int]:
+def _young_cohorts(
+    grouped: Cohorts, outcome: Vector, number: np.ndarray, new: np.ndarray
+) -> list[int]:
     """Return the cohorts that are not mature, but of which enough clients have left to be compared."""
-    left = np.bincount(grouped.number[new & (outcome == 1)], minlength=len(grouped.cohorts))
+    left = np.bincount(number[new & (outcome == 1)], minlength=len(grouped.cohorts))
     return [
         i
         for i, cohort in enumerate(grouped.cohorts)
         if not cohort.mature and left[i] >= performance.MIN_OF_EACH_TO_JUDGE
     ]
+
+
+def _find_excess(
+    config: Config,
+    model: Served,
+    numbers: np.ndarray,
+    grouped: Cohorts,
+    i: int,
+    known: Vector,
+    left_in_training: float,
+) -> str | None:
+    """Describe it if more of a cohort left than expected; read no more of it than decides that.
+
+    numbers: (n,) of all rows; known: risks of some rows of the cohort
+    """
+    cohort, read = grouped.cohorts[i], []
+    if performance.is_expected(cohort.left, known):
+        return None
+    for part in ledger.split_rows(config):
+        names = (typed_rows.NUMBER, *config.columns.features)
+        rows = ledger.read_rows(config, names, part=part)
+        rows = rows[grouped.number[np.searchsorted(numbers, rows[typed_rows.NUMBER])] == i]
+        read.append(pd.Series(predict(model, rows), rows[typed_rows.NUMBER]))
+        known = np.asarray(pd.concat(read).sort_index(), "float64")  # whatever the parts
+        if performance.is_expected(cohort.left, known):
+            return None
+    return performance.find_excess(cohort.name, cohort.left, known, left_in_training)
 
 
 def _check_estimate(
@@ -362,7 +475,7 @@ def _last_attempt(config: Config, champion: Release | None) -> gate.Attempt | No
     if record is None:
         return None
     update = record.get("update") or {}  # an earlier version has no updates
-    is_kept = update.get("name") == updating.CHAMPION
+    is_kept = update.get("name") == gate.CHAMPION
     if champion and champion.model_sha256 == record["model_sha256"] and not is_kept:
         return gate.Attempt(record["labelled"], 0, ())
     return gate.Attempt(record["labelled"], record["recent"], tuple(record["triggers"]))

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Collection
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -435,6 +436,12 @@ class Config:
     sources_may_vanish: bool = setting(
         "an empty source folder is no error, even if it contained files before", False
     )
+    dataset_format: str = setting(
+        "`csv`: the accepted rows are also written to `finaldata.csv`, for people and to rebuild the "
+        "other files; `parquet`: only in the form that the steps read, for many millions of rows",
+        "csv",
+        choices=("csv", "parquet"),
+    )
     ignore_files: tuple[str, ...] = setting(
         "names of files or sub-folders of the source folder that are neither read nor reported as "
         "unused; `*` and `?` stand for any characters, and case does not count",
@@ -461,6 +468,7 @@ class Config:
     withdrawn = _File("output_folder", "withdrawn.csv")
     table_rows = _File("output_folder", "table_rows.npz")
     deliveries = _File("output_folder", "deliveries.npz")
+    gone = _File("output_folder", "gone.npz")
     ingestion_record = _File("output_folder", "ingestion.json")
 
     # training, scoring, the decision to deploy
@@ -525,6 +533,32 @@ class Config:
     def declared_files(self) -> list[Path]:
         """Return the path of each file of ours that has a name of its own, figures aside."""
         return [getattr(self, n) for n, value in vars(Config).items() if isinstance(value, _File)]
+
+    def segment(self, generation: int) -> Path:
+        """Return the file of the rows that a generation added, beside those of `rows`."""
+        return self.rows.with_name(f"{self.rows.stem}-{generation}{self.rows.suffix}")
+
+    def deliveries_of(self, segment: Path) -> Path:
+        """Return the file about the arrival of the rows in a segment."""
+        ending = segment.stem.removeprefix(self.rows.stem)
+        return self.deliveries.with_name(f"{self.deliveries.stem}{ending}{self.deliveries.suffix}")
+
+    def list_segments(self, outputs: Collection[str]) -> list[Path]:
+        """Return the files of rows among the outputs of ingestion, oldest first."""
+        stem, suffix = f"{self.rows.stem}-", self.rows.suffix
+        names = [name for name in outputs if name.startswith(stem) and name.endswith(suffix)]
+        numbers = sorted(int(name.removeprefix(stem).removesuffix(suffix)) for name in names)
+        base = [self.rows] if self.rows.name in outputs else []
+        return [*base, *map(self.segment, numbers)]
+
+    def list_derived(self, outputs: Collection[str]) -> list[Path]:
+        """Return the outputs of ingestion that follow from others: segments, beside finaldata.csv."""
+        return self.list_segments(outputs) if self.final_data.name in outputs else []
+
+    def find_segments(self) -> list[Path]:
+        """Return the existing segments beside `rows`, and the files about their arrival."""
+        found = sorted(self.output_folder.glob(self.segment(0).name.replace("0", "*")))
+        return [*found, *filter(Path.exists, map(self.deliveries_of, found))]
 
     def find_figures(self) -> list[Path]:
         return sorted(self.reports_folder.glob(self.figure("*").name))

@@ -8,7 +8,6 @@ Run: python -m benchmarks.idle [--config PATH] [--runs 15] [--files 0] [--mb 0]
 """
 
 import argparse
-import os
 import shutil
 import statistics
 import subprocess
@@ -20,23 +19,11 @@ from attrition import config as configuration
 from attrition import idle
 from attrition.config import Config
 from attrition.storage import files
+from benchmarks.measure import Row, at_most, cpu_of, print_rows
 from benchmarks.project import ROOT, make_project
 
 MAX_RATIO = 4
-ROW = "{},1,2,3,4,5,6,industrial,annual,2026-08-31,Ann,"
-
-
-def measure_cpu(*command: str) -> float:
-    """Return the CPU seconds of a process with these arguments of Python.
-
-    Raises: CalledProcessError.
-    """
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return usage.ru_utime + usage.ru_stime
+ROW = "{},2026-08-01,1,2,3,4,5,600,logistics,multi-year,Daniel Okafor,0"
 
 
 def hash_contents(config: Config) -> dict[Path, str]:
@@ -46,32 +33,32 @@ def hash_contents(config: Config) -> dict[Path, str]:
     return {path: files.sha256_file(path) for path in paths}
 
 
-def compare(config: Config, runs: int) -> bool:
-    """Print the CPU times; return whether their ratio is within the limit and no content changed."""
-    tick = (str(ROOT / "fullprocess.py"), "--quiet", "--config", str(config.file))
-    subprocess.run([sys.executable, *tick], check=True)
+def compare(config: Config, runs: int) -> list[Row]:
+    """Return the ratio of the CPU times, and what was written."""
+    tick = [sys.executable, str(ROOT / "fullprocess.py"), "--quiet", "--config", str(config.file)]
+    subprocess.run(tick, check=True)
     before = hash_contents(config)
     is_watched = idle.is_current(str(config.file))
     bare, ticks = [], []
     for _ in range(runs):
-        bare.append(measure_cpu("-c", "pass"))
-        ticks.append(measure_cpu(*tick))
+        bare.append(cpu_of([sys.executable, "-c", "pass"]).cpu_seconds)
+        ticks.append(cpu_of(tick).cpu_seconds)
     changed = [path for path, digest in hash_contents(config).items() if before.get(path) != digest]
-    ratio = statistics.median(ticks) / statistics.median(bare)
-    print(
-        f"{len(before):,} files, {sum(path.stat().st_size for path in before) / 1e6:,.0f} MB: "
-        f"{statistics.median(ticks) * 1000:.1f} ms, python -c pass "
-        f"{statistics.median(bare) * 1000:.1f} ms, ratio {ratio:.2f} (at most {MAX_RATIO}); "
-        f"{len(changed)} files changed"
-    )
-    return is_watched and ratio <= MAX_RATIO and not changed
+    megabytes = sum(path.stat().st_size for path in before) / 1e6
+    tick_ms, bare_ms = (1000 * statistics.median(each) for each in (ticks, bare))
+    name = f"idle tick over {megabytes:,.0f} MB, {tick_ms:.1f} ms of CPU / python -c pass"
+    return [
+        at_most(name, tick_ms / bare_ms, MAX_RATIO, "x"),
+        at_most("files that an idle tick changed", len(changed), 0, "files"),
+        Row("a watch list exists", "yes" if is_watched else "no", "yes", is_watched),
+    ]
 
 
 def make_sample(folder: Path, count: int, megabytes: int) -> Config:
     """Make a project of the sample and run it once."""
     config = make_project(folder)
     shutil.copytree(ROOT / "sourcedata", config.input_folder, dirs_exist_ok=True)
-    header = next(config.input_folder.glob("*.csv")).open().readline()
+    header = (ROOT / "sourcedata" / "2026-08.csv").open().readline()
     for i in range(count):
         text = header + ROW.format(f"client {i}") + "\n"
         (config.input_folder / f"small{i:05}.csv").write_text(text)
@@ -98,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
             config = configuration.load(options.config)
         else:
             config = make_sample(Path(folder) / "project", options.files, options.mb)
-        return 0 if compare(config, options.runs) else 1
+        return print_rows(compare(config, options.runs))
 
 
 if __name__ == "__main__":

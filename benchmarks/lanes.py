@@ -141,8 +141,9 @@ def known_rows(config: Config, form: Form) -> Ledger:
     )
     with closing(tables.make_spool()) as spool:
         judged = deduplication.judge(table, config.columns, known, Line("", "a.csv", ""), spool)
-        digests, _, lines = next(judged.accepted())
-        known.add_rows(digests[:2], ("1", "0"), lines[:2])
+        rows, outcome = next(judged.accepted())[:2], config.columns.outcome
+        place = rows.schema.get_field_index(outcome)
+        known.add_rows(rows.set_column(place, outcome, pa.array(["1", "0"])))
     return known
 
 
@@ -158,7 +159,7 @@ def verdict(name: str, data: bytes, known: Ledger, *, fast: bool) -> Any:
                 table, known.config.columns, known, Line("", name, ""), spool
             )
             ledger.check_line(judged.line)
-            rows = [part for parts in judged.accepted() for part in zip(*parts, strict=True)]
+            rows = [row for part in judged.accepted() for row in part.to_pylist()]
             refusals = list(judged.refusals())
     except NotPlain:
         return None

@@ -6,10 +6,13 @@ ends with `return print_rows(rows)`: a line for people and one that `python -m b
 
 import json
 import os
+import platform
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 ROW = "ROW "  # begins the line of a row for machines
@@ -108,6 +111,25 @@ def print_rows(rows: Sequence[Row]) -> int:
         print(f"{row.name:50} {row.figure:>16}  {row.goal:24} {verdict}".rstrip(), flush=True)
         print(ROW + json.dumps(row), flush=True)
     return int(any(row.is_met is False for row in rows))
+
+
+def describe_machine() -> str:
+    """Describe this machine in general words."""
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    version = ".".join(platform.python_version_tuple()[:2])
+    return f"{os.cpu_count()} cores, {memory_gb:.0f} GB, {platform.system()}, Python {version}"
+
+
+def write_table(path: Path, name: str, table: str) -> None:
+    """Replace the table of a Markdown file between its markers, with the date and the machine."""
+    text = path.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    assert begin in text and end in rest, f"{path} has no place for the table of {name}"
+    today = datetime.now(UTC).date().isoformat()
+    measured = f"Measured on {today}: {describe_machine()}."
+    path.write_text(f"{before}{begin}\n{measured}\n\n{table}\n{end}{after}", encoding="utf-8")
 
 
 def read_rows(output: str) -> list[Row]:

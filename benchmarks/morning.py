@@ -30,7 +30,7 @@ from attrition.contacts.log import Entry
 from attrition.contacts.risk_history import Snapshot
 from attrition.data import clients
 from attrition.rows import observations
-from attrition.storage import files
+from attrition.storage import files, tables
 from benchmarks.one_client import make_table
 from benchmarks.project import ROOT, make_project
 
@@ -78,13 +78,19 @@ def grow_rows(config: Config, names: list[str]) -> None:
             observations.CLIENT_HASH: np.array(
                 [observations.name_hash(n) for n in names], "uint64"
             ),
+            observations.NUMBER: np.arange(count),
+            observations.DELIVERED: np.zeros(count, "int32"),
         }
-    )
-    kept = [config.final_data, config.ingested_files, config.rejected, config.withdrawn]
+    ).sort_by(observations.CLIENT_HASH)
+    kept = [
+        config.final_data,
+        config.ingested_files,
+        config.rejected,
+        config.withdrawn,
+        config.gone,
+    ]
     contents: dict[Path, files.Content] = {path: path.read_bytes() for path in kept}
-    contents[config.rows] = lambda file: pq.write_table(rows, file)
-    delivered = np.zeros(count, "int32")
-    contents[config.deliveries] = files.arrays_bytes(**{observations.DELIVERED: delivered})
+    contents[config.rows] = lambda file: pq.write_table(rows, file, row_group_size=tables.ROW_GROUP)
     files.commit(
         config.ingestion_record, contents, files.read_record(config.ingestion_record) or {}
     )
@@ -145,13 +151,13 @@ def cost(call: Callable[..., object], *arguments: str) -> float:
 
 
 def finish_sample(folder: Path) -> Config:
-    config = make_project(folder, columns=_columns(), contact_capacity=100)
+    config = make_project(folder, columns=sample_columns(), contact_capacity=100)
     shutil.copytree(ROOT / "sourcedata", config.input_folder, dirs_exist_ok=True)
     assert fullprocess.main(["--config", str(config.file), "--quiet"]) == 0
     return config
 
 
-def _columns() -> dict[str, object]:
+def sample_columns() -> dict[str, object]:
     made: dict[str, object] = json.loads((ROOT / "config.json").read_text())["columns"]
     return made
 

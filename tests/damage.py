@@ -22,6 +22,7 @@ FILES = (
     *(f"ingesteddata/{name}" for name in ("finaldata.csv", "ingestedfiles.txt", "ingestion.json")),
     *(f"ingesteddata/{name}" for name in ("rejected.csv", "withdrawn.csv", "table_rows.npz")),
     *("ingesteddata/finaldata.parquet", "ingesteddata/deliveries.npz"),
+    "ingesteddata/gone.npz",
     *(
         f"practicemodels/{name}"
         for name in RELEASE
@@ -31,6 +32,7 @@ FILES = (
     *(f"production_deployment/releases/{OLD}/{name}" for name in ("manifest.json", RELEASE[8])),
     *(f"production_deployment/{name}" for name in ("current", ".lock", "history.sqlite")),
     *(f"production_deployment/{name}" for name in ("lastrun.json", "monitoring.json")),
+    *(f"production_deployment/{name}" for name in ("hashes.json", "watchlist.bin")),
     *(f"production_deployment/{name}" for name in ("settled_rows.npz", "trainedmodel.skops")),
     *(f"reports/{name}" for name in ("assessment.json", "clients.parquet", "contactlist.csv")),
     *(f"reports/{name}" for name in ("diagnostics.json", "report.json", "report.pdf")),

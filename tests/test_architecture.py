@@ -28,7 +28,8 @@ FILES = sorted(
 )
 ROOMS = [file.removesuffix(".py").replace("/", ".") for file in FILES]
 PURE = (
-    *("wording", "data.cells", "data.schema", "data.spelling", "data.summary_rows"),
+    *("wording", "data.cells", "data.plain_cells", "data.schema", "data.spelling"),
+    "data.summary_rows",
     *("sources.csv_reader", "sources.dialects", "contacts.ranking", "contacts.fields"),
     *("contacts.standings", "contacts.sentences"),
     *(
@@ -40,7 +41,7 @@ PURE = (
     ),
     "rows.sampling",
     *("monitoring.drift", "monitoring.performance", "monitoring.gate"),
-    *("monitoring.updating", "serving.flat_model"),
+    *("monitoring.updating", "monitoring.significance", "serving.flat_model", "rows.sampling"),
     *("reporting.charts", "reporting.model_card", "reporting.style"),
 )
 # What a pure room may know of this project: other pure rooms, the errors, and of the config only
@@ -60,9 +61,11 @@ EDGES_OF_APICALLS = {
     "attrition.operations.caller",
 }
 HEAVY = ("pandas", "numpy", "scipy", "sklearn", "skops", "matplotlib", "reportlab", "flask")
-# The agreement on names, the release that travels by them, and the file that writes.
+# The agreement on names, the release that travels by them, the file that writes, and the check that
+# knows of no config.
 SPELL_NAMES = (
     "attrition/config.py",
+    "attrition/idle.py",
     "attrition/operations/releases.py",
     "attrition/storage/files.py",
 )

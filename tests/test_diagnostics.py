@@ -34,11 +34,6 @@ def verdicts(config):
     return files.read_record(config.monitoring_record)
 
 
-def settled(config):
-    arrays = files.read_arrays(config.settled_rows)
-    return {name: len(arrays[name]) for name in diagnostics.SETTLED}
-
-
 def diagnose_again(config, **options):
     config.diagnostics_record.unlink(missing_ok=True)
     diagnostics.run_diagnostics(config, **options)

@@ -32,8 +32,11 @@ def verdicts(config):
 
 
 def settled(config):
+    """The number of rows that the champion learned from, or was judged on and passed."""
+    champion = releases.read_current(config.production_folder)
+    known = files.read_arrays(champion.folder / releases.KNOWN_ROWS)
     arrays = files.read_arrays(config.settled_rows)
-    return {name: len(arrays[name]) for name in monitoring.SETTLED}
+    return {name: len(np.union1d(known[name], arrays[name])) for name in ("labelled", "inputs")}
 
 
 @pytest.fixture(scope="module")

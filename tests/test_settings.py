@@ -26,6 +26,7 @@ DECLARED = {
 }
 OTHER = {
     "columns": configuration.Columns(ignore=("note",)),
+    "dataset_format": "parquet",
     "databases": (configuration.Database("crm", "sqlite:////nowhere", "clients"),),
     "files": configuration.Files(by_name=(("none*", configuration.Dialect(decimal=",")),)),
     "missing_markers": (*configuration.MISSING_MARKERS, "unknown"),

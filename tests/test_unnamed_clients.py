@@ -10,7 +10,7 @@ import pytest
 import ingestion
 from attrition.data import clients
 from attrition.data.cells import NAME_LENGTH
-from attrition.rows import typed_rows
+from attrition.rows import observations, typed_rows
 from attrition.rows.observations import ObservedRows
 from ingestion import ingest_new_data
 from tests.conftest import read_rows, write_config
@@ -141,13 +141,13 @@ def test_equal_rows_are_on_one_side_of_the_split_and_have_ids_of_their_own(unnam
 
 def test_each_of_equal_rows_has_its_own_observation(unnamed):
     deliver(unnamed, "a.csv", OPEN, OPEN, LEFT, "2,a,\n")
-    rows = ObservedRows(unnamed.rows, unnamed.columns)
+    rows = [ObservedRows(unnamed.rows, unnamed.columns)]
     expected = {row[0]: {"1": True, "": None}[row[-1]] for row in final_rows(unnamed)}
     for name, churned in expected.items():
-        (one,) = rows.find(name, np.zeros(0, np.int32), [])
+        (one,) = observations.find(rows, name, [])
         assert one.churned is churned
     bare = min(expected, key=len)
-    assert rows.find(f"{bare}-9", np.zeros(0, np.int32), []) == []
+    assert observations.find(rows, f"{bare}-9", []) == []
 
 
 # ---- databases

@@ -402,6 +402,14 @@ def shorten(text: str, width: int = 60) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
+def numeric_columns(columns: Columns) -> dict[str, Numeric]:
+    """Return the numeric features and the value, which is at least 0 unless it is a feature too."""
+    numeric = {column.name: column for column in columns.numeric}
+    if columns.value:
+        numeric.setdefault(columns.value, Numeric(columns.value, minimum=0))
+    return numeric
+
+
 def readers(
     columns: Columns, markers: Collection[str], dialect: Dialect = DEFAULT_DIALECT
 ) -> dict[str, Callable[[str], Cell]]:
@@ -419,10 +427,7 @@ def readers(
     for name in filter(None, (*columns.categorical, columns.manager, *columns.details)):
         own = fold_markers([""]) if name in columns.markers_are_levels else missing
         validators[name] = lambda text, name=name, own=own: read_text(text, name, own)  # type: ignore[misc]
-    numeric = {column.name: column for column in columns.numeric}
-    if columns.value:
-        numeric.setdefault(columns.value, Numeric(columns.value, minimum=0))
-    for name, column in numeric.items():
+    for name, column in numeric_columns(columns).items():
         validators[name] = lambda text, column=column: read_number(  # type: ignore[misc]
             text, column, missing, dialect
         )

@@ -10,7 +10,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.config import DEFAULT_DIALECT, MISSING_MARKERS, Columns, Dialect, Numeric
-from attrition.data import summary_rows
+from attrition.data import plain_cells, summary_rows
 from attrition.data.cells import (
     BLANKS,
     MAX_TEXT,
@@ -94,14 +94,32 @@ class Table:
 class ValidatedRows:
     """The valid rows as canonical text by column, with their lines, and the refused rows.
 
-    `raw` contains the valid rows as delivered; `notes` the codes of corrections to a whole table.
+    `delivered` are the columns of the valid rows as delivered, those that are no part of the contract
+    too; `notes` the codes of corrections to a whole table.
     """
 
     columns: Mapping[str, Any]
     lines: Sequence[int]
-    raw: Any
+    delivered: Sequence[Any]
     refused: list[Refusal]
     notes: tuple[str, ...] = ()
+
+    @property
+    def raw(self) -> Any:
+        """The valid rows as delivered, as lines of CSV: (n,) `pa.string()`."""
+        return csv_lines(self.delivered)
+
+    def without(self, rows: Sequence[int]) -> "ValidatedRows":
+        """Return all but some of the valid rows, named by their places."""
+        is_kept = np.ones(len(self.lines), dtype=bool)
+        is_kept[rows] = False
+        kept = pa.array(is_kept)
+        return replace(
+            self,
+            columns={name: column.filter(kept) for name, column in self.columns.items()},
+            lines=np.asarray(self.lines)[is_kept].tolist(),
+            delivered=[column.filter(kept) for column in self.delivered],
+        )
 
     def frame(self) -> pd.DataFrame:
         """Return the valid rows as a DataFrame of text."""
@@ -276,6 +294,7 @@ class Contract:
         self._numbers = [name for name in dict.fromkeys(numbers) if name in self.readers]
         for name in spelling.kept.keys() & self.readers.keys():
             self.readers[name] = _keeping(frozenset(spelling.kept[name]), self.readers[name])
+        self._finders = plain_cells.finders(columns, markers, dialect)
         self._cells: dict[str, dict[str, Cell]] = {name: {} for name in self.readers}
         self._corrections = dict.fromkeys(notes)
         # If config.json lists the markers, somebody has decided; the default list may swallow a level.
@@ -345,8 +364,7 @@ class Contract:
             texts[name] = self._column(column, name, problems)
         self._check_times(texts, problems)
         features = [texts[name] for name in self.columns.features]
-        empty = np.logical_and.reduce([pc.equal(column, "").to_numpy(False) for column in features])
-        for i in np.flatnonzero(empty).tolist():
+        for i in np.flatnonzero(_are_empty(features)).tolist():
             problems.setdefault(i, []).append(("EMPTY_ROW", "no feature has a value"))
         summaries = self._summaries.find(chunk.columns, texts, problems, is_last=is_last)
         problems |= {i: [row] for i, row in summaries.items()}
@@ -356,15 +374,13 @@ class Contract:
             raw = raw_text([column[i].as_py() for column in chunk.columns])
             line = int(chunk.lines[i])
             refused[line] = Refusal(line, faults[0][0], _describe(faults), raw)
-        is_good = np.ones(len(chunk.lines), dtype=bool)
-        is_good[list(problems)] = False
-        kept = pa.array(is_good)
-        return ValidatedRows(
-            columns={name: texts[name].filter(kept) for name in self.columns.table},
-            lines=np.asarray(chunk.lines)[is_good].tolist(),
-            raw=csv_lines([column.filter(kept) for column in chunk.columns]),
+        rows = ValidatedRows(
+            columns={name: texts[name] for name in self.columns.table},
+            lines=chunk.lines,
+            delivered=chunk.columns,
             refused=[refused[line] for line in sorted(refused)],
         )
+        return rows.without([*problems]) if problems else rows
 
     def _check_times(self, texts: Mapping[str, Any], problems: dict[int, list[Fault]]) -> None:
         """Add a problem of each row whose time is in the future."""
@@ -381,7 +397,7 @@ class Contract:
 
     def _refuse_odd(self, chunk: Chunk, *, is_last: bool) -> dict[int, Refusal]:
         """Return the refusal of each row that has more or fewer fields than the header, by line."""
-        last_line = max(chunk.lines, default=0)
+        last_line = max(chunk.lines, default=0) if chunk.odd else 0
         summaries = summary_rows.describe_odd(chunk.odd, last_line, is_last=is_last)
         return {
             line: Refusal(line, summaries[line][0], _describe([summaries[line]]), raw_text(row))
@@ -402,6 +418,21 @@ class Contract:
 
     def _column(self, column: Any, name: str, problems: dict[int, list[Fault]]) -> Any:
         """Return a column as canonical text; add the problems of its rows."""
+        find_plain = self._finders.get(name)
+        if find_plain is None or not plain_cells.has_many_levels(column):
+            return self._read_cells(column, name, problems)
+        is_other = ~find_plain(column)
+        others = np.flatnonzero(is_other)
+        if not len(others):
+            return column
+        of_others: dict[int, list[Fault]] = {}
+        values = self._read_cells(column.take(pa.array(others)), name, of_others)
+        for i, faults in of_others.items():
+            problems.setdefault(int(others[i]), []).extend(faults)
+        return pc.replace_with_mask(column, pa.array(is_other), values)
+
+    def _read_cells(self, column: Any, name: str, problems: dict[int, list[Fault]]) -> Any:
+        """Return a column as `_column` does; each distinct cell is validated once."""
         encoded, read, remembered = (
             column.dictionary_encode(),
             self.readers[name],
@@ -409,8 +440,8 @@ class Contract:
         )
         if len(remembered) > REMEMBERED:
             remembered.clear()
-        cells = []
-        for text in encoded.dictionary.to_pylist():
+        cells, texts = [], encoded.dictionary.to_pylist()
+        for text in texts:
             cell = remembered.get(text)
             if cell is None:
                 cell = remembered[text] = read(text)
@@ -429,6 +460,8 @@ class Contract:
                 problems.setdefault(i, []).append((cell.code, cell.problem))
         if name in self._may_swallow:
             self._count_markers(name, encoded, cells)
+        if values == texts:
+            return column
         return pa.array(values, pa.string()).take(encoded.indices)
 
     def _count_markers(self, name: str, encoded: Any, cells: Sequence[Cell]) -> None:
@@ -479,7 +512,10 @@ def check(
             for name in columns.table
         },
         lines=[int(line) for part in parts for line in part.lines],
-        raw=pa.chunked_array([part.raw for part in parts] or [none]),
+        delivered=[
+            pa.chunked_array([part.delivered[i] for part in parts] or [none])
+            for i in range(len(table.header))
+        ],
         refused=[refusal for part in parts for refusal in part.refused],
         notes=(*table.notes, *contract.notes()),
     )
@@ -508,6 +544,16 @@ def _misshapen(line: int, row: Sequence[str], header: Sequence[str]) -> Refusal:
     code = "RAGGED_SHORT" if len(row) < len(header) else "RAGGED_LONG"
     reason = f"{len(row)} fields, expected {len(header)}; row refused"
     return Refusal(line, code, reason, raw_text(row))
+
+
+def _are_empty(columns: Sequence[Any]) -> Any:
+    """Return which rows have no text in any of the columns: (n,) bool."""
+    result = pc.equal(pc.binary_length(columns[0]), 0)
+    for column in columns[1:]:
+        if not pc.any(result).as_py():
+            break
+        result = pc.and_(result, pc.equal(pc.binary_length(column), 0))
+    return result.to_numpy(zero_copy_only=False)
 
 
 def _row_names(features: Sequence[Any]) -> Any:

@@ -3,13 +3,14 @@
 Unless stated otherwise, outcome: (n,) of 0 and 1, 1 if the client left; risk: (n,) float in [0, 1].
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
 
 Vector = NDArray[np.float64]
 
@@ -39,6 +40,24 @@ class Interval:
 
 
 UNKNOWN = Interval(None)
+
+
+def normal_sf(z: float) -> float:
+    """Compute the probability that a standard normal variable exceeds z.
+
+    >>> round(normal_sf(1.96), 3)
+    0.025
+    """
+    return math.erfc(z / math.sqrt(2)) / 2
+
+
+def normal_isf(p: float) -> float:
+    """Compute the number that a standard normal variable exceeds with probability p, in (0, 1).
+
+    >>> round(normal_isf(0.025), 3)
+    1.96
+    """
+    return -NormalDist().inv_cdf(p)
 
 
 def _finite(value: float, low: float, high: float) -> Interval:
@@ -107,7 +126,7 @@ def roc_auc_difference(
         )
     error = np.sqrt(variance)
     interval = _finite(difference, difference - Z95 * error, difference + Z95 * error)
-    return Difference(interval, float(stats.norm.sf(difference / error)))
+    return Difference(interval, normal_sf(float(difference / error)))
 
 
 def _delong(
@@ -162,7 +181,8 @@ def expit(log_odds: Vector) -> Vector:
     >>> expit(np.array([0.0, 2.0])).round(2).tolist()
     [0.5, 0.88]
     """
-    return np.asarray(special.expit(log_odds))
+    small = np.exp(-np.abs(log_odds))
+    return np.where(log_odds >= 0, 1 / (1 + small), small / (1 + small))
 
 
 def row_log_loss(outcome: Vector, risk: Vector) -> Vector:

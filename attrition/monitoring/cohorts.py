@@ -8,6 +8,7 @@ Source: Prentice and Pyke 1979, Biometrika 66:403, for samples that are chosen b
 2014, KDD, "Modeling delayed feedback in display advertising".
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -88,73 +89,109 @@ def find_cohorts(
 
     rows: `COLUMNS`; deliveries: source and time of each; now: ISO 8601.
     """
-    outcome, at_once = rows[OUTCOME].to_numpy(dtype="float64"), rows[OPENED].to_numpy() < 0
-    is_known = ~np.isnan(outcome)
-    number, names, is_at_once = _number_cohorts(rows, deliveries)
+    outcome, opened = rows[OUTCOME].to_numpy(dtype="float64"), rows[OPENED].to_numpy()
+    is_known, at_once = ~np.isnan(outcome), opened < 0
+    code, times = pd.factorize(rows[TIME])
+    number, names, is_at_once = _number_cohorts(rows, code, times, deliveries)
 
     def count(mask: Mask) -> Numbers:
         return np.bincount(number[mask], minlength=len(names))
 
-    total, known = count(np.ones(len(rows), dtype=bool)), count(is_known)
-    awaited = total - count(~is_known & ~at_once & _is_replaced(rows))
-    due_at = _due_times(rows[TIME], after_days)
-    is_due = np.where(due_at == "", (known >= MATURE_SHARE * awaited)[number], due_at <= now)
+    total, known = np.bincount(number, minlength=len(names)), count(is_known)
+    due, waits = _due_times(times, after_days), ~is_known & ~at_once
+    # only where it decides: the clients of all rows are by far the most expensive thing to compare
+    is_open_question = (known > 0) & (known < MATURE_SHARE * total)
+    asked = (waits & is_open_question[number]).any() and (due == "").any()
+    awaited = total - count(waits & _is_replaced(rows, code, times)) if asked else total
+    is_complete = known >= MATURE_SHARE * awaited
+    is_due = np.where((due == "")[code], is_complete[number], (due <= now)[code])
     is_enough = is_at_once | (known >= LEAST_KNOWN_SHARE * total)
     mature = is_known & is_due & is_enough[number]
-    is_complete = (count(mature) == known) & (known > 0)
-    last = pd.Series(due_at).groupby(number).max().reindex(range(len(names)), fill_value="")
-    coming = due_at[due_at > now]
-    columns = (names, is_at_once, total, known, count(outcome == 1), is_complete, last)
+    is_mature = (count(mature) == known) & (known > 0)
+    coming = due[due > now]
+    columns = (names, is_at_once, total, known, count(outcome == 1), is_mature)
     cohorts = tuple(
         Cohort(name, bool(once), int(n), int(k), int(left), bool(complete), at or None)
-        for name, once, n, k, left, complete, at in zip(*columns, strict=True)
+        for name, once, n, k, left, complete, at in zip(
+            *columns, _last_due(number, code, due, len(names)), strict=True
+        )
     )
     return Cohorts(cohorts, number, mature, min(coming) if len(coming) else None)
 
 
 def _number_cohorts(
-    rows: pd.DataFrame, deliveries: Sequence[tuple[str, str]]
+    rows: pd.DataFrame, code: Numbers, times: Any, deliveries: Sequence[tuple[str, str]]
 ) -> tuple[Numbers, list[str], Mask]:
-    """Return each row's cohort number, and each cohort's name and whether it came with its outcomes."""
-    delivered, opened = rows[DELIVERED].to_numpy(), rows[OPENED].to_numpy()
-    code, times = pd.factorize(rows[TIME])
-    months = np.array([str(time)[:7] for time in times], dtype=object)
-    looks = np.array([f"delivered {at}" for _, at in deliveries] or [""], dtype=object)
-    label = np.where(months[code] == "", looks[opened], months[code]) if len(rows) else code
-    month, month_names = pd.factorize(label)
-    key = np.where(opened < 0, delivered, len(deliveries) + month)
-    keys, number = np.unique(key, return_inverse=True)
-    is_at_once = keys < len(deliveries)
-    sources = [source for source, _ in deliveries]
+    """Return each row's cohort number, and each cohort's name and whether it came with its outcomes.
+
+    code: (n,) positions in `times`. Cohorts by delivery come first, then those by label, each in the
+    order of their first rows.
+    """
+    delivered = rows[DELIVERED].to_numpy().astype(np.intp)
+    opened = rows[OPENED].to_numpy().astype(np.intp)
+    labels = [str(time)[:7] for time in times]
+    looks = [f"delivered {at}" for _, at in deliveries]
+    label, label_names = pd.factorize(np.array([*labels, *looks, ""], dtype=object))
+    of_time = label[: len(labels)]
+    is_timed = np.array([bool(text) for text in labels], dtype=bool)
+    of_row = np.where(is_timed[code], of_time[code], label[len(labels) :][opened])
+    # -1: an earlier version delivered the row; then the deliveries, then the labels
+    key = np.where(opened < 0, delivered, len(deliveries) + of_row) + 1
+    used = np.bincount(key, minlength=len(deliveries) + len(label_names) + 1) > 0
+    first = np.empty(len(used), dtype=np.intp)
+    first[key[::-1]] = np.arange(len(key))[::-1]
+    keys = np.flatnonzero(used)
+    by_label = keys > len(deliveries)
+    keys = np.append(keys[~by_label], sorted(keys[by_label], key=lambda each: first[each]))
+    keys = keys.astype(np.intp)
+    place = np.zeros(len(used), dtype=np.intp)
+    place[keys] = np.arange(len(keys))
+    sources = Counter(source for source, _ in deliveries)
     names = []
-    for each in keys.tolist():
+    for each in (keys - 1).tolist():
         if each >= len(deliveries):
-            names.append(str(month_names[each - len(deliveries)]))
+            names.append(str(label_names[each - len(deliveries)]))
         elif each < 0:
             names.append("earlier rows")
         else:
             source, at = deliveries[each]
-            names.append(source if sources.count(source) == 1 else f"{source}, {at}")
-    return number, names, is_at_once
+            names.append(source if sources[source] == 1 else f"{source}, {at}")
+    return place[key], names, keys <= len(deliveries)
 
 
-def _is_replaced(rows: pd.DataFrame) -> Mask:
+def _is_replaced(rows: pd.DataFrame, code: Numbers, times: Any) -> Mask:
     """Return which rows are followed by a later one of the same client, by time, then by delivery."""
-    first = np.where(rows[OPENED] < 0, rows[DELIVERED], rows[OPENED])
-    order = pd.factorize(rows[TIME], sort=True)[0] * (first.max(initial=0) + 2) + first
-    last = pd.Series(order).groupby(rows[CLIENT].to_numpy()).transform("max").to_numpy()
-    return np.asarray(order < last)
+    opened = rows[OPENED].to_numpy()
+    first = np.where(opened < 0, rows[DELIVERED].to_numpy(), opened).astype(np.int64)
+    rank = np.argsort(np.argsort(np.asarray(times, dtype=object), kind="stable"))
+    order = rank[code] * (first.max(initial=0) + 2) + first
+    client = rows[CLIENT].to_numpy()
+    by_client = np.argsort(client, kind="stable")  # fast where rows are sorted by client already
+    client, order = client[by_client], order[by_client]
+    starts = np.flatnonzero(np.append(True, client[1:] != client[:-1]))
+    last = np.repeat(np.maximum.reduceat(order, starts), np.diff(starts, append=len(order)))
+    result = np.empty(len(order), dtype=bool)
+    result[by_client] = order < last
+    return result
 
 
-def _due_times(time: pd.Series, after_days: float | None) -> NDArray[Any]:
-    """Return when the outcome of each row is mature: (n,) ISO 8601, "" if that is not given."""
+def _due_times(times: Any, after_days: float | None) -> NDArray[Any]:
+    """Return when outcomes of these times are mature: ISO 8601, "" if that is not given."""
     if after_days is None:
-        return np.full(len(time), "", dtype=object)
-    code, times = pd.factorize(time)
+        return np.full(len(times), "", dtype=object)
     wait = timedelta(days=after_days)
     due = [_utc(str(one)) + wait if one else None for one in times]
     texts = [at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else "" for at in due]
-    return np.array(texts, dtype=object)[code]
+    return np.array(texts, dtype=object)
+
+
+def _last_due(number: Numbers, code: Numbers, due: NDArray[Any], cohorts: int) -> list[str]:
+    """Return the last of the due times of each cohort, "" if none is given."""
+    texts, rank = np.unique(np.append(due, ""), return_inverse=True)
+    last = np.zeros(cohorts, dtype=np.intp)
+    if len(texts) > 1:
+        np.maximum.at(last, number, rank[:-1][code])
+    return [str(text) for text in texts[last]]
 
 
 def _utc(text: str) -> datetime:

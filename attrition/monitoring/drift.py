@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import special, stats
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from attrition import wording
 from attrition.modelling import metrics
 from attrition.modelling.metrics import Vector
+from attrition.monitoring import significance
 
 MIN_ROWS_FOR_DRIFT = 30
 FALSE_DISCOVERY_RATE = 0.05
@@ -95,7 +93,7 @@ def smallest_visible_shift(rows: int, reference_rows: int, columns: int = 1) -> 
     >>> round(smallest_visible_shift(100, 10_000), 2), round(smallest_visible_shift(100, 10_000, 20), 2)
     (0.28, 0.39)
     """
-    z = stats.norm.isf(FALSE_DISCOVERY_RATE / 2 / columns) + stats.norm.ppf(0.8)
+    z = metrics.normal_isf(FALSE_DISCOVERY_RATE / 2 / columns) + metrics.normal_isf(0.2)
     return float(z * np.sqrt(1 / rows + 1 / reference_rows))
 
 
@@ -316,7 +314,7 @@ def _chi_squared(
     table = np.array([expected, observed], dtype="float64")
     fitted = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
     off = np.maximum(np.abs(table - fitted) - correction, 0.0)
-    return float(special.chdtrc(len(expected) - 1, np.sum(off**2 / fitted)))
+    return significance.chi_squared(float(np.sum(off**2 / fitted)), len(expected) - 1)
 
 
 def _mann_whitney(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
@@ -333,7 +331,7 @@ def _mann_whitney(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | Non
     if variance <= 0:
         return None
     off = np.abs(below.sum() / 2 - n * m / 2) - 0.5
-    return float(min(1.0, 2 * special.ndtr(-off / np.sqrt(variance))))
+    return min(1.0, 2 * metrics.normal_sf(float(off / np.sqrt(variance))))
 
 
 def _compare_shares(hits: int, n: int, hits_before: int, m: int) -> float | None:
@@ -342,19 +340,16 @@ def _compare_shares(hits: int, n: int, hits_before: int, m: int) -> float | None
         return None
     table = np.array([[hits_before, m - hits_before], [hits, n - hits]])
     if table.sum(axis=0).min() * min(n, m) / (n + m) < LEAST_EXPECTED_INEXACT:
-        return float(stats.fisher_exact(table).pvalue)
+        return significance.fisher_exact(hits, n, hits_before, m)
     return _chi_squared(table[0], table[1], correction=0.5)
 
 
 def _benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
-    """Compute q-values; None if a column was not tested.
-
-    Source: Benjamini and Hochberg 1995, "Controlling the false discovery rate".
-    """
+    """Compute q-values; None if a column was not tested."""
     tested = [i for i, p in enumerate(p_values) if p is not None]
     if not tested:
         return [None] * len(p_values)
-    adjusted = stats.false_discovery_control([p_values[i] for i in tested])
+    adjusted = significance.benjamini_hochberg([p for p in p_values if p is not None])
     q_values: list[float | None] = [None] * len(p_values)
     for i, q in zip(tested, adjusted, strict=True):
         q_values[i] = float(q)
@@ -448,6 +443,9 @@ def classify_rows(
 
     Returns: (n,) out-of-fold probability that a row is of the batch; (n_columns,) gain of each column.
     """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.model_selection import StratifiedKFold
+
     X = _encode(rows, numeric, categorical)
     probability, gain = np.empty(len(X)), np.zeros(X.shape[1])
     with threadpool_limits(1):
@@ -558,7 +556,7 @@ def fit_trend(months: Vector, values: Vector, limit: float = TREND_P_VALUE) -> V
         mean, slope, freedom = quantiles.mean(axis=1), slopes.mean(), len(day) - 2
         residual = mean - np.average(mean, weights=rows) - slope * x
         error = np.sqrt(rows @ residual**2 / freedom / (rows @ x**2))
-        p_value = 2 * special.stdtr(freedom, -abs(slope / error))
+        p_value = significance.student_t(float(slope / error), freedom)
     if not p_value < limit:
         return None
     fitted = np.polyval(np.polyfit(TREND_LEVELS, slopes, 1), TREND_LEVELS)

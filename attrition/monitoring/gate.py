@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from attrition import wording
 from attrition.modelling import metrics
@@ -22,6 +21,8 @@ MIN_ROWS_TO_COMPARE, MIN_OF_EACH_TO_COMPARE = 100, 20
 LEAST_GAIN = 0.005
 ALPHA = 0.01
 LOOKS_FREE = 4
+
+CHAMPION = "champion"  # the update that keeps the champion as it is
 
 REASONS = {
     "no_model": "no model in production",
@@ -202,7 +203,7 @@ def decide_promotion(
         and comparison.p_value < alpha(looks)
         and _above(gain.value, LEAST_GAIN)
     )
-    fits_better = _is_below_0(loss, stats.norm.isf(alpha(looks)))
+    fits_better = _is_below_0(loss, metrics.normal_isf(alpha(looks)))
     if degraded:
         if (fits_better or ranks_better) and not worse:
             reason = f"deployed: the champion is no longer accurate; proven better, {figures}"
@@ -244,7 +245,7 @@ def errors_needed(looks: int) -> float:
     >>> round(errors_needed(1), 2), round(errors_needed(30), 2)
     (0.9, 1.28)
     """
-    z = float(stats.norm.isf(alpha(looks) / 2))
+    z = metrics.normal_isf(alpha(looks) / 2)
     return z / 2 - 1 / z
 
 

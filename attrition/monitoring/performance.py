@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from attrition import wording
@@ -206,9 +205,9 @@ def _estimate_figures(
     order = np.lexsort((on_list, worth, risk))
     risk, worth, on_list = risk[order], worth[order], on_list[order]
     at_k = np.arange(n) >= n - called
-    of_each = np.column_stack(
-        [np.ones(n), stats.rankdata(risk), at_k, worth, on_list, on_list * worth]
-    )
+    _, place, counts = np.unique(risk, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(counts) - (counts - 1) / 2)[place]  # tied risks have their mean rank
+    of_each = np.column_stack([np.ones(n), rank, at_k, worth, on_list, on_list * worth])
     lines = _recalibrations(reference, int(np.clip(DRAWS_IN_ALL / n, *REPLICATES)))
     terms = _terms(risk)
     score = terms @ lines[0]
@@ -558,7 +557,7 @@ def check_performance(
         return Performance("insufficient", *facts, sentence)
     worse = _auc_dropped(auc, reference)
     z, ratio = compare_with_expected(left, risk, left_in_training)
-    off = abs(z) > stats.norm.isf(ALPHA_DEGRADED / 2) and not is_near_one(ratio)
+    off = abs(z) > metrics.normal_isf(ALPHA_DEGRADED / 2) and not is_near_one(ratio)
     verdict = "degraded" if worse or off else "fine"
     compared = f"{left:,} of {n:,} left, {expected:,.0f} expected"
     as_expected = "about as many clients left as expected"
@@ -609,12 +608,17 @@ def find_excess(
     risk: (n,) of every row of the cohort, with or without an outcome
     """
     z, ratio = compare_with_expected(left, risk, left_in_training)
-    if z < stats.norm.isf(ALPHA_DEGRADED / 2) or is_near_one(ratio):
+    if z < metrics.normal_isf(ALPHA_DEGRADED / 2) or is_near_one(ratio):
         return None
     return (
         f"more clients left than expected: {left:,} of the {len(risk):,} clients of {cohort} have left "
         f"so far, {risk.sum():,.0f} were expected of all"
     )
+
+
+def is_expected(left: int, risk: Vector) -> bool:
+    """Return whether so many leavers are no excess, given the risks of only some rows of a cohort."""
+    return left < MIN_RATE_RATIO_DEGRADED * float(risk.sum())
 
 
 def compare_with_expected(
@@ -644,5 +648,5 @@ def _auc_dropped(now: Interval, then: Interval) -> bool:
     if now.value is None or then.value is None:
         return False
     drop = then.value - now.value
-    limit = stats.norm.isf(ALPHA_DEGRADED) * np.hypot(now.standard_error, then.standard_error)
+    limit = metrics.normal_isf(ALPHA_DEGRADED) * np.hypot(now.standard_error, then.standard_error)
     return bool(drop >= MIN_AUC_DROP_DEGRADED and drop > limit)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from attrition.modelling import metrics
 from attrition.modelling.metrics import Vector
@@ -81,13 +80,13 @@ def find_contradictions(
 def _kind_by_rank(auc: metrics.Interval, left: int, rows: int) -> str | None:
     if auc.value is None or min(left, rows - left) < MIN_OF_EACH_TO_CONTRADICT:
         return None
-    high = auc.value + stats.norm.isf(ALPHA_CONTRADICTED) * auc.standard_error
+    high = auc.value + metrics.normal_isf(ALPHA_CONTRADICTED) * auc.standard_error
     return REVERSED if high < 0.5 else None
 
 
 def _kind_by_rate(left: int, risk: Vector, left_in_training: float) -> str | None:
     z, ratio = performance.compare_with_expected(left, risk, left_in_training)
-    if abs(z) < stats.norm.isf(ALPHA_CONTRADICTED / 2) or performance.is_near_one(ratio):
+    if abs(z) < metrics.normal_isf(ALPHA_CONTRADICTED / 2) or performance.is_near_one(ratio):
         return None
     return MORE if z > 0 else FEWER
 

@@ -18,8 +18,9 @@ from attrition.modelling import calibration, metrics, selection
 from attrition.modelling.calibration import AS_IT_IS, Calibration, Fit, Folds
 from attrition.modelling.metrics import UNKNOWN, Interval, Vector
 from attrition.modelling.models import Model
+from attrition.monitoring.gate import CHAMPION
 
-CHAMPION, INTERCEPT, SLOPE = "champion", "intercept", "intercept and slope"
+INTERCEPT, SLOPE = "intercept", "intercept and slope"
 RECALIBRATIONS: dict[str, Fit] = {
     INTERCEPT: calibration.fit_intercept,
     SLOPE: calibration.fit_sigmoid,

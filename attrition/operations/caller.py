@@ -1,11 +1,13 @@
 """Call an app over HTTP, and find out who answers at an address before anything else is sent there.
 
 A call has a deadline as a whole, not for each read, so that a program that sends a byte now and then
-cannot delay a run. It follows no redirect and uses no proxy.
+cannot delay a run. It follows no redirect and uses no proxy. `requests` is imported when something
+listens: it costs 45 ms of CPU, and most runs find no app.
 """
 
 import json
 import re
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -14,9 +16,7 @@ from functools import partial
 from ipaddress import ip_address
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
-
-import requests
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib.parse import urlsplit
 
 from attrition.config import Config
 from attrition.errors import AttritionError
@@ -107,6 +107,9 @@ def send(
 def _exchange(
     url: str, body: bytes | None, headers: dict[str, str], until: float, max_bytes: int
 ) -> Answer:
+    import requests
+    from urllib3.exceptions import HTTPError
+
     method, content = "GET" if body is None else "POST", b""
     session = requests.Session()
     session.trust_env = False  # no proxy, no password of ~/.netrc
@@ -126,21 +129,20 @@ def _exchange(
 
 
 def _kind_of(error: Exception) -> type[NoAnswer]:
-    if _is_refused(error):
-        return NoConnection
-    is_late = isinstance(error, requests.Timeout)
-    is_broken = isinstance(
-        error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError
-    )
-    return BrokenOff if is_broken and not is_late else NoAnswer
+    """Return NoConnection if there was no connection at all, or no valid address."""
+    from requests import ConnectionError as BrokenConnection
+    from requests import Timeout
+    from requests.exceptions import ChunkedEncodingError, InvalidSchema, InvalidURL
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-
-def _is_refused(error: Exception) -> bool:
-    """Return whether there was no connection at all, or no valid address."""
     cause = getattr(error.args[0] if error.args else None, "reason", None)
-    return isinstance(cause, NewConnectionError | ConnectTimeoutError) or isinstance(
-        error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema
-    )
+    if isinstance(cause, NewConnectionError | ConnectTimeoutError) or isinstance(
+        error, InvalidURL | InvalidSchema
+    ):
+        return NoConnection
+    is_late = isinstance(error, Timeout)
+    is_broken = isinstance(error, BrokenConnection | ChunkedEncodingError)
+    return BrokenOff if is_broken and not is_late else NoAnswer
 
 
 # ---- who answers
@@ -157,6 +159,17 @@ class Answerer:
     @property
     def sentence(self) -> str:
         return f"{self.name} answers at {self.url}"
+
+
+def is_refused(url: str, seconds: float) -> bool:
+    """Return whether the machine that a URL names answers that nothing listens there."""
+    try:
+        place = urlsplit(url)
+        address = place.hostname or "", place.port or 80
+        socket.create_connection(address, timeout=seconds).close()
+    except (OSError, ValueError) as error:  # ValueError: no such port
+        return isinstance(error, ConnectionRefusedError)
+    return False
 
 
 def identify(config: Config, url: str, seconds: float = 2.0) -> Answerer | None:

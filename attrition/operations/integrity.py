@@ -5,7 +5,7 @@ one, if the file is missing, or if something else is in its place. Standard libr
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,17 +42,17 @@ class Damage(NamedTuple):
 class Unit(NamedTuple):
     """A record with the files that it names, and the step that writes them.
 
-    If a unit does not follow from other files, `derived` is its one file that does.
+    If a unit does not follow from other files, `derived` returns those of its outputs that do.
     """
 
     record: Path
     step: str
     follows: bool = True
-    derived: Path | None = None
+    derived: Callable[[Collection[str]], list[Path]] = lambda outputs: []
 
 
 def ingested(config: Config) -> Unit:
-    return Unit(config.ingestion_record, "ingestion", follows=False, derived=config.rows)
+    return Unit(config.ingestion_record, "ingestion", follows=False, derived=config.list_derived)
 
 
 def candidate_units(config: Config) -> list[Unit]:
@@ -166,13 +166,14 @@ def our_files(config: Config) -> list[Path]:
     """Return every path at which a run writes a file."""
     not_files = (config.releases, config.current, config.contact_log)
     ours = [path for path in config.declared_files() if path not in not_files]
-    return [*ours, *config.find_figures()]
+    return [*ours, *config.find_segments(), *config.find_figures()]
 
 
 def ingested_files(config: Config) -> list[Path]:
     """Return the existing files of ingestion, without their record."""
     contents = [config.final_data, config.rows, config.ingested_files, config.rejected]
-    contents += [config.withdrawn, config.table_rows, config.deliveries]
+    contents += [config.withdrawn, config.table_rows, config.deliveries, config.gone]
+    contents += config.find_segments()
     return [path for path in contents if os.path.lexists(path)]
 
 
@@ -187,9 +188,11 @@ def find_in_unit(unit: Unit, *, is_expected: bool) -> Iterator[Damage]:
         if is_expected:
             yield Damage(unit.record, GONE, unit.follows)
         return
-    for name, digest in record.get("outputs", {}).items():
+    outputs = record.get("outputs", {})
+    derived = unit.derived(outputs)
+    for name, digest in outputs.items():
         path = unit.record.with_name(name)
-        follows = unit.follows or path == unit.derived
+        follows = unit.follows or path in derived
         if not path.is_file():
             yield Damage(path, GONE, follows)
         elif files.sha256_file(path) != digest:

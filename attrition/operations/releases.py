@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,12 +81,16 @@ def read(production: Path, release_id: str) -> Release:
     if manifest is None:
         raise Damaged(f"{folder}: has no {MANIFEST}; roll back with deployment.py --rollback")
     outputs = manifest.get("outputs", {})
-    paths = [path for name in outputs if (path := folder / name).is_file()]
-    contents = dict.fromkeys(outputs, b"") | {path.name: path.read_bytes() for path in paths}
-    if wrong := [name for name in contents if files.sha256_bytes(contents[name]) != outputs[name]]:
+    paths = {name: folder / name for name in outputs}
+    intact = [
+        name
+        for name, path in paths.items()
+        if path.is_file() and files.sha256_file(path) == outputs[name]
+    ]
+    if wrong := outputs.keys() - intact:
         names = ", ".join(sorted(wrong))
         raise Damaged(f"{folder}: {names} not as deployed; roll back with deployment.py --rollback")
-    if _digest(contents) != release_id.rpartition("-")[2]:
+    if release_id.rpartition("-")[2] not in _digests(paths, outputs):
         raise Damaged(
             f"{folder}: contains another release; roll back with deployment.py --rollback"
         )
@@ -94,7 +98,7 @@ def read(production: Path, release_id: str) -> Release:
     score = files.read_record(folder / SCORE)
     if training is None or score is None or not {MODEL, CARD} <= outputs.keys():
         raise Damaged(f"{folder}: is not complete; roll back with deployment.py --rollback")
-    return Release(release_id, folder, manifest, training, score, contents[CARD])
+    return Release(release_id, folder, manifest, training, score, paths[CARD].read_bytes())
 
 
 def current_id(production: Path) -> str:
@@ -220,15 +224,18 @@ def rows_before_change(config: Config) -> "list[NDArray[np.uint64]]":
     The drifts before its training are stored with the champion. If its performance has degraded since,
     all rows that were settled before that are added.
     """
+    import numpy as np
+
     monitoring = files.read_record(config.monitoring_record)
     try:
         champion = read_current(config.production_folder)
     except NoModel:
         return []
-    before = files.read_arrays(champion.folder / KNOWN_ROWS)[BEFORE_CHANGE]
-    changes = [before] if len(before) else []
+    known = files.read_arrays(champion.folder / KNOWN_ROWS)
+    changes = [known[BEFORE_CHANGE]] if len(known[BEFORE_CHANGE]) else []
     if monitoring and "degraded" in monitoring["triggers"]:
-        changes.append(files.read_arrays(config.settled_rows)["labelled"])
+        settled = files.read_arrays(config.settled_rows)["labelled"]
+        changes.append(np.union1d(known["labelled"], settled))
     return changes
 
 
@@ -256,7 +263,7 @@ def create(production: Path, contents: Mapping[str, bytes], manifest: dict[str, 
     """
     folder = production / "releases"
     files.make_folder(folder)
-    digest = _digest(contents)
+    digest = _digest({name: files.sha256_bytes(data) for name, data in contents.items()})
     stamp = re.sub(r"[-:]", "", manifest["deployed_at"])
     release_id = f"{stamp}-{digest}"
     newest = max(list_ids(production), default="")
@@ -272,9 +279,18 @@ def create(production: Path, contents: Mapping[str, bytes], manifest: dict[str, 
     return release_id
 
 
-def _digest(contents: Mapping[str, bytes]) -> str:
-    joined = b"".join(name.encode() + contents[name] for name in sorted(contents))
-    return files.sha256_bytes(joined)[:8]
+def _digest(outputs: Mapping[str, str]) -> str:
+    """Return the end of the id of a release from the names and hashes of its files."""
+    return files.sha256_bytes(
+        "".join(f"{name} {outputs[name]}\n" for name in sorted(outputs)).encode()
+    )[:8]
+
+
+def _digests(paths: Mapping[str, Path], outputs: Mapping[str, str]) -> Iterator[str]:
+    """Yield the ends that the id of a release may have: the present one, and that of version 0.1.0."""
+    yield _digest(outputs)
+    joined = b"".join(name.encode() + paths[name].read_bytes() for name in sorted(paths))
+    yield files.sha256_bytes(joined)[:8]
 
 
 def _second_after(release_id: str) -> str:

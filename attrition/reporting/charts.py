@@ -10,11 +10,12 @@ can be distinguished when printed in black and white.
 """
 
 import math
+import struct
 import textwrap
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
-from PIL import Image
+from numpy.typing import NDArray
 
 from attrition.monitoring.drift import ACT_PSI, LOOK_PSI
 from attrition.reporting.style import ACCENT, GREY, INK, LIGHT, drawable
@@ -46,7 +47,7 @@ Style = dict[str, Any]
 
 HALF, LOW, WIDE = (4.2, 3.4), (4.2, 2.8), (8.7, 3.2)
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 9.5, 8.5
-DPI = 150
+DPI, PNG = 150, b"\x89PNG\r\n\x1a\n"
 SECONDS_A_DAY = 86_400
 STEPS = (1, 2, 5, 10)
 GUIDE: Style = {"color": GREY, "linewidth": 1.0, "linestyle": (0, (4, 3))}
@@ -77,10 +78,25 @@ def png(figure: Figure) -> bytes:
     """Render a figure as an opaque PNG; the bytes are equal if the numbers are."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
-    buffer = BytesIO()
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-    Image.fromarray(pixels[:, :, :3].copy()).save(buffer, "png")
-    return buffer.getvalue()
+    return _encode(pixels[:, :, :3])
+
+
+def _encode(pixels: NDArray[np.uint8]) -> bytes:
+    """Return (rows, columns, 3) values as a PNG.
+
+    No filter is used: on areas of one colour they cost twice the time, for a larger file.
+    Source: W3C, Portable Network Graphics (PNG) Specification
+    """
+    n_rows, n_columns, _ = pixels.shape
+    lines = np.zeros((n_rows, 1 + 3 * n_columns), dtype="uint8")  # the first byte names the filter
+    lines[:, 1:] = pixels.reshape(n_rows, -1)
+    header = struct.pack(">IIBBBBB", n_columns, n_rows, 8, 2, 0, 0, 0)
+    chunks = (b"IHDR" + header, b"IDAT" + zlib.compress(lines.tobytes()), b"IEND")
+    return PNG + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in chunks
+    )
 
 
 def _plot(title: str, subtitle: str, size: tuple[float, float] = HALF) -> tuple[Figure, Axes]:

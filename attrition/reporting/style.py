@@ -3,12 +3,13 @@
 matplotlib is not imported: a report in which no figure changed does without it.
 """
 
+import zlib
 from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from reportlab.pdfbase.ttfonts import TTFontFile
+from reportlab.pdfbase.ttfonts import TTFont
 
 FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 COLOURS = INK, GREY, LIGHT, ACCENT = "#222222", "#767676", "#d4d4d4", "#1f5a8c"
@@ -22,9 +23,15 @@ def font_file(name: str) -> Path:
     return Path(package.origin).with_name("mpl-data") / "fonts" / "ttf" / f"{name}.ttf"
 
 
+@cache
+def load_font(name: str) -> TTFont:
+    """Load a font once: reading its tables costs 15 ms."""
+    return TTFont(name, str(font_file(name)))
+
+
 def versions() -> list[str]:
     """Return the versions of what draws a figure besides this project."""
-    return [metadata.version(package) for package in ("matplotlib", "numpy", "pillow")]
+    return [*map(metadata.version, ("matplotlib", "numpy")), zlib.ZLIB_RUNTIME_VERSION]
 
 
 def drawable(text: Any) -> str:
@@ -45,5 +52,4 @@ def drawable(text: Any) -> str:
 @cache
 def _glyphs() -> frozenset[int]:
     """Return the code points of DejaVu Sans up to U+FFFF; a PDF cannot be searched for others."""
-    codes = TTFontFile(str(font_file(FONT))).charToGlyph
-    return frozenset(code for code in codes if code <= 0xFFFF)
+    return frozenset(code for code in load_font(FONT).face.charToGlyph if code <= 0xFFFF)

@@ -1,12 +1,11 @@
 """The state of ingestion: the verdict on every source so far, and every row, at any size.
 
-A row is identified by a digest of its canonical line without the outcome. Rows stay on disk: new ones
-wait in an unnamed spool until `Ledger.write` commits all files and their record as one. Every count is
-checked against the rows before anything is written, so no row is lost in between.
+A row is identified by the hashes of its client and of its columns without the outcome. Rows stay on
+disk in `segments`: new ones wait in unnamed spools until `Ledger.write` commits all files and their
+record as one. Every count is checked against the rows before anything is written, so no row is lost in
+between.
 """
 
-import csv
-import hashlib
 import logging
 import shutil
 from collections import Counter
@@ -14,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import compress, count, islice, pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -23,27 +22,38 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from attrition.config import DEFAULT_DIALECT, Config, Dialect
+from attrition.config import DEFAULT_DIALECT, Columns, Config, Dialect
 from attrition.data.cells import NAME_LENGTH, day_number, readers
+from attrition.data.name_variants import find_variants
 from attrition.data.spelling import Spelling, choose_spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
-from attrition.rows import typed_rows
-from attrition.rows.name_variants import find_variants
+from attrition.rows import earlier_layout, segments, typed_rows
+from attrition.rows.known_rows import OPEN, OUTCOME, Identities, KnownRows, is_among
+from attrition.rows.row_files import RowFiles, Withdrawn, to_lines
+from attrition.rows.typed_rows import (
+    CLIENT_HASH,
+    COPY,
+    DAY,
+    DELIVERED,
+    EQUAL_ID,
+    INPUT_ID,
+    NUMBER,
+    OPENED,
+)
 from attrition.storage import files, history, tables
 
 logger = logging.getLogger(__name__)
 
-SETTINGS = ("columns", "missing_markers", "max_days_ahead")
+CONTRACT = ("columns", "missing_markers", "max_days_ahead")
+SETTINGS = (*CONTRACT, "dataset_format")
 ACCEPTED, QUARANTINED, SKIPPED, DEFERRED = "accepted", "quarantined", "skipped", "deferred"
 STATE = ("marks", "watermarks", "accepted", "dialects")
 COUNTS = ("records", "accepted", "rejected", "duplicates")
 REJECTED_HEADER = ("ingested_at", "source", "line", "reason", "raw")
 WITHDRAWN_HEADER = ("withdrawn_at", "source")
-OPEN, NEVER = "", -1
-DIGEST_BYTES = 16
+NEVER = -1
 ROWS_PER_PART = 1 << 18
-
-Digest = bytes
+REPLACES = "attrition:replaces"  # of an accepted row: whether it is a new version of another one
 
 
 class Line(NamedTuple):
@@ -78,25 +88,25 @@ class Unused(NamedTuple):
     since: str
 
 
-def digest(key: bytes) -> Digest:
-    """Return the identity of a row: a 128-bit hash of its canonical line without the outcome."""
-    return hashlib.blake2b(key, digest_size=DIGEST_BYTES).digest()
+def outcome_codes(outcomes: Any) -> np.ndarray:
+    """Return the code of each outcome, given as text: -1 if it is open, 0 or 1: (n,) int8."""
+    codes = pc.index_in(outcomes, value_set=pa.array(["", "0", "1"]))
+    return codes.to_numpy(False).astype("int8") - np.int8(1)
 
 
-def split_number(key: bytes) -> tuple[bytes, int]:
-    """Return the canonical line of a row without a client, and its number among rows equal to it.
-
-    >>> split_number(b"0a1b-2,7,8"), split_number(b"0a1b,7,8")
-    ((b'0a1b,7,8', 2), (b'0a1b,7,8', 1))
-    """
-    name, comma, rest = key.partition(b",")
-    name, _, number = name.partition(b"-")
-    return name + comma + rest, int(number or 1)
+def _typed_codes(outcomes: np.ndarray) -> np.ndarray:
+    """Return the code of each typed outcome, which is NaN if it is open: (n,) int8."""
+    return np.nan_to_num(outcomes, nan=OPEN).astype("int8")
 
 
-def numbered(key: Digest, number: int) -> Digest:
-    """Return the identity of the row with a number among equal rows without a client."""
-    return key if number == 1 else digest(key + str(number).encode())
+def number_equal(texts: Mapping[str, pa.Array], columns: Columns) -> dict[str, Any]:
+    """Return `EQUAL_ID` and `COPY` of rows of text without a client, by their names."""
+    name = columns.client_name
+    bare = pc.utf8_slice_codeunits(texts[name], 0, NAME_LENGTH)
+    copies = pc.utf8_slice_codeunits(texts[name], NAME_LENGTH + 1)
+    copies = pc.if_else(pc.equal(copies, ""), "1", copies).cast(pa.int32())
+    equal = typed_rows.compute_hashes({**texts, name: bare}, columns)[INPUT_ID]
+    return {EQUAL_ID: equal, COPY: copies}
 
 
 def check_line(line: Line) -> None:
@@ -111,7 +121,7 @@ def check_line(line: Line) -> None:
 
 NOTHING: files.Record = {
     **{"marks": {}, "watermarks": {}, "outputs": {}, "seal": "", "accepted": {}},
-    **{"replaced": 0, "withdrawn": 0, "files": 0, "generation": 0},
+    **{"replaced": 0, "withdrawn": 0, "files": 0, "generation": 0, "rows": 0, "next_number": 0},
 }
 
 
@@ -133,9 +143,16 @@ def latest_time(at: str, days: float) -> str:
 class Ledger:
     """The sources and rows ingested so far, and what this run adds; `write` saves all of it."""
 
-    def __init__(self, config: Config, record: files.Record | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        record: files.Record | None = None,
+        damaged: Collection[str] = (),
+    ) -> None:
+        """damaged: segments that are not what was written; their rows are read from finaldata.csv"""
         self.config, self.record = config.limited_to(*SETTINGS), record
         self.lines: dict[tuple[str, str], Line] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
         self.used: dict[str, str] = {}
         self.used_names: set[str] = set()
         start = record or NOTHING
@@ -148,7 +165,7 @@ class Ledger:
         self.files, self.generation = int(start["files"]), int(start["generation"])
         self.unused = read_unused(start)
         self.previous = str(start["seal"])
-        self.outputs: frozenset[str] = frozenset(start["outputs"])
+        self.outputs: dict[str, str] = dict(start["outputs"])
         self.new_lines: list[Line] = []
         self.unavailable: list[str] = []
         self.deferred = 0
@@ -156,51 +173,105 @@ class Ledger:
         self.starts_anew = record is None
         self.is_adopted = False
         self._spools = ExitStack()
-        # Of rows without a client: the numbers of equal rows, and the highest number of each name.
-        self.equals: dict[Digest, set[int]] = {}
-        self.numbers: dict[bytes, int] = {}
+        self._damaged = frozenset(damaged)
+        # What is not stored in segments is read from finaldata.csv, and all of it is written anew.
+        self._is_stored = "next_number" in start and not damaged
+        self.next_number = int(start["next_number" if "next_number" in start else "rows"])
+        self._first_number = self.next_number
         self._number = -1  # of the line whose rows are added now
-        self._delivered: list[int] = []
-        self._opened: list[int] = []
-        self._day, self._days = 0, list[int]()
-        self._gone: Counter[Digest] = Counter()
-        self._withdrawn: dict[Digest, tuple[str, str]] = {}
-        self._is_kept = bytearray()
+        self._day = 0
+        self._gone = [np.empty(0, "int64")]
+        self._withdrawn: list[Withdrawn] = []
+        # Of clients: the hashes of those before this run, their names as far as they were read, and the
+        # names of the new ones.
+        self._earlier_clients: list[np.ndarray] = []
+        self._earlier_names: list[pa.Array] = []
+        self._new_names: list[pa.Array] = []
 
     def begin_anew(self) -> "Ledger":
         """Return an empty ledger that follows this one, for a run that reads every source again."""
         empty = Ledger(self.config)
         empty.generation, empty.previous = self.generation, self.previous
         empty.accepted = self.accepted
+        empty.next_number = empty._first_number = self.next_number
         return empty
 
     # so far
 
     @cached_property
-    def rows(self) -> dict[Digest, str]:
-        """The outcome of every row; read only when a source has news."""
-        outcomes: dict[Digest, str] = {}
-        if not self.starts_anew:
-            with self.config.final_data.open("rb") as file:
-                next(file)
-                for line in file:
-                    key, _, outcome = line.rstrip(b"\n").rpartition(b",")
-                    outcomes[self._identify(key)] = outcome.decode()
-                    self._enter_number(key)
-        return outcomes
+    def gone(self) -> np.ndarray:
+        """The numbers of the rows in segments that were gone before this run, sorted."""
+        if not self._is_stored or self.config.gone.name not in self.outputs:
+            return np.empty(0, "int64")
+        return np.asarray(files.read_arrays(self.config.gone)[NUMBER])
 
-    def _identify(self, key: bytes) -> Digest:
-        """Return the identity of a row from its line without the outcome."""
-        if self.config.columns.client:
-            return digest(key)
-        bare, number = split_number(key)
-        return numbered(digest(bare), number)
+    @cached_property
+    def _segments(self) -> list[Path]:
+        """The segments that are stored; none if all rows are written anew."""
+        return self.config.list_segments(self.outputs) if self._is_stored else []
 
-    def _enter_number(self, key: bytes) -> None:
-        if not self.config.columns.client:
-            (bare, number), name = split_number(key), key[:NAME_LENGTH]
-            self.equals.setdefault(digest(bare), set()).add(number)
-            self.numbers[name] = max(number, self.numbers.get(name, 0))
+    @cached_property
+    def rows(self) -> KnownRows:
+        """The identity of every row; read only when a source has news."""
+        columns = self.config.columns
+        equal = [] if columns.client else [EQUAL_ID, COPY]
+        day = [DAY] if columns.dates else []
+        names = [CLIENT_HASH, INPUT_ID, NUMBER, OPENED, *day, *equal]
+        rows = KnownRows([*names, OUTCOME])
+        if not self._is_stored and not self.starts_anew:
+            for part in self._derive():
+                self._new.add(part)
+                rows.add(self._known(part, names))
+        for path in self._segments:
+            stored = segments.read_arrays(path, [*names, columns.outcome])
+            stored[OUTCOME] = _typed_codes(stored.pop(columns.outcome))
+            if len(self.gone):
+                is_live = ~is_among(stored[NUMBER], self.gone)
+                stored = {name: values[is_live] for name, values in stored.items()}
+            self._earlier_clients.append(stored[CLIENT_HASH])
+            rows.add(stored, is_sorted=True)
+        return rows
+
+    def _known(self, rows: pa.Table, names: Sequence[str]) -> dict[str, np.ndarray]:
+        arrays = {name: segments.column(rows, name) for name in names}
+        outcome = rows[self.config.columns.outcome].combine_chunks().to_numpy(False)
+        return {**arrays, OUTCOME: _typed_codes(outcome)}
+
+    def _derive(self) -> Iterator[pa.Table]:
+        """Yield all rows from finaldata.csv, typed."""
+        columns, at = self.config.columns, 0
+        for block in earlier_layout.read_blocks(self.config):
+            texts = typed_rows.parse_lines(b"".join(block), columns)
+            arrivals = {name: a[at : at + len(block)] for name, a in self._arrivals.items()}
+            at += len(block)
+            hashes = typed_rows.compute_hashes(texts, columns)
+            hashes |= {} if columns.client else number_equal(texts, columns)
+            rows = segments.make_rows(texts, {**hashes, **arrivals}, columns)
+            self._earlier_clients.append(np.unique(segments.column(rows, CLIENT_HASH)))
+            self._earlier_names.append(pc.unique(texts[columns.client_name]))
+            yield rows
+
+    @cached_property
+    def _arrivals(self) -> dict[str, np.ndarray]:
+        """Number, deliveries and, if there are dates, day of each row that is derived, in their order.
+
+        Raises: Damaged.
+        """
+        if self.record is None or "next_number" not in self.record:
+            return earlier_layout.read_arrivals(self.config, self.outputs)
+        names, parts = segments.arrival_names(self.config.columns), []
+        for path in self.config.list_segments(self.record["outputs"]):
+            if path.name in self._damaged:
+                parts.append(files.read_arrays(self.config.deliveries_of(path)))
+            else:
+                parts.append(segments.read_arrays(path, names))
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in names}
+        if self.config.gone.name in self.outputs:
+            gone = files.read_arrays(self.config.gone)[NUMBER]
+            is_live = ~is_among(arrays[NUMBER], gone)
+            arrays = {name: values[is_live] for name, values in arrays.items()}
+        order = np.argsort(arrays[NUMBER])
+        return {name: values[order] for name, values in arrays.items()}
 
     @cached_property
     def spelling(self) -> Spelling:
@@ -231,12 +302,14 @@ class Ledger:
         return Spelling(booleans, {name: texts for name, texts in kept.items() if texts})
 
     @cached_property
-    def owned(self) -> dict[str, set[Digest]]:
+    def owned(self) -> dict[str, Identities]:
         """The rows that each table, by its place, contained when it was last read."""
         if self.config.table_rows.name not in self.outputs:
             return {}
         arrays = files.read_arrays(self.config.table_rows)
-        return {place: {row.tobytes() for row in rows} for place, rows in arrays.items()}
+        if any(map(earlier_layout.is_digest, arrays.values())):
+            return earlier_layout.find_identities(self.config, arrays)
+        return {place: Identities(*rows.T) for place, rows in arrays.items()}
 
     def is_known(self, source: str, sha256: str, dialect: Dialect = DEFAULT_DIALECT) -> bool:
         """Return whether the verdict on this version of a source is final.
@@ -257,37 +330,34 @@ class Ledger:
     @cached_property
     def name_variants(self) -> tuple[int, list[list[str]]]:
         """How many groups of clients may be one client, see `name_variants`, and the new groups."""
-        known = (self.record or {}).get("name_variants")
-        count = 0 if self.starts_anew or known is None else int(known)
-        if not self.config.columns.client or not (self._delivered or known is None):
+        stored = (self.record or {}).get("name_variants")
+        count = 0 if self.starts_anew or stored is None else int(stored)
+        if not self.config.columns.client or not (self._new_names or stored is None):
             return count, []
-        earlier = self._earlier_clients()
-        added = self._distinct_clients(csv.reader(line.decode() for line in self._added_lines()))
-        unseen = added.filter(pc.invert(pc.is_in(added, value_set=earlier)))
-        if known is not None and not len(unseen):
+        if stored is None:
+            _ = self.rows
+        new = pc.unique(pa.chunked_array(self._new_names, pa.string()))
+        if stored is not None and not len(new):
             return count, []
-        if known is None:  # an earlier version compared none
-            earlier, unseen = earlier[:0], pa.concat_arrays([earlier, unseen])
-        return find_variants(earlier, unseen)
+        earlier = self._read_earlier_names()
+        if stored is None:  # an earlier version compared none
+            earlier, new = earlier[:0], pa.concat_arrays([earlier, new])
+        return find_variants(earlier, new)
 
-    def _earlier_clients(self) -> pa.Array:
-        if self.starts_anew:
-            return pa.array([], pa.string())
-        if self.config.rows.name not in self.outputs:
-            return self._distinct_clients(tables.read_cells(self.config.final_data))
-        name = self.config.columns.client_name
-        return pc.unique(
-            tables.open_parquet(self.config.rows).read([name], use_threads=False)[name]
-        )
-
-    def _distinct_clients(self, rows: Iterable[Sequence[str]]) -> pa.Array:
-        """Return the distinct names of clients of rows of text; the client is the first column."""
-        names, rows = pa.array([], pa.string()), iter(rows)
-        while block := [row[0] for row in islice(rows, tables.ROW_GROUP)]:
-            names = pc.unique(pa.concat_arrays([names, pa.array(block, pa.string())]))
-        return names
+    def _read_earlier_names(self) -> pa.Array:
+        """Return the distinct names of the clients before this run."""
+        name, parts = self.config.columns.client_name, [*self._earlier_names]
+        for path in self._segments:
+            parts += segments.open_segment(path).read([name], use_threads=False)[name].chunks
+        return pc.unique(pa.chunked_array(parts, pa.string()))
 
     # what a run adds
+
+    @cached_property
+    def _new(self) -> segments.RowSpool:
+        spool = segments.RowSpool(self.config.output_folder)
+        self._spools.callback(spool.close)
+        return spool
 
     @cached_property
     def _added(self) -> IO[bytes]:
@@ -304,6 +374,7 @@ class Ledger:
     def enter(self, line: Line) -> None:
         """Enter a verdict; if the source was accepted, remember its content too."""
         self.lines[line.source, line.sha256] = line
+        self._numbers.setdefault((line.source, line.sha256), len(self._numbers))
         if line.verdict == ACCEPTED:
             self.used[line.sha256] = line.source
             self.used_names.add(line.source)
@@ -325,26 +396,59 @@ class Ledger:
         if old and old.rejected:
             self.superseded.add((old.ingested_at, old.source))
         self.enter(line)
-        self._number = list(self.lines).index((line.source, line.sha256))
+        self._number = self._numbers[line.source, line.sha256]
         self.new_lines.append(line)
         if self.config.columns.dates:
             self._day = int(day_number(newest_time or line.ingested_at))
         return True
 
-    def add_rows(self, digests: Iterable[Digest], outcomes: Iterable[str], text: Any) -> None:
-        """Add accepted rows of the line entered last; a new version of a row replaces the old one."""
-        for key, outcome in zip(digests, outcomes, strict=True):
-            self._delivered.append(self._number)
-            self._opened.append(self._number if outcome == OPEN else NEVER)
-            self._days.append(self._day)
-            if key in self.rows:
-                self._gone[key] += 1
-                self.replaced += 1
-            self.rows[key] = outcome
-        lines = [f"{line}\n".encode() for line in text]
-        for line in lines:
-            self._enter_number(line[: line.rindex(b",")])
-        self._added.writelines(lines)
+    def add_rows(self, rows: pa.RecordBatch) -> None:
+        """Add accepted rows of the line entered last; a new version of a row replaces the old one.
+
+        rows: the columns of the table as text, `typed_rows.COMPUTED`, `REPLACES` (whether a row is a new
+        version), and `EQUAL_ID` and `COPY` if there is no column of clients
+        """
+        columns, count = self.config.columns, len(rows)
+        known = self.rows
+        texts = {name: rows[name] for name in columns.table}
+        computed = {
+            name: rows[name] for name in rows.schema.names if name not in (*texts, REPLACES)
+        }
+        numbers = np.arange(self.next_number, self.next_number + count)
+        self.next_number += count
+        outcome = outcome_codes(texts[columns.outcome])
+        arrivals = {
+            NUMBER: numbers,
+            DELIVERED: np.full(count, self._number, "int32"),
+            OPENED: np.where(outcome == OPEN, self._number, NEVER).astype("int32"),
+            **({DAY: np.full(count, self._day, "int32")} if columns.dates else {}),
+        }
+        pairs = {name: computed[name].to_numpy() for name in (CLIENT_HASH, INPUT_ID)}
+        is_new = ~rows[REPLACES].to_numpy(False)
+        if not is_new.all():
+            places = known.find(*(values[~is_new] for values in pairs.values()))
+            self._gone.append(known.get(NUMBER, places))
+            self.replaced += len(places)
+            for name in segments.arrival_names(columns)[2:]:  # those of the first version
+                arrivals[name][~is_new] = known.get(name, places)
+            changes = {NUMBER: numbers[~is_new], OUTCOME: outcome[~is_new]}
+            known.change(places, changes)
+        typed = segments.make_rows(texts, {**computed, **arrivals}, columns)
+        names = [name for name in typed.schema.names if name in known.types]
+        known.add({n: v[is_new] for n, v in self._known(typed, names).items()})
+        if columns.client:
+            self._enter_names(texts[columns.client_name], pairs[CLIENT_HASH])
+        self._new.add(typed)
+        self._added.write(to_lines(list(texts.values())))
+
+    def _enter_names(self, names: pa.Array, clients: np.ndarray) -> None:
+        """Remember the names of clients that had no row before this run."""
+        distinct, places = np.unique(clients, return_index=True)
+        is_new = np.ones(len(distinct), bool)
+        for earlier in self._earlier_clients:
+            is_new &= ~is_among(distinct, earlier)
+        if is_new.any():
+            self._new_names.append(names.take(pa.array(places[is_new])))
 
     def add_booleans(self, booleans: Mapping[str, Sequence[str]]) -> None:
         """Remember how a source spells the boolean columns about which no earlier one decided."""
@@ -354,23 +458,23 @@ class Ledger:
         """Append lines to rejected.csv."""
         self._rejected.write(tables.csv_bytes(rows))
 
-    def withdraw(self, rows: Iterable[Digest], source: str, now: str) -> int:
-        """Move rows that are gone from their table to withdrawn.csv; return how many."""
-        count = 0
-        for key in rows:
-            del self.rows[key]
-            self._gone[key] += 1
-            self._withdrawn[key] = (now, source)
-            count += 1
-        self.withdrawn += count
-        return count
+    def withdraw(self, rows: Identities, source: str, now: str) -> None:
+        """Move rows that are gone from their table to withdrawn.csv."""
+        places = self.rows.find(rows.client, rows.inputs)
+        numbers = self.rows.get(NUMBER, places)
+        self.rows.remove(places)
+        self._gone.append(numbers)
+        self._withdrawn.append(Withdrawn(now, source, rows.client, numbers))
+        self.withdrawn += len(rows)
 
     @property
     def has_news(self) -> bool:
         """Return whether writing would change anything."""
         if self.record is None or self.new_lines or self.is_adopted:
             return True
-        if self.config.rows.name not in self.outputs:  # it is damaged
+        if self._damaged or self.config.rows.name not in self.outputs:
+            return True
+        if (self.config.final_data.name in self.outputs) != self._has_csv:
             return True
         # Whether there were files is remembered: an empty folder is an error until it is accepted.
         if bool(self.record["files"]) != bool(self.files):
@@ -385,25 +489,15 @@ class Ledger:
 
         Raises: Unaccounted if the counts and the rows disagree; then nothing was written.
         """
+        if not self._is_stored:
+            _ = self.rows
         lines = self.lines.values()
         totals = {name: sum(getattr(line, name) for line in lines) for name in COUNTS}
         self._check_rows(
             totals["accepted"] - self.replaced - self.withdrawn, "the sources add up to"
         )
-        owned = {
-            place: np.frombuffer(b"".join(sorted(rows)), "uint8").reshape(-1, DIGEST_BYTES)
-            for place, rows in sorted(self.owned.items())
-        }
-        # In this order: writing all rows decides which are kept and which are withdrawn.
-        contents: dict[Path, files.Content] = {
-            self.config.final_data: self._write_rows,
-            self.config.rows: self._write_typed_rows,
-            self.config.withdrawn: self._write_withdrawn,
-            self.config.rejected: self._write_rejected,
-            self.config.ingested_files: tables.csv_bytes([Line._fields, *lines]),
-            self.config.table_rows: files.arrays_bytes(**owned),
-            self.config.deliveries: self._write_deliveries,
-        }
+        contents, kept = self._choose_files()
+        contents[self.config.ingested_files] = tables.csv_bytes([Line._fields, *lines])
         record = {
             "ingested_at": now,
             "generation": self.generation + 1,
@@ -416,106 +510,113 @@ class Ledger:
             **self.spelling._asdict(),
             "name_variants": self.name_variants[0],
             "unused": [one._asdict() for one in self.unused],
-            "rows": len(self.rows),
+            "rows": self._count(),
+            "next_number": self.next_number,
             "files": self.files,
             "replaced": self.replaced,
             "withdrawn": self.withdrawn,
             "totals": totals,
             "sources": len(lines),
         }
-        record = files.commit(self.config.ingestion_record, contents, record)
+        outputs = {name: self.outputs[name] for name in kept}
+        record = files.commit(self.config.ingestion_record, contents, record, kept=outputs)
         row = {"generation": record["generation"], "seal": record["seal"], "at": now}
         history.save(self.config.history, "generations", [row])
         return record
 
+    def _choose_files(self) -> tuple[dict[Path, files.Content], list[str]]:
+        """Return what is written, in this order, and the names of the files that stay as they are."""
+        config, rows = self.config, self._choose_rows()
+        contents: dict[Path, files.Content] = {}
+        if len(self._new) or rows.merged or not rows.stay:
+            path = config.segment(self.generation + 1) if rows.stay else config.rows
+            contents[path] = rows.write_segment
+            if self._has_csv:
+                contents[config.deliveries_of(path)] = rows.write_deliveries
+        kept = [path.name for path in rows.stay]
+        if self._has_csv:
+            kept += [config.deliveries_of(path).name for path in rows.stay]
+            contents[config.final_data] = rows.write_csv
+        contents[config.gone] = rows.write_gone
+        contents[config.withdrawn] = lambda file: self._write_withdrawn(file, rows)
+        contents[config.rejected] = self._write_rejected
+        contents[config.table_rows] = self._write_owned
+        is_same = {
+            config.final_data: self.next_number == self._first_number and not self._has_gone,
+            config.withdrawn: not self._withdrawn,
+            config.rejected: not self.superseded and not self._rejected.tell(),
+            config.table_rows: self._is_stored and "owned" not in vars(self),
+        }
+        for path, stays in is_same.items():
+            if stays and path in contents and path.name in self.outputs:
+                kept.append(path.name)
+                del contents[path]
+        return contents, [name for name in kept if name in self.outputs]
+
+    def _choose_rows(self) -> RowFiles:
+        """Choose which segments stay as they are and which are written anew."""
+        config, newly_gone = self.config, np.sort(np.concatenate(self._gone))
+        has_lines = not self._has_csv or self.starts_anew or config.final_data.name in self.outputs
+        counts = [segments.count_rows(path) for path in self._segments]
+        gone = np.union1d(self.gone, newly_gone)
+        stored = int(np.searchsorted(gone, self._first_number))
+        first = segments.choose_merged(counts, len(self._new), stored) if has_lines else 0
+        return RowFiles(
+            config=config,
+            count=self._count(),
+            new=self._new,
+            lines=self._added if has_lines else None,
+            first_number=self._first_number,
+            gone=gone,
+            newly_gone=newly_gone,
+            stay=self._segments[:first],
+            merged=self._segments[first:],
+            old_numbers=None if self.starts_anew or not self._has_csv else self._old_numbers(),
+            withdrawn=self._withdrawn,
+        )
+
+    @property
+    def _has_gone(self) -> bool:
+        return any(map(len, self._gone))
+
+    def _old_numbers(self) -> np.ndarray:
+        """Return the sorted numbers of the rows before this run, if any of them is gone now."""
+        if not self._has_gone:
+            return np.empty(0, "int64")
+        if not self._is_stored:
+            return self._arrivals[NUMBER]
+        is_live = np.zeros(self._first_number, bool)
+        for path in self._segments:
+            is_live[segments.read_arrays(path, [NUMBER])[NUMBER]] = True
+        is_live[self.gone] = False
+        return np.flatnonzero(is_live)
+
+    @property
+    def _has_csv(self) -> bool:
+        return self.config.dataset_format == "csv"
+
+    def _count(self) -> int:
+        """Return the number of rows, without reading them if none of them changed."""
+        if self.starts_anew or "rows" in vars(self):
+            return len(self.rows)
+        return int((self.record or NOTHING)["rows"])
+
     def _check_rows(self, count: int, source: str) -> None:
-        if count != len(self.rows):
+        if count != self._count():
             raise Unaccounted(
-                f"{self.config.final_data}: expected {len(self.rows)} rows, but {source} {count}; "
-                "nothing was written"
+                f"{self.config.rows}: expected {self._count()} rows, but {source} {count}; nothing was "
+                "written"
             )
 
-    def _write_rows(self, file: IO[bytes]) -> None:
-        """Write every row that is kept: the old ones in their order, then the new ones."""
-        gone, deliveries = self._gone.copy(), self._deliveries
-        kept_from_first = [deliveries[name] for name in deliveries if name != typed_rows.DELIVERED]
-        first: dict[Digest, int] = {}
-        self._withdrawn_lines: list[tuple[str, ...]] = []
-        self._is_kept = bytearray()
-        file.write(tables.csv_bytes([self.config.columns.table]))
-        for i, line in enumerate(self._all_lines()):
-            is_gone = False
-            if gone:
-                key = self._identify(line[: line.rindex(b",")])
-                if key in gone:
-                    for numbers in kept_from_first:
-                        numbers[i] = numbers[first.setdefault(key, i)]
-                if is_gone := gone[key] > 0:
-                    gone[key] -= 1
-                    if not gone[key] and key in self._withdrawn:  # its last version
-                        cells = next(csv.reader([line.decode()]))
-                        self._withdrawn_lines.append((*self._withdrawn[key], *cells))
-            self._is_kept.append(not is_gone)
-            if not is_gone:
-                file.write(line)
-        self._check_rows(sum(self._is_kept), "the file would have")
-
-    def _all_lines(self) -> Iterator[bytes]:
-        if not self.starts_anew:
-            with self.config.final_data.open("rb") as old:
-                next(old)
-                yield from old
-        yield from self._added_lines()
-
-    def _added_lines(self) -> Iterator[bytes]:
-        self._added.seek(0)
-        yield from self._added
-
-    @cached_property
-    def _deliveries(self) -> dict[str, np.ndarray]:
-        """The numbers of the lines that delivered each row: last, and first without an outcome.
-
-        If there are columns of dates, also the day from which they count if the row has no time.
-        """
-        added = {typed_rows.DELIVERED: self._delivered, typed_rows.OPENED: self._opened}
-        added |= {typed_rows.DAY: self._days} if self.config.columns.dates else {}
-        old = {name: np.empty(0, "int32") for name in added}
-        if not self.starts_anew:
-            old = _read_deliveries(self.config, self.outputs)
-        return {name: np.append(old[name], np.array(added[name], "int32")) for name in added}
-
-    def _write_deliveries(self, file: IO[bytes]) -> None:
-        kept = np.frombuffer(self._is_kept, bool)
-        arrays = {name: numbers[kept] for name, numbers in self._deliveries.items()}
+    def _write_owned(self, file: IO[bytes]) -> None:
+        owned = sorted(self.owned.items())
+        arrays = {place: np.column_stack([rows.client, rows.inputs]) for place, rows in owned}
         file.write(files.arrays_bytes(**arrays))
 
-    def _write_typed_rows(self, file: IO[bytes]) -> None:
-        """Write the same rows in the same order, typed; copy those that were typed before."""
-        tables.write_parquet(file, self._typed_parts(), unique=typed_rows.COMPUTED)
-
-    def _typed_parts(self) -> Iterator[Any]:
-        columns, old, lines = self.config.columns, 0, self._all_lines()
-        days = self._deliveries.get(typed_rows.DAY)
-        yield typed_rows.type_lines(b"", columns)
-        if self.config.rows.name in self.outputs:
-            lines = self._added_lines()
-            for part in tables.read_parts(self.config.rows):
-                is_kept = np.frombuffer(self._is_kept, bool, len(part), old)
-                yield part if is_kept.all() else part.filter(pa.array(is_kept))
-                old += len(part)
-        kept = compress(lines, memoryview(self._is_kept)[old:])
-        if days is not None:
-            days = days[old:][np.frombuffer(self._is_kept, bool)[old:]]
-        for start in count(0, tables.ROW_GROUP):
-            if not (block := list(islice(kept, tables.ROW_GROUP))):
-                return
-            own = None if days is None else days[start : start + len(block)]
-            yield typed_rows.type_lines(b"".join(block), columns, own)
-
-    def _write_withdrawn(self, file: IO[bytes]) -> None:
+    def _write_withdrawn(self, file: IO[bytes], rows: RowFiles) -> None:
         header = tables.csv_bytes([(*WITHDRAWN_HEADER, *self.config.columns.table)])
         self._begin_file(file, self.config.withdrawn, header)
-        file.write(tables.csv_bytes(self._withdrawn_lines))
+        file.write(tables.csv_bytes(rows.withdrawn_lines()))
 
     def _write_rejected(self, file: IO[bytes]) -> None:
         if self.superseded:
@@ -549,7 +650,7 @@ def _newest_generation(config: Config) -> tuple[int, str]:
 
 def contract(config: Config) -> str:
     """Hash the settings that decide how a row reads; if they change, every source is read again."""
-    return config.limited_to(*SETTINGS).fingerprint()
+    return config.limited_to(*CONTRACT).fingerprint()
 
 
 def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
@@ -585,13 +686,14 @@ def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
         ledger.generation = newest
         return ledger
     wrong = set(files.damaged_outputs(folder, record))
-    if wrong == {config.rows.name}:
-        logger.warning("%s: is not what was written; it is written again", config.rows)
-        kept = {name: digest for name, digest in record["outputs"].items() if name not in wrong}
-        record = {**record, "outputs": kept}
-    elif wrong:
+    derived = {path.name for path in config.list_derived(record["outputs"])}
+    if wrong - derived:
         raise Damaged(f"{folder}: {', '.join(sorted(wrong))} not as written; {advice}")
-    ledger = Ledger(config, record)
+    if tidy:
+        _remove_stale(config, record)
+    for name in sorted(wrong):
+        logger.warning("%s: is not what was written; it is written again", folder / name)
+    ledger = Ledger(config, record, wrong)
     own = ledger.generation
     if newest > own or (newest == own > 0 and seal != ledger.previous):
         ledger.generation, ledger.is_adopted = max(own, newest), True
@@ -604,6 +706,13 @@ def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
     for line in read_lines(config):
         ledger.enter(line)
     return ledger
+
+
+def _remove_stale(config: Config, record: files.Record) -> None:
+    """Remove segments that the record does not name, such as those beside a restored backup."""
+    for path in config.find_segments():
+        if path.name not in record["outputs"]:
+            path.unlink()
 
 
 def read_aside(config: Config) -> Ledger:
@@ -647,6 +756,15 @@ def read_accepted(config: Config) -> list[str]:
     return sorted(record.get("accepted", {})) if record else []
 
 
+def read_lineage(config: Config) -> int | None:
+    """Return what the numbers of rows belong to: another one if all rows were ingested anew.
+
+    None if an earlier version ingested the rows, whose numbers may change.
+    """
+    record = files.read_record(config.ingestion_record)
+    return record.get("lineage") if record else None
+
+
 def read_latest_time(config: Config) -> str:
     """Return the latest valid time of the rows ingested so far; later ones are of an earlier version."""
     record = files.read_record(config.ingestion_record)
@@ -662,7 +780,14 @@ class Part(NamedTuple):
 
 def rows_version(config: Config) -> str:
     """Return what identifies the accepted rows, "" before the first ingestion."""
-    return files.sha256_file(config.final_data)
+    record = files.read_record(config.ingestion_record)
+    if record is None:
+        return ""
+    outputs = record["outputs"]
+    if "next_number" not in record:  # the previous version wrote them
+        return files.sha256_file(config.final_data)
+    paths = [*config.list_segments(outputs), config.gone]
+    return files.sha256_bytes(" ".join(map(files.sha256_file, paths)).encode())
 
 
 def split_rows(config: Config, rows_per_part: int = ROWS_PER_PART) -> list[Part]:
@@ -686,41 +811,29 @@ def read_rows(
 
     Raises: AttritionError before the first ingestion, Damaged if a file is not what was ingested.
     """
+    return tables.to_frame(read_table(config, names, part=part, since=since))
+
+
+def read_table(
+    config: Config, names: Iterable[str], *, part: Part | None = None, since: int = 0
+) -> pa.Table:
+    """Read rows as `read_rows` does, as an arrow table; text is dictionary-encoded.
+
+    Raises: AttritionError, Damaged.
+    """
     record = files.read_record(config.ingestion_record)
     outputs = record["outputs"] if record else {}
-    if config.rows.name not in outputs:
+    paths = config.list_segments(outputs)
+    if not record or not paths:
         raise AttritionError(f"{config.rows}: is not there yet; run ingestion.py first")
     names = list(dict.fromkeys(names))
-    asked = [
-        *names,
-        *([typed_rows.CLIENT_HASH] if part and typed_rows.CLIENT_HASH not in names else []),
-    ]
-    numbers = [name for name in asked if name in (typed_rows.DELIVERED, typed_rows.OPENED)]
-    for path in (config.final_data, config.rows, *([config.deliveries] if numbers else [])):
+    is_stored = "next_number" in record
+    others = [config.final_data, config.gone if is_stored else config.deliveries]
+    for path in (*paths, *others):
         if path.name in outputs and files.sha256_file(path) != outputs[path.name]:
             raise Damaged(f"{path}: is not what was ingested; run fullprocess.py")
-    rows = tables.read_parquet(
-        config.rows, [name for name in asked if name not in (*numbers, typed_rows.NUMBER)]
-    )
-    arrays = _read_deliveries(config, outputs) if numbers else {}
-    arrays[typed_rows.NUMBER] = np.arange(len(rows))
-    rows = rows.assign(**{name: arrays[name] for name in asked if name in arrays})
-    is_kept = np.arange(len(rows)) >= since
-    if part:
-        hashes = rows[typed_rows.CLIENT_HASH].to_numpy()
-        is_kept &= (hashes >= np.uint64(part.low)) & (hashes <= np.uint64(part.high - 1))
-    return rows[names] if is_kept.all() else rows.loc[is_kept, names].reset_index(drop=True)
-
-
-def _read_deliveries(config: Config, outputs: Collection[str]) -> dict[str, np.ndarray]:
-    """Read the numbers of the deliveries of each row.
-
-    If an earlier version ingested the rows, none was delivered by a known line, and those without an
-    outcome count as opened by the first line.
-    """
-    if config.deliveries.name in outputs:
-        return files.read_arrays(config.deliveries)
-    with config.final_data.open("rb") as file:
-        next(file)
-        opened = np.array([0 if line.endswith(b",\n") else NEVER for line in file], "int32")
-    return {typed_rows.DELIVERED: np.full(len(opened), NEVER, "int32"), typed_rows.OPENED: opened}
+    low, high = part or Part(0, 2**64)
+    if not is_stored:
+        return earlier_layout.read(config, names, outputs, low, high, since)
+    gone = files.read_arrays(config.gone)[NUMBER]
+    return segments.read(paths, names, gone, low=low, high=high, since=since)

@@ -1,17 +1,17 @@
-"""The observations of single clients in finaldata.parquet, found without reading all of it each time.
+"""The observations of single clients among all rows, found without reading all of them.
 
-In memory are 17 bytes of each row: the hash of the client, time, outcome and delivery. The features are
-read when they are needed, from the row groups of the client.
+A segment is sorted by client, so the statistics of its row groups lead to the few that contain the rows
+of a client. Nothing of a segment but its footer is kept in memory.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 from threading import RLock
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attrition.config import Columns
@@ -19,7 +19,7 @@ from attrition.data.cells import NAME_LENGTH
 from attrition.storage import tables
 
 CLIENT_HASH = "attrition:client_hash"
-GROUPS_READ = 2  # of a client's features; each costs some 6 ms
+NUMBER = "attrition:number"
 # The deliveries of a row, see `ledger.read_rows`.
 DELIVERED, OPENED = "attrition:delivered", "attrition:opened"
 
@@ -45,8 +45,19 @@ class Observation(NamedTuple):
     features: Mapping[str, float | str | None] = {}
 
 
+NO_NUMBERS: NDArray[np.int64] = np.empty(0, "int64")
+
+
+class ClientRows(NamedTuple):
+    """Where rows of a client are: their group and their places in it; and their values by name."""
+
+    group: int
+    places: NDArray[np.intp]
+    values: Mapping[str, list[Any]]
+
+
 class ObservedRows:
-    """Hash, time and outcome of each row."""
+    """The rows of one segment."""
 
     def __init__(self, source: Any, columns: Columns) -> None:
         """Read a path or an open file; rows of other columns than config.json names lack values."""
@@ -57,84 +68,99 @@ class ObservedRows:
         self._features = [
             name for name in columns.features if name in known and name not in columns.dates
         ]
-
-        def read(name: str) -> pa.Array:
-            return file.read([name], use_threads=False)[name].combine_chunks()
-
-        self._hashes: NDArray[np.uint64] = np.asarray(np.from_dlpack(read(CLIENT_HASH)))
-        self._outcomes = np.full(len(self._hashes), -1, np.int8)
-        if columns.outcome in known:
-            filled = pc.fill_null(read(columns.outcome), -1.0).cast(pa.int8())
-            self._outcomes = np.asarray(np.from_dlpack(filled))
         # without a client column, equal rows share the hash, and their names differ by a number
         self._names = "" if columns.client else columns.client_name
-        self._times: pa.Array | None = None
-        if columns.time and columns.time in known:
-            self._times = read(columns.time).dictionary_encode()
-        tables.release_memory()
+        facts = {"name": self._names, "time": columns.time, "outcome": columns.outcome}
+        facts |= {"number": NUMBER, "delivered": DELIVERED}
+        self._facts = {key: name for key, name in facts.items() if name and name in known}
+        metadata = file.metadata
+        place = file.schema_arrow.names.index(CLIENT_HASH)
+        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+        self._starts = np.cumsum([0, *(group.num_rows for group in groups)])
+        limits = [group.column(place).statistics for group in groups]
+        self._limits = [(each.min, each.max) if each else (0, 2**64) for each in limits]
 
-    def find(
-        self, client: str, delivered: NDArray[np.int32], lines: Sequence[tuple[str, str]]
-    ) -> list[Observation]:
-        """Return the observations of a client, in the order of their times.
+    def find(self, client: str) -> Iterator[ClientRows]:
+        """Yield the rows of a client, group by group.
 
-        delivered: the line that delivered each row, -1 if unknown; lines: (time, source) of each line
+        The values have the keys `number` and, if they are stored, `time`, `outcome` and `delivered`.
         """
-        found = []
-        rows = self._find_rows(client)
-        for row, features in zip(rows, self._read_features(rows), strict=True):
-            time = self._times[row].as_py() if self._times is not None else ""
-            number = int(delivered[row]) if row < len(delivered) else -1
-            line = lines[number] if 0 <= number < len(lines) else ("", "")
-            outcome = int(self._outcomes[row])
-            churned = None if outcome < 0 else outcome == 1
-            found.append(Observation(time or "", churned, *line, features))
-        return sorted(found, key=lambda each: each.time)
-
-    def _find_rows(self, client: str) -> list[int]:
-        hashed = client[:NAME_LENGTH] if self._names else client
-        rows: list[int] = np.flatnonzero(self._hashes == np.uint64(name_hash(hashed))).tolist()
-        if not self._names:
-            return rows
-        named = []
-        for group, (start, within) in self._by_group(rows).items():
-            with self._lock:
-                read = self._file.read_row_group(group, [self._names], use_threads=False)
-            names = read[self._names].combine_chunks()
-            named += [start + row for row in within if names[row].as_py() == client]
-        return named
-
-    def _by_group(self, rows: Sequence[int]) -> dict[int, tuple[int, list[int]]]:
-        """Return for each row group with some of the rows its first row and their places in it."""
-        metadata, start, groups = self._file.metadata, 0, {}
-        for group in range(metadata.num_row_groups):
-            end = start + metadata.row_group(group).num_rows
-            if within := [row - start for row in rows if start <= row < end]:
-                groups[group] = start, within
-            start = end
-        return groups
-
-    def _read_features(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Return the features of ascending rows; nothing of a single one, which is compared with none.
-
-        Only the newest row groups that contain the rows are read, so that a long history costs no more.
-        """
-        if len(rows) < 2 or not self._features:
-            return [{} for _ in rows]
-        found: list[dict[str, Any]] = []
-        groups = self._by_group(rows)
-        for group, (_, within) in groups.items():
-            if group not in [*groups][-GROUPS_READ:]:
-                found += [{} for _ in within]
+        hashed = np.uint64(name_hash(client[:NAME_LENGTH] if self._names else client))
+        for group, (low, high) in enumerate(self._limits):
+            if not low <= hashed <= high:
                 continue
-            with self._lock:
-                read = self._file.read_row_group(group, self._features, use_threads=False)
-            parts = {name: read[name].combine_chunks() for name in self._features}
-            found += [
-                {name: _known(part[row].as_py()) for name, part in parts.items()} for row in within
-            ]
-        return found
+            hashes = np.asarray(np.from_dlpack(self._read(group, [CLIENT_HASH])[CLIENT_HASH]))
+            places = np.flatnonzero(hashes == hashed)
+            if not len(places):
+                continue
+            facts = self._read(group, [*self._facts.values()])
+            values = {
+                key: facts[name].take(pa.array(places)).to_pylist()
+                for key, name in self._facts.items()
+            }
+            values.setdefault("number", (self._starts[group] + places).tolist())
+            if self._names:
+                is_named = [name == client for name in values["name"]]
+                places = places[is_named]
+                values = {key: [*compress(each, is_named)] for key, each in values.items()}
+            yield ClientRows(group, places, values)
+
+    def read_features(self, rows: ClientRows) -> list[dict[str, Any]]:
+        """Return the features of rows of a client."""
+        read = self._read(rows.group, self._features)
+        parts = {name: read[name].take(pa.array(rows.places)).to_pylist() for name in read}
+        return [
+            {name: None if part[i] == "" else part[i] for name, part in parts.items()}
+            for i in range(len(rows.places))
+        ]
+
+    def _read(self, group: int, names: Sequence[str]) -> dict[str, pa.Array]:
+        with self._lock:
+            read = self._file.read_row_group(group, names, use_threads=False)
+        return {name: read[name].combine_chunks() for name in names}
 
 
-def _known(value: Any) -> Any:
-    return None if value == "" else value
+def find(
+    segments: Sequence[ObservedRows],
+    client: str,
+    lines: Sequence[tuple[str, str]],
+    *,
+    gone: NDArray[np.int64] = NO_NUMBERS,
+    delivered: NDArray[np.int32] | None = None,
+) -> list[Observation]:
+    """Return the observations of a client, in the order of their times.
+
+    A single one has no features, because it is compared with none.
+
+    lines: (time, source) of each line of ingestedfiles.txt; gone: sorted numbers of rows to leave out
+    delivered: the line that delivered each row, if the segments do not name it, -1 if unknown
+    """
+    there = [(each, rows) for each in segments for rows in each.find(client)]
+    places = [
+        (rows.values["number"][i], part, i)
+        for part, (_, rows) in enumerate(there)
+        for i in range(len(rows.places))
+    ]
+    places = [each for each in sorted(places) if not _is_among(each[0], gone)]
+    features: list[list[dict[str, Any]]] = [[{}] * len(rows.places) for _, rows in there]
+    if len(places) > 1:
+        features = [each.read_features(rows) for each, rows in there]
+    observations = []
+    for number, part, i in places:
+        values = there[part][1].values
+        at = values["delivered"][i] if "delivered" in values else _at(delivered, number)
+        line = lines[at] if 0 <= at < len(lines) else ("", "")
+        outcome = values["outcome"][i] if "outcome" in values else None
+        churned = None if outcome is None else outcome == 1
+        time = values["time"][i] if "time" in values else ""
+        observations.append(Observation(time, churned, *line, features[part][i]))
+    return sorted(observations, key=lambda each: each.time)
+
+
+def _is_among(number: int, numbers: NDArray[np.int64]) -> bool:
+    place = int(np.searchsorted(numbers, number))
+    return place < len(numbers) and numbers[place] == number
+
+
+def _at(delivered: NDArray[np.int32] | None, number: int) -> int:
+    return int(delivered[number]) if delivered is not None and number < len(delivered) else -1

@@ -15,9 +15,10 @@ from attrition.data.cells import (
     MAX_DAYS,
     NAME_LENGTH,
     day_number,
+    number_text,
 )
+from attrition.data.text_hashes import hash_texts
 from attrition.rows import observations
-from attrition.rows.text_hashes import hash_texts
 
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.
@@ -27,9 +28,13 @@ COMPUTED = (ROW_ID, INPUT_ID, CLIENT_HASH)
 # The deliveries of a row, see `ledger.read_rows`.
 DELIVERED, OPENED = observations.DELIVERED, observations.OPENED
 # The place of a row in the order of arrival; it never changes.
-NUMBER = "attrition:number"
+NUMBER = observations.NUMBER
 # The day from which the dates of a row count if it has no time, see `ledger.add_line`.
 DAY = "attrition:day"
+# Of tables without a client: the id of a row without its number, and the number among equal rows.
+EQUAL_ID, COPY = "attrition:equal_id", "attrition:copy"
+# The text of a column of dates.
+TEXT = "attrition:text:"
 MISSING_HASH = np.uint64(2**64 - 1)
 
 
@@ -64,31 +69,35 @@ def _days_after(reference: np.ndarray, days: np.ndarray) -> np.ndarray:
     return np.clip(days - reference, -MAX_DAYS, MAX_DAYS)
 
 
-def type_lines(lines: bytes, columns: Columns, days: np.ndarray | None = None) -> pa.Table:
-    """Parse lines of finaldata.csv into the columns of `type_columns`."""
+def parse_lines(lines: bytes, columns: Columns) -> dict[str, pa.Array]:
+    """Parse lines of finaldata.csv into columns of text."""
     # pandas' parser starts no thread: where memory is too short for one, arrow's ends the process
     table = pd.read_csv(
         io.BytesIO(lines), names=columns.table, dtype=object, na_filter=False, low_memory=False
     )
-    texts = {name: pa.array(table[name].to_numpy(), pa.string()) for name in columns.table}
-    return type_columns(texts, columns, days)
+    return {name: pa.array(table[name].to_numpy(), pa.string()) for name in columns.table}
 
 
-def type_columns(
-    texts: Mapping[str, pa.Array], columns: Columns, days: np.ndarray | None = None
-) -> pa.Table:
-    """Convert columns of canonical text to the columns of `typed` and those of `COMPUTED`.
-
-    days: (n,) the day number from which the dates count if a row has no time
-    """
-    values, hashes = type_values(texts, columns, days), compute_hashes(texts, columns)
-    return pa.table({name: values[name] for name in columns.table} | hashes)
+def to_texts(rows: pa.Table, columns: Columns) -> dict[str, pa.Array]:
+    """Convert stored rows back to the canonical text that they had."""
+    numbers, texts = {*number_names(columns)}, {}
+    for name in columns.table:
+        stored = rows[TEXT + name if name in columns.dates else name].combine_chunks()
+        if name in numbers and name not in columns.dates:
+            encoded = stored.dictionary_encode()
+            values = [number_text(value) for value in encoded.dictionary.to_pylist()]
+            stored = pa.array(values, pa.string()).take(encoded.indices)
+        texts[name] = pc.fill_null(stored, "")
+    return texts
 
 
 def type_values(
     texts: Mapping[str, pa.Array], columns: Columns, days: np.ndarray | None = None
 ) -> dict[str, pa.Array]:
-    """Convert columns of canonical text as `typed` does; see `type_columns`."""
+    """Convert columns of canonical text as `typed` does.
+
+    days: (n,) the day number from which the dates count if a row has no time
+    """
     numbers, result = {*number_names(columns)} - {*columns.dates}, {}
     for name in columns.table:
         result[name] = _to_floats(texts[name]) if name in numbers else texts[name]
@@ -148,7 +157,7 @@ def _hash_numbers(texts: pa.Array) -> np.ndarray:
 
 
 def row_ids(rows: pd.DataFrame, columns: Columns, *, with_outcome: bool) -> np.ndarray:
-    """Return a 64-bit id of each typed row from its content, as `type_columns` does: (n,) uint64.
+    """Return a 64-bit id of each typed row from its content, as `compute_hashes` does: (n,) uint64.
 
     With its outcome, a row gets another id when its outcome arrives. `rows` have their dates as text.
     """
@@ -180,7 +189,7 @@ def _hash_names(names: Iterable[str]) -> np.ndarray:
 
 
 def client_hashes(clients: pd.Series) -> np.ndarray:
-    """Return the hash that decides whether a client is held-out, as `type_columns` does: (n,) uint64."""
+    """Return the hash that decides whether a client is held-out, see `compute_hashes`: (n,) uint64."""
     places, names = pd.factorize(clients)
     return _hash_names(names)[places]
 

@@ -20,6 +20,7 @@ from attrition.sources.table_snapshot import (
     named_table,
     sqlite_file,
 )
+from attrition.storage import files
 
 FETCH_ROWS = 25_000
 HASHED_BYTES = 4 << 20
@@ -41,16 +42,28 @@ def hash_files(file: Path, *, seconds: float) -> str:
 
     Raises: OSError, also if it takes longer than `seconds`.
     """
+    paths = [Path(f"{file}{ending}") for ending in ("", "-wal", "-journal")]
+    paths = [path for path in paths if path.is_file() and path.stat().st_size]
+    if paths != [file]:
+        return _hash(paths, seconds)
+    key, began_ns, about = f"{file}\0as a database", time.time_ns(), file.stat()
+    if (known := files.find_hash(key, about)) is not None:
+        return known
+    digest = _hash(paths, seconds)
+    files.keep_hash(key, digest, about, file.stat(), began_ns)
+    return digest
+
+
+def _hash(paths: list[Path], seconds: float) -> str:
     end = time.monotonic() + seconds
     digest = hashlib.sha256()
-    for path in (Path(f"{file}{ending}") for ending in ("", "-wal", "-journal")):
-        if path.is_file() and path.stat().st_size:
-            digest.update(path.name.encode())
-            with path.open("rb") as opened:
-                while chunk := opened.read(HASHED_BYTES):
-                    digest.update(chunk)
-                    if time.monotonic() > end:
-                        raise TimeoutError(f"{path} cannot be hashed in {seconds:g} seconds")
+    for path in paths:
+        digest.update(path.name.encode())
+        with path.open("rb") as opened:
+            while chunk := opened.read(HASHED_BYTES):
+                digest.update(chunk)
+                if time.monotonic() > end:
+                    raise TimeoutError(f"{path} cannot be hashed in {seconds:g} seconds")
     return digest.hexdigest()
 
 

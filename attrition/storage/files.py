@@ -28,41 +28,39 @@ logger = logging.getLogger(__name__)
 Content = bytes | Callable[[IO[bytes]], object]
 Record = dict[str, Any]
 
+REMOVED = "removed"  # of a record: outputs of the one before that its commit removes
 STAGING, COMMITTED = ".staging", ".committed"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 CHUNK = 1 << 20
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 DAY_S = 86_400
+# What precedes the seal in a record; only keys of the record itself are indented by one blank.
+SEAL = b'\n "seal": "'
 
 
 class _Hashes:
     """Hashes of files, with the signature of the content that was hashed.
 
-    settled: of files that cannot change without another signature; written: of files that this process
-    wrote a moment ago; earlier: by earlier processes; since: when the oldest was computed
+    settled: by this process, of files that cannot change without another signature; earlier: by earlier
+    processes; since: when the oldest was computed
     """
 
     def __init__(self, earlier: dict[str, list[str]], since: float) -> None:
         self.settled: dict[str, list[str]] = {}
-        self.written: dict[str, list[str]] = {}
         self.earlier, self.since = earlier, since
 
     def find(self, path: str, about: os.stat_result) -> str | None:
         """Return the hash of a file that has not changed since it was hashed; else None."""
-        for hashes in (self.settled, self.written, self.earlier):
+        for hashes in (self.settled, self.earlier):
             signature, digest = hashes.get(path, ("", ""))
             if signature != idle.sign(about):
                 continue
             if hashes is self.earlier:
-                if not _is_settled(about, time.time_ns()):  # the clock was set back
-                    return None
+                if max(about.st_mtime_ns, about.st_ctime_ns) > time.time_ns():
+                    return None  # the clock was set back
                 self.settled[path] = [signature, digest]
             return digest
         return None
-
-
-def _is_settled(about: os.stat_result, now_ns: int) -> bool:
-    return idle.is_settled(now_ns, about.st_mtime_ns, about.st_ctime_ns)
 
 
 _hashes = _Hashes({}, time.time())
@@ -83,7 +81,7 @@ def sha256_file(path: Path) -> str:
     If the file has not changed since it was hashed, it is not read again.
     """
     try:
-        if (digest := _hashes.find(str(path), path.stat())) is not None:
+        if (digest := find_hash(str(path), path.stat())) is not None:
             return digest
         with path.open("rb") as file:
             return sha256_open(path, file.fileno())
@@ -94,28 +92,42 @@ def sha256_file(path: Path) -> str:
 def sha256_open(path: Path, descriptor: int) -> str:
     """Hash an open file from its start, unless it has not changed since it was hashed."""
     began, before = time.time_ns(), os.fstat(descriptor)
-    if (known := _hashes.find(str(path), before)) is not None:
+    if (known := find_hash(str(path), before)) is not None:
         return known
     digest = hashlib.sha256()
     while chunk := os.read(descriptor, CHUNK):
         digest.update(chunk)
-    after = os.fstat(descriptor)
-    if idle.sign(before) == idle.sign(after) and _is_settled(after, began):
-        _hashes.settled[str(path)] = [idle.sign(after), digest.hexdigest()]
+    keep_hash(str(path), digest.hexdigest(), before, os.fstat(descriptor), began)
     return digest.hexdigest()
+
+
+def find_hash(key: str, about: os.stat_result) -> str | None:
+    """Return the hash of a file that has not changed since it was kept under a key; else None.
+
+    key: the path, followed by NUL and a word if the hash is not that of the content alone
+    """
+    return _hashes.find(key, about)
+
+
+def keep_hash(
+    key: str, digest: str, before: os.stat_result, after: os.stat_result, began_ns: int
+) -> None:
+    """Keep the hash of a file that was read from `began_ns` on, unless it changed or may have."""
+    is_settled = idle.is_settled(began_ns, after.st_mtime_ns, after.st_ctime_ns)
+    if is_settled and idle.sign(before) == idle.sign(after):
+        _hashes.settled[key] = [idle.sign(after), digest]
 
 
 def _remember(digests: Mapping[Path, str]) -> None:
     """Store the hashes of files that this process has just written, so that none is read back.
 
-    Their last change was the rename, which changed no content: only the time of the content counts.
+    Their times of modification were set back, see `_write_staged`, so that any later write shows.
     """
     for path, digest in digests.items():
         with suppress(FileNotFoundError):  # removed at once; the next reader notices
             about = path.stat()
-            is_settled = idle.is_settled(time.time_ns(), about.st_mtime_ns)
-            hashes = _hashes.settled if is_settled else _hashes.written
-            hashes[str(path)] = [idle.sign(about), digest]
+            if idle.is_settled(time.time_ns(), about.st_mtime_ns):
+                _hashes.settled[str(path)] = [idle.sign(about), digest]
 
 
 def load_hashes(path: Path) -> None:
@@ -144,13 +156,12 @@ def forget_hashes() -> None:
 def save_hashes(path: Path) -> float:
     """Save the hashes of files that are as they were hashed; return when the oldest was computed.
 
-    Files that this process wrote too recently to notice a change are hashed by the next reader.
+    Files that changed too recently to notice another change are hashed by the next reader.
     """
-    _hashes.written.clear()
     hashes = {
         name: [signature, digest]
         for name, (signature, digest) in (_hashes.earlier | _hashes.settled).items()
-        if signature == idle.sign_path(name)
+        if signature == idle.sign_path(name.partition("\0")[0])
     }
     data = encode(sealed({"since": _hashes.since, "files": hashes}))
     with suppress(OSError):  # it only saves time
@@ -237,28 +248,50 @@ def _write_new(path: Path, content: Content, mode: int = FILE_MODE) -> str:
 # ---- commits
 
 
-def commit(record_path: Path, files: Mapping[Path, Content], record: Record) -> Record:
+def commit(
+    record_path: Path,
+    files: Mapping[Path, Content],
+    record: Record,
+    kept: Mapping[str, str] | None = None,
+) -> Record:
     """Write files and the record that names them, all or none; return the record.
 
     All files are in the record's folder. The record gets `outputs`, the sha256 of each file, and a seal.
+
+    kept: the sha256 of outputs that stay as they are; if given, other outputs of the record before that
+    are not written again are removed
     """
     folder = record_path.parent
     make_folder(folder)
     finish_commit(folder)
+    before = (kept is not None and read_record(record_path)) or {}
     staging = folder / STAGING
     staging.mkdir(mode=FOLDER_MODE)
     outputs = {}
     for path, content in files.items():
         assert path.parent == folder, f"{path} lies outside {folder}"
-        outputs[path.name] = _write_new(staging / path.name, content)
-    record = sealed({**record, "outputs": outputs})
-    own = _write_new(staging / record_path.name, encode(record))
+        outputs[path.name] = _write_staged(staging / path.name, content)
+    outputs = {**(kept or {}), **outputs}
+    removed = sorted({*before.get("outputs", {})} - {*outputs})
+    record = sealed({**record, "outputs": outputs} | ({REMOVED: removed} if removed else {}))
+    own = _write_staged(staging / record_path.name, encode(record))
     fsync_folder(staging)
     os.rename(staging, folder / COMMITTED)
     fsync_folder(folder)
     finish_commit(folder)
-    _remember({folder / name: digest for name, digest in outputs.items()} | {record_path: own})
+    _remember({path: outputs[path.name] for path in files} | {record_path: own})
     return record
+
+
+def _write_staged(path: Path, content: Content) -> str:
+    """Create a new file whose modification time lies a step of the clock back; return its sha256.
+
+    If it is written to later, even in the same step, it gets another time.
+    """
+    digest = _write_new(path, content)
+    before_ns = time.time_ns() - 2 * idle.STEP_NS
+    os.utime(path, ns=(before_ns, before_ns))
+    return digest
 
 
 def finish_commit(folder: Path) -> None:
@@ -266,6 +299,8 @@ def finish_commit(folder: Path) -> None:
     committed = folder / COMMITTED
     if _is_left_over(committed):
         for staged in sorted(committed.iterdir(), key=lambda path: (path.suffix == ".json", path)):
+            if staged.suffix == ".json":  # the last one: whoever reads it finds what it names
+                _remove_named(staged, folder)
             os.replace(staged, folder / staged.name)
         fsync_folder(folder)
         fsync_folder(committed)
@@ -273,6 +308,13 @@ def finish_commit(folder: Path) -> None:
         fsync_folder(folder)
     if _is_left_over(folder / STAGING):
         remove_folder(folder / STAGING)
+
+
+def _remove_named(record_path: Path, folder: Path) -> None:
+    """Remove the outputs that a record replaces; if it is damaged, others report that."""
+    with suppress(Damaged):
+        for name in (read_record(record_path) or {}).get(REMOVED, ()):
+            (folder / name).unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path) -> None:
@@ -324,15 +366,31 @@ def read_record(path: Path) -> Record | None:
         return None
     except OSError as error:
         raise Damaged(f"{path}: cannot be read ({error.strerror})") from error
+    # Byte for byte: 1e-05 and 1E-05 are the same number, but only one of them was written.
     try:
         record = json.loads(raw.decode("utf-8", "surrogateescape"))
-        # Byte for byte: 1e-05 and 1E-05 are the same number, but only one of them was written.
-        intact = isinstance(record, dict) and encode(sealed(record)) == raw
+        intact = isinstance(record, dict) and _is_sealed(raw)
     except (ValueError, RecursionError):
         intact = False
     if not intact:
         raise Damaged(f"{path}: is not what was written (its seal does not match)")
     return dict(record)
+
+
+def _is_sealed(raw: bytes) -> bool:
+    """Return whether the bytes of a record are those that `sealed` and `encode` gave.
+
+    The seal is taken out of the bytes: to encode the record again would cost ten times as much.
+    """
+    before, _, after = raw.partition(SEAL)
+    digest, quote, after = after[:64], after[64:65], after[65:]
+    if after.startswith(b","):
+        rest = before + after[1:]
+    elif before.endswith(b","):  # the seal is the last key
+        rest = before[:-1] + after
+    else:  # the only key
+        rest = encode({}) if before + after == b"{\n}\n" else b""
+    return quote == b'"' and digest == sha256_bytes(rest).encode()
 
 
 def read_if_up_to_date(record_path: Path, inputs: Mapping[str, str]) -> Record | None:

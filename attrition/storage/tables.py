@@ -124,18 +124,27 @@ def read_parquet(path: Path, names: Sequence[str] | None = None) -> "pd.DataFram
 
     Raises: Damaged.
     """
-    import pandas as pd
+    with _open_to_read(path) as file:
+        return parse_parquet(file, names)
+
+
+def parse_parquet(file: IO[bytes], names: Sequence[str] | None = None) -> "pd.DataFrame":
+    """Read columns of an open Parquet file, by default all; text becomes objects."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _open_to_read(path) as file:
-        schema = pq.read_schema(file)
-        file.seek(0)
-        # Text is read as a dictionary: each distinct value becomes one Python object.
-        texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        table = open_parquet(file, read_dictionary=texts).read(names, use_threads=False)
-    columns = {name: _to_pandas(table[name]) for name in names or table.column_names}
-    return pd.DataFrame(columns, copy=False)
+    schema = pq.read_schema(file)
+    file.seek(0)
+    # Text is read as a dictionary: each distinct value becomes one Python object.
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    return to_frame(open_parquet(file, read_dictionary=texts).read(names, use_threads=False))
+
+
+def to_frame(table: Any) -> "pd.DataFrame":
+    """Convert an arrow table; dictionary-encoded text becomes objects."""
+    import pandas as pd
+
+    return pd.DataFrame({name: _to_pandas(table[name]) for name in table.column_names}, copy=False)
 
 
 def _to_pandas(column: Any) -> "pd.Series":

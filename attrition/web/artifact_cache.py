@@ -8,7 +8,7 @@ import io
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,8 @@ from attrition.contacts.worklist import Worklist
 from attrition.data.clients import ClientTable, Row, client_keys, open_hashed
 from attrition.data.spelling import Spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, NotReady
-from attrition.rows.observations import DELIVERED, Observation, ObservedRows
+from attrition.rows import observations
+from attrition.rows.observations import DELIVERED, NUMBER, Observation, ObservedRows
 from attrition.serving.production import Production
 from attrition.storage import files, history, tables
 from attrition.storage.files import Record
@@ -61,6 +62,14 @@ class ArtifactCache:
         value = read()
         self._entries[key] = (stamp, value)
         return value
+
+    def discard(self, folder: Path, suffix: str, keep: Collection[Path]) -> None:
+        """Close the files of a folder that are not kept: their names may never come again."""
+        for key in [*self._entries]:
+            path = key[0] if isinstance(key, tuple) else key
+            is_there = isinstance(path, Path) and path.parent == folder and path.suffix == suffix
+            if is_there and path not in keep:
+                self._entries.pop(key, None)
 
     def record(self, path: Path, script: str) -> Record:
         """Read a record that `script` writes.
@@ -202,6 +211,12 @@ def _delivered(data: bytes) -> NDArray[np.int32]:
         return cast(NDArray[np.int32], arrays[DELIVERED])
 
 
+def _numbers(data: bytes) -> NDArray[np.int64]:
+    """Return the numbers of the rows that are gone."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return cast(NDArray[np.int64], arrays[NUMBER])
+
+
 def _sources(data: bytes) -> list[tuple[str, str]]:
     """Return the time and the source of each line of ingestedfiles.txt."""
     return [(row["ingested_at"], row["source"]) for row in tables.parse_dicts(data)]
@@ -339,13 +354,27 @@ class State:
 
     def observations(self, client: str) -> list[Observation]:
         """Return the observations of a client, in the order of their times."""
-        config = self.config
-        rows = self._ingested(config.rows, self._observed_rows, open_hashed)
-        delivered = optional(self._ingested, config.deliveries, _delivered)
-        if delivered is None:  # an earlier version ingested the rows
-            delivered = np.zeros(0, np.int32)
+        seal = self.ingestion()["seal"]
+        try:
+            return self._find_observations(client)
+        except NotReady:
+            if self.ingestion()["seal"] == seal:
+                raise
+        return self._find_observations(client)  # a run replaced a segment in between
+
+    def _find_observations(self, client: str) -> list[Observation]:
+        config, record = self.config, self.ingestion()
+        paths = config.list_segments(record["outputs"])
+        if not paths:
+            raise _missing(config.rows, "ingestion.py")
+        self.cache.discard(config.output_folder, config.rows.suffix, keep=paths)
+        segments = [self._ingested(path, self._observed_rows, open_hashed) for path in paths]
         lines = self._ingested(config.ingested_files, _sources)
-        return cast(list[Observation], rows.find(client, delivered, lines))
+        if "next_number" in record:
+            gone = self._ingested(config.gone, _numbers)
+            return observations.find(segments, client, lines, gone=gone)
+        delivered = optional(self._ingested, config.deliveries, _delivered)  # of an earlier version
+        return observations.find(segments, client, lines, delivered=delivered)
 
     def _observed_rows(self, file: Any) -> ObservedRows:
         return ObservedRows(file, self.config.columns)

@@ -17,8 +17,12 @@ GOOD = {"lastmonth_activity": 3, "lastyear_activity": 40, "number_of_employees":
 
 # ---- every file, in every way: is it noticed?
 
-# Nobody reads the lock file; the link of the model is written again by every run.
-UNREAD = ("production_deployment/.lock", "production_deployment/trainedmodel.skops")
+# Nobody reads the lock file; the link of the model is written again by every run. What only saves time
+# does not count if it is damaged.
+UNREAD = (
+    *("production_deployment/.lock", "production_deployment/trainedmodel.skops"),
+    *("production_deployment/hashes.json", "production_deployment/watchlist.bin"),
+)
 # What every run writes where it is missing, as before the first run.
 WRITTEN_WHERE_MISSING = {
     *("production_deployment/lastrun.json", "production_deployment/monitoring.json"),

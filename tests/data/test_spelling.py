@@ -12,6 +12,7 @@ from attrition.rows import ledger
 from attrition.storage import files
 from ingestion import ingest_new_data
 from tests.conftest import write_config
+from tests.earlier import become_earlier
 from tests.support import final_rows, put
 from tests.support import ledger as account_of
 
@@ -87,11 +88,12 @@ def test_row_delivered_again_with_other_words_is_a_duplicate(config):
 )
 def test_rows_of_an_earlier_version_decide_and_are_never_new_again(config, levels, words):
     deliver(config, "a", *levels)
-    assert become_earlier(config, ("a2,2,Yes", "a2,2,true")).spelling.booleans == {"partner": words}
+    assert read_earlier(config, ("a2,2,Yes", "a2,2,true")).spelling.booleans == {"partner": words}
 
 
-def become_earlier(config, *changes):
+def read_earlier(config, *changes):
     """Change the rows as if an earlier version had ingested them, and read the ledger."""
+    become_earlier(config, without=[config.rows.name, config.deliveries.name])
     text = config.final_data.read_text()
     for old, new in changes:
         text = text.replace(old, new)
@@ -99,12 +101,8 @@ def become_earlier(config, *changes):
     record = files.read_record(config.ingestion_record)
     for name in ("booleans", "kept", "name_variants", "seal"):
         del record[name]
-    outputs = record.pop("outputs")
-    outputs = {name: digest for name, digest in outputs.items() if name != config.rows.name}
-    outputs[config.final_data.name] = files.sha256_file(config.final_data)
-    sealed = files.sealed(record | {"outputs": outputs})
-    config.ingestion_record.write_bytes(files.encode(sealed))
-    config.history.unlink()
+    record["outputs"][config.final_data.name] = files.sha256_file(config.final_data)
+    config.ingestion_record.write_bytes(files.encode(files.sealed(record)))
     return ledger.read(config)
 
 
@@ -112,7 +110,7 @@ def test_text_that_an_earlier_version_accepted_is_kept(config):
     """`none` was a level, and a name had a blank that is no plain space: the same rows are no news."""
     deliver(config, "a", "cash", "gold", "none")
     changes = [("a0,0,cash", "a\u00a00,0,NULL"), ("a1,1,gold", "a1,1,n/a")]
-    account = become_earlier(config, *changes)
+    account = read_earlier(config, *changes)
     assert account.spelling.kept == {"id": ["a\u00a00"], "partner": ["NULL", "n/a"]}
     put(config, "b.csv", "id,x,partner,left\na\u00a00,0,NULL,0\na1,1,n/a ,0\nb,1,nil,0\n")
     result = ingest_new_data(config)

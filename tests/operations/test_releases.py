@@ -249,3 +249,13 @@ def test_a_link_at_the_root_that_is_not_what_it_was_is_made_again(deployed, spoi
 
 def test_before_the_first_deployment_there_are_no_links_to_make(tmp_path):
     assert releases.restore_links(tmp_path) == []
+
+
+def test_release_of_version_0_1_0_is_read(deployed):
+    release = releases.read_current(deployed)
+    contents = {name: (release.folder / name).read_bytes() for name in release.manifest["outputs"]}
+    joined = b"".join(name.encode() + contents[name] for name in sorted(contents))
+    old_id = f"20260101T000000Z-{files.sha256_bytes(joined)[:8]}"
+    release.folder.rename(release.folder.with_name(old_id))
+    assert old_id != release.id
+    assert releases.read(deployed, old_id).model_sha256 == release.model_sha256

@@ -100,6 +100,13 @@ def test_same_numbers_give_the_same_opaque_bytes():
     assert Image.open(io.BytesIO(first)).mode == "RGB"
 
 
+def test_png_has_every_pixel_that_was_drawn():
+    figure = charts.drift(drifted(5))
+    drawn = Image.open(io.BytesIO(charts.png(figure)))
+    drawn.load()  # checks every sum
+    assert np.array_equal(np.asarray(drawn), np.asarray(figure.canvas.buffer_rgba())[:, :, :3])
+
+
 def test_hostile_names_are_drawn_as_they_are():
     rows = [row | {"column": name} for row, name in zip(drifted(8), HOSTILE, strict=True)]
     days = [

@@ -1,11 +1,13 @@
 import io
 
+import numpy as np
 import pypdf
 import pytest
+from PIL import Image
 
 from attrition.data import clients
 from attrition.data.cells import Reason
-from attrition.reporting import pdf
+from attrition.reporting import charts, pdf
 
 MARKUP = ("<b>&Bold</b>", "<img src='http://127.0.0.1:9/x.png'/>", '<font color="[[1]]">', "a & b")
 CLIENT = dict.fromkeys(clients.COLUMNS) | {
@@ -46,6 +48,22 @@ def test_every_page_has_its_number_and_both_headers():
 def test_same_story_gives_the_same_bytes():
     first, second = (pdf.build([pdf.note("x")], name="n", running="r") for _ in range(2))
     assert first == second
+
+
+def test_picture_has_every_pixel_of_its_png_and_its_shape():
+    png = charts.png(charts.importance({"a": 0.7, "b": 0.3}))
+    story = [
+        pdf.picture(png, 300),
+        pdf.picture(png, 200),
+        pdf.picture(charts.png(charts.roc(None, None))),
+    ]
+    document, _ = pdf.build(story, name="n", running="r")
+    (page,) = pypdf.PdfReader(io.BytesIO(document)).pages
+    images = [np.asarray(each.image) for each in page.images]
+    assert len(images) == 2
+    assert any(np.array_equal(each, np.asarray(Image.open(io.BytesIO(png)))) for each in images)
+    n_rows, n_columns, _ = np.asarray(Image.open(io.BytesIO(png))).shape
+    assert pdf.picture(png, 300).wrap(400, 400) == (300, pytest.approx(300 * n_rows / n_columns))
 
 
 def test_cell_is_the_longest_wording_of_two_lines():

@@ -3,10 +3,12 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from attrition.config import Columns
 from attrition.errors import AttritionError, Damaged, Unaccounted
-from attrition.rows import ledger, typed_rows
+from attrition.rows import ledger, segments, typed_rows
 from attrition.rows.ledger import Line
 from attrition.storage import files, history, tables
 from ingestion import ingest_new_data, main
@@ -97,24 +99,37 @@ def test_line_that_does_not_add_up_is_never_written(counts):
         ledger.check_line(Line("now", "a.csv", "0", *counts))
 
 
+def make_accepted(*rows):
+    """Rows of finaldata.csv as a source delivers them, none of them known."""
+    columns = Columns()
+    texts = typed_rows.parse_lines("".join(f"{row}\n" for row in rows).encode(), columns)
+    everything = {**texts, **typed_rows.compute_hashes(texts, columns)}
+    return pa.record_batch({**everything, ledger.REPLACES: pa.array([False] * len(rows))})
+
+
 def test_rows_that_their_account_does_not_know_are_never_written(empty_project):
     put(empty_project, "a.csv", GOOD)
     ingest_new_data(empty_project)
     before = {path: path.read_bytes() for path in empty_project.output_folder.iterdir()}
     known = ledger.read(empty_project)
-    known.add_rows([b"0" * 16], ["1"], ["x,1,2,3,1"])
+    known.add_rows(make_accepted("x,1,2,3,1"))
     with pytest.raises(Unaccounted, match="expected 5 rows, but the sources add up to 4"):
         known.write("now")
     known.close()
     assert {path: path.read_bytes() for path in empty_project.output_folder.iterdir()} == before
 
 
-def test_row_lost_on_the_way_to_the_disk_is_noticed(empty_project):
+@pytest.mark.parametrize("lost", ["lines", "rows"])
+def test_row_lost_on_the_way_to_the_disk_is_noticed(empty_project, lost):
     put(empty_project, "a.csv", GOOD)
     ingest_new_data(empty_project)
     known = ledger.read(empty_project)
     known.add_line(Line("now", "b.csv", "0", 1, 1, 0, 0, ledger.ACCEPTED))
-    known.add_rows([b"0" * 16], ["1"], [])
+    known.add_rows(make_accepted("x,1,2,3,1"))
+    if lost == "lines":
+        known._added.truncate(0)
+    else:
+        vars(known)["_new"] = segments.RowSpool(None)
     with pytest.raises(Unaccounted, match="expected 5 rows, but the file would have 4"):
         known.write("now")
     known.close()

@@ -10,7 +10,6 @@ from attrition.config import Columns, Numeric
 from attrition.data.cells import NAME_LENGTH, day_number, number_text
 from attrition.data.schema import csv_lines
 from attrition.rows import typed_rows
-from attrition.rows.text_hashes import hash_texts
 from tests.support import PLAIN, plain_rows
 
 WORDS = st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs", "Zl", "Zp")), max_size=40)
@@ -85,20 +84,6 @@ def test_all_rows_of_a_client_are_held_out_together():
 # ---- columns of canonical text
 
 
-@settings(max_examples=50, derandomize=True, database=None, deadline=None)
-@given(st.lists(WORDS, max_size=20), st.integers(0, 3))
-def test_texts_are_hashed_as_pandas_does(texts, start):
-    expected = pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
-    array = pa.array(["before", "a", "é", *texts], pa.string())[3:][min(start, len(texts)) :]
-    assert hash_texts(array).tolist() == expected[start:].tolist()
-
-
-def test_a_text_of_any_length_is_hashed_as_pandas_does():
-    texts = [letter * length for length in (*range(20), 255, 256, 800) for letter in "aé𝄞"]
-    expected = pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
-    assert hash_texts(pa.array(texts)).tolist() == expected.tolist()
-
-
 @settings(max_examples=40, derandomize=True, database=None, deadline=None)
 @given(
     st.lists(
@@ -118,9 +103,12 @@ def test_columns_are_typed_and_hashed_as_their_lines_are(rows, client, time):
     cells = dict(zip(names, zip(*rows, strict=True), strict=True))
     texts = {name: pa.array(cells[name], pa.string()) for name in columns.table}
     days = np.arange(len(rows)) + day_number("2026-03-01")
-    result = typed_rows.type_columns(texts, columns, days)
+    values = typed_rows.type_values(texts, columns, days)
+    result = pa.table(values | typed_rows.compute_hashes(texts, columns))
     lines = "".join(f"{line}\n" for line in csv_lines([*texts.values()]).to_pylist())
-    assert result.equals(typed_rows.type_lines(lines.encode(), columns, days))
+    assert typed_rows.parse_lines(lines.encode(), columns) == texts
+    stored = result.append_column(f"{typed_rows.TEXT}end", texts["end"])
+    assert typed_rows.to_texts(stored, columns) == texts
     as_text = pd.DataFrame(cells, columns=list(columns.table), dtype=object)
     expected = typed_rows.typed(as_text, columns)
     for name in ("n", "worth", "left"):

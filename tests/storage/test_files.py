@@ -92,6 +92,21 @@ def test_a_damaged_record_is_never_read_as_good(tmp_path, text):
     assert files.read_if_up_to_date(tmp_path / "record.json", {}) is None
 
 
+@pytest.mark.parametrize("record", [{}, {"a": 1}, {"z": 1}, {"a": {"seal": ""}, "z": 2}])
+def test_every_byte_of_a_record_counts(tmp_path, record):
+    path = tmp_path / "record.json"
+    data = files.encode(files.sealed(record))
+    path.write_bytes(data)
+    assert files.read_record(path) == files.sealed(record)
+    for at in range(len(data)):
+        for other in (b"", b" ", b",", data[at : at + 1] + b"\n"):
+            changed = data[:at] + other + data[at + 1 :]
+            if changed != data:
+                path.write_bytes(changed)
+                with pytest.raises(Damaged):
+                    files.read_record(path)
+
+
 def test_a_changed_figure_breaks_the_seal(tmp_path):
     path = tmp_path / "record.json"
     files.commit(path, {}, {"rows": 3})
@@ -323,13 +338,15 @@ def test_damaged_hashes_cost_only_time(old_file, reads, text):
     assert reads.count("a") == 2
 
 
-def test_file_that_was_written_just_now_is_not_saved_as_hashed(tmp_path, monkeypatch, reads):
+def test_next_process_does_not_read_back_what_was_committed(tmp_path, reads):
     files.forget_hashes()
-    monkeypatch.setattr(idle, "STEP_NS", 10**12)
-    write_two(tmp_path)
+    record = write_two(tmp_path)
     files.save_hashes(tmp_path / "hashes.json")
-    files.sha256_file(tmp_path / "a.csv")
-    assert "a.csv" in reads
+    begin_process(tmp_path)
+    assert files.damaged_outputs(tmp_path, record) == []
+    assert not {"a.csv", "b.csv"} & set(reads)
+    (tmp_path / "a.csv").write_bytes(b"nfw")
+    assert files.damaged_outputs(tmp_path, record) == ["a.csv"]
 
 
 def test_hashes_of_files_that_are_gone_are_not_saved(old_file):

@@ -1,0 +1,63 @@
+import numpy as np
+import pandas as pd
+
+from attrition.rows import settled_rows, typed_rows
+from attrition.rows.settled_rows import IN_BATCH, IS_NEW, SettledRows
+
+TRAINED = dict.fromkeys(settled_rows.KINDS, np.array([2, 4], "uint64"))
+
+
+def make(numbers, *, is_new=True, in_batch=True):
+    ids = np.random.default_rng(0).integers(0, 2**63, len(numbers)).astype("uint64")
+    rows = {typed_rows.NUMBER: numbers, typed_rows.INPUT_ID: ids, typed_rows.DELIVERED: 0}
+    return pd.DataFrame(rows).assign(**{IS_NEW: is_new, IN_BATCH: in_batch, "level": "a"})
+
+
+def test_ids_are_added_once_and_only_beyond_those_of_the_model():
+    settled = SettledRows(TRAINED)
+    settled.add("inputs", np.array([9, 4, 3, 9], "uint64"))
+    assert settled.settled["inputs"].tolist() == [3, 9]
+    asked = np.array([2, 3, 5, 9], "uint64")
+    assert settled.contains("inputs", asked).tolist() == [True, True, False, True]
+    assert settled.contains("labelled", asked).tolist() == [True, False, False, False]
+
+
+def test_rows_that_wait_are_read_as_they_were_written():
+    settled = SettledRows(TRAINED, rows=make([3, 5, 8]), features=make([3, 8]))
+    settled.keep(np.array([False, True, True]), since=9)
+    again = SettledRows(TRAINED)
+    again.read(settled.to_arrays(), is_same_store=True)
+    assert again.since == 9
+    assert again.rows[typed_rows.NUMBER].tolist() == [5, 8]
+    assert again.features[typed_rows.NUMBER].tolist() == [8]
+    pd.testing.assert_frame_equal(again.rows, settled.rows.reset_index(drop=True))
+
+
+def test_numbers_of_another_store_are_not_taken():
+    settled = SettledRows(TRAINED, rows=make([3]), features=make([3]))
+    settled.keep(np.array([True]), since=9)
+    again = SettledRows(TRAINED)
+    again.read(settled.to_arrays(), is_same_store=False)
+    assert (again.since, again.rows) == (0, None)
+
+
+def test_too_many_waiting_rows_are_read_again(monkeypatch):
+    monkeypatch.setattr(settled_rows, "MAX_WAITING", 2)
+    settled = SettledRows(TRAINED, rows=make([3, 5, 8]), features=make([3, 8]))
+    settled.keep(np.ones(3, bool), since=9)
+    again = SettledRows(TRAINED)
+    again.read(settled.to_arrays(), is_same_store=True)
+    assert (again.since, len(again.rows)) == (0, 0)
+
+
+def test_sample_is_the_same_in_whatever_parts_rows_are_read():
+    rows = make(np.arange(1000))
+    rows.loc[600:, typed_rows.DELIVERED] = 1
+    whole = settled_rows.thin(rows, 50)
+    assert whole[typed_rows.DELIVERED].value_counts().tolist() == [50, 50]
+    parts = settled_rows.thin(rows.iloc[:500], 50)
+    parts = settled_rows.thin(pd.concat([parts, rows.iloc[500:]]), 50)
+    pd.testing.assert_frame_equal(parts, whole)
+    of_all = settled_rows.smallest(rows[typed_rows.INPUT_ID].to_numpy(), 50)
+    assert set(rows.index[of_all]) <= set(whole.index)
+    assert of_all.sum() == 50

@@ -10,7 +10,6 @@ Run: python -m benchmarks.ingest [--rows 1000000] [--repeats 5] [--peer PYTHON]
 
 import argparse
 import shutil
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,8 +22,8 @@ import pyarrow.compute as pc
 
 from attrition.config import Config
 from benchmarks import scale
+from benchmarks.measure import Cost, Row, at_most, cpu_of, median, print_rows
 from benchmarks.project import ROOT, make_project
-from benchmarks.scale import Cost
 
 MAX_POLARS, MIN_PANDAS = 3.0, 2.0
 MIXED: dict[str, Any] = {
@@ -82,13 +81,13 @@ def ingest(folder: Path, name: str, source: Path, rows: int) -> Cost:
 def run_peer(folder: Path, peer: str, python: str, source: Path) -> Cost:
     folder.mkdir()
     script = str(ROOT / "benchmarks" / "ingest_peers.py")
-    cost = scale.measure([python, "-P", script, peer, str(source), str(folder)])
+    cost = cpu_of([python, "-P", script, peer, str(source), str(folder)])
     shutil.rmtree(folder)
     return cost
 
 
-def compare(folder: Path, name: str, rows: int, repeats: int, python: str | None) -> bool:
-    """Measure all in alternation and print medians; return whether ours is within the limits."""
+def compare(folder: Path, name: str, rows: int, repeats: int, python: str | None) -> list[Row]:
+    """Measure all in alternation; return the medians and how they compare."""
     source = folder / f"{name}.csv"
     scale.apart(write_source, name, source, rows)
     peers = {"pandas": sys.executable} | ({"polars": python} if python else {})
@@ -97,19 +96,20 @@ def compare(folder: Path, name: str, rows: int, repeats: int, python: str | None
         costs["ours"].append(ingest(folder / "ours", name, source, rows))
         for peer, its_python in peers.items():
             costs[peer].append(run_peer(folder / peer, peer, its_python, source))
-    medians = {
-        each: Cost(*(statistics.median(values) for values in zip(*runs, strict=True)))
-        for each, runs in costs.items()
-    }
+    medians = {each: median(runs) for each, runs in costs.items()}
     ours = medians["ours"]
-    print(f"{name}: {rows:,} rows, {source.stat().st_size / 1e6:.0f} MB, median of {repeats}")
-    for each, cost in medians.items():
-        ratio = ours.cpu_seconds / cost.cpu_seconds
-        print(
-            f"  {each:8} {cost.cpu_seconds:6.2f} s cpu {cost.peak_mb:6,.0f} MB  ours is {ratio:.2f} x"
-        )
-    enough = ours.cpu_seconds * MIN_PANDAS <= medians["pandas"].cpu_seconds
-    return enough and (not python or ours.cpu_seconds <= MAX_POLARS * medians["polars"].cpu_seconds)
+    table, limits = (
+        f"{name} table of {rows:,} rows",
+        {"polars": MAX_POLARS, "pandas": 1 / MIN_PANDAS},
+    )
+    ratios = {each: ours.cpu_seconds / medians[each].cpu_seconds for each in peers}
+    return [
+        *(
+            Row(f"{table}: {each}", f"{cost.cpu_seconds:.2f} s, {cost.peak_mb:,.0f} MB")
+            for each, cost in medians.items()
+        ),
+        *(at_most(f"{table}: ours / {each}", ratios[each], limits[each], "x") for each in peers),
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -124,14 +124,12 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not options.peer:
         print("polars is left out: name a Python that has it with --peer")
-    is_within = True
+    results: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in [options.only] if options.only else MAKERS:
             arguments = (name, options.rows, options.repeats, options.peer)
-            is_within &= compare(Path(folder), *arguments)
-    verdict = "within" if is_within else "NOT within"
-    print(f"limits: {MAX_POLARS:g} x polars, pandas / {MIN_PANDAS:g}: {verdict} both")
-    return int(not is_within)
+            results += compare(Path(folder), *arguments)
+    return print_rows(results)
 
 
 if __name__ == "__main__":

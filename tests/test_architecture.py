@@ -235,7 +235,7 @@ def test_fullprocess_is_imported_without_any_of_the_heavy_libraries(tmp_path):
 
 def test_steps_of_a_run_without_training_are_imported_without_what_trains(tmp_path):
     """Only a test of joint drift, a training or an app that listens imports them: 2 s of CPU."""
-    steps = "ingestion, monitoring, diagnostics, reporting, apicalls"
+    steps = "ingestion, monitoring, assessment, diagnostics, reporting, apicalls"
     others = {"scipy", "sklearn", "skops", "joblib", "requests", "matplotlib", "sqlalchemy"}
     code = f"import sys, {steps}; print(sorted({others!r} & sys.modules.keys()))"
     assert run(tmp_path, "-c", code).stdout == "[]\n"

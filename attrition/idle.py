@@ -101,7 +101,8 @@ def is_idle(arguments: list[str]) -> bool:
 
     The run is counted by renewing the time of the last good one, under the lock.
     """
-    quiet, config = False, os.path.join(os.path.realpath(__file__), "../../config.json")
+    beside_scripts = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    quiet, config = False, os.path.join(beside_scripts, "config.json")
     rest = iter(arguments)
     for argument in rest:
         if argument == "--quiet":

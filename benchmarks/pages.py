@@ -2,7 +2,8 @@
 
 The project is that of `benchmarks.morning`: many synthetic clients, with rows, risks over time and a
 contact log of 2,000 entries. The worker is one of the app's own; its CPU time is the kernel's figure,
-and each figure the mean of requests that differ, after others of the same kind. Exports have no goal.
+and each figure the mean of requests that differ, after others of the same kind. Exports, and a
+thousand clients that are not neighbours in the table, have no goal.
 
 Run: python -m benchmarks.pages [--clients 1000000] [--requests 30]
 """
@@ -95,6 +96,8 @@ def measure(server: Server, count: int, requests: int) -> list[Row]:
     rows.append(at_most("memory of the worker", memory_mb(server), MAX_MB, "MB"))
     export = cpu_ms(server, lambda i: f"/list.csv?view=all&min_risk=0.{7 + i % 2}", 2)
     rows.append(Row("export of a view", f"{export:,.0f} ms"))
+    by_value = cpu_ms(server, lambda i: f"/clients?view=all&limit=1000&offset={1000 * i}", 5)
+    rows.append(Row("/clients?view=all&limit=1000, by value at risk", f"{by_value:,.0f} ms"))
     rows.append(Row("memory after the export", f"{memory_mb(server):,.0f} MB"))
     return [row._replace(name=f"{count:,} clients, {row.name}") for row in rows]
 

@@ -62,6 +62,12 @@ COLUMNS = {
     **{"reasons": pa.list_(REASON), "cautions": pa.list_(CAUTION)},
     **{"list_reasons": pa.list_(REASON), "changes": pa.list_(REASON)},
 }
+# Lists that few clients have, each with a leaf whose statistics show the row groups that have none.
+SPARSE = {
+    "cautions": "cautions.list.element.code",
+    "list_reasons": "list_reasons.list.element.contribution",
+    "changes": "changes.list.element.contribution",
+}
 KEY = "client_key"
 EARLIER = (KEY, "client", "list_rank", "risk")
 # Nearly all values are distinct, so a dictionary would only add bytes.
@@ -157,7 +163,7 @@ def write_tables(destination: Path | IO[bytes], parts: Iterable[pa.Table]) -> No
                 destination,
                 table.schema,
                 compression="zstd",
-                write_statistics=False,
+                write_statistics=[*SPARSE.values()],
                 use_dictionary=[leaf for leaf in paths if leaf.rpartition(".")[2] not in _DISTINCT],
             )
         writer.write_table(table, row_group_size=GROUP_ROWS)
@@ -352,9 +358,12 @@ class ClientTable:
         self._file = tables.open_parquet(source)
         self._lock = RLock()  # one reader serves every thread
         self.total: int = self._file.metadata.num_rows
-        self._names = set(self._file.schema_arrow.names)
+        self._names: list[str] = self._file.schema_arrow.names
         groups = self._file.metadata.num_row_groups  # an earlier version wrote larger ones
         self._group_rows: int = self._file.metadata.row_group(0).num_rows if groups else GROUP_ROWS
+        schema = self._file.metadata.schema
+        numbers = {schema.column(n).path: n for n in range(len(schema))}
+        self._sparse = {name: numbers[leaf] for name, leaf in SPARSE.items() if leaf in numbers}
         self._decoded: dict[int, Row] = {}
 
     def find(self, name: str) -> Row | None:
@@ -457,10 +466,18 @@ class ClientTable:
         return [
             decode(row)
             for i, within in groups.items()
-            for group in [self._file.read_row_group(i, names, use_threads=False)]
+            for group in [self._read_group(i, names)]
             for place in within
             for row in group.slice(place, 1).to_pylist()
         ]
+
+    def _read_group(self, i: int, names: list[str] | None) -> pa.Table:
+        """Read a row group without the lists that are empty in it: a quarter of the cost."""
+        group = self._file.metadata.row_group(i)
+        limits = {name: group.column(n).statistics for name, n in self._sparse.items()}
+        empty = {name for name, limit in limits.items() if limit and not limit.num_values}
+        present = [name for name in names or self._names if name not in empty]
+        return self._file.read_row_group(i, present, use_threads=False)
 
 
 def plain_text(texts: pa.Array) -> pa.Array:
@@ -503,7 +520,8 @@ def decode(row: Row) -> Row:
         for name, value in row.items()
         if name.startswith(FEATURE)
     }
-    return kept | reasons | {"cautions": decode_cautions(row["cautions"]), "features": features}
+    cautions = decode_cautions(row.get("cautions", ()))
+    return kept | reasons | {"cautions": cautions, "features": features}
 
 
 def decode_cautions(stored: Iterable[Row]) -> list[Caution]:

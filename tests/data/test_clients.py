@@ -177,6 +177,20 @@ def test_table_with_row_groups_of_another_size_is_read(path, monkeypatch):
     assert ClientTable(path).find("c17")["client"] == "c17"
 
 
+def test_lists_that_a_row_group_lacks_are_not_read_and_are_empty(tmp_path):
+    lists = [REASONS[:1]] * 10 + [[]] * 15  # two groups and a half
+    table = make_table(list_reasons=lists, changes=lists[::-1], cautions=[CAUTIONS] + [[]] * 24)
+    clients.write_clients(tmp_path / "t", table)
+    opened = ClientTable(tmp_path / "t")
+    rows = opened.read(range(25))
+    assert [row["list_reasons"] for row in rows] == lists
+    assert [row["changes"] for row in rows] == lists[::-1]
+    assert [bool(row["cautions"]) for row in rows] == [True] + [False] * 24
+    missing = {"list_reasons", "cautions"}
+    assert missing.isdisjoint(opened._read_group(1, None).column_names)
+    assert missing <= {*opened._read_group(0, None).column_names}
+
+
 def test_listed_are_in_the_order_of_the_list(tmp_path):
     places = pd.array([3, 1] + [pd.NA] * 22 + [2], "Int64")
     clients.write_clients(tmp_path / "t", make_table(list_rank=places))

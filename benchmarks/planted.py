@@ -106,7 +106,7 @@ BUGS = (
         "attrition/rows/ledger.py",
         "    if counted != line.records:\n",
         "    if counted < 0:\n",
-        ("tests/data/test_ledger.py",),
+        ("tests/rows/test_ledger.py",),
     ),
     Bug(
         "record before data",

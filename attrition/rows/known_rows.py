@@ -4,7 +4,7 @@ The identity of a row is a pair of 64-bit hashes: of its client, and of all its 
 outcome. 10,000,000 rows need some 300 MB; no Python object exists for a row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,6 +138,18 @@ class Identities:
         return self.filter(~other.contains(self.client, self.inputs))
 
 
+class StoredArrays(dict[str, np.ndarray]):
+    """Sorted arrays of a segment; each is read when it is first used, since most news needs few."""
+
+    def __init__(self, read: Callable[[str], np.ndarray]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, name: str) -> np.ndarray:
+        self[name] = self._read(name)
+        return self[name]
+
+
 class KnownRows:
     """Identity, outcome, number and arrival of each accepted row, in sorted runs."""
 
@@ -151,24 +163,33 @@ class KnownRows:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, rows: Arrays, *, is_sorted: bool = False) -> None:
-        """Add rows that are not there, by default in any order."""
+    def add(self, rows: Arrays) -> None:
+        """Add rows that are not there, in any order."""
         arrays = {name: np.asarray(rows[name], kind) for name, kind in self.types.items()}
-        arrays |= {name: np.require(arrays[name], requirements="W") for name in (NUMBER, OUTCOME)}
-        self._count += len(arrays[NUMBER])
-        (self._runs if is_sorted else self._waiting).append(arrays)
+        self._count += len(arrays[CLIENT_HASH])
+        self._waiting.append(arrays)
+
+    def add_stored(self, rows: "StoredArrays") -> None:
+        """Add sorted rows that are not there."""
+        self._count += len(rows[CLIENT_HASH])
+        self._runs.append(rows)
 
     def find(self, client: Hashes, inputs: Hashes) -> NDArray[np.int64]:
         """Return the places of rows, -1 if there is none; they are valid until rows are added."""
         self._merge_waiting()
         places, start = np.full(len(client), -1), 0
+        order = np.argsort(client)
         for run in self._runs:
-            missing = np.flatnonzero(places < 0)
-            within = find_pairs((run[CLIENT_HASH], run[INPUT_ID]), client[missing], inputs[missing])
-            is_there = within >= 0
-            is_there &= run[OUTCOME][within] != ABSENT if len(run[OUTCOME]) else False
-            places[missing[is_there]] = start + within[is_there]
-            start += len(run[NUMBER])
+            missing = order[places[order] < 0]
+            missing = missing[is_among(client[missing], run[CLIENT_HASH])]
+            if len(missing):
+                pairs = run[CLIENT_HASH], run[INPUT_ID]
+                within = find_pairs(pairs, client[missing], inputs[missing])
+                missing, within = missing[within >= 0], within[within >= 0]
+                if len(within):
+                    is_there = run[OUTCOME][within] != ABSENT
+                    places[missing[is_there]] = start + within[is_there]
+            start += len(run[CLIENT_HASH])
         return places
 
     def find_clients(self, client: Hashes) -> NDArray[np.bool_]:
@@ -196,19 +217,19 @@ class KnownRows:
         """Return the values of an array at places of `find`."""
         values, start = np.empty(len(places), self.types[name]), 0
         for run in self._runs:
-            is_here = (places >= start) & (places < start + len(run[NUMBER]))
+            is_here = (places >= start) & (places < start + len(run[CLIENT_HASH]))
             values[is_here] = run[name][places[is_here] - start]
-            start += len(run[NUMBER])
+            start += len(run[CLIENT_HASH])
         return values
 
     def change(self, places: NDArray[np.int64], changes: Arrays) -> None:
         """Change arrays at places of `find`."""
         start = 0
         for run in self._runs:
-            is_here = (places >= start) & (places < start + len(run[NUMBER]))
+            is_here = (places >= start) & (places < start + len(run[CLIENT_HASH]))
             for name, values in changes.items():
                 run[name][places[is_here] - start] = values[is_here]
-            start += len(run[NUMBER])
+            start += len(run[CLIENT_HASH])
 
     def remove(self, places: NDArray[np.int64]) -> None:
         self.change(places, {OUTCOME: np.full(len(places), ABSENT, "int8")})
@@ -219,7 +240,7 @@ class KnownRows:
             self._runs.append(self._merge(self._waiting))
             self._waiting = []
         while len(self._runs) > 1 and (
-            len(self._runs[-2][NUMBER]) < GROWTH * len(self._runs[-1][NUMBER])
+            len(self._runs[-2][CLIENT_HASH]) < GROWTH * len(self._runs[-1][CLIENT_HASH])
         ):
             self._runs[-2:] = [self._merge(self._runs[-2:])]
 

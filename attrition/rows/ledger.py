@@ -9,7 +9,7 @@ between.
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -33,6 +33,7 @@ from attrition.rows.known_rows import (
     OUTCOME,
     Identities,
     KnownRows,
+    StoredArrays,
     find_repeated_values,
     is_among,
 )
@@ -235,14 +236,23 @@ class Ledger:
                 self._new.add(part)
                 rows.add(self._known(part, names))
         for path in self._segments:
-            stored = segments.read_arrays(path, [*names, columns.outcome])
-            stored[OUTCOME] = _typed_codes(stored.pop(columns.outcome))
-            if len(self.gone):
-                is_live = ~is_among(stored[NUMBER], self.gone)
-                stored = {name: values[is_live] for name, values in stored.items()}
+            stored = StoredArrays(self._reader(path))
             self._earlier_clients.append(stored[CLIENT_HASH])
-            rows.add(stored, is_sorted=True)
+            rows.add_stored(stored)
         return rows
+
+    def _reader(self, path: Path) -> Callable[[str], np.ndarray]:
+        """Return a function that reads an array of the rows of a segment that are not gone."""
+        is_live: Any = slice(None)
+        if len(self.gone):
+            is_live = ~is_among(segments.read_arrays(path, [NUMBER])[NUMBER], self.gone)
+
+        def read(name: str) -> np.ndarray:
+            stored = self.config.columns.outcome if name == OUTCOME else name
+            values = segments.read_arrays(path, [stored])[stored][is_live]
+            return _typed_codes(values) if name == OUTCOME else values
+
+        return read
 
     def _known(self, rows: pa.Table, names: Sequence[str]) -> dict[str, np.ndarray]:
         arrays = {name: segments.column(rows, name) for name in names}
@@ -591,6 +601,7 @@ class Ledger:
             newly_gone=newly_gone,
             stay=self._segments[:first],
             merged=self._segments[first:],
+            old_count=int((self.record or NOTHING)["rows"]),
             old_numbers=None if self.starts_anew or not self._has_csv else self._old_numbers(),
             withdrawn=self._withdrawn,
         )

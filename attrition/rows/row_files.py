@@ -1,5 +1,6 @@
 """Write the files of accepted rows: a segment, finaldata.csv, and what is withdrawn."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -81,6 +82,7 @@ class RowFiles:
 
     stay, merged: segments; the merged ones are written anew, together with the new rows
     gone: sorted numbers of the rows that are gone; those from `first_number` on are new ones
+    old_count, old_numbers: of the rows in finaldata.csv before, if any of them is gone now
     lines: the new rows as lines of CSV, or None if finaldata.csv is written from the segments
     """
 
@@ -93,6 +95,7 @@ class RowFiles:
     newly_gone: Numbers
     stay: Sequence[Path]
     merged: Sequence[Path]
+    old_count: int
     old_numbers: Numbers | None
     withdrawn: Sequence[Withdrawn]
     _arrivals: list[dict[str, np.ndarray]] = field(default_factory=list)
@@ -152,10 +155,14 @@ class RowFiles:
         is_new = self.newly_gone >= self.first_number
         written = 0
         if self.old_numbers is not None:
-            old = np.searchsorted(self.old_numbers, self.newly_gone[~is_new])
             with self.config.final_data.open("rb") as before:
                 next(before)
-                written = copy_lines(before, file, old)
+                if is_new.all():
+                    shutil.copyfileobj(before, file, BLOCK)
+                    written = self.old_count
+                else:
+                    old = np.searchsorted(self.old_numbers, self.newly_gone[~is_new])
+                    written = copy_lines(before, file, old)
         self.lines.seek(0)
         written += copy_lines(self.lines, file, self.newly_gone[is_new] - self.first_number)
         self._check(written)

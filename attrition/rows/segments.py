@@ -137,12 +137,16 @@ def read_clients(path: Path, clients: NDArray[np.uint64]) -> Iterator[pa.Table]:
 
 
 def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Read numeric columns of a segment, one after the other; null becomes NaN."""
-    file = open_segment(path)
-    return {
-        name: file.read([name], use_threads=False)[name].combine_chunks().to_numpy(False)
-        for name in names
-    }
+    """Read numeric columns of a segment, one row group at a time; null becomes NaN."""
+    file, arrays = open_segment(path), {}
+    for name in names:
+        kind = file.schema_arrow.field(name).type.to_pandas_dtype()
+        arrays[name], at = np.empty(file.metadata.num_rows, kind), 0
+        for group in range(file.num_row_groups):
+            part = column(file.read_row_group(group, [name], use_threads=False), name)
+            arrays[name][at : at + len(part)] = part
+            at += len(part)
+    return arrays
 
 
 def drop(rows: pa.Table, gone: NDArray[np.int64]) -> pa.Table:
@@ -154,7 +158,7 @@ def drop(rows: pa.Table, gone: NDArray[np.int64]) -> pa.Table:
 
 
 def column(rows: pa.Table, name: str) -> np.ndarray:
-    """Return a column without nulls as an array."""
+    """Return a numeric column as an array; null becomes NaN."""
     return np.asarray(rows[name].combine_chunks().to_numpy(False))
 
 

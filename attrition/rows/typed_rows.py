@@ -20,6 +20,7 @@ from attrition.data.cells import (
     day_number,
     number_text,
 )
+from attrition.data.name_variants import fold_names
 from attrition.data.plain_cells import has_many_levels
 from attrition.data.text_hashes import hash_texts
 from attrition.rows import observations
@@ -40,6 +41,8 @@ NUMBER = observations.NUMBER
 DAY = "attrition:day"
 # Of tables without a client: the id of a row without its number, and the number among equal rows.
 EQUAL_ID, COPY = "attrition:equal_id", "attrition:copy"
+# Of tables with a client: the hash by which variants of a name are found, see `name_variants`.
+NAME_KEY = "attrition:name_key"
 # The text of a column of dates.
 TEXT = "attrition:text:"
 MISSING_HASH = np.uint64(2**64 - 1)
@@ -207,6 +210,12 @@ def _hash_names(names: Iterable[bytes]) -> np.ndarray:
     """Hash the names of clients as `observations.name_hash` does: (n,) uint64."""
     digests = b"".join([hashlib.sha256(name).digest() for name in names])
     return np.frombuffer(digests, ">u8")[::4].astype("uint64")
+
+
+def name_keys(names: pa.Array) -> np.ndarray:
+    """Return a hash of each name without what may be spelling, see `fold_names`: (n,) uint64."""
+    encoded = names.dictionary_encode()
+    return hash_texts(fold_names(encoded.dictionary))[encoded.indices.to_numpy()]
 
 
 def client_hashes(clients: "pd.Series") -> np.ndarray:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.config import DEFAULT_DIALECT, MISSING_MARKERS, Columns, Dialect, Numeric
-from attrition.data import plain_cells, summary_rows
+from attrition.data import plain_cells, summary_rows, text_hashes
 from attrition.data.cells import (
     BLANKS,
     MAX_TEXT,
@@ -579,9 +579,11 @@ def csv_lines(columns: Sequence[Any]) -> Any:
 
 
 def _quote(column: Any) -> Any:
-    risky = pc.match_substring_regex(column, '[",\r\n]')
-    if not pc.any(risky).as_py():
+    parts = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    contents = (text_hashes.text_bytes(part)[0].tobytes() for part in parts)
+    if not any(sign in content for content in contents for sign in (b'"', b",", b"\r", b"\n")):
         return column
+    risky = pc.match_substring_regex(column, '[",\r\n]')
     doubled = pc.replace_substring(column, '"', '""')
     return pc.if_else(risky, pc.binary_join_element_wise('"', doubled, '"', ""), column)
 

@@ -39,6 +39,7 @@ PURE = (
             *("explanations", "groups", "number_scores", "reliability"),
         )
     ),
+    "rows.sampling",
     *("monitoring.drift", "monitoring.performance", "monitoring.gate"),
     *("monitoring.updating", "monitoring.significance", "serving.flat_model", "rows.sampling"),
     *("reporting.charts", "reporting.model_card", "reporting.style"),

@@ -278,6 +278,17 @@ def read_clients(path: Path, names: Sequence[str]) -> "pd.DataFrame":
     return table.select(list(names)).to_pandas(use_threads=False)
 
 
+def read_column(path: Path, name: str) -> "pd.Series":
+    """Read one column of the table, sorted by rank; text as categories, if it is not the client."""
+    import pyarrow.types as types
+
+    file = tables.open_parquet(path)
+    kind = file.schema_arrow.field(name).type
+    if types.is_string(kind) and name not in _DISTINCT:
+        file = tables.open_parquet(path, read_dictionary=[name])
+    return file.read([name], use_threads=False)[name].to_pandas(use_threads=False)
+
+
 def read_earlier(path: Path) -> pa.Table:
     """Read what the list of a later day is compared with: keys, names, places, risks and features."""
     file = tables.open_parquet(path)
@@ -299,17 +310,26 @@ def find_rows(keys: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[n
     return np.where(keys[at] == wanted, at, -1)
 
 
-def read_assessed(path: Path, columns: Columns) -> "tuple[pd.DataFrame, NDArray[np.float64]]":
-    """Read the clients' features, values and times, typed, and their risks, sorted by client."""
-    stored = {FEATURE + name: name for name in columns.features}
-    names = ["client", "risk", "observed_at", *stored, *(["value"] if columns.value else [])]
-    table = read_clients(path, names).sort_values("client", kind="stable")
-    rows = table[list(stored)].rename(columns=stored)
-    if columns.value:
-        rows[columns.value] = table["value"]
-    if columns.time:
-        rows[columns.time] = table["observed_at"]
-    return rows, table["risk"].to_numpy()
+def read_assessed(
+    path: Path, columns: Columns, most: int | None = None
+) -> "tuple[pd.DataFrame, NDArray[np.float64]]":
+    """Read the clients' features, values and times, typed, and their risks, sorted by client.
+
+    most: of more clients, only so many, those with the smallest hashes, which is a random sample
+    """
+    import pandas as pd
+
+    keys = read_column(path, KEY).to_numpy()
+    places = np.arange(len(keys))
+    if most is not None and len(keys) > most:
+        places = np.sort(np.argpartition(keys, most)[:most])
+    names = read_column(path, "client").to_numpy(dtype=object)[places]
+    places = places[np.argsort(names, kind="stable")]
+    stored = {name: FEATURE + name for name in columns.features}
+    stored |= {columns.value: "value"} if columns.value else {}
+    stored |= {columns.time: "observed_at"} if columns.time else {}
+    rows = {name: read_column(path, column).to_numpy()[places] for name, column in stored.items()}
+    return pd.DataFrame(rows), read_column(path, "risk").to_numpy()[places]
 
 
 def open_hashed(path: Path) -> tuple[str, pa.OSFile]:

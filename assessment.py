@@ -554,7 +554,7 @@ def assessed(config: Config, release: Release, whole: Whole) -> Iterator[Scored]
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
     files.make_folder(folder)
     try:
-        pieces = ledger.split_rows(config)
+        pieces = ledger.split_rows(config, config.engine.rows_per_part)
         paths = [folder / f"{i}.arrow" for i in range(len(pieces))]
         calls = [
             (config, part, release.id, whole, path)

@@ -120,7 +120,8 @@ def explain_list(
     """
     model, baseline = explainer.model, explainer.baseline
     rows = model.encode(columns)
-    added, score = explainer.explain(rows), model.score(rows)
+    score = model.score(rows)
+    added = explainer.explain(rows, score)
     if len(added) == 0:
         return [], []
     of_list = slice(listed or None)  # if nobody is listed, the others are compared with each other
@@ -199,20 +200,11 @@ def _plain_values(columns: Mapping[str, Any]) -> dict[str, list[Any]]:
     }
 
 
-def tabulate(
-    current: pd.DataFrame,
-    risk: metrics.Vector,
-    cautions: Sequence[Sequence[Caution]],
-    columns: Columns,
-) -> pa.Table:
-    """Return one row per client, sorted by risk, equal risks as they come.
+def tabulate(current: pd.DataFrame, risk: metrics.Vector, columns: Columns) -> pa.Table:
+    """Return the columns of `clients` that depend on one client alone, without the lists.
 
-    The columns are those of `clients` without those that depend on other clients, and without reasons.
-
-    current: sorted by client; risk: (n,) in [0, 1]; cautions: one sequence per client
+    risk: (n,) in [0, 1]
     """
-    order = np.argsort(-risk, kind="stable")
-    current, risk = current.iloc[order], risk[order]
     value = current[columns.value].to_numpy() if columns.value else np.full(len(current), np.nan)
     names = current[columns.client_name].to_numpy(dtype=object)
     texts = {
@@ -227,7 +219,6 @@ def tabulate(
         "value_at_risk": risk * value,
         **texts,
         "due": due_dates(current, columns),
-        "cautions": [cautions[i] for i in order.tolist()],
     }
     arrays = {clients.KEY: pa.array(clients.client_keys(names))}
     arrays |= {name: clients.to_array(each, clients.COLUMNS[name]) for name, each in values.items()}
@@ -333,14 +324,14 @@ def describe_change(
 
 def keep_last_good(
     rows: pd.DataFrame, current: pd.DataFrame, other_units: Mapping[int, str], columns: Columns
-) -> tuple[pd.DataFrame, list[list[Caution]]]:
+) -> tuple[pd.DataFrame, dict[int, Caution]]:
     """Replace rows of deliveries in other units by the client's previous observation, if there is one.
 
-    other_units: the columns by number of the delivery. Returns the rows, and the cautions of each.
+    other_units: the columns by number of the delivery. Returns the rows, and the cautions by row.
     """
     numbers = current[typed_rows.DELIVERED]
     if not (is_wrong := numbers.isin(list(other_units))).any():
-        return current, [[] for _ in range(len(current))]
+        return current, {}
     good = rows[~rows[typed_rows.DELIVERED].isin(list(other_units))]
     good = good.sort_values(columns.time, kind="stable") if columns.time else good
     good = good.drop_duplicates(columns.client_name, keep="last").set_index(columns.client_name)
@@ -352,10 +343,11 @@ def keep_last_good(
     kept = current.copy()
     kept.loc[has_good, replaced] = good.loc[names[has_good], replaced].to_numpy()
     kept = kept.astype(current.dtypes)
-    cautions = [
-        [Caution(OTHER_UNIT[not known], other_units[number])] if wrong else []
-        for number, wrong, known in zip(numbers, is_wrong, has_good, strict=True)
-    ]
+    cautions = {
+        row: Caution(OTHER_UNIT[not known], other_units[number])
+        for row, (number, wrong, known) in enumerate(zip(numbers, is_wrong, has_good, strict=True))
+        if wrong
+    }
     return kept, cautions
 
 
@@ -459,23 +451,24 @@ def assess_part(
     current, in_other_units = keep_last_good(rows, current, whole.other_units, columns)
     features = feature_columns(current, release.training)
     encoded = model.encode(features)
-    score, added = model.score(encoded), explainer.explain(encoded)
+    score = model.score(encoded)
+    added = explainer.explain(encoded, score)
     strongest, counts = explainer.strongest(encoded, added, score, ranking.REASONS)
-    own = reliability.cautions(features, model.unseen(features), release.training)
-    cautions = [[*more, *each] for more, each in zip(in_other_units, own, strict=True)]
+    cautions = reliability.find_cautions(features, model.unseen(features), release.training)
+    for row, caution in in_other_units.items():
+        cautions[row] = [caution, *cautions.get(row, ())]
     risk = model.to_risk(score)
-    table = tabulate(current, risk, cautions, columns)
     order = np.argsort(-risk, kind="stable")
+    table = tabulate(current.iloc[order], risk[order], columns)
     of_model = {name: features[name] for name in model.features}
     reasons = clients.reason_array(strongest, counts, added, of_model, baseline)
     texts = risk_scores.reason_texts(strongest, counts, of_model, baseline, config.labels)
-    cells = risk_scores.cells(
-        table,
-        _reassign(table, whole.managers),
-        texts.take(pa.array(order)),
-        [cautions[i] for i in order.tolist()],
-        config.labels,
-    )
+    place = np.argsort(order)
+    cautions = {int(place[row]): each for row, each in cautions.items()}
+    managers, texts = _reassign(table, whole.managers), texts.take(pa.array(order))
+    cells = risk_scores.cells(table, managers, texts, cautions, config.labels)
+    of_rows = clients.to_list_array(cautions, len(table), clients.COLUMNS["cautions"])
+    table = table.append_column("cautions", of_rows)
     table = table.append_column("reasons", reasons.take(pa.array(order)))
     for name, cell in cells.items():
         table = table.append_column(name, cell)
@@ -561,7 +554,7 @@ def assessed(config: Config, release: Release, whole: Whole) -> Iterator[Scored]
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
     files.make_folder(folder)
     try:
-        pieces = ledger.split_rows(config)
+        pieces = ledger.split_rows(config, config.engine.rows_per_part)
         paths = [folder / f"{i}.arrow" for i in range(len(pieces))]
         calls = [
             (config, part, release.id, whole, path)

@@ -45,7 +45,7 @@ SHORT = (
     Entry("pages"),
     Entry("growth", ("--sizes", "10000", "100000", "300000")),
     Entry("ingest", ("--only", "plain")),
-    Entry("assess", ("--clients", "300000")),
+    Entry("assess", ("--clients", "300000", "--workers")),
 )
 LONG = (
     Entry("growth", ("--large", "--out", "docs/scale.md")),

@@ -29,6 +29,7 @@ from attrition.config import Config
 from attrition.rows import ledger, observations, typed_rows
 from attrition.storage import files, tables
 from benchmarks.measure import Row, at_least, at_most, cpu_of, print_rows
+from benchmarks.project import ROOT
 
 LEAST_SPEED, MOST_TIME, BLOCK = 0.8, 0.65, 1 << 18
 OUTPUTS = ("clients.parquet", "riskscores.csv", "contactlist.csv", "riskhistory.npy")
@@ -88,15 +89,6 @@ def predict(config: Config, kind: str) -> float:
     return cost
 
 
-def assess(config: Config, rows_per_part: int) -> None:
-    """Assess the clients in parts of about so many rows."""
-    import assessment
-
-    pieces = ledger.split_rows(config, rows_per_part)
-    ledger.split_rows = lambda _config: pieces  # type: ignore[assignment,misc]
-    assessment.assess_clients(config)
-
-
 # ---- side by side
 
 
@@ -109,14 +101,14 @@ class Assessed(NamedTuple):
 
 def run(config: Config, rows_per_part: int, workers: int = 1) -> Assessed:
     """Assess all clients in a process of its own, from the same state each time."""
-    settings = json.loads(config.file.read_text())
-    settings["engine"] = {"backend": "loky", "workers": workers} if workers > 1 else {}
-    place = config.file.with_name(f"config{workers}.json")
-    place.write_text(json.dumps({name: value for name, value in settings.items() if value}))
+    engine: dict[str, Any] = {"rows_per_part": rows_per_part}
+    engine |= {"backend": "loky", "workers": workers} if workers > 1 else {}
+    settings = json.loads(config.file.read_text()) | {"engine": engine}
+    place = config.file.with_name("engine.json")
+    place.write_text(json.dumps(settings))
     shutil.rmtree(config.reports_folder)
     config.reports_folder.mkdir(mode=0o750)
-    command = [sys.executable, "-m", "benchmarks.assess", "--worker", "assess"]
-    cost = cpu_of([*command, "--config", str(place), "--rows", str(rows_per_part)])
+    cost = cpu_of([sys.executable, str(ROOT / "assessment.py"), "--config", str(place)])
     record = files.read_record(config.assessment_record) or {}
     return Assessed(*cost, {name: record["outputs"][name] for name in OUTPUTS})
 
@@ -164,15 +156,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=1_000_000)
     parser.add_argument("--project", type=Path)
     parser.add_argument("--workers", action="store_true")
-    for name in ("--worker", "--config", "--out", "--rows"):
+    for name in ("--worker", "--config", "--out"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.worker:
         config = configuration.load(Path(options.config))
-        if options.worker == "assess":
-            assess(config, int(options.rows))
-        else:
-            Path(options.out).write_text(str(predict(config, options.worker)))
+        Path(options.out).write_text(str(predict(config, options.worker)))
         return 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "project"

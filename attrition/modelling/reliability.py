@@ -26,7 +26,15 @@ def is_few(rows: int, left: int) -> bool:
 def cautions(
     columns: Mapping[str, Any], unseen: Mapping[str, NDArray[np.bool_]], training: Mapping[str, Any]
 ) -> list[list[Caution]]:
-    """List for each row why its risk needs care; [] if there is no reason.
+    """List for each row why its risk needs care; [] if there is no reason."""
+    some = find_cautions(columns, unseen, training)
+    return [some.get(i, []) for i in range(_count(columns, training))]
+
+
+def find_cautions(
+    columns: Mapping[str, Any], unseen: Mapping[str, NDArray[np.bool_]], training: Mapping[str, Any]
+) -> dict[int, list[Caution]]:
+    """List why the risk of a row needs care: row -> cautions, of the rows that have any.
 
     Cautions of the row come first, then those of the model.
 
@@ -35,7 +43,7 @@ def cautions(
     `missing_seen`, `ranges`, `rows`, `left`, `kind`
     """
     numeric, categorical = (training["features"][kind] for kind in ("numeric", "categorical"))
-    result: list[list[Caution]] = [[] for _ in columns[(*numeric, *categorical)[0]]]
+    result: dict[int, list[Caution]] = {}
     for name in (*numeric, *categorical):
         if name in numeric:
             values = np.asarray(columns[name], dtype="float64")
@@ -44,17 +52,27 @@ def cautions(
             values = np.asarray(columns[name], dtype=object)
             missing = values == ""
         if name in unseen:
-            for i in np.flatnonzero(unseen[name] & ~missing):
-                result[i].append(Caution("unknown_level", name, str(values[i])))
+            for i in np.flatnonzero(unseen[name] & ~missing).tolist():
+                result.setdefault(i, []).append(Caution("unknown_level", name, str(values[i])))
         if name not in training["missing_seen"]:
-            for i in np.flatnonzero(missing):
-                result[i].append(Caution("never_missing", name))
+            for i in np.flatnonzero(missing).tolist():
+                result.setdefault(i, []).append(Caution("never_missing", name))
         if name in training["ranges"]:
             low, high = training["ranges"][name]
-            for i in np.flatnonzero((values < low) | (values > high)):
-                result[i].append(Caution("outside_range", name, float(values[i]), low, high))
-    general = cautions_of_model(training)
-    return [[*own, *general] for own in result]
+            for i in np.flatnonzero((values < low) | (values > high)).tolist():
+                result.setdefault(i, []).append(
+                    Caution("outside_range", name, float(values[i]), low, high)
+                )
+    if general := cautions_of_model(training):
+        rows = range(_count(columns, training))
+        return {i: [*result.get(i, ()), *general] for i in rows}
+    return result
+
+
+def _count(columns: Mapping[str, Any], training: Mapping[str, Any]) -> int:
+    """Return the number of rows."""
+    numeric, categorical = (training["features"][kind] for kind in ("numeric", "categorical"))
+    return len(columns[(*numeric, *categorical)[0]])
 
 
 def cautions_of_model(training: Mapping[str, Any]) -> list[Caution]:

@@ -36,6 +36,7 @@ LEAST_AUC_DROP = 0.03
 REPLICATES = (200, 1000)  # at least, at most
 DRAWS_IN_ALL = 20_000_000  # if there are many clients, fewer replicates are enough
 DRAWS_AT_ONCE = 1_000_000
+MANY, DRAWN_ROWS = 100_000, 4_096
 NEWTON_STEPS = 50
 IDENTITY, SLOPES = np.array([1.0, 1.0, 0.0]), np.array([1.0, 1.0, 0.0])
 # Standard deviation of the calibration error among other clients: slope, log-odds.
@@ -261,12 +262,32 @@ def _draw_sums(
     terms: NDArray[np.float64], lines: NDArray[np.float64], of_each: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Draw outcomes for each recalibration, and sum over those who leave: (replicates, sums)."""
+    if len(terms) > MANY:
+        return _draw_many(terms, lines, of_each)
     rng = np.random.default_rng(0)
     sums = []
     for block in np.array_split(lines, math.ceil(len(lines) * len(terms) / DRAWS_AT_ONCE)):
         risk = metrics.expit(block @ terms.T)
         sums.append((rng.random(risk.shape) < risk) @ of_each)
     return np.vstack(sums)
+
+
+def _draw_many(
+    terms: NDArray[np.float64], lines: NDArray[np.float64], of_each: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Draw as `_draw_sums` does, for all recalibrations at once and some rows after the others.
+
+    A risk has single precision, which takes half the time; of a million clients no figure shows it.
+    """
+    rng = np.random.default_rng(0)
+    sums = np.zeros((len(lines), of_each.shape[1]))
+    for start in range(0, len(terms), DRAWN_ROWS):
+        rows = slice(start, start + DRAWN_ROWS)
+        log_odds = (lines @ terms[rows].T).astype(np.float32)
+        risk = 1 / (1 + np.exp(-log_odds))
+        left = rng.random(risk.shape, dtype=np.float32) < risk
+        sums += left.astype(np.float64) @ of_each[rows]
+    return sums
 
 
 # ---- the uncertainty of the calibration

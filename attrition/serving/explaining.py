@@ -34,12 +34,15 @@ class Explainer:
         assert isinstance(self.model, FlatModel)
         return ShapleyTables(self.model, self.model.encode_one(self.baseline).bins[:, 0])
 
-    def explain(self, rows: Any) -> Matrix:
-        """Return what `model.explain` does, but for rounding errors: (n, features). rows: encoded."""
+    def explain(self, rows: Any, score: Vector) -> Matrix:
+        """Return what `model.explain` does, but for rounding errors: (n, features).
+
+        rows: encoded; score: (n,) as the model computes it
+        """
         if not isinstance(self.model, FlatModel):
             return self.model.explain(rows, self.baseline)
         base = self.model.encode_one(self.baseline)
-        return self.model.calibrate(rows, base, self._tables.explain(rows.bins))
+        return self.model.calibrate(rows, base, self._tables.explain(rows.bins), score)
 
     def strongest(self, rows: Any, added: Matrix, score: Vector, shown: int) -> tuple[Index, Index]:
         return strongest(self.model, rows, added, score, self.baseline, shown)

@@ -263,12 +263,13 @@ class FlatModel:
         added = np.zeros(encoded.bins.shape[::-1])
         for forest in self.forests:
             added += forest.explain(encoded.bins, base.bins)
-        return self.calibrate(encoded, base, added)
+        return self.calibrate(encoded, base, added, self.score(encoded))
 
-    def calibrate(self, rows: "Encoded", base: "Encoded", of_trees: Matrix) -> Matrix:
+    def calibrate(
+        self, rows: "Encoded", base: "Encoded", of_trees: Matrix, score: Vector
+    ) -> Matrix:
         """Add the terms to the contributions of the trees, and scale both to the calibrated log-odds."""
-        added = of_trees + (rows.terms - base.terms).T
-        score, base_score = self.score(rows), self.score(base)
+        added, base_score = of_trees + (rows.terms - base.terms).T, self.score(base)
         difference = score - base_score
         moved = self.calibration.apply(score) - self.calibration.apply(base_score)
         scale = np.divide(moved, difference, out=np.zeros(len(score)), where=difference != 0)

@@ -36,12 +36,12 @@ def cells(
     table: pa.Table,
     managers: pa.Array,
     reasons: pa.Array,
-    cautions: Sequence[Sequence[Caution]],
+    cautions: Mapping[int, Sequence[Caution]],
     labels: Labels,
 ) -> dict[str, pa.Array]:
     """Return the cells of each client as text: those before the rank, those after it, the cautions.
 
-    managers: with reassigned clients; reasons: as `reason_texts` returns them
+    managers: with reassigned clients; reasons: as `reason_texts` returns them; cautions: by row
     """
     before = [_texts(table["client"]), tables.csv_cells(table["risk"])]
     after = [
@@ -50,9 +50,9 @@ def cells(
         _texts(managers),
         tables.csv_cells(reasons),
     ]
-    of_cautions = tables.csv_cells(
-        pa.array([caution_cell(each, labels) for each in cautions], pa.string())
-    )
+    texts = np.full(len(table), "", dtype=object)
+    texts[[*cautions]] = [caution_cell(each, labels) for each in cautions.values()]
+    of_cautions = tables.csv_cells(pa.array(texts, pa.string()))
     return {BEFORE: _join(before), AFTER: _join(after), CAUTIONS: of_cautions}
 
 

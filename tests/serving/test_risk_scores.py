@@ -56,7 +56,7 @@ def test_lines_are_those_of_pandas(due):
     )
     stored = pa.table({name: pa.array(table[name], from_pandas=True) for name in table})
     texts = risk_scores.reason_texts(order, counts, values, BASELINE, LABELS)
-    cells = risk_scores.cells(stored, stored["manager"], texts, cautions, LABELS)
+    cells = risk_scores.cells(stored, stored["manager"], texts, dict(enumerate(cautions)), LABELS)
     for name, each in cells.items():
         stored = stored.append_column(name, each)
     lines = risk_scores.header(columns) + bytes(risk_scores.lines(stored, 0, columns))

@@ -40,7 +40,7 @@ ARROWS = {
     "sources": {"rows", "data", "storage"},
     "modelling": {"data", "storage"},
     "contacts": {"rows", "data", "storage"},
-    "monitoring": {"modelling", "data", "storage"},
+    "monitoring": {"modelling", "rows", "data", "storage"},
     "operations": {"contacts", "monitoring", "modelling", "rows", "engine", "data", "storage"},
     "reporting": {"contacts", "operations", "monitoring", "modelling", "data", "storage"},
     "serving": {"contacts", "operations", "modelling", "sources", "rows", "data", "storage"},

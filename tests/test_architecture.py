@@ -40,7 +40,7 @@ PURE = (
         )
     ),
     *("monitoring.drift", "monitoring.performance", "monitoring.gate"),
-    *("monitoring.updating", "serving.flat_model"),
+    *("monitoring.significance", "monitoring.updating", "serving.flat_model"),
     *("reporting.charts", "reporting.model_card", "reporting.style"),
 )
 # What a pure room may know of this project: other pure rooms, the errors, and of the config only

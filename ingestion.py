@@ -28,11 +28,11 @@ from tqdm import tqdm
 
 from attrition import wording
 from attrition.config import Config, Database, Files
-from attrition.data import schema
+from attrition.data import name_variants, schema
 from attrition.data.schema import Refused
 from attrition.errors import AttritionError, SourceError
 from attrition.operations import cli
-from attrition.rows import deduplication, ledger, name_variants
+from attrition.rows import deduplication, ledger
 from attrition.rows.deduplication import NEWER, SourceVerdict
 from attrition.rows.known_rows import OPEN, OUTCOME, Identities
 from attrition.rows.ledger import (

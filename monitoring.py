@@ -29,7 +29,7 @@ from attrition.operations import cli, releases
 from attrition.operations.releases import Release
 from attrition.rows import ledger, typed_rows
 from attrition.serving import production
-from attrition.serving.prediction import Served
+from attrition.serving.served import Served
 from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")

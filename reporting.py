@@ -183,6 +183,8 @@ def model_section(facts: ReportData, png: Pictures) -> Story:
     story: Story = [pdf.section("The model"), *map(pdf.paragraph, sentences)]
     if model.get("candidates"):
         story += pdf.with_heading("Candidates", pdf.candidate_table(model["candidates"]))
+    if points := wording.learning_curve(model):
+        story += pdf.with_heading("Learning curve", pdf.curve_table(points))
     if any(facts.importance.values()):
         note = pdf.note(CAPTIONS["importance"])
         story.append(KeepTogether([Spacer(0, 6), pdf.picture(png["importance"]), note]))

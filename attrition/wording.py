@@ -335,6 +335,41 @@ def trained_on(record: Row) -> str:
     )
 
 
+def sample(record: Row) -> str:
+    """Describe the sample that a model was fitted on; "" if it was fitted on all rows.
+
+    >>> sample({"sample": {"rows": 50_000, "left": 9_000, "is_enough": True}})
+    'It was fitted on 50,000 of these rows, with 9,000 leavers, weighted to represent all of them: more \
+rows no longer lower its log loss.'
+    """
+    drawn = record.get("sample")
+    if not drawn:
+        return ""
+    reason = (
+        "more rows no longer lower its log loss"
+        if drawn["is_enough"]
+        else "that is the largest sample, and more rows might lower its log loss further"
+    )
+    rows, left = count(drawn["rows"]), plural(drawn["left"], "leaver")
+    sample = f"{rows} of these rows, with {left}, weighted to represent all of them"
+    return f"It was fitted on {sample}: {reason}."
+
+
+def learning_curve(record: Row) -> list[tuple[str, str, str]]:
+    """Return the rows fitted, the log loss, and its gain on the size before; [] if all were used."""
+    points = (record.get("sample") or {}).get("points", ())
+    return [
+        (
+            count(point["rows"]),
+            decimal(point["log_loss"], digits=4),
+            f"{decimal(point['gain'], digits=4)} ± {decimal(point['standard_error'], digits=4)}"
+            if is_known(point["gain"])
+            else "",
+        )
+        for point in points
+    ]
+
+
 def unused_columns(record: Row) -> str:
     """Name the columns that a model does not use, and why; "" if it uses all.
 
@@ -347,7 +382,13 @@ def unused_columns(record: Row) -> str:
 
 def training(record: Row) -> list[str]:
     """Describe the training data of a model, why it was chosen, and the columns it does not use."""
-    sentences = trained_on(record), finished(record["why"]), blend(record), unused_columns(record)
+    sentences = (
+        trained_on(record),
+        sample(record),
+        finished(record["why"]),
+        blend(record),
+        unused_columns(record),
+    )
     return [*filter(None, sentences)]
 
 

@@ -38,7 +38,7 @@ ARROWS = {
     "engine": {"storage"},
     "rows": {"engine", "data", "storage"},
     "sources": {"rows", "data", "storage"},
-    "modelling": {"data", "storage"},
+    "modelling": {"rows", "data", "storage"},
     "contacts": {"rows", "data", "storage"},
     "monitoring": {"modelling", "rows", "data", "storage"},
     "operations": {"contacts", "monitoring", "modelling", "rows", "engine", "data", "storage"},

@@ -39,8 +39,9 @@ PURE = (
             *("explanations", "groups", "number_scores", "reliability"),
         )
     ),
+    "rows.sampling",
     *("monitoring.drift", "monitoring.performance", "monitoring.gate"),
-    *("monitoring.significance", "monitoring.updating", "serving.flat_model"),
+    *("monitoring.updating", "monitoring.significance", "serving.flat_model"),
     *("reporting.charts", "reporting.model_card", "reporting.style"),
 )
 # What a pure room may know of this project: other pure rooms, the errors, and of the config only

@@ -1,5 +1,6 @@
 import json
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ from attrition.errors import AttritionError, Leakage, TooLittleData
 from attrition.modelling import models, persistence, selection
 from attrition.monitoring import updating
 from attrition.operations import releases
-from attrition.rows import typed_rows
-from attrition.storage import files
+from attrition.rows import ledger, typed_rows
+from attrition.storage import files, tables
 from tests.conftest import ingest_rows, make_rows, read_rows, write_config
 
 COLUMNS = Columns(client="client", outcome="left", numeric=(Numeric("a"),), categorical=("b",))
@@ -158,6 +159,46 @@ def test_only_the_served_model_is_trained_on_held_out_clients(tmp_path, spied):
     assert not np.isin(np.concatenate(spied[:-served]), held_out).any()
     assert all(len(rows) == 300 for rows in spied[-served:])
     assert record(config)["held_out_rows"] == len(held_out)
+
+
+@pytest.fixture
+def sampled(tmp_path, monkeypatch):
+    """A project that trains 900 rows, of which 90 left, on a sample of them."""
+    monkeypatch.setattr(training, "SIZES", (100, 200, 400))
+    monkeypatch.setattr(training, "MIN_SAMPLE", 100)
+    rows = make_rows(900)
+    stays = (rows["exited"] == 1) & (np.arange(900) % 5 > 0)
+    rows["exited"] = np.where(stays, 0, rows["exited"])
+    return with_data(tmp_path, rows), rows
+
+
+def test_a_sample_is_described_and_its_risks_have_the_level_of_all_rows(sampled):
+    config, rows = sampled
+    training.train_model(config)
+    made, known = record(config), files.read_arrays(config.known_rows)
+    left, drawn = int(rows["exited"].sum()), made["sample"]
+    assert (made["rows"], made["left"], made["labelled"]) == (900, left, 900)
+    assert drawn["left"] / drawn["rows"] > 1.5 * left / 900
+    assert drawn["chosen"] in training.SIZES
+    assert [point["size"] for point in drawn["points"]] == [*training.SIZES][: len(drawn["points"])]
+    assert len(known["labelled"]) == 900
+    assert len(known["judged"]) < drawn["rows"]
+    risk = models.predict(persistence.loads(config.candidate.read_bytes()), rows)
+    assert risk.mean() == pytest.approx(left / 900, rel=0.2)
+    assert known["judged_risk"].mean() == pytest.approx(left / 900, rel=0.35)
+    assert tables.read_texts(config.reference)["exited"].astype(float).mean() < 2 * left / 900
+
+
+def test_a_sample_does_not_depend_on_the_parts_that_it_is_read_in(sampled, monkeypatch):
+    config, _ = sampled
+    training.train_model(config)
+    outputs = record(config)["outputs"]
+    ends = [0, 2**62, 2**63, 2**64]
+    parts = [ledger.Part(low, high) for low, high in pairwise(ends)]
+    monkeypatch.setattr(ledger, "split_rows", lambda config: parts)
+    config.training_record.unlink()
+    training.train_model(config)
+    assert record(config)["outputs"] == outputs
 
 
 def test_the_evaluation_model_depends_on_no_value_of_held_out_clients(tmp_path):

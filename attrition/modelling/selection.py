@@ -22,7 +22,7 @@ from attrition.rows.sampling import Sample
 
 FOLDS = 5
 MAX_REPEATS = 3
-MANY_ROWS = 50_000  # if there are more, one cross-validation is precise enough
+MANY_ROWS = 50_000  # if there are more, or a sample of more, one cross-validation is precise enough
 MAX_ERRORS_FROM_BEST = 3.0  # standard errors; a candidate is dropped if it is further from the best
 LEAST_GAIN = 0.0005  # of log loss that more rows must add
 CURVE = (models.LOGISTIC, models.BOOSTING)
@@ -150,7 +150,8 @@ def select_model(table: Table, allowed: Sequence[str] = tuple(WINDOWS)) -> Selec
 
 
 def _select_model(table: Table, allowed: Sequence[str]) -> SelectionResult:
-    repeats = 1 if len(table.rows) > MANY_ROWS else MAX_REPEATS
+    is_enough = table.represents is not None or len(table.rows) > MANY_ROWS
+    repeats = 1 if is_enough else MAX_REPEATS
     folds = [make_folds(table, repeat) for repeat in range(repeats)]
     candidates = compare_candidates(_encode_categories(table), folds, allowed)
     chosen, why = choose_candidate(candidates)

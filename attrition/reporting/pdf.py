@@ -432,6 +432,12 @@ def candidate_table(candidates: Iterable[Row]) -> Flowable:
     return table(columns, rows, numbers=(1,))
 
 
+def curve_table(points: Sequence[Sequence[str]]) -> Flowable:
+    """Return the learning curve, see `wording.learning_curve`."""
+    columns = {"rows fitted": 44, "log loss (lower is better)": 60, "gain ± standard error": 70}
+    return table(columns, points, numbers=(0, 1, 2))
+
+
 def score_table(scored: Mapping[str, tuple[Row, Row]], capacity: int) -> Story:
     """Return every measure on every set of outcomes; a measure is omitted if it is unknown on all.
 

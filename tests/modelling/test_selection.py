@@ -5,6 +5,7 @@ import pytest
 from attrition.modelling import calibration, metrics, models, selection
 from attrition.modelling.groups import group_rows
 from attrition.modelling.selection import ANCIENT, OLDER, RECENT, Table
+from attrition.rows import sampling
 from tests.conftest import make_rows
 
 
@@ -257,3 +258,62 @@ def test_the_same_rows_make_the_same_model():
     np.testing.assert_array_equal(
         models.predict(one.model, rows), models.predict(other.model, rows)
     )
+
+
+# ---- samples
+
+
+def many_rows(n=6000, *, seed=0):
+    """Rows of which a tenth leave, and their true risks."""
+    rng = np.random.default_rng(seed)
+    rows = pd.DataFrame({"a": rng.normal(size=n), "b": rng.normal(size=n)})
+    risk = metrics.expit(1.5 * rows["a"].to_numpy() - 3)
+    outcome = (rng.random(n) < risk).astype(float)
+    everything = np.full(n, RECENT)
+    return Table(rows, outcome, np.arange(n), everything, ("a", "b"), ()), risk
+
+
+def draw(table, *sizes):
+    ids = np.random.default_rng(1).integers(0, 2**64, len(table.rows), dtype=np.uint64)
+    place, stratum = sampling.place_rows(ids, [table.outcome.astype(np.intp)])
+    return {
+        size: sampling.take_sample(place, stratum, table.outcome, table.age, size) for size in sizes
+    }
+
+
+def test_a_model_of_a_sample_has_the_level_of_all_rows():
+    """Half of the sample left; the risks are those of the whole table, in the mean and for each row."""
+    table, risk = many_rows()
+    part = table.sample(draw(table, 800)[800])
+    assert part.outcome.mean() == pytest.approx(0.5, abs=0.01)
+    learned = selection.select_model(part)
+    predicted = models.predict(learned.model, table.rows)
+    assert predicted.mean() == pytest.approx(table.outcome.mean(), rel=0.1)
+    assert np.abs(predicted - risk).mean() < 0.03
+    crossed = np.average(learned.risk, weights=part.recent_weight)
+    assert crossed == pytest.approx(table.outcome.mean(), rel=0.1)
+    assert learned.chosen.loss.mean() == pytest.approx(
+        metrics.row_log_loss(table.outcome, risk).mean(), rel=0.1
+    )
+
+
+def test_a_curve_ends_once_more_rows_add_nothing():
+    table, _ = many_rows()
+    curve = selection.draw_learning_curve(table, draw(table, 500, 1000, 2000, 4000, 6000), 1000)
+    assert curve.is_enough
+    assert curve.chosen < 4000
+    assert curve.points[0]["gain"] is None
+    assert curve.points[-1]["gain"] <= max(0.0005, curve.points[-1]["standard_error"])
+
+
+def test_a_curve_goes_on_while_more_rows_help():
+    """Forty columns matter alike, which takes rows to learn."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(6000, 40))
+    outcome = (rng.random(6000) < metrics.expit(values.sum(axis=1))).astype(float)
+    rows = pd.DataFrame(values, columns=[f"x{i}" for i in range(40)])
+    everything = np.full(6000, RECENT)
+    table = Table(rows, outcome, np.arange(6000), everything, tuple(rows), ())
+    curve = selection.draw_learning_curve(table, draw(table, 500, 1000, 2000), 500)
+    assert (curve.chosen, curve.is_enough) == (2000, False)
+    assert all(point["gain"] > 2 * point["standard_error"] for point in curve.points[1:])

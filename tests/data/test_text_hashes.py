@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attrition.rows.text_hashes import hash_texts
+from attrition.data.text_hashes import hash_texts
 
 
 @settings(max_examples=50, derandomize=True, database=None, deadline=None)

@@ -231,7 +231,8 @@ def read_new_rows(config: Config, model: Served, looks: pd.DataFrame, settled: S
         else []
         for frame in (settled.rows, settled.features)
     )
-    for part in [None] if settled.since else ledger.split_rows(config):
+    is_short = (numbers >= settled.since).sum() <= ledger.ROWS_PER_PART
+    for part in [None] if is_short else ledger.split_rows(config):
         names = dict.fromkeys([*features, *facts])
         read = ledger.read_rows(config, names, part=part, since=settled.since)
         is_new = read[columns.outcome].notna().to_numpy() & ~settled.contains(

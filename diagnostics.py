@@ -24,10 +24,10 @@ from attrition.data import clients
 from attrition.engine import costs
 from attrition.errors import AttritionError, Damaged
 from attrition.modelling import metrics
-from attrition.monitoring import drift
+from attrition.monitoring import drift, settled_rows
 from attrition.operations import cli, dependencies, integrity, releases
 from attrition.operations.releases import Release
-from attrition.rows import ledger, settled_rows, typed_rows
+from attrition.rows import ledger, typed_rows
 from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")

@@ -19,15 +19,15 @@ from attrition.config import Config
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import metrics
 from attrition.modelling.metrics import Interval, Vector
-from attrition.monitoring import cohorts, drift, gate, performance, sources, units
+from attrition.monitoring import cohorts, drift, gate, performance, settled_rows, sources, units
 from attrition.monitoring.cohorts import Cohorts
 from attrition.monitoring.performance import EarlyOrder
+from attrition.monitoring.settled_rows import IN_BATCH, IS_NEW, SettledRows
 from attrition.monitoring.sources import Contradiction
 from attrition.monitoring.units import OtherUnits
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
-from attrition.rows import ledger, settled_rows, typed_rows
-from attrition.rows.settled_rows import IN_BATCH, IS_NEW, SettledRows
+from attrition.rows import ledger, typed_rows
 from attrition.serving import production
 from attrition.serving.served import Served
 from attrition.storage import files, history
@@ -231,7 +231,8 @@ def read_new_rows(config: Config, model: Served, looks: pd.DataFrame, settled: S
         else []
         for frame in (settled.rows, settled.features)
     )
-    for part in [None] if settled.since else ledger.split_rows(config):
+    is_short = (numbers >= settled.since).sum() <= ledger.ROWS_PER_PART
+    for part in [None] if is_short else ledger.split_rows(config):
         names = dict.fromkeys([*features, *facts])
         read = ledger.read_rows(config, names, part=part, since=settled.since)
         is_new = read[columns.outcome].notna().to_numpy() & ~settled.contains(
@@ -242,7 +243,7 @@ def read_new_rows(config: Config, model: Served, looks: pd.DataFrame, settled: S
         flags = {IS_NEW: is_new[is_asked], IN_BATCH: in_batch[is_asked]}
         rows.append(asked[facts].assign(**{drift.SCORE: predict(model, asked)}, **flags))
         batch = asked.loc[flags[IN_BATCH], [*dict.fromkeys([*features, *ids])]]
-        sample = [settled_rows.thin(pd.concat([*sample, batch]) if len(batch) else batch)]
+        sample = [settled_rows.thin(settled_rows.join([*sample, batch]))]
     settled.rows, settled.features = settled_rows.join(rows), settled_rows.join(sample)
 
 

@@ -41,7 +41,7 @@ PURE = (
     ),
     "rows.sampling",
     *("monitoring.drift", "monitoring.performance", "monitoring.gate"),
-    *("monitoring.updating", "monitoring.significance", "serving.flat_model", "rows.sampling"),
+    *("monitoring.updating", "monitoring.significance", "serving.flat_model"),
     *("reporting.charts", "reporting.model_card", "reporting.style"),
 )
 # What a pure room may know of this project: other pure rooms, the errors, and of the config only

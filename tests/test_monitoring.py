@@ -311,3 +311,52 @@ def test_delivery_in_other_units_is_named_and_its_clients_keep_their_risk(watche
     assert verdicts(watched)["other_units"] == []
     assessment.assess_clients(watched)
     assert not pd.read_csv(watched.risk_scores).set_index("client")["risk"].equals(before)
+
+
+def test_only_rows_since_the_last_check_are_read_with_the_same_verdicts(
+    watched, tmp_path, monkeypatch
+):
+    """A copy that compares the ids of all rows, as if they had been ingested anew, finds the same."""
+    shutil.copytree(watched.file.parent, tmp_path / "copy", symlinks=True)
+    other = configuration.load(tmp_path / "copy" / "config.json")
+    others = make_rows(80, seed=7, prefix="late").assign(exited="")
+    current = make_rows(200, seed=5, prefix="now")
+    deliveries = [
+        make_rows(60, seed=9, prefix="few").assign(exited=""),  # too few: pooled
+        current.head(30),  # early outcomes wait
+        pd.concat([others, make_rows(60, seed=9, prefix="few").head(20)]),
+        make_rows(200, seed=11, prefix="odd", signal=-2.0),  # contradicts the model
+        make_rows(150, seed=12, prefix="moved").assign(exited="", lastmonth_activity=5000),
+        current,
+        current.tail(1).assign(exited=lambda rows: 1 - rows["exited"]),  # corrected
+    ]
+    read, verdicts_of = [], {}
+    read_rows = monitoring.ledger.read_rows
+
+    def remember(config, names, **limits):
+        rows = read_rows(config, names, **limits)
+        if config.file == watched.file and "lastmonth_activity" in names:
+            read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(monitoring.ledger, "read_rows", remember)
+    for number, rows in enumerate(deliveries):
+        monkeypatch.setattr(
+            files, "utc_now", lambda number=number: f"2027-01-0{number + 1}T00:00:00Z"
+        )
+        for config in (watched, other):
+            arrive(config, rows, f"{number}.csv")
+            with monkeypatch.context() as patch:
+                if config is other:
+                    patch.setattr(monitoring.ledger, "read_lineage", lambda _: None)
+                monitoring.monitor_model(config)
+            record = verdicts(config) | {"settled": settled(config)}
+            for name in ("inputs", "lineage", "outputs", "seal", "checked_at"):
+                record.pop(name)
+            verdicts_of[config.file] = record
+        assert verdicts_of[watched.file] == verdicts_of[other.file], number
+        waiting = [
+            files.read_arrays(config.settled_rows)[releases.WAITING] for config in (watched, other)
+        ]
+        assert sorted(waiting[0]) == sorted(waiting[1])
+    assert read == [60, 30, 100, 200, 150, 170, 1]

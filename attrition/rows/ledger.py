@@ -530,6 +530,7 @@ class Ledger:
         record = {
             "ingested_at": now,
             "generation": self.generation + 1,
+            "lineage": self._lineage(),
             "previous": self.previous,
             "inputs": {"contract": contract(self.config)},
             "marks": self.marks,
@@ -553,6 +554,11 @@ class Ledger:
         row = {"generation": record["generation"], "seal": record["seal"], "at": now}
         history.save(self.config.history, "generations", [row])
         return record
+
+    def _lineage(self) -> int:
+        """Return what the numbers of rows belong to, see `read_lineage`."""
+        earlier = None if self.is_adopted or self.record is None else self.record.get("lineage")
+        return self.generation + 1 if earlier is None else int(earlier)
 
     def _choose_files(self) -> tuple[dict[Path, files.Content], list[str]]:
         """Return what is written, in this order, and the names of the files that stay as they are."""
@@ -788,9 +794,9 @@ def read_accepted(config: Config) -> list[str]:
 
 
 def read_lineage(config: Config) -> int | None:
-    """Return what the numbers of rows belong to: another one if all rows were ingested anew.
+    """Return what the numbers of rows belong to: the generation since which none was given twice.
 
-    None if an earlier version ingested the rows, whose numbers may change.
+    None if an earlier version ingested the rows, whose numbers change.
     """
     record = files.read_record(config.ingestion_record)
     return record.get("lineage") if record else None

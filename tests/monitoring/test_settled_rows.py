@@ -1,8 +1,9 @@
 import numpy as np
 import pandas as pd
 
-from attrition.rows import settled_rows, typed_rows
-from attrition.rows.settled_rows import IN_BATCH, IS_NEW, SettledRows
+from attrition.monitoring import settled_rows
+from attrition.monitoring.settled_rows import IN_BATCH, IS_NEW, SettledRows
+from attrition.rows import typed_rows
 
 TRAINED = dict.fromkeys(settled_rows.KINDS, np.array([2, 4], "uint64"))
 

@@ -39,6 +39,7 @@ SHORT = (
     Entry("floor"),
     Entry("growth", ("--sizes", "10000", "100000")),
     Entry("pages"),
+    Entry("training", ("--rows", "100000", "300000")),
 )
 LONG = (
     Entry("growth", ("--large",)),

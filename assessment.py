@@ -10,15 +10,19 @@ Run:    python assessment.py [--config PATH]
 """
 
 import logging
+import shutil
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attrition import wording
@@ -34,21 +38,26 @@ from attrition.contacts import (
     risk_history,
     standings,
 )
-from attrition.contacts.daily_list import Earlier
+from attrition.contacts.daily_list import Change, Earlier
 from attrition.contacts.log import Entry
-from attrition.contacts.ranking import ContactList
+from attrition.contacts.ranking import Book, ContactList
 from attrition.contacts.risk_history import History, Snapshot
 from attrition.contacts.standings import Standing
-from attrition.data import clients
-from attrition.data.cells import MAX_DAYS, Caution, Reason
+from attrition.data import client_parts, clients
+from attrition.data.cells import MAX_DAYS, Caution, Reason, day_number
+from attrition.data.client_parts import ClientParts
+from attrition.engine import backends
 from attrition.errors import Damaged
-from attrition.modelling import explanations, metrics, models, reliability
-from attrition.modelling.models import Model
+from attrition.modelling import metrics, reliability
 from attrition.monitoring import performance
 from attrition.monitoring.performance import Estimate, SecondOpinion
 from attrition.operations import cli, integrity, releases
 from attrition.operations.releases import Release
 from attrition.rows import ledger, typed_rows
+from attrition.rows.ledger import Part
+from attrition.serving import explaining, production, risk_scores
+from attrition.serving.explaining import Explainer
+from attrition.serving.served import Served
 from attrition.storage import files, history, tables
 
 LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
@@ -60,6 +69,9 @@ SETTINGS = (
     *("contact_cost", "contact_success"),
 )
 NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
+OTHER_UNIT = ("other_unit", "other_unit_new")
+WEIGHED = 50_000  # clients that are compared with the reference; of more, a sample decides as well
+PARTS = ".parts"  # the folder of what the parts of an assessment give
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
 
@@ -92,29 +104,9 @@ class Assessment:
 # ---- compute
 
 
-def explain_risks(
-    model: Model,
-    current: pd.DataFrame,
-    added: pd.DataFrame,
-    score: metrics.Vector,
-    baseline: Mapping[str, Any],
-) -> list[list[Reason]]:
-    """Return the features that raise each client's risk the most, the strongest first.
-
-    added: contributions against the baseline client; score: (n_clients,) log-odds before calibration
-    """
-    if len(current) == 0:
-        return []
-    names = explanations.strongest(model, current, added, baseline, ranking.REASONS, score)
-    return _reasons(names, current, added, baseline)
-
-
 def explain_list(
-    model: Model,
-    rows: pd.DataFrame,
-    added: pd.DataFrame,
-    score: metrics.Vector,
-    baseline: Mapping[str, Any],
+    explainer: Explainer,
+    columns: Mapping[str, Any],
     fixed: Collection[str],
     listed: int,
 ) -> tuple[list[list[Reason]], list[dict[str, Any]]]:
@@ -123,113 +115,127 @@ def explain_list(
     The contribution of the former is relative to the list; a category that nearly all share is not
     among them, if there is another reason.
 
-    rows, added, score: of the listed clients, and behind them of those who may come next
+    columns: of the listed clients, and behind them of those who may come next
     listed: how many are on the list
     """
-    if len(rows) == 0:
+    model, baseline = explainer.model, explainer.baseline
+    rows = model.encode(columns)
+    added, score = explainer.explain(rows), model.score(rows)
+    if len(added) == 0:
         return [], []
     of_list = slice(listed or None)  # if nobody is listed, the others are compared with each other
+    first = {name: values[of_list] for name, values in columns.items()}
     shared = [
         {"feature": name, "value": value, "baseline": baseline[name], "clients": clients}
-        for name, (value, clients) in explanations.shared(rows[of_list], added[of_list]).items()
+        for name, (value, clients) in explaining.shared(first, added[of_list]).items()
     ]
     levels = {each["feature"]: each["value"] for each in shared if isinstance(each["value"], str)}
-    names = explanations.distinguishing(model, rows, added, baseline, fixed, score, of_list.stop)
-    relative = explanations.relative_to_list(added, of_list.stop)
-    reasons = [
-        [reason for reason in each if levels.get(reason.feature) != reason.value] or each
-        for each in _reasons(names, rows, relative, baseline)
-    ]
-    return [each[: ranking.REASONS] for each in reasons], shared if listed else []
+    order = explaining.distinguishing(model, rows, added, score, baseline, fixed, of_list.stop)
+    relative = explaining.relative_to_list(added, of_list.stop).tolist()
+    values, names = _plain_values(columns), [*columns]
+    reasons = []
+    for i, each in enumerate(order):
+        own = [
+            Reason(names[j], values[names[j]][i], baseline[names[j]], relative[i][j]) for j in each
+        ]
+        apart = [reason for reason in own if levels.get(reason.feature) != reason.value]
+        reasons.append((apart or own)[: ranking.REASONS])
+    return reasons, shared if listed else []
 
 
 def explain_changes(
-    model: Model, rows: pd.DataFrame, at: NDArray[np.intp], earlier: pa.Table
+    model: Served, columns: Mapping[str, Any], at: NDArray[np.intp], earlier: pa.Table
 ) -> list[list[Reason]]:
     """Return the features that changed each client's risk, the strongest first.
 
     Their contributions add up to the change of the log-odds; the baseline is the earlier value. There
     are none if the client is new, or if a feature of the model was not stored.
 
-    rows: (n,) clients; at: their rows in the earlier table, -1 if new
+    columns: of n clients; at: their rows in the earlier table, -1 if new
     """
     changes: list[list[Reason]] = [[] for _ in at]
-    stored = {clients.FEATURE + name: name for name in model.features}
     known = np.flatnonzero(at >= 0)
-    if not len(known) or not stored.keys() <= set(earlier.column_names):
+    if not len(known) or not {clients.FEATURE + name for name in columns} <= {
+        *earlier.column_names
+    }:
         return changes
-    now = rows.iloc[known]
-    then = earlier.select(list(stored)).take(at[known]).to_pandas(use_threads=False)
-    then = then.rename(columns=stored).set_axis(now.index)
-    added = explanations.contributions(model, now, then)
-    values, previous = (_plain_values(rows, added.columns) for rows in (now, then))
-    for i, place in enumerate(known):
-        contribution = dict(zip(values, added.iloc[i].tolist(), strict=True))
+    then = model_columns(earlier.take(pa.array(at[known])), columns)
+    now = {
+        name: values[known]
+        if isinstance(values, np.ndarray)
+        else [values[i] for i in known.tolist()]
+        for name, values in columns.items()
+    }
+    values, previous = _plain_values(now), _plain_values(then)
+    for i, (place, added) in enumerate(zip(known, model.compare(now, then).tolist(), strict=True)):
         reasons = [
-            Reason(name, values[name][i], previous[name][i], contribution[name])
-            for name in values
-            if contribution[name]
+            Reason(name, values[name][i], previous[name][i], contribution)
+            for name, contribution in zip(values, added, strict=True)
+            if contribution
         ]
         changes[place] = sorted(reasons, key=lambda reason: -abs(reason.contribution))
     return changes
 
 
-def _reasons(
-    names: Sequence[Sequence[str]],
-    rows: pd.DataFrame,
-    added: pd.DataFrame,
-    baseline: Mapping[str, Any],
-) -> list[list[Reason]]:
-    """Return the named features of each row with their contributions."""
-    value = _plain_values(rows, added.columns)
-    # plain lists: a list of pandas' objects takes several times as long
-    contribution = {name: added[name].to_numpy().tolist() for name in added.columns}
-    return [
-        [Reason(name, value[name][i], baseline[name], contribution[name][i]) for name in each]
-        for i, each in enumerate(names)
-    ]
+def model_columns(table: pa.Table, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the features of stored clients as a model takes them; kinds: columns of the same kinds."""
+    columns: dict[str, Any] = {}
+    for name, kind in kinds.items():
+        stored = table[clients.FEATURE + name]
+        if isinstance(kind, np.ndarray):
+            columns[name] = pc.fill_null(stored, np.nan).to_numpy()
+        else:
+            columns[name] = stored.to_pylist()
+    return columns
 
 
-def _plain_values(rows: pd.DataFrame, names: Iterable[str]) -> dict[str, list[Any]]:
+def _plain_values(columns: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return the values of columns as lists, None if missing."""
-    values = rows[list(names)].astype(object)
-    values = values.where(values.notna() & (values != ""), None)
-    return {name: values[name].to_numpy().tolist() for name in values.columns}
+    return {
+        name: [None if value != value else value for value in values.tolist()]
+        if isinstance(values, np.ndarray)
+        else [value or None for value in values]
+        for name, values in columns.items()
+    }
 
 
-def rank_clients(
+def tabulate(
     current: pd.DataFrame,
     risk: metrics.Vector,
-    reasons: Sequence[Sequence[Reason]],
     cautions: Sequence[Sequence[Caution]],
     columns: Columns,
-) -> pd.DataFrame:
-    """Return one row per client, sorted by risk, equal risks by name, and numbered from 1.
+) -> pa.Table:
+    """Return one row per client, sorted by risk, equal risks as they come.
 
-    The columns are those of `clients` without those of the contact list.
+    The columns are those of `clients` without those that depend on other clients, and without reasons.
 
-    risk: (n,) in [0, 1]; reasons, cautions: one sequence per client.
+    current: sorted by client; risk: (n,) in [0, 1]; cautions: one sequence per client
     """
+    order = np.argsort(-risk, kind="stable")
+    current, risk = current.iloc[order], risk[order]
     value = current[columns.value].to_numpy() if columns.value else np.full(len(current), np.nan)
-    table = pd.DataFrame(
-        {
-            "client": current[columns.client_name].to_numpy(dtype=object),
-            "risk": risk,
-            "observed_at": current[columns.time].to_numpy() if columns.time else "",
-            "value": value,
-            "value_at_risk": risk * value,
-            **{
-                name: current[of].to_numpy() if (of := getattr(columns, name)) else ""
-                for name in ("manager", "phone", "email")
-            },
-            "due": due_dates(current, columns),
-            "reasons": reasons,
-            "cautions": cautions,
-            **{clients.FEATURE + name: current[name].to_numpy() for name in columns.features},
-        }
-    )
-    order = ranking.order_by_risk(risk, table["client"].tolist())
-    return table.iloc[order].assign(rank=np.arange(1, len(table) + 1)).reset_index(drop=True)
+    names = current[columns.client_name].to_numpy(dtype=object)
+    texts = {
+        name: current[of].to_numpy() if (of := getattr(columns, name)) else [""] * len(current)
+        for name in ("manager", "phone", "email")
+    }
+    values = {
+        "client": names,
+        "risk": risk,
+        "observed_at": current[columns.time].to_numpy() if columns.time else [""] * len(current),
+        "value": value,
+        "value_at_risk": risk * value,
+        **texts,
+        "due": due_dates(current, columns),
+        "cautions": [cautions[i] for i in order.tolist()],
+    }
+    arrays = {clients.KEY: pa.array(clients.client_keys(names))}
+    arrays |= {name: clients.to_array(each, clients.COLUMNS[name]) for name, each in values.items()}
+    for name in columns.features:
+        arrays[clients.FEATURE + name] = clients.to_array(
+            current[name], clients.feature_type(current[name])
+        )
+    return pa.table(arrays)
 
 
 def due_dates(current: pd.DataFrame, columns: Columns) -> Sequence[str]:
@@ -245,8 +251,9 @@ def due_dates(current: pd.DataFrame, columns: Columns) -> Sequence[str]:
 
 
 def estimate_performance(
-    current: pd.DataFrame,
+    some: pd.DataFrame,
     risk: metrics.Vector,
+    value: metrics.Vector,
     release: Release,
     columns: Columns,
     is_listed: NDArray[np.bool_],
@@ -254,11 +261,12 @@ def estimate_performance(
     """Estimate how many clients will leave and how well the model performs on them.
 
     The second opinion is the same estimate from reference rows that are similar to these clients.
+
+    some: the features of some clients, or of all; risk, value, is_listed: of all
     """
     reference = releases.read_reference(release)
     features = release.training["features"]
-    value = current[columns.value].to_numpy(dtype="float64") if columns.value else np.array([])
-    weighing = performance.weigh(reference, current, features["numeric"], features["categorical"])
+    weighing = performance.weigh(reference, some, features["numeric"], features["categorical"])
     given: dict[str, Any] = {
         **performance.reference_arguments(reference, columns.outcome),
         "value": value if has_value(value) else None,
@@ -274,18 +282,16 @@ def has_value(value: NDArray[np.float64]) -> bool:
 
 
 def summarise_portfolio(
-    ranked: pd.DataFrame, estimated: Estimate, columns: Columns
+    risk: metrics.Vector, value: metrics.Vector, estimated: Estimate, columns: Columns
 ) -> dict[str, Any]:
     """Compute the figures of the portfolio and of the list, with their intervals.
 
     Every number of leavers and every value at risk is that of the estimate, never a sum of risks.
     """
-    risk = ranked["risk"].to_numpy()
-    value = ranked["value"].to_numpy(dtype="float64")
     is_known = has_value(value)
     counts, _ = np.histogram(risk, HISTOGRAM_EDGES)
     return {
-        "clients": len(ranked),
+        "clients": len(risk),
         "expected_to_leave": estimated.expected.to_dict(),
         "value": float(np.nansum(value)) if is_known else None,
         "without_value": int(np.isnan(value).sum()) if columns.value else None,
@@ -347,25 +353,22 @@ def keep_last_good(
     kept.loc[has_good, replaced] = good.loc[names[has_good], replaced].to_numpy()
     kept = kept.astype(current.dtypes)
     cautions = [
-        [Caution("other_unit" if known else "other_unit_new", other_units[number])] if wrong else []
+        [Caution(OTHER_UNIT[not known], other_units[number])] if wrong else []
         for number, wrong, known in zip(numbers, is_wrong, has_good, strict=True)
     ]
     return kept, cautions
 
 
-def find_last_seen(
-    rows: pd.DataFrame, current: pd.DataFrame, latest_time: str, columns: Columns
+def add_last_seen(
+    cautions: Sequence[Sequence[Caution]], times: Sequence[str], is_long_ago: NDArray[np.bool_]
 ) -> list[list[Caution]]:
-    """Return for each client a caution if it was last seen long before the newest of all rows."""
-    if not columns.time:
-        return [[] for _ in range(len(current))]
-    times = rows[columns.time]
-    newest = max(times[times <= latest_time], default="")
-    seen = current[columns.time].tolist()
-    return [
-        [Caution("last_seen", value=time[:10])] if is_long_ago else []
-        for time, is_long_ago in zip(seen, clients.last_seen_long_ago(seen, newest), strict=True)
-    ]
+    """Add a caution where a client was last seen long ago, behind that on the unit of its last row."""
+    added = []
+    for own, time, is_old in zip(cautions, times, is_long_ago.tolist(), strict=True):
+        at = sum(caution.code in OTHER_UNIT for caution in own) if is_old else len(own)
+        seen = [Caution("last_seen", value=time[:10])] if is_old else []
+        added.append([*own[:at], *seen, *own[at:]])
+    return added
 
 
 # ---- the step
@@ -395,90 +398,241 @@ def assess_clients(config: Config) -> Assessment:
     if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
         return _assessment(record, up_to_date=True)
     last = read_last(config, day)
-    scored = score_clients(config, release, last.earlier)
-    book = daily_list.make_book(scored.ranked)
-    order = ranking.order_of_list(book, config.contact_order)
     by_client = standings.all_standings(entries, day, desk.rules_of(config))
-    at = scored.rows_of(by_client)
-    by_row = {at[client]: standing for client, standing in by_client.items() if client in at}
+    whole = describe_whole(config, last, by_client)
+    with assessed(config, release, whole) as scored:
+        record = make_list(config, scored, release, last, by_client, now, inputs)
+        return _assessment(record, up_to_date=False)
+
+
+class Whole(NamedTuple):
+    """What the assessment of a part must know of the whole.
+
+    wanted: clients whose outcomes are asked for; managers: those of reassigned clients
+    """
+
+    latest_time: str
+    newest: str
+    has_open: bool
+    other_units: Mapping[int, str]
+    wanted: frozenset[str]
+    managers: Mapping[str, str]
+
+
+def describe_whole(config: Config, last: "Last", by_client: Mapping[str, Standing]) -> Whole:
+    """Describe all rows, of which only single columns are read."""
+    columns, latest_time = config.columns, ledger.read_latest_time(config)
+    names = [columns.outcome, *([columns.time, typed_rows.CLIENT_HASH] if columns.time else [])]
+    rows = ledger.read_rows(config, names)
+    is_open, newest = rows[columns.outcome].isna().to_numpy(), ""
+    if columns.time:
+        codes, times = pd.factorize(rows[columns.time])
+        newest = max((time for time in times if time <= latest_time), default="")
+        is_future = np.array([time > latest_time for time in times], dtype=bool)[codes]
+        hashes = rows[typed_rows.CLIENT_HASH].to_numpy()
+        if is_future.any():
+            is_open = is_open & ~(is_future & np.isin(hashes, hashes[~is_future]))
+    wanted = {entry.client for entry in overrides(by_client)} | (last.listed or set())
+    wanted |= daily_list.listed_clients(last.earlier.table) if last.earlier else set()
+    return Whole(
+        latest_time,
+        newest,
+        bool(is_open.any()),
+        read_other_units(config),
+        frozenset(wanted),
+        {name: each.manager for name, each in by_client.items() if each.manager},
+    )
+
+
+def assess_part(
+    config: Config, part: Part, release_id: str, whole: Whole, path: Path
+) -> files.Record:
+    """Assess the current clients among the rows of a part, and write them; see `client_parts`.
+
+    Returns the outcomes of the clients asked for: client -> (number of the delivery, left), in order.
+    """
+    columns = config.columns
+    release, explainer = load_explainer(config.production_folder, release_id)
+    model, baseline = explainer.model, explainer.baseline
+    rows = ledger.read_rows(config, (*columns.table, typed_rows.DELIVERED), part=part)
+    current = clients.current_clients(rows, columns, whole.latest_time, whole.has_open)
+    current, in_other_units = keep_last_good(rows, current, whole.other_units, columns)
+    features = feature_columns(current, release.training)
+    encoded = model.encode(features)
+    score, added = model.score(encoded), explainer.explain(encoded)
+    strongest, counts = explainer.strongest(encoded, added, score, ranking.REASONS)
+    own = reliability.cautions(features, model.unseen(features), release.training)
+    cautions = [[*more, *each] for more, each in zip(in_other_units, own, strict=True)]
+    risk = model.to_risk(score)
+    table = tabulate(current, risk, cautions, columns)
+    order = np.argsort(-risk, kind="stable")
+    of_model = {name: features[name] for name in model.features}
+    reasons = clients.reason_array(strongest, counts, added, of_model, baseline)
+    texts = risk_scores.reason_texts(strongest, counts, of_model, baseline, config.labels)
+    cells = risk_scores.cells(
+        table,
+        _reassign(table, whole.managers),
+        texts.take(pa.array(order)),
+        [cautions[i] for i in order.tolist()],
+        config.labels,
+    )
+    table = table.append_column("reasons", reasons.take(pa.array(order)))
+    for name, cell in cells.items():
+        table = table.append_column(name, cell)
+    client_parts.write_part(path, table)
+    return {"outcomes": find_outcomes(rows, whole.wanted, columns)}
+
+
+@lru_cache(maxsize=1)
+def load_explainer(folder: Path, release_id: str) -> tuple[Release, Explainer]:
+    """Load a release and its model; a process does so once for all its parts."""
+    release, model = production.load_checked(folder, release_id)
+    return release, Explainer(model, release.training["baseline"])
+
+
+def feature_columns(rows: pd.DataFrame, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the features of typed rows as a model takes them."""
+    features = training["features"]
+    numbers = {name: rows[name].to_numpy(dtype="float64") for name in features["numeric"]}
+    return numbers | {name: rows[name].tolist() for name in features["categorical"]}
+
+
+def _reassign(table: pa.Table, managers: Mapping[str, str]) -> pa.Array:
+    """Return the manager of each client, those of reassigned ones replaced."""
+    if not managers:
+        return table["manager"].combine_chunks()
+    pairs = zip(table["client"].to_pylist(), table["manager"].to_pylist(), strict=True)
+    return pa.array([managers.get(name) or manager for name, manager in pairs], pa.string())
+
+
+def find_outcomes(
+    rows: pd.DataFrame, wanted: Collection[str], columns: Columns
+) -> dict[str, list[tuple[int, bool]]]:
+    """Return the outcomes of some clients: client -> (number of the delivery, left), in order."""
+    outcomes: dict[str, list[tuple[int, bool]]] = {}
+    if not wanted:
+        return outcomes
+    client, outcome = columns.client_name, columns.outcome
+    known = rows[rows[client].isin(wanted) & rows[outcome].notna()]
+    for name, left, number in zip(
+        known[client], known[outcome] == 1, known[typed_rows.DELIVERED], strict=True
+    ):
+        outcomes.setdefault(name, []).append((int(number), bool(left)))
+    return outcomes
+
+
+class Scored(NamedTuple):
+    """The current clients with their risks, sorted by risk, and what is known of some of them.
+
+    outcomes: see `find_outcomes`; cautioned: (n,) whether a client was last seen long ago
+    """
+
+    explainer: Explainer
+    parts: ClientParts
+    whole: Whole
+    outcomes: Mapping[str, Sequence[tuple[int, bool]]]
+    is_long_ago: NDArray[np.bool_]
+
+    def ranks_of(self, names: Collection[str]) -> dict[str, int]:
+        """Return client -> rank of the current clients among these."""
+        wanted = list(names)
+        ranks = self.parts.find(clients.client_keys(wanted))
+        stored = iter(self.names_of(ranks[ranks >= 0]))
+        own = [(name, rank) for name, rank in zip(wanted, ranks.tolist(), strict=True) if rank >= 0]
+        return {name: rank for name, rank in own if name == next(stored)}
+
+    def names_of(self, ranks: NDArray[np.intp]) -> list[str]:
+        names: list[str] = self.parts.take(ranks, ["client"])["client"].to_pylist()
+        return names
+
+    def features_of(self, ranks: NDArray[np.intp], training: Mapping[str, Any]) -> dict[str, Any]:
+        numeric = training["features"]["numeric"]
+        kinds: dict[str, Any] = {
+            name: np.empty(0) if name in numeric else [] for name in self.explainer.model.features
+        }
+        stored = self.parts.take(ranks, [clients.FEATURE + name for name in kinds])
+        return model_columns(stored, kinds)
+
+
+@contextmanager
+def assessed(config: Config, release: Release, whole: Whole) -> Iterator[Scored]:
+    """Assess all parts, and open what they give until the assessment is written."""
+    folder = config.reports_folder / PARTS
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
+    files.make_folder(folder)
+    try:
+        pieces = ledger.split_rows(config)
+        paths = [folder / f"{i}.arrow" for i in range(len(pieces))]
+        calls = [
+            (config, part, release.id, whole, path)
+            for part, path in zip(pieces, paths, strict=True)
+        ]
+        records = backends.run(config.engine, "assessment:assess_part", calls)
+        parts = ClientParts(paths)
+        times, distinct = parts.codes("observed_at")
+        days = np.array([*map(day_number, distinct), np.nan])[times]
+        is_long_ago = clients.last_seen_long_ago(days, day_number(whole.newest))
+        _, explainer = load_explainer(config.production_folder, release.id)
+        outcomes = {name: each for one in records for name, each in one["outcomes"].items()}
+        yield Scored(explainer, parts, whole, outcomes, is_long_ago)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_list(
+    config: Config,
+    scored: Scored,
+    release: Release,
+    last: "Last",
+    by_client: Mapping[str, Standing],
+    now: str,
+    inputs: Mapping[str, str],
+) -> files.Record:
+    """Make the contact list of the day from the assessed clients, and write all files."""
+    day, parts = config.day(now), scored.parts
+    change = daily_list.compare_with(parts.keys, parts.risk, last.earlier)
+    book = daily_list.make_book(parts, change)
+    order = ranking.order_of_list(book, config.contact_order)
+    ranks = scored.ranks_of({*by_client, *scored.whole.wanted})
+    by_row = {ranks[client]: each for client, each in by_client.items() if client in ranks}
     listed = ranking.make_list(book, order, by_row, desk.capacity_of(config), day)
     next_rows = ranking.next_rows(order, listed, config.contact_capacity)
-    table, shared = explain(config, scored, release, listed, next_rows, last.earlier)
-    exported = daily_list.add_contacts(table, by_row)
+    shown = explain(config, scored, release, listed, next_rows, last.earlier)
     record = {
         "inputs": inputs,
         "assessed_at": now,
         "day": day,
         "release": release.id,
-        "has_signal": release.training["kind"] != models.BASE_RATE,
-        "have_stayed": not scored.current[config.columns.outcome].isna().any(),
-        "shared_reasons": shared,
+        "has_signal": release.training["kind"] != reliability.BASE_RATE,
+        "have_stayed": not (scored.whole.has_open and parts.total),
+        "shared_reasons": shown.shared,
         "importance": release.training["importance"],
         "break_even": breakeven.break_even(
-            book.risk,
-            scored.ranked["value"].to_numpy(dtype="float64"),
-            config.contact_cost,
-            config.contact_success,
+            book.risk, book.value, config.contact_cost, config.contact_success
         ),
-        **estimate_portfolio(config, scored, release, listed),
-        **compare_lists(config, scored, listed, last.earlier),
-        "team": describe_team(config, exported, listed, by_client, day),
-        "overrides": score_overrides(config, scored.rows, by_client),
+        **estimate_portfolio(config, scored, release, book, listed),
+        **compare_lists(scored, ranks, listed, last.earlier),
+        "team": describe_team(config, book, listed, by_row, ranks, by_client, day),
+        "overrides": score_overrides(config, scored, by_client),
     }
-    newly_listed = set(table["client"].iloc[listed.rows]) - (last.listed or set())
-    record["change"] = describe_change(last.record, record, len(newly_listed))
-    keep_moves(config, record, last, scored, listed)
-    written = write_assessment(config, record, last, table, exported)
-    return _assessment(written, up_to_date=False)
+    names = scored.names_of(listed.rows)
+    record["change"] = describe_change(
+        last.record, record, len(set(names) - (last.listed or set()))
+    )
+    keep_moves(config, record, last, scored, ranks, listed, names)
+    return write_assessment(config, record, last, scored, listed, shown, change, by_row)
 
 
-class Scored(NamedTuple):
-    """The current clients with their risks.
+class Shown(NamedTuple):
+    """The clients on the list and those who may come next, with what is only computed for them.
 
-    rows: all typed rows; current: the row of each client, as the model reads it; risk, score, added: of
-    these rows; ranked: the same clients, sorted by risk; order: their rows in `current`
+    rows: their ranks, in order; list_reasons, changes: one for each; shared: see `explain_list`
     """
 
-    model: Model
-    rows: pd.DataFrame
-    current: pd.DataFrame
-    risk: metrics.Vector
-    score: metrics.Vector
-    added: pd.DataFrame
-    ranked: pd.DataFrame
-    order: NDArray[np.intp]
-
-    def rows_of(self, names: Iterable[str]) -> dict[str, int]:
-        """Return client -> row of `ranked`, of the current clients among these."""
-        wanted = list(names)
-        at = pd.Index(self.ranked["client"]).get_indexer(pd.Index(wanted, dtype=object)).tolist()
-        return {name: row for name, row in zip(wanted, at, strict=True) if row >= 0}
-
-
-def score_clients(config: Config, release: Release, earlier: Earlier | None) -> Scored:
-    """Compute the risks of the current clients, with their reasons and cautions."""
-    columns, other_units = config.columns, read_other_units(config)
-    rows = ledger.read_rows(config, (*columns.table, typed_rows.DELIVERED))
-    latest_time = ledger.read_latest_time(config)
-    current = clients.current_clients(rows, columns, latest_time)
-    current, in_other_units = keep_last_good(rows, current, other_units, columns)
-    model, baseline = releases.load_model(release), release.training["baseline"]
-    score = models.score(model, current)
-    risk = models.to_risk(model, score)
-    added = explanations.contributions(model, current, baseline, score)
-    reasons = explain_risks(model, current, added, score, baseline)
-    unseen = models.unseen_levels(model, current)
-    values = {name: current[name] for name in model.features}
-    cautions = reliability.cautions(values, unseen, release.training)
-    last_seen = find_last_seen(rows, current, latest_time, columns)
-    cautions = [
-        [*more, *old, *each]
-        for more, old, each in zip(in_other_units, last_seen, cautions, strict=True)
-    ]
-    ranked = rank_clients(current, risk, reasons, cautions, columns)
-    ranked = daily_list.compare_with(ranked, earlier)
-    order = pd.Index(current[columns.client_name]).get_indexer(ranked["client"])
-    return Scored(model, rows, current, risk, score, added, ranked, order)
+    rows: NDArray[np.intp]
+    list_reasons: list[list[Reason]]
+    changes: list[list[Reason]]
+    shared: list[dict[str, Any]]
 
 
 def explain(
@@ -486,107 +640,127 @@ def explain(
     scored: Scored,
     release: Release,
     listed: ContactList,
-    next_rows: NDArray[np.intp],
+    next_rows: NDArray[np.signedinteger[Any]],
     earlier: Earlier | None,
-) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Return the ranked clients with the list and its reasons, and the reasons that nearly all share."""
-    shown = np.concatenate([listed.rows, next_rows])
-    names, at = scored.ranked["client"].iloc[shown], scored.order[shown]
-    rows, n = scored.current.iloc[at], len(listed.rows)
+) -> Shown:
+    """Explain the clients on the list, and those who may come next."""
+    rows = np.concatenate([listed.rows, next_rows]).astype(np.intp)
     fixed = [name for name, label in config.labels.items() if label.fixed]
-    baseline = release.training["baseline"]
-    list_reasons, shared = explain_list(
-        scored.model, rows, scored.added.iloc[at], scored.score[at], baseline, fixed, n
-    )
-    changes: list[list[Reason]] = [[] for _ in names]
+    columns = scored.features_of(rows, release.training)
+    reasons, shared = explain_list(scored.explainer, columns, fixed, len(listed.rows))
+    changes: list[list[Reason]] = [[] for _ in rows]
     if earlier is not None and earlier.release == release.id:
-        changes = explain_changes(scored.model, rows, earlier.rows_of(names), earlier.table)
-    return daily_list.add_list(scored.ranked, shown, n, list_reasons, changes), shared
+        at = earlier.rows_of(scored.parts.keys[rows])
+        changes = explain_changes(scored.explainer.model, columns, at, earlier.table)
+    return Shown(rows, reasons, changes, shared)
 
 
 def estimate_portfolio(
-    config: Config, scored: Scored, release: Release, listed: ContactList
+    config: Config, scored: Scored, release: Release, book: Book, listed: ContactList
 ) -> dict[str, Any]:
     """Return the figures of the portfolio and of the list, and the estimates behind them."""
-    is_listed = np.isin(np.arange(len(scored.current)), scored.order[listed.rows])
+    is_listed = np.zeros(scored.parts.total, dtype=bool)
+    is_listed[listed.rows] = True
+    some, value = sample_clients(scored, release), book.value.astype("float64", copy=False)
     estimated, again = estimate_performance(
-        scored.current, scored.risk, release, config.columns, is_listed
+        some, book.risk, value, release, config.columns, is_listed
     )
     return {
-        **summarise_portfolio(scored.ranked, estimated, config.columns),
+        **summarise_portfolio(book.risk, value, estimated, config.columns),
         "estimate": estimated.to_dict(),
         "second_opinion": again.to_dict(),
     }
 
 
+def sample_clients(scored: Scored, release: Release) -> pd.DataFrame:
+    """Return the features of all clients, or of the sample with the lowest hashes, sorted by client."""
+    parts, rows = scored.parts, np.arange(scored.parts.total)
+    if len(rows) > WEIGHED:
+        rows = np.sort(np.argpartition(parts.keys, WEIGHED)[:WEIGHED])
+    names = pa.array(scored.names_of(rows), pa.string())
+    rows = rows[pc.sort_indices(names).to_numpy()]
+    return pd.DataFrame(scored.features_of(rows, release.training))
+
+
 def compare_lists(
-    config: Config, scored: Scored, listed: ContactList, earlier: Earlier | None
+    scored: Scored, ranks: Mapping[str, int], listed: ContactList, earlier: Earlier | None
 ) -> dict[str, Any]:
     """Count who is listed and who is not, and name those gone since the list of an earlier day."""
-    names, columns = scored.ranked["client"], config.columns
     was_listed = daily_list.listed_clients(earlier.table) if earlier else set()
     return {
         **daily_list.summarise(listed),
-        "gone": daily_list.describe_gone(names, listed, was_listed, scored.rows, columns),
+        "gone": daily_list.describe_gone(ranks, listed, was_listed, who_left(scored)),
         "changes_since": earlier.day if earlier else None,
         "earlier_release": earlier.release if earlier else None,
     }
 
 
+def who_left(scored: Scored) -> set[str]:
+    return {name for name, each in scored.outcomes.items() if any(left for _, left in each)}
+
+
 def describe_team(
     config: Config,
-    exported: pd.DataFrame,
+    book: Book,
     listed: ContactList,
+    by_row: Mapping[int, Standing],
+    ranks: Mapping[str, int],
     by_client: Mapping[str, Standing],
     day: str,
 ) -> list[dict[str, Any]]:
     """Count for each manager the clients listed and reached, and the follow-ups; see `activity.team`."""
-    own = exported.loc[exported["client"].isin(by_client), ["client", "manager"]]
-    managers = dict(zip(own["client"], own["manager"], strict=True))
-    of_listed = exported["manager"].iloc[listed.rows]
+
+    def manager(row: int) -> str:
+        return (by_row[row].manager if row in by_row else "") or book.managers[book.manager[row]]
+
+    managers = {client: manager(ranks[client]) for client in by_client if client in ranks}
+    of_listed = [manager(row) for row in listed.rows.tolist()]
     return activity.team(of_listed, by_client, managers, day, desk.rules_of(config))
 
 
+def overrides(by_client: Mapping[str, Standing]) -> list[Entry]:
+    """Return the opinions of managers that count."""
+    counting = [entry for standing in by_client.values() for entry in standing.entries]
+    return [entry for entry in counting if entry.kind == log.OVERRIDE]
+
+
 def score_overrides(
-    config: Config, rows: pd.DataFrame, by_client: Mapping[str, Standing]
+    config: Config, scored: Scored, by_client: Mapping[str, Standing]
 ) -> dict[str, int | None]:
     """Compare the opinions of managers with the outcomes that arrived since."""
-    counting = [entry for standing in by_client.values() for entry in standing.entries]
-    overrides = [entry for entry in counting if entry.kind == log.OVERRIDE]
-    return activity.score_overrides(overrides, find_outcomes(config, rows, overrides))
-
-
-def find_outcomes(
-    config: Config, rows: pd.DataFrame, entries: Sequence[Entry]
-) -> dict[str, list[tuple[str, bool]]]:
-    """Return the outcomes of the clients with these entries: client -> (arrival, left), in order."""
-    if not entries:
-        return {}
-    client, outcome = config.columns.client_name, config.columns.outcome
-    known = rows[rows[client].isin({entry.client for entry in entries}) & rows[outcome].notna()]
-    lines = ledger.read_lines(config)
-    outcomes: dict[str, list[tuple[str, bool]]] = {}
-    for name, left, number in zip(
-        known[client], known[outcome] == 1, known[typed_rows.DELIVERED], strict=True
-    ):
-        at = lines[number].ingested_at if number != ledger.NEVER else ""
-        outcomes.setdefault(name, []).append((at, bool(left)))
-    return {name: sorted(each) for name, each in outcomes.items()}
+    opinions = overrides(by_client)
+    lines = ledger.read_lines(config) if opinions else []
+    outcomes = {
+        entry.client: sorted(
+            (lines[number].ingested_at if number != ledger.NEVER else "", left)
+            for number, left in scored.outcomes.get(entry.client, ())
+        )
+        for entry in opinions
+    }
+    return activity.score_overrides(opinions, outcomes)
 
 
 def keep_moves(
-    config: Config, record: files.Record, last: "Last", scored: Scored, listed: ContactList
+    config: Config,
+    record: files.Record,
+    last: "Last",
+    scored: Scored,
+    ranks: Mapping[str, int],
+    listed: ContactList,
+    names: Sequence[str],
 ) -> None:
     """Save who came onto the list and who left it since the last assessment.
 
     It is done before the assessment is written: if it is computed again after a crash, the same rows
     are replaced.
+
+    names: of the listed clients
     """
     if last.listed is None:
         return  # the last list cannot be read
-    names, columns = scored.ranked["client"], config.columns
-    gone = daily_list.describe_gone(names, listed, last.listed, scored.rows, columns)
-    moves = daily_list.describe_moves(scored.ranked, listed, last.listed, gone)
+    gone = daily_list.describe_gone(ranks, listed, last.listed, who_left(scored))
+    risks = scored.parts.risk[listed.rows].tolist()
+    moves = daily_list.describe_moves(names, risks, listed, last.listed, gone)
     basis = {"inputs": record["inputs"], "last": last.record.get("seal")}
     made = files.sha256_bytes(files.encode(basis))
     at = {"at": record["assessed_at"], "made": made}
@@ -598,32 +772,105 @@ def write_assessment(
     config: Config,
     record: files.Record,
     last: "Last",
-    table: pd.DataFrame,
-    exported: pd.DataFrame,
+    scored: Scored,
+    listed: ContactList,
+    shown: Shown,
+    change: Change,
+    by_row: Mapping[int, Standing],
 ) -> files.Record:
     """Write all files and the record."""
-    labels, columns, earlier = config.labels, config.columns, last.earlier
+    labels, columns, earlier, parts = config.labels, config.columns, last.earlier, scored.parts
     risks, snapshots = risk_history.add(
         last.history,
         last.snapshots,
-        clients.client_keys(table["client"]),
-        table["risk"].to_numpy(),
+        parts.keys,
+        parts.risk,
         Snapshot(record["day"], record["release"]),
     )
-    listed = exported[exported["list_rank"].notna()].sort_values("list_rank")
-    listed = listed.assign(rank=listed["list_rank"])
+    n, at = len(listed.rows), np.asarray(listed.rows, np.intp)
+    stored = [name for name in clients.COLUMNS if name in parts.schema.names]
+    on_list = daily_list.list_table(
+        parts.take(at, stored),
+        Change(change.previous_rank[at], change.risk_change[at]),
+        shown.list_reasons[:n],
+        shown.changes[:n],
+        [by_row.get(row, Standing()) for row in at.tolist()],
+    )
+    seen = on_list["cautions"].tolist(), on_list["observed_at"].tolist()
+    on_list["cautions"] = pd.Series(add_last_seen(*seen, scored.is_long_ago[at]), dtype=object)
     contents: dict[Path, files.Content] = {
-        config.clients: lambda file: clients.write_clients(file, table),
-        config.risk_scores: tables.frame_bytes(
-            fields.csv_table(exported, fields.RISK_SCORES, labels, columns)
+        config.clients: lambda file: clients.write_tables(
+            file, ranked_clients(scored, shown, n, change)
         ),
-        config.contact_list: tables.excel_bytes(fields.contact_list(listed, labels, columns)),
+        config.risk_scores: lambda file: write_risk_scores(file, scored, labels, columns),
+        config.contact_list: tables.excel_bytes(fields.contact_list(on_list, labels, columns)),
         config.risk_history: lambda file: risk_history.write(file, risks),
     }
     if earlier is not None:
         contents[config.earlier_clients] = lambda file: clients.write_earlier(file, earlier.table)
     record |= {"snapshots": [snapshot._asdict() for snapshot in snapshots]}
     return files.commit(config.assessment_record, contents, record)
+
+
+def ranked_clients(scored: Scored, shown: Shown, listed: int, change: Change) -> Iterator[pa.Table]:
+    """Yield the table of all clients in blocks, sorted by rank.
+
+    listed: how many of those shown are on the list
+    """
+    parts = scored.parts
+    stored = [name for name in parts.schema.names if name not in risk_scores.CELLS]
+    places = np.full(parts.total, np.nan)
+    places[shown.rows[:listed]] = np.arange(1, listed + 1)
+    lists = {"list_reasons": shown.list_reasons, "changes": shown.changes}
+    for start, table in parts.merged(stored):
+        rows = slice(start, start + len(table))
+        columns = {name: table[name] for name in stored}
+        columns["cautions"] = _all_cautions(table, scored.is_long_ago[rows])
+        numbers = {
+            "rank": np.arange(start + 1, start + 1 + len(table)),
+            "list_rank": places[rows],
+            "previous_rank": change.previous_rank[rows],
+            "risk_change": change.risk_change[rows],
+        }
+        columns |= {
+            name: clients.to_array(each, clients.COLUMNS[name]) for name, each in numbers.items()
+        }
+        at = np.flatnonzero((shown.rows >= start) & (shown.rows < start + len(table)))
+        for name, of_shown in lists.items():
+            of_row = {int(shown.rows[i]) - start: of_shown[i] for i in at.tolist()}
+            columns[name] = clients.to_list_array(of_row, len(table), clients.COLUMNS[name])
+        names = [
+            clients.KEY,
+            *clients.COLUMNS,
+            *(n for n in stored if n.startswith(clients.FEATURE)),
+        ]
+        yield pa.table({name: columns[name] for name in names})
+
+
+def _all_cautions(table: pa.Table, is_long_ago: NDArray[np.bool_]) -> Any:
+    """Return the cautions of clients with those on when they were last seen."""
+    if not is_long_ago.any():
+        return table["cautions"]
+    own = [clients.decode_cautions(each) for each in table["cautions"].to_pylist()]
+    cautions = add_last_seen(own, table["observed_at"].to_pylist(), is_long_ago)
+    return clients.to_array(cautions, clients.COLUMNS["cautions"])
+
+
+def write_risk_scores(
+    file: IO[bytes], scored: Scored, labels: fields.Labels, columns: Columns
+) -> None:
+    """Write riskscores.csv."""
+    file.write(risk_scores.header(columns))
+    names = [*risk_scores.CELLS, "due", "cautions", "observed_at"]
+    for start, table in scored.parts.merged(names):
+        is_long_ago = scored.is_long_ago[start : start + len(table)]
+        if is_long_ago.any():
+            at = np.flatnonzero(is_long_ago)
+            some = table.take(pa.array(at))
+            own = [clients.decode_cautions(each) for each in some["cautions"].to_pylist()]
+            cautions = add_last_seen(own, some["observed_at"].to_pylist(), is_long_ago[at])
+            table = risk_scores.replace_cautions(table, is_long_ago, cautions, labels)
+        file.write(risk_scores.lines(table, start, columns))
 
 
 def read_other_units(config: Config) -> dict[int, str]:

@@ -9,6 +9,7 @@ Run:    python diagnostics.py [--config PATH] [--verify]
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from attrition.modelling import metrics
 from attrition.monitoring import drift
 from attrition.operations import cli, dependencies, integrity, releases
 from attrition.operations.releases import Release
-from attrition.rows import ledger, typed_rows
+from attrition.rows import ledger, settled_rows, typed_rows
 from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
@@ -57,13 +58,16 @@ class Diagnosis:
 # ---- compute
 
 
-def summarise(rows: pd.DataFrame, columns: Columns) -> dict[str, dict[str, Any]]:
-    """Describe every feature: missing values, and mean, median, spread, quantiles; or categories."""
+def summarise(read: Callable[[str], pd.Series], columns: Columns) -> dict[str, dict[str, Any]]:
+    """Describe every feature: missing values, and mean, median, spread, quantiles; or categories.
+
+    read: returns a column by its name, so that only one of them has to be in memory
+    """
     numbers = [*columns.numeric_names]
     if columns.value and columns.value not in numbers:
         numbers.append(columns.value)
-    summary = {name: _summarise_numbers(rows[name]) for name in numbers}
-    return summary | {name: _summarise_categories(rows[name]) for name in columns.categorical}
+    summary = {name: _summarise_numbers(read(name)) for name in numbers}
+    return summary | {name: _summarise_categories(read(name)) for name in columns.categorical}
 
 
 def _summarise_numbers(values: pd.Series) -> dict[str, Any]:
@@ -86,6 +90,7 @@ def _summarise_numbers(values: pd.Series) -> dict[str, Any]:
 
 def _summarise_categories(values: pd.Series) -> dict[str, Any]:
     counts = values[values != ""].value_counts()
+    counts = counts[counts > 0]
     ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
     return {
         "kind": "categorical",
@@ -160,10 +165,11 @@ def run_diagnostics(
         return _diagnosis(record, up_to_date=True)
     columns = config.columns
     assessment = read_assessment(config, inputs)
-    current, risk = clients.read_assessed(config.clients, columns)
-    summary = summarise(current, columns)
+    risk = clients.read_column(config.clients, "risk").to_numpy(dtype="float64")
+    summary = summarise(lambda name: _read_feature(config, name), columns)
     reference = read_reference(assessment["have_stayed"], release, columns.outcome)
-    report = drift.compare_clients(reference, current, risk, release.training, columns.time)
+    sample = clients.read_assessed(config.clients, columns, settled_rows.MAX_ROWS_TO_COMPARE)
+    report = drift.compare_clients(reference, *sample, release.training, columns.time)
     drifted = report.to_dict()
     now = files.utc_now()
     steps = {name: history.read_steps(config.history, name) for name in history.STEPS}
@@ -177,7 +183,7 @@ def run_diagnostics(
         "monitoring": files.read_record(config.monitoring_record),
         "timings": describe_timings(steps),
         "dependencies": find_dependencies(config, latest),
-        "data": _describe_data(config, len(current)),
+        "data": _describe_data(config, len(risk)),
     }
     fingerprint = files.sha256_bytes(files.encode(inputs))
     missing = [
@@ -218,6 +224,13 @@ def read_reference(have_stayed: bool, release: Release, outcome: str) -> pd.Data
     return reference[reference[outcome].astype("float64") == 0] if have_stayed else reference
 
 
+def _read_feature(config: Config, name: str) -> pd.Series:
+    """Read a column of the current clients, by its name in config.json."""
+    columns = config.columns
+    stored = {columns.value: "value", columns.time: "observed_at"}
+    return clients.read_column(config.clients, stored.get(name, clients.FEATURE + name))
+
+
 def _predictions(risk: metrics.Vector) -> dict[str, Any]:
     return {
         "set": "current clients",
@@ -228,20 +241,29 @@ def _predictions(risk: metrics.Vector) -> dict[str, Any]:
 
 
 def _describe_data(config: Config, n_current: int) -> dict[str, Any]:
+    lines, counts = ledger.read_lines(config), Counter[str]()
+    for part in ledger.split_rows(config):
+        counts.update(count_rows(config, part))
+    return {
+        **counts,
+        "current_clients": n_current,
+        "sources": len({line.source for line in lines if line.accepted}),
+        "rejected": sum(line.rejected for line in lines),
+        "duplicates": sum(line.duplicates for line in lines),
+    }
+
+
+def count_rows(config: Config, part: ledger.Part) -> dict[str, int]:
+    """Count the rows and the clients of a part."""
     name = config.columns.outcome
-    rows = ledger.read_rows(config, [name, typed_rows.CLIENT_HASH])
+    rows = ledger.read_rows(config, [name, typed_rows.CLIENT_HASH], part=part)
     outcome = rows[name]
-    lines = ledger.read_lines(config)
     return {
         "rows": len(outcome),
         "labelled": int(outcome.notna().sum()),
         "left": int((outcome == 1).sum()),
         "open": int(outcome.isna().sum()),
         "clients": int(rows[typed_rows.CLIENT_HASH].nunique()),
-        "current_clients": n_current,
-        "sources": len({line.source for line in lines if line.accepted}),
-        "rejected": sum(line.rejected for line in lines),
-        "duplicates": sum(line.duplicates for line in lines),
     }
 
 

@@ -29,7 +29,7 @@ from attrition.operations.releases import Release
 from attrition.rows import ledger, settled_rows, typed_rows
 from attrition.rows.settled_rows import IN_BATCH, IS_NEW, SettledRows
 from attrition.serving import production
-from attrition.serving.prediction import Served
+from attrition.serving.served import Served
 from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")

@@ -2,15 +2,14 @@
 
 Two tables: the plain form (a name and three counts), and a mixed one of nine columns. Each run is a
 process of its own on an empty project, and the three alternate: CPU seconds and peak memory are the
-kernel's figures, medians of the repeats. See benchmarks/ingest_peers.py for what the peers do.
+kernel's figures, medians of the runs. See benchmarks/ingest_peers.py for what the peers do.
 
-Run: python -m benchmarks.ingest [--rows 1000000] [--repeats 5] [--peer PYTHON]
+Run: python -m benchmarks.ingest [--rows 1000000] [--repeat 5] [--peer PYTHON]
      PYTHON: of an environment with polars; without it, polars is left out
 """
 
 import argparse
 import shutil
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from attrition.config import Config
-from benchmarks import scale
+from attrition import config as configuration
+from benchmarks import measure, scale
+from benchmarks.measure import Row
 from benchmarks.project import ROOT, make_project
-from benchmarks.scale import Cost
 
 MAX_POLARS, MIN_PANDAS = 3.0, 2.0
 MIXED: dict[str, Any] = {
@@ -69,47 +68,45 @@ def write_source(name: str, path: Path, count: int) -> None:
     scale.write_csv(MAKERS[name](count), path)
 
 
-def ingest(folder: Path, name: str, source: Path, rows: int) -> Cost:
-    """Measure the ingestion of a source by an empty project."""
-    config: Config = make_project(folder, **SETTINGS[name])
-    shutil.copy(source, config.input_folder)
-    cost = scale.ingest(config)
-    scale.check_rows(config, rows, 1)
-    shutil.rmtree(folder)
-    return cost
-
-
-def run_peer(folder: Path, peer: str, python: str, source: Path) -> Cost:
-    folder.mkdir()
-    script = str(ROOT / "benchmarks" / "ingest_peers.py")
-    cost = scale.measure([python, "-P", script, peer, str(source), str(folder)])
-    shutil.rmtree(folder)
-    return cost
-
-
-def compare(folder: Path, name: str, rows: int, repeats: int, python: str | None) -> bool:
-    """Measure all in alternation and print medians; return whether ours is within the limits."""
-    source = folder / f"{name}.csv"
+def compare(folder: Path, name: str, rows: int, repeat: int, python: str | None) -> list[Row]:
+    """Measure all in turns, each run on an empty project or folder."""
+    source, written = folder / f"{name}.csv", folder / "written"
     scale.apart(write_source, name, source, rows)
-    peers = {"pandas": sys.executable} | ({"polars": python} if python else {})
-    costs: dict[str, list[Cost]] = {each: [] for each in ("ours", *peers)}
-    for _ in range(repeats):
-        costs["ours"].append(ingest(folder / "ours", name, source, rows))
-        for peer, its_python in peers.items():
-            costs[peer].append(run_peer(folder / peer, peer, its_python, source))
-    medians = {
-        each: Cost(*(statistics.median(values) for values in zip(*runs, strict=True)))
-        for each, runs in costs.items()
+    peer = [str(ROOT / "benchmarks" / "ingest_peers.py")]
+    pythons = {"pandas": sys.executable} | ({"polars": python} if python else {})
+    commands = {
+        each: [its_python, "-P", *peer, each, str(source), str(written)]
+        for each, its_python in pythons.items()
     }
-    ours = medians["ours"]
-    print(f"{name}: {rows:,} rows, {source.stat().st_size / 1e6:.0f} MB, median of {repeats}")
-    for each, cost in medians.items():
-        ratio = ours.cpu_seconds / cost.cpu_seconds
-        print(
-            f"  {each:8} {cost.cpu_seconds:6.2f} s cpu {cost.peak_mb:6,.0f} MB  ours is {ratio:.2f} x"
+    ours = [sys.executable, str(ROOT / "ingestion.py"), "--quiet", "--config"]
+    commands = {"ours": [*ours, str(written / "config.json")], **commands}
+
+    def begin(each: str) -> None:
+        shutil.rmtree(written, ignore_errors=True)
+        if each == "ours":
+            config = make_project(written, **SETTINGS[name])
+            shutil.copy(source, config.input_folder)
+        else:
+            written.mkdir()
+
+    costs = measure.compare(commands, repeat=repeat, before=begin)
+    begin("ours")
+    measure.cpu_of(commands["ours"])
+    scale.check_rows(configuration.load(written / "config.json"), rows, 1)
+    print(f"{name}: {rows:,} rows, {source.stat().st_size / 1e6:.0f} MB")
+    for each, cost in costs.items():
+        print(f"  {each:8} {cost.cpu_seconds:6.2f} s of CPU, {cost.peak_mb:6,.0f} MB")
+    cpu = {each: cost.cpu_seconds for each, cost in costs.items()}
+    title = f"ingesting {rows:,} rows ({name})"
+    result = [
+        measure.at_least(
+            f"{title}, pandas beside it", cpu["pandas"] / cpu["ours"], MIN_PANDAS, "x ours"
         )
-    enough = ours.cpu_seconds * MIN_PANDAS <= medians["pandas"].cpu_seconds
-    return enough and (not python or ours.cpu_seconds <= MAX_POLARS * medians["polars"].cpu_seconds)
+    ]
+    if python:
+        ratio = cpu["ours"] / cpu["polars"]
+        result.append(measure.at_most(f"{title} beside polars", ratio, MAX_POLARS, "x polars"))
+    return result
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -118,20 +115,17 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--peer", metavar="PYTHON")
     parser.add_argument("--only", choices=MAKERS)
     options = parser.parse_args(argv)
     if not options.peer:
         print("polars is left out: name a Python that has it with --peer")
-    is_within = True
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in [options.only] if options.only else MAKERS:
-            arguments = (name, options.rows, options.repeats, options.peer)
-            is_within &= compare(Path(folder), *arguments)
-    verdict = "within" if is_within else "NOT within"
-    print(f"limits: {MAX_POLARS:g} x polars, pandas / {MIN_PANDAS:g}: {verdict} both")
-    return int(not is_within)
+            rows += compare(Path(folder), name, options.rows, options.repeat, options.peer)
+    return measure.print_rows(rows)
 
 
 if __name__ == "__main__":

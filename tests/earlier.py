@@ -28,7 +28,7 @@ def become_earlier(config, *, without=()):
     for name in without:
         config.ingestion_record.with_name(name).unlink()
     outputs = {name: files.sha256_file(config.output_folder / name) for name in names}
-    for name in ("seal", "next_number"):
+    for name in ("seal", "next_number", "layout"):
         del record[name]
     seal(config, record | {"outputs": outputs})
 

@@ -1,7 +1,9 @@
 import dataclasses
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from unittest.mock import Mock
 
 import numpy as np
@@ -18,6 +20,7 @@ from attrition.errors import Damaged, NoModel
 from attrition.modelling import explanations, metrics, models
 from attrition.monitoring import performance
 from attrition.operations import releases
+from attrition.rows import ledger
 from attrition.storage import files, history
 from tests.conftest import ingest_rows, make_rows, read_rows, run_whole, write_config
 from tests.support import reconfigure
@@ -69,8 +72,10 @@ def test_clients_are_ranked_by_risk(project):
 def test_clients_of_equal_risk_are_ranked_by_name():
     rows = pd.DataFrame({"client": ["b", "a", "c"], "a": 1.0})
     columns = Columns(client="client", numeric=(Numeric("a"),))
-    found = assessment.rank_clients(rows, np.array([0.5, 0.5, 0.9]), [[]] * 3, [[]] * 3, columns)
-    assert found["client"].tolist() == ["c", "a", "b"]
+    found = assessment.tabulate(
+        rows.sort_values("client"), np.array([0.5, 0.5, 0.9]), [[]] * 3, columns
+    )
+    assert found["client"].to_pylist() == ["c", "a", "b"]
 
 
 def always(names):
@@ -96,7 +101,7 @@ def test_listed_clients_have_their_contributions_relative_to_the_list_as_data(pr
     rows = current_clients(project).set_index("corporation", drop=False)
     rows = rows.loc[[row["client"] for row in table.listed]]
     added = explanations.contributions(model, rows, release.training["baseline"])
-    relative = explanations.relative_to_list(added)
+    relative = added - added.mean()
     for row in table.listed:
         assert row["list_reasons"]
         for reason in row["list_reasons"]:
@@ -324,9 +329,8 @@ def valued(n=3):
 
 
 def test_value_at_risk_is_risk_times_value():
-    found = assessment.rank_clients(
-        valued(), np.array([0.9, 0.8, 0.1]), [[]] * 3, [[]] * 3, VALUED
-    ).set_index("client")
+    table = assessment.tabulate(valued(), np.array([0.9, 0.8, 0.1]), [[]] * 3, VALUED)
+    found = table.to_pandas().set_index("client")
     assert found["value_at_risk"].tolist() == pytest.approx([9.0, np.nan, 100.0], nan_ok=True)
     assert found["manager"].tolist() == ["Kim"] * 3
     details = found[["due", "phone", "email"]].drop_duplicates().to_numpy().tolist()
@@ -334,16 +338,9 @@ def test_value_at_risk_is_risk_times_value():
 
 
 def test_the_portfolio_counts_a_missing_value_as_nothing():
-    ranked = assessment.rank_clients(
-        valued(), np.array([0.9, 0.8, 0.1]), [[]] * 3, [[]] * 3, VALUED
-    )
-    estimated = performance.estimate(
-        ranked["risk"].to_numpy(),
-        value=ranked["value"].to_numpy(),
-        capacity=1,
-        is_listed=np.array([1, 0, 0]),
-    )
-    found = assessment.summarise_portfolio(ranked, estimated, VALUED)
+    risk, value = np.array([0.9, 0.8, 0.1]), valued()["worth"].to_numpy()
+    estimated = performance.estimate(risk, value=value, capacity=1, is_listed=np.array([1, 0, 0]))
+    found = assessment.summarise_portfolio(risk, value, estimated, VALUED)
     assert found["value"] == 1010
     assert found["value_at_risk"]["value"] == pytest.approx(109)
     assert found["list"]["value_at_risk"]["value"] == pytest.approx(9)
@@ -395,10 +392,10 @@ def test_main_assesses_and_says_how_many(project, capsys):
     ("value", "total", "without"), [([1.0, np.nan], 1.0, 1), ([np.nan] * 2, None, 2), ([], None, 0)]
 )
 def test_value_is_unknown_if_no_client_has_one(value, total, without):
-    ranked = pd.DataFrame({"risk": [0.5] * len(value), "value": value}, dtype="float64")
-    estimated = performance.estimate(ranked["risk"].to_numpy(), value=ranked["value"].to_numpy())
+    risk, value = np.full(len(value), 0.5), np.array(value, dtype="float64")
+    estimated = performance.estimate(risk, value=value)
     columns = Columns(client="client", numeric=(Numeric("a"),), value="worth")
-    summary = assessment.summarise_portfolio(ranked, estimated, columns)
+    summary = assessment.summarise_portfolio(risk, value, estimated, columns)
     assert (summary["value"], summary["without_value"]) == (total, without)
     assert (summary["value_at_risk"] is None) == (total is None)
 
@@ -523,3 +520,29 @@ def test_installation_of_the_previous_version_goes_on(project, next_day):
     enter(project, read(project.contact_list)["client"][0], outcome=log.REACHED)
     assessment.assess_clients(project)
     assert len(history.read_listings(project.history)) == 2
+
+
+def test_files_are_the_same_to_the_byte_whatever_the_size_of_parts(
+    project, next_day, monkeypatch, tmp_path
+):
+    first = clients.ClientTable(project.clients).listed[0]["client"]
+    enter(project, first, kind=log.REASSIGNMENT, manager="Cy", date="2999-01-01")
+    same = dict.fromkeys(project.columns.features, 7)
+    arrive(project, make_rows(40, prefix="new").assign(**same, exited=""))  # many of one risk
+    paths = [project.clients, project.risk_scores, project.contact_list, project.risk_history]
+    before, results = tmp_path / "before", []
+    shutil.copytree(project.reports_folder, before)
+    for count in (1, 2, 4):
+        shutil.copytree(before, project.reports_folder, dirs_exist_ok=True)
+        ends = [i * 2**64 // count for i in range(count + 1)]
+        parts = [ledger.Part(low, high) for low, high in pairwise(ends)]
+        monkeypatch.setattr(ledger, "split_rows", lambda _config, parts=parts: parts)
+        assert not assessment.assess_clients(project).up_to_date
+        record = files.read_record(project.assessment_record)
+        results.append(([path.read_bytes() for path in paths], record))
+    assert results[0] == results[1] == results[2]
+    assert not (project.reports_folder / assessment.PARTS).exists()
+    assert read(project.risk_scores)["risk"].duplicated().any()
+    assert read(project.risk_scores).set_index("client").loc[first, "manager"] == "Cy"
+    assert read(project.contact_list).set_index("client").loc[first, "manager"] == "Cy"
+    assert not clients.ClientTable(project.clients).find(first)["manager"]

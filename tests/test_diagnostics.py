@@ -54,7 +54,7 @@ def table():
 
 def test_numbers_are_described_as_by_pandas():
     rows = table()
-    found, expected = diagnostics.summarise(rows, COLUMNS)["a"], rows["a"].describe()
+    found, expected = diagnostics.summarise(rows.get, COLUMNS)["a"], rows["a"].describe()
     for ours, theirs in {"mean": "mean", "median": "50%", "std": "std", "minimum": "min"}.items():
         assert found[ours] == pytest.approx(expected[theirs])
     assert found["quantiles"]["0.25"] == pytest.approx(expected["25%"])
@@ -63,7 +63,7 @@ def test_numbers_are_described_as_by_pandas():
 
 def test_the_missing_share_is_counted_for_each_column():
     rows = table()
-    found = diagnostics.summarise(rows, COLUMNS)
+    found = diagnostics.summarise(rows.get, COLUMNS)
     assert found["a"]["missing"] == rows["a"].isna().sum() > 0
     assert found["a"]["missing_pct"] == pytest.approx(100 * rows["a"].isna().mean())
     assert found["b"]["missing_pct"] == pytest.approx(100 * (rows["b"] == "").mean())
@@ -72,7 +72,7 @@ def test_the_missing_share_is_counted_for_each_column():
 
 def test_levels_are_counted_the_commonest_first_ties_by_name():
     rows = pd.DataFrame({"a": 1.0, "b": ["y", "x", "z", "z", ""], "worth": 1.0})
-    found = diagnostics.summarise(rows, COLUMNS)["b"]
+    found = diagnostics.summarise(rows.get, COLUMNS)["b"]
     assert found["levels"] == [["z", 2], ["x", 1], ["y", 1]]
     assert found["distinct"] == 3
 
@@ -81,7 +81,7 @@ def test_levels_are_counted_the_commonest_first_ties_by_name():
     "rows", [table().iloc[:0], table().head(1), table().assign(a=np.nan, b="")]
 )
 def test_a_table_without_values_is_described_without_nan(rows):
-    found = diagnostics.summarise(rows, COLUMNS)
+    found = diagnostics.summarise(rows.get, COLUMNS)
     assert files.encode(found)
     assert found["a"]["count"] == len(rows)
 

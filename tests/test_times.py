@@ -1,11 +1,12 @@
 """What becomes of rows whose times cannot be right, and of clients last seen long ago."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import assessment
 from attrition.contacts import fields
-from attrition.data import clients
+from attrition.data import cells, clients
 from attrition.rows import ledger
 from ingestion import check_by_hand, ingest_new_data
 from tests.conftest import read_rows, write_config
@@ -27,11 +28,19 @@ def timed(tmp_path, monkeypatch):
     return write_config(tmp_path, columns=COLUMNS)
 
 
+def long_ago(times, newest):
+    days = np.array([*map(cells.day_number, times)])
+    return clients.last_seen_long_ago(days, cells.day_number(newest))
+
+
 def current(config):
     latest = ledger.read_latest_time(config)
     rows = read_rows(config)
     found = clients.current_clients(rows, config.columns, latest)
-    flagged = assessment.find_last_seen(rows, found, latest, config.columns)
+    times = found["seen"].tolist()
+    newest = max(time for time in rows["seen"] if time <= latest)
+    is_long_ago = long_ago(times, newest)
+    flagged = assessment.add_last_seen([[]] * len(times), times, is_long_ago)
     texts = [[fields.caution_text(each, {}) for each in one] for one in flagged]
     return dict(zip(found["client"], zip(found["seen"], texts, strict=True), strict=True))
 
@@ -132,12 +141,12 @@ def test_fingerprints_of_an_earlier_version_stay(timed):
     ],
 )
 def test_clients_last_seen_long_before_the_newest_rows_are_flagged(times, flagged):
-    is_long_ago = clients.last_seen_long_ago(times, max(times))
+    is_long_ago = long_ago(times, max(times))
     assert is_long_ago.nonzero()[0].tolist() == flagged
 
 
 def test_only_clients_seen_long_before_the_outcomes_are_flagged():
-    assert clients.last_seen_long_ago(["2026-01-01"], "2026-10-01").tolist() == [True]
+    assert long_ago(["2026-01-01"], "2026-10-01").tolist() == [True]
 
 
 def test_contact_list_and_dashboard_show_when_a_client_was_last_seen():

@@ -10,7 +10,7 @@ OTHER_SUCCESS = {"lower": 0.5, "higher": 1.5}  # times the success that config.j
 
 def break_even(
     risk: NDArray[np.float64],
-    value: NDArray[np.float64],
+    value: NDArray[np.floating[Any]],
     cost: float | None,
     success: float | None,
 ) -> dict[str, Any] | None:

@@ -83,13 +83,6 @@ class ContactList(NamedTuple):
         return PAST_DUE if row in is_past else NO_PLACE
 
 
-def order_by_risk(risk: NDArray[np.float64], clients: Sequence[str]) -> Places:
-    """Return the rows sorted by risk, the highest first, equal risks by name."""
-    names = np.array(clients, dtype=object)
-    by_name = np.argsort(names, kind="stable")
-    return by_name[np.argsort(-risk[by_name], kind="stable")]
-
-
 def order_of_list(book: Book, order: str) -> Places:
     """Return the rows in the order of the list; `order` is "risk" or "value_at_risk".
 

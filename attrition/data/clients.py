@@ -6,7 +6,7 @@ gets the prefix `FEATURE`, because a company may have a feature named "risk" or 
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, reduce
 from pathlib import Path
 from threading import RLock
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from attrition.config import Columns
-from attrition.data.cells import Caution, Reason, day_number
+from attrition.data.cells import Caution, Reason
 from attrition.storage import tables
 
 if TYPE_CHECKING:
@@ -69,44 +69,61 @@ _DISTINCT = (KEY, "client", "rank", "risk", "value_at_risk", "contribution")
 
 
 def current_clients(
-    rows: "pd.DataFrame", columns: Columns, latest_time: str = ""
+    rows: "pd.DataFrame", columns: Columns, latest_time: str = "", has_open: bool | None = None
 ) -> "pd.DataFrame":
-    """Return the latest open row of each client that has not left since.
+    """Return the latest open row of each client that has not left since, sorted by client.
 
     If no row is open, return the latest row of each client that has not left. `rows` are typed; if the
     table has no time column, the order of arrival decides. Rows after `latest_time`, which only an
     earlier version accepted, count only if a client has no other row.
+
+    has_open: whether any row is open, if `rows` are only those of some clients
     """
-    ordered = rows.sort_values(columns.time, kind="stable") if columns.time else rows
-    if columns.time and latest_time:
-        is_future = ordered[columns.time] > latest_time
-        has_other = ordered[columns.client_name].isin(ordered.loc[~is_future, columns.client_name])
-        ordered = ordered[~(is_future & has_other)]
-    outcome = ordered[columns.outcome]
-    if outcome.isna().any():
-        decisive = ordered[outcome.isna() | (outcome == 1)]
-    else:
-        decisive = ordered
-    latest = decisive.drop_duplicates(columns.client_name, keep="last")
-    return latest[latest[columns.outcome] != 1].sort_values(columns.client_name, kind="stable")
+    import pandas as pd
+
+    client, names = pd.factorize(rows[columns.client_name])
+    outcome = rows[columns.outcome].to_numpy()
+    order, is_kept = np.arange(len(rows)), np.ones(len(rows), dtype=bool)
+    if columns.time:
+        codes, times = pd.factorize(rows[columns.time])
+        order = np.argsort(_places(times)[codes], kind="stable")
+        if latest_time:
+            is_future = np.array([time > latest_time for time in times], dtype=bool)[codes]
+            has_other = np.zeros(len(names), dtype=bool)
+            has_other[client[~is_future]] = True
+            is_kept = ~(is_future & has_other[client])
+    is_open = np.isnan(outcome)
+    if is_open[is_kept].any() if has_open is None else has_open:
+        is_kept &= is_open | (outcome == 1)
+    order = order[is_kept[order]]
+    latest = np.full(len(names), -1)
+    latest[client[order]] = order  # of several rows of a client, the last one stays
+    latest = latest[pc.sort_indices(pa.array(names, _TEXT)).to_numpy()]
+    return rows.iloc[latest[(latest >= 0) & ~(outcome[latest] == 1)]] if len(rows) else rows
 
 
-def last_seen_long_ago(times: Sequence[str], newest: str) -> NDArray[np.bool_]:
+def _places(texts: Any) -> NDArray[np.intp]:
+    """Return the place of each distinct text among them sorted."""
+    places = np.empty(len(texts), np.intp)
+    places[pc.sort_indices(pa.array(texts, _TEXT)).to_numpy()] = np.arange(len(texts))
+    return places
+
+
+def last_seen_long_ago(days: NDArray[np.float64], newest: float) -> NDArray[np.bool_]:
     """Return which current clients were last seen long before the newest rows: (n,) bool.
 
     Long is more than a quarter, and more than `LONG_AGO_MEDIANS` times as long as the most recent half
     of the clients are apart. So one old row among many is found, and neither clients seen at even
     intervals over years, nor (but for 1 in 32) clients whose number halves with each such time.
 
-    times: (n,) canonical, "" if unknown; newest: the latest time of any row
+    days: (n,) day numbers of the times, NaN if unknown; newest: that of the latest time of any row
 
-    >>> last_seen_long_ago(["2026-10-01", "2026-09-01", "2019-01-01", ""], "2026-10-01").tolist()
+    >>> last_seen_long_ago(np.array([2190.0, 2160.0, 0.0, np.nan]), 2190.0).tolist()
     [False, False, True, False]
-    >>> last_seen_long_ago([f"{year}-01-01" for year in range(2019, 2027)], "2026-01-01").any()
+    >>> last_seen_long_ago(np.arange(8) * 365.0, 7 * 365.0).any()
     np.False_
     """
-    days = {time: day_number(time) for time in {*times, newest}}
-    age = np.maximum(days[newest] - np.array([days[time] for time in times]), 0)
+    age = np.maximum(newest - days, 0)
     known = np.sort(age[~np.isnan(age)])
     if not len(known):
         return np.zeros(len(age), dtype=bool)
@@ -125,18 +142,27 @@ def write_clients(destination: Path | IO[bytes], ranked: "pd.DataFrame") -> None
     """
     features = [name for name in ranked.columns if name.startswith(FEATURE)]
     arrays = {KEY: pa.array(client_keys(ranked["client"]))}
-    arrays |= {name: _array(ranked[name], kind) for name, kind in COLUMNS.items()}
-    arrays |= {name: _array(ranked[name], _feature_type(ranked[name])) for name in features}
-    table = pa.table(arrays)
-    paths = [leaf for name in table.schema.names for leaf in _leaves(name, table.schema)]
-    pq.write_table(
-        table,
-        destination,
-        row_group_size=GROUP_ROWS,
-        compression="zstd",
-        write_statistics=False,
-        use_dictionary=[leaf for leaf in paths if leaf.rpartition(".")[2] not in _DISTINCT],
-    )
+    arrays |= {name: to_array(ranked[name], kind) for name, kind in COLUMNS.items()}
+    arrays |= {name: to_array(ranked[name], feature_type(ranked[name])) for name in features}
+    write_tables(destination, [pa.table(arrays)])
+
+
+def write_tables(destination: Path | IO[bytes], parts: Iterable[pa.Table]) -> None:
+    """Write parts of the table, sorted by rank; all but the last have multiples of `GROUP_ROWS` rows."""
+    writer = None
+    for table in parts:
+        if writer is None:
+            paths = [leaf for name in table.schema.names for leaf in _leaves(name, table.schema)]
+            writer = pq.ParquetWriter(
+                destination,
+                table.schema,
+                compression="zstd",
+                write_statistics=False,
+                use_dictionary=[leaf for leaf in paths if leaf.rpartition(".")[2] not in _DISTINCT],
+            )
+        writer.write_table(table, row_group_size=GROUP_ROWS)
+    assert writer is not None, "no part to write"
+    writer.close()
 
 
 def client_keys(names: Iterable[str]) -> NDArray[np.uint64]:
@@ -146,20 +172,72 @@ def client_keys(names: Iterable[str]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), dtype="<u8")
 
 
-def _feature_type(values: "pd.Series") -> pa.DataType:
+def feature_type(values: "pd.Series") -> pa.DataType:
     return _NUMBER if values.dtype.kind == "f" else _TEXT
 
 
-def _array(values: "pd.Series", kind: pa.DataType) -> pa.Array:
+def to_array(values: Any, kind: pa.DataType) -> pa.Array:
+    """Return a column as `COLUMNS` has it; the lists contain `Reason` or `Caution`."""
     if not pa.types.is_list(kind):
         return pa.array(values, kind, from_pandas=True)
     flat = _flat_reasons if kind == COLUMNS["reasons"] else _flat_cautions
     fields = list(kind.value_type)
     columns = flat([item for each in values for item in each]) or [()] * len(fields)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, fields, strict=True)]
-    ends = pa.array(np.cumsum([0, *map(len, values)]), pa.int32())
-    items = pa.StructArray.from_arrays(arrays, fields=fields)
-    return pa.ListArray.from_arrays(ends, items)
+    return _lists(np.cumsum([0, *map(len, values)]), arrays, kind)
+
+
+def reason_array(
+    order: NDArray[np.intp],
+    counts: NDArray[np.intp],
+    added: NDArray[np.float64],
+    columns: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+) -> pa.Array:
+    """Return the reasons of each client as `COLUMNS` has them, without an object for each.
+
+    order: (n, shown) numbers of features, of which the first `counts` are shown; added: (n, features)
+    columns: numbers (n,) float64, NaN if missing, or lists of text, "" if missing, in the order of
+    `added`
+    """
+    row, place = np.nonzero(np.arange(order.shape[1]) < counts[:, np.newaxis])
+    feature, names = order[row, place], list(columns)
+    number, level = np.full(len(row), np.nan), np.full(len(row), None, dtype=object)
+    for i, values in enumerate(columns.values()):
+        at = np.flatnonzero(feature == i)
+        if isinstance(values, np.ndarray):
+            number[at] = values[row[at]]
+        else:
+            texts = np.array(values, dtype=object)[row[at]]
+            texts[texts == ""] = None
+            level[at] = texts
+    base = [baseline[name] for name in names]
+    base_numbers, base_levels = _numbers_and_levels(base)
+    arrays = [
+        pa.array(names, _TEXT).take(pa.array(feature)),
+        pa.array(number, from_pandas=True),
+        pa.array(level, _TEXT),
+        pa.array(base_numbers, _NUMBER).take(pa.array(feature)),
+        pa.array(base_levels, _TEXT).take(pa.array(feature)),
+        pa.array(added[row, feature]),
+    ]
+    return _lists(np.append(0, np.cumsum(counts)), arrays, COLUMNS["reasons"])
+
+
+def to_list_array(of_row: Mapping[int, Sequence[Any]], count: int, kind: pa.DataType) -> pa.Array:
+    """Return a column of lists that are empty but in some rows."""
+    rows = sorted(of_row)
+    some = to_array([of_row[row] for row in rows], kind)
+    lengths = np.zeros(count, np.int32)
+    lengths[rows] = [len(of_row[row]) for row in rows]
+    return pa.ListArray.from_arrays(
+        pa.array(np.append(0, np.cumsum(lengths)), pa.int32()), some.values
+    )
+
+
+def _lists(ends: NDArray[Any], columns: Sequence[pa.Array], kind: pa.DataType) -> pa.Array:
+    items = pa.StructArray.from_arrays(columns, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), items)
 
 
 def _flat_reasons(reasons: Sequence[Reason]) -> list[Sequence[Any]]:
@@ -200,6 +278,17 @@ def read_clients(path: Path, names: Sequence[str]) -> "pd.DataFrame":
     return table.select(list(names)).to_pandas(use_threads=False)
 
 
+def read_column(path: Path, name: str) -> "pd.Series":
+    """Read one column of the table, sorted by rank; text as categories, if it is not the client."""
+    import pyarrow.types as types
+
+    file = tables.open_parquet(path)
+    kind = file.schema_arrow.field(name).type
+    if types.is_string(kind) and name not in _DISTINCT:
+        file = tables.open_parquet(path, read_dictionary=[name])
+    return file.read([name], use_threads=False)[name].to_pandas(use_threads=False)
+
+
 def read_earlier(path: Path) -> pa.Table:
     """Read what the list of a later day is compared with: keys, names, places, risks and features."""
     file = tables.open_parquet(path)
@@ -221,17 +310,26 @@ def find_rows(keys: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[n
     return np.where(keys[at] == wanted, at, -1)
 
 
-def read_assessed(path: Path, columns: Columns) -> "tuple[pd.DataFrame, NDArray[np.float64]]":
-    """Read the clients' features, values and times, typed, and their risks, sorted by client."""
-    stored = {FEATURE + name: name for name in columns.features}
-    names = ["client", "risk", "observed_at", *stored, *(["value"] if columns.value else [])]
-    table = read_clients(path, names).sort_values("client", kind="stable")
-    rows = table[list(stored)].rename(columns=stored)
-    if columns.value:
-        rows[columns.value] = table["value"]
-    if columns.time:
-        rows[columns.time] = table["observed_at"]
-    return rows, table["risk"].to_numpy()
+def read_assessed(
+    path: Path, columns: Columns, most: int | None = None
+) -> "tuple[pd.DataFrame, NDArray[np.float64]]":
+    """Read the clients' features, values and times, typed, and their risks, sorted by client.
+
+    most: of more clients, only so many, those with the smallest hashes, which is a random sample
+    """
+    import pandas as pd
+
+    keys = read_column(path, KEY).to_numpy()
+    places = np.arange(len(keys))
+    if most is not None and len(keys) > most:
+        places = np.sort(np.argpartition(keys, most)[:most])
+    names = read_column(path, "client").to_numpy(dtype=object)[places]
+    places = places[np.argsort(names, kind="stable")]
+    stored = {name: FEATURE + name for name in columns.features}
+    stored |= {columns.value: "value"} if columns.value else {}
+    stored |= {columns.time: "observed_at"} if columns.time else {}
+    rows = {name: read_column(path, column).to_numpy()[places] for name, column in stored.items()}
+    return pd.DataFrame(rows), read_column(path, "risk").to_numpy()[places]
 
 
 def open_hashed(path: Path) -> tuple[str, pa.OSFile]:
@@ -357,7 +455,7 @@ class ClientTable:
         for place in places:
             groups.setdefault(place // self._group_rows, []).append(place % self._group_rows)
         return [
-            _decode(row)
+            decode(row)
             for i, within in groups.items()
             for group in [self._file.read_row_group(i, names, use_threads=False)]
             for place in within
@@ -385,7 +483,7 @@ def _to_numpy(column: pa.Array) -> NDArray[Any]:
     return np.asarray(np.from_dlpack(column))
 
 
-def _decode(row: Row) -> Row:
+def decode(row: Row) -> Row:
     """Convert a stored row."""
     reasons = {
         name: [
@@ -399,19 +497,22 @@ def _decode(row: Row) -> Row:
         ]
         for name in ("reasons", "list_reasons", "changes")
     }
-    cautions = [
-        Caution(each["code"], each["feature"], _value(each["number"], each["level"]))._replace(
-            low=each["low"], high=each["high"]
-        )
-        for each in row["cautions"]
-    ]
     kept = {name: None if row.get(name) == "" else row.get(name) for name in COLUMNS}
     features = {
         name.removeprefix(FEATURE): None if value == "" else value
         for name, value in row.items()
         if name.startswith(FEATURE)
     }
-    return kept | reasons | {"cautions": cautions, "features": features}
+    return kept | reasons | {"cautions": decode_cautions(row["cautions"]), "features": features}
+
+
+def decode_cautions(stored: Iterable[Row]) -> list[Caution]:
+    return [
+        Caution(each["code"], each["feature"], _value(each["number"], each["level"]))._replace(
+            low=each["low"], high=each["high"]
+        )
+        for each in stored
+    ]
 
 
 def _value(number: float | None, level: str | None) -> float | str | None:

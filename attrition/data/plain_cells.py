@@ -1,13 +1,13 @@
 """Recognise cells that are canonical already, by array operations: nearly all of a clean table.
 
 Only what is certain is decided: the validator of the column in `cells` would return such a cell as it
-is, without a note. Every other cell goes to that validator.
+is, without a note, or a number without the zeros at its end. Every other cell goes to that validator.
 """
 
 import re
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -35,9 +35,22 @@ _DAY = (
 DATE = f"^{_DAY}$"
 TIME = f"^{_DAY}(?:T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)?$"
 
+NONE = pa.scalar(None, pa.string())
 NUMERIC = re.compile("[0-9]")
 
-Finder = Callable[[pa.Array], NDArray[np.bool_]]
+
+class Plain(NamedTuple):
+    """Which cells are plain, (n,) bool, and the column with these as canonical text.
+
+    is_normalised: whether the text of one of them differs
+    """
+
+    is_plain: NDArray[np.bool_]
+    texts: pa.Array
+    is_normalised: bool = False
+
+
+Finder = Callable[[pa.Array], Plain]
 
 
 def has_many_levels(texts: pa.Array) -> bool:
@@ -48,7 +61,7 @@ def has_many_levels(texts: pa.Array) -> bool:
 def finders(
     columns: Columns, markers: Collection[str], dialect: Dialect = DEFAULT_DIALECT
 ) -> dict[str, Finder]:
-    """Return for delivered columns a function that finds the plain cells: (n,) bool.
+    """Return for delivered columns a function that finds the plain cells.
 
     Columns whose cells depend on each other, as categories and outcomes do, have none.
     """
@@ -64,53 +77,78 @@ def finders(
         if name
     }
     for name, column in numeric_columns(columns).items():
-        pattern = WHOLE if column.integer or dialect.decimal != "." else NUMBER
-        result[name] = partial(_find_numbers, pattern=pattern, column=column, markers=missing)
+        is_pointed = dialect.decimal == "."
+        pattern = NUMBER if is_pointed and not column.integer else WHOLE
+        result[name] = partial(
+            _find_numbers, pattern=pattern, column=column, markers=missing, is_pointed=is_pointed
+        )
     return {name: result[name] for name in columns.delivered if name in result}
 
 
-def _find_texts(texts: pa.Array, pattern: str, markers: Collection[str]) -> NDArray[np.bool_]:
+def _find_texts(texts: pa.Array, pattern: str, markers: Collection[str]) -> Plain:
     """Find ASCII texts that match, without those that stand for a missing value."""
     is_plain = pc.match_substring_regex(texts, pattern)
     is_plain = pc.and_(is_plain, pc.less_equal(pc.binary_length(texts), MAX_TEXT))
-    return _without_markers(texts, is_plain, markers)
+    return Plain(_without_markers(texts, is_plain, markers), texts)
 
 
-def _without_markers(texts: pa.Array, is_plain: pa.Array, markers: Collection[str]) -> Any:
+def _without_markers(
+    texts: pa.Array, is_plain: pa.Array, markers: Collection[str]
+) -> NDArray[np.bool_]:
     ascii_markers = sorted(filter(str.isascii, markers))
     if any(ascii_markers):
         is_missing = pc.is_in(pc.ascii_lower(texts), value_set=pa.array(ascii_markers))
         is_plain = pc.and_not(is_plain, is_missing)
-    return is_plain.to_numpy(zero_copy_only=False)
+    result: NDArray[np.bool_] = is_plain.to_numpy(zero_copy_only=False)
+    return result
 
 
 def _find_numbers(
-    texts: pa.Array, pattern: str, column: Numeric, markers: Collection[str]
-) -> NDArray[np.bool_]:
-    """Find canonical numbers in the range of a column, but not all of its examples of a "."."""
-    is_plain = pc.match_substring_regex(texts, pattern)
-    is_plain = pc.and_(is_plain, pc.less_equal(pc.binary_length(texts), MAX_NUMBER_LENGTH))
-    numbers = pc.if_else(is_plain, texts, pa.scalar(None, pa.string())).cast(pa.float64())
+    texts: pa.Array, pattern: str, column: Numeric, markers: Collection[str], *, is_pointed: bool
+) -> Plain:
+    """Find numbers in the range of a column, but not all of its examples of a ".".
+
+    is_pointed: whether a "." can only begin a fraction
+    """
+    canonical, is_short = texts, pc.less_equal(pc.binary_length(texts), MAX_NUMBER_LENGTH)
+    is_dotted = pc.match_substring(texts, ".")
+    if is_pointed and pc.any(is_dotted).as_py():
+        canonical = _without_zeros(texts, pc.and_(is_dotted, is_short))
+    is_plain = pc.and_(is_short, pc.match_substring_regex(canonical, pattern))
+    numbers = pc.if_else(is_plain, canonical, NONE).cast(pa.float64())
     if column.minimum is not None:
         is_plain = pc.and_(is_plain, pc.fill_null(pc.greater_equal(numbers, column.minimum), False))
     if column.maximum is not None:
         is_plain = pc.and_(is_plain, pc.fill_null(pc.less_equal(numbers, column.maximum), False))
-    result = _without_markers(texts, is_plain, [text for text in markers if NUMERIC.search(text)])
-    if pattern == NUMBER:
-        result[_find_examples(texts, result)] = False
-    return result
+    numeric = [text for text in markers if NUMERIC.search(text)]
+    result = _without_markers(texts, is_plain, numeric)
+    if is_pointed:
+        result = result.copy()
+        result[_find_examples(texts, is_dotted.to_numpy(zero_copy_only=False) & result)] = False
+    is_normalised = canonical is not texts and bool(
+        (pc.not_equal(canonical, texts).to_numpy(zero_copy_only=False) & result).any()
+    )
+    return Plain(result, canonical, is_normalised)
 
 
-def _find_examples(texts: pa.Array, is_plain: NDArray[np.bool_]) -> list[int]:
+def _without_zeros(texts: pa.Array, is_dotted: pa.Array) -> pa.Array:
+    """Return numbers with a "." without the zeros at their end, and without a "." that ends them."""
+    has_zeros = pc.and_(is_dotted, pc.ends_with(texts, "0"))
+    if not pc.any(has_zeros).as_py():
+        return texts
+    trimmed = pc.replace_substring_regex(texts.filter(has_zeros), "[.]?0+$", "")
+    return pc.replace_with_mask(texts, has_zeros, trimmed)
+
+
+def _find_examples(texts: pa.Array, is_dotted: NDArray[np.bool_]) -> list[int]:
     """Return the places of the first numbers with a ".", from which `schema` infers the dialect.
 
     They are the first one that has none between thousands, and the first distinct ones that may have.
     """
-    is_dotted = pc.match_substring(texts, ".").to_numpy(zero_copy_only=False) & is_plain
     if not is_dotted.any():
         return []
-    is_grouped = pc.match_substring_regex(texts, GROUPED).to_numpy(zero_copy_only=False) & is_plain
-    grouped = np.flatnonzero(is_grouped)
+    is_grouped = pc.match_substring_regex(texts, GROUPED).to_numpy(zero_copy_only=False)
+    grouped = np.flatnonzero(is_grouped & is_dotted)
     codes = texts.take(pa.array(grouped)).dictionary_encode().indices.to_numpy()
     firsts = [int(np.argmax(codes == n)) for n in range(EXAMPLES) if n in codes]
     return [*np.flatnonzero(is_dotted & ~is_grouped)[:1].tolist(), *grouped[firsts].tolist()]

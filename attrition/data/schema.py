@@ -11,10 +11,9 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -33,6 +32,9 @@ from attrition.data.cells import (
     shorten,
 )
 from attrition.data.spelling import NO_SPELLING, Booleans, Spelling
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_COLUMNS = 2000
 MAX_RAW = 2000
@@ -121,8 +123,10 @@ class ValidatedRows:
             delivered=[column.filter(kept) for column in self.delivered],
         )
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """Return the valid rows as a DataFrame of text."""
+        import pandas as pd  # ingestion does without it
+
         texts = {name: column.to_pylist() for name, column in self.columns.items()}
         return pd.DataFrame(texts, columns=list(self.columns), dtype=object)
 
@@ -421,15 +425,16 @@ class Contract:
         find_plain = self._finders.get(name)
         if find_plain is None or not plain_cells.has_many_levels(column):
             return self._read_cells(column, name, problems)
-        is_other = ~find_plain(column)
-        others = np.flatnonzero(is_other)
+        plain = find_plain(column)
+        others = np.flatnonzero(~plain.is_plain)
+        self._corrections |= {"NORMALISED": None} if plain.is_normalised else {}
         if not len(others):
-            return column
+            return plain.texts
         of_others: dict[int, list[Fault]] = {}
         values = self._read_cells(column.take(pa.array(others)), name, of_others)
         for i, faults in of_others.items():
             problems.setdefault(int(others[i]), []).extend(faults)
-        return pc.replace_with_mask(column, pa.array(is_other), values)
+        return pc.replace_with_mask(plain.texts, pa.array(~plain.is_plain), values)
 
     def _read_cells(self, column: Any, name: str, problems: dict[int, list[Fault]]) -> Any:
         """Return a column as `_column` does; each distinct cell is validated once."""

@@ -175,7 +175,9 @@ def _to_numbers(columns: Sequence[Any], rows: int) -> NDArray[np.float64]:
     none = pa.scalar(None, pa.string())
     texts = (pc.if_else(pc.equal(column, ""), none, column) for column in columns)
     numbers = [text.cast(pa.float64()).to_numpy(zero_copy_only=False) for text in texts]
-    return np.column_stack([np.empty((rows, 0)), *numbers])
+    return (
+        np.array(numbers, dtype="float64").reshape(len(numbers), rows).T
+    )  # columns are contiguous
 
 
 def describe_refused(cells: Sequence[str]) -> tuple[str, str] | None:

@@ -9,7 +9,7 @@ Sources: Shapley 1953; Sundararajan and Najmi 2020, "The many Shapley values for
 the closed form for a leaf is that of Lundberg et al. 2020, "independent" TreeSHAP.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import factorial
 from typing import Any
@@ -24,10 +24,7 @@ from sklearn.pipeline import Pipeline
 from attrition.modelling import models
 from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
-from attrition.modelling.reliability import MIN_CONTRIBUTION
 
-MIN_SPREAD = 0.2  # of contributions over a list: smaller differences tell no clients apart
-SHARED = 0.85  # share of the listed clients from which on a reason is common to the list
 Matrix = NDArray[np.float64]
 # For each feature on the way to a leaf, which clients and which baseline clients pass: (n,), (1 or n,).
 Path = dict[int, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
@@ -78,103 +75,6 @@ def importance(model: Model, rows: pd.DataFrame, baseline: Mapping[str, Any]) ->
     sizes = contributions(model, rows, baseline).abs().sum()
     total = float(sizes.sum())
     return {str(name): float(size) / total if total else 0.0 for name, size in sizes.items()}
-
-
-def strongest(
-    model: Model,
-    rows: pd.DataFrame,
-    added: pd.DataFrame,
-    baseline: Mapping[str, Any],
-    shown: int,
-    score: Vector | None = None,
-) -> list[list[str]]:
-    """List for each client the names of the features that raise its risk the most, the strongest first.
-
-    If the baseline value of a feature alone would not lower the risk, because the feature only counts
-    together with others, it comes after the features that would.
-    """
-    values = added[sorted(added.columns)]
-    names, contribution = values.columns.to_numpy(), values.to_numpy()
-    order = np.argsort(-contribution, axis=1, kind="stable")[:, :shown]
-    raises = np.take_along_axis(contribution, order, axis=1) >= MIN_CONTRIBUTION
-    last, lowers = raises.sum(axis=1) - 1, raises.copy()
-    score = models.score(model, rows) if score is None else score
-    # The last reason moves only if one before it would not lower the risk.
-    for place in range(order.shape[1]):
-        some = np.flatnonzero((place < last) | ((place == last) & ~lowers[:, :place].all(axis=1)))
-        changed = rows[list(model.features)].iloc[some]
-        for i, name in enumerate(names):
-            changed[name] = changed[name].mask(order[some, place] == i, _or_missing(baseline[name]))
-        lowers[some, place] = models.score(model, changed) < score[some]
-    order = np.take_along_axis(order, np.argsort(~lowers, axis=1, kind="stable"), axis=1)
-    return [kept[: n + 1] for kept, n in zip(names[order].tolist(), last.tolist(), strict=True)]
-
-
-def relative_to_list(added: pd.DataFrame, listed: int | None = None) -> pd.DataFrame:
-    """Compute contributions relative to a list: those against the baseline client minus their mean.
-
-    A row adds up to the log-odds of the client minus the mean log-odds of the list.
-
-    added: (n, features); listed: how many of the first rows are on the list, by default all
-
-    >>> relative_to_list(pd.DataFrame({"plan": [2.0, 2.0], "tickets": [0.5, 1.5]})).to_dict("list")
-    {'plan': [0.0, 0.0], 'tickets': [-0.5, 0.5]}
-    """
-    return added - added.iloc[:listed].mean()
-
-
-def distinguishing(
-    model: Model,
-    rows: pd.DataFrame,
-    added: pd.DataFrame,
-    baseline: Mapping[str, Any],
-    fixed: Collection[str],
-    score: Vector,
-    listed: int | None = None,
-) -> list[list[str]]:
-    """List for each client the features that raise its risk and tell it apart from those on the list.
-
-    The order is that of the contribution relative to the list, in standard deviations of the list. Last
-    come features that are fixed, and among the others those whose baseline value alone would not lower
-    the risk.
-
-    rows, added, score: of the listed clients, and behind them of others
-    listed: how many of the first rows are on the list, by default all
-    """
-    relative = relative_to_list(added, listed)
-    spread = relative.iloc[:listed].std(ddof=0).clip(lower=MIN_SPREAD)
-    apart = (relative / spread).to_numpy()
-    names = [str(name) for name in added.columns]
-    client, feature = np.nonzero(added.to_numpy() >= MIN_CONTRIBUTION)
-    changed = rows[list(model.features)].iloc[client]
-    for i, name in enumerate(names):
-        changed[name] = changed[name].mask(feature == i, _or_missing(baseline[name]))
-    lowers = models.score(model, changed) < score[client]
-    keys: list[list[tuple[bool, bool, float, str]]] = [[] for _ in range(len(rows))]
-    for at, i, does_lower in zip(client.tolist(), feature.tolist(), lowers.tolist(), strict=True):
-        keys[at].append((names[i] in fixed, not does_lower, -float(apart[at, i]), names[i]))
-    return [[key[-1] for key in sorted(each)] for each in keys]
-
-
-def shared(rows: pd.DataFrame, added: pd.DataFrame) -> dict[str, tuple[Any, int]]:
-    """Return the features that raise the risk of nearly all listed clients: name -> value, clients.
-
-    The value of a number is the median; a category must itself be that of nearly all.
-
-    >>> rows = pd.DataFrame({"plan": ["monthly"] * 9 + ["yearly"], "tickets": [0.0] * 5 + [9.0] * 5})
-    >>> shared(rows, pd.DataFrame({"plan": [2.0] * 9 + [0.1], "tickets": [-0.1] * 5 + [1.0] * 5}))
-    {'plan': ('monthly', 9)}
-    """
-    common: dict[str, tuple[Any, int]] = {}
-    for name in added.columns:
-        values = rows[name][(added[name] >= MIN_CONTRIBUTION).to_numpy()]
-        if values.dtype.kind == "f":
-            common[str(name)] = float(values.median()), len(values)
-        else:
-            common |= {
-                str(name): (str(level), int(n)) for level, n in values.value_counts()[:1].items()
-            }
-    return {name: each for name, each in common.items() if each[1] >= SHARED * len(rows)}
 
 
 def _or_missing(value: Any) -> Any:

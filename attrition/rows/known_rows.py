@@ -30,6 +30,7 @@ TYPES = {
 # A sorted run is merged with the next one if that is not smaller by this factor, so each row is merged
 # only a few times, in however many pieces the rows arrive.
 GROWTH = 4
+LAST_BITS = 1 << 16
 
 
 def sort_order(client: Hashes, inputs: Hashes) -> NDArray[np.intp]:
@@ -83,11 +84,25 @@ def find_repeated_values(values: Hashes) -> NDArray[np.bool_]:
 
 
 def is_among(values: np.ndarray, members: np.ndarray) -> NDArray[np.bool_]:
-    """Return which values are among sorted members: (n,) bool."""
+    """Return which values are among sorted members: (n,) bool.
+
+    Beside few members, most values are ruled out by their last bits.
+    """
     if not len(members):
         return np.zeros(len(values), bool)
-    places = np.minimum(np.searchsorted(members, values), len(members) - 1)
-    return np.asarray(members[places] == values)
+    if len(members) > LAST_BITS // 16:
+        places = np.minimum(np.searchsorted(members, values), len(members) - 1)
+        return np.asarray(members[places] == values)
+    last = np.asarray(LAST_BITS - 1, values.dtype)
+    is_possible = np.zeros(LAST_BITS, bool)
+    is_possible[members & last] = True
+    result = is_possible[values & last]
+    places = np.flatnonzero(result)
+    result[places] = (
+        members[np.minimum(np.searchsorted(members, values[places]), len(members) - 1)]
+        == values[places]
+    )
+    return result
 
 
 class Identities:

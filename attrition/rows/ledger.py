@@ -28,7 +28,14 @@ from attrition.data.name_variants import find_variants
 from attrition.data.spelling import Spelling, choose_spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.rows import earlier_layout, segments, typed_rows
-from attrition.rows.known_rows import OPEN, OUTCOME, Identities, KnownRows, is_among
+from attrition.rows.known_rows import (
+    OPEN,
+    OUTCOME,
+    Identities,
+    KnownRows,
+    find_repeated_values,
+    is_among,
+)
 from attrition.rows.row_files import RowFiles, Withdrawn, to_lines
 from attrition.rows.typed_rows import (
     CLIENT_HASH,
@@ -53,6 +60,7 @@ REJECTED_HEADER = ("ingested_at", "source", "line", "reason", "raw")
 WITHDRAWN_HEADER = ("withdrawn_at", "source")
 NEVER = -1
 ROWS_PER_PART = 1 << 18
+LAYOUT = 3  # of the columns in segments; rows in another one are written anew by the next news
 REPLACES = "attrition:replaces"  # of an accepted row: whether it is a new version of another one
 
 
@@ -97,6 +105,10 @@ def outcome_codes(outcomes: Any) -> np.ndarray:
 def _typed_codes(outcomes: np.ndarray) -> np.ndarray:
     """Return the code of each typed outcome, which is NaN if it is open: (n,) int8."""
     return np.nan_to_num(outcomes, nan=OPEN).astype("int8")
+
+
+def _no_names() -> pa.Array:
+    return pa.array([], pa.string())
 
 
 def number_equal(texts: Mapping[str, pa.Array], columns: Columns) -> dict[str, Any]:
@@ -175,7 +187,7 @@ class Ledger:
         self._spools = ExitStack()
         self._damaged = frozenset(damaged)
         # What is not stored in segments is read from finaldata.csv, and all of it is written anew.
-        self._is_stored = "next_number" in start and not damaged
+        self._is_stored = start.get("layout") == LAYOUT and not damaged
         self.next_number = int(start["next_number" if "next_number" in start else "rows"])
         self._first_number = self.next_number
         self._number = -1  # of the line whose rows are added now
@@ -334,22 +346,29 @@ class Ledger:
         count = 0 if self.starts_anew or stored is None else int(stored)
         if not self.config.columns.client or not (self._new_names or stored is None):
             return count, []
-        if stored is None:
-            _ = self.rows
-        new = pc.unique(pa.chunked_array(self._new_names, pa.string()))
-        if stored is not None and not len(new):
-            return count, []
-        earlier = self._read_earlier_names()
         if stored is None:  # an earlier version compared none
-            earlier, new = earlier[:0], pa.concat_arrays([earlier, new])
-        return find_variants(earlier, new)
+            _ = self.rows
+            parts, earlier = [*self._earlier_names, *self._new_names], _no_names()
+        else:
+            parts, earlier = self._new_names, None
+        new = pc.unique(pa.chunked_array(parts, pa.string()))
+        keys = typed_rows.name_keys(new)
+        if earlier is None:
+            earlier = self._find_earlier_names(np.unique(keys))
+        is_variant = find_repeated_values(keys) | is_among(
+            keys, np.unique(typed_rows.name_keys(earlier))
+        )
+        before, _ = find_variants(_no_names(), earlier)
+        groups, described = find_variants(earlier, new.filter(pa.array(is_variant)))
+        return count + groups - before, described
 
-    def _read_earlier_names(self) -> pa.Array:
-        """Return the distinct names of the clients before this run."""
-        name, parts = self.config.columns.client_name, [*self._earlier_names]
-        for path in self._segments:
-            parts += segments.open_segment(path).read([name], use_threads=False)[name].chunks
-        return pc.unique(pa.chunked_array(parts, pa.string()))
+    def _find_earlier_names(self, keys: np.ndarray) -> pa.Array:
+        """Return the distinct names with one of the keys of the clients before this run."""
+        name, parts = self.config.columns.client_name, [_no_names()]
+        for names in self._earlier_names:
+            parts.append(names.filter(pa.array(is_among(typed_rows.name_keys(names), keys))))
+        parts += [segments.find_names(path, name, keys, self.gone) for path in self._segments]
+        return pc.unique(pa.concat_arrays(parts))
 
     # what a run adds
 
@@ -512,6 +531,7 @@ class Ledger:
             "unused": [one._asdict() for one in self.unused],
             "rows": self._count(),
             "next_number": self.next_number,
+            "layout": LAYOUT,
             "files": self.files,
             "replaced": self.replaced,
             "withdrawn": self.withdrawn,

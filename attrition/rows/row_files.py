@@ -50,8 +50,9 @@ def copy_lines(source: IO[bytes], target: IO[bytes], dropped: NDArray[np.intp]) 
     """
     first, rest = 0, b""
     while block := source.read(BLOCK):
+        block = rest + block
         end = block.rfind(b"\n") + 1
-        block, rest = rest + block[:end], (rest if not end else b"") + block[end:]
+        block, rest = block[:end], block[end:]
         count = block.count(b"\n")
         low, high = np.searchsorted(dropped, (first, first + count))
         if low < high:
@@ -105,7 +106,7 @@ class RowFiles:
         columns = self.config.columns
         runs = [segments.read_parts(path, self.gone) for path in self.merged]
         parts = segments.merge([*runs, *self.new.runs(self.gone)])
-        unique = [*typed_rows.COMPUTED, NUMBER, typed_rows.EQUAL_ID]
+        unique = [*typed_rows.COMPUTED, NUMBER, typed_rows.EQUAL_ID, typed_rows.NAME_KEY]
         parts = chain([segments.no_rows(columns)], map(self._enter, parts))
         tables.write_parquet(file, parts, unique=unique)
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attrition.config import Columns
 from attrition.errors import Damaged
 from attrition.rows import typed_rows
 from attrition.rows.known_rows import is_among, sort_order
-from attrition.rows.typed_rows import CLIENT_HASH, INPUT_ID, NUMBER
+from attrition.rows.typed_rows import CLIENT_HASH, INPUT_ID, NAME_KEY, NUMBER
 from attrition.storage import tables
 
 ROWS_PER_RUN = 1 << 20
@@ -35,10 +36,10 @@ def arrival_names(columns: Columns) -> list[str]:
 
 def row_names(columns: Columns) -> list[str]:
     """Return every column of a segment."""
-    equal = [] if columns.client else [typed_rows.EQUAL_ID, typed_rows.COPY]
+    named = [NAME_KEY] if columns.client else [typed_rows.EQUAL_ID, typed_rows.COPY]
     texts = [typed_rows.TEXT + name for name in columns.dates]
     computed = [*typed_rows.COMPUTED, *arrival_names(columns)]
-    return [*columns.table, *computed, *equal, *texts]
+    return [*columns.table, *computed, *named, *texts]
 
 
 def make_rows(
@@ -46,11 +47,13 @@ def make_rows(
 ) -> pa.Table:
     """Return rows as a segment has them.
 
-    computed: the columns of `row_names` beside those of the table and the texts of dates
+    computed: the columns of `row_names` that do not follow from the texts
     """
     values = typed_rows.type_values(texts, columns, computed.get(typed_rows.DAY))
     dates = {typed_rows.TEXT + name: texts[name] for name in columns.dates}
     everything = {**values, **computed, **dates}
+    if columns.client:
+        everything[NAME_KEY] = typed_rows.name_keys(texts[columns.client])
     return pa.table({name: everything[name] for name in row_names(columns)})
 
 
@@ -106,6 +109,22 @@ def read_parts(path: Path, gone: NDArray[np.int64]) -> Iterator[pa.Table]:
     """Yield a segment group by group, without rows that are gone."""
     for part in tables.read_parts(path):
         yield drop(part, gone)
+
+
+def find_names(
+    path: Path, name: str, keys: NDArray[np.uint64], gone: NDArray[np.int64]
+) -> pa.Array:
+    """Return the distinct names of clients whose `NAME_KEY` is among sorted ones."""
+    file, found = open_segment(path), [pa.array([], pa.string())]
+    for group in range(file.num_row_groups):
+        there = file.read_row_group(group, [NAME_KEY], use_threads=False)
+        if is_among(column(there, NAME_KEY), keys).any():
+            rows = drop(
+                file.read_row_group(group, [name, NAME_KEY, NUMBER], use_threads=False), gone
+            )
+            is_wanted = is_among(column(rows, NAME_KEY), keys)
+            found.append(pc.unique(rows[name].combine_chunks().filter(pa.array(is_wanted))))
+    return pc.unique(pa.concat_arrays(found))
 
 
 def read_clients(path: Path, clients: NDArray[np.uint64]) -> Iterator[pa.Table]:

@@ -1,12 +1,15 @@
-"""Type accepted rows: numbers and days as float64, and the hashes that identify rows and clients."""
+"""Type accepted rows: numbers and days as float64, and the hashes that identify rows and clients.
 
+Ingestion imports this file and does without pandas, whose import costs as much as 100,000 rows.
+"""
+
+import hashlib
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,8 +20,13 @@ from attrition.data.cells import (
     day_number,
     number_text,
 )
+from attrition.data.name_variants import fold_names
+from attrition.data.plain_cells import has_many_levels
 from attrition.data.text_hashes import hash_texts
 from attrition.rows import observations
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Further columns of typed rows: the id of a row with and without its outcome, and the hash that decides
 # whether its client is held-out. No company names a column like this.
@@ -33,6 +41,8 @@ NUMBER = observations.NUMBER
 DAY = "attrition:day"
 # Of tables without a client: the id of a row without its number, and the number among equal rows.
 EQUAL_ID, COPY = "attrition:equal_id", "attrition:copy"
+# Of tables with a client: the hash by which variants of a name are found, see `name_variants`.
+NAME_KEY = "attrition:name_key"
 # The text of a column of dates.
 TEXT = "attrition:text:"
 MISSING_HASH = np.uint64(2**64 - 1)
@@ -44,13 +54,15 @@ def number_names(columns: Columns) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def typed(rows: pd.DataFrame, columns: Columns, day: str = "") -> pd.DataFrame:
+def typed(rows: "pd.DataFrame", columns: Columns, day: str = "") -> "pd.DataFrame":
     """Convert rows of canonical text.
 
     Numbers and the value become float64 (NaN if missing), the outcome 1.0, 0.0 or NaN (open); all other
     columns stay text ("" if missing). A date becomes days after the time of its row; if the row has
     none, after the newest time of all rows; if no row has one, after `day`.
     """
+    import pandas as pd
+
     result = rows.astype(object).copy()
     for name in number_names(columns):
         if name not in columns.dates:
@@ -71,6 +83,8 @@ def _days_after(reference: np.ndarray, days: np.ndarray) -> np.ndarray:
 
 def parse_lines(lines: bytes, columns: Columns) -> dict[str, pa.Array]:
     """Parse lines of finaldata.csv into columns of text."""
+    import pandas as pd
+
     # pandas' parser starts no thread: where memory is too short for one, arrow's ends the process
     table = pd.read_csv(
         io.BytesIO(lines), names=columns.table, dtype=object, na_filter=False, low_memory=False
@@ -117,22 +131,29 @@ def type_values(
 def compute_hashes(texts: Mapping[str, pa.Array], columns: Columns) -> dict[str, pa.Array]:
     """Compute the columns of `COMPUTED` from columns of canonical text.
 
-    Each distinct value of a column is hashed once. A number is hashed as Python's text of the float,
-    with ".0" if it is whole, without a conversion to float and back; a date as its text.
+    A number is hashed as Python's text of the float, with ".0" if it is whole, without a conversion to
+    float and back; a date as its text.
     """
     numbers, hashes = {*number_names(columns)} - {*columns.dates}, []
     for name in columns.table:
-        encoded = texts[name].dictionary_encode()
-        distinct, places = encoded.dictionary, encoded.indices.to_numpy()
+        distinct, places = _distinct(texts[name])
         if name == columns.client_name:
             # equal rows without a client are on one side of the split
             names = (
                 distinct if columns.client else pc.utf8_slice_codeunits(distinct, 0, NAME_LENGTH)
             )
-            clients = pa.array(_hash_names(names.to_pylist())[places])
+            clients = pa.array(_hash_names(names.cast(pa.binary()).to_pylist())[places])
         hashes.append((_hash_numbers if name in numbers else hash_texts)(distinct)[places])
     row_id, input_id = _combine_hashes(hashes), _combine_hashes(hashes[:-1])
     return {ROW_ID: pa.array(row_id), INPUT_ID: pa.array(input_id), CLIENT_HASH: clients}
+
+
+def _distinct(texts: pa.Array) -> tuple[pa.Array, Any]:
+    """Return the distinct texts and the place of each; if there are many, all of them and a slice."""
+    if has_many_levels(texts):
+        return texts, slice(None)
+    encoded = texts.dictionary_encode()
+    return encoded.dictionary, encoded.indices.to_numpy()
 
 
 def _to_floats(texts: pa.Array) -> pa.Array:
@@ -156,11 +177,13 @@ def _hash_numbers(texts: pa.Array) -> np.ndarray:
     return np.where(is_missing, MISSING_HASH, hashes)
 
 
-def row_ids(rows: pd.DataFrame, columns: Columns, *, with_outcome: bool) -> np.ndarray:
+def row_ids(rows: "pd.DataFrame", columns: Columns, *, with_outcome: bool) -> np.ndarray:
     """Return a 64-bit id of each typed row from its content, as `compute_hashes` does: (n,) uint64.
 
     With its outcome, a row gets another id when its outcome arrives. `rows` have their dates as text.
     """
+    import pandas as pd
+
     hashes = []
     for name in columns.table if with_outcome else columns.table[:-1]:
         places, values = pd.factorize(rows[name], use_na_sentinel=False)
@@ -183,15 +206,24 @@ def _combine_hashes(hashes: Sequence[np.ndarray]) -> np.ndarray:
     return combined + np.uint64(97531)
 
 
-def _hash_names(names: Iterable[str]) -> np.ndarray:
-    """Hash the names of clients; the hashes never change: (n,) uint64."""
-    return np.array([observations.name_hash(name) for name in names], dtype="uint64")
+def _hash_names(names: Iterable[bytes]) -> np.ndarray:
+    """Hash the names of clients as `observations.name_hash` does: (n,) uint64."""
+    digests = b"".join([hashlib.sha256(name).digest() for name in names])
+    return np.frombuffer(digests, ">u8")[::4].astype("uint64")
 
 
-def client_hashes(clients: pd.Series) -> np.ndarray:
+def name_keys(names: pa.Array) -> np.ndarray:
+    """Return a hash of each name without what may be spelling, see `fold_names`: (n,) uint64."""
+    encoded = names.dictionary_encode()
+    return hash_texts(fold_names(encoded.dictionary))[encoded.indices.to_numpy()]
+
+
+def client_hashes(clients: "pd.Series") -> np.ndarray:
     """Return the hash that decides whether a client is held-out, see `compute_hashes`: (n,) uint64."""
+    import pandas as pd
+
     places, names = pd.factorize(clients)
-    return _hash_names(names)[places]
+    return _hash_names(str(name).encode("utf-8", "surrogatepass") for name in names)[places]
 
 
 def held_out(hashes: Any, share: float) -> np.ndarray:

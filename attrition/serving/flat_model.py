@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,22 +145,25 @@ class Forest:
         return total
 
     def explain(self, bins: Index, baseline: Index) -> Matrix:
-        """Compute baseline Shapley values: (n, features). baseline: (features,), rows of the masks.
+        """Compute baseline Shapley values: (n, features); baseline: (features, 1 or n), as the bins.
 
         A mixture of client and baseline client reaches a leaf if every feature passes. If only the
         client's value passes, the feature gains the leaf's value; if only the baseline value passes,
         it loses it.
         """
-        base = self.masks[baseline]
-        added = np.empty(bins.shape[::-1])
-        for i, own in enumerate(bins.T):
-            client = self.masks[own]
+        added = np.zeros(bins.shape[::-1])
+        for i, (own, other) in enumerate(
+            zip(bins.T, np.broadcast_to(baseline, bins.shape).T, strict=True)
+        ):
+            if (own == other).all():
+                continue
+            client, base = self.masks[own], self.masks[other]
             reached = np.bitwise_and.reduce(client | base, axis=0)
             reached[(client == base).all(axis=0)] = 0
             leaves = np.flatnonzero(_bits(reached))
             won, lost = _bits(client & ~base)[:, leaves], _bits(base & ~client)[:, leaves]
             counts = won.sum(axis=0, dtype=np.intp), lost.sum(axis=0, dtype=np.intp)
-            gain, loss = _weights(len(own))
+            gain, loss = order_weights(len(own))
             values = self._leaf_values[leaves]
             added[i] = won @ (values * gain[counts]) - lost @ (values * loss[counts])
         return added
@@ -172,12 +175,12 @@ def _bits(masks: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 @lru_cache
-def _weights(players: int) -> tuple[Matrix, Matrix]:
+def order_weights(players: int) -> tuple[Matrix, Matrix]:
     """Compute the share of feature orders in which one feature decides, by the numbers won and lost.
 
     1 / (a C(a+b, a)) if it is one of a features won, 1 / (b C(a+b, a)) if it is one of b lost.
 
-    >>> [weights.tolist() for weights in _weights(1)]
+    >>> [weights.tolist() for weights in order_weights(1)]
     [[[0.0, 0.0], [1.0, 0.5]], [[0.0, 1.0], [0.0, 0.5]]]
     """
     ways = np.ones((players + 1, players + 1))
@@ -187,6 +190,13 @@ def _weights(players: int) -> tuple[Matrix, Matrix]:
     gain = np.zeros_like(ways)
     gain[1:] = 1 / (np.arange(1, players + 1)[:, np.newaxis] * ways[1:])
     return gain, gain.T
+
+
+class Encoded(NamedTuple):
+    """Rows as a model reads them: the term of each value, and its row of the masks: (features, n)."""
+
+    terms: Matrix
+    bins: Index
 
 
 @dataclass(frozen=True)
@@ -224,32 +234,56 @@ class FlatModel:
     def features(self) -> tuple[str, ...]:
         return tuple(encoder.name for encoder in self.encoders)
 
-    def predict(self, columns: Columns) -> Vector:
+    def predict(self, rows: "Columns | Encoded") -> Vector:
         """Compute the risk of each row: (n,) float in [0, 1]; there may be more columns."""
-        return expit(self.calibration.apply(self.score(columns)))
+        return self.to_risk(self.score(rows))
 
-    def score(self, columns: Columns) -> Vector:
+    def to_risk(self, score: Vector) -> Vector:
+        """Calibrate scores: (n,) log-odds to (n,) risks in [0, 1]."""
+        return expit(self.calibration.apply(score))
+
+    def score(self, rows: "Columns | Encoded") -> Vector:
         """Compute the log-odds of each row before calibration: (n,)."""
-        return self._score(*self._encode(columns))
+        terms, bins = self.encode(rows)
+        score = self.intercept + np.asarray(terms.sum(axis=0))
+        for forest in self.forests:
+            score += forest.score(bins)
+        return score
 
-    def explain(self, columns: Columns, baseline: Mapping[str, Any]) -> Matrix:
+    def explain(self, rows: "Columns | Encoded", baseline: Mapping[str, Any]) -> Matrix:
         """Compute the contributions of `explanations.contributions`: (n, features).
 
         baseline: the value of each feature of one client; None if it is missing
         """
-        terms, bins = self._encode(columns)
-        client = {name: [baseline[name]] for name in self.features}
-        base_terms, base_bins = self._encode(client)
-        added = terms.T - base_terms.T
+        return self.compare(rows, self.encode_one(baseline))
+
+    def compare(self, rows: "Columns | Encoded", earlier: "Columns | Encoded") -> Matrix:
+        """Compute the contributions against an earlier row of each client, or one for all."""
+        encoded, base = self.encode(rows), self.encode(earlier)
+        added = np.zeros(encoded.bins.shape[::-1])
         for forest in self.forests:
-            added += forest.explain(bins, base_bins[:, 0])
-        score, base = self._score(terms, bins), self._score(base_terms, base_bins)
-        moved, difference = (
-            self.calibration.apply(score) - self.calibration.apply(base),
-            score - base,
-        )
+            added += forest.explain(encoded.bins, base.bins)
+        return self.calibrate(encoded, base, added)
+
+    def calibrate(self, rows: "Encoded", base: "Encoded", of_trees: Matrix) -> Matrix:
+        """Add the terms to the contributions of the trees, and scale both to the calibrated log-odds."""
+        added = of_trees + (rows.terms - base.terms).T
+        score, base_score = self.score(rows), self.score(base)
+        difference = score - base_score
+        moved = self.calibration.apply(score) - self.calibration.apply(base_score)
         scale = np.divide(moved, difference, out=np.zeros(len(score)), where=difference != 0)
         return added * scale[:, np.newaxis]
+
+    def replace(
+        self, rows: "Encoded", at: Index, features: Index, baseline: Mapping[str, Any]
+    ) -> "Encoded":
+        """Return some rows, in each of which one feature, by its number, has its baseline value."""
+        base = self.encode_one(baseline)
+        terms, bins = rows.terms[:, at], rows.bins[:, at]
+        places = np.arange(len(at))
+        terms[features, places] = base.terms[features, 0]
+        bins[features, places] = base.bins[features, 0]
+        return Encoded(terms, bins)
 
     def unseen(self, columns: Columns) -> dict[str, NDArray[np.bool_]]:
         """Return for each category which rows have a level that is new to the model: (n,)."""
@@ -257,22 +291,20 @@ class FlatModel:
         return {each.name: each.is_unseen(columns[each.name]) for each in categories}
 
     @cached_property
-    def _starts(self) -> Index:
+    def starts(self) -> Index:
         """The first row of each feature in the masks, and the number of rows."""
         return np.cumsum([0, *(encoder.bins for encoder in self.encoders)])
 
-    def _encode(self, columns: Columns) -> tuple[Matrix, Index]:
-        """Return the term and the row of the masks of each value: (features, n) each."""
-        pairs = [encoder.encode(columns[encoder.name]) for encoder in self.encoders]
+    def encode(self, rows: "Columns | Encoded") -> "Encoded":
+        """Encode columns for several calls; what is encoded stays as it is."""
+        if isinstance(rows, Encoded):
+            return rows
+        pairs = [encoder.encode(rows[encoder.name]) for encoder in self.encoders]
         terms = np.array([term for term, _ in pairs])
-        return terms, np.array([bins for _, bins in pairs]) + self._starts[:-1, np.newaxis]
+        return Encoded(terms, np.array([bins for _, bins in pairs]) + self.starts[:-1, np.newaxis])
 
-    def _score(self, terms: Matrix, bins: Index) -> Vector:
-        """Compute the log-odds before calibration: (n,)."""
-        score = self.intercept + np.asarray(terms.sum(axis=0))
-        for forest in self.forests:
-            score += forest.score(bins)
-        return score
+    def encode_one(self, client: Mapping[str, Any]) -> "Encoded":
+        return self.encode({name: [client[name]] for name in self.features})
 
     def to_bytes(self) -> bytes:
         """Return the model as the bytes of an .npz file; equal models give equal bytes."""

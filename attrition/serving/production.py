@@ -7,6 +7,7 @@ keeps serving; if it does not verify, the old one stays.
 import csv
 import logging
 import time
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from threading import Lock, Thread
@@ -18,7 +19,7 @@ from attrition.errors import AttritionError, Damaged, NoModel, NotReady
 from attrition.operations import releases
 from attrition.operations.releases import Release
 from attrition.serving.flat_model import FlatModel
-from attrition.serving.prediction import FrameModel, Served
+from attrition.serving.served import FrameModel, Served
 
 logger = logging.getLogger(__name__)
 
@@ -171,6 +172,18 @@ def load_model(release: Release) -> Served:
             error,
         )
         return FrameModel(model)
+
+
+@lru_cache(maxsize=1)
+def load_checked(production: Path, release_id: str) -> tuple[Release, Served]:
+    """Read a release and its model, for the steps; a process reads the same one once.
+
+    Raises: NoModel, Damaged.
+    """
+    release = releases.read(production, release_id)
+    model = load_model(release)
+    check_probe(release, model)
+    return release, model
 
 
 def check_probe(release: Release, model: Served) -> None:

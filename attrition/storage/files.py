@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 Content = bytes | Callable[[IO[bytes]], object]
 Record = dict[str, Any]
 
-REMOVED = "removed"  # of a record: outputs of the one before that its commit removes
+REMOVED = ".removed"  # ending of an empty staged file: the file of this name is removed
 STAGING, COMMITTED = ".staging", ".committed"
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 CHUNK = 1 << 20
@@ -272,8 +272,9 @@ def commit(
         assert path.parent == folder, f"{path} lies outside {folder}"
         outputs[path.name] = _write_staged(staging / path.name, content)
     outputs = {**(kept or {}), **outputs}
-    removed = sorted({*before.get("outputs", {})} - {*outputs})
-    record = sealed({**record, "outputs": outputs} | ({REMOVED: removed} if removed else {}))
+    for name in {*before.get("outputs", {})} - {*outputs}:
+        _write_staged(staging / f"{name}{REMOVED}", b"")
+    record = sealed({**record, "outputs": outputs})
     own = _write_staged(staging / record_path.name, encode(record))
     fsync_folder(staging)
     os.rename(staging, folder / COMMITTED)
@@ -299,22 +300,17 @@ def finish_commit(folder: Path) -> None:
     committed = folder / COMMITTED
     if _is_left_over(committed):
         for staged in sorted(committed.iterdir(), key=lambda path: (path.suffix == ".json", path)):
-            if staged.suffix == ".json":  # the last one: whoever reads it finds what it names
-                _remove_named(staged, folder)
-            os.replace(staged, folder / staged.name)
+            if staged.suffix == REMOVED:
+                (folder / staged.stem).unlink(missing_ok=True)
+                staged.unlink()
+            else:
+                os.replace(staged, folder / staged.name)
         fsync_folder(folder)
         fsync_folder(committed)
         committed.rmdir()
         fsync_folder(folder)
     if _is_left_over(folder / STAGING):
         remove_folder(folder / STAGING)
-
-
-def _remove_named(record_path: Path, folder: Path) -> None:
-    """Remove the outputs that a record replaces; if it is damaged, others report that."""
-    with suppress(Damaged):
-        for name in (read_record(record_path) or {}).get(REMOVED, ()):
-            (folder / name).unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path) -> None:

@@ -49,6 +49,35 @@ def excel_bytes(table: "pd.DataFrame") -> bytes:
     return codecs.BOM_UTF8 + frame_bytes(table)
 
 
+def csv_cells(values: Any) -> Any:
+    """Format an arrow array as the cells of a CSV file, as pandas and csv do; an arrow array of text.
+
+    A number has the shortest text that gives it back; arrow writes small, large and whole ones in
+    another way than Python.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_floating(values.type):
+        numbers = values.to_numpy(zero_copy_only=False)
+        size = np.abs(numbers)
+        texts = pc.fill_null(values.cast(pa.string()), "")
+        is_whole = (numbers == np.floor(numbers)) & (size < 1e15)
+        texts = pc.if_else(pa.array(is_whole), pc.binary_join_element_wise(texts, "0", "."), texts)
+        is_other = (size >= 1e15) | ((size < 1e-4) & (size > 0))
+        others = pa.array([repr(number) for number in numbers[is_other].tolist()], pa.string())
+        return pc.replace_with_mask(texts, pa.array(is_other), others)
+    if not pa.types.is_string(values.type):
+        return pc.fill_null(values.cast(pa.string()), "")
+    texts = pc.fill_null(values, "")
+    is_quoted = pc.match_substring_regex(texts, '[,"\r\n]')
+    if not pc.any(is_quoted, min_count=0).as_py():
+        return texts
+    quoted = [csv_bytes([[text, ""]])[:-2].decode() for text in texts.filter(is_quoted).to_pylist()]
+    return pc.replace_with_mask(texts, is_quoted, pa.array(quoted, pa.string()))
+
+
 def read_cells(path: Path) -> Iterator[list[str]]:
     """Yield the rows of a CSV file as text, without its header."""
     with path.open(encoding="utf-8", newline="") as file:

@@ -16,11 +16,6 @@ def make_list(book, standings=None, capacity=ALL, order="risk"):
     return ranking.make_list(book, places, standings or {}, capacity, DAY)
 
 
-def test_clients_of_equal_risk_are_in_the_order_of_their_names():
-    order = ranking.order_by_risk(np.array([0.5, 0.5, 0.9]), ["b", "a", "c"])
-    assert order.tolist() == [2, 1, 0]
-
-
 def test_list_is_in_order_of_value_at_risk_and_unknown_values_come_last():
     book = make_book([0.9, 0.8, 0.2, 0.1], value_at_risk=[9.0, np.nan, 20.0, 9.0])
     assert make_list(book, order="value_at_risk").rows.tolist() == [2, 0, 3]

@@ -8,7 +8,9 @@ import pytest
 from attrition.config import Label
 from attrition.data.api_records import CheckedRows
 from attrition.modelling import explanations, models, reliability
-from attrition.serving.prediction import FrameModel, explain, predict
+from attrition.serving import explaining
+from attrition.serving.prediction import explain, predict
+from attrition.serving.served import FrameModel
 from tests.serving import samples
 
 LABELS = {"x0": Label("x0", label="logins", unit="a day")}
@@ -75,7 +77,14 @@ def test_reasons_are_those_of_the_assessment(fitted, release, shown):
     flat, model, rows = fitted
     baseline = release.training["baseline"]
     added = explanations.contributions(model, rows, baseline)
-    names = explanations.strongest(model, rows, added, baseline, shown)
+    score = models.score(model, rows)
+    order, counts = explaining.strongest(
+        FrameModel(model), rows, added.to_numpy(), score, baseline, shown
+    )
+    names = [
+        [model.features[i] for i in each[:count]]
+        for each, count in zip(order.tolist(), counts.tolist(), strict=True)
+    ]
     reasons = explain(flat, columns_of(rows), baseline, shown)
     assert [[one.feature for one in each] for each in reasons] == names
     assert any(names)

@@ -375,3 +375,25 @@ def test_file_that_is_replaced_by_another_is_noticed(tmp_path):
     assert files.damaged_outputs(tmp_path, record) == ["a.csv"]
     (tmp_path / "a.csv").unlink()
     assert files.sha256_file(tmp_path / "a.csv") == ""
+
+
+def test_commit_keeps_and_removes_outputs_of_the_record_before(tmp_path):
+    record, names = tmp_path / "r.json", ("a", "b", "c")
+    files.commit(record, {tmp_path / name: name.encode() for name in names}, {})
+    (tmp_path / "other").write_bytes(b"of somebody else")
+    kept = {"a": files.sha256_bytes(b"a")}
+    written = files.commit(record, {tmp_path / "c": b"new"}, {}, kept=kept)
+    assert written["outputs"] == kept | {"c": files.sha256_bytes(b"new")}
+    assert sorted(os.listdir(tmp_path)) == ["a", "c", "other", "r.json"]
+
+
+def test_interrupted_commit_removes_what_its_record_no_longer_names(tmp_path, monkeypatch):
+    record = tmp_path / "r.json"
+    files.commit(record, {tmp_path / "a": b"a", tmp_path / "b": b"b"}, {})
+    with monkeypatch.context() as dying:
+        dying.setattr(files, "finish_commit", lambda folder: None)
+        files.commit(record, {tmp_path / "c": b"c"}, {}, kept={})
+    assert sorted(files.read_record(record)["outputs"]) == ["a", "b"]
+    files.finish_commit(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["c", "r.json"]
+    assert [*files.read_record(record)["outputs"]] == ["c"]

@@ -3,7 +3,8 @@
 By default those run that end within 20 minutes together; --all runs every benchmark that needs no
 table of others, but for the sweep of all faults (make sweep): that takes hours.
 
-Run: python -m benchmarks [--all] [--only NAME ...] [--out docs/scale.md]
+Run: python -m benchmarks [--all] [--only NAME ...] [--peer PYTHON] [--out docs/scale.md]
+     PYTHON: of an environment with polars, which `benchmarks.ingest` is compared with
 """
 
 import argparse
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from benchmarks.measure import ROW, Row, read_rows, write_table
 from benchmarks.project import ROOT
 
 BUDGET_S = 20 * 60
+PEER = "--peer"
 VERDICTS = {True: "yes", False: "**no**", None: ""}
 
 
@@ -31,18 +34,23 @@ class Entry(NamedTuple):
 
     @property
     def shown(self) -> str:
-        return " ".join([f"python -m benchmarks.{self.module}", *self.options])
+        pairs = pairwise(("", *self.options))
+        words = ["PYTHON" if before == PEER else word for before, word in pairs]
+        return " ".join([f"python -m benchmarks.{self.module}", *words])
 
 
 SHORT = (
     Entry("idle"),
-    Entry("floor"),
-    Entry("growth", ("--sizes", "10000", "100000")),
+    Entry("floor", ("--times", "5")),
     Entry("pages"),
     Entry("training", ("--rows", "100000", "300000")),
+    Entry("growth", ("--sizes", "10000", "100000", "300000")),
+    Entry("ingest", ("--only", "plain")),
 )
 LONG = (
-    Entry("growth", ("--large",)),
+    Entry("growth", ("--large", "--out", "docs/scale.md")),
+    Entry("ingest", ("--only", "mixed")),
+    Entry("training"),
     *(Entry("shift", ("--shift", name)) for name in ("none", "harmless", "harmful")),
     *(
         Entry("statistics", (name,))
@@ -121,10 +129,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--only", nargs="+", metavar="NAME")
+    parser.add_argument(PEER, metavar="PYTHON")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "scale.md")
     options = parser.parse_args(argv)
     entries = [*SHORT, *(LONG if options.all else ())]
     entries = [one for one in entries if not options.only or one.module in options.only]
+    if options.peer:
+        peer = (PEER, options.peer)
+        entries = [
+            one._replace(options=one.options + peer) if one.module == "ingest" else one
+            for one in entries
+        ]
     results = list(run_all(entries, None if options.all else BUDGET_S))
     table = format_table(results)
     print(f"\n{table}")

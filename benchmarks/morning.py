@@ -70,18 +70,18 @@ def grow(config: Config, count: int) -> None:
 def grow_rows(config: Config, names: list[str]) -> None:
     """Replace the typed rows by one row of each client."""
     columns, count = config.columns, len(names)
+    hashes = np.array([observations.name_hash(name) for name in names], "uint64")
+    order = np.argsort(hashes)
     rows = pa.table(
         {
-            columns.client_name: names,
+            columns.client_name: pa.array(np.array(names)[order]),
             str(columns.time): ["2026-10-01"] * count,
             columns.outcome: pa.nulls(count, pa.float64()),
-            observations.CLIENT_HASH: np.array(
-                [observations.name_hash(n) for n in names], "uint64"
-            ),
-            observations.NUMBER: np.arange(count),
+            observations.CLIENT_HASH: hashes[order],
+            observations.NUMBER: order,
             observations.DELIVERED: np.zeros(count, "int32"),
         }
-    ).sort_by(observations.CLIENT_HASH)
+    )
     kept = [
         config.final_data,
         config.ingested_files,

@@ -43,9 +43,9 @@ SHORT = (
     Entry("idle"),
     Entry("floor", ("--times", "5")),
     Entry("pages"),
-    Entry("training", ("--rows", "100000", "300000")),
     Entry("growth", ("--sizes", "10000", "100000", "300000")),
     Entry("ingest", ("--only", "plain")),
+    Entry("training", ("first",)),
 )
 LONG = (
     Entry("growth", ("--large", "--out", "docs/scale.md")),

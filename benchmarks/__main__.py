@@ -46,6 +46,7 @@ SHORT = (
     Entry("growth", ("--sizes", "10000", "100000", "300000")),
     Entry("ingest", ("--only", "plain")),
     Entry("assess", ("--clients", "300000", "--workers")),
+    Entry("training", ("first",)),
 )
 LONG = (
     Entry("growth", ("--large", "--out", "docs/scale.md")),

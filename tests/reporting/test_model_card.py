@@ -150,3 +150,15 @@ def test_warnings_of_training_and_of_scoring_are_told(records):
         training | {"warnings": ["few rows"]}, score | {"warnings": ["old"]}, *others
     )
     assert "- Few rows.\n- Old.\n" in text
+
+
+def test_a_card_shows_the_learning_curve_of_a_sample(records):
+    points = [
+        {"rows": 8000, "log_loss": 0.31, "gain": None, "standard_error": None},
+        {"rows": 16000, "log_loss": 0.3, "gain": 0.01, "standard_error": 0.002},
+    ]
+    records[0]["sample"] = {"rows": 50_000, "left": 9000, "is_enough": True, "points": points}
+    text = model_card.write(*records)
+    assert "fitted on 50,000 of these rows, with 9,000 leavers" in text
+    assert "| 16,000 | 0.3000 | 0.0100 ± 0.0020 |" in text
+    assert "Learning curve" not in model_card.write(records[0] | {"sample": None}, *records[1:])

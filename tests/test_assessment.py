@@ -518,7 +518,7 @@ def test_files_are_the_same_to_the_byte_whatever_the_size_of_parts(
 ):
     first = clients.ClientTable(project.clients).listed[0]["client"]
     enter(project, first, kind=log.REASSIGNMENT, manager="Cy", date="2999-01-01")
-    same = dict.fromkeys(project.columns.features, 7)
+    same = dict.fromkeys(project.columns.features, 90)
     arrive(project, make_rows(40, prefix="new").assign(**same, exited=""))  # many of one risk
     paths = [project.clients, project.risk_scores, project.contact_list, project.risk_history]
     before, results = tmp_path / "before", []

@@ -323,6 +323,9 @@ def verify_files(config: Config) -> int:
     files.forget_hashes()
     with files.run_lock(config.lock):
         problems = integrity.scrub(config)
+        if any(problems.values()):
+            for path in (config.watch_list, config.hashes):  # the next run hashes everything too
+                path.unlink(missing_ok=True)
     for path, problem in problems.items():
         print(f"damaged  {path}: {problem}" if problem else f"ok       {path}")
     wrong = [path for path, problem in problems.items() if problem]

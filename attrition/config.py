@@ -557,7 +557,12 @@ class Config:
 
     def find_segments(self) -> list[Path]:
         """Return the existing segments beside `rows`, and the files about their arrival."""
-        found = sorted(self.output_folder.glob(self.segment(0).name.replace("0", "*")))
+        pattern = self.segment(0).name.replace("0", "*")
+        found = [
+            path
+            for path in sorted(self.output_folder.glob(pattern))
+            if path.stem.rpartition("-")[2].isdecimal()  # any other one is not ours
+        ]
         return [*found, *filter(Path.exists, map(self.deliveries_of, found))]
 
     def find_figures(self) -> list[Path]:

@@ -137,7 +137,8 @@ def read_watch_list(config: str) -> list[bytes] | None:
     if not key or colon.strip() != b":" or not quote or not end or b"\\" in folder:
         return None
     config_path = os.fsencode(os.path.abspath(config))
-    place = os.path.join(os.path.dirname(config_path), folder, WATCH_LIST.encode())
+    beside = os.path.dirname(os.fsencode(config))  # without `..` it would lead past a link
+    place = os.path.join(beside, folder, WATCH_LIST.encode())
     with open(place, "rb") as file:
         check, _, body = file.read().partition(b"\0")
     fields = body.split(b"\0")

@@ -253,6 +253,30 @@ def test_list_of_another_config_does_not_count(config):
     assert not idle.is_idle(["--config", str(other)])
 
 
+def test_list_of_a_config_of_the_same_path_behind_a_link_does_not_count(config, tmp_path):
+    (tmp_path / "other" / "inner").mkdir(parents=True)
+    shutil.copy2(config.file, tmp_path / "other")
+    (config.file.parent / "link").symlink_to(tmp_path / "other" / "inner")
+    path = config.file.parent / "link" / ".." / "config.json"
+    assert path.samefile(tmp_path / "other" / "config.json")
+    assert tick(config)
+    assert not idle.is_idle(["--config", str(path)])
+
+
+def test_config_is_found_beside_the_scripts_and_by_a_relative_path(config, tmp_path):
+    """Copies beside the config: whatever is imported but for `idle` is missing there."""
+    folder = config.file.parent
+    (folder / "attrition").mkdir()
+    for name in ("fullprocess.py", "attrition/__init__.py", "attrition/idle.py"):
+        shutil.copy(ROOT / name, folder / name)
+    script = os.fspath(folder / "fullprocess.py")
+    for more in ([], ["--config", os.path.relpath(config.file, tmp_path)]):
+        done = subprocess.run(
+            [sys.executable, script, *more], cwd=tmp_path, env={}, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (0, b"nothing new\n")
+
+
 def test_names_may_have_any_bytes(config):
     name = os.fsdecode(b"\xff line\nbreak.csv")
     write(config.input_folder / name)

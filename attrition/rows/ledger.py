@@ -530,7 +530,7 @@ class Ledger:
         record = {
             "ingested_at": now,
             "generation": self.generation + 1,
-            "lineage": self._lineage(),
+            "lineage": self._lineage(now),
             "previous": self.previous,
             "inputs": {"contract": contract(self.config)},
             "marks": self.marks,
@@ -555,10 +555,13 @@ class Ledger:
         history.save(self.config.history, "generations", [row])
         return record
 
-    def _lineage(self) -> int:
-        """Return what the numbers of rows belong to, see `read_lineage`."""
+    def _lineage(self, now: str) -> str:
+        """Return what the numbers of rows belong to, see `read_lineage`.
+
+        Generations alone are counted from 1 again if the history is lost together with the rows.
+        """
         earlier = None if self.is_adopted or self.record is None else self.record.get("lineage")
-        return self.generation + 1 if earlier is None else int(earlier)
+        return f"{self.generation + 1} {now}" if earlier is None else str(earlier)
 
     def _choose_files(self) -> tuple[dict[Path, files.Content], list[str]]:
         """Return what is written, in this order, and the names of the files that stay as they are."""
@@ -793,8 +796,8 @@ def read_accepted(config: Config) -> list[str]:
     return sorted(record.get("accepted", {})) if record else []
 
 
-def read_lineage(config: Config) -> int | None:
-    """Return what the numbers of rows belong to: the generation since which none was given twice.
+def read_lineage(config: Config) -> str | None:
+    """Return what the numbers of rows belong to: the ingestion since which none was given twice.
 
     None if an earlier version ingested the rows, whose numbers change.
     """

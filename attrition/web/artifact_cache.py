@@ -356,11 +356,13 @@ class State:
         """Return the observations of a client, in the order of their times."""
         seal = self.ingestion()["seal"]
         try:
-            return self._find_observations(client)
+            result = self._find_observations(client)
+            if self.ingestion()["seal"] == seal:
+                return result
         except NotReady:
             if self.ingestion()["seal"] == seal:
                 raise
-        return self._find_observations(client)  # a run replaced a segment in between
+        return self._find_observations(client)  # a run replaced rows or a segment in between
 
     def _find_observations(self, client: str) -> list[Observation]:
         config, record = self.config, self.ingestion()

@@ -167,7 +167,11 @@ def test_verify_names_what_is_wrong_and_exits_1(project, capsys):
     folder = current_folder(project)
     (folder / releases.MODEL).write_bytes(b"damaged")
     project.contact_list.write_bytes(b"damaged")
+    files.save_hashes(project.hashes)
+    project.watch_list.write_bytes(b"everything is as it was")
     assert diagnostics.main(["--config", str(project.file), "--verify"]) == 1
+    assert not project.hashes.exists()
+    assert not project.watch_list.exists()
     lines = capsys.readouterr().out.splitlines()
     wrong = [line for line in lines if line.startswith("damaged")]
     assert any(f"{folder.name}: trainedmodel.skops not as deployed" in line for line in wrong)

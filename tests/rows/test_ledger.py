@@ -27,6 +27,19 @@ def put_back(config, folder):
     shutil.copytree(folder, config.output_folder)
 
 
+def test_numbers_that_are_given_again_belong_to_another_lineage(empty_project, monkeypatch):
+    lineages = set()
+    for hour in (1, 2):
+        monkeypatch.setattr(files, "utc_now", lambda hour=hour: f"2026-03-01T0{hour}:00:00Z")
+        put(empty_project, "a.csv", lines(*ROWS[:2]))
+        ingest_new_data(empty_project)
+        ingest_new_data(empty_project)
+        lineages.add(ledger.read_lineage(empty_project))
+        shutil.rmtree(empty_project.output_folder)
+        empty_project.history.unlink()
+    assert len(lineages) == 2
+
+
 @pytest.fixture
 def restored(empty_project, tmp_path):
     """A project whose ingested data of the first run was put back after the second."""

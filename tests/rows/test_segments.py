@@ -49,6 +49,14 @@ def check_damage(config, expected):
         assert len(find_segments(config)) == 1
 
 
+def test_file_of_a_person_beside_the_segments_is_not_removed(config):
+    deliver(config, "a", [row(i) for i in range(4)])
+    copy = config.rows.with_name("finaldata-copy.parquet")
+    copy.write_bytes(b"of a person")
+    ingest_new_data(config)
+    assert copy.read_bytes() == b"of a person"
+
+
 def test_a_duplicate_changes_no_row_file(config):
     deliver(config, "a", [row(i) for i in range(40)])
     before = {path: path.stat().st_ino for path in config.output_folder.iterdir()}

@@ -1,11 +1,17 @@
 """Files that change or are damaged while the app runs."""
 
+from typing import Any
+
 import pytest
 
 from attrition.contacts import log
-from attrition.storage import files
+from attrition.storage import files, tables
+from attrition.web.artifact_cache import ArtifactCache, State
 from tests.apps import rewrite
-from tests.conftest import damage
+from tests.conftest import damage, write_config
+from tests.segments import DATED, deliver, find_segments, row
+
+NOBODY: Any = None
 
 
 def test_replaced_clients_are_read_again(client, project):
@@ -72,3 +78,14 @@ def test_timeline_of_a_client_has_all_that_can_be_read(client, project):
     assert {event.kind for event in events} == {"entry", "observation"}
     assert client.get(f"/client/{row['client']}").status_code == 200
     assert state.timeline("nobody", work.day) == []
+
+
+def test_client_is_found_while_a_run_replaces_the_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP", 8)
+    config = write_config(tmp_path, columns=DATED)
+    deliver(config, "a", [row(i) for i in range(40)])
+    listed = iter([lambda: deliver(config, "b", [row(3, "1")])])
+    monkeypatch.setattr(ArtifactCache, "discard", lambda *_, **__: next(listed, tuple)())
+    state = State(config, ArtifactCache(), NOBODY, NOBODY)
+    assert [each.churned for each in state.observations("c3")] == [True]
+    assert len(find_segments(config)) == 2

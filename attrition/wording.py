@@ -355,18 +355,20 @@ rows no longer lower its log loss.'
     return f"It was fitted on {sample}: {reason}."
 
 
-def learning_curve(record: Row) -> list[tuple[str, str, str]]:
-    """Return the rows fitted, the log loss, and its gain on the size before; [] if all were used."""
-    points = (record.get("sample") or {}).get("points", ())
+def learning_curve(record: Row) -> list[tuple[str, str, str, str, str]]:
+    """Return sample size, rows fitted, log loss, its gain, and which was chosen; [] if all were used."""
+    sample = record.get("sample") or {}
     return [
         (
+            count(point["size"]),
             count(point["rows"]),
             decimal(point["log_loss"], digits=4),
             f"{decimal(point['gain'], digits=4)} ± {decimal(point['standard_error'], digits=4)}"
             if is_known(point["gain"])
             else "",
+            "chosen" if point["size"] == sample["chosen"] else "",
         )
-        for point in points
+        for point in sample.get("points", ())
     ]
 
 

@@ -434,8 +434,9 @@ def candidate_table(candidates: Iterable[Row]) -> Flowable:
 
 def curve_table(points: Sequence[Sequence[str]]) -> Flowable:
     """Return the learning curve, see `wording.learning_curve`."""
-    columns = {"rows fitted": 44, "log loss (lower is better)": 60, "gain ± standard error": 70}
-    return table(columns, points, numbers=(0, 1, 2))
+    columns = {"sample": 24, "rows of it fitted": 32, "log loss (lower is better)": 48}
+    columns |= {"gain ± standard error": 46, "": 24}
+    return table(columns, points, numbers=(0, 1, 2, 3))
 
 
 def score_table(scored: Mapping[str, tuple[Row, Row]], capacity: int) -> Story:

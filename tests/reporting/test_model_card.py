@@ -154,11 +154,12 @@ def test_warnings_of_training_and_of_scoring_are_told(records):
 
 def test_a_card_shows_the_learning_curve_of_a_sample(records):
     points = [
-        {"rows": 8000, "log_loss": 0.31, "gain": None, "standard_error": None},
-        {"rows": 16000, "log_loss": 0.3, "gain": 0.01, "standard_error": 0.002},
+        {"size": 25_000, "rows": 16_000, "log_loss": 0.31, "gain": None, "standard_error": None},
+        {"size": 50_000, "rows": 32_000, "log_loss": 0.3, "gain": 0.01, "standard_error": 0.002},
     ]
-    records[0]["sample"] = {"rows": 50_000, "left": 9000, "is_enough": True, "points": points}
+    sample = {"rows": 50_025, "left": 9000, "is_enough": True, "chosen": 50_000, "points": points}
+    records[0]["sample"] = sample
     text = model_card.write(*records)
-    assert "fitted on 50,000 of these rows, with 9,000 leavers" in text
-    assert "| 16,000 | 0.3000 | 0.0100 ± 0.0020 |" in text
+    assert "fitted on 50,025 of these rows, with 9,000 leavers" in text
+    assert "| 50,000 | 32,000 | 0.3000 | 0.0100 ± 0.0020 | chosen |" in text
     assert "Learning curve" not in model_card.write(records[0] | {"sample": None}, *records[1:])

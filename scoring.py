@@ -6,11 +6,9 @@ Writes: practicemodels/latestscore.txt (F1 at threshold 0.5 on the test data), s
 Run:    python scoring.py [--config PATH]
 """
 
-import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,8 +28,6 @@ from attrition.operations.releases import Release
 from attrition.rows import ledger, typed_rows
 from attrition.sources import files as source_files
 from attrition.storage import files, history
-
-logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 SETTINGS = ("columns", "missing_markers", "files", "contact_capacity")
 WEIGHED_CLIENTS = 10_000

@@ -7,7 +7,6 @@ Writes: practicemodels/trainedmodel.skops, evaluationmodel.skops (the same choic
 Run:    python training.py [--config PATH] [--accept-leakage]
 """
 
-import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -56,12 +55,10 @@ from attrition.rows import ledger, sampling, typed_rows
 from attrition.rows.sampling import Sample
 from attrition.storage import files, tables
 
-logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
-
 SETTINGS = ("columns", "held_out_share", "accept_leakage")
 # The sizes of the samples on the learning curve, and the smallest one that may be chosen.
 SIZES, MIN_SAMPLE = (12_500, 25_000, 50_000, 100_000, 200_000, 400_000), 50_000
-MAX_SAMPLE_SHARE = 0.75  # of all rows: a sample that is larger is not worth its loss
+MAX_SAMPLE_SHARE = 0.75  # of all rows; a larger sample would save too little
 MONTH = len("2026-01")
 REFERENCE_ROWS = 10_000
 IMPORTANCE_ROWS = 2_000
@@ -151,7 +148,7 @@ def check_leakage(config: Config, signs: Sequence[LeakageSign]) -> None:
         problems = "; ".join(sign.sentence for sign in grave)
         names = ", ".join(f'"{sign.column}"' for sign in grave)
         raise Leakage(
-            f"{config.final_data}: {problems}. A model trained on that is worth nothing for clients who "
+            f"{config.rows}: {problems}. A model trained on that is worth nothing for clients who "
             "have not left yet: name the column in columns.ignore; if it is known before clients leave, "
             f"run with --accept-leakage, or set accept_leakage to [{names}] in {config.file.name}"
         )
@@ -180,7 +177,7 @@ def train_model(config: Config) -> TrainingResult:
     if not 0 < outcome.sum() < len(outcome):
         same = "left" if len(outcome) and outcome.all() else "stayed"
         raise TooLittleData(
-            f"{config.final_data}: all {len(outcome)} clients to learn from {same}; training needs "
+            f"{config.rows}: all {len(outcome)} clients to learn from {same}; training needs "
             "clients who left and clients who stayed"
         )
     monitoring = files.read_record(config.monitoring_record) or {}
@@ -236,13 +233,13 @@ def read_labels(config: Config) -> pd.DataFrame:
     labels = pd.concat(parts).sort_values(typed_rows.NUMBER, ignore_index=True)
     if len(labels) == 0 and waiting:
         raise TooLittleData(
-            f"{config.final_data}: none of {waiting:,} outcomes is mature, so there is "
+            f"{config.rows}: none of {waiting:,} outcomes is mature, so there is "
             "nothing to train on yet; outcomes are used when 90 % of their cohort are known, or after "
             "outcome_after_days of config.json"
         )
     if len(labels) == 0:
         raise TooLittleData(
-            f"{config.final_data}: no row has an outcome in {columns.outcome!r}, so there is nothing "
+            f"{config.rows}: no row has an outcome in {columns.outcome!r}, so there is nothing "
             "to train on; add rows of clients who left and of clients who stayed"
         )
     held_out = typed_rows.held_out(labels[typed_rows.CLIENT_HASH], config.held_out_share)
@@ -389,7 +386,7 @@ def _read_training(config: Config, labels: pd.DataFrame) -> TrainingRows:
     features, dropped = usable_features(usable, columns)
     if not features:
         raise TooLittleData(
-            f"{config.final_data}: no feature differs between clients, so there is nothing to learn"
+            f"{config.rows}: no feature differs between clients, so there is nothing to learn"
         )
     outcome, age = labels["outcome"].to_numpy(), labels["age"].to_numpy()
     # If all recent outcomes are equal, no candidate can be scored on them alone.

@@ -317,7 +317,7 @@ class Api:
 
 @dataclass(frozen=True)
 class Engine:
-    """Where the parts of the data are computed; the results are the same everywhere."""
+    """Where the parts of an assessment are computed; the results are the same everywhere."""
 
     backend: str | None = setting(
         "what runs the parts: `loky` (processes of this machine), `dask` or `ray` (a cluster that "
@@ -331,7 +331,9 @@ class Engine:
     workers: int | None = setting(
         "how many parts are computed at once; by default one on each CPU", None, low=1
     )
-    rows_per_part: int = setting("rows of a part, about; memory grows with it", 1 << 18, low=1_000)
+    rows_per_part: int = setting(
+        "approximate rows of a part; the memory of an assessment grows with it", 1 << 18, low=1_000
+    )
 
 
 class _File:
@@ -457,7 +459,7 @@ class Config:
     )
     currency: str = setting("currency of `columns.value`, for display", "EUR")
     api: Api = setting("where the API listens", Api())
-    engine: Engine = setting("where large data is computed", Engine())
+    engine: Engine = setting("where the parts of an assessment are computed", Engine())
     labels: dict[str, Label] = field(default_factory=dict)  # by feature; given in `columns`
 
     # ingestion

@@ -62,7 +62,7 @@ LONG = (
     *map(
         Entry,
         (
-            *("ranking", "parse_once", "one_client", "kills", "lanes", "scale", "serving", "crowd"),
+            *("ranking", "one_client", "kills", "lanes", "scale", "serving", "crowd"),
             *("week", "life", "databases", "planted", "morning", "flat"),
         ),
     ),

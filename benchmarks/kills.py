@@ -1,4 +1,4 @@
-"""Kill the whole process at random moments of its first run; the next plain run must make it good.
+"""Kill the whole process at random moments of its first run; the next run must repair it.
 
 After each kill a plain run follows, without any help. It must end with the same rows, the same account
 of every source, one verified release of the same model, and the same list as a run nobody disturbed.

@@ -1,4 +1,4 @@
-"""Feed the sample company month by month, labels two months late, and tell what each run decided.
+"""Feed the sample company month by month, labels two months late, and print what each run decided.
 
 Run: python -m benchmarks.shift [--shift none|harmless|harmful] [--months 10] [--rows 1000]
      [--seed 2025] [--history 12]

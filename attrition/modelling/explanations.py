@@ -22,7 +22,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from attrition.modelling import models
-from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
 
 Matrix = NDArray[np.float64]
@@ -34,7 +33,6 @@ def contributions(
     model: Model,
     rows: pd.DataFrame,
     baseline: Mapping[str, Any] | pd.DataFrame,
-    score: Vector | None = None,
 ) -> pd.DataFrame:
     """Compute the contribution of each feature to the log-odds: a row per client, a column per feature.
 
@@ -43,7 +41,6 @@ def contributions(
     alike.
 
     baseline: one client for all, or (n,) rows, one for each client
-    score: (n,) `models.score` of the rows, if the caller has it
     """
     features, n = list(model.features), len(rows)
     if isinstance(baseline, pd.DataFrame):
@@ -55,8 +52,7 @@ def contributions(
     added = np.zeros((n, len(features)))
     for part, weight in zip(model.parts, model.weights, strict=True):
         added += weight * _explain_part(part, both, n, features)
-    score = models.score(model, rows) if score is None else score
-    score = np.append(score, models.score(model, reference))
+    score = np.append(models.score(model, rows), models.score(model, reference))
     log_odds = model.calibration.apply(score)
     difference = score[:n] - score[n:]
     scale = np.divide(

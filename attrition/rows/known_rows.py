@@ -139,7 +139,7 @@ class Identities:
 
 
 class StoredArrays(dict[str, np.ndarray]):
-    """Sorted arrays of a segment; each is read when it is first used, since most news needs few."""
+    """Sorted arrays of a segment; each is read when it is first used, since most new rows need few."""
 
     def __init__(self, read: Callable[[str], np.ndarray]) -> None:
         super().__init__()

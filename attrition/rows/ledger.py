@@ -61,7 +61,7 @@ REJECTED_HEADER = ("ingested_at", "source", "line", "reason", "raw")
 WITHDRAWN_HEADER = ("withdrawn_at", "source")
 NEVER = -1
 ROWS_PER_PART = 1 << 18
-LAYOUT = 3  # of the columns in segments; rows in another one are written anew by the next news
+LAYOUT = 3  # of the columns in segments; rows in another one are rewritten when rows arrive
 REPLACES = "attrition:replaces"  # of an accepted row: whether it is a new version of another one
 
 
@@ -225,7 +225,7 @@ class Ledger:
 
     @cached_property
     def rows(self) -> KnownRows:
-        """The identity of every row; read only when a source has news."""
+        """The identity of every row; read only if a source has new content."""
         columns = self.config.columns
         equal = [] if columns.client else [EQUAL_ID, COPY]
         day = [DAY] if columns.dates else []

@@ -1,4 +1,4 @@
-"""Accepted rows on disk: Parquet segments, sorted by client and row, so that news costs what it brings.
+"""Accepted rows on disk: Parquet segments, sorted by client and row, so that few new rows cost little.
 
 The base is `finaldata.parquet`. Beside many rows, new ones are written to a further segment, which is
 merged with the next ones and at last with the base. Rows that were replaced or withdrawn stay in their
@@ -24,7 +24,7 @@ from attrition.storage import tables
 
 ROWS_PER_RUN = 1 << 20
 ROWS_PER_BATCH = 1 << 14
-GROWTH = 4  # a segment is merged with a new one unless it has so many times its rows
+GROWTH = 4  # a new segment is merged with the previous one unless that has so many times its rows
 MAX_SHARE = 0.25  # of rows outside the base, and of rows that are gone, beside those in the base
 
 

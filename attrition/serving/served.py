@@ -1,4 +1,4 @@
-"""What the app and the steps need of a model, and a model that cannot be flattened in this form."""
+"""The interface of a model in production, and an adapter for models that cannot be flattened."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -12,6 +12,7 @@ Run:    python assessment.py [--config PATH]
 import logging
 import shutil
 import sys
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ SETTINGS = (
 NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
 OTHER_UNIT = ("other_unit", "other_unit_new")
 WEIGHED = 50_000  # clients that are compared with the reference; of more, a sample decides as well
-PARTS = ".parts"  # the folder of what the parts of an assessment give
+PARTS = ".parts-"  # begins the folder of what the parts of an assessment give
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
 
@@ -437,11 +438,12 @@ def describe_whole(config: Config, last: "Last", by_client: Mapping[str, Standin
 
 
 def assess_part(
-    config: Config, part: Part, release_id: str, whole: Whole, path: Path
+    config: Config, part: Part, release_id: str, whole: Whole, folder: Path
 ) -> files.Record:
     """Assess the current clients among the rows of a part, and write them; see `client_parts`.
 
-    Returns the outcomes of the clients asked for: client -> (number of the delivery, left), in order.
+    Returns the path, and the outcomes of the clients asked for: client -> (number of the delivery,
+    left), in order.
     """
     columns = config.columns
     release, explainer = load_explainer(config.production_folder, release_id)
@@ -472,8 +474,8 @@ def assess_part(
     table = table.append_column("reasons", reasons.take(pa.array(order)))
     for name, cell in cells.items():
         table = table.append_column(name, cell)
-    client_parts.write_part(path, table)
-    return {"outcomes": find_outcomes(rows, whole.wanted, columns)}
+    outcomes = find_outcomes(rows, whole.wanted, columns)
+    return {"path": client_parts.write_part(folder, table), "outcomes": outcomes}
 
 
 @lru_cache(maxsize=1)
@@ -550,18 +552,16 @@ class Scored(NamedTuple):
 @contextmanager
 def assessed(config: Config, release: Release, whole: Whole) -> Iterator[Scored]:
     """Assess all parts, and open what they give until the assessment is written."""
-    folder = config.reports_folder / PARTS
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
-    files.make_folder(folder)
+    for left_over in config.reports_folder.glob(f"{PARTS}*"):  # of a run that was interrupted
+        shutil.rmtree(left_over, ignore_errors=True)
+    files.make_folder(config.reports_folder)
+    # A name of its own, because workers of a run that was interrupted may still be writing.
+    folder = Path(tempfile.mkdtemp(prefix=PARTS, dir=config.reports_folder))
     try:
         pieces = ledger.split_rows(config, config.engine.rows_per_part)
-        paths = [folder / f"{i}.arrow" for i in range(len(pieces))]
-        calls = [
-            (config, part, release.id, whole, path)
-            for part, path in zip(pieces, paths, strict=True)
-        ]
+        calls = [(config, part, release.id, whole, folder) for part in pieces]
         records = backends.run(config.engine, "assessment:assess_part", calls)
-        parts = ClientParts(paths)
+        parts = ClientParts([record["path"] for record in records])
         times, distinct = parts.codes("observed_at")
         days = np.array([*map(day_number, distinct), np.nan])[times]
         is_long_ago = clients.last_seen_long_ago(days, day_number(whole.newest))

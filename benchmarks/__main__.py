@@ -45,13 +45,15 @@ SHORT = (
     Entry("pages"),
     Entry("growth", ("--sizes", "10000", "100000", "300000")),
     Entry("ingest", ("--only", "plain")),
-    Entry("assess", ("--clients", "300000", "--workers")),
+    Entry("assess", ("--clients", "300000")),
     Entry("training", ("first",)),
 )
 LONG = (
     Entry("growth", ("--large", "--out", "docs/scale.md")),
     Entry("ingest", ("--only", "mixed")),
-    Entry("assess", ("--clients", "10000000", "--workers")),
+    Entry("assess", ("--clients", "10000000")),
+    Entry("engines"),
+    Entry("engines", ("--clients", "10000000", "--repeat", "1")),
     Entry("training"),
     *(Entry("shift", ("--shift", name)) for name in ("none", "harmless", "harmful")),
     *(

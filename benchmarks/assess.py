@@ -4,11 +4,10 @@ After a run over the sample, its rows are replaced by one open row of each of ma
 stores them. The bare model predicts the same values, already in memory: scikit-learn's pipelines on a
 DataFrame, and the flat model of the release on arrays. The assessment reads, ranks, explains, estimates
 and writes everything; its CPU time is that of the whole process. Its peak memory is measured at half
-and double the size of the parts too, and the files must be the same to the byte; and its time on two
-workers beside that on one.
+and double the size of the parts too, and the files must be the same to the byte.
 
-Run: python -m benchmarks.assess [--clients 1000000] [--project FOLDER] [--workers]
-     --project: a finished project to start from; --workers: on two workers too
+Run: python -m benchmarks.assess [--clients 1000000] [--project FOLDER]
+     --project: a finished project to start from
 """
 
 import argparse
@@ -28,10 +27,10 @@ from attrition import config as configuration
 from attrition.config import Config
 from attrition.rows import ledger, observations, typed_rows
 from attrition.storage import files, tables
-from benchmarks.measure import Row, at_least, at_most, cpu_of, print_rows
+from benchmarks.measure import Row, at_least, cpu_of, print_rows
 from benchmarks.project import ROOT
 
-LEAST_SPEED, MOST_TIME, BLOCK = 0.8, 0.65, 1 << 18
+LEAST_SPEED = 0.8
 OUTPUTS = ("clients.parquet", "riskscores.csv", "contactlist.csv", "riskhistory.npy")
 
 
@@ -99,10 +98,9 @@ class Assessed(NamedTuple):
     hashes: dict[str, str]
 
 
-def run(config: Config, rows_per_part: int, workers: int = 1) -> Assessed:
+def run(config: Config, rows_per_part: int) -> Assessed:
     """Assess all clients in a process of its own, from the same state each time."""
-    engine: dict[str, Any] = {"rows_per_part": rows_per_part}
-    engine |= {"backend": "loky", "workers": workers} if workers > 1 else {}
+    engine = {"rows_per_part": rows_per_part}
     settings = json.loads(config.file.read_text()) | {"engine": engine}
     place = config.file.with_name("engine.json")
     place.write_text(json.dumps(settings))
@@ -121,7 +119,7 @@ def bare(config: Config, kind: str, folder: Path) -> float:
     return float(out.read_text())
 
 
-def measure(config: Config, count: int, folder: Path, *, workers: bool) -> list[Row]:
+def measure(config: Config, count: int, folder: Path) -> list[Row]:
     grow(config, count)
     size = ledger.ROWS_PER_PART
     costs = {kind: bare(config, kind, folder) for kind in ("pipelines", "flat")}
@@ -140,11 +138,6 @@ def measure(config: Config, count: int, folder: Path, *, workers: bool) -> list[
         figure = f"{result.peak_mb:.0f} MB, {result.seconds:.1f} s"
         name = f"peak memory, {per_part:,} rows a part, same bytes"
         rows.append(Row(name, figure, is_met=is_same))
-    if workers:
-        two = run(config, size, workers=2)
-        share = two.seconds / base.seconds
-        rows.append(at_most("time on two workers, of one", share, MOST_TIME, "x"))
-        rows.append(Row("same bytes on two workers", str(two.hashes == base.hashes)))
     return rows
 
 
@@ -155,7 +148,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--clients", type=int, default=1_000_000)
     parser.add_argument("--project", type=Path)
-    parser.add_argument("--workers", action="store_true")
     for name in ("--worker", "--config", "--out"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -172,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
             from benchmarks.morning import finish_sample
 
             config = finish_sample(folder)
-        return print_rows(measure(config, options.clients, Path(name), workers=options.workers))
+        return print_rows(measure(config, options.clients, Path(name)))
 
 
 if __name__ == "__main__":

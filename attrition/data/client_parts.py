@@ -4,6 +4,8 @@ The files are Arrow's own format, in batches so small that one of each part fits
 sorted by risk, equal risks by name, so that all are merged in one pass.
 """
 
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,19 +17,27 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attrition.data.clients import GROUP_ROWS
+from attrition.storage import files
 
 BATCH_ROWS = 4_096
 MERGED_ROWS = 16 * GROUP_ROWS
 OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
-def write_part(path: Path, table: pa.Table) -> None:
-    """Write the clients of a part, which are sorted."""
+def write_part(folder: Path, table: pa.Table) -> Path:
+    """Write the clients of a part, which are sorted; return the new file.
+
+    No two calls write to the same file, because a worker that is believed lost may still be writing
+    when another one does its part.
+    """
+    descriptor, name = tempfile.mkstemp(".arrow", dir=folder)
     with (
-        pa.OSFile(str(path), "wb") as file,
+        files.named(Path(name)),
+        os.fdopen(descriptor, "wb") as file,
         pa.ipc.new_file(file, table.schema, options=OPTIONS) as to,
     ):
         to.write_table(table, max_chunksize=BATCH_ROWS)
+    return Path(name)
 
 
 class ClientParts:

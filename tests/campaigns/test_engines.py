@@ -1,99 +1,27 @@
-"""Dask and Ray as engines: a scheduler and two workers of their own, reached only by an address."""
+"""loky, Dask and Ray as engines; the latter two as clusters that are reached only by an address."""
 
+import json
 import os
+import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+import assessment
+import diagnostics
+import ingestion
+from attrition import config as configuration
 from attrition.config import Engine
 from attrition.engine import backends
 from attrition.errors import EngineError
-from tests.conftest import ROOT
-
-AUTHENTICATION = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-BIN = Path(sys.executable).parent
-START_S = 60
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-def start(*command, root=ROOT):
-    environment = os.environ | {"PYTHONPATH": str(root)} | AUTHENTICATION
-    return subprocess.Popen(
-        [*map(str, command)], env=environment, cwd="/", start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def stop(processes):
-    for process in processes:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_until(condition):
-    end = time.monotonic() + START_S
-    while not condition():
-        assert time.monotonic() < end, "the cluster did not come up"
-        time.sleep(0.1)
-
-
-@contextmanager
-def dask_cluster(folder, root=ROOT):
-    distributed = pytest.importorskip("distributed", reason="make engines installs Dask")
-    address = f"tcp://127.0.0.1:{free_port()}"
-    scheduler = start(
-        BIN / "dask", "scheduler", "--port", address.rpartition(":")[2], "--no-dashboard"
-    )
-    workers = [
-        start(
-            *(BIN / "dask", "worker", address, "--nthreads", 1, "--no-nanny", "--no-dashboard"),
-            *("--local-directory", folder / f"worker{i}"),
-            root=root,
-        )
-        for i in range(2)
-    ]
-    try:
-        with distributed.Client(address, timeout=START_S) as client:
-            client.wait_for_workers(2, timeout=START_S)
-        yield Engine("dask", address), scheduler, workers
-    finally:
-        stop([scheduler, *workers])
-
-
-@contextmanager
-def ray_cluster(folder):
-    pytest.importorskip("ray", reason="make engines installs Ray")
-    address = f"127.0.0.1:{free_port()}"
-    common = ("--block", "--disable-usage-stats")
-    head = start(
-        *(BIN / "ray", "start", "--head", "--port", address.rpartition(":")[2], "--num-cpus", 0),
-        *("--include-dashboard=false", "--temp-dir", folder, *common),
-    )
-    workers = []
-    try:
-        wait_until(lambda: can_connect(address))
-        workers = [start(BIN / "ray", "start", "--address", address, "--num-cpus", 2, *common)]
-        yield Engine("ray", address, workers=2), head, workers
-    finally:
-        stop([*workers, head])
-
-
-def can_connect(address):
-    host, _, port = address.partition(":")
-    with socket.socket() as client:
-        return client.connect_ex((host, int(port))) == 0
+from tests.clusters import AUTHENTICATION, dask_cluster, ray_cluster, stop, wait_until
+from tests.conftest import ROOT, make_rows
+from tests.support import settle
 
 
 def start_run(engine, folder):
@@ -172,5 +100,152 @@ def test_a_killed_ray_worker_ends_the_run_with_one_line(tmp_path_factory, monkey
     with ray_cluster(folder) as (engine, _, workers):
         run = start_run(engine, folder)
         stop(workers)
-        (line,) = printed(run)
+        *_, line = printed(run)  # Ray may print as well
         assert line.startswith(f"engine ray at {engine.address}: ")
+
+
+# ---- an assessment, from the command line
+
+
+ROWS, PARTS = 20_000, 20
+OUTPUTS = ("clients.parquet", "riskscores.csv", "contactlist.csv", "riskhistory.npy")
+
+
+@pytest.fixture(scope="module")
+def larger_folder(finished_folder, tmp_path_factory):
+    """A finished project that has ingested many clients since its last assessment."""
+    folder = tmp_path_factory.mktemp("larger") / "project"
+    shutil.copytree(finished_folder, folder, symlinks=True)
+    config = configuration.load(folder / "config.json")
+    more = make_rows(ROWS, seed=7, prefix="more").assign(exited="")
+    more.to_csv(config.input_folder / "more.csv", index=False)
+    settle(config.input_folder / "more.csv")
+    ingestion.ingest_new_data(config)
+    return folder
+
+
+@pytest.fixture
+def larger(larger_folder, tmp_path):
+    folder = tmp_path / "larger"
+    shutil.copytree(larger_folder, folder, symlinks=True)
+    return configuration.load(folder / "config.json")
+
+
+@pytest.fixture(scope="module")
+def expected(larger_folder, tmp_path_factory):
+    """What one process writes."""
+    folder = tmp_path_factory.mktemp("expected") / "project"
+    shutil.copytree(larger_folder, folder, symlinks=True)
+    config = configuration.load(folder / "config.json")
+    assert finish(start_assessment(config, Engine())) == (0, [])
+    return read_outputs(config)
+
+
+def start_assessment(config, engine):
+    settings = json.loads(config.file.read_text())
+    named = {key: value for key, value in vars(engine).items() if value is not None}
+    settings["engine"] = named | {"rows_per_part": ROWS // PARTS}
+    config.file.write_text(json.dumps(settings))
+    command = [sys.executable, ROOT / "assessment.py", "--config", config.file, "--quiet"]
+    return subprocess.Popen(
+        command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(run):
+    """Wait for an assessment; return its exit code and the lines on stderr."""
+    _, stderr = run.communicate(timeout=3 * backends.PATIENCE_S)
+    return run.returncode, stderr.splitlines()
+
+
+def read_outputs(config):
+    assert not list(config.reports_folder.glob(".*")), "nothing is left over"
+    return {name: (config.reports_folder / name).read_bytes() for name in OUTPUTS}
+
+
+def wait_for_first_part(config):
+    wait_until(lambda: any(config.reports_folder.glob(f"{assessment.PARTS}*/*")), every_s=0.001)
+
+
+def check_next_run(config, before, expected):
+    """Nothing was changed; the next run, in one process, completes the work."""
+    assert {name: (config.reports_folder / name).read_bytes() for name in OUTPUTS} == before
+    assert diagnostics.main(["--config", str(config.file), "--verify", "--quiet"]) == 0
+    assert finish(start_assessment(config, Engine())) == (0, [])
+    assert read_outputs(config) == expected
+
+
+def test_loky_writes_the_bytes_of_one_process(larger, expected):
+    assert finish(start_assessment(larger, Engine("loky", workers=2))) == (0, [])
+    assert read_outputs(larger) == expected
+
+
+def test_a_cluster_writes_the_bytes_of_one_process(cluster, larger, expected):
+    engine, *_ = cluster
+    assert finish(start_assessment(larger, engine)) == (0, [])
+    assert read_outputs(larger) == expected
+
+
+def test_a_dask_worker_killed_in_an_assessment_changes_no_byte(larger, expected, tmp_path):
+    with dask_cluster(tmp_path) as (engine, _, workers):
+        run = start_assessment(larger, engine)
+        wait_for_first_part(larger)
+        stop(workers[:1])
+        assert finish(run) == (0, [])
+    assert read_outputs(larger) == expected
+
+
+def test_a_killed_loky_worker_ends_an_assessment_with_one_line(larger, expected):
+    before = read_outputs(larger)
+    run = start_assessment(larger, Engine("loky", workers=2))
+    wait_for_first_part(larger)
+    os.kill(find_loky_worker(run), signal.SIGKILL)
+    code, (line,) = finish(run)
+    assert (code, line.endswith(backends.ADVICE)) == (1, True)
+    assert "engine loky: TerminatedWorkerError: " in line
+    check_next_run(larger, before, expected)
+
+
+def find_loky_worker(run):
+    tasks = Path(f"/proc/{run.pid}/task").glob("*/children")
+    children = [pid for task in tasks for pid in task.read_text().split()]
+    lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+    return min(pid for pid, line in lines.items() if b"LokyProcess" in line)
+
+
+def find_ray_workers(sessions):
+    """Return the processes of a cluster in which Ray runs our calls."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if path.read_bytes().startswith(b"ray::PoolActor"):
+                found.append(int(path.parent.name))
+    return [pid for pid in found if os.getsid(pid) in sessions]
+
+
+def test_a_killed_ray_worker_ends_an_assessment_with_one_line(
+    larger, expected, tmp_path_factory, monkeypatch
+):
+    for name, value in AUTHENTICATION.items():
+        monkeypatch.setenv(name, value)
+    before = read_outputs(larger)
+    with ray_cluster(tmp_path_factory.mktemp("r")) as (engine, head, workers):
+        run = start_assessment(larger, engine)
+        wait_for_first_part(larger)
+        for pid in find_ray_workers({process.pid for process in (head, *workers)}):
+            os.kill(pid, signal.SIGKILL)
+        code, (line,) = finish(run)
+    assert (code, line.endswith(backends.ADVICE)) == (1, True)
+    assert f"engine ray at {engine.address}: " in line
+    check_next_run(larger, before, expected)
+
+
+def test_a_full_disk_of_a_worker_ends_an_assessment_with_one_line(larger, expected, tmp_path):
+    before = read_outputs(larger)
+    with dask_cluster(tmp_path) as (engine, _, workers):
+        for worker in workers:
+            resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (10_000, 10_000))
+        code, (line,) = finish(start_assessment(larger, engine))
+    assert (code, line.endswith(": File too large; nothing was changed")) == (1, True)
+    assert f"{larger.reports_folder}/{assessment.PARTS}" in line
+    check_next_run(larger, before, expected)

@@ -18,7 +18,7 @@ BY_RANK = [*"abcdgeh"]
 
 def make_parts(folder, parts):
     paths = []
-    for i, rows in enumerate(parts):
+    for rows in parts:
         names, risks = [name for name, _ in rows], [risk for _, risk in rows]
         columns = {
             clients.KEY: pa.array(clients.client_keys(names)),
@@ -27,8 +27,7 @@ def make_parts(folder, parts):
             "value": pa.array([None if name == "a" else risk for name, risk in rows], pa.float64()),
             "manager": pa.array([name.upper() for name in names], pa.string()),
         }
-        paths.append(folder / str(i))
-        write_part(paths[-1], pa.table(columns))
+        paths.append(write_part(folder, pa.table(columns)))
     return ClientParts(paths)
 
 

@@ -1,0 +1,93 @@
+"""Clusters for tests and benchmarks: a scheduler and its workers, reached only by an address."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from attrition.config import Engine
+from tests.conftest import ROOT
+
+AUTHENTICATION = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+BIN = Path(sys.executable).parent
+START_S = 60
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def start(*command, root=ROOT):
+    environment = os.environ | {"PYTHONPATH": str(root)} | AUTHENTICATION
+    return subprocess.Popen(
+        [*map(str, command)], env=environment, cwd="/", start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def stop(processes):
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_until(condition, every_s=0.1):
+    end = time.monotonic() + START_S
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(every_s)
+
+
+@contextmanager
+def dask_cluster(folder, root=ROOT, count=2):
+    distributed = pytest.importorskip("distributed", reason="make engines installs Dask")
+    address = f"tcp://127.0.0.1:{free_port()}"
+    scheduler = start(
+        BIN / "dask", "scheduler", "--port", address.rpartition(":")[2], "--no-dashboard"
+    )
+    workers = [
+        start(
+            *(BIN / "dask", "worker", address, "--nthreads", 1, "--no-nanny", "--no-dashboard"),
+            *("--local-directory", folder / f"worker{i}"),
+            root=root,
+        )
+        for i in range(count)
+    ]
+    try:
+        with distributed.Client(address, timeout=START_S) as client:
+            client.wait_for_workers(count, timeout=START_S)
+        yield Engine("dask", address), scheduler, workers
+    finally:
+        stop([scheduler, *workers])
+
+
+@contextmanager
+def ray_cluster(folder):
+    pytest.importorskip("ray", reason="make engines installs Ray")
+    address = f"127.0.0.1:{free_port()}"
+    common = ("--block", "--disable-usage-stats")
+    head = start(
+        *(BIN / "ray", "start", "--head", "--port", address.rpartition(":")[2], "--num-cpus", 0),
+        *("--include-dashboard=false", "--temp-dir", folder, *common),
+    )
+    workers = []
+    try:
+        wait_until(lambda: can_connect(address))
+        workers = [start(BIN / "ray", "start", "--address", address, "--num-cpus", 2, *common)]
+        yield Engine("ray", address, workers=2), head, workers
+    finally:
+        stop([*workers, head])
+
+
+def can_connect(address):
+    host, _, port = address.partition(":")
+    with socket.socket() as client:
+        return client.connect_ex((host, int(port))) == 0

@@ -214,7 +214,8 @@ def _read_judged(config: Config, champion: Release) -> "pd.Series[float]":
     They are cross-validated: each comes from models of the same kind that were trained on no row of this
     client. If there was concept drift, only rows from after it count.
     """
-    trained_on = files.read_arrays(champion.folder / releases.KNOWN_ROWS)["labelled"]
+    path = champion.folder / releases.KNOWN_ROWS
+    trained_on = files.read_arrays(path, ["labelled"])["labelled"]
     arrays = files.read_arrays(config.known_rows)
     risk = pd.Series(arrays[releases.JUDGED_RISK], index=arrays[releases.JUDGED])
     older = np.concatenate([trained_on, *releases.rows_before_change(config)])

@@ -153,7 +153,7 @@ def fit_isotonic(score: Vector, outcome: Vector, weight: Vector | None = None) -
 
 
 FITS: dict[str, Fit] = {
-    NONE: lambda score, outcome, weight: AS_IT_IS,
+    NONE: lambda score, outcome, weight=None: AS_IT_IS,
     SIGMOID: fit_sigmoid,
     FLOORED: fit_floored,
     ISOTONIC: fit_isotonic,

@@ -6,7 +6,7 @@ Contributions are arrays, a row per client, a column per feature of the model, i
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,8 @@ class Explainer:
 
     @cached_property
     def _tables(self) -> ShapleyTables:
-        assert isinstance(self.model, FlatModel)
-        return ShapleyTables(self.model, self.model.encode_one(self.baseline).bins[:, 0])
+        model = cast(FlatModel, self.model)
+        return ShapleyTables(model, model.encode_one(self.baseline).bins[:, 0])
 
     def explain(self, rows: Any, score: Vector) -> Matrix:
         """Return what `model.explain` does, but for rounding errors: (n, features).

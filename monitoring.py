@@ -172,13 +172,18 @@ def is_due(record: files.Record, now: str) -> bool:
 
 
 def read_looks(config: Config) -> pd.DataFrame:
-    """Read what decides the cohort of every row, and nothing else of it."""
+    """Read what decides the cohort of every row, and nothing else of it, in any order."""
     columns = config.columns
     # each row without a client is one of its own
     client = typed_rows.CLIENT_HASH if columns.client else typed_rows.INPUT_ID
     named = filter(None, [columns.time])
     deliveries = (typed_rows.NUMBER, typed_rows.DELIVERED, typed_rows.OPENED)
-    return ledger.read_rows(config, (columns.outcome, *named, client, *deliveries))
+    rows = ledger.read_table(
+        config, (columns.outcome, *named, client, *deliveries), is_ordered=False
+    )
+    return pd.DataFrame(
+        {name: rows[name].to_pandas(use_threads=False) for name in rows.column_names}, copy=False
+    )
 
 
 def find_cohorts(config: Config, looks: pd.DataFrame, now: str) -> Cohorts:
@@ -202,9 +207,9 @@ def find_cohorts(config: Config, looks: pd.DataFrame, now: str) -> Cohorts:
 
 def _read_settled(config: Config, champion: Release) -> SettledRows:
     """Return the rows that this champion learned from, or was judged on and passed."""
-    known = files.read_arrays(champion.folder / releases.KNOWN_ROWS)
-    trained = {name: known[name] for name in (settled_rows.LABELLED, settled_rows.INPUTS)}
-    settled = SettledRows(trained | {settled_rows.ESTIMATED: known[settled_rows.LABELLED]})
+    names = (settled_rows.LABELLED, settled_rows.INPUTS)
+    trained = files.read_arrays(champion.folder / releases.KNOWN_ROWS, names)
+    settled = SettledRows(trained | {settled_rows.ESTIMATED: trained[settled_rows.LABELLED]})
     try:
         before = files.read_record(config.monitoring_record)
         if before is None or before["release"] != champion.id:
@@ -226,9 +231,7 @@ def read_new_rows(config: Config, model: Served, looks: pd.DataFrame, settled: S
     ids = [typed_rows.NUMBER, typed_rows.ROW_ID, typed_rows.INPUT_ID, typed_rows.DELIVERED]
     facts = [*ids, *dict.fromkeys(filter(None, [columns.outcome, columns.value]))]
     rows, sample = (
-        [frame[settled_rows.is_in(frame[typed_rows.NUMBER].to_numpy(), numbers)]]
-        if frame is not None
-        else []
+        [frame[np.isin(frame[typed_rows.NUMBER].to_numpy(), numbers)]] if frame is not None else []
         for frame in (settled.rows, settled.features)
     )
     is_short = (numbers >= settled.since).sum() <= ledger.ROWS_PER_PART
@@ -253,12 +256,22 @@ def predict(model: Served, rows: pd.DataFrame) -> Vector:
     return model.predict({name: rows[name].to_numpy() for name in model.features})
 
 
+def find_places(numbers: np.ndarray, sought: np.ndarray) -> np.ndarray:
+    """Return where some numbers are among distinct ones in any order; sought: sorted, all among them.
+
+    >>> find_places(np.array([7, 3, 9, 5]), np.array([5, 7])).tolist()
+    [3, 0]
+    """
+    places = np.flatnonzero(np.isin(numbers, sought))
+    return np.asarray(places[np.argsort(numbers[places])])
+
+
 def _read_ids(config: Config, is_asked: np.ndarray) -> np.ndarray:
-    """Return the ids of some rows; is_asked: (n,) bool of all rows."""
+    """Return the sorted ids of some rows; is_asked: (n,) bool of all rows, as `read_looks` has them."""
     if not is_asked.any():
         return np.array([], dtype="uint64")
-    rows = ledger.read_rows(config, [typed_rows.ROW_ID])
-    return rows[typed_rows.ROW_ID].to_numpy()[is_asked]
+    rows = ledger.read_table(config, [typed_rows.ROW_ID], is_ordered=False)
+    return np.sort(rows[typed_rows.ROW_ID].to_numpy()[is_asked])
 
 
 def _judge_new_rows(
@@ -275,7 +288,7 @@ def _judge_new_rows(
     """
     assert settled.rows is not None and settled.features is not None
     rows, numbers = settled.rows, looks[typed_rows.NUMBER].to_numpy()
-    place = np.searchsorted(numbers, rows[typed_rows.NUMBER].to_numpy())
+    place = find_places(numbers, rows[typed_rows.NUMBER].to_numpy())
     number, ids = grouped.number[place], rows[typed_rows.ROW_ID].to_numpy()
     outcome = rows[config.columns.outcome].to_numpy(dtype="float64")
     risk, new, in_batch = (rows[name].to_numpy() for name in (drift.SCORE, IS_NEW, IN_BATCH))
@@ -291,7 +304,8 @@ def _judge_new_rows(
         rows[typed_rows.DELIVERED].isin([one.delivery for one in other_units]).to_numpy()
     )
     mature = new & grouped.mature[place] & ~has_other_units
-    first = mature & ~settled.contains(settled_rows.ESTIMATED, ids)
+    first = mature.copy()
+    first[mature] = ~settled.contains(settled_rows.ESTIMATED, ids[mature])
     checks: history.Rows = []
     if first.sum() >= performance.MIN_ROWS_TO_ESTIMATE:
         checks = _check_estimate(config, champion, rows[first], risk[first])
@@ -419,7 +433,7 @@ def _find_excess(
     for part in ledger.split_rows(config):
         names = (typed_rows.NUMBER, *config.columns.features)
         rows = ledger.read_rows(config, names, part=part)
-        rows = rows[grouped.number[np.searchsorted(numbers, rows[typed_rows.NUMBER])] == i]
+        rows = rows[np.isin(rows[typed_rows.NUMBER].to_numpy(), numbers[grouped.number == i])]
         read.append(pd.Series(predict(model, rows), rows[typed_rows.NUMBER]))
         known = np.asarray(pd.concat(read).sort_index(), "float64")  # whatever the parts
         if performance.is_expected(cohort.left, known):

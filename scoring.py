@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from attrition import wording
 from attrition.config import Config
@@ -22,15 +23,17 @@ from attrition.errors import NoModel, SourceError
 from attrition.modelling import metrics, models, persistence
 from attrition.modelling.metrics import Vector
 from attrition.modelling.models import Model
-from attrition.monitoring import gate, performance
+from attrition.monitoring import gate, performance, settled_rows
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
 from attrition.rows import ledger, typed_rows
+from attrition.rows.known_rows import is_among
 from attrition.sources import files as source_files
 from attrition.storage import files, history
 
 SETTINGS = ("columns", "missing_markers", "files", "contact_capacity")
 WEIGHED_CLIENTS = 10_000
+ROWS_AT_ONCE = 1 << 17
 MIN_ROWS_TO_SCORE, MIN_OF_EACH_TO_SCORE = 100, 20
 
 # Outcomes, risks of the candidate, risks of the champion if there is one: (n,) each.
@@ -132,25 +135,27 @@ def score_model(config: Config) -> Scores:
     if (record := files.read_if_up_to_date(config.score_record, inputs)) is not None:
         return _scores(record, up_to_date=True)
     candidate = persistence.loads(config.evaluation_model.read_bytes())
-    columns = config.columns
-    rows = ledger.read_rows(config, (*columns.features, columns.outcome, *typed_rows.COMPUTED))
-    is_waiting = releases.is_waiting(config, rows[typed_rows.ROW_ID].to_numpy())
-    labelled = rows[rows[columns.outcome].notna() & ~is_waiting]
-    sets, warnings = _unseen_sets(config, labelled, share)
-    risks: dict[str, Risks] = {}
+    columns, warnings = config.columns, list[str]()
     is_champion = champion is not None and champion.evaluation_sha256 == inputs["evaluation_model"]
+    is_compared = champion is not None and not is_champion
+    since = _read_judged(config, champion) if champion and is_compared else pd.Series(dtype=float)
+    test = read_test_data(config, warnings)
+    rows = read_unseen(config, test, share, since.index.to_numpy("uint64"), is_compared)
+    sets = _unseen_sets(config, rows, warnings)
+    risks: dict[str, Risks] = {}
     model = candidate if is_champion else None
     if champion and model is None:
         model = releases.load_evaluation_model(champion)
     for name, unseen in sets.items():
         outcome = unseen[columns.outcome].to_numpy(dtype="float64")
-        risk = models.predict(candidate, unseen)
-        theirs = risk if is_champion else models.predict(model, unseen) if model else None
+        risk = predict(candidate, unseen)
+        theirs = risk if is_champion else predict(model, unseen) if model else None
         risks[name] = (outcome, risk, theirs)
-    current = rows.iloc[:0]
-    if champion and model is not None and not _is_same_model(risks):
-        sets["since"], risks["since"] = _score_new_rows(config, champion, model, labelled)
-        current = rows[rows[columns.outcome].isna()]
+    if model is not None and is_compared and not _is_same_model(risks):
+        new = rows.since
+        outcome = new[columns.outcome].to_numpy(dtype="float64")
+        risk = np.asarray(since[new[typed_rows.ROW_ID].to_numpy()], dtype="float64")
+        sets["since"], risks["since"] = new, (outcome, risk, predict(model, new))
     capacity = config.contact_capacity
     scored = {name: score_set(*each, capacity) for name, each in risks.items() if len(each[0])}
     for name in ("test", "unseen"):
@@ -165,7 +170,7 @@ def score_model(config: Config) -> Scores:
         "capacity": capacity,
         "threshold": metrics.THRESHOLD,
         "sets": {name: scored.get(name) for name in ("test", "unseen", "recent", "since")},
-        "comparison": _compare_models(risks, sets, current, training, capacity)
+        "comparison": _compare_models(risks, sets, rows.current, training, capacity)
         if champion
         else None,
         "curves": draw_curves(*everything) if len(everything[0]) else None,
@@ -199,25 +204,18 @@ def _is_same_model(risks: Mapping[str, Risks]) -> bool:
     )
 
 
-def _score_new_rows(
-    config: Config, champion: Release, model: Model, labelled: pd.DataFrame
-) -> tuple[pd.DataFrame, Risks]:
-    """Return the rows that are newer than the champion's training, their outcomes and risks.
+def _read_judged(config: Config, champion: Release) -> "pd.Series[float]":
+    """Return the candidate's risks of the rows that are newer than the champion's training, by id.
 
-    The candidate's risk is cross-validated: it comes from models of the same kind that were trained on
-    no row of this client. If there was concept drift, only rows from after it count.
+    They are cross-validated: each comes from models of the same kind that were trained on no row of this
+    client. If there was concept drift, only rows from after it count.
     """
-    trained_on = files.read_arrays(champion.folder / releases.KNOWN_ROWS)["labelled"]
+    path = champion.folder / releases.KNOWN_ROWS
+    trained_on = files.read_arrays(path, ["labelled"])["labelled"]
     arrays = files.read_arrays(config.known_rows)
     risk = pd.Series(arrays[releases.JUDGED_RISK], index=arrays[releases.JUDGED])
-    risk = risk[
-        ~np.isin(risk.index, np.concatenate([trained_on, *releases.rows_before_change(config)]))
-    ]
-    ids = labelled[typed_rows.ROW_ID].to_numpy()
-    is_new = np.isin(ids, risk.index)
-    new = labelled[is_new]
-    outcome = new[config.columns.outcome].to_numpy(dtype="float64")
-    return new, (outcome, risk[ids[is_new]].to_numpy(), models.predict(model, new))
+    older = np.concatenate([trained_on, *releases.rows_before_change(config)])
+    return risk[~np.isin(risk.index, older)]
 
 
 def _compare_models(
@@ -241,9 +239,11 @@ def _compare_models(
     features = training["features"]
     numeric, categorical = features["numeric"], features["categorical"]
     used = [*numeric, *categorical]
-    unseen = pd.concat([sets[each][used] for each in names], ignore_index=True)
-    sample = current.sample(min(len(current), WEIGHED_CLIENTS), random_state=0)
-    weights = performance.weigh(unseen, sample, numeric, categorical).weights
+    unseen = pd.concat([sets[each][[*used, typed_rows.INPUT_ID]] for each in names])
+    is_weighed = settled_rows.smallest(unseen[typed_rows.INPUT_ID].to_numpy())
+    weights = np.zeros(len(unseen))  # beyond so many rows, a sample represents all of them
+    weighing = performance.weigh(unseen[is_weighed], current, numeric, categorical)
+    weights[is_weighed] = weighing.weights * (len(unseen) / max(1, is_weighed.sum()))
     return gate.compare_risks(name, outcome, candidate, champion, capacity, weights).to_dict()
 
 
@@ -297,42 +297,89 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
     return result.assign(**{typed_rows.INPUT_ID: ids})
 
 
-def _unseen_sets(
-    config: Config, labelled: pd.DataFrame, held_out_share: float
-) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """Return the rows that neither evaluation model was trained on, and warnings.
+@dataclass(frozen=True)
+class UnseenRows:
+    """The rows to score.
+
+    test: the test data; held_out: the other rows of held-out clients; since: rows that the candidate was
+    cross-validated on and the champion does not know; current: a sample of the current clients
+    """
+
+    test: pd.DataFrame
+    held_out: pd.DataFrame
+    since: pd.DataFrame
+    current: pd.DataFrame
+    trained_test_rows: int
+
+
+def read_unseen(
+    config: Config,
+    test: pd.DataFrame,
+    held_out_share: float,
+    since: NDArray[np.uint64],
+    is_compared: bool,
+) -> UnseenRows:
+    """Read the rows that neither evaluation model was trained on, part by part.
 
     held_out_share: the smaller one of the two trainings: a greater share contains it
+    since: ids of the rows newer than the champion; is_compared: whether current clients are needed
+    """
+    columns, waiting = config.columns, releases.read_waiting(config)
+    test = test[test[columns.outcome].notna()]
+    if columns.client:
+        test_ids, same = test[typed_rows.INPUT_ID].to_numpy(), typed_rows.INPUT_ID
+    else:  # equal in every feature
+        test_ids, same = typed_rows.client_hashes(test[columns.client_name]), typed_rows.CLIENT_HASH
+    in_training, since = np.zeros(len(test), dtype=bool), np.sort(since)
+    names = (*columns.features, columns.outcome, *typed_rows.COMPUTED, typed_rows.NUMBER)
+    unseen, new, current = list[pd.DataFrame](), list[pd.DataFrame](), list[pd.DataFrame]()
+    for part in ledger.split_rows(config):
+        rows = ledger.read_rows(config, names, part=part)
+        ids, is_known = rows[typed_rows.ROW_ID].to_numpy(), rows[columns.outcome].notna().to_numpy()
+        is_labelled = is_known & ~is_among(ids, waiting)
+        held_out = typed_rows.held_out(rows[typed_rows.CLIENT_HASH], held_out_share)
+        in_training |= np.isin(test_ids, rows.loc[is_labelled & ~held_out, same])
+        in_test = np.isin(rows[same], test_ids)
+        unseen.append(rows[is_labelled & held_out & ~in_test])
+        new.append(rows[is_labelled & is_among(ids, since)])
+        if is_compared:
+            sample = pd.concat([*current, rows[~is_known]])
+            inputs = sample[typed_rows.INPUT_ID].to_numpy()
+            current = [sample[settled_rows.smallest(inputs, WEIGHED_CLIENTS)]]
+    return UnseenRows(
+        test[~in_training],
+        settled_rows.join(unseen),
+        settled_rows.join(new),
+        settled_rows.join(current or new[:1]),
+        int(in_training.sum()),
+    )
+
+
+def _unseen_sets(config: Config, rows: UnseenRows, warnings: list[str]) -> dict[str, pd.DataFrame]:
+    """Return the rows to score, by the name of their set; add a warning if test rows were trained on.
 
     `test`: the test data; `unseen`: the other rows of held-out clients; `recent`, if there was concept
     drift: all rows of held-out clients from after it.
     """
-    warnings: list[str] = []
-    columns = config.columns
-    held_out = typed_rows.held_out(labelled[typed_rows.CLIENT_HASH], held_out_share)
-    unseen = labelled[held_out]
-    test = read_test_data(config, warnings)
-    test = test[test[columns.outcome].notna()]
-    if columns.client:
-        test_ids, known = test[typed_rows.INPUT_ID].to_numpy(), typed_rows.INPUT_ID
-    else:  # equal in every feature
-        test_ids, known = (
-            typed_rows.client_hashes(test[columns.client_name]),
-            typed_rows.CLIENT_HASH,
-        )
-    in_training = np.isin(test_ids, labelled.loc[~held_out, known])
-    if in_training.any():
+    if rows.trained_test_rows:
         warnings.append(
-            f"{in_training.sum()} test rows are also training rows; they are not scored"
-            if in_training.sum() > 1
+            f"{rows.trained_test_rows} test rows are also training rows; they are not scored"
+            if rows.trained_test_rows > 1
             else "1 test row is also a training row; it is not scored"
         )
-    in_test = np.isin(unseen[known], test_ids)
-    sets = {"test": test[~in_training], "unseen": unseen[~in_test]}
+    sets = {"test": rows.test, "unseen": rows.held_out}
     if changes := releases.rows_before_change(config):
-        is_older = np.isin(unseen[typed_rows.ROW_ID], np.concatenate(changes))
-        sets["recent"] = unseen[~is_older]
-    return sets, warnings
+        is_older = np.isin(rows.held_out[typed_rows.ROW_ID], np.concatenate(changes))
+        sets["recent"] = rows.held_out[~is_older]
+    return sets
+
+
+def predict(model: Model, rows: pd.DataFrame) -> Vector:
+    """Predict so many rows at a time that their encoded columns need little memory."""
+    starts = range(0, max(1, len(rows)), ROWS_AT_ONCE)
+    return np.concatenate(
+        [models.predict(model, rows.iloc[at : at + ROWS_AT_ONCE]) for at in starts]
+    )
 
 
 def _history_rows(record: files.Record) -> list[dict[str, Any]]:

@@ -52,6 +52,7 @@ from attrition.monitoring.updating import Update
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
 from attrition.rows import ledger, sampling, typed_rows
+from attrition.rows.known_rows import is_among
 from attrition.rows.sampling import Sample
 from attrition.storage import files, tables
 
@@ -219,11 +220,12 @@ def read_labels(config: Config) -> pd.DataFrame:
     Raises: TooLittleData if there is no such row.
     """
     columns = config.columns
-    parts, months, waiting = [], dict[str, int](), 0
+    parts, months = [], dict[str, int]()
+    waits, waiting = releases.read_waiting(config), 0
     names = (*typed_rows.COMPUTED, typed_rows.NUMBER, columns.outcome)
     for part in ledger.split_rows(config):
         rows = ledger.read_rows(config, [*names, *filter(None, [columns.time])], part=part)
-        is_waiting = releases.is_waiting(config, rows[typed_rows.ROW_ID].to_numpy())
+        is_waiting = is_among(rows[typed_rows.ROW_ID].to_numpy(), waits)
         waiting += int(is_waiting.sum())
         rows = rows[rows[columns.outcome].notna() & ~is_waiting]
         month = rows[columns.time].str[:MONTH] if columns.time else pd.Series("", rows.index)

@@ -13,7 +13,7 @@ from attrition import config as configuration
 from attrition.errors import NoModel
 from attrition.modelling import metrics, models, persistence
 from attrition.operations import releases
-from attrition.rows import typed_rows
+from attrition.rows import ledger, typed_rows
 from attrition.storage import files, history
 from tests.conftest import ingest_rows, make_rows, read_rows, write_config
 
@@ -316,6 +316,17 @@ def test_after_a_change_of_the_truth_only_the_rows_since_then_are_compared(chall
     assert found["sets"]["recent"]["rows"] == len(rows) - 60
     both = sum(found["sets"][name]["rows"] for name in ("recent", "since"))
     assert found["comparison"]["rows"] == both
+
+
+def test_the_size_of_parts_changes_no_score(challenged, monkeypatch):
+    before, split = record(challenged), ledger.split_rows
+    assert before["sets"]["since"] and before["comparison"]
+    monkeypatch.setattr(ledger, "split_rows", lambda config: split(config, 50))
+    challenged.score_record.unlink()
+    assert not scoring.score_model(challenged).up_to_date
+    after = record(challenged)
+    for name in ("sets", "comparison", "curves", "warnings"):
+        assert after[name] == before[name]
 
 
 def test_curves_are_of_all_unseen_rows(scored):

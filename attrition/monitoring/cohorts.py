@@ -124,25 +124,23 @@ def _number_cohorts(
 ) -> tuple[Numbers, list[str], Mask]:
     """Return each row's cohort number, and each cohort's name and whether it came with its outcomes.
 
-    code: (n,) positions in `times`. Cohorts by delivery come first, then those by label, each in the
-    order of their first rows.
+    code: (n,) positions in `times`. Cohorts by delivery come first, then those by label, sorted.
     """
-    delivered = rows[DELIVERED].to_numpy().astype(np.intp)
-    opened = rows[OPENED].to_numpy().astype(np.intp)
+    delivered, opened = rows[DELIVERED].to_numpy(), rows[OPENED].to_numpy()
     labels = [str(time)[:7] for time in times]
     looks = [f"delivered {at}" for _, at in deliveries]
     label, label_names = pd.factorize(np.array([*labels, *looks, ""], dtype=object))
+    label = label.astype("int32")  # half of the memory of all rows
     of_time = label[: len(labels)]
     is_timed = np.array([bool(text) for text in labels], dtype=bool)
     of_row = np.where(is_timed[code], of_time[code], label[len(labels) :][opened])
     # -1: an earlier version delivered the row; then the deliveries, then the labels
     key = np.where(opened < 0, delivered, len(deliveries) + of_row) + 1
     used = np.bincount(key, minlength=len(deliveries) + len(label_names) + 1) > 0
-    first = np.empty(len(used), dtype=np.intp)
-    first[key[::-1]] = np.arange(len(key))[::-1]
     keys = np.flatnonzero(used)
     by_label = keys > len(deliveries)
-    keys = np.append(keys[~by_label], sorted(keys[by_label], key=lambda each: first[each]))
+    by_name = sorted(keys[by_label], key=lambda each: label_names[each - 1 - len(deliveries)])
+    keys = np.append(keys[~by_label], by_name)
     keys = keys.astype(np.intp)
     place = np.zeros(len(used), dtype=np.intp)
     place[keys] = np.arange(len(keys))

@@ -25,7 +25,7 @@ SINCE, ROWS, FEATURES = "since", "rows", "features"
 IS_NEW, IN_BATCH = "attrition:is_new", "attrition:in_batch"
 # Beyond this, no more precise: the reference has a tenth of these rows, and its own noise remains.
 MAX_ROWS_TO_COMPARE = 100_000
-MAX_WAITING = 1_000_000
+MAX_WAITING = 4_000_000  # some 70 bytes each, in memory and on disk
 
 Ids = NDArray[np.uint64]
 Mask = NDArray[np.bool_]

@@ -239,13 +239,16 @@ def rows_before_change(config: Config) -> "list[NDArray[np.uint64]]":
     return changes
 
 
-def is_waiting(config: Config, row_ids: "NDArray[np.uint64]") -> "NDArray[np.bool_]":
-    """Return which labelled rows are neither judged nor learned from yet, see monitoring.py."""
+def read_waiting(config: Config) -> "NDArray[np.uint64]":
+    """Read the sorted ids of the labelled rows that are neither judged nor learned from yet.
+
+    See monitoring.py.
+    """
     import numpy as np
 
     if files.read_record(config.monitoring_record) is None:
-        return np.zeros(len(row_ids), dtype=bool)
-    return np.isin(row_ids, files.read_arrays(config.settled_rows)[WAITING])
+        return np.empty(0, dtype="uint64")
+    return np.sort(files.read_arrays(config.settled_rows, [WAITING])[WAITING])
 
 
 def list_ids(production: Path) -> list[str]:

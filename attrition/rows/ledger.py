@@ -855,9 +855,16 @@ def read_rows(
 
 
 def read_table(
-    config: Config, names: Iterable[str], *, part: Part | None = None, since: int = 0
+    config: Config,
+    names: Iterable[str],
+    *,
+    part: Part | None = None,
+    since: int = 0,
+    is_ordered: bool = True,
 ) -> pa.Table:
     """Read rows as `read_rows` does, as an arrow table; text is dictionary-encoded.
+
+    is_ordered: if not, the rows are in the order in which they are stored, which costs far less
 
     Raises: AttritionError, Damaged.
     """
@@ -876,4 +883,4 @@ def read_table(
     if not is_stored:
         return earlier_layout.read(config, names, outputs, low, high, since)
     gone = files.read_arrays(config.gone)[NUMBER]
-    return segments.read(paths, names, gone, low=low, high=high, since=since)
+    return segments.read(paths, names, gone, low=low, high=high, since=since, is_ordered=is_ordered)

@@ -170,11 +170,12 @@ def read(
     low: int = 0,
     high: int = 2**64,
     since: int = 0,
+    is_ordered: bool = True,
 ) -> pa.Table:
     """Read columns of segments in the order of arrival; text is dictionary-encoded.
 
     low, high: only rows of clients with a hash from low up to, but not including, high
-    since: only rows with this number or a higher one
+    since: only rows with this number or a higher one; is_ordered: if not, in the order of the segments
     """
     is_limited = low > 0 or high < 2**64
     asked = list(dict.fromkeys([*names, NUMBER, *([CLIENT_HASH] if is_limited else [])]))
@@ -186,7 +187,7 @@ def read(
         parts.append(limit(part, low, high, since))
     rows = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
     numbers = column(rows, NUMBER)
-    if np.any(numbers[1:] < numbers[:-1]):
+    if is_ordered and np.any(numbers[1:] < numbers[:-1]):
         rows = rows.take(pa.array(np.argsort(numbers)))
     return rows.select(names)
 

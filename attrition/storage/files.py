@@ -15,7 +15,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -422,8 +422,8 @@ def arrays_bytes(**arrays: Any) -> bytes:
     return buffer.getvalue()
 
 
-def read_arrays(path: Path) -> dict[str, Any]:
-    """Read named arrays; pickled objects are refused.
+def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, Any]:
+    """Read arrays by their names, by default all; pickled objects are refused.
 
     Raises: Damaged.
     """
@@ -432,8 +432,8 @@ def read_arrays(path: Path) -> dict[str, Any]:
     import numpy as np
 
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names or arrays.files}
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise Damaged(f"{path}: cannot be read ({error})") from error
 

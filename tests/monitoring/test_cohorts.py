@@ -98,3 +98,15 @@ def test_days_count_for_rows_delivered_with_their_outcome_too():
 def test_no_rows_are_no_cohorts():
     result = find(make([]))
     assert result.cohorts == () and len(result.mature) == 0
+
+
+def test_order_of_the_rows_changes_no_cohort():
+    rows = join(
+        make([0] * 10, time="2026-07-01"),
+        make([OPEN] * 10, time="2026-06-01"),
+        make([1] * 5, opened=-1),
+    )
+    result, other = find(rows), find(rows[::-1])
+    assert [cohort.name for cohort in result.cohorts] == ["june.csv", "2026-06", "2026-07"]
+    assert other.cohorts == result.cohorts
+    assert other.mature[::-1].tolist() == result.mature.tolist()

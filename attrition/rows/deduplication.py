@@ -222,7 +222,8 @@ class SourceVerdict:
         at = 0
         with pa.ipc.open_stream(self.spool) as reader:
             for batch in reader:
-                good = batch.filter(pc.equal(batch[CODE], ""))
+                is_good = pc.equal(batch[CODE], "")
+                good = batch if pc.all(is_good).as_py() else batch.filter(is_good)
                 yield batch, good, slice(at, at + len(good))
                 at += len(good)
 
@@ -238,13 +239,16 @@ class SourceVerdict:
         for _, good, at in self.batches():
             verdicts = self.verdicts[at]
             is_kept = verdicts <= NEWER
-            rows = good.select(names).filter(pa.array(is_kept))
+            rows = good.select(names)
+            rows = rows if is_kept.all() else rows.filter(pa.array(is_kept))
             if self.copies is not None:
                 rows = number_rows(rows, self.copies[at][is_kept], self.columns)
             yield rows.append_column(REPLACES, pa.array(verdicts[is_kept] == NEWER))
 
     def refusals(self) -> Iterator[schema.Refusal]:
         """Yield every record that is not used, by line: invalid, in conflict, or quarantined."""
+        if not self.line.rejected:
+            return
         is_quarantined = self.line.verdict == QUARANTINED
         why = f"this row is valid, but {self.line.reason.rpartition('; ')[2]}"
         outcome = self.columns.outcome

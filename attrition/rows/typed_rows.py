@@ -214,8 +214,8 @@ def _hash_names(names: Iterable[bytes]) -> np.ndarray:
 
 def name_keys(names: pa.Array) -> np.ndarray:
     """Return a hash of each name without what may be spelling, see `fold_names`: (n,) uint64."""
-    encoded = names.dictionary_encode()
-    return hash_texts(fold_names(encoded.dictionary))[encoded.indices.to_numpy()]
+    distinct, places = _distinct(names)
+    return hash_texts(fold_names(distinct))[places]
 
 
 def client_hashes(clients: "pd.Series") -> np.ndarray:

@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from attrition.data.cells import shorten
 
 MAX_EXAMPLES = 3
+# Only the case of such a name may be spelling.
+PLAIN = r"^[!-/1-~](?: ?[!-\-/-~])*$"
 BLANKS = r"\s\s|[\t\x{a0}\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}]"
 
 
@@ -19,6 +21,15 @@ def fold_names(names: pa.Array) -> pa.Array:
     >>> fold_names(pa.array(["ACME  Ltd ", "007", "12.0", "A-01"])).to_pylist()
     ['acme ltd', '7', '12', 'a-01']
     """
+    is_plain = pc.match_substring_regex(names, PLAIN)
+    folded = pc.ascii_lower(names)
+    if pc.all(is_plain).as_py():
+        return folded
+    others = pc.invert(is_plain)
+    return pc.replace_with_mask(folded, others, _fold(names.filter(others)))
+
+
+def _fold(names: pa.Array) -> pa.Array:
     folded = pc.utf8_trim_whitespace(pc.utf8_lower(names))
     has_blanks = pc.match_substring_regex(folded, BLANKS)  # few, and to replace them costs the most
     plain = pc.replace_substring_regex(folded.filter(has_blanks), r"[\s\p{Z}]+", " ")

@@ -53,9 +53,9 @@ class Plain(NamedTuple):
 Finder = Callable[[pa.Array], Plain]
 
 
-def has_many_levels(texts: pa.Array) -> bool:
-    """Return whether most of the first cells are distinct."""
-    return len(texts[:SAMPLE].dictionary_encode().dictionary) >= MIN_DISTINCT
+def has_many_levels(texts: pa.Array, least: int = MIN_DISTINCT) -> bool:
+    """Return whether most of the first cells, or at least so many, are distinct."""
+    return len(texts[:SAMPLE].dictionary_encode().dictionary) >= least
 
 
 def finders(

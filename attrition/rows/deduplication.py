@@ -5,6 +5,8 @@ needs little memory, and a file can still be quarantined as a whole if most of i
 """
 
 import hashlib
+import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +39,8 @@ OUTCOMES = np.array(["0", "1", ""], dtype=object)  # by code
 MAX_BAD_SHARE = 0.5
 # The columns of a record before those of its row.
 LINE, CODE, REASON, RAW = (f"attrition:{name}" for name in ("line", "code", "reason", "raw"))
+# In the metadata of records: the names of their columns as delivered, in order.
+DELIVERED = b"delivered"
 
 K = TypeVar("K")
 
@@ -218,13 +222,16 @@ class SourceVerdict:
         """Yield for each chunk: all records, the valid ones, and the place of their verdicts."""
         if self.spool is None:
             return
+        at, end = 0, self.spool.seek(0, os.SEEK_END)
         self.spool.seek(0)
-        at = 0
-        with pa.ipc.open_stream(self.spool) as reader:
-            for batch in reader:
-                good = batch.filter(pc.equal(batch[CODE], ""))
-                yield batch, good, slice(at, at + len(good))
-                at += len(good)
+        while self.spool.tell() < end:
+            with pa.ipc.open_stream(self.spool) as reader:
+                batch = reader.read_next_batch()
+                reader.read_all()  # its end
+            is_good = pc.equal(batch[CODE], "")
+            good = batch if pc.all(is_good).as_py() else batch.filter(is_good)
+            yield batch, good, slice(at, at + len(good))
+            at += len(good)
 
     def identities(self, is_wanted: np.ndarray | None = None) -> Identities:
         """Return the identities of valid records, by default of all."""
@@ -238,13 +245,16 @@ class SourceVerdict:
         for _, good, at in self.batches():
             verdicts = self.verdicts[at]
             is_kept = verdicts <= NEWER
-            rows = good.select(names).filter(pa.array(is_kept))
+            rows = good.select(names)
+            rows = rows if is_kept.all() else rows.filter(pa.array(is_kept))
             if self.copies is not None:
                 rows = number_rows(rows, self.copies[at][is_kept], self.columns)
             yield rows.append_column(REPLACES, pa.array(verdicts[is_kept] == NEWER))
 
     def refusals(self) -> Iterator[schema.Refusal]:
         """Yield every record that is not used, by line: invalid, in conflict, or quarantined."""
+        if not self.line.rejected:
+            return
         is_quarantined = self.line.verdict == QUARANTINED
         why = f"this row is valid, but {self.line.reason.rpartition('; ')[2]}"
         outcome = self.columns.outcome
@@ -253,8 +263,11 @@ class SourceVerdict:
             is_conflict = np.zeros(len(batch), dtype=bool)
             is_conflict[is_good] = self.verdicts[at] == CONTRARY
             is_refused = ~is_good | is_conflict | is_quarantined
-            names = (LINE, CODE, REASON, RAW, outcome)
-            records = batch.select(names).filter(pa.array(is_refused)).to_pylist()
+            refused = batch.filter(pa.array(is_refused))
+            refused = refused.set_column(
+                refused.schema.get_field_index(RAW), RAW, raw_lines(refused)
+            )
+            records = refused.select((LINE, CODE, REASON, RAW, outcome)).to_pylist()
             for record, conflicts in zip(records, is_conflict[is_refused], strict=True):
                 code, reason = record[CODE], record[REASON]
                 if conflicts:
@@ -312,20 +325,21 @@ def judge(
     codes: Counter[str] = Counter()
     content, ends_short = np.zeros(2, "uint64"), False
     options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-    with pa.ipc.new_stream(spool, record_schema(columns), options=options) as writer:
-        for chunk, is_last in schema.mark_last(table.chunks):
-            checked = contract.check(chunk, is_last=is_last)
-            computed = typed_rows.compute_hashes(checked.columns, columns)
-            for name in (CLIENT_HASH, INPUT_ID):
-                hashes[name].append(computed[name].to_numpy())
-            hashes[OUTCOME].append(outcome_codes(checked.columns[columns.outcome]))
-            ends_short = ends_cut(chunk, checked.refused)
-            codes.update(refusal.code for refusal in checked.refused)
-            if not line.sha256:
-                content += hash_records(computed, checked.refused)
-            if columns.time:
-                newest = max(newest, pc.max(checked.columns[columns.time]).as_py() or "")
-            writer.write_batch(gather(checked, computed, columns))
+    for chunk, is_last in schema.mark_last(table.chunks):
+        checked = contract.check(chunk, is_last=is_last)
+        computed = typed_rows.compute_hashes(checked.columns, columns)
+        for name in (CLIENT_HASH, INPUT_ID):
+            hashes[name].append(computed[name].to_numpy())
+        hashes[OUTCOME].append(outcome_codes(checked.columns[columns.outcome]))
+        ends_short = ends_cut(chunk, checked.refused)
+        codes.update(refusal.code for refusal in checked.refused)
+        if not line.sha256:
+            content += hash_records(computed, checked.refused)
+        if columns.time:
+            newest = max(newest, pc.max(checked.columns[columns.time]).as_py() or "")
+        batch = gather(checked, computed, columns)
+        with pa.ipc.new_stream(spool, batch.schema, options=options) as writer:
+            writer.write_batch(batch)
     none = {CLIENT_HASH: "uint64", INPUT_ID: "uint64", OUTCOME: "int8"}
     client, inputs, outcome = (
         np.concatenate([np.empty(0, kind), *hashes.pop(name)]) for name, kind in none.items()
@@ -393,26 +407,34 @@ def ends_cut(chunk: schema.Chunk, refused: Sequence[schema.Refusal]) -> bool:
     return last.code == "RAGGED_SHORT" and last.line > max(chunk.lines, default=0)
 
 
-def record_schema(columns: Columns) -> pa.Schema:
-    """Return the columns of all records of a source, valid and refused."""
-    texts = [(name, pa.string()) for name in (CODE, REASON, RAW, *columns.table)]
-    return pa.schema([(LINE, pa.int64()), *texts, *((n, pa.uint64()) for n in typed_rows.COMPUTED)])
-
-
 def gather(
     checked: schema.ValidatedRows, hashes: Mapping[str, pa.Array], columns: Columns
 ) -> pa.RecordBatch:
-    """Return all records of a chunk, valid and refused, sorted by line."""
+    """Return all records of a chunk, valid and refused, sorted by line.
+
+    A column that was delivered in canonical text is there once; see `raw_lines`.
+    """
     none = pa.repeat("", len(checked.lines))
-    good = {LINE: pa.array(checked.lines, pa.int64()), CODE: none, REASON: none, RAW: checked.raw}
-    good |= {**checked.columns, **hashes}
-    kinds = record_schema(columns)
-    batch = pa.record_batch([good[name] for name in kinds.names], schema=kinds)
+    values = {LINE: pa.array(np.asarray(checked.lines, "int64")), CODE: none, REASON: none}
+    values |= {RAW: none, **{name: checked.columns[name] for name in columns.table}, **hashes}
+    names = []
+    for i, texts in enumerate(checked.delivered):
+        same = (name for name in columns.table if texts.equals(checked.columns[name]))
+        names.append(next(same, f"{RAW}:{i}"))
+        values.setdefault(names[-1], texts)
+    batch = pa.record_batch(values).replace_schema_metadata({DELIVERED: json.dumps(names)})
     if not checked.refused:
         return batch
     rows = [dict(zip((LINE, CODE, REASON, RAW), row, strict=True)) for row in checked.refused]
-    both = pa.concat_batches([batch, pa.RecordBatch.from_pylist(rows, kinds)])
+    both = pa.concat_batches([batch, pa.RecordBatch.from_pylist(rows, batch.schema)])
     return both.sort_by(LINE)
+
+
+def raw_lines(records: pa.RecordBatch) -> pa.Array:
+    """Return records of `gather` as delivered, as lines of CSV."""
+    names = json.loads(records.schema.metadata[DELIVERED])
+    valid = schema.csv_lines([records[name] for name in names])
+    return pc.if_else(pc.equal(records[CODE], ""), valid, records[RAW])
 
 
 def hash_records(hashes: Mapping[str, pa.Array], refused: Iterable[schema.Refusal]) -> np.ndarray:

@@ -36,10 +36,12 @@ LAST_BITS = 1 << 16
 def sort_order(client: Hashes, inputs: Hashes) -> NDArray[np.intp]:
     """Return the order of pairs; joined sorted runs are merged in linear time."""
     order = np.argsort(client, kind="stable")
-    first, second = client[order], inputs[order]
-    is_tie = first[1:] == first[:-1]
-    if np.any(is_tie & (second[1:] < second[:-1])):
-        order = np.lexsort((inputs, client))
+    first = client[order]
+    is_tie = np.zeros(len(order), bool)
+    is_tie[1:] = first[1:] == first[:-1]
+    is_tie[:-1] |= is_tie[1:]
+    tied = order[is_tie]
+    order[is_tie] = tied[np.lexsort((inputs[tied], client[tied]))]
     return order
 
 
@@ -178,7 +180,7 @@ class KnownRows:
         """Return the places of rows, -1 if there is none; they are valid until rows are added."""
         self._merge_waiting()
         places, start = np.full(len(client), -1), 0
-        order = np.argsort(client)
+        order = np.argsort(client) if self._runs else places
         for run in self._runs:
             missing = order[places[order] < 0]
             missing = missing[is_among(client[missing], run[CLIENT_HASH])]

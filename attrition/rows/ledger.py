@@ -15,16 +15,16 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from attrition.config import DEFAULT_DIALECT, Columns, Config, Dialect
 from attrition.data.cells import NAME_LENGTH, day_number, readers
 from attrition.data.name_variants import find_variants
+from attrition.data.plain_cells import has_many_levels
 from attrition.data.spelling import Spelling, choose_spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
 from attrition.rows import earlier_layout, segments, typed_rows
@@ -45,10 +45,14 @@ from attrition.rows.typed_rows import (
     DELIVERED,
     EQUAL_ID,
     INPUT_ID,
+    NAME_KEY,
     NUMBER,
     OPENED,
 )
 from attrition.storage import files, history, tables
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -196,10 +200,10 @@ class Ledger:
         self._gone = [np.empty(0, "int64")]
         self._withdrawn: list[Withdrawn] = []
         # Of clients: the hashes of those before this run, their names as far as they were read, and the
-        # names of the new ones.
+        # names and the keys of the new ones, some more than once.
         self._earlier_clients: list[np.ndarray] = []
         self._earlier_names: list[pa.Array] = []
-        self._new_names: list[pa.Array] = []
+        self._new_names: list[tuple[pa.Array, np.ndarray]] = []
 
     def begin_anew(self) -> "Ledger":
         """Return an empty ledger that follows this one, for a run that reads every source again."""
@@ -356,20 +360,20 @@ class Ledger:
         count = 0 if self.starts_anew or stored is None else int(stored)
         if not self.config.columns.client or not (self._new_names or stored is None):
             return count, []
+        parts, earlier = self._new_names, None
         if stored is None:  # an earlier version compared none
             _ = self.rows
-            parts, earlier = [*self._earlier_names, *self._new_names], _no_names()
-        else:
-            parts, earlier = self._new_names, None
-        new = pc.unique(pa.chunked_array(parts, pa.string()))
-        keys = typed_rows.name_keys(new)
+            keyed = [(names, typed_rows.name_keys(names)) for names in self._earlier_names]
+            parts, earlier = [*keyed, *self._new_names], _no_names()
+        new = pa.chunked_array([names for names, _ in parts], pa.string())
+        keys = np.concatenate([np.empty(0, "uint64"), *(keys for _, keys in parts)])
         if earlier is None:
             earlier = self._find_earlier_names(np.unique(keys))
         is_variant = find_repeated_values(keys) | is_among(
             keys, np.unique(typed_rows.name_keys(earlier))
         )
         before, _ = find_variants(_no_names(), earlier)
-        groups, described = find_variants(earlier, new.filter(pa.array(is_variant)))
+        groups, described = find_variants(earlier, pc.unique(new.filter(pa.array(is_variant))))
         return count + groups - before, described
 
     def _find_earlier_names(self, keys: np.ndarray) -> pa.Array:
@@ -466,18 +470,22 @@ class Ledger:
         names = [name for name in typed.schema.names if name in known.types]
         known.add({n: v[is_new] for n, v in self._known(typed, names).items()})
         if columns.client:
-            self._enter_names(texts[columns.client_name], pairs[CLIENT_HASH])
+            keys = segments.column(typed, NAME_KEY)
+            self._enter_names(texts[columns.client_name], keys, pairs[CLIENT_HASH])
         self._new.add(typed)
         self._added.write(to_lines(list(texts.values())))
 
-    def _enter_names(self, names: pa.Array, clients: np.ndarray) -> None:
+    def _enter_names(self, names: pa.Array, keys: np.ndarray, clients: np.ndarray) -> None:
         """Remember the names of clients that had no row before this run."""
-        distinct, places = np.unique(clients, return_index=True)
-        is_new = np.ones(len(distinct), bool)
+        is_new = np.ones(len(clients), bool)
+        if not has_many_levels(names):
+            is_new[:] = False
+            is_new[np.unique(clients, return_index=True)[1]] = True
         for earlier in self._earlier_clients:
-            is_new &= ~is_among(distinct, earlier)
+            is_new &= ~is_among(clients, earlier)
         if is_new.any():
-            self._new_names.append(names.take(pa.array(places[is_new])))
+            new = names if is_new.all() else names.filter(pa.array(is_new))
+            self._new_names.append((new, keys[is_new]))
 
     def add_booleans(self, booleans: Mapping[str, Sequence[str]]) -> None:
         """Remember how a source spells the boolean columns about which no earlier one decided."""
@@ -840,7 +848,7 @@ def split_rows(config: Config, rows_per_part: int = ROWS_PER_PART) -> list[Part]
 
 def read_rows(
     config: Config, names: Iterable[str], *, part: Part | None = None, since: int = 0
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Read the named columns of every row, typed (see `typed_rows.typed` and `typed_rows.COMPUTED`).
 
     The rows are in the order of their arrival, which `typed_rows.NUMBER` counts. `DELIVERED` and

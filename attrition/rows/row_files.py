@@ -127,7 +127,10 @@ class RowFiles:
         names = segments.arrival_names(self.config.columns)
         parts = [{name: segments.column(empty, name) for name in names}, *self._arrivals]
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in names}
-        order = np.argsort(arrays[NUMBER])
+        places = arrays[NUMBER] - arrays[NUMBER].min(initial=self.first_number)
+        order = np.full(places.max(initial=-1) + 1, -1)
+        order[places] = np.arange(len(places))
+        order = order[order >= 0]  # as argsort, in linear time: no number is there twice
         file.write(files.arrays_bytes(**{name: values[order] for name, values in arrays.items()}))
 
     def write_gone(self, file: IO[bytes]) -> None:

@@ -213,8 +213,9 @@ def limit(rows: pa.Table, low: int, high: int, since: int) -> pa.Table:
 
 
 def sort_rows(rows: pa.Table) -> pa.Table:
-    order = sort_order(column(rows, CLIENT_HASH), column(rows, INPUT_ID))
-    return rows.take(pa.array(order))
+    order = pa.array(sort_order(column(rows, CLIENT_HASH), column(rows, INPUT_ID)))
+    # only one column at a time is there three times: in chunks, in one piece and sorted
+    return pa.table({name: rows[name].combine_chunks().take(order) for name in rows.schema.names})
 
 
 class RowSpool:
@@ -240,7 +241,7 @@ class RowSpool:
             self._spill()
 
     def _spill(self) -> None:
-        rows = sort_rows(pa.concat_tables(self._waiting).combine_chunks())
+        rows = sort_rows(pa.concat_tables(self._waiting))
         spool = self._files.enter_context(tables.make_spool(self._folder))
         options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
         with pa.ipc.new_stream(spool, rows.schema, options=options) as writer:
@@ -252,7 +253,7 @@ class RowSpool:
         """Return sorted runs of the rows that are not gone."""
         runs = [_read_run(spool, gone) for spool in self._spools]
         if self._waiting:
-            rows = sort_rows(drop(pa.concat_tables(self._waiting).combine_chunks(), gone))
+            rows = sort_rows(drop(pa.concat_tables(self._waiting), gone))
             runs.append(iter([rows]))
         return runs
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 1 << 17
 IN_MEMORY = 16 << 20
+SAMPLE = 1000  # rows by which the encoding of a column is chosen
 
 
 def make_spool(folder: Path | None = None) -> IO[bytes]:
@@ -105,23 +106,37 @@ def write_parquet(file: IO[bytes], parts: Iterable[Any], unique: Sequence[str] =
     """Write arrow tables as one Parquet file with row groups of equal size: same rows, same bytes.
 
     parts: at least one, all of one schema; at most a row group and a part are kept in memory
-    unique: columns of mostly distinct values, which are written without a dictionary
+    unique: columns of mostly distinct numbers, which are written as they are
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     writer, waiting = None, None
     for part in parts:
         waiting = pa.concat_tables([waiting, part]) if waiting is not None else part
-        if writer is None:
-            dictionary = [name for name in part.schema.names if name not in unique]
-            writer = pq.ParquetWriter(file, part.schema, use_dictionary=dictionary or False)
         while len(waiting) >= ROW_GROUP:
+            writer = writer or _open_writer(file, waiting, unique)
             writer.write_table(waiting.slice(0, ROW_GROUP))
             waiting = waiting.slice(ROW_GROUP)
-    assert writer is not None, "no part to write"
+    assert waiting is not None, "no part to write"
+    writer = writer or _open_writer(file, waiting, unique)
     writer.write_table(waiting)
     writer.close()
+
+
+def _open_writer(file: IO[bytes], rows: Any, unique: Sequence[str]) -> Any:
+    """Open a Parquet file; columns whose first values are mostly distinct have no dictionary."""
+    import pyarrow.parquet as pq
+
+    first = rows.slice(0, SAMPLE)
+    has_levels = [
+        name
+        for name in rows.schema.names
+        if name not in unique and 2 * len(first[name].unique()) <= SAMPLE
+    ]
+    compression = {name: "NONE" if name in unique else "SNAPPY" for name in rows.schema.names}
+    return pq.ParquetWriter(
+        file, rows.schema, use_dictionary=has_levels or False, compression=compression
+    )
 
 
 def parquet_bytes(table: Any) -> bytes:

@@ -2,8 +2,10 @@
 
 import logging
 
+import pyarrow as pa
 import pytest
 
+from attrition.data.name_variants import fold_names
 from attrition.storage import files
 from ingestion import ingest_new_data
 from tests.conftest import write_config
@@ -29,6 +31,13 @@ def deliver(config, caplog):
         return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
 
     return ingest
+
+
+def test_name_folds_alike_alone_and_among_others():
+    names = ["ACME Ltd", "0", "007", "5.0", "A.B", "a  b", " a", "a ", "Ünï X", "x\ty", "1-0", "~"]
+    folded = ["acme ltd", "0", "7", "5", "a.b", "a b", "a", "a", "ünï x", "x y", "1-0", "~"]
+    assert fold_names(pa.array(names)).to_pylist() == folded
+    assert [fold_names(pa.array([name]))[0].as_py() for name in names] == folded
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,19 @@ def test_parquet_of_the_same_rows_has_the_same_bytes_however_they_come(monkeypat
     assert [about.row_group(i).num_rows for i in range(about.num_row_groups)] == [3, 3, 3, 1]
 
 
+def test_parquet_has_a_dictionary_only_where_values_repeat_and_hashes_as_they_are():
+    names = pa.array([f"client {i}" for i in range(1000)])
+    rows = pa.table({"name": names, "plan": ["basic", "plus"] * 500, "hash": pa.array(range(1000))})
+    file = io.BytesIO()
+    tables.write_parquet(file, [rows[:0], rows], unique=["hash"])
+    group = pq.ParquetFile(file).metadata.row_group(0)
+    about = {group.column(i).path_in_schema: group.column(i) for i in range(3)}
+    has_dictionary = {name: each.has_dictionary_page for name, each in about.items()}
+    assert has_dictionary == {"name": False, "plan": True, "hash": False}
+    compressed = {name: each.compression for name, each in about.items()}
+    assert compressed == {"name": "SNAPPY", "plan": "SNAPPY", "hash": "UNCOMPRESSED"}
+
+
 def test_parquet_of_no_rows_keeps_its_columns(tmp_path):
     (tmp_path / "t.parquet").write_bytes(tables.parquet_bytes(arrow_table()[:0]))
     frame = tables.read_parquet(tmp_path / "t.parquet")

@@ -3,8 +3,9 @@
 Every cluster is on this machine, a scheduler and two workers that are reached by an address. Each
 engine starts from the same state, in turns; the time by the clock is the least of all turns, because
 other programs can only make it longer. CPU time is that of the run and of the workers, beside that in
-this process. All files must be the same to the byte. With one worker, joblib computes in the process of
-the run: that is the line of this process.
+this process; that of Ray is left out, because its workers end with the run and leave no account. All
+files must be the same to the byte. With one worker, joblib computes in the process of the run: that is
+the line of this process.
 
 Run: python -m benchmarks.engines [--clients 1000000] [--repeat 3] [--project FOLDER] [--only NAME ...]
      --project: a finished project to start from
@@ -89,7 +90,9 @@ def measure(config: Config, count: int, repeat: int, only: list[str], folder: Pa
     cpu = {name: min(one.cpu_seconds for one in each) for name, each in results.items()}
     rows = []
     for name in results:
-        figure = f"{seconds[name]:.1f} s, {cpu[name]:.1f} CPU s ({cpu[name] / cpu[HERE]:.2f} x)"
+        figure = f"{seconds[name]:.1f} s"
+        if name != RAY:
+            figure += f", {cpu[name]:.1f} CPU s ({cpu[name] / cpu[HERE]:.2f} x)"
         rows.append(Row(f"assessment of {count:,} clients, {name}", figure))
         if name != HERE:
             share = seconds[name] / seconds[HERE]

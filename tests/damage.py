@@ -22,7 +22,6 @@ FILES = (
     *(f"ingesteddata/{name}" for name in ("finaldata.csv", "ingestedfiles.txt", "ingestion.json")),
     *(f"ingesteddata/{name}" for name in ("rejected.csv", "withdrawn.csv", "table_rows.npz")),
     *("ingesteddata/finaldata.parquet", "ingesteddata/deliveries.npz"),
-    "ingesteddata/gone.npz",
     *(
         f"practicemodels/{name}"
         for name in RELEASE

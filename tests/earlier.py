@@ -19,7 +19,7 @@ def become_earlier(config, *, without=()):
     for name, values in texts.items():
         rows = rows.set_column(rows.schema.get_field_index(name), name, values)
     owned = {place: digests(config) for place in files.read_arrays(config.table_rows)}
-    config.gone.unlink()
+    config.gone.unlink(missing_ok=True)
     with config.rows.open("wb") as file:
         pq.write_table(rows.drop_columns(arrivals), file)
     config.deliveries.write_bytes(files.arrays_bytes(**arrays))

@@ -184,7 +184,8 @@ CONNECT: dict[str, Callable[[Engine], AbstractContextManager[CountWorkers]]] = {
     "ray": _connect_ray,
 }
 ADVICE = (
-    "nothing was changed; start it again, or remove engine from config.json to work in this process"
+    "this step changed nothing; start it again, or remove engine from config.json to work in this "
+    "process"
 )
 
 

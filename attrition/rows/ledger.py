@@ -584,7 +584,8 @@ class Ledger:
         if self._has_csv:
             kept += [config.deliveries_of(path).name for path in rows.stay]
             contents[config.final_data] = rows.write_csv
-        contents[config.gone] = rows.write_gone
+        if rows.names_gone:
+            contents[config.gone] = rows.write_gone
         contents[config.withdrawn] = lambda file: self._write_withdrawn(file, rows)
         contents[config.rejected] = self._write_rejected
         contents[config.table_rows] = self._write_owned
@@ -890,5 +891,7 @@ def read_table(
     low, high = part or Part(0, 2**64)
     if not is_stored:
         return earlier_layout.read(config, names, outputs, low, high, since)
-    gone = files.read_arrays(config.gone)[NUMBER]
+    gone = np.empty(0, "int64")
+    if config.gone.name in outputs:
+        gone = files.read_arrays(config.gone)[NUMBER]
     return segments.read(paths, names, gone, low=low, high=high, since=since, is_ordered=is_ordered)

@@ -112,6 +112,13 @@ class RowFiles:
         unique = [*typed_rows.COMPUTED, NUMBER, typed_rows.EQUAL_ID, typed_rows.NAME_KEY]
         parts = chain([segments.no_rows(columns)], map(self._enter, parts))
         tables.write_parquet(file, parts, unique=unique)
+        if not self.names_gone:
+            self._check_segments(0)
+
+    @property
+    def names_gone(self) -> bool:
+        """Return whether rows are gone that a segment which stays may contain."""
+        return bool(self.stay and np.any(self.gone < self.first_number))
 
     def _enter(self, rows: pa.Table) -> pa.Table:
         names = segments.arrival_names(self.config.columns)
@@ -134,17 +141,20 @@ class RowFiles:
         file.write(files.arrays_bytes(**{name: values[order] for name, values in arrays.items()}))
 
     def write_gone(self, file: IO[bytes]) -> None:
-        """Write which rows of the segments are gone; check that all others are there.
+        """Write which rows of the segments that stay are gone; check that all others are there.
 
         Raises: Unaccounted.
         """
         stored = self.gone[self.gone < self.first_number]
         merged = [segments.read_arrays(path, [NUMBER])[NUMBER] for path in self.merged]
         dropped = np.sort(np.concatenate([np.empty(0, "int64"), *merged]))
-        left = stored[~is_among(stored, dropped)] if self.stay else stored[:0]
+        left = stored[~is_among(stored, dropped)]
         file.write(files.arrays_bytes(**{NUMBER: left}))
+        self._check_segments(len(left))
+
+    def _check_segments(self, gone: int) -> None:
         written = sum(len(part[NUMBER]) for part in self._arrivals)
-        self._check(sum(map(segments.count_rows, self.stay)) - len(left) + written)
+        self._check(sum(map(segments.count_rows, self.stay)) - gone + written)
 
     def write_csv(self, file: IO[bytes]) -> None:
         """Write finaldata.csv: the lines before without the rows that are gone, and the new ones.

@@ -373,7 +373,9 @@ class State:
         segments = [self._ingested(path, self._observed_rows, open_hashed) for path in paths]
         lines = self._ingested(config.ingested_files, _sources)
         if "next_number" in record:
-            gone = self._ingested(config.gone, _numbers)
+            gone = np.zeros(0, np.int64)
+            if config.gone.name in record["outputs"]:
+                gone = self._ingested(config.gone, _numbers)
             return observations.find(segments, client, lines, gone=gone)
         delivered = optional(self._ingested, config.deliveries, _delivered)  # of an earlier version
         return observations.find(segments, client, lines, delivered=delivered)

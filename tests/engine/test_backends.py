@@ -25,7 +25,9 @@ def test_an_error_of_a_call_is_raised_as_it_is(engine):
 
 
 def test_a_worker_that_dies_is_an_error_of_the_engine():
-    with pytest.raises(EngineError, match=r"^engine loky: TerminatedWorkerError: .*; nothing was"):
+    with pytest.raises(
+        EngineError, match=r"^engine loky: TerminatedWorkerError: .*; this step changed"
+    ):
         backends.run(LOKY, "os:_exit", [(9,), (9,)])
 
 

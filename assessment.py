@@ -374,6 +374,8 @@ def assess_clients(config: Config) -> Assessment:
     """
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.reports_folder)
+    for left_over in config.reports_folder.glob(f"{PARTS}*"):  # of a run that was interrupted
+        shutil.rmtree(left_over, ignore_errors=True)
     release = releases.read_for(config.production_folder, config.columns)
     entries, seal = log.read(config.contact_log)
     now = files.utc_now()
@@ -552,8 +554,6 @@ class Scored(NamedTuple):
 @contextmanager
 def assessed(config: Config, release: Release, whole: Whole) -> Iterator[Scored]:
     """Assess all parts, and open what they give until the assessment is written."""
-    for left_over in config.reports_folder.glob(f"{PARTS}*"):  # of a run that was interrupted
-        shutil.rmtree(left_over, ignore_errors=True)
     files.make_folder(config.reports_folder)
     # A name of its own, because workers of a run that was interrupted may still be writing.
     folder = Path(tempfile.mkdtemp(prefix=PARTS, dir=config.reports_folder))

@@ -37,9 +37,9 @@ def pointer_before_data() -> None:
 def write_in_place() -> None:
     """Files are opened, emptied and written where they are read."""
 
-    def commit(record_path, contents, record):
+    def commit(record_path, contents, record, kept=()):
         files.make_folder(record_path.parent)
-        outputs = {}
+        outputs = dict(kept or {})
         for path, content in contents.items():
             _overwrite(path, content)
             outputs[path.name] = files.sha256_file(path)
@@ -53,13 +53,14 @@ def write_in_place() -> None:
 def record_before_data() -> None:
     """The record says what was written before it is."""
 
-    def commit(record_path, contents, record):
+    def commit(record_path, contents, record, kept=()):
         files.make_folder(record_path.parent)
         staged = {}
         for path, content in contents.items():
             staged[path] = path.with_name(f".{path.name}.new")
             _overwrite(staged[path], content)
-        outputs = {path.name: files.sha256_file(new) for path, new in staged.items()}
+        outputs = dict(kept or {})
+        outputs |= {path.name: files.sha256_file(new) for path, new in staged.items()}
         record = files.sealed({**record, "outputs": outputs})
         files.write_bytes(record_path, files.encode(record))
         for path, new in staged.items():

@@ -432,7 +432,7 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, A
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in names or arrays.files}
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise Damaged(f"{path}: cannot be read ({error})") from error

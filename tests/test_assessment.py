@@ -513,6 +513,15 @@ def test_installation_of_the_previous_version_goes_on(project, next_day):
     assert len(history.read_listings(project.history)) == 2
 
 
+def test_parts_of_an_interrupted_assessment_are_removed_even_if_nothing_is_assessed(project):
+    assessment.assess_clients(project)
+    left_over = project.reports_folder / f"{assessment.PARTS}killed"
+    left_over.mkdir()
+    (left_over / "part.arrow").write_bytes(b"half")
+    assert assessment.assess_clients(project).up_to_date
+    assert not left_over.exists()
+
+
 def test_files_are_the_same_to_the_byte_whatever_the_size_of_parts(
     project, next_day, monkeypatch, tmp_path
 ):

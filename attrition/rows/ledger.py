@@ -738,8 +738,6 @@ def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
     derived = {path.name for path in config.list_derived(record["outputs"])}
     if wrong - derived:
         raise Damaged(f"{folder}: {', '.join(sorted(wrong))} not as written; {advice}")
-    if tidy:
-        _remove_stale(config, record)
     for name in sorted(wrong):
         logger.warning("%s: is not what was written; it is written again", folder / name)
     ledger = Ledger(config, record, wrong)
@@ -752,6 +750,8 @@ def read(config: Config, *, tidy: bool = True, adopt: bool = False) -> Ledger:
                 "was written last. If a backup was restored, run python ingestion.py --adopt to "
                 "continue from it and to read the other sources again"
             )
+    if tidy:
+        _remove_stale(config, record)
     for line in read_lines(config):
         ledger.enter(line)
     return ledger

@@ -59,7 +59,9 @@ def grow(config: Config, count: int) -> None:
 
     record = files.read_record(config.ingestion_record) or {}
     kept = [config.ingested_files, config.rejected, config.withdrawn, config.gone]
-    contents: dict[Path, files.Content] = {path: path.read_bytes() for path in kept}
+    contents: dict[Path, files.Content] = {
+        path: path.read_bytes() for path in kept if path.exists()
+    }
     unique = (*typed_rows.COMPUTED, typed_rows.NUMBER)
     contents[config.rows] = lambda file: tables.write_parquet(file, blocks(), unique=unique)
     record |= {"rows": count, "next_number": count}

@@ -286,12 +286,8 @@ def read_clients(path: Path, names: Sequence[str]) -> "pd.DataFrame":
 
 def read_column(path: Path, name: str) -> "pd.Series":
     """Read one column of the table, sorted by rank; text as categories, if it is not the client."""
-    import pyarrow.types as types
-
-    file = tables.open_parquet(path)
-    kind = file.schema_arrow.field(name).type
-    if types.is_string(kind) and name not in _DISTINCT:
-        file = tables.open_parquet(path, read_dictionary=[name])
+    texts = [] if name in _DISTINCT else [name]  # if it is text at all
+    file = tables.open_parquet(path, read_dictionary=texts)
     return file.read([name], use_threads=False)[name].to_pandas(use_threads=False)
 
 
@@ -319,7 +315,7 @@ def find_rows(keys: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[n
 def read_assessed(
     path: Path, columns: Columns, most: int | None = None
 ) -> "tuple[pd.DataFrame, NDArray[np.float64]]":
-    """Read the clients' features, values and times, typed, and their risks, sorted by client.
+    """Read the clients' features, values and times, typed, and their risks, sorted by their keys.
 
     most: of more clients, only so many, those with the smallest hashes, which is a random sample
     """
@@ -328,13 +324,14 @@ def read_assessed(
     keys = read_column(path, KEY).to_numpy()
     places = np.arange(len(keys))
     if most is not None and len(keys) > most:
-        places = np.sort(np.argpartition(keys, most)[:most])
-    names = read_column(path, "client").to_numpy(dtype=object)[places]
-    places = places[np.argsort(names, kind="stable")]
+        places = np.argpartition(keys, most)[:most]
+    places = places[np.argsort(keys[places], kind="stable")]
     stored = {name: FEATURE + name for name in columns.features}
     stored |= {columns.value: "value"} if columns.value else {}
     stored |= {columns.time: "observed_at"} if columns.time else {}
-    rows = {name: read_column(path, column).to_numpy()[places] for name, column in stored.items()}
+    rows = {
+        name: read_column(path, column).iloc[places].to_numpy() for name, column in stored.items()
+    }
     return pd.DataFrame(rows), read_column(path, "risk").to_numpy()[places]
 
 

@@ -183,9 +183,8 @@ def keep_watch(config: Config) -> None:
     """
     if idle.is_current(str(config.file)):
         return
-    time.sleep(idle.STEP_NS / 1e9)  # what the run wrote last cannot change unnoticed after that
-    now_ns = time.time_ns()
-    watched = _watch(config, now_ns)
+    since = time.time()
+    watched = _watch(config)
     last = files.read_record(config.last_run) or {}
     is_known = watched is not None and not find_unused(config) and nothing_new(config)
     hashed_at = files.save_hashes(config.hashes)
@@ -198,12 +197,12 @@ def keep_watch(config: Config) -> None:
             lock=str(config.lock),
             renewed=(str(config.last_run), str(config.metrics)),
             watched=watched | {str(config.notices): idle.MISSING},  # a run forgets what is in it
-            valid=(now_ns / 1e9, min([hashed_at + files.DAY_S, *_changes_at(config, last)])),
+            valid=(since, min([hashed_at + files.DAY_S, *_changes_at(config, last)])),
         )
         files.write_bytes(config.watch_list, data)
 
 
-def _watch(config: Config, now_ns: int) -> dict[str, str] | None:
+def _watch(config: Config) -> dict[str, str] | None:
     """Return the signature of everything that a run looks at; None if a later change may not show."""
     trees = [config.input_folder, config.test_folder, config.output_folder]
     trees += [config.model_folder, config.releases]
@@ -213,7 +212,7 @@ def _watch(config: Config, now_ns: int) -> dict[str, str] | None:
     paths += [Path(each.url.removeprefix("sqlite:///").split("?")[0]) for each in config.databases]
     names = {str(path) for path in paths if path != config.metrics}
     names |= {f"{folder}/." for folder in folders}  # the folder itself, should its name be a link
-    return idle.sign_settled(sorted(names), now_ns)
+    return idle.sign_settled(sorted(names))
 
 
 def _changes_at(config: Config, last: files.Record) -> list[float]:

@@ -269,27 +269,11 @@ def test_where_everybody_left_the_list_is_empty_and_not_an_error(project):
     assert read_table(project.contact_list).empty
 
 
-VALUED = Columns(
-    client="client",
-    outcome="left",
-    numeric=(Numeric("a"),),
-    value="worth",
-    manager="who",
-    due="ends",
-    phone="tel",
-)
-
-
-def valued(n=3):
-    worth = np.array([10.0, np.nan, 1000.0])[:n]
-    details = {"who": "Kim", "ends": "2027-01-31", "tel": "+49 30 1"}
-    return pd.DataFrame({"client": list("pqr")[:n], "a": 1.0, "worth": worth, **details})
-
-
 def test_the_portfolio_counts_a_missing_value_as_nothing():
-    risk, value = np.array([0.9, 0.8, 0.1]), valued()["worth"].to_numpy()
+    risk, value = np.array([0.9, 0.8, 0.1]), np.array([10.0, np.nan, 1000.0])
+    columns = Columns(client="client", numeric=(Numeric("a"),), value="worth")
     estimated = performance.estimate(risk, value=value, capacity=1, is_listed=np.array([1, 0, 0]))
-    found = assessment.summarise_portfolio(risk, value, estimated, VALUED)
+    found = assessment.summarise_portfolio(risk, value, estimated, columns)
     assert found["value"] == 1010
     assert found["value_at_risk"]["value"] == pytest.approx(109)
     assert found["list"]["value_at_risk"]["value"] == pytest.approx(9)

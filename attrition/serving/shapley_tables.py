@@ -10,7 +10,6 @@ one lookup gives the values of eight features, and the sums are the same in any 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +51,7 @@ class ShapleyTables:
     """The tables of all trees for one baseline client; it is used for any number of clients."""
 
     def __init__(self, model: FlatModel, baseline: Index) -> None:
-        """Build the tables, which takes most of a second; baseline: (features,) rows of the masks."""
+        """Build the tables, which takes part of a second; baseline: (features,) rows of the masks."""
         groups, self._slow = list[Group](), list[Forest]()
         self._baseline, self._starts = baseline, model.starts
         for forest in model.forests:
@@ -125,18 +124,18 @@ def _split_tree(
     forest: Forest, tree: int, starts: Index, baseline: Index
 ) -> Iterator[Group | None]:
     """Yield the groups of a tree, or None for a leaf that has too many cells for a table."""
-    column = forest.masks[:, tree]
-    reachable = np.bitwise_and.reduce(np.bitwise_or.reduceat(column, starts[:-1]))
+    column, first = np.ascontiguousarray(forest.masks[:, tree]), starts[:-1]
+    reachable = np.bitwise_and.reduce(np.bitwise_or.reduceat(column, first))
     used = np.flatnonzero(reachable >> np.arange(column.dtype.itemsize * 8) & 1).tolist()
     waiting = [used] if used else []
     while waiting:
         leaves = waiting.pop()
-        mask = column.dtype.type(sum(1 << leaf for leaf in leaves))
-        pieces = {}
-        for feature, (start, end) in enumerate(pairwise(starts.tolist())):
-            own = column[start:end] & mask
-            if (own != own[0]).any():
-                pieces[feature] = np.unique(own, return_inverse=True)
+        own = column & column.dtype.type(sum(1 << leaf for leaf in leaves))
+        changes = np.bitwise_or.reduceat(own, first) != np.bitwise_and.reduceat(own, first)
+        pieces = {
+            feature: np.unique(own[starts[feature] : starts[feature + 1]], return_inverse=True)
+            for feature in np.flatnonzero(changes).tolist()
+        }
         sizes = [len(distinct) for distinct, _ in pieces.values()]
         count = int(np.prod(sizes, dtype=object)) if sizes else 1
         if count > (CELLS if len(leaves) > 1 else MOST_CELLS):
@@ -146,7 +145,7 @@ def _split_tree(
             half = len(leaves) // 2
             waiting += [leaves[:half], leaves[half:]]
         elif pieces:
-            yield _group(forest.values[tree], leaves, pieces, column[baseline] & mask)
+            yield _group(forest.values[tree], leaves, pieces, column[baseline])
 
 
 def _group(values: Vector, leaves: Sequence[int], pieces: Any, base: NDArray[Any]) -> Group:
@@ -157,19 +156,18 @@ def _group(values: Vector, leaves: Sequence[int], pieces: Any, base: NDArray[Any
     client = np.array(
         [distinct[at] for (distinct, _), at in zip(pieces.values(), grid, strict=True)]
     )
-    bits = np.array(leaves, dtype=client.dtype)
-    passes = (client[..., np.newaxis] >> bits & 1).astype(bool)
-    base_passes = (base[features, np.newaxis] >> bits & 1).astype(bool)[:, np.newaxis]
-    reached = (passes | base_passes).all(axis=0)
-    won, lost = passes & ~base_passes & reached, base_passes & ~passes & reached
-    counts = won.sum(axis=0), lost.sum(axis=0)
+    bits = np.array(leaves, dtype=client.dtype)[:, np.newaxis, np.newaxis]
+    passes = (client >> bits & 1).astype(bool)  # (leaves, features, cells)
+    base_passes = (base[features, np.newaxis] >> bits & 1).astype(bool)
+    lost = base_passes & ~passes
+    # A leaf is reached if the client passes wherever the baseline client does not.
+    n_won, n_lost = (~base_passes).sum(axis=1), lost.sum(axis=1)
+    reached = (passes | base_passes).all(axis=1)
     gain, loss = order_weights(len(sizes))
-    own = values[leaves]
-    added = np.zeros((len(sizes), grid.shape[1]))
-    for leaf in range(len(leaves)):  # one by one: the sums of a matrix product depend on its shape
-        at = counts[0][:, leaf], counts[1][:, leaf]
-        added += won[..., leaf] * (own[leaf] * gain[at])
-        added -= lost[..., leaf] * (own[leaf] * loss[at])
+    own = values[leaves, np.newaxis] * reached
+    gains, losses = own * gain[n_won, n_lost], own * loss[n_won, n_lost]
+    # Not by a matrix product, whose sums depend on its shape.
+    added = np.where(base_passes, -losses[:, np.newaxis] * lost, gains[:, np.newaxis]).sum(axis=0)
     octets: dict[int, Matrix] = {}
     for feature, own_values in zip(features, added, strict=True):
         octet = octets.setdefault(feature // OCTET, np.zeros((grid.shape[1], OCTET)))

@@ -129,7 +129,7 @@ def tabulate(current: pd.DataFrame, risk: metrics.Vector, columns: Columns) -> p
         **texts,
         "due": due_dates(current, columns),
     }
-    arrays = {clients.KEY: pa.array(clients.client_keys(names))}
+    arrays = {clients.KEY: pa.array(clients.client_keys(names.tolist()))}
     arrays |= {name: clients.to_array(each, clients.COLUMNS[name]) for name, each in values.items()}
     for name in columns.features:
         arrays[clients.FEATURE + name] = clients.to_array(

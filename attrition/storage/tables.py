@@ -64,9 +64,14 @@ def csv_cells(values: Any) -> Any:
         numbers = values.to_numpy(zero_copy_only=False)
         size = np.abs(numbers)
         texts = pc.fill_null(values.cast(pa.string()), "")
-        is_whole = (numbers == np.floor(numbers)) & (size < 1e15)
-        texts = pc.if_else(pa.array(is_whole), pc.binary_join_element_wise(texts, "0", "."), texts)
+        if isinstance(texts, pa.ChunkedArray):
+            texts = texts.combine_chunks()
+        is_whole = pa.array((numbers == np.floor(numbers)) & (size < 1e15))
+        whole = pc.binary_join_element_wise(texts.filter(is_whole), "0", ".")
+        texts = pc.replace_with_mask(texts, is_whole, whole)
         is_other = (size >= 1e15) | ((size < 1e-4) & (size > 0))
+        if not is_other.any():
+            return texts
         others = pa.array([repr(number) for number in numbers[is_other].tolist()], pa.string())
         return pc.replace_with_mask(texts, pa.array(is_other), others)
     if not pa.types.is_string(values.type):

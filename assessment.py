@@ -9,16 +9,12 @@ Writes: reports/clients.parquet (every current client: features, risk, reasons a
 Run:    python assessment.py [--config PATH]
 """
 
-import logging
 import shutil
 import sys
-import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +23,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attrition import wording
+from attrition.assessing.last import Last, read_last
+from attrition.assessing.outputs import add_last_seen, ranked_clients, write_risk_scores
+from attrition.assessing.parts import Whole
+from attrition.assessing.scored import PARTS, Scored, Shown, assessed, model_columns
 from attrition.config import Columns, Config
 from attrition.contacts import (
     activity,
@@ -42,12 +42,10 @@ from attrition.contacts import (
 from attrition.contacts.daily_list import Change, Earlier
 from attrition.contacts.log import Entry
 from attrition.contacts.ranking import Book, ContactList
-from attrition.contacts.risk_history import History, Snapshot
+from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.standings import Standing
-from attrition.data import client_parts, clients
-from attrition.data.cells import MAX_DAYS, Caution, Reason, day_number
-from attrition.data.client_parts import ClientParts
-from attrition.engine import backends
+from attrition.data import clients
+from attrition.data.cells import Reason
 from attrition.errors import Damaged
 from attrition.modelling import metrics, reliability
 from attrition.monitoring import performance
@@ -55,14 +53,12 @@ from attrition.monitoring.performance import Estimate, SecondOpinion
 from attrition.operations import cli, integrity, releases
 from attrition.operations.releases import Release
 from attrition.rows import ledger, typed_rows
-from attrition.rows.ledger import Part
-from attrition.serving import explaining, production, risk_scores
+from attrition.serving import explaining
 from attrition.serving.explaining import Explainer
 from attrition.serving.served import Served
 from attrition.storage import files, history, tables
 
 LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
-logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
 SETTINGS = (
     *("columns", "contact_capacity", "contact_order", "labels", "max_days_ahead"),
@@ -70,9 +66,7 @@ SETTINGS = (
     *("contact_cost", "contact_success"),
 )
 NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
-OTHER_UNIT = ("other_unit", "other_unit_new")
 WEIGHED = 50_000  # clients that are compared with the reference; of more, a sample decides as well
-PARTS = ".parts-"  # begins the folder of what the parts of an assessment give
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
 
@@ -179,18 +173,6 @@ def explain_changes(
     return changes
 
 
-def model_columns(table: pa.Table, kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the features of stored clients as a model takes them; kinds: columns of the same kinds."""
-    columns: dict[str, Any] = {}
-    for name, kind in kinds.items():
-        stored = table[clients.FEATURE + name]
-        if isinstance(kind, np.ndarray):
-            columns[name] = pc.fill_null(stored, np.nan).to_numpy()
-        else:
-            columns[name] = stored.to_pylist()
-    return columns
-
-
 def _plain_values(columns: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return the values of columns as lists, None if missing."""
     return {
@@ -199,47 +181,6 @@ def _plain_values(columns: Mapping[str, Any]) -> dict[str, list[Any]]:
         else [value or None for value in values]
         for name, values in columns.items()
     }
-
-
-def tabulate(current: pd.DataFrame, risk: metrics.Vector, columns: Columns) -> pa.Table:
-    """Return the columns of `clients` that depend on one client alone, without the lists.
-
-    risk: (n,) in [0, 1]
-    """
-    value = current[columns.value].to_numpy() if columns.value else np.full(len(current), np.nan)
-    names = current[columns.client_name].to_numpy(dtype=object)
-    texts = {
-        name: current[of].to_numpy() if (of := getattr(columns, name)) else [""] * len(current)
-        for name in ("manager", "phone", "email")
-    }
-    values = {
-        "client": names,
-        "risk": risk,
-        "observed_at": current[columns.time].to_numpy() if columns.time else [""] * len(current),
-        "value": value,
-        "value_at_risk": risk * value,
-        **texts,
-        "due": due_dates(current, columns),
-    }
-    arrays = {clients.KEY: pa.array(clients.client_keys(names))}
-    arrays |= {name: clients.to_array(each, clients.COLUMNS[name]) for name, each in values.items()}
-    for name in columns.features:
-        arrays[clients.FEATURE + name] = clients.to_array(
-            current[name], clients.feature_type(current[name])
-        )
-    return pa.table(arrays)
-
-
-def due_dates(current: pd.DataFrame, columns: Columns) -> Sequence[str]:
-    """Return the due dates, "" if unknown; if they are a feature, from the days after the time."""
-    if not columns.due:
-        return [""] * len(current)
-    due = current[columns.due]
-    if columns.due not in columns.dates or not columns.time:
-        return list(due)
-    days = due.where(current[columns.time].ne("") & due.abs().lt(MAX_DAYS))
-    dates = pd.to_datetime(current[columns.time].str[:10]) + pd.to_timedelta(days, unit="D")
-    return list(dates.dt.strftime("%Y-%m-%d").fillna(""))
 
 
 def estimate_performance(
@@ -323,47 +264,6 @@ def describe_change(
     }
 
 
-def keep_last_good(
-    rows: pd.DataFrame, current: pd.DataFrame, other_units: Mapping[int, str], columns: Columns
-) -> tuple[pd.DataFrame, dict[int, Caution]]:
-    """Replace rows of deliveries in other units by the client's previous observation, if there is one.
-
-    other_units: the columns by number of the delivery. Returns the rows, and the cautions by row.
-    """
-    numbers = current[typed_rows.DELIVERED]
-    if not (is_wrong := numbers.isin(list(other_units))).any():
-        return current, {}
-    good = rows[~rows[typed_rows.DELIVERED].isin(list(other_units))]
-    good = good.sort_values(columns.time, kind="stable") if columns.time else good
-    good = good.drop_duplicates(columns.client_name, keep="last").set_index(columns.client_name)
-    names = current[columns.client_name]
-    has_good = is_wrong & names.isin(good.index)
-    replaced = [
-        name for name in columns.table if name not in (columns.client_name, columns.outcome)
-    ]
-    kept = current.copy()
-    kept.loc[has_good, replaced] = good.loc[names[has_good], replaced].to_numpy()
-    kept = kept.astype(current.dtypes)
-    cautions = {
-        row: Caution(OTHER_UNIT[not known], other_units[number])
-        for row, (number, wrong, known) in enumerate(zip(numbers, is_wrong, has_good, strict=True))
-        if wrong
-    }
-    return kept, cautions
-
-
-def add_last_seen(
-    cautions: Sequence[Sequence[Caution]], times: Sequence[str], is_long_ago: NDArray[np.bool_]
-) -> list[list[Caution]]:
-    """Add a caution where a client was last seen long ago, behind that on the unit of its last row."""
-    added = []
-    for own, time, is_old in zip(cautions, times, is_long_ago.tolist(), strict=True):
-        at = sum(caution.code in OTHER_UNIT for caution in own) if is_old else len(own)
-        seen = [Caution("last_seen", value=time[:10])] if is_old else []
-        added.append([*own[:at], *seen, *own[at:]])
-    return added
-
-
 # ---- the step
 
 
@@ -400,20 +300,6 @@ def assess_clients(config: Config) -> Assessment:
         return _assessment(record, up_to_date=False)
 
 
-class Whole(NamedTuple):
-    """What the assessment of a part must know of the whole.
-
-    wanted: clients whose outcomes are asked for; managers: those of reassigned clients
-    """
-
-    latest_time: str
-    newest: str
-    has_open: bool
-    other_units: Mapping[int, str]
-    wanted: frozenset[str]
-    managers: Mapping[str, str]
-
-
 def describe_whole(config: Config, last: "Last", by_client: Mapping[str, Standing]) -> Whole:
     """Describe all rows, of which only single columns are read."""
     columns, latest_time = config.columns, ledger.read_latest_time(config)
@@ -437,139 +323,6 @@ def describe_whole(config: Config, last: "Last", by_client: Mapping[str, Standin
         frozenset(wanted),
         {name: each.manager for name, each in by_client.items() if each.manager},
     )
-
-
-def assess_part(
-    config: Config, part: Part, release_id: str, whole: Whole, folder: Path
-) -> files.Record:
-    """Assess the current clients among the rows of a part, and write them; see `client_parts`.
-
-    Returns the path, and the outcomes of the clients asked for: client -> (number of the delivery,
-    left), in order.
-    """
-    columns = config.columns
-    release, explainer = load_explainer(config.production_folder, release_id)
-    model, baseline = explainer.model, explainer.baseline
-    rows = ledger.read_rows(config, (*columns.table, typed_rows.DELIVERED), part=part)
-    current = clients.current_clients(rows, columns, whole.latest_time, whole.has_open)
-    current, in_other_units = keep_last_good(rows, current, whole.other_units, columns)
-    features = feature_columns(current, release.training)
-    encoded = model.encode(features)
-    score = model.score(encoded)
-    added = explainer.explain(encoded, score)
-    strongest, counts = explainer.strongest(encoded, added, score, ranking.REASONS)
-    cautions = reliability.find_cautions(features, model.unseen(features), release.training)
-    for row, caution in in_other_units.items():
-        cautions[row] = [caution, *cautions.get(row, ())]
-    risk = model.to_risk(score)
-    order = np.argsort(-risk, kind="stable")
-    table = tabulate(current.iloc[order], risk[order], columns)
-    of_model = {name: features[name] for name in model.features}
-    reasons = clients.reason_array(strongest, counts, added, of_model, baseline)
-    texts = risk_scores.reason_texts(strongest, counts, of_model, baseline, config.labels)
-    place = np.argsort(order)
-    cautions = {int(place[row]): each for row, each in cautions.items()}
-    managers, texts = _reassign(table, whole.managers), texts.take(pa.array(order))
-    cells = risk_scores.cells(table, managers, texts, cautions, config.labels)
-    of_rows = clients.to_list_array(cautions, len(table), clients.COLUMNS["cautions"])
-    table = table.append_column("cautions", of_rows)
-    table = table.append_column("reasons", reasons.take(pa.array(order)))
-    for name, cell in cells.items():
-        table = table.append_column(name, cell)
-    outcomes = find_outcomes(rows, whole.wanted, columns)
-    return {"path": client_parts.write_part(folder, table), "outcomes": outcomes}
-
-
-@lru_cache(maxsize=1)
-def load_explainer(folder: Path, release_id: str) -> tuple[Release, Explainer]:
-    """Load a release and its model; a process does so once for all its parts."""
-    release, model = production.load_checked(folder, release_id)
-    return release, Explainer(model, release.training["baseline"])
-
-
-def feature_columns(rows: pd.DataFrame, training: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the features of typed rows as a model takes them."""
-    features = training["features"]
-    numbers = {name: rows[name].to_numpy(dtype="float64") for name in features["numeric"]}
-    return numbers | {name: rows[name].tolist() for name in features["categorical"]}
-
-
-def _reassign(table: pa.Table, managers: Mapping[str, str]) -> pa.Array:
-    """Return the manager of each client, those of reassigned ones replaced."""
-    if not managers:
-        return table["manager"].combine_chunks()
-    pairs = zip(table["client"].to_pylist(), table["manager"].to_pylist(), strict=True)
-    return pa.array([managers.get(name) or manager for name, manager in pairs], pa.string())
-
-
-def find_outcomes(
-    rows: pd.DataFrame, wanted: Collection[str], columns: Columns
-) -> dict[str, list[tuple[int, bool]]]:
-    """Return the outcomes of some clients: client -> (number of the delivery, left), in order."""
-    outcomes: dict[str, list[tuple[int, bool]]] = {}
-    if not wanted:
-        return outcomes
-    client, outcome = columns.client_name, columns.outcome
-    known = rows[rows[client].isin(wanted) & rows[outcome].notna()]
-    for name, left, number in zip(
-        known[client], known[outcome] == 1, known[typed_rows.DELIVERED], strict=True
-    ):
-        outcomes.setdefault(name, []).append((int(number), bool(left)))
-    return outcomes
-
-
-class Scored(NamedTuple):
-    """The current clients with their risks, sorted by risk, and what is known of some of them.
-
-    outcomes: see `find_outcomes`; cautioned: (n,) whether a client was last seen long ago
-    """
-
-    explainer: Explainer
-    parts: ClientParts
-    whole: Whole
-    outcomes: Mapping[str, Sequence[tuple[int, bool]]]
-    is_long_ago: NDArray[np.bool_]
-
-    def ranks_of(self, names: Collection[str]) -> dict[str, int]:
-        """Return client -> rank of the current clients among these."""
-        wanted = list(names)
-        ranks = self.parts.find(clients.client_keys(wanted))
-        stored = iter(self.names_of(ranks[ranks >= 0]))
-        own = [(name, rank) for name, rank in zip(wanted, ranks.tolist(), strict=True) if rank >= 0]
-        return {name: rank for name, rank in own if name == next(stored)}
-
-    def names_of(self, ranks: NDArray[np.intp]) -> list[str]:
-        names: list[str] = self.parts.take(ranks, ["client"])["client"].to_pylist()
-        return names
-
-    def features_of(self, ranks: NDArray[np.intp], training: Mapping[str, Any]) -> dict[str, Any]:
-        numeric = training["features"]["numeric"]
-        kinds: dict[str, Any] = {
-            name: np.empty(0) if name in numeric else [] for name in self.explainer.model.features
-        }
-        stored = self.parts.take(ranks, [clients.FEATURE + name for name in kinds])
-        return model_columns(stored, kinds)
-
-
-@contextmanager
-def assessed(config: Config, release: Release, whole: Whole) -> Iterator[Scored]:
-    """Assess all parts, and open what they give until the assessment is written."""
-    files.make_folder(config.reports_folder)
-    # A name of its own, because workers of a run that was interrupted may still be writing.
-    folder = Path(tempfile.mkdtemp(prefix=PARTS, dir=config.reports_folder))
-    try:
-        pieces = ledger.split_rows(config, config.engine.rows_per_part)
-        calls = [(config, part, release.id, whole, folder) for part in pieces]
-        records = backends.run(config.engine, "assessment:assess_part", calls)
-        parts = ClientParts([record["path"] for record in records])
-        times, distinct = parts.codes("observed_at")
-        days = np.array([*map(day_number, distinct), np.nan])[times]
-        is_long_ago = clients.last_seen_long_ago(days, day_number(whole.newest))
-        _, explainer = load_explainer(config.production_folder, release.id)
-        outcomes = {name: each for one in records for name, each in one["outcomes"].items()}
-        yield Scored(explainer, parts, whole, outcomes, is_long_ago)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_list(
@@ -614,18 +367,6 @@ def make_list(
     )
     keep_moves(config, record, last, scored, ranks, listed, names)
     return write_assessment(config, record, last, scored, listed, shown, change, by_row)
-
-
-class Shown(NamedTuple):
-    """The clients on the list and those who may come next, with what is only computed for them.
-
-    rows: their ranks, in order; list_reasons, changes: one for each; shared: see `explain_list`
-    """
-
-    rows: NDArray[np.intp]
-    list_reasons: list[list[Reason]]
-    changes: list[list[Reason]]
-    shared: list[dict[str, Any]]
 
 
 def explain(
@@ -805,67 +546,6 @@ def write_assessment(
     return files.commit(config.assessment_record, contents, record)
 
 
-def ranked_clients(scored: Scored, shown: Shown, listed: int, change: Change) -> Iterator[pa.Table]:
-    """Yield the table of all clients in blocks, sorted by rank.
-
-    listed: how many of those shown are on the list
-    """
-    parts = scored.parts
-    stored = [name for name in parts.schema.names if name not in risk_scores.CELLS]
-    places = np.full(parts.total, np.nan)
-    places[shown.rows[:listed]] = np.arange(1, listed + 1)
-    lists = {"list_reasons": shown.list_reasons, "changes": shown.changes}
-    for start, table in parts.merged(stored):
-        rows = slice(start, start + len(table))
-        columns = {name: table[name] for name in stored}
-        columns["cautions"] = _all_cautions(table, scored.is_long_ago[rows])
-        numbers = {
-            "rank": np.arange(start + 1, start + 1 + len(table)),
-            "list_rank": places[rows],
-            "previous_rank": change.previous_rank[rows],
-            "risk_change": change.risk_change[rows],
-        }
-        columns |= {
-            name: clients.to_array(each, clients.COLUMNS[name]) for name, each in numbers.items()
-        }
-        at = np.flatnonzero((shown.rows >= start) & (shown.rows < start + len(table)))
-        for name, of_shown in lists.items():
-            of_row = {int(shown.rows[i]) - start: of_shown[i] for i in at.tolist()}
-            columns[name] = clients.to_list_array(of_row, len(table), clients.COLUMNS[name])
-        names = [
-            clients.KEY,
-            *clients.COLUMNS,
-            *(n for n in stored if n.startswith(clients.FEATURE)),
-        ]
-        yield pa.table({name: columns[name] for name in names})
-
-
-def _all_cautions(table: pa.Table, is_long_ago: NDArray[np.bool_]) -> Any:
-    """Return the cautions of clients with those on when they were last seen."""
-    if not is_long_ago.any():
-        return table["cautions"]
-    own = [clients.decode_cautions(each) for each in table["cautions"].to_pylist()]
-    cautions = add_last_seen(own, table["observed_at"].to_pylist(), is_long_ago)
-    return clients.to_array(cautions, clients.COLUMNS["cautions"])
-
-
-def write_risk_scores(
-    file: IO[bytes], scored: Scored, labels: fields.Labels, columns: Columns
-) -> None:
-    """Write riskscores.csv."""
-    file.write(risk_scores.header(columns))
-    names = [*risk_scores.CELLS, "due", "cautions", "observed_at"]
-    for start, table in scored.parts.merged(names):
-        is_long_ago = scored.is_long_ago[start : start + len(table)]
-        if is_long_ago.any():
-            at = np.flatnonzero(is_long_ago)
-            some = table.take(pa.array(at))
-            own = [clients.decode_cautions(each) for each in some["cautions"].to_pylist()]
-            cautions = add_last_seen(own, some["observed_at"].to_pylist(), is_long_ago[at])
-            table = risk_scores.replace_cautions(table, is_long_ago, cautions, labels)
-        file.write(risk_scores.lines(table, start, columns))
-
-
 def read_other_units(config: Config) -> dict[int, str]:
     """Return the deliveries with a column in another unit, as monitoring found them."""
     try:
@@ -873,61 +553,6 @@ def read_other_units(config: Config) -> dict[int, str]:
     except Damaged:
         return {}  # monitoring.py reports it, and judges again
     return {one["delivery"]: one["column"] for one in record.get("other_units", [])}
-
-
-class Last(NamedTuple):
-    """The last assessment, as far as it can be read.
-
-    listed: the clients on its list, None if they cannot be read; earlier: the last one of an earlier day
-    """
-
-    record: files.Record
-    listed: set[str] | None
-    earlier: Earlier | None
-    history: History
-    snapshots: list[Snapshot]
-
-
-def read_last(config: Config, day: str) -> Last:
-    """Read what an assessment on this day is compared with."""
-    nothing = Last({}, None, None, risk_history.empty(), [])
-    try:
-        record = files.read_record(config.assessment_record)
-    except Damaged:
-        return nothing
-    if record is None:
-        return nothing._replace(listed=set())
-    listed, earlier = None, None
-    if _is_intact(config.clients, record):
-        last_day = record.get("day") or config.day(record["assessed_at"])  # of an earlier version
-        table = clients.read_earlier(config.clients)
-        listed = daily_list.listed_clients(table)
-        earlier = Earlier(table, last_day, record["release"]) if last_day < day else None
-    else:
-        logger.warning("%s: not as it was written; no list to compare with", config.clients)
-    if earlier is None and _is_intact(config.earlier_clients, record):
-        table = clients.read_earlier(config.earlier_clients)
-        earlier = Earlier(table, record["changes_since"], record["earlier_release"])
-    if _is_intact(config.risk_history, record):
-        with config.risk_history.open("rb") as file:
-            known = risk_history.open_array(file)
-        return Last(
-            record, listed, earlier, known, [Snapshot(**one) for one in record["snapshots"]]
-        )
-    return Last(record, listed, earlier, *_begin_history(earlier))
-
-
-def _begin_history(earlier: Earlier | None) -> tuple[History, list[Snapshot]]:
-    """Begin the history of risks with the assessment of an earlier day, if there is one."""
-    if earlier is None:
-        return risk_history.empty(), []
-    keys, snapshot = earlier.table[clients.KEY].to_numpy(), Snapshot(earlier.day, earlier.release)
-    return risk_history.add(risk_history.empty(), [], keys, earlier.numbers("risk"), snapshot)
-
-
-def _is_intact(path: Path, record: files.Record) -> bool:
-    digest = record["outputs"].get(path.name)
-    return digest is not None and files.sha256_file(path) == digest
 
 
 def _assessment(record: files.Record, *, up_to_date: bool) -> Assessment:

@@ -28,7 +28,7 @@ from attrition.config import Config
 from attrition.rows import ledger, observations, typed_rows
 from attrition.storage import files, tables
 from benchmarks.measure import Row, at_least, cpu_of, print_rows
-from benchmarks.project import ROOT
+from benchmarks.project import ROOT, finish_project
 
 LEAST_SPEED = 0.8
 OUTPUTS = ("clients.parquet", "riskscores.csv", "contactlist.csv", "riskhistory.npy")
@@ -158,14 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         Path(options.out).write_text(str(predict(config, options.worker)))
         return 0
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "project"
-        if options.project:
-            shutil.copytree(options.project, folder, symlinks=True)
-            config = configuration.load(folder / "config.json")
-        else:
-            from benchmarks.morning import finish_sample
-
-            config = finish_sample(folder)
+        config = finish_project(Path(name) / "project", options.project)
         return print_rows(measure(config, options.clients, Path(name)))
 
 

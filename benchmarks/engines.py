@@ -23,13 +23,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from attrition import config as configuration
 from attrition.config import Config, Engine
 from attrition.rows import ledger
 from attrition.storage import files
 from benchmarks.assess import OUTPUTS, grow
 from benchmarks.measure import Row, at_most, cpu_of, print_rows
-from benchmarks.project import ROOT
+from benchmarks.project import ROOT, finish_project
 from tests.clusters import AUTHENTICATION, dask_cluster, ray_cluster
 
 MOST_TIME = 0.65
@@ -112,14 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=("dask", "ray"), default=[])
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "project"
-        if options.project:
-            shutil.copytree(options.project, folder, symlinks=True)
-            config = configuration.load(folder / "config.json")
-        else:
-            from benchmarks.morning import finish_sample
-
-            config = finish_sample(folder)
+        config = finish_project(Path(name) / "project", options.project)
         grow(config, options.clients)
         rows = measure(config, options.clients, options.repeat, options.only, Path(name))
         return print_rows(rows)

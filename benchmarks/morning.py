@@ -9,7 +9,6 @@ Run: python -m benchmarks.morning [--clients 10000 1000000]
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import fullprocess
 from attrition.config import Config
 from attrition.contacts import log, risk_history
 from attrition.contacts.log import Entry
@@ -32,7 +30,7 @@ from attrition.data import clients
 from attrition.rows import observations
 from attrition.storage import files, tables
 from benchmarks.one_client import make_table
-from benchmarks.project import ROOT, make_project
+from benchmarks.project import finish_sample
 
 ENTRIES, SNAPSHOTS, REPEATS = 2_000, 20, 20
 LIMITS_MS = {10_000: 30.0, 1_000_000: 100.0}  # of Today and Client
@@ -148,18 +146,6 @@ def cost(call: Callable[..., object], *arguments: str) -> float:
     began = time.process_time()
     call(*arguments)
     return 1000 * (time.process_time() - began)
-
-
-def finish_sample(folder: Path) -> Config:
-    config = make_project(folder, columns=sample_columns(), contact_capacity=100)
-    shutil.copytree(ROOT / "sourcedata", config.input_folder, dirs_exist_ok=True)
-    assert fullprocess.main(["--config", str(config.file), "--quiet"]) == 0
-    return config
-
-
-def sample_columns() -> dict[str, object]:
-    made: dict[str, object] = json.loads((ROOT / "config.json").read_text())["columns"]
-    return made
 
 
 def main(argv: list[str] | None = None) -> int:

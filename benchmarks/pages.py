@@ -18,7 +18,8 @@ from urllib.parse import quote
 
 from attrition.contacts import log, worklist
 from benchmarks.measure import Row, at_most, print_rows
-from benchmarks.morning import finish_sample, grow
+from benchmarks.morning import grow
+from benchmarks.project import finish_sample
 from benchmarks.serving import Server, serve_ours
 
 MAX_MS, MAX_MB, WARM = 100.0, 400.0, 5

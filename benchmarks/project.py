@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +28,27 @@ def make_project(folder: Path, **settings: Any) -> Config:
     asked = {"asked_at": files.utc_now(), "reachable": False, "packages": []}
     files.write_bytes(config.dependencies, files.encode(files.sealed(asked)))
     return config
+
+
+def finish_sample(folder: Path) -> Config:
+    """Run the sample once in a project of its own."""
+    config = make_project(folder, columns=sample_columns(), contact_capacity=100)
+    shutil.copytree(ROOT / "sourcedata", config.input_folder, dirs_exist_ok=True)
+    subprocess.run(
+        [sys.executable, str(ROOT / "fullprocess.py"), "--quiet", "--config", str(config.file)],
+        check=True,
+    )
+    return config
+
+
+def finish_project(folder: Path, finished: Path | None) -> Config:
+    """Copy a finished project, or finish the sample if there is none."""
+    if finished is None:
+        return finish_sample(folder)
+    shutil.copytree(finished, folder, symlinks=True)
+    return configuration.load(folder / "config.json")
+
+
+def sample_columns() -> dict[str, object]:
+    columns: dict[str, object] = json.loads((ROOT / "config.json").read_text())["columns"]
+    return columns

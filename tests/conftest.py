@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,11 @@ def project(finished_folder: Path, tmp_path: Path) -> Config:
     config = configuration.load(folder / "config.json")
     os.utime(config.last_run)  # a good run of now, however long the tests have been running
     return config
+
+
+@pytest.fixture
+def next_day(monkeypatch):
+    """Let it be tomorrow: a list is compared with that of an earlier day."""
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime(files.TIME)
+    monkeypatch.setattr(files, "utc_now", lambda: tomorrow)
+    return tomorrow[:10]

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
+import ingestion
 from attrition import config as configuration
 from attrition.config import Columns, Numeric
+from attrition.contacts import log
 from attrition.rows import typed_rows
 from attrition.storage import files, tables
 from tests.conftest import NOBODY_AT, PLAIN_KEYS, ROOT, count_as_asked
@@ -44,6 +46,9 @@ ARROWS = {
     "operations": {"contacts", "monitoring", "modelling", "rows", "engine", "data", "storage"},
     "reporting": {"contacts", "operations", "monitoring", "modelling", "data", "storage"},
     "serving": {"contacts", "operations", "modelling", "sources", "rows", "data", "storage"},
+    "assessing": {
+        *("serving", "contacts", "operations", "modelling", "rows", "engine", "data", "storage"),
+    },
     "access": {"storage"},
     "web": {
         *("serving", "access", "reporting", "contacts", "operations", "monitoring", "modelling"),
@@ -178,3 +183,20 @@ def plain_rows(*rows, columns=PLAIN):
     """Typed rows of the plain form: client, features and outcome as text."""
     cells = [row.split(",") for row in rows]
     return typed_rows.typed(pd.DataFrame(cells, columns=list(columns.table), dtype=object), columns)
+
+
+# ---- the assessment
+
+
+def read_table(path):
+    return pd.read_csv(path, dtype={"client": object}, keep_default_na=False)
+
+
+def arrive(config, rows, name="more.csv"):
+    rows.to_csv(config.input_folder / name, index=False)
+    ingestion.ingest_new_data(config)
+
+
+def enter(config, client, kind=log.CONTACT, **fields):
+    entry = log.Entry(client=client, kind=kind, by="Kim", **fields)
+    log.append(config.contact_log, [entry], files.utc_now())

@@ -1,9 +1,4 @@
 import dataclasses
-import shutil
-import sqlite3
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from unittest.mock import Mock
 
 import numpy as np
@@ -15,19 +10,14 @@ import ingestion
 import training
 from attrition.config import Columns, Numeric
 from attrition.contacts import fields, log
-from attrition.data import cells, clients
+from attrition.data import clients
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import explanations, metrics, models
 from attrition.monitoring import performance
 from attrition.operations import releases
-from attrition.rows import ledger
 from attrition.storage import files, history
 from tests.conftest import ingest_rows, make_rows, read_rows, run_whole, write_config
-from tests.support import reconfigure
-
-
-def read(path):
-    return pd.read_csv(path, dtype={"client": object}, keep_default_na=False)
+from tests.support import arrive, enter, read_table, reconfigure
 
 
 def current_clients(config):
@@ -35,21 +25,8 @@ def current_clients(config):
     return clients.current_clients(rows, config.columns)
 
 
-def arrive(config, rows, name="more.csv"):
-    rows.to_csv(config.input_folder / name, index=False)
-    ingestion.ingest_new_data(config)
-
-
-@pytest.fixture
-def next_day(monkeypatch):
-    """Let it be tomorrow: a list is compared with that of an earlier day."""
-    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime(files.TIME)
-    monkeypatch.setattr(files, "utc_now", lambda: tomorrow)
-    return tomorrow[:10]
-
-
 def test_every_current_client_has_one_line_and_a_risk(project):
-    found = read(project.risk_scores)
+    found = read_table(project.risk_scores)
     assert sorted(found["client"]) == sorted(current_clients(project)["corporation"])
     assert found["client"].is_unique
     assert len(found) == 200
@@ -59,12 +36,12 @@ def test_every_current_client_has_one_line_and_a_risk(project):
 def test_the_risk_is_that_of_the_model_in_production(project):
     rows = current_clients(project).set_index("corporation", drop=False)
     model = releases.load_model(releases.read_current(project.production_folder))
-    found = read(project.risk_scores)
+    found = read_table(project.risk_scores)
     np.testing.assert_allclose(found["risk"], models.predict(model, rows.loc[found["client"]]))
 
 
 def test_clients_are_ranked_by_risk(project):
-    found = read(project.risk_scores)
+    found = read_table(project.risk_scores)
     assert found["risk"].is_monotonic_decreasing
     assert found["rank"].tolist() == list(range(1, 201))
 
@@ -74,14 +51,14 @@ def always(names):
 
 
 def test_the_contact_list_is_the_head_of_the_ranking(project):
-    listed, ranked = read(project.contact_list), read(project.risk_scores)
+    listed, ranked = read_table(project.contact_list), read_table(project.risk_scores)
     assert len(listed) == project.contact_capacity == 20
     assert listed["client"].tolist() == ranked["client"].head(20).tolist()
     assert list(listed.columns) == always(fields.CONTACT_LIST)
 
 
 def test_every_client_has_its_reasons(project):
-    scores, listed = read(project.risk_scores), read(project.contact_list)
+    scores, listed = read_table(project.risk_scores), read_table(project.contact_list)
     assert scores["reasons"].str.contains("activity").sum() >= len(listed)
     assert (listed["reasons"] != "").all()
 
@@ -105,7 +82,7 @@ def test_listed_clients_have_their_contributions_relative_to_the_list_as_data(pr
 
 
 def test_reasons_are_told_in_words(project):
-    reasons = read(project.contact_list)["reasons"]
+    reasons = read_table(project.contact_list)["reasons"]
     assert reasons.str.contains("activity").all()
     assert reasons.str.fullmatch(r"([a-z ]+: [\d,.]+ \(baseline: [\d,.]+\)(; )?){1,3}").all()
 
@@ -114,18 +91,18 @@ def test_a_client_beyond_what_the_model_knows_is_told_apart(project):
     huge = make_rows(1, prefix="huge").assign(number_of_employees=90_000, exited="")
     arrive(project, huge)
     assessment.assess_clients(project)
-    said = read(project.risk_scores).set_index("client")["low_confidence"]
+    said = read_table(project.risk_scores).set_index("client")["low_confidence"]
     assert "number_of_employees 90000 is outside the training range" in said["huge0"]
     assert not said.drop("huge0").str.contains("90000").any()
 
 
 def test_why_to_read_a_risk_with_care_is_on_the_list_too(project):
-    both = read(project.contact_list).merge(read(project.risk_scores), on="client")
+    both = read_table(project.contact_list).merge(read_table(project.risk_scores), on="client")
     assert (both["low_confidence_x"] == both["low_confidence_y"]).all()
 
 
 def test_without_value_and_manager_their_columns_are_empty(project):
-    listed = read(project.contact_list)
+    listed = read_table(project.contact_list)
     assert (listed[["value", "value_at_risk", "manager"]] == "").all(axis=None)
     record = files.read_record(project.assessment_record)
     assert record["value_at_risk"] is None
@@ -141,16 +118,16 @@ def test_the_second_call_does_nothing(project):
 def test_another_capacity_is_another_list(project):
     smaller = dataclasses.replace(project, contact_capacity=5)
     assert assessment.assess_clients(smaller).listed == 5
-    assert len(read(project.contact_list)) == 5
-    assert len(read(project.risk_scores)) == 200
+    assert len(read_table(project.contact_list)) == 5
+    assert len(read_table(project.risk_scores)) == 200
 
 
 def test_what_moved_since_the_list_of_an_earlier_day_is_listed(project, next_day):
-    before = read(project.risk_scores).set_index("client")
+    before = read_table(project.risk_scores).set_index("client")
     idle = make_rows(200, seed=5, prefix="now").query("corporation == @before.index[-1]")
     arrive(project, idle.assign(lastmonth_activity=0, lastyear_activity=3, exited=""))
     assessment.assess_clients(project)
-    moved = read(project.contact_list).query("client == @before.index[-1]").iloc[0]
+    moved = read_table(project.contact_list).query("client == @before.index[-1]").iloc[0]
     assert moved["previous_rank"] == ""
     assert float(moved["risk_change"]) == pytest.approx(
         moved["risk"] - before["risk"].iloc[-1], abs=1e-4
@@ -159,7 +136,7 @@ def test_what_moved_since_the_list_of_an_earlier_day_is_listed(project, next_day
 
 def test_the_feature_that_changed_a_risk_is_named_first_and_changes_add_up(project, next_day):
     before = current_clients(project).set_index("corporation", drop=False)
-    listed = before.loc[read(project.contact_list)["client"]]
+    listed = before.loc[read_table(project.contact_list)["client"]]
     last = listed.nlargest(1, "lastmonth_activity")
     employees = last["number_of_employees"] + 1
     idle = last.assign(lastmonth_activity=0, number_of_employees=employees, exited="")
@@ -174,7 +151,7 @@ def test_the_feature_that_changed_a_risk_is_named_first_and_changes_add_up(proje
     odds = [metrics.log_odds(models.predict(model, rows))[0] for rows in (now, last)]
     total = sum(change.contribution for change in row["changes"])
     assert total == pytest.approx(odds[0] - odds[1], abs=1e-9)
-    listed = read(project.contact_list).set_index("client")["reasons"]
+    listed = read_table(project.contact_list).set_index("client")["reasons"]
     assert "since the last list: lastmonth activity" in listed[last.index[0]]
     unchanged = [other for other in clients.ClientTable(project.clients).listed if other != row]
     assert not any(other["changes"] for other in unchanged if not other["risk_change"])
@@ -205,8 +182,8 @@ def test_another_label_is_shown_and_nothing_is_read_or_trained_again(project):
     assert ingestion.ingest_new_data(labelled).up_to_date
     assert training.train_model(labelled).up_to_date
     assert not assessment.assess_clients(labelled).up_to_date
-    assert read(project.contact_list)["reasons"].str.contains("logins: .* a month").any()
-    assert list(read(project.risk_scores).columns) == always(fields.RISK_SCORES)
+    assert read_table(project.contact_list)["reasons"].str.contains("logins: .* a month").any()
+    assert list(read_table(project.risk_scores).columns) == always(fields.RISK_SCORES)
     assert "feature_lastmonth_activity" in pd.read_parquet(project.clients).columns
 
 
@@ -222,23 +199,13 @@ def test_a_new_client_has_no_previous_rank(project, next_day):
     riskiest = {"lastmonth_activity": 0, "lastyear_activity": 0}
     arrive(project, make_rows(1, prefix="new").assign(**riskiest, exited=""))
     assessment.assess_clients(project)
-    listed = read(project.contact_list).set_index("client")
+    listed = read_table(project.contact_list).set_index("client")
     assert listed.loc["new0", "previous_rank"] == listed.loc["new0", "risk_change"] == ""
-
-
-@pytest.mark.parametrize("text", ["", "garbled", "client,rank,risk\na,x,y"])
-def test_a_file_that_a_person_changed_is_made_again(project, text, caplog):
-    before = project.risk_scores.read_bytes()
-    project.risk_scores.write_text(text)
-    project.clients.write_text(text)
-    assessment.assess_clients(project)
-    assert project.risk_scores.read_bytes() == before
-    assert "clients.parquet" in caplog.text
 
 
 def test_the_table_of_clients_has_what_the_lists_show(project):
     table = clients.ClientTable(project.clients)
-    scores, listed = read(project.risk_scores), read(project.contact_list)
+    scores, listed = read_table(project.risk_scores), read_table(project.contact_list)
     assert table.total == len(scores)
     rows = table.read(range(table.total))
     assert [row["client"] for row in rows] == scores["client"].tolist()
@@ -262,19 +229,19 @@ def test_a_client_that_left_is_no_longer_assessed(project):
     left = make_rows(200, seed=5, prefix="now").head(1).assign(exited=1)
     arrive(project, left)
     assert assessment.assess_clients(project).clients == 199
-    assert left["corporation"].iloc[0] not in set(read(project.risk_scores)["client"])
+    assert left["corporation"].iloc[0] not in set(read_table(project.risk_scores)["client"])
 
 
 def test_names_that_look_like_numbers_or_nothing_stay_names(project):
     odd = make_rows(3).assign(corporation=["007", "NA", "1e5"], lastmonth_activity=0, exited="")
     arrive(project, odd)
     assessment.assess_clients(project)
-    assert {"007", "NA", "1e5"} <= set(read(project.risk_scores)["client"])
+    assert {"007", "NA", "1e5"} <= set(read_table(project.risk_scores)["client"])
     assert {"007", "NA", "1e5"} <= set(pd.read_parquet(project.clients)["client"])
 
 
 def test_the_record_sums_up_the_portfolio(project):
-    record, ranked = files.read_record(project.assessment_record), read(project.risk_scores)
+    record, ranked = files.read_record(project.assessment_record), read_table(project.risk_scores)
     assert record["expected_to_leave"]["value"] == pytest.approx(ranked["risk"].sum(), rel=0.05)
     assert record["list"]["clients"] == 20
     assert sum(record["risk_histogram"]["counts"]) == record["clients"] == 200
@@ -299,39 +266,14 @@ def test_where_everybody_left_the_list_is_empty_and_not_an_error(project):
     ingest_rows(project, rows)
     found = assessment.assess_clients(project)
     assert (found.clients, found.listed, found.expected_to_leave) == (0, 0, 0.0)
-    assert read(project.contact_list).empty
-
-
-VALUED = Columns(
-    client="client",
-    outcome="left",
-    numeric=(Numeric("a"),),
-    value="worth",
-    manager="who",
-    due="ends",
-    phone="tel",
-)
-
-
-def valued(n=3):
-    worth = np.array([10.0, np.nan, 1000.0])[:n]
-    details = {"who": "Kim", "ends": "2027-01-31", "tel": "+49 30 1"}
-    return pd.DataFrame({"client": list("pqr")[:n], "a": 1.0, "worth": worth, **details})
-
-
-def test_value_at_risk_is_risk_times_value():
-    table = assessment.tabulate(valued(), np.array([0.9, 0.8, 0.1]), VALUED)
-    found = table.to_pandas().set_index("client")
-    assert found["value_at_risk"].tolist() == pytest.approx([9.0, np.nan, 100.0], nan_ok=True)
-    assert found["manager"].tolist() == ["Kim"] * 3
-    details = found[["due", "phone", "email"]].drop_duplicates().to_numpy().tolist()
-    assert details == [["2027-01-31", "+49 30 1", ""]]
+    assert read_table(project.contact_list).empty
 
 
 def test_the_portfolio_counts_a_missing_value_as_nothing():
-    risk, value = np.array([0.9, 0.8, 0.1]), valued()["worth"].to_numpy()
+    risk, value = np.array([0.9, 0.8, 0.1]), np.array([10.0, np.nan, 1000.0])
+    columns = Columns(client="client", numeric=(Numeric("a"),), value="worth")
     estimated = performance.estimate(risk, value=value, capacity=1, is_listed=np.array([1, 0, 0]))
-    found = assessment.summarise_portfolio(risk, value, estimated, VALUED)
+    found = assessment.summarise_portfolio(risk, value, estimated, columns)
     assert found["value"] == 1010
     assert found["value_at_risk"]["value"] == pytest.approx(109)
     assert found["list"]["value_at_risk"]["value"] == pytest.approx(9)
@@ -354,7 +296,7 @@ def test_the_list_is_by_value_at_risk_unless_the_company_chose_risk(tmp_path, or
     now = "corporation,lastmonth_activity,worth,who,exited\nidle,1,5,Kim,\nrich,80,90000,Lee,\n"
     (config.input_folder / "now.csv").write_text(now)
     assert run_whole(config) == 0
-    (line,) = read(config.contact_list).to_dict("records")
+    (line,) = read_table(config.contact_list).to_dict("records")
     assert line["client"] == first
     assert line["manager"] == {"idle": "Kim", "rich": "Lee"}[first]
     break_even = files.read_record(config.assessment_record)["break_even"]
@@ -369,7 +311,7 @@ def test_a_table_without_a_client_column_has_rows_for_clients(tmp_path):
         exited=rows["exited"].where(rows.index < 200, "")
     ).to_csv(config.input_folder / "a.csv", index=False)
     assert run_whole(config) == 0
-    found = read(config.risk_scores)["client"]
+    found = read_table(config.risk_scores)["client"]
     assert found.str.fullmatch("[0-9a-f]{16}(-[0-9]+)?").all()
     assert found.is_unique
 
@@ -396,48 +338,7 @@ def test_summary_without_a_current_client_promises_nothing(project):
     assert result.summary() == "there is no current client to assess"
 
 
-def test_due_date_that_is_a_feature_follows_from_its_days_and_the_time():
-    columns = Columns(time="seen", numeric=(), dates=("ends",), due="ends")
-    rows = pd.DataFrame(
-        {
-            "seen": ["2026-11-28", "2026-11-28T10:00:00Z", "", "2026-11-28", "2026-11-28"],
-            "ends": [45.0, -1.0, 3.0, float("nan"), float(cells.MAX_DAYS)],
-        }
-    )
-    assert assessment.due_dates(rows, columns) == ["2027-01-12", "2026-11-27", "", "", ""]
-
-
 # ---- the contact log, and the list of an earlier day
-
-
-def enter(config, client, kind=log.CONTACT, **fields):
-    entry = log.Entry(client=client, kind=kind, by="Kim", **fields)
-    log.append(config.contact_log, [entry], files.utc_now())
-
-
-def test_list_of_the_same_day_is_compared_with_that_of_the_day_before(project, next_day):
-    before = clients.ClientTable(project.clients).listed
-    idle = make_rows(1, prefix="new").assign(lastmonth_activity=0, lastyear_activity=0, exited="")
-    arrive(project, idle)
-    assessment.assess_clients(project)
-    earlier = project.earlier_clients.read_bytes()
-    (gone,) = files.read_record(project.assessment_record)["gone"]
-    assert gone == {"client": before[-1]["client"], "why": "no_place"}
-    enter(project, before[3]["client"], outcome=log.REACHED)
-    assert not assessment.assess_clients(project).up_to_date
-    record = files.read_record(project.assessment_record)
-    assert project.earlier_clients.read_bytes() == earlier
-    assert record["changes_since"] == record["snapshots"][0]["date"] < next_day == record["day"]
-    assert record["blocks"] == {"overdue": 0, "due": 0, "new": 1, "rest": 19}
-    assert record["gone"] == [{"client": before[3]["client"], "why": "reached"}]
-    assert record["resting"] == {"reached": 1}
-    team = [(row["manager"], row["listed"], row["reached"]) for row in record["team"]]
-    assert team == [("", 20, 0), ("Kim", 0, 1)]
-    listed = {row["client"]: row for row in clients.ClientTable(project.clients).listed}
-    assert listed["new0"]["previous_rank"] is None
-    assert listed[before[0]["client"]]["previous_rank"] in (1, 2)
-    assert read(project.contact_list)["client"].tolist() == list(listed)
-    assert assessment.assess_clients(project).up_to_date
 
 
 def test_client_who_left_or_is_no_longer_current_is_gone_with_that_reason(project, next_day):
@@ -482,71 +383,3 @@ def test_opinion_is_scored_by_the_outcome_that_arrives_after_it(project, next_da
     assessment.assess_clients(project)
     overrides = files.read_record(project.assessment_record)["overrides"]
     assert overrides == {"open": 0, "known": 1, "right": None, "model_right": None}
-
-
-def test_installation_of_the_previous_version_goes_on(project, next_day):
-    record = files.read_record(project.assessment_record)
-    old_inputs = {
-        key: value for key, value in record["inputs"].items() if key not in ("contacts", "day")
-    }
-    new = ("day", "snapshots", "gone", "changes_since", "earlier_release", "team", "overrides")
-    old = {key: value for key, value in record.items() if key not in new}
-    paths = (project.clients, project.risk_scores, project.contact_list)
-    contents = {path: path.read_bytes() for path in paths}
-    project.risk_history.unlink()
-    files.commit(project.assessment_record, contents, old | {"inputs": old_inputs})
-    with closing(sqlite3.connect(project.history)) as connection:
-        connection.execute("DROP TABLE listings")
-        connection.execute("PRAGMA user_version = 2")
-        connection.commit()
-    runs = history.read_runs(project.history)
-    assert history.read_listings(project.history) == []
-    history.check(project.history)
-    assessment.assess_clients(project)
-    record = files.read_record(project.assessment_record)
-    assert [one["date"] for one in record["snapshots"]] == [old["assessed_at"][:10]]
-    assert record["changes_since"] == old["assessed_at"][:10]
-    assert history.read_runs(project.history) == runs
-    assert history.read_listings(project.history) == [], "everybody was on the list before"
-    enter(project, read(project.contact_list)["client"][0], outcome=log.REACHED)
-    assessment.assess_clients(project)
-    assert len(history.read_listings(project.history)) == 2
-
-
-def test_parts_of_an_interrupted_assessment_are_removed_even_if_nothing_is_assessed(project):
-    assessment.assess_clients(project)
-    left_over = project.reports_folder / f"{assessment.PARTS}killed"
-    left_over.mkdir()
-    (left_over / "part.arrow").write_bytes(b"half")
-    assert assessment.assess_clients(project).up_to_date
-    assert not left_over.exists()
-
-
-def test_files_are_the_same_to_the_byte_whatever_the_size_of_parts(
-    project, next_day, monkeypatch, tmp_path
-):
-    first = clients.ClientTable(project.clients).listed[0]["client"]
-    enter(project, first, kind=log.REASSIGNMENT, manager="Cy", date="2999-01-01")
-    same = dict.fromkeys(project.columns.features, 90)
-    arrive(project, make_rows(40, prefix="new").assign(**same, exited=""))  # many of one risk
-    paths = [project.clients, project.risk_scores, project.contact_list, project.risk_history]
-    before, results = tmp_path / "before", []
-    shutil.copytree(project.reports_folder, before)
-    for count in (1, 2, 4):
-        shutil.copytree(before, project.reports_folder, dirs_exist_ok=True)
-        ends = [i * 2**64 // count for i in range(count + 1)]
-        parts = [ledger.Part(low, high) for low, high in pairwise(ends)]
-        monkeypatch.setattr(ledger, "split_rows", lambda *_, parts=parts: parts)
-        assert not assessment.assess_clients(project).up_to_date
-        record = files.read_record(project.assessment_record)
-        results.append(([path.read_bytes() for path in paths], record))
-    assert results[0] == results[1] == results[2]
-    assert not list(project.reports_folder.glob(f"{assessment.PARTS}*"))
-    scores = read(project.risk_scores)
-    assert scores["risk"].duplicated().any()
-    pd.testing.assert_frame_equal(
-        scores, scores.sort_values(["risk", "client"], ascending=[False, True], ignore_index=True)
-    )
-    assert read(project.risk_scores).set_index("client").loc[first, "manager"] == "Cy"
-    assert read(project.contact_list).set_index("client").loc[first, "manager"] == "Cy"
-    assert not clients.ClientTable(project.clients).find(first)["manager"]

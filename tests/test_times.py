@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import assessment
+from attrition.assessing import outputs
 from attrition.contacts import fields
 from attrition.data import cells, clients
 from attrition.rows import ledger
@@ -40,7 +40,7 @@ def current(config):
     times = found["seen"].tolist()
     newest = max(time for time in rows["seen"] if time <= latest)
     is_long_ago = long_ago(times, newest)
-    flagged = assessment.add_last_seen([[]] * len(times), times, is_long_ago)
+    flagged = outputs.add_last_seen([[]] * len(times), times, is_long_ago)
     texts = [[fields.caution_text(each, {}) for each in one] for one in flagged]
     return dict(zip(found["client"], zip(found["seen"], texts, strict=True), strict=True))
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-import assessment
 import diagnostics
 import ingestion
 from attrition import config as configuration
+from attrition.assessing import scored
 from attrition.config import Engine
 from attrition.engine import backends
 from attrition.errors import EngineError
@@ -164,7 +164,7 @@ def read_outputs(config):
 
 
 def wait_for_first_part(config):
-    wait_until(lambda: any(config.reports_folder.glob(f"{assessment.PARTS}*/*")), every_s=0.001)
+    wait_until(lambda: any(config.reports_folder.glob(f"{scored.PARTS}*/*")), every_s=0.001)
 
 
 def check_next_run(config, before, expected):
@@ -247,5 +247,5 @@ def test_a_full_disk_of_a_worker_ends_an_assessment_with_one_line(larger, expect
             resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (10_000, 10_000))
         code, (line,) = finish(start_assessment(larger, engine))
     assert (code, line.endswith(": File too large; nothing was changed")) == (1, True)
-    assert f"{larger.reports_folder}/{assessment.PARTS}" in line
+    assert f"{larger.reports_folder}/{scored.PARTS}" in line
     check_next_run(larger, before, expected)

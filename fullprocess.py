@@ -54,7 +54,7 @@ R = TypeVar("R", bound=cli.Result)
 
 # What a run that fails for its inputs alone would only repeat.
 OF_INPUTS = (NoRows, TooLittleData, Leakage)
-UNUSED_SHOWN, UNUSED_NAMED = 20, 5
+UNUSED_SHOWN, UNUSED_NAMED, CHANGED_NAMED = 20, 5, 3
 RunStep = Callable[[str, Callable[[Config], R]], R]
 Profile = list[tuple[str, costs.Cost]]
 
@@ -152,18 +152,27 @@ def _pointer(config: Config) -> str:
 
 def nothing_new(config: Config) -> bool:
     """Did the last run complete, and are all inputs and outputs unchanged since?"""
-    if has_server(config):
-        return False
+    return not has_server(config) and find_reason(config) is None
+
+
+def find_reason(config: Config) -> str | None:
+    """Return why a run may have something to do, as far as files tell; None if it has nothing."""
     try:
         last = files.read_record(config.last_run)
-        if last is None or not last.get("complete") or _have_matured(last):
-            return False
+        if last is None or not last.get("complete"):
+            return "the last run is not recorded as complete"
+        if _have_matured(last):
+            return "outcomes have matured"
         if last.get("list_inputs") != find_list_inputs(config):
-            return False
+            return "the contact log has new entries, or a day has begun"
     except AttritionError as error:
         logger.warning("%s; every step is looked at again", error)
-        return False
-    return last.get("state") == find_sources(config) | find_products(config)
+        return "a record cannot be read"
+    before, now = last.get("state") or {}, find_sources(config) | find_products(config)
+    changed = sorted({path for path, _ in before.items() ^ now.items()})
+    more = [f"{len(changed) - CHANGED_NAMED:,} more"] if len(changed) > CHANGED_NAMED else []
+    names = wording.listing([*changed[:CHANGED_NAMED], *more], "and")
+    return f"{names} changed" if changed else None
 
 
 def _have_matured(last: files.Record) -> bool:
@@ -183,9 +192,8 @@ def keep_watch(config: Config) -> None:
     """
     if idle.is_current(str(config.file)):
         return
-    time.sleep(idle.STEP_NS / 1e9)  # what the run wrote last cannot change unnoticed after that
-    now_ns = time.time_ns()
-    watched = _watch(config, now_ns)
+    since = time.time()
+    watched = _watch(config)
     last = files.read_record(config.last_run) or {}
     is_known = watched is not None and not find_unused(config) and nothing_new(config)
     hashed_at = files.save_hashes(config.hashes)
@@ -198,12 +206,12 @@ def keep_watch(config: Config) -> None:
             lock=str(config.lock),
             renewed=(str(config.last_run), str(config.metrics)),
             watched=watched | {str(config.notices): idle.MISSING},  # a run forgets what is in it
-            valid=(now_ns / 1e9, min([hashed_at + files.DAY_S, *_changes_at(config, last)])),
+            valid=(since, min([hashed_at + files.DAY_S, *_changes_at(config, last)])),
         )
         files.write_bytes(config.watch_list, data)
 
 
-def _watch(config: Config, now_ns: int) -> dict[str, str] | None:
+def _watch(config: Config) -> dict[str, str] | None:
     """Return the signature of everything that a run looks at; None if a later change may not show."""
     trees = [config.input_folder, config.test_folder, config.output_folder]
     trees += [config.model_folder, config.releases]
@@ -213,7 +221,7 @@ def _watch(config: Config, now_ns: int) -> dict[str, str] | None:
     paths += [Path(each.url.removeprefix("sqlite:///").split("?")[0]) for each in config.databases]
     names = {str(path) for path in paths if path != config.metrics}
     names |= {f"{folder}/." for folder in folders}  # the folder itself, should its name be a link
-    return idle.sign_settled(sorted(names), now_ns)
+    return idle.sign_settled(sorted(names))
 
 
 def _changes_at(config: Config, last: files.Record) -> list[float]:
@@ -391,7 +399,7 @@ def call_running_api(config: Config, show: Callable[[str], object] = lambda text
 
 
 def plan(config: Config) -> list[str]:
-    """Describe what a run would do, without doing it."""
+    """Describe what a run would do, without doing it; empty if nothing is new."""
     import ingestion
     from attrition.rows import ledger
     from attrition.sources import databases
@@ -418,11 +426,11 @@ def plan(config: Config) -> list[str]:
         lines.append("would train, score and deploy a first model")
     elif lines:
         lines.append("would judge the model on the new rows, and train if it is no longer accurate")
-    elif (files.read_record(config.last_run) or {}).get("list_inputs") != find_list_inputs(config):
-        lines.append("would count new entries in the contact log, and the day")
     if lines:
         lines.append("would assess every current client and write the report")
-    return lines or ["would finish the last run"]
+    elif reason := find_reason(config):
+        lines.append(f"would look at every step again: {reason}")
+    return lines
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
@@ -465,7 +473,10 @@ def find_unused(config: Config) -> list[Any]:
 
 def print_plan(config: Config) -> int:
     """Print what a run would do, and do nothing."""
-    print("nothing new" if nothing_new(config) else "\n".join(plan(config)))
+    lines = [] if nothing_new(config) else plan(config)
+    if runs.read_mark(config.lock):
+        lines = ["would record that the last run died, and finish it", *lines]
+    print("\n".join(lines or ["nothing new"]))
     return 0
 
 

@@ -8,7 +8,7 @@ Run:    python monitoring.py [--config PATH]
 
 import logging
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from attrition.monitoring.units import OtherUnits
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
 from attrition.rows import ledger, typed_rows
+from attrition.rows.known_rows import is_among
 from attrition.serving import production
 from attrition.serving.served import Served
 from attrition.storage import files, history
@@ -38,6 +39,7 @@ SETTINGS = ("columns", "contact_capacity", "outcome_after_days")
 # Fewer new rows than this are pooled with the next ones before they count as judged.
 MIN_ROWS_TO_SETTLE = 100
 SHOWN_COHORTS = 3
+ROWS_AT_ONCE = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,12 @@ class Monitoring:
         return "\n".join([reason, self.performance, self.drift, *self.waiting])
 
 
-# ---- the step
-
-
 @dataclass(frozen=True)
 class Judgement:
     """The judgement of the new rows: what is suspicious, and which labelled rows wait.
 
-    waiting: (n,) bool of all rows, the labelled ones that are immature or suspicious; recent: number of
-    new mature outcomes; deliveries: in how many they came, one more if a person accepted one.
+    waiting: the sorted ids of the labelled rows that are immature or suspicious; recent: number of new
+    mature outcomes; deliveries: in how many they came, one more if a person accepted one.
     """
 
     performance: performance.Performance
@@ -90,6 +89,9 @@ NO_MODEL = performance.Performance(
 NOTHING_TO_COMPARE = drift.DriftReport(
     "insufficient", 0, "there is no model to compare with yet", ()
 )
+
+
+# ---- the step
 
 
 def monitor_model(config: Config) -> Monitoring:
@@ -114,40 +116,24 @@ def monitor_model(config: Config) -> Monitoring:
     record = files.read_if_up_to_date(config.monitoring_record, inputs)
     if record is not None and not is_due(record, now):
         return _monitoring(record, up_to_date=True)
-    looks = read_looks(config)
-    grouped = find_cohorts(config, looks, now)
-    labelled = looks[config.columns.outcome].notna().to_numpy()
-    try:
-        champion = releases.read_for(config.production_folder, config.columns)
-    except NoModel:
-        champion = None
-    settled: SettledRows | None = None
+    champion, settled = _find_champion(config), None
     if champion is None:
-        judged = Judgement(NO_MODEL, NOTHING_TO_COMPARE, labelled & ~grouped.mature)
+        groups, _ = read_groups(config, np.empty(0, "int64"))
+        grouped = find_cohorts(config, groups, now)
+        judged = Judgement(NO_MODEL, NOTHING_TO_COMPARE, read_immature(config, grouped))
     else:
-        settled, model = _read_settled(config, champion), production.load_model(champion)
-        read_new_rows(config, model, looks, settled)
-        judged = _judge_new_rows(config, champion, model, looks, grouped, settled)
-    is_confirmed = judged.deliveries >= sources.MIN_DELIVERIES
-    usable = int(labelled.sum() - judged.waiting.sum())
-    last = _last_attempt(config, champion)
-    triggers = gate.find_triggers(
-        has_model=champion is not None,
-        degraded=judged.performance.verdict == "degraded" and is_confirmed,
-        input_moved=judged.drift.verdict == "moved",
-        labelled=usable,
-        champion_labelled=champion.training["labelled"] if champion else 0,
-    )
-    retrain, reason = gate.is_worth_training(triggers, last, usable, judged.recent)
-    if judged.performance.verdict == "degraded" and not is_confirmed:
-        reason = f"waiting for a second delivery, because one alone is no proof; {reason}"
+        settled, model = _read_settled(config, champion, inputs), production.load_model(champion)
+        groups = read_new_rows(config, model, settled)
+        grouped = find_cohorts(config, groups, now)
+        judged = judge_new_rows(config, champion, model, grouped, settled)
+    retrain, triggers, reason = decide(config, champion, judged, int(groups[cohorts.KNOWN].sum()))
     record = {
         "inputs": inputs,
         "checked_at": now,
         "release": champion.id if champion else None,
         "lineage": ledger.read_lineage(config),
         "retrain": retrain,
-        "triggers": list(triggers),
+        "triggers": triggers,
         "deliveries": judged.deliveries,
         "reason": reason,
         "performance": judged.performance.to_dict(),
@@ -161,7 +147,7 @@ def monitor_model(config: Config) -> Monitoring:
     }
     history.save(config.history, "estimates", _history_rows(record))
     arrays = settled.to_arrays() if settled else {}
-    arrays[releases.WAITING] = _read_ids(config, judged.waiting)
+    arrays[releases.WAITING] = judged.waiting
     contents: dict[Path, files.Content] = {config.settled_rows: files.arrays_bytes(**arrays)}
     return _monitoring(files.commit(config.monitoring_record, contents, record), up_to_date=False)
 
@@ -171,41 +157,110 @@ def is_due(record: files.Record, now: str) -> bool:
     return record["next_mature_at"] is not None and record["next_mature_at"] <= now
 
 
-def read_looks(config: Config) -> pd.DataFrame:
-    """Read what decides the cohort of every row, and nothing else of it, in any order."""
+def decide(
+    config: Config, champion: Release | None, judged: Judgement, labelled: int
+) -> tuple[bool, list[str], str]:
+    """Decide whether to train; return that, the triggers, and the reason."""
+    is_degraded = judged.performance.verdict == "degraded"
+    is_confirmed = judged.deliveries >= sources.MIN_DELIVERIES
+    usable = labelled - len(judged.waiting)
+    triggers = gate.find_triggers(
+        has_model=champion is not None,
+        degraded=is_degraded and is_confirmed,
+        input_moved=judged.drift.verdict == "moved",
+        labelled=usable,
+        champion_labelled=champion.training["labelled"] if champion else 0,
+    )
+    last = _last_attempt(config, champion)
+    retrain, reason = gate.is_worth_training(triggers, last, usable, judged.recent)
+    if is_degraded and not is_confirmed:
+        reason = f"waiting for a second delivery, because one alone is no proof; {reason}"
+    return retrain, list(triggers), reason
+
+
+# ---- all rows, of which only the counts of each group are needed
+
+
+def find_cohorts(config: Config, groups: pd.DataFrame, now: str) -> Cohorts:
+    return cohorts.find_cohorts(
+        groups,
+        [(line.source, line.ingested_at) for line in ledger.read_lines(config)],
+        now=now,
+        after_days=config.outcome_after_days,
+        count_replaced=lambda: count_replaced(config, groups),
+    )
+
+
+def find_keys(config: Config, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what decides the cohort of each row; rows: the columns of `_key_names`."""
+    arrivals = (rows[name].to_numpy() for name in (typed_rows.DELIVERED, typed_rows.OPENED))
+    times = rows[config.columns.time] if config.columns.time else None
+    return cohorts.find_keys(times, *arrivals, after_days=config.outcome_after_days)
+
+
+def _key_names(config: Config) -> list[str]:
+    return [*filter(None, [config.columns.time]), typed_rows.DELIVERED, typed_rows.OPENED]
+
+
+def read_groups(config: Config, numbers: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+    """Count all rows of each group, and return which of some sorted numbers still exist."""
+    outcome, groups, existing = config.columns.outcome, [], []
+    for rows in _read_parts(config, [*_key_names(config), outcome, typed_rows.NUMBER]):
+        keys = find_keys(config, rows)
+        groups.append(cohorts.count_groups(keys, rows[outcome].to_numpy("float64")))
+        there = rows[typed_rows.NUMBER].to_numpy()
+        existing.append(there[is_among(there, numbers)])
+    return cohorts.add_groups(groups), np.sort(np.concatenate(existing))
+
+
+def count_replaced(config: Config, groups: pd.DataFrame) -> np.ndarray:
+    """Count the open rows of each group that a later one of the same client has replaced."""
     columns = config.columns
     # each row without a client is one of its own
     client = typed_rows.CLIENT_HASH if columns.client else typed_rows.INPUT_ID
-    named = filter(None, [columns.time])
-    deliveries = (typed_rows.NUMBER, typed_rows.DELIVERED, typed_rows.OPENED)
-    rows = ledger.read_table(
-        config, (columns.outcome, *named, client, *deliveries), is_ordered=False
-    )
-    return pd.DataFrame(
-        {name: rows[name].to_pandas(use_threads=False) for name in rows.column_names}, copy=False
-    )
+    counts = np.zeros(len(groups), np.intp)
+    for rows in _read_parts(config, [*_key_names(config), columns.outcome, client]):
+        times = rows[columns.time] if columns.time else pd.Series("", rows.index)
+        arrivals = (rows[name].to_numpy() for name in (typed_rows.DELIVERED, typed_rows.OPENED))
+        is_replaced = cohorts.find_replaced(rows[client].to_numpy(), times, *arrivals)
+        waits = is_replaced & rows[columns.outcome].isna() & (rows[typed_rows.OPENED] >= 0)
+        places = cohorts.find_groups(groups, find_keys(config, rows[waits]))
+        counts += np.bincount(places, minlength=len(groups))
+    return counts
 
 
-def find_cohorts(config: Config, looks: pd.DataFrame, now: str) -> Cohorts:
-    columns = config.columns
-    no_time = pd.Categorical.from_codes(np.zeros(len(looks), np.int8), pd.Index([""]))
-    view = {
-        cohorts.OUTCOME: looks[columns.outcome],
-        cohorts.TIME: looks[columns.time] if columns.time else no_time,
-        cohorts.CLIENT: looks[typed_rows.CLIENT_HASH if columns.client else typed_rows.INPUT_ID],
-        cohorts.DELIVERED: looks[typed_rows.DELIVERED],
-        cohorts.OPENED: looks[typed_rows.OPENED],
-    }
-    deliveries = [(line.source, line.ingested_at) for line in ledger.read_lines(config)]
-    return cohorts.find_cohorts(
-        pd.DataFrame(view, copy=False), deliveries, now=now, after_days=config.outcome_after_days
-    )
+def read_immature(config: Config, grouped: Cohorts) -> np.ndarray:
+    """Return the sorted ids of all rows with an outcome that does not count yet."""
+    ids, outcome = [np.empty(0, "uint64")], config.columns.outcome
+    if (grouped.groups[cohorts.KNOWN] * ~grouped.mature).any():
+        for rows in _read_parts(config, [*_key_names(config), outcome, typed_rows.ROW_ID]):
+            labelled = rows[rows[outcome].notna()]
+            places = cohorts.find_groups(grouped.groups, find_keys(config, labelled))
+            ids.append(labelled[typed_rows.ROW_ID].to_numpy()[~grouped.mature[places]])
+    return np.sort(np.concatenate(ids))
+
+
+def _read_parts(config: Config, names: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Yield columns of all rows, all rows of a client in one part, in any order."""
+    for part in ledger.split_rows(config, ROWS_AT_ONCE):
+        rows = ledger.read_table(config, names, part=part, is_ordered=False)
+        yield pd.DataFrame(
+            {name: rows[name].to_pandas(use_threads=False) for name in rows.column_names},
+            copy=False,
+        )
 
 
 # ---- the rows to judge
 
 
-def _read_settled(config: Config, champion: Release) -> SettledRows:
+def _find_champion(config: Config) -> Release | None:
+    try:
+        return releases.read_for(config.production_folder, config.columns)
+    except NoModel:
+        return None
+
+
+def _read_settled(config: Config, champion: Release, inputs: Mapping[str, str]) -> SettledRows:
     """Return the rows that this champion learned from, or was judged on and passed."""
     names = (settled_rows.LABELLED, settled_rows.INPUTS)
     trained = files.read_arrays(champion.folder / releases.KNOWN_ROWS, names)
@@ -218,36 +273,61 @@ def _read_settled(config: Config, champion: Release) -> SettledRows:
             raise Damaged(f"{config.settled_rows}: is not what was written")
         lineage = ledger.read_lineage(config)
         is_same_store = lineage is not None and before.get("lineage") == lineage
+        is_same_store &= before["inputs"]["settings"] == inputs["settings"]
         settled.read(files.read_arrays(config.settled_rows), is_same_store=is_same_store)
     except Damaged as error:
         logger.warning("%s; everything since the deployment is judged again", error)
     return settled
 
 
-def read_new_rows(config: Config, model: Served, looks: pd.DataFrame, settled: SettledRows) -> None:
-    """Add the rows that are not settled, with their risks, to those that wait, if these still exist."""
-    columns, numbers = config.columns, looks[typed_rows.NUMBER].to_numpy()
-    features = [*columns.features, *filter(None, [columns.time])]
-    ids = [typed_rows.NUMBER, typed_rows.ROW_ID, typed_rows.INPUT_ID, typed_rows.DELIVERED]
-    facts = [*ids, *dict.fromkeys(filter(None, [columns.outcome, columns.value]))]
-    rows, sample = (
-        [frame[np.isin(frame[typed_rows.NUMBER].to_numpy(), numbers)]] if frame is not None else []
-        for frame in (settled.rows, settled.features)
-    )
-    is_short = (numbers >= settled.since).sum() <= ledger.ROWS_PER_PART
+def read_new_rows(config: Config, model: Served, settled: SettledRows) -> pd.DataFrame:
+    """Add the rows that are not settled to those that wait, if these still exist.
+
+    Features are read, and risks computed, only of rows with a new outcome and of those to compare.
+
+    Returns: the counts of all rows in each group.
+    """
+    columns, count = config.columns, ledger.count_rows(config)
+    ids = [typed_rows.NUMBER, typed_rows.ROW_ID, typed_rows.INPUT_ID]
+    facts = [*ids, *_key_names(config), *filter(None, [columns.outcome, columns.value])]
+    is_short = count - settled.count() <= ledger.ROWS_PER_PART
+    groups, news = [settled.groups] if settled.groups is not None else [], []
     for part in [None] if is_short else ledger.split_rows(config):
-        names = dict.fromkeys([*features, *facts])
-        read = ledger.read_rows(config, names, part=part, since=settled.since)
-        is_new = read[columns.outcome].notna().to_numpy() & ~settled.contains(
-            settled_rows.LABELLED, read[typed_rows.ROW_ID].to_numpy()
-        )
-        in_batch = ~settled.contains(settled_rows.INPUTS, read[typed_rows.INPUT_ID].to_numpy())
-        asked, is_asked = read[is_new | in_batch], is_new | in_batch
-        flags = {IS_NEW: is_new[is_asked], IN_BATCH: in_batch[is_asked]}
-        rows.append(asked[facts].assign(**{drift.SCORE: predict(model, asked)}, **flags))
-        batch = asked.loc[flags[IN_BATCH], [*dict.fromkeys([*features, *ids])]]
-        sample = [settled_rows.thin(settled_rows.join([*sample, batch]))]
-    settled.rows, settled.features = settled_rows.join(rows), settled_rows.join(sample)
+        rows = ledger.read_rows(config, facts, part=part, since=settled.since)
+        outcome = rows[columns.outcome].to_numpy("float64")
+        groups.append(cohorts.count_groups(find_keys(config, rows), outcome))
+        news.append((part, settled.select(rows, ~np.isnan(outcome))))
+    settled.groups = cohorts.add_groups(groups)
+    if settled.count() != count:  # some rows are gone, or were not counted
+        waiting = settled.rows[typed_rows.NUMBER] if settled.rows is not None else np.empty(0)
+        settled.groups, existing = read_groups(config, np.asarray(waiting, "int64"))
+        settled.limit(existing)
+    sampled = settled.find_sample([rows for _, rows in news])
+    read = [_read_features(config, model, settled.since, *each, sampled) for each in news]
+    settled.append([rows for rows, _ in read], [features for _, features in read])
+    return settled.groups
+
+
+def _read_features(
+    config: Config,
+    model: Served,
+    since: int,
+    part: ledger.Part | None,
+    rows: pd.DataFrame,
+    sampled: np.ndarray,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return rows of a part with their risks, NaN if not needed, and the features of those sampled."""
+    numbers = rows[typed_rows.NUMBER].to_numpy()
+    is_asked = rows[IS_NEW].to_numpy() | settled_rows.is_in(numbers, sampled)
+    risk = np.full(len(rows), np.nan)
+    names = [*config.columns.features, *filter(None, [config.columns.time])]
+    names += [typed_rows.NUMBER, typed_rows.INPUT_ID, typed_rows.DELIVERED]
+    since = since if is_asked.any() else ledger.read_next_number(config)  # then none is read
+    read = ledger.read_rows(config, names, part=part, since=since)
+    read = read[settled_rows.is_in(read[typed_rows.NUMBER].to_numpy(), numbers[is_asked])]
+    risk[is_asked] = predict(model, read)
+    is_sampled = settled_rows.is_in(read[typed_rows.NUMBER].to_numpy(), sampled)
+    return rows.assign(**{drift.SCORE: risk}), read[is_sampled]
 
 
 def predict(model: Served, rows: pd.DataFrame) -> Vector:
@@ -256,122 +336,189 @@ def predict(model: Served, rows: pd.DataFrame) -> Vector:
     return model.predict({name: rows[name].to_numpy() for name in model.features})
 
 
-def find_places(numbers: np.ndarray, sought: np.ndarray) -> np.ndarray:
-    """Return where some numbers are among distinct ones in any order; sought: sorted, all among them.
+# ---- judge them
 
-    >>> find_places(np.array([7, 3, 9, 5]), np.array([5, 7])).tolist()
-    [3, 0]
+
+@dataclass(frozen=True)
+class NewRows:
+    """The rows that are not settled, as arrays: (n,) each.
+
+    cohort: its position; is_new: with an outcome that is not judged; in_batch: with features that are
+    not compared; is_mature: with an outcome that counts
     """
-    places = np.flatnonzero(np.isin(numbers, sought))
-    return np.asarray(places[np.argsort(numbers[places])])
+
+    table: pd.DataFrame
+    ids: np.ndarray
+    cohort: np.ndarray
+    outcome: Vector
+    risk: Vector
+    is_new: np.ndarray
+    in_batch: np.ndarray
+    is_mature: np.ndarray
 
 
-def _read_ids(config: Config, is_asked: np.ndarray) -> np.ndarray:
-    """Return the sorted ids of some rows; is_asked: (n,) bool of all rows, as `read_looks` has them."""
-    if not is_asked.any():
-        return np.array([], dtype="uint64")
-    rows = ledger.read_table(config, [typed_rows.ROW_ID], is_ordered=False)
-    return np.sort(rows[typed_rows.ROW_ID].to_numpy()[is_asked])
+def _describe_rows(config: Config, grouped: Cohorts, rows: pd.DataFrame) -> NewRows:
+    place = cohorts.find_groups(grouped.groups, find_keys(config, rows))
+    names = (config.columns.outcome, drift.SCORE, IS_NEW, IN_BATCH)
+    outcome, risk, is_new, in_batch = (rows[name].to_numpy() for name in names)
+    return NewRows(
+        table=rows,
+        ids=rows[typed_rows.ROW_ID].to_numpy(),
+        cohort=grouped.number[place],
+        outcome=outcome.astype("float64"),
+        risk=risk,
+        is_new=is_new,
+        in_batch=in_batch,
+        is_mature=is_new & grouped.mature[place],
+    )
 
 
-def _judge_new_rows(
-    config: Config,
-    champion: Release,
-    model: Served,
-    looks: pd.DataFrame,
-    grouped: Cohorts,
-    settled: SettledRows,
+def judge_new_rows(
+    config: Config, champion: Release, model: Served, grouped: Cohorts, settled: SettledRows
 ) -> Judgement:
-    """Judge the rows that are not settled; if they are in order, settle them, in place.
-
-    Once per row, the estimate without its outcome is compared with its outcome.
-    """
+    """Judge the rows that are not settled; if they are in order, settle them, in place."""
     assert settled.rows is not None and settled.features is not None
-    rows, numbers = settled.rows, looks[typed_rows.NUMBER].to_numpy()
-    place = find_places(numbers, rows[typed_rows.NUMBER].to_numpy())
-    number, ids = grouped.number[place], rows[typed_rows.ROW_ID].to_numpy()
-    outcome = rows[config.columns.outcome].to_numpy(dtype="float64")
-    risk, new, in_batch = (rows[name].to_numpy() for name in (drift.SCORE, IS_NEW, IN_BATCH))
-    left_in_training = champion.training["level_left"]
-
-    accepted, reference = ledger.read_accepted(config), releases.read_reference(champion)
-    numeric = champion.training["features"]["numeric"]
-    delivered = rows.loc[in_batch, typed_rows.DELIVERED]
-    other_units = find_other_units(
-        config, settled.features, delivered.value_counts(), reference, numeric, accepted
-    )
-    has_other_units = (
-        rows[typed_rows.DELIVERED].isin([one.delivery for one in other_units]).to_numpy()
-    )
-    mature = new & grouped.mature[place] & ~has_other_units
-    first = mature.copy()
-    first[mature] = ~settled.contains(settled_rows.ESTIMATED, ids[mature])
-    checks: history.Rows = []
-    if first.sum() >= performance.MIN_ROWS_TO_ESTIMATE:
-        checks = _check_estimate(config, champion, rows[first], risk[first])
-        settled.add(settled_rows.ESTIMATED, ids[mature])
+    rows, accepted = _describe_rows(config, grouped, settled.rows), ledger.read_accepted(config)
     names = [cohort.name for cohort in grouped.cohorts]
+    other_units = find_other_units(config, champion, rows, settled.features)
+    is_suspicious = np.isin(
+        rows.table[typed_rows.DELIVERED].to_numpy(), [one.delivery for one in other_units]
+    )
+    counted = rows.is_mature & ~is_suspicious
+    checks = _check_estimate(config, champion, rows, counted, settled)
     contradictions = sources.find_contradictions(
-        outcome[mature], risk[mature], number[mature], names, left_in_training=left_in_training
+        rows.outcome[counted],
+        rows.risk[counted],
+        rows.cohort[counted],
+        names,
+        left_in_training=champion.training["level_left"],
     )
     suspicious = sources.find_suspicious(contradictions, accepted)
-    is_suspicious = np.isin(number, [names.index(one.source) for one in suspicious])
-    is_suspicious |= has_other_units
-    judged = mature & ~is_suspicious
-    verdict = performance.check_performance(
-        outcome[judged], risk[judged], _reference_auc(champion), left_in_training=left_in_training
-    )
-    is_early = new & ~grouped.mature[place]
-    if not judged.any() and is_early.any():
-        sentence = f"none of the {is_early.sum():,} new outcomes is mature yet"
-        verdict = replace(verdict, sentence=sentence)
-    waiting = looks[config.columns.outcome].notna().to_numpy() & ~grouped.mature
-    waiting[place[is_suspicious & new]] = True
+    is_suspicious |= np.isin(rows.cohort, [names.index(one.source) for one in suspicious])
+    judged, is_early = counted & ~is_suspicious, rows.is_new & ~rows.is_mature
+    verdict = judge_outcomes(champion, rows, judged)
+    compared = rows.in_batch & ~is_suspicious
+    report = compare_inputs(config, champion, rows.table[compared], settled.features)
     if verdict.verdict == "fine":
-        settled.add(settled_rows.LABELLED, ids[judged])
-        rows[IS_NEW] = new & ~judged
-    for i in _young_cohorts(grouped, outcome, number, new):
-        known = risk[number == i]
-        excess = _find_excess(config, model, numbers, grouped, i, known, left_in_training)
-        if excess:
-            verdict = replace(verdict, verdict="degraded", sentence=excess)
-
-    report = _compare_batch(config, champion, reference, rows[in_batch & ~is_suspicious], settled)
+        settled.settle(settled_rows.LABELLED, judged)
     if report.verdict == "stable" and report.rows >= MIN_ROWS_TO_SETTLE:
-        compared = in_batch & ~is_suspicious
-        settled.add(settled_rows.INPUTS, rows.loc[compared, typed_rows.INPUT_ID].to_numpy())
-        rows[IN_BATCH] = in_batch & ~compared
-    settled.keep((rows[IS_NEW] | rows[IN_BATCH]).to_numpy(), int(numbers.max(initial=-1)) + 1)
+        settled.settle(settled_rows.INPUTS, compared)
+    settled.keep(ledger.read_next_number(config))
+    cohort = rows.cohort[judged]
     return Judgement(
-        performance=verdict,
+        performance=find_excess(config, champion, model, grouped, rows, verdict),
         drift=report,
-        waiting=waiting,
+        waiting=find_waiting(config, grouped, rows, is_suspicious),
         suspicious=tuple(suspicious),
         other_units=tuple(other_units),
-        early=performance.judge_order_early(outcome[is_early], risk[is_early]),
+        early=performance.judge_order_early(rows.outcome[is_early], rows.risk[is_early]),
         recent=int(judged.sum()),
-        deliveries=sources.count_deliveries(number[judged])
-        + any(names[i] in accepted for i in np.unique(number[judged])),
+        deliveries=sources.count_deliveries(cohort)
+        + any(names[i] in accepted for i in np.unique(cohort)),
         checks=checks,
     )
 
 
-def _compare_batch(
+def find_other_units(
+    config: Config, champion: Release, rows: NewRows, sample: pd.DataFrame
+) -> list[OtherUnits]:
+    """Find deliveries with new rows of which nearly all have a column in another unit.
+
+    sample: the features of all rows in the batch, or of a sample of them
+    """
+    lines, accepted = ledger.read_lines(config), ledger.read_accepted(config)
+    numeric = champion.training["features"]["numeric"]
+    numeric = [name for name in numeric if name not in config.columns.dates]  # all of them are days
+    reference = releases.read_reference(champion)
+    counts = rows.table.loc[rows.in_batch, typed_rows.DELIVERED].value_counts()
+    numbers = sample[typed_rows.DELIVERED].to_numpy()
+    return [
+        OtherUnits(number, lines[number].source, change.column, change.factor, int(counts[number]))
+        for number in np.unique(numbers).tolist()
+        if number >= 0 and lines[number].source not in accepted
+        for change in units.find_unit_changes(reference, sample[numbers == number], numeric)
+    ]
+
+
+def judge_outcomes(champion: Release, rows: NewRows, judged: np.ndarray) -> performance.Performance:
+    """Compare outcomes that count with the risks; judged: (n,) bool of the rows."""
+    verdict = performance.check_performance(
+        rows.outcome[judged],
+        rows.risk[judged],
+        _reference_auc(champion),
+        left_in_training=champion.training["level_left"],
+    )
+    early = int((rows.is_new & ~rows.is_mature).sum())
+    if early and not judged.any():
+        sentence = f"none of the {early:,} new outcomes is mature yet"
+        verdict = replace(verdict, sentence=sentence)
+    return verdict
+
+
+def find_excess(
     config: Config,
     champion: Release,
-    reference: pd.DataFrame,
-    batch: pd.DataFrame,
-    settled: SettledRows,
+    model: Served,
+    grouped: Cohorts,
+    rows: NewRows,
+    verdict: performance.Performance,
+) -> performance.Performance:
+    """Return that the model is degraded if more of a cohort left than expected; else the verdict.
+
+    Cohorts that are mature have been judged already.
+    """
+    left = np.bincount(
+        rows.cohort[rows.is_new & (rows.outcome == 1)], minlength=len(grouped.cohorts)
+    )
+    for i, cohort in enumerate(grouped.cohorts):
+        if cohort.mature or left[i] < performance.MIN_OF_EACH_TO_JUDGE:
+            continue
+        known = rows.risk[(rows.cohort == i) & ~np.isnan(rows.risk)]
+        if performance.is_expected(cohort.left, known):
+            continue
+        known = read_risks(config, model, grouped, i)
+        level = champion.training["level_left"]
+        excess = performance.find_excess(cohort.name, cohort.left, known, level)
+        if excess:
+            verdict = replace(verdict, verdict="degraded", sentence=excess)
+    return verdict
+
+
+def read_risks(config: Config, model: Served, grouped: Cohorts, i: int) -> Vector:
+    """Return risks of a cohort, in the order of arrival: no more than show that its leavers are few."""
+    read = [pd.Series(dtype="float64")]
+    for part in ledger.split_rows(config):
+        names = [typed_rows.NUMBER, *_key_names(config), *config.columns.features]
+        rows = ledger.read_rows(config, names, part=part)
+        places = cohorts.find_groups(grouped.groups, find_keys(config, rows))
+        rows = rows[grouped.number[places] == i]
+        read.append(pd.Series(predict(model, rows), rows[typed_rows.NUMBER]))
+        known = np.asarray(pd.concat(read).sort_index(), "float64")  # whatever the parts
+        if performance.is_expected(grouped.cohorts[i].left, known):
+            break
+    return known
+
+
+def find_waiting(
+    config: Config, grouped: Cohorts, rows: NewRows, is_suspicious: np.ndarray
+) -> np.ndarray:
+    """Return the sorted ids of all rows with an outcome that is not mature or suspicious."""
+    early = rows.ids[rows.is_new & ~rows.is_mature]
+    if len(early) != (grouped.groups[cohorts.KNOWN] * ~grouped.mature).sum():
+        early = read_immature(config, grouped)  # some were judged when their cohort was complete
+    return np.union1d(early, rows.ids[rows.is_new & is_suspicious])
+
+
+def compare_inputs(
+    config: Config, champion: Release, batch: pd.DataFrame, sample: pd.DataFrame
 ) -> drift.DriftReport:
     """Compare the features of the batch, or of a sample of it, with the reference."""
-    assert settled.features is not None
     numbers = batch[typed_rows.NUMBER].to_numpy()
-    is_compared = settled_rows.is_in(settled.features[typed_rows.NUMBER].to_numpy(), numbers)
-    clients = settled.features[is_compared]
+    clients = sample[settled_rows.is_in(sample[typed_rows.NUMBER].to_numpy(), numbers)]
     clients = clients[settled_rows.smallest(clients[typed_rows.INPUT_ID].to_numpy())]
     risk = batch[drift.SCORE].to_numpy()
     return drift.compare_clients(
-        reference,
+        releases.read_reference(champion),
         clients,
         risk[np.searchsorted(numbers, clients[typed_rows.NUMBER].to_numpy())],
         champion.training,
@@ -379,84 +526,26 @@ def _compare_batch(
     )
 
 
-def find_other_units(
-    config: Config,
-    batch: pd.DataFrame,
-    counts: Mapping[int, int],
-    reference: pd.DataFrame,
-    numeric: Sequence[str],
-    accepted: Collection[str],
-) -> list[OtherUnits]:
-    """Find deliveries with new rows of which nearly all have a column in another unit.
-
-    counts: the number of new rows of each delivery, of which `batch` contains all or a sample
-    """
-    lines = ledger.read_lines(config)
-    numeric = [name for name in numeric if name not in config.columns.dates]  # all of them are days
-    numbers = batch[typed_rows.DELIVERED].to_numpy()
-    return [
-        OtherUnits(number, lines[number].source, change.column, change.factor, int(counts[number]))
-        for number in np.unique(numbers).tolist()
-        if number >= 0 and lines[number].source not in accepted
-        for change in units.find_unit_changes(reference, batch[numbers == number], numeric)
-    ]
-
-
-def _young_cohorts(
-    grouped: Cohorts, outcome: Vector, number: np.ndarray, new: np.ndarray
-) -> list[int]:
-    """Return the cohorts that are not mature, but of which enough clients have left to be compared."""
-    left = np.bincount(number[new & (outcome == 1)], minlength=len(grouped.cohorts))
-    return [
-        i
-        for i, cohort in enumerate(grouped.cohorts)
-        if not cohort.mature and left[i] >= performance.MIN_OF_EACH_TO_JUDGE
-    ]
-
-
-def _find_excess(
-    config: Config,
-    model: Served,
-    numbers: np.ndarray,
-    grouped: Cohorts,
-    i: int,
-    known: Vector,
-    left_in_training: float,
-) -> str | None:
-    """Describe it if more of a cohort left than expected; read no more of it than decides that.
-
-    numbers: (n,) of all rows; known: risks of some rows of the cohort
-    """
-    cohort, read = grouped.cohorts[i], []
-    if performance.is_expected(cohort.left, known):
-        return None
-    for part in ledger.split_rows(config):
-        names = (typed_rows.NUMBER, *config.columns.features)
-        rows = ledger.read_rows(config, names, part=part)
-        rows = rows[np.isin(rows[typed_rows.NUMBER].to_numpy(), numbers[grouped.number == i])]
-        read.append(pd.Series(predict(model, rows), rows[typed_rows.NUMBER]))
-        known = np.asarray(pd.concat(read).sort_index(), "float64")  # whatever the parts
-        if performance.is_expected(cohort.left, known):
-            return None
-    return performance.find_excess(cohort.name, cohort.left, known, left_in_training)
-
-
 def _check_estimate(
-    config: Config, champion: Release, new: pd.DataFrame, risk: Vector
+    config: Config, champion: Release, rows: NewRows, counted: np.ndarray, settled: SettledRows
 ) -> history.Rows:
-    """Compare the estimates of rows, made without their outcomes, with the outcomes."""
-    columns = config.columns
-    reference = releases.read_reference(champion)
-    value = new[columns.value].to_numpy(dtype="float64") if columns.value else None
+    """Compare the estimates of rows, made without their outcomes, with the outcomes, once per row."""
+    first = counted & ~settled.contains(settled_rows.ESTIMATED, rows.ids)
+    if first.sum() < performance.MIN_ROWS_TO_ESTIMATE:
+        return []
+    settled.add(settled_rows.ESTIMATED, rows.ids[counted])
+    name = config.columns.value
+    value = rows.table.loc[first, name].to_numpy(dtype="float64") if name else None
     estimated = performance.estimate(
-        risk,
-        **performance.reference_arguments(reference, columns.outcome),
+        rows.risk[first],
+        **performance.reference_arguments(
+            releases.read_reference(champion), config.columns.outcome
+        ),
         value=value,
         capacity=config.contact_capacity,
     )
-    outcome = new[columns.outcome].to_numpy(dtype="float64")
-    checks = performance.check_estimate(estimated, outcome, risk, value)
-    return [{"rows": len(new)} | check.to_dict() for check in checks]
+    checks = performance.check_estimate(estimated, rows.outcome[first], rows.risk[first], value)
+    return [{"rows": int(first.sum())} | check.to_dict() for check in checks]
 
 
 def _history_rows(record: files.Record) -> history.Rows:

@@ -35,25 +35,35 @@ def sign_path(path: str | bytes) -> str:
         return MISSING
 
 
+def settled_at(*times_ns: int) -> int:
+    """Return after which time a change of a file with these times gives it other times."""
+    is_coarse = not any(time_ns % SECOND_NS for time_ns in times_ns)
+    return max(times_ns) + (LONG_STEP_NS if is_coarse else STEP_NS)
+
+
 def is_settled(now_ns: int, *times_ns: int) -> bool:
     """Return whether a change of a file with these times, from now on, gives it other times."""
-    is_coarse = not any(time_ns % SECOND_NS for time_ns in times_ns)
-    return max(times_ns) < now_ns - (LONG_STEP_NS if is_coarse else STEP_NS)
+    return settled_at(*times_ns) < now_ns
 
 
-def sign_settled(paths: list[str], now_ns: int) -> dict[str, str] | None:
-    """Return the signature of each path; None if one changed so recently that it is not settled."""
-    signatures = {}
-    for path in paths:
-        try:
-            about = os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            signatures[path] = MISSING
-            continue
-        if not is_settled(now_ns, about.st_mtime_ns, about.st_ctime_ns):
-            return None
-        signatures[path] = sign(about)
-    return signatures
+def sign_settled(paths: list[str]) -> dict[str, str] | None:
+    """Return the signature of each path, all of them settled; None if one will not be within 20 ms."""
+    for may_wait in (True, False):
+        signatures, last_ns, now_ns = {}, 0, time.time_ns()
+        for path in paths:
+            try:
+                about = os.lstat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                signatures[path] = MISSING
+                continue
+            last_ns = max(last_ns, settled_at(about.st_mtime_ns, about.st_ctime_ns))
+            signatures[path] = sign(about)
+        if last_ns < now_ns:
+            return signatures
+        if not may_wait or last_ns > now_ns + STEP_NS:
+            break
+        time.sleep((last_ns + 1 - now_ns) / 1e9)
+    return None
 
 
 def checksum(path: str | bytes) -> bytes:

@@ -92,6 +92,7 @@ def run(entry: Entry, seconds: float | None) -> tuple[list[Row], int | None]:
         return read_rows(output), None
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
         raise
     lines = [line for line in output.splitlines() if not line.startswith(ROW)]
     print("\n".join(lines), flush=True)
@@ -127,7 +128,7 @@ def format_table(results: Iterable[tuple[Entry, Row]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Return 0 if all goals were met."""
+    """Return 0 if all goals were met, 130 if it was interrupted."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -144,7 +145,11 @@ def main(argv: list[str] | None = None) -> int:
             one._replace(options=one.options + peer) if one.module == "ingest" else one
             for one in entries
         ]
-    results = list(run_all(entries, None if options.all else BUDGET_S))
+    try:
+        results = list(run_all(entries, None if options.all else BUDGET_S))
+    except KeyboardInterrupt:
+        print(f"interrupted; {options.out} was not changed", file=sys.stderr)
+        return 130
     table = format_table(results)
     print(f"\n{table}")
     if not options.only:

@@ -1,5 +1,3 @@
-import subprocess
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -268,11 +266,11 @@ def asked(project, monkeypatch):
 
     found = Asked()
 
-    def run(command, **_):
-        found.append(command)
-        return subprocess.CompletedProcess(command, 0 if found.answer else 1, found.answer, "")
+    def ask_index(names):
+        found.append(names)
+        return dict.fromkeys(names, found.answer) if found.answer else {}
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr("attrition.operations.dependencies.ask_index", ask_index)
     monkeypatch.setattr("attrition.operations.dependencies.ask_all", ask_all)
     project.dependencies.unlink(missing_ok=True)
     return found
@@ -288,7 +286,7 @@ def test_an_index_that_does_not_answer_leaves_every_package_unknown(project, ask
 
 
 def test_outdated_packages_are_counted(project, asked):
-    asked.answer = "Available versions: 999.0\n"
+    asked.answer = "999.0"
     found = diagnose_again(project)["dependencies"]["packages"]
     assert {package["latest"] for package in found} == {"999.0"}
     count = len(found)
@@ -298,22 +296,22 @@ def test_outdated_packages_are_counted(project, asked):
 
 
 def test_an_index_that_answered_is_asked_at_most_once_a_day(project, asked):
-    asked.answer = "Available versions: 999.0\n"
+    asked.answer = "999.0"
     first = diagnose_again(project)["dependencies"]
     count = len(asked)
     assert diagnose_again(project)["dependencies"] == first
-    assert len(asked) == count > 5
+    assert len(asked) == count > 1
 
 
 def test_an_index_that_did_not_answer_is_asked_again_the_next_time(project, asked):
     diagnose_again(project)
-    asked.answer = "Available versions: 999.0\n"
+    asked.answer = "999.0"
     assert diagnose_again(project)["dependencies"]["reachable"]
 
 
 def test_a_damaged_answer_is_asked_again(project, asked):
     project.dependencies.write_bytes(b"{}")
-    asked.answer = "Available versions: 999.0\n"
+    asked.answer = "999.0"
     assert diagnose_again(project)["dependencies"]["reachable"]
 
 

@@ -20,6 +20,7 @@ from tests.conftest import ROOT, contradict, make_rows, run_whole, write_config
 from tests.support import digest, run
 
 STEPS = ("ingestion", "monitoring", "training", "scoring", "deployment", "assessment", "reporting")
+AGAIN = "would look at every step again: "
 
 
 def test_first_run_makes_everything_a_person_needs(project):
@@ -82,7 +83,8 @@ def test_note_and_new_day_make_the_list_anew_and_train_nothing(project, monkeypa
     entry = log.Entry(client=first, kind=log.CONTACT, by="Kim", outcome=log.REACHED)
     log.append(project.contact_log, [entry], files.utc_now())
     assert not fullprocess.nothing_new(project)
-    assert fullprocess.plan(project)[0] == "would count new entries in the contact log, and the day"
+    news = "the contact log has new entries, or a day has begun"
+    assert fullprocess.plan(project) == [AGAIN + news]
     steps_before = {name: len(history.read_steps(project.history, name)) for name in STEPS}
     assert run_whole(project) == 0
     steps = {name: len(history.read_steps(project.history, name)) for name in STEPS}
@@ -148,6 +150,32 @@ def test_dry_run_tells_and_writes_nothing(small_project, capsys):
     assert "would read history.csv" in told
     assert "would train, score and deploy a first model" in told
     assert digest(small_project.file.parent) == before
+
+
+def test_dry_run_names_why_a_run_has_something_to_do(project, monkeypatch, capsys):
+    def planned(config, capsys):
+        assert fullprocess.main(["--config", str(config.file), "--dry-run"]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    config = project
+    assert planned(config, capsys)[0].endswith(" more changed")  # a copy is at another place
+    config.last_run.unlink()
+    assert planned(config, capsys) == [AGAIN + "the last run is not recorded as complete"]
+    run_whole(config)
+    assert planned(config, capsys) == ["nothing new"]
+    with monkeypatch.context() as patch:
+        patch.setattr(fullprocess, "has_server", lambda config: True)  # its tables are as they were
+        assert planned(config, capsys) == ["nothing new"]
+    with monkeypatch.context() as patch:
+        patch.setattr(fullprocess, "_have_matured", lambda last: True)
+        assert planned(config, capsys) == [AGAIN + "outcomes have matured"]
+    config.report.unlink()
+    assert planned(config, capsys) == [f"{AGAIN}{config.report} changed"]
+    for name in ("a", "b", "c"):
+        (config.test_folder / f"{name}.txt").write_text("")
+    assert planned(config, capsys)[0].endswith("and 1 more changed")
+    config.lock.write_text("{}")
+    assert planned(config, capsys)[0] == "would record that the last run died, and finish it"
 
 
 def test_second_run_beside_a_running_one_ends_at_once(small_project):

@@ -293,6 +293,23 @@ def test_coarse_times_count_as_settled_later():
     assert idle.is_settled(13 * second, 10 * second, 5 * second)
 
 
+def test_signatures_are_taken_when_the_newest_file_is_settled_and_no_later(tmp_path, monkeypatch):
+    slept, sleep = [], time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: slept.append(seconds) or sleep(seconds))
+    paths = [str(tmp_path / name) for name in ("some", "none")]
+    write(tmp_path / "some")
+    expected = dict(zip(paths, map(idle.sign_path, paths), strict=True))
+    assert idle.sign_settled(paths) == expected
+    assert sum(slept) <= 0.02
+    sleep(0.02)
+    slept.clear()
+    assert idle.sign_settled(paths) == expected
+    assert not slept
+    os.utime(paths[0], (time.time() + 60, time.time() + 60))
+    assert idle.sign_settled(paths) is None
+    assert not slept
+
+
 def test_script_that_finds_nothing_new_imports_next_to_nothing(project):
     assert run_whole(project) == 0
     before = digest(project.file.parent)

@@ -189,29 +189,62 @@ def test_input_that_the_model_hardly_goes_by_is_named_and_no_reason_to_train(wat
     assert "number_of_employees drifted, but has little importance to the model" in found.drift
 
 
-def test_clients_who_grow_older_are_no_drift_if_the_times_are_known(tmp_path):
+def month(number):
+    """150 clients in a month of 2025, whose tenure grows."""
+    clients = make_rows(150)[["corporation", "lastmonth_activity", "exited"]]
+    return clients.assign(tenure=np.arange(150) % 24 + number, seen=f"2025-{number:02}-01")
+
+
+@pytest.fixture(scope="module")
+def dated_folder(tmp_path_factory):
+    """A project whose rows have times, with a model; copied, never changed."""
     columns = {
         "client": "corporation",
         "outcome": "exited",
         "numeric": ["lastmonth_activity", "tenure"],
         "time": "seen",
     }
-    config = write_config(tmp_path, columns=columns)
-    clients = make_rows(150)[["corporation", "lastmonth_activity", "exited"]]
-    tenure = np.arange(150) % 24
-
-    def month(number):
-        return clients.assign(tenure=tenure + number, seen=f"2025-{number:02}-01")
-
+    config = write_config(tmp_path_factory.mktemp("dated"), columns=columns)
     arrive(config, pd.concat(map(month, range(1, 4))), "old.csv")
     for step in (training.train_model, scoring.score_model, deployment.deploy_model):
         step(config)
-    arrive(config, month(12).assign(exited=""), "new.csv")
-    monitoring.monitor_model(config)
-    assert verdicts(config)["drift"]["rows"] == 150
-    assert "tenure: compared along its trend, +1" in verdicts(config)["drift"]["sentence"]
-    columns = {column["column"]: column for column in verdicts(config)["drift"]["columns"]}
+    return config.file.parent
+
+
+@pytest.fixture
+def dated(dated_folder, tmp_path):
+    shutil.copytree(dated_folder, tmp_path / "project", symlinks=True)
+    return configuration.load(tmp_path / "project" / "config.json")
+
+
+def test_clients_who_grow_older_are_no_drift_if_the_times_are_known(dated):
+    arrive(dated, month(12).assign(exited=""), "new.csv")
+    monitoring.monitor_model(dated)
+    assert verdicts(dated)["drift"]["rows"] == 150
+    assert "tenure: compared along its trend, +1" in verdicts(dated)["drift"]["sentence"]
+    columns = {column["column"]: column for column in verdicts(dated)["drift"]["columns"]}
     assert columns["tenure"]["verdict"] == "stable"
+
+
+def test_judged_outcomes_wait_again_if_most_of_their_month_turns_out_to_be_open(dated):
+    """Open rows that later ones of the same clients have replaced do not count."""
+    arrive(dated, month(11).assign(exited=""), "open.csv")
+    arrive(dated, month(11), "outcomes.csv")
+    monitoring.monitor_model(dated)
+    assert verdicts(dated)["performance"]["rows"] == 150
+    more = month(11).assign(exited="", corporation=lambda rows: "more " + rows["corporation"])
+    arrive(dated, more.head(40), "more.csv")
+    monitoring.monitor_model(dated)
+    *_, november = verdicts(dated)["cohorts"]
+    assert november["name"] == "2025-11"
+    assert (november["known"], november["rows"], november["mature"]) == (150, 190, False)
+    assert len(files.read_arrays(dated.settled_rows)[releases.WAITING]) == 150
+    later = more.assign(seen="2025-12-01", tenure=more["tenure"] + 1)
+    arrive(dated, later.head(30), "later.csv")
+    monitoring.monitor_model(dated)
+    november, _ = verdicts(dated)["cohorts"][-2:]
+    assert (november["rows"], november["mature"]) == (190, True)
+    assert len(files.read_arrays(dated.settled_rows)[releases.WAITING]) == 0
 
 
 def test_twice_the_rows_are_a_reason_to_train(watched):
@@ -330,8 +363,8 @@ def test_only_rows_since_the_last_check_are_read_with_the_same_verdicts(
         current,
         current.tail(1).assign(exited=lambda rows: 1 - rows["exited"]),  # corrected
     ]
-    read, verdicts_of = [], {}
-    read_rows = monitoring.ledger.read_rows
+    read, counted, verdicts_of = [], [], {}
+    read_rows, read_groups = monitoring.ledger.read_rows, monitoring.read_groups
 
     def remember(config, names, **limits):
         rows = read_rows(config, names, **limits)
@@ -339,7 +372,12 @@ def test_only_rows_since_the_last_check_are_read_with_the_same_verdicts(
             read.append(len(rows))
         return rows
 
+    def remember_groups(config, numbers):
+        counted.append(config.file)
+        return read_groups(config, numbers)
+
     monkeypatch.setattr(monitoring.ledger, "read_rows", remember)
+    monkeypatch.setattr(monitoring, "read_groups", remember_groups)
     for number, rows in enumerate(deliveries):
         monkeypatch.setattr(
             files, "utc_now", lambda number=number: f"2027-01-0{number + 1}T00:00:00Z"
@@ -360,3 +398,4 @@ def test_only_rows_since_the_last_check_are_read_with_the_same_verdicts(
         ]
         assert sorted(waiting[0]) == sorted(waiting[1])
     assert read == [60, 30, 100, 200, 150, 170, 1]
+    assert counted == [watched.file] * 4  # only if earlier rows have been replaced

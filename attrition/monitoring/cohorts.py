@@ -9,7 +9,7 @@ Source: Prentice and Pyke 1979, Biometrika 66:403, for samples that are chosen b
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,11 +22,11 @@ MATURE_SHARE = 0.9  # of the outcomes that can still arrive, if no time is given
 # If most rows of a cohort never get an outcome, those that do are chosen by outcome.
 LEAST_KNOWN_SHARE = 0.5
 
-# The columns of the rows to group: 1 if the client left, 0 if not, NaN if open; ISO 8601, "" if unknown;
-# an id of the client; positions in `deliveries`: the last one, and the first one without outcome or -1.
-OUTCOME, TIME, CLIENT = "outcome", "time", "client"
-DELIVERED, OPENED = "delivered", "opened"
-COLUMNS = (OUTCOME, TIME, CLIENT, DELIVERED, OPENED)
+# What decides the cohort of a row: its time, "" if unknown, or only the month of it; positions in
+# `deliveries`: the last one, 0 if it was once open, and the first one without outcome or -1.
+KEYS = TIME, DELIVERED, OPENED = ["time", "delivered", "opened"]
+# Of a group of rows: how many there are, how many of them have an outcome, and how many left.
+ROWS, KNOWN, LEFT = COUNTS = ["rows", "known", "left"]
 
 Numbers = NDArray[np.intp]
 Mask = NDArray[np.bool_]
@@ -62,118 +62,145 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Cohorts:
-    """The cohorts, the cohort of each row, and which rows are mature: with an outcome that counts.
+    """The cohorts, the cohort of each group, and in which groups all outcomes count: they are mature.
 
     next_at: when the next row matures by time; None if none does.
     """
 
+    groups: pd.DataFrame
     cohorts: tuple[Cohort, ...]
     number: Numbers
     mature: Mask
     next_at: str | None
 
 
+def find_keys(
+    times: pd.Series | None, delivered: Numbers, opened: Numbers, *, after_days: float | None = None
+) -> pd.DataFrame:
+    """Return the `KEYS` of rows; without `after_days`, only the month of a time matters.
+
+    times: ISO 8601, "" if unknown; None if no row has one
+    """
+    code, distinct = pd.factorize(times) if times is not None else (np.zeros_like(opened), [""])
+    length = 7 if after_days is None else None
+    label, names = pd.factorize(pd.Index([str(time)[:length] for time in distinct], dtype=object))
+    last = np.where(opened < 0, delivered, 0)
+    columns = (pd.Categorical.from_codes(label[code], names), last, opened)
+    return pd.DataFrame(dict(zip(KEYS, columns, strict=True)))
+
+
+def count_groups(keys: pd.DataFrame, outcome: NDArray[np.float64]) -> pd.DataFrame:
+    """Count the rows of each group: those with the same keys.
+
+    outcome: (n,) 1 if the client left, 0 if not, NaN if open
+    """
+    counts = {ROWS: 1, KNOWN: ~np.isnan(outcome), LEFT: outcome == 1}
+    return add_groups([keys.assign(**counts)])
+
+
+def add_groups(groups: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Add the counts of equal groups; the result is sorted by `KEYS`."""
+    together = pd.concat(groups, ignore_index=True)
+    result = together.groupby(KEYS, observed=True, as_index=False, sort=False)[COUNTS].sum()
+    result = result.astype({TIME: object} | dict.fromkeys(COUNTS, "int64"))
+    return result.sort_values(KEYS, ignore_index=True)
+
+
+def find_groups(groups: pd.DataFrame, keys: pd.DataFrame) -> Numbers:
+    """Return the position in `groups` of the keys of each row, which are all there."""
+    index = pd.MultiIndex.from_frame(groups[KEYS])
+    return np.asarray(index.get_indexer(pd.MultiIndex.from_frame(keys[KEYS])), np.intp)
+
+
 def find_cohorts(
-    rows: pd.DataFrame,
+    groups: pd.DataFrame,
     deliveries: Sequence[tuple[str, str]],
     *,
     now: str,
     after_days: float | None = None,
+    count_replaced: Callable[[], Numbers],
 ) -> Cohorts:
-    """Group rows by the month of their time, or by delivery if they have none.
+    """Join groups into cohorts by the month of their time, or by delivery if they have none.
 
     Rows that were delivered with their outcome are a cohort by delivery. A row is mature if `after_days`
     have passed since its time. Without days or a time, it is mature if 90 % of its cohort have
     an outcome; a row without one does not count if a later row of the same client has replaced it. If a
     cohort was delivered open, and fewer than half of its rows have an outcome, none of them is mature.
 
-    rows: `COLUMNS`; deliveries: source and time of each; now: ISO 8601.
+    groups: see `count_groups`; deliveries: source and time of each; now: ISO 8601; count_replaced:
+    returns how many open rows of each group a later one has replaced, called only where that decides
     """
-    outcome, opened = rows[OUTCOME].to_numpy(dtype="float64"), rows[OPENED].to_numpy()
-    is_known, at_once = ~np.isnan(outcome), opened < 0
-    code, times = pd.factorize(rows[TIME])
-    number, names, is_at_once = _number_cohorts(rows, code, times, deliveries)
+    number, names, is_at_once = _number_cohorts(groups, deliveries)
 
-    def count(mask: Mask) -> Numbers:
-        return np.bincount(number[mask], minlength=len(names))
+    def count(of_each: Any) -> Numbers:
+        return np.bincount(number, of_each, minlength=len(names)).astype(np.intp)
 
-    total, known = np.bincount(number, minlength=len(names)), count(is_known)
-    due, waits = _due_times(times, after_days), ~is_known & ~at_once
-    # only where it decides: the clients of all rows are by far the most expensive thing to compare
-    is_open_question = (known > 0) & (known < MATURE_SHARE * total)
-    asked = (waits & is_open_question[number]).any() and (due == "").any()
-    awaited = total - count(waits & _is_replaced(rows, code, times)) if asked else total
-    is_complete = known >= MATURE_SHARE * awaited
-    is_due = np.where((due == "")[code], is_complete[number], (due <= now)[code])
+    total, known, left = (count(groups[name]) for name in COUNTS)
+    due = _due_times(groups[TIME], after_days)
     is_enough = is_at_once | (known >= LEAST_KNOWN_SHARE * total)
-    mature = is_known & is_due & is_enough[number]
-    is_mature = (count(mature) == known) & (known > 0)
+    is_complete = known >= MATURE_SHARE * total
+    is_open_question = is_enough & ~is_complete & ~is_at_once
+    if (is_open_question[number] & (due == "")).any():
+        is_complete = known >= MATURE_SHARE * (total - count(count_replaced()))
+    is_due = np.where(due == "", is_complete[number], due <= now)
+    mature = is_due & is_enough[number]
+    is_mature = (count(groups[KNOWN] * mature) == known) & (known > 0)
     coming = due[due > now]
-    columns = (names, is_at_once, total, known, count(outcome == 1), is_mature)
     cohorts = tuple(
-        Cohort(name, bool(once), int(n), int(k), int(left), bool(complete), at or None)
-        for name, once, n, k, left, complete, at in zip(
-            *columns, _last_due(number, code, due, len(names)), strict=True
+        Cohort(name, bool(once), int(n), int(k), int(gone), bool(complete), at or None)
+        for name, once, n, k, gone, complete, at in zip(
+            *(names, is_at_once, total, known, left, is_mature),
+            _last_due(number, due, len(names)),
+            strict=True,
         )
     )
-    return Cohorts(cohorts, number, mature, min(coming) if len(coming) else None)
+    return Cohorts(groups, cohorts, number, mature, min(coming) if len(coming) else None)
 
 
 def _number_cohorts(
-    rows: pd.DataFrame, code: Numbers, times: Any, deliveries: Sequence[tuple[str, str]]
+    groups: pd.DataFrame, deliveries: Sequence[tuple[str, str]]
 ) -> tuple[Numbers, list[str], Mask]:
-    """Return each row's cohort number, and each cohort's name and whether it came with its outcomes.
+    """Return each group's cohort number, and each cohort's name and whether it came with its outcomes.
 
-    code: (n,) positions in `times`. Cohorts by delivery come first, then those by label, sorted.
+    Cohorts by delivery come first, then those by label, sorted.
     """
-    delivered, opened = rows[DELIVERED].to_numpy(), rows[OPENED].to_numpy()
-    labels = [str(time)[:7] for time in times]
-    looks = [f"delivered {at}" for _, at in deliveries]
-    label, label_names = pd.factorize(np.array([*labels, *looks, ""], dtype=object))
-    label = label.astype("int32")  # half of the memory of all rows
-    of_time = label[: len(labels)]
-    is_timed = np.array([bool(text) for text in labels], dtype=bool)
-    of_row = np.where(is_timed[code], of_time[code], label[len(labels) :][opened])
-    # -1: an earlier version delivered the row; then the deliveries, then the labels
-    key = np.where(opened < 0, delivered, len(deliveries) + of_row) + 1
-    used = np.bincount(key, minlength=len(deliveries) + len(label_names) + 1) > 0
-    keys = np.flatnonzero(used)
-    by_label = keys > len(deliveries)
-    by_name = sorted(keys[by_label], key=lambda each: label_names[each - 1 - len(deliveries)])
-    keys = np.append(keys[~by_label], by_name)
-    keys = keys.astype(np.intp)
-    place = np.zeros(len(used), dtype=np.intp)
-    place[keys] = np.arange(len(keys))
     sources = Counter(source for source, _ in deliveries)
-    names = []
-    for each in (keys - 1).tolist():
-        if each >= len(deliveries):
-            names.append(str(label_names[each - len(deliveries)]))
-        elif each < 0:
-            names.append("earlier rows")
-        else:
-            source, at = deliveries[each]
-            names.append(source if sources[source] == 1 else f"{source}, {at}")
-    return place[key], names, keys <= len(deliveries)
+    names = {-1: "earlier rows"} | {
+        i: source if sources[source] == 1 else f"{source}, {at}"
+        for i, (source, at) in enumerate(deliveries)
+    }
+
+    def key(time: str, last: int, first: int) -> tuple[bool, int, str]:
+        if first < 0:
+            return False, last, names[last]
+        return True, 0, time[:7] or f"delivered {deliveries[first][1]}"
+
+    keys = [key(*each) for each in groups[KEYS].itertuples(index=False)]
+    cohorts = sorted(set(keys))
+    place = {each: i for i, each in enumerate(cohorts)}
+    number = np.array([place[each] for each in keys], np.intp)
+    is_at_once = np.array([not is_by_label for is_by_label, *_ in cohorts], dtype=bool)
+    return number, [name for *_, name in cohorts], is_at_once
 
 
-def _is_replaced(rows: pd.DataFrame, code: Numbers, times: Any) -> Mask:
+def find_replaced(
+    client: NDArray[Any], times: pd.Series, delivered: Numbers, opened: Numbers
+) -> Mask:
     """Return which rows are followed by a later one of the same client, by time, then by delivery."""
-    opened = rows[OPENED].to_numpy()
-    first = np.where(opened < 0, rows[DELIVERED].to_numpy(), opened).astype(np.int64)
-    rank = np.argsort(np.argsort(np.asarray(times, dtype=object), kind="stable"))
+    first = np.where(opened < 0, delivered, opened).astype(np.int64)
+    code, distinct = pd.factorize(times)
+    rank = np.argsort(np.argsort(np.asarray(distinct, dtype=object), kind="stable"))
     order = rank[code] * (first.max(initial=0) + 2) + first
-    client = rows[CLIENT].to_numpy()
     by_client = np.argsort(client, kind="stable")  # fast where rows are sorted by client already
     client, order = client[by_client], order[by_client]
-    starts = np.flatnonzero(np.append(True, client[1:] != client[:-1]))
+    starts = np.flatnonzero(np.append(True, client[1:] != client[:-1])[: len(client)])
     last = np.repeat(np.maximum.reduceat(order, starts), np.diff(starts, append=len(order)))
     result = np.empty(len(order), dtype=bool)
     result[by_client] = order < last
     return result
 
 
-def _due_times(times: Any, after_days: float | None) -> NDArray[Any]:
+def _due_times(times: pd.Series, after_days: float | None) -> NDArray[Any]:
     """Return when outcomes of these times are mature: ISO 8601, "" if that is not given."""
     if after_days is None:
         return np.full(len(times), "", dtype=object)
@@ -183,13 +210,12 @@ def _due_times(times: Any, after_days: float | None) -> NDArray[Any]:
     return np.array(texts, dtype=object)
 
 
-def _last_due(number: Numbers, code: Numbers, due: NDArray[Any], cohorts: int) -> list[str]:
+def _last_due(number: Numbers, due: NDArray[Any], cohorts: int) -> list[str]:
     """Return the last of the due times of each cohort, "" if none is given."""
-    texts, rank = np.unique(np.append(due, ""), return_inverse=True)
-    last = np.zeros(cohorts, dtype=np.intp)
-    if len(texts) > 1:
-        np.maximum.at(last, number, rank[:-1][code])
-    return [str(text) for text in texts[last]]
+    last = [""] * cohorts
+    for i, at in zip(number.tolist(), due, strict=True):
+        last[i] = max(last[i], at)
+    return last
 
 
 def _utc(text: str) -> datetime:

@@ -1,7 +1,8 @@
 """The rows whose verdict is final, and those that wait for one, so that no row is judged twice.
 
 Rows are known by the ids of their content. As long as the rows were not ingested anew, all rows with a
-number below `since` are settled, but for those that wait, so that only rows since then are read.
+number below `since` are settled, but for those that wait, so that only rows since then are read. Of all
+others, only their number in each group is needed.
 """
 
 import io
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from attrition.monitoring import cohorts
 from attrition.rows import typed_rows
 from attrition.storage import tables
 
@@ -20,12 +22,15 @@ from attrition.storage import tables
 # with.
 LABELLED, INPUTS, ESTIMATED = "labelled", "inputs", "estimated"
 KINDS = (LABELLED, INPUTS, ESTIMATED)
-SINCE, ROWS, FEATURES = "since", "rows", "features"
+SINCE, ROWS, FEATURES, GROUPS = "since", "rows", "features", "groups"
 # Columns of the rows that wait: whether the outcome is not judged, and the features not compared yet.
 IS_NEW, IN_BATCH = "attrition:is_new", "attrition:in_batch"
+ID_AND_FLAG = {LABELLED: (typed_rows.ROW_ID, IS_NEW), INPUTS: (typed_rows.INPUT_ID, IN_BATCH)}
 # Beyond this, no more precise: the reference has a tenth of these rows, and its own noise remains.
 MAX_ROWS_TO_COMPARE = 100_000
-MAX_WAITING = 4_000_000  # some 70 bytes each, in memory and on disk
+MAX_WAITING = 4_000_000  # some 80 bytes each, in memory and on disk
+MAX_GROUPS = 100_000
+MANY = 10_000  # ids that are looked up in their order, so that neighbours share cache lines
 
 Ids = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
@@ -36,7 +41,7 @@ class SettledRows:
     """Ids of the rows of which the verdict is final: those that the model knows, and those since.
 
     rows: the rows that wait, sorted by number; features: those of a sample of the rows in the batch,
-    see `thin`; both None if all rows have to be read
+    see `thin`; groups: the counts of all rows below `since`; all None if all rows have to be read
     """
 
     trained: Mapping[str, Ids]
@@ -44,10 +49,15 @@ class SettledRows:
     since: int = 0
     rows: pd.DataFrame | None = None
     features: pd.DataFrame | None = None
+    groups: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         none = np.array([], dtype="uint64")
         self.settled = dict.fromkeys(KINDS, none) | self.settled
+
+    def count(self) -> int:
+        """Return how many rows there were below `since`; later, there are fewer or just the same."""
+        return int(self.groups[cohorts.ROWS].sum()) if self.groups is not None else 0
 
     def contains(self, kind: str, ids: Ids) -> Mask:
         return is_in(ids, self.trained[kind]) | is_in(ids, self.settled[kind])
@@ -56,29 +66,70 @@ class SettledRows:
         new, old = np.unique(ids[~self.contains(kind, ids)]), self.settled[kind]
         self.settled[kind] = np.insert(old, np.searchsorted(old, new), new)
 
-    def keep(self, waits: Mask, since: int) -> None:
-        """Keep the rows that wait, if there are not too many; waits: (n,) of `rows`."""
-        assert self.rows is not None and self.features is not None
+    def select(self, rows: pd.DataFrame, is_labelled: Mask) -> pd.DataFrame:
+        """Return the rows that are not settled, with `IS_NEW` and `IN_BATCH`."""
+        ids, inputs = (rows[name].to_numpy() for name in (typed_rows.ROW_ID, typed_rows.INPUT_ID))
+        is_new = is_labelled & ~self.contains(LABELLED, ids)
+        in_batch = ~self.contains(INPUTS, inputs)
+        return rows.assign(**{IS_NEW: is_new, IN_BATCH: in_batch})[is_new | in_batch]
+
+    def limit(self, numbers: NDArray[np.int64]) -> None:
+        """Drop the rows that wait but for those with sorted numbers."""
+        if self.rows is not None and self.features is not None:
+            self.rows, self.features = (
+                frame[is_in(frame[typed_rows.NUMBER].to_numpy(), numbers)]
+                for frame in (self.rows, self.features)
+            )
+
+    def find_sample(self, rows: Sequence[pd.DataFrame]) -> NDArray[np.int64]:
+        """Return the sorted numbers of a sample of the batch, further rows included, see `thin`."""
+        names = [typed_rows.NUMBER, typed_rows.INPUT_ID, typed_rows.DELIVERED]
+        batch = [frame.loc[frame[IN_BATCH], names] for frame in rows]
+        old = [self.features[names]] if self.features is not None else []
+        return np.asarray(thin(join([*old, *batch]))[typed_rows.NUMBER])
+
+    def append(self, rows: Sequence[pd.DataFrame], features: Sequence[pd.DataFrame]) -> None:
+        """Add rows to those that wait, and the features of those sampled."""
+        old = [] if self.rows is None or self.features is None else [(self.rows, self.features)]
+        self.rows = join([*(frame for frame, _ in old), *rows])
+        self.features = thin(join([*(frame for _, frame in old), *features]))
+
+    def settle(self, kind: str, is_settled: Mask) -> None:
+        """Settle the outcomes or the inputs of some rows; is_settled: (n,) of `rows`."""
+        assert self.rows is not None
+        name, flag = ID_AND_FLAG[kind]
+        self.add(kind, self.rows.loc[is_settled, name].to_numpy())
+        self.rows = self.rows.assign(**{flag: self.rows[flag] & ~is_settled})
+
+    def keep(self, since: int) -> None:
+        """Keep the rows that still wait, if there are not too many; since: the next number."""
+        assert self.rows is not None and self.features is not None and self.groups is not None
+        waits = self.rows[IS_NEW] | self.rows[IN_BATCH]
         self.since = since if waits.sum() <= MAX_WAITING else 0
+        if not self.since or len(self.groups) > MAX_GROUPS:
+            self.groups = self.groups[:0]  # all of them are counted again
         self.rows = self.rows[waits & bool(self.since)]
         in_batch = self.rows.loc[self.rows[IN_BATCH], typed_rows.NUMBER].to_numpy()
         self.features = self.features[is_in(self.features[typed_rows.NUMBER].to_numpy(), in_batch)]
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         arrays = {**self.settled, SINCE: np.array(self.since)}
-        if self.rows is not None and self.features is not None:
-            arrays |= {ROWS: _to_array(self.rows), FEATURES: _to_array(self.features)}
-        return arrays
+        frames = {ROWS: self.rows, FEATURES: self.features, GROUPS: self.groups}
+        return arrays | {
+            name: _to_array(frame) for name, frame in frames.items() if frame is not None
+        }
 
     def read(self, arrays: Mapping[str, NDArray[Any]], *, is_same_store: bool) -> None:
         """Take what `to_arrays` returned; without the numbers if the rows were ingested anew.
 
-        An earlier version wrote ids only.
+        An earlier version wrote no groups.
         """
         self.settled = {name: arrays[name] for name in KINDS}
-        if is_same_store and SINCE in arrays:
+        if is_same_store and GROUPS in arrays:
             self.since = int(arrays[SINCE])
-            self.rows, self.features = _to_frame(arrays[ROWS]), _to_frame(arrays[FEATURES])
+            self.rows, self.features, self.groups = (
+                _to_frame(arrays[name]) for name in (ROWS, FEATURES, GROUPS)
+            )
 
 
 def is_in(ids: NDArray[Any], ordered: NDArray[Any]) -> Mask:
@@ -89,6 +140,15 @@ def is_in(ids: NDArray[Any], ordered: NDArray[Any]) -> Mask:
     """
     if not len(ordered):
         return np.zeros(len(ids), dtype=bool)
+    if len(ids) > MANY:
+        order = np.argsort(ids)
+        result = np.empty(len(ids), dtype=bool)
+        result[order] = _is_in(ids[order], ordered)
+        return result
+    return _is_in(ids, ordered)
+
+
+def _is_in(ids: NDArray[Any], ordered: NDArray[Any]) -> Mask:
     at = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)
     return np.asarray(ordered[at] == ids)
 

@@ -840,10 +840,21 @@ def rows_version(config: Config) -> str:
     return files.sha256_bytes(" ".join(map(files.sha256_file, paths)).encode())
 
 
+def count_rows(config: Config) -> int:
+    """Return the number of accepted rows, 0 before the first ingestion."""
+    record = files.read_record(config.ingestion_record)
+    return int(record["rows"]) if record else 0
+
+
+def read_next_number(config: Config) -> int:
+    """Return the number that the next row gets; 0 if an earlier version ingested the rows."""
+    record = files.read_record(config.ingestion_record) or {}
+    return int(record.get("next_number", 0))
+
+
 def split_rows(config: Config, rows_per_part: int = ROWS_PER_PART) -> list[Part]:
     """Split all rows into parts of about so many rows; there is at least one."""
-    record = files.read_record(config.ingestion_record) or {}
-    count = max(1, round(record.get("rows", 0) / rows_per_part))
+    count = max(1, round(count_rows(config) / rows_per_part))
     ends = [i * 2**64 // count for i in range(count + 1)]
     return [Part(low, high) for low, high in pairwise(ends)]
 

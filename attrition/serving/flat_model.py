@@ -30,7 +30,7 @@ Columns = Mapping[str, Any]  # numbers (n,) float64, NaN if missing; categories 
 
 NONE, SIGMOID, FLOORED, ISOTONIC = "none", "sigmoid", "sigmoid with a floor", "isotonic"
 WIDTHS = (8, 16, 32, 64)  # the most leaves of a tree, in bits of a mask
-CACHE = 1 << 19  # bytes of masks that are evaluated together, so that they stay in the cache
+CACHE = 1 << 19  # bytes of the places of leaves that are looked up together
 DESCRIPTION = "description"
 
 
@@ -136,10 +136,12 @@ class Forest:
     def score(self, bins: Index) -> Vector:
         """Compute the sum of the trees: (n,). bins: (features, n), rows of the masks."""
         total = np.empty(bins.shape[1])
-        chunk = max(1, CACHE // (len(bins) * self.masks[0].nbytes))
+        chunk = max(1, CACHE // self._first.nbytes)
         for start in range(0, bins.shape[1], chunk):
             rows = slice(start, start + chunk)
-            leaf = np.bitwise_and.reduce(self.masks[bins[:, rows]], axis=0)
+            leaf = self.masks.take(bins[0, rows], axis=0)
+            for own in bins[1:, rows]:
+                leaf &= self.masks.take(own, axis=0)
             places = np.bitwise_count(leaf - leaf.dtype.type(1)) + self._first
             total[rows] = self.values.take(places).sum(axis=1)
         return total

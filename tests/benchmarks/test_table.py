@@ -28,6 +28,15 @@ def test_benchmark_without_time_is_named(monkeypatch):
     assert [row.name for row in rows] == ["stopped", "not run"]
 
 
+def test_interrupt_ends_with_one_line_and_writes_nothing(monkeypatch, tmp_path, capsys):
+    script = "import os, time; os.kill(os.getppid(), 2); time.sleep(60)"
+    monkeypatch.setattr(table, "command_of", lambda entry: [sys.executable, "-c", script])
+    path = tmp_path / "scale.md"
+    assert table.main(["--only", "idle", "--out", str(path)]) == 130
+    assert capsys.readouterr().err == f"interrupted; {path} was not changed\n"
+    assert not path.exists()
+
+
 def test_table_replaces_the_one_between_its_markers(tmp_path):
     path = tmp_path / "scale.md"
     path.write_text("a\n<!-- make bench: begin -->\nold\n<!-- make bench: end -->\nb\n")

@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from attrition.monitoring.cohorts import COLUMNS, find_cohorts
+from attrition.monitoring import cohorts
 
 NOW = "2026-11-28T04:00:00Z"
 OPEN = float("nan")
@@ -12,16 +14,32 @@ DELIVERIES = [("june.csv", "2026-06-01T00:00:00Z"), ("july.csv", "2026-07-01T00:
 def make(outcome, *, time="", client=None, delivered=0, opened=0):
     n = len(outcome)
     client = np.arange(n) if client is None else client
-    columns = (outcome, time, client, delivered, opened)
-    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)), index=range(n))
+    columns = {"outcome": outcome, "time": time, "client": client}
+    return pd.DataFrame({**columns, "delivered": delivered, "opened": opened}, index=range(n))
 
 
 def join(*rows):
     return pd.concat(rows, ignore_index=True)
 
 
-def find(rows, **options):
-    return find_cohorts(rows, DELIVERIES, now=NOW, **options)
+def find(rows, after_days=None, parts=1):
+    """Find the cohorts of rows, counted in some parts; return them, and which outcomes count."""
+    arrivals = [rows[name].to_numpy("int64") for name in ("delivered", "opened")]
+    outcome = rows["outcome"].to_numpy("float64")
+    keys = cohorts.find_keys(rows["time"], *arrivals, after_days=after_days)
+    groups = cohorts.add_groups(
+        [cohorts.count_groups(keys[i::parts], outcome[i::parts]) for i in range(parts)]
+    )
+    places = cohorts.find_groups(groups, keys)
+
+    def count_replaced():
+        is_replaced = cohorts.find_replaced(rows["client"].to_numpy(), rows["time"], *arrivals)
+        return np.bincount(places[is_replaced & np.isnan(outcome)], minlength=len(groups))
+
+    options = {"now": NOW, "after_days": after_days, "count_replaced": count_replaced}
+    result = cohorts.find_cohorts(groups, DELIVERIES, **options)
+    mature = result.mature[places] & ~np.isnan(outcome)
+    return dataclasses.replace(result, number=result.number[places], mature=mature)
 
 
 def test_first_outcomes_of_an_open_cohort_are_not_mature():
@@ -100,13 +118,39 @@ def test_no_rows_are_no_cohorts():
     assert result.cohorts == () and len(result.mature) == 0
 
 
-def test_order_of_the_rows_changes_no_cohort():
+@pytest.mark.parametrize("after_days", [None, 30])
+def test_order_and_parts_of_the_rows_change_no_cohort(after_days):
     rows = join(
         make([0] * 10, time="2026-07-01"),
         make([OPEN] * 10, time="2026-06-01"),
+        make([1] * 5, time="2026-06-02", delivered=1),
         make([1] * 5, opened=-1),
     )
-    result, other = find(rows), find(rows[::-1])
+    result, other = find(rows, after_days), find(rows[::-1], after_days, parts=3)
     assert [cohort.name for cohort in result.cohorts] == ["june.csv", "2026-06", "2026-07"]
     assert other.cohorts == result.cohorts
     assert other.mature[::-1].tolist() == result.mature.tolist()
+    pd.testing.assert_frame_equal(other.groups, result.groups)
+
+
+def test_replaced_rows_are_sought_only_where_they_decide():
+    """With fewer than half of the outcomes, or nine in ten, no row is mature, or all are."""
+
+    def count_replaced():
+        pytest.fail("all rows were read")
+
+    for known in (4, 9):
+        outcome = np.array([0.0] * known + [OPEN] * (10 - known))
+        keys = cohorts.find_keys(None, np.zeros(10, int), np.zeros(10, int))
+        groups = cohorts.count_groups(keys, outcome)
+        cohorts.find_cohorts(groups, DELIVERIES, now=NOW, count_replaced=count_replaced)
+
+
+def test_rows_without_days_are_grouped_by_month():
+    days = [f"2026-06-{day:02}T04:00:00Z" for day in range(1, 31)]
+    keys = cohorts.find_keys(pd.Series(days), np.zeros(30, int), np.zeros(30, int))
+    groups = cohorts.count_groups(keys, np.zeros(30))
+    assert groups.to_dict("list") == {
+        **{"time": ["2026-06"], "delivered": [0], "opened": [0]},
+        **{"rows": [30], "known": [30], "left": [0]},
+    }

@@ -23,32 +23,69 @@ def test_ids_are_added_once_and_only_beyond_those_of_the_model():
     assert settled.contains("labelled", asked).tolist() == [True, False, False, False]
 
 
-def test_rows_that_wait_are_read_as_they_were_written():
-    settled = SettledRows(TRAINED, rows=make([3, 5, 8]), features=make([3, 8]))
-    settled.keep(np.array([False, True, True]), since=9)
+def make_settled(numbers, sampled, groups=1):
+    """Rows that wait, but for the first one."""
+    rows, counts = make(numbers), pd.DataFrame({"rows": [9] * groups})
+    rows.loc[0, [IS_NEW, IN_BATCH]] = False
+    return SettledRows(TRAINED, rows=rows, features=make(sampled), groups=counts)
+
+
+def read_again(settled, **options):
     again = SettledRows(TRAINED)
-    again.read(settled.to_arrays(), is_same_store=True)
-    assert again.since == 9
+    again.read(settled.to_arrays(), **{"is_same_store": True, **options})
+    return again
+
+
+def test_rows_that_wait_are_read_as_they_were_written():
+    settled = make_settled([3, 5, 8], [3, 8])
+    settled.keep(since=9)
+    again = read_again(settled)
+    assert (again.since, again.count()) == (9, 9)
     assert again.rows[typed_rows.NUMBER].tolist() == [5, 8]
     assert again.features[typed_rows.NUMBER].tolist() == [8]
     pd.testing.assert_frame_equal(again.rows, settled.rows.reset_index(drop=True))
 
 
 def test_numbers_of_another_store_are_not_taken():
-    settled = SettledRows(TRAINED, rows=make([3]), features=make([3]))
-    settled.keep(np.array([True]), since=9)
+    settled = make_settled([1, 3], [3])
+    settled.keep(since=9)
+    again = read_again(settled, is_same_store=False)
+    assert (again.since, again.rows, again.count()) == (0, None, 0)
+
+
+def test_file_of_an_earlier_version_without_groups_gives_ids_only():
+    settled = make_settled([1, 3], [3])
+    settled.add("inputs", np.array([7], "uint64"))
+    settled.keep(since=9)
+    arrays = settled.to_arrays()
+    del arrays[settled_rows.GROUPS]
     again = SettledRows(TRAINED)
-    again.read(settled.to_arrays(), is_same_store=False)
-    assert (again.since, again.rows) == (0, None)
+    again.read(arrays, is_same_store=True)
+    assert (again.since, again.rows, again.count()) == (0, None, 0)
+    assert again.settled["inputs"].tolist() == [7]
 
 
 def test_too_many_waiting_rows_are_read_again(monkeypatch):
     monkeypatch.setattr(settled_rows, "MAX_WAITING", 2)
-    settled = SettledRows(TRAINED, rows=make([3, 5, 8]), features=make([3, 8]))
-    settled.keep(np.ones(3, bool), since=9)
-    again = SettledRows(TRAINED)
-    again.read(settled.to_arrays(), is_same_store=True)
-    assert (again.since, len(again.rows)) == (0, 0)
+    settled = make_settled([1, 3, 5, 8], [3, 8])
+    settled.keep(since=9)
+    again = read_again(settled)
+    assert (again.since, len(again.rows), again.count()) == (0, 0, 0)
+
+
+def test_too_many_groups_are_counted_again(monkeypatch):
+    monkeypatch.setattr(settled_rows, "MAX_GROUPS", 2)
+    settled = make_settled([1, 3], [3], groups=3)
+    settled.keep(since=9)
+    again = read_again(settled)
+    assert (again.since, len(again.rows), again.count()) == (9, 1, 0)
+
+
+def test_ids_are_found_however_many_there_are(monkeypatch):
+    ids, known = np.array([9, 2, 7, 2, 5], "uint64"), np.array([2, 5, 8], "uint64")
+    for many in (0, 10):
+        monkeypatch.setattr(settled_rows, "MANY", many)
+        assert settled_rows.is_in(ids, known).tolist() == [False, True, False, True, True]
 
 
 def test_sample_is_the_same_in_whatever_parts_rows_are_read():

@@ -1,24 +1,83 @@
+import json
+import os
 import subprocess
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from attrition.operations import dependencies
 
-ANSWER = "numpy (2.5.0)\nAvailable versions: 2.5.0, 2.4.6, 2.4.5\n  INSTALLED: 2.4.6\n"
 
+def answering(monkeypatch, text=None, code=0, error=None):
+    """Answer every question to the index alike, by default with version 2.5.0 of what is asked.
 
-def answering(monkeypatch, text="", code=0, error=None):
-    """Answer every question to the index alike; return the commands that were asked."""
+    Returns the names that each process was asked for.
+    """
     asked = []
 
-    def run(command, **_):
-        asked.append(command)
+    def run(command, *, check, **_):
+        folder = Path(command[command.index("--path") + 1])
+        files = sorted(folder.glob("*/METADATA"))
+        names = [file.read_text().splitlines()[1].removeprefix("Name: ") for file in files]
+        asked.append(names)
         if error is not None:
             raise error
-        return subprocess.CompletedProcess(command, code, text, "")
+        if code:
+            assert check
+            raise subprocess.CalledProcessError(code, command)
+        packages = [{"name": name, "version": "0", "latest_version": "2.5.0"} for name in names]
+        return subprocess.CompletedProcess(command, code, text or json.dumps(packages), "")
 
     monkeypatch.setattr(subprocess, "run", run)
     return asked
+
+
+@contextmanager
+def serving(pages):
+    """Serve an index whose pages are these, by path, and nothing else; yield its address."""
+
+    class Index(BaseHTTPRequestHandler):
+        def do_GET(self):
+            page = pages.get(self.path)
+            self.send_response(404 if page is None else 200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write((page or "").encode())
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/simple"
+        server.shutdown()
+        thread.join()
+
+
+def page(name, *versions):
+    files = [f"{name}-{version}.tar.gz" for version in versions]
+    return "<!DOCTYPE html>" + "".join(f'<a href="/{file}">{file}</a>' for file in files)
+
+
+@pytest.fixture
+def ask_only(monkeypatch, tmp_path):
+    """Return a function by which pip asks this index and nothing else, whatever is configured."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    settings = tmp_path / "pip.conf"
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(settings))
+
+    def ask_only(index, more=""):
+        settings.write_text(f"[global]\nno-cache-dir = true\nindex-url = {index}\n{more}")
+        for name in ("EXTRA_INDEX_URL", "FIND_LINKS"):
+            monkeypatch.setenv(f"PIP_{name}", "")
+
+    return ask_only
 
 
 def test_required_versions_are_read_from_the_pins(tmp_path):
@@ -36,34 +95,57 @@ def test_our_own_requirements_are_all_pinned_and_installed():
     assert all(dependencies.find_installed(name) for name in required)
 
 
-def test_the_latest_version_is_the_first_that_the_index_names(monkeypatch):
-    answering(monkeypatch, ANSWER)
-    assert dependencies.ask_latest("numpy") == "2.5.0"
+def test_an_index_is_asked_by_pip_for_the_latest_version_that_is_no_pre_release(ask_only):
+    pages = {
+        f"/simple/{dependencies.CANARY}/": page("sampleproject", "1.0"),
+        "/simple/some-name/": page("some_name", "1.9", "1.10", "2.0rc1"),
+        "/simple/sqlalchemy/": page("sqlalchemy", "2.1.0"),
+        "/simple/nonsense/": "<a href=nothing>\0{",
+    }
+    with serving(pages) as index:
+        ask_only(index, "user = true\n")
+        answers = dependencies.ask_all(["some-name", "SQLAlchemy", "nonsense", "not-there"])
+    assert answers == {
+        "some-name": "1.10",
+        "SQLAlchemy": "2.1.0",
+        "nonsense": None,
+        "not-there": None,
+    }
+
+
+def test_an_index_that_cannot_be_reached_has_no_answer(ask_only):
+    with serving({}) as index:
+        pass
+    ask_only(index)
+    assert dependencies.ask_all(["numpy"]) == {"numpy": None}
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        {"text": ANSWER, "code": 1},
+        {"code": 1},
         {"text": "nothing of use"},
+        {"text": '[{"name": "numpy"}]'},
+        {"text": "[1]"},
         {"error": subprocess.TimeoutExpired("pip", 30)},
         {"error": FileNotFoundError()},
     ],
 )
 def test_no_answer_is_none_and_never_an_error(monkeypatch, answer):
     answering(monkeypatch, **answer)
-    assert dependencies.ask_latest("numpy") is None
+    assert dependencies.ask_all(["numpy"]) == {"numpy": None}
 
 
-def test_the_index_is_asked_for_each_package_when_it_answers(monkeypatch):
-    answering(monkeypatch, ANSWER)
+def test_one_process_asks_for_all_packages_when_the_index_answers(monkeypatch):
+    asked = answering(monkeypatch)
     assert dependencies.ask_all(["a", "b", "c"]) == dict.fromkeys("abc", "2.5.0")
+    assert asked == [[dependencies.CANARY], ["a", "b", "c"]]
 
 
 def test_an_index_that_does_not_answer_is_asked_once_and_nothing_is_known(monkeypatch):
-    asked = answering(monkeypatch, code=1)
+    asked = answering(monkeypatch, text="[]")
     assert dependencies.ask_all(["a", "b", "c"]) == dict.fromkeys("abc")
-    assert [command[5] for command in asked] == [dependencies.CANARY]
+    assert asked == [[dependencies.CANARY]]
 
 
 def test_a_cache_that_is_behind_what_is_installed_does_not_tell_the_latest():

@@ -52,7 +52,7 @@ from attrition.monitoring import performance
 from attrition.monitoring.performance import Estimate, SecondOpinion
 from attrition.operations import cli, integrity, releases
 from attrition.operations.releases import Release
-from attrition.rows import ledger, typed_rows
+from attrition.rows import ledger
 from attrition.serving import explaining
 from attrition.serving.explaining import Explainer
 from attrition.serving.served import Served
@@ -301,27 +301,16 @@ def assess_clients(config: Config) -> Assessment:
 
 
 def describe_whole(config: Config, last: "Last", by_client: Mapping[str, Standing]) -> Whole:
-    """Describe all rows, of which only single columns are read."""
-    columns, latest_time = config.columns, ledger.read_latest_time(config)
-    names = [columns.outcome, *([columns.time, typed_rows.CLIENT_HASH] if columns.time else [])]
-    rows = ledger.read_rows(config, names)
-    is_open, newest = rows[columns.outcome].isna().to_numpy(), ""
-    if columns.time:
-        codes, times = pd.factorize(rows[columns.time])
-        newest = max((time for time in times if time <= latest_time), default="")
-        is_future = np.array([time > latest_time for time in times], dtype=bool)[codes]
-        hashes = rows[typed_rows.CLIENT_HASH].to_numpy()
-        if is_future.any():
-            is_open = is_open & ~(is_future & np.isin(hashes, hashes[~is_future]))
-    wanted = {entry.client for entry in overrides(by_client)} | (last.listed or set())
-    wanted |= daily_list.listed_clients(last.earlier.table) if last.earlier else set()
+    """Describe what all parts need to know, but whether any row is open."""
+    judged = frozenset(entry.client for entry in overrides(by_client))
+    listed = daily_list.listed_clients(last.earlier.table) if last.earlier else set()
     return Whole(
-        latest_time,
-        newest,
-        bool(is_open.any()),
-        read_other_units(config),
-        frozenset(wanted),
-        {name: each.manager for name, each in by_client.items() if each.manager},
+        ledger.read_latest_time(config),
+        has_open=False,
+        other_units=read_other_units(config),
+        wanted=judged.union(last.listed or (), listed),
+        judged=judged,
+        managers={name: each.manager for name, each in by_client.items() if each.manager},
     )
 
 

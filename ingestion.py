@@ -97,6 +97,7 @@ class Ingestion:
 # ---- the step
 
 
+@tables.system_memory()
 def ingest_new_data(
     config: Config,
     *,
@@ -593,6 +594,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.check or options.explain:
         return cli.run_command(options, lambda config: print_check(config, options))
     unavailable: list[str] = []
+    tables.hide_pandas()
 
     def ingest(config: Config) -> Ingestion:
         result = ingest_new_data(

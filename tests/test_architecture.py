@@ -40,7 +40,7 @@ PURE = (
         )
     ),
     "rows.sampling",
-    *("monitoring.drift", "monitoring.boosting", "monitoring.performance", "monitoring.gate"),
+    *("monitoring.drift", "monitoring.performance", "monitoring.gate"),
     *("monitoring.updating", "monitoring.significance", "serving.flat_model"),
     *("reporting.charts", "reporting.model_card", "reporting.style"),
 )

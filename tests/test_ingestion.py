@@ -39,6 +39,21 @@ def test_name_that_is_not_utf8_is_shown_with_its_bytes(empty_project):
     assert ledger(empty_project)[0]["source"] == r"\xff\n.csv"
 
 
+def test_clean_file_is_ingested_without_pandas(empty_project):
+    put(empty_project, "a.csv", GOOD)
+    code = (
+        "import sys, ingestion\n"
+        f"assert ingestion.main(['--quiet', '--config', {str(empty_project.file)!r}]) == 0\n"
+        "assert 'pandas' not in sys.modules\n"
+        "import pyarrow\n"
+        "print(pyarrow.array([1]).to_pandas().tolist())  # what needs it still gets it"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.endswith("\n[1]\n"), done.stderr
+
+
 # ---- repeats, updates, conflicts
 
 

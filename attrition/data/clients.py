@@ -162,7 +162,7 @@ def write_tables(destination: Path | IO[bytes], parts: Iterable[pa.Table]) -> No
             writer = pq.ParquetWriter(
                 destination,
                 table.schema,
-                compression="zstd",
+                compression="snappy",  # to write and to read, two thirds of the CPU time of zstd
                 write_statistics=[*SPARSE.values()],
                 use_dictionary=[leaf for leaf in paths if leaf.rpartition(".")[2] not in _DISTINCT],
             )
@@ -173,8 +173,11 @@ def write_tables(destination: Path | IO[bytes], parts: Iterable[pa.Table]) -> No
 
 def client_keys(names: Iterable[str]) -> NDArray[np.uint64]:
     """Return a 64-bit hash of each name: (n,) uint64."""
-    texts = (str(name).encode("utf-8", "surrogatepass") for name in names)
-    digests = (hashlib.blake2b(text, digest_size=8).digest() for text in texts)
+    digests, empty = [], hashlib.blake2b(digest_size=8)
+    for name in names:
+        digest = empty.copy()  # takes half the time of creating one
+        digest.update(str(name).encode("utf-8", "surrogatepass"))
+        digests.append(digest.digest())
     return np.frombuffer(b"".join(digests), dtype="<u8")
 
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from attrition.data.cells import shorten
+from attrition.data.plain_cells import BLANK, POINT, are_printable
+from attrition.data.text_hashes import find_texts, text_bytes
 
 MAX_EXAMPLES = 3
-# Only the case of such a name may be spelling.
-PLAIN = r"^[!-/1-~](?: ?[!-\-/-~])*$"
+ZERO = np.uint8(ord("0"))
 BLANKS = r"\s\s|[\t\x{a0}\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}]"
 
 
@@ -21,12 +23,23 @@ def fold_names(names: pa.Array) -> pa.Array:
     >>> fold_names(pa.array(["ACME  Ltd ", "007", "12.0", "A-01"])).to_pylist()
     ['acme ltd', '7', '12', 'a-01']
     """
-    is_plain = pc.match_substring_regex(names, PLAIN)
-    folded = pc.ascii_lower(names)
-    if pc.all(is_plain).as_py():
+    is_other, folded = _may_be_spelling(names), pc.ascii_lower(names)
+    if not is_other.any():
         return folded
-    others = pc.invert(is_plain)
+    others = pa.array(is_other)
     return pc.replace_with_mask(folded, others, _fold(names.filter(others)))
+
+
+def _may_be_spelling(names: pa.Array) -> NDArray[np.bool_]:
+    """Return which names may have more that is spelling than the case of their letters: (n,) bool."""
+    content, starts = text_bytes(names)
+    padded = np.append(content, ZERO)  # where an empty name at the end would begin
+    ends_as_number = np.zeros(len(names), bool)
+    ends_as_number[find_texts(starts, content == POINT)] = True
+    ends_as_number &= padded[starts[1:] - 1] == ZERO
+    result = ~are_printable(names) | ends_as_number | (padded[starts[:-1]] == ZERO)
+    result[find_texts(starts, (padded[:-1] == BLANK) & (padded[1:] == BLANK))] = True
+    return result
 
 
 def _fold(names: pa.Array) -> pa.Array:

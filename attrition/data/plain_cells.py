@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from attrition.config import DEFAULT_DIALECT, Columns, Dialect, Numeric
 from attrition.data.cells import MAX_TEXT, fold_markers, numeric_columns
+from attrition.data.text_hashes import find_texts, text_bytes
 
 # Columns with fewer distinct cells among the first ones are validated cell by cell, each distinct once.
 SAMPLE, MIN_DISTINCT = 1000, 500
-TEXT = "^[!-~](?:[ -~]*[!-~])?$"
 # A decimal number of up to 15 digits is the shortest text of its float, from 1e-4 on without exponent.
 MAX_NUMBER_LENGTH = 16
 _WHOLE = "0|-?[1-9][0-9]{0,14}"
@@ -28,6 +28,9 @@ NUMBER = f"^(?:{_WHOLE}|-?[1-9][0-9]*[.][0-9]*[1-9]|-?0[.]0{{0,3}}[1-9](?:[0-9]*
 # A number that may have a "." between thousands, see `schema.IN_GROUPS`.
 GROUPED = "^-?[1-9][0-9]{0,2}[.][0-9]{3}$"
 EXAMPLES = 3
+MAX_WHOLE = 10**15 - 1
+BLANK, LAST, POINT = np.frombuffer(b" ~.", "uint8")
+GROUP = 64  # texts that are searched as one, to rule them out together
 _DAY = (
     "[1-9][0-9]{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)"
     "|(?:0[13578]|1[02])-31)"
@@ -35,7 +38,6 @@ _DAY = (
 DATE = f"^{_DAY}$"
 TIME = f"^{_DAY}(?:T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)?$"
 
-NONE = pa.scalar(None, pa.string())
 NUMERIC = re.compile("[0-9]")
 
 
@@ -66,11 +68,11 @@ def finders(
     Columns whose cells depend on each other, as categories and outcomes do, have none.
     """
     missing = fold_markers(markers)
-    texts: dict[str | None, tuple[str, Collection[str]]] = {columns.client: (TEXT, ())}
+    texts: dict[str | None, tuple[str | None, Collection[str]]] = {columns.client: (None, ())}
     if dialect.dates is None:
         texts |= dict.fromkeys([*columns.dates, columns.due], (DATE, missing))
         texts[columns.time] = (TIME, missing)
-    texts |= dict.fromkeys([columns.manager, *columns.details], (TEXT, missing))
+    texts |= dict.fromkeys([columns.manager, *columns.details], (None, missing))
     result: dict[str, Finder] = {
         name: partial(_find_texts, pattern=pattern, markers=own)
         for name, (pattern, own) in texts.items()
@@ -85,9 +87,43 @@ def finders(
     return {name: result[name] for name in columns.delivered if name in result}
 
 
-def _find_texts(texts: pa.Array, pattern: str, markers: Collection[str]) -> Plain:
-    """Find ASCII texts that match, without those that stand for a missing value."""
-    is_plain = pc.match_substring_regex(texts, pattern)
+def are_printable(texts: pa.Array) -> NDArray[np.bool_]:
+    """Return which texts are printable ASCII, not empty, and without blanks at their ends: (n,) bool.
+
+    >>> are_printable(pa.array(["a b", "", " a", "a ", "\u00e4"])).tolist()
+    [True, False, False, False, False]
+    """
+    content, starts = text_bytes(texts)
+    padded = np.append(content, BLANK)  # where an empty text at the end would begin
+    result = (padded[starts[:-1]] != BLANK) & (padded[starts[1:] - 1] != BLANK)
+    result &= starts[1:] > starts[:-1]
+    result[find_texts(starts, content - BLANK > LAST - BLANK)] = False
+    return result
+
+
+def match_anywhere(texts: pa.Array, pattern: str) -> NDArray[np.bool_]:
+    """Return which texts match a pattern without anchors, which few do: (n,) bool.
+
+    >>> match_anywhere(pa.array(["ab", "", "c"]), "c|bc").tolist()
+    [False, False, True]
+    """
+    content, starts = text_bytes(texts)
+    ends = np.append(starts[:-1:GROUP], starts[-1]).astype("int32")
+    buffers = pa.py_buffer(ends), pa.py_buffer(content)
+    groups = pa.Array.from_buffers(pa.string(), len(ends) - 1, [None, *buffers])
+    may_match = pc.match_substring_regex(groups, pattern).to_numpy(zero_copy_only=False)
+    result = np.repeat(may_match, GROUP)[: len(texts)]
+    some = pc.match_substring_regex(texts.filter(pa.array(result)), pattern)
+    result[result] = some.to_numpy(zero_copy_only=False)
+    return result
+
+
+def _find_texts(texts: pa.Array, pattern: str | None, markers: Collection[str]) -> Plain:
+    """Find printable texts that match, without those that stand for a missing value."""
+    if pattern is None:
+        is_plain = pa.array(are_printable(texts))
+    else:
+        is_plain = pc.match_substring_regex(texts, pattern)
     is_plain = pc.and_(is_plain, pc.less_equal(pc.binary_length(texts), MAX_TEXT))
     return Plain(_without_markers(texts, is_plain, markers), texts)
 
@@ -103,6 +139,14 @@ def _without_markers(
     return result
 
 
+def without_empty(texts: pa.Array) -> pa.Array:
+    """Return texts with null for ""."""
+    is_empty = pc.equal(pc.binary_length(texts), 0)
+    if not pc.any(is_empty).as_py():
+        return texts
+    return pc.if_else(is_empty, pa.scalar(None, pa.string()), texts)
+
+
 def _find_numbers(
     texts: pa.Array, pattern: str, column: Numeric, markers: Collection[str], *, is_pointed: bool
 ) -> Plain:
@@ -110,17 +154,20 @@ def _find_numbers(
 
     is_pointed: whether a "." can only begin a fraction
     """
+    numeric = [text for text in markers if NUMERIC.search(text)]
+    if not numeric and _are_whole(some := without_empty(texts), column):
+        return Plain(some.is_valid().to_numpy(zero_copy_only=False), texts)
     canonical, is_short = texts, pc.less_equal(pc.binary_length(texts), MAX_NUMBER_LENGTH)
     is_dotted = pc.match_substring(texts, ".")
     if is_pointed and pc.any(is_dotted).as_py():
         canonical = _without_zeros(texts, pc.and_(is_dotted, is_short))
     is_plain = pc.and_(is_short, pc.match_substring_regex(canonical, pattern))
-    numbers = pc.if_else(is_plain, canonical, NONE).cast(pa.float64())
+    none = pa.scalar(None, pa.string())
+    numbers = pc.if_else(is_plain, canonical, none).cast(pa.float64())
     if column.minimum is not None:
         is_plain = pc.and_(is_plain, pc.fill_null(pc.greater_equal(numbers, column.minimum), False))
     if column.maximum is not None:
         is_plain = pc.and_(is_plain, pc.fill_null(pc.less_equal(numbers, column.maximum), False))
-    numeric = [text for text in markers if NUMERIC.search(text)]
     result = _without_markers(texts, is_plain, numeric)
     if is_pointed:
         result = result.copy()
@@ -129,6 +176,20 @@ def _find_numbers(
         (pc.not_equal(canonical, texts).to_numpy(zero_copy_only=False) & result).any()
     )
     return Plain(result, canonical, is_normalised)
+
+
+def _are_whole(texts: pa.Array, column: Numeric) -> bool:
+    """Return whether all texts are canonical whole numbers in the range of a column, or null."""
+    try:
+        numbers = texts.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return False
+    limits = pc.min_max(numbers).as_py()
+    least = -MAX_WHOLE if column.minimum is None else max(-MAX_WHOLE, column.minimum)
+    most = MAX_WHOLE if column.maximum is None else min(MAX_WHOLE, column.maximum)
+    if limits["min"] is None or not least <= limits["min"] <= limits["max"] <= most:
+        return False
+    return bool(numbers.cast(pa.string()).equals(texts))
 
 
 def _without_zeros(texts: pa.Array, is_dotted: pa.Array) -> pa.Array:
@@ -147,7 +208,11 @@ def _find_examples(texts: pa.Array, is_dotted: NDArray[np.bool_]) -> list[int]:
     """
     if not is_dotted.any():
         return []
-    is_grouped = pc.match_substring_regex(texts, GROUPED).to_numpy(zero_copy_only=False)
+    content, starts = text_bytes(texts)
+    is_grouped = np.diff(starts) > 4
+    is_grouped &= content[starts[1:] - 4] == POINT
+    some = pc.match_substring_regex(texts.filter(pa.array(is_grouped)), GROUPED)
+    is_grouped[is_grouped] = some.to_numpy(zero_copy_only=False)
     grouped = np.flatnonzero(is_grouped & is_dotted)
     codes = texts.take(pa.array(grouped)).dictionary_encode().indices.to_numpy()
     firsts = [int(np.argmax(codes == n)) for n in range(EXAMPLES) if n in codes]

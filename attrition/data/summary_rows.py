@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attrition.config import Columns
 from attrition.data.cells import fold, shorten
+from attrition.data.plain_cells import match_anywhere, without_empty
 
 TOTAL, GROUP, FOOTER, BLANK = "TOTAL_ROW", "GROUP_ROW", "FOOTER", "BLANK_ROW"
 # Rows with these codes are no sign of a bad source.
@@ -82,8 +82,7 @@ class SummaryRows:
                 row = _describe_total_without_client(cells)
             if row:
                 result[i] = row
-        may_be = pc.match_substring_regex(labels, MAY_BE_TOTAL)
-        places = np.flatnonzero(may_be.to_numpy(False)).tolist()
+        places = np.flatnonzero(match_anywhere(labels, MAY_BE_TOTAL)).tolist()
         numbers = _to_numbers([texts[name] for name in self._numeric], len(labels))
         last = (
             max(set(range(len(numbers))) - result.keys(), default=-1) if places and is_last else -1
@@ -172,9 +171,10 @@ def _describe_total_without_client(cells: Sequence[str]) -> tuple[str, str] | No
 
 
 def _to_numbers(columns: Sequence[Any], rows: int) -> NDArray[np.float64]:
-    none = pa.scalar(None, pa.string())
-    texts = (pc.if_else(pc.equal(column, ""), none, column) for column in columns)
-    numbers = [text.cast(pa.float64()).to_numpy(zero_copy_only=False) for text in texts]
+    numbers = [
+        without_empty(column).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        for column in columns
+    ]
     return (
         np.array(numbers, dtype="float64").reshape(len(numbers), rows).T
     )  # columns are contiguous

@@ -21,6 +21,14 @@ def text_bytes(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return np.frombuffer(data or b"", "uint8")[starts[0] : starts[-1]], starts - starts[0]
 
 
+def find_texts(starts: NDArray[np.int64], places: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return which texts have a byte at one of the places, perhaps more than once.
+
+    starts: where each text begins, see `text_bytes`; places: of bytes, (bytes,) bool
+    """
+    return np.searchsorted(starts, np.flatnonzero(places), side="right") - 1
+
+
 def hash_texts(texts: pa.Array) -> NDArray[np.uint64]:
     """Return a 64-bit hash of each text, which may not be null: (n,) uint64.
 

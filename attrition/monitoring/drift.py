@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from attrition import wording
 from attrition.modelling import metrics
 from attrition.modelling.metrics import Vector
-from attrition.monitoring import boosting, significance
+from attrition.monitoring import significance
 
 MIN_ROWS_FOR_DRIFT = 30
 FALSE_DISCOVERY_RATE = 0.05
@@ -442,7 +443,25 @@ def classify_rows(
 
     Returns: (n,) out-of-fold probability that a row is of the batch; (n_columns,) gain of each column.
     """
-    return boosting.separate(_encode(rows, numeric, categorical), in_batch)
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.model_selection import StratifiedKFold
+
+    X = _encode(rows, numeric, categorical)
+    probability, gain = np.empty(len(X)), np.zeros(X.shape[1])
+    with threadpool_limits(1):
+        for train, test in StratifiedKFold(3, shuffle=True, random_state=0).split(X, in_batch):
+            model = HistGradientBoostingClassifier(
+                learning_rate=0.1,
+                max_iter=60,
+                max_leaf_nodes=6,
+                early_stopping=False,
+                random_state=0,
+            ).fit(X[train], in_batch[train])
+            probability[test] = model.predict_proba(X[test])[:, 1]
+            for (tree,) in model._predictors:  # its only way to the trees
+                split = tree.nodes[tree.nodes["is_leaf"] == 0]
+                np.add.at(gain, split["feature_idx"], split["gain"])
+    return probability, gain
 
 
 def _encode(

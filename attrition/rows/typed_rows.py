@@ -6,7 +6,7 @@ Ingestion imports this file and does without pandas, whose import costs as much 
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from attrition.data.cells import (
 )
 from attrition.data.name_variants import fold_names
 from attrition.data.plain_cells import has_many_levels
-from attrition.data.text_hashes import hash_texts
+from attrition.data.text_hashes import hash_texts, text_bytes
 from attrition.rows import observations
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ NAME_KEY = "attrition:name_key"
 TEXT = "attrition:text:"
 # Of the first 1000 texts. Beside fewer, there are some 10,000 in all, found sooner than hashed.
 NEARLY_DISTINCT = 980
+TEXTS_AT_ONCE = 1 << 12
 MISSING_HASH = np.uint64(2**64 - 1)
 
 
@@ -144,7 +145,7 @@ def compute_hashes(texts: Mapping[str, pa.Array], columns: Columns) -> dict[str,
             names = (
                 distinct if columns.client else pc.utf8_slice_codeunits(distinct, 0, NAME_LENGTH)
             )
-            clients = pa.array(_hash_names(names.cast(pa.binary()).to_pylist())[places])
+            clients = pa.array(_hash_names(_as_bytes(names))[places])
         hashes.append((_hash_numbers if name in numbers else hash_texts)(distinct)[places])
     row_id, input_id = _combine_hashes(hashes), _combine_hashes(hashes[:-1])
     return {ROW_ID: pa.array(row_id), INPUT_ID: pa.array(input_id), CLIENT_HASH: clients}
@@ -173,10 +174,13 @@ def _day_numbers(texts: pa.Array) -> np.ndarray:
 
 def _hash_numbers(texts: pa.Array) -> np.ndarray:
     """Hash canonical numbers as Python's texts of the floats, "" as `MISSING_HASH`: (n,) uint64."""
-    is_float = pc.or_(pc.match_substring(texts, "."), pc.match_substring(texts, "e"))
-    hashes = hash_texts(pc.if_else(is_float, texts, pc.binary_join_element_wise(texts, ".0", "")))
-    is_missing = pc.equal(pc.binary_length(texts), 0).to_numpy(False)
-    return np.where(is_missing, MISSING_HASH, hashes)
+    content, starts = text_bytes(texts)
+    is_float = pc.match_substring(texts, ".")
+    if ord("e") in content:
+        is_float = pc.or_(is_float, pc.match_substring(texts, "e"))
+    hashes = hash_texts(pc.binary_join_element_wise(texts, pc.if_else(is_float, "", ".0"), ""))
+    hashes[starts[1:] == starts[:-1]] = MISSING_HASH
+    return hashes
 
 
 def row_ids(rows: "pd.DataFrame", columns: Columns, *, with_outcome: bool) -> np.ndarray:
@@ -210,8 +214,16 @@ def _combine_hashes(hashes: Sequence[np.ndarray]) -> np.ndarray:
 
 def _hash_names(names: Iterable[bytes]) -> np.ndarray:
     """Hash the names of clients as `observations.name_hash` does: (n,) uint64."""
-    digests = b"".join([hashlib.sha256(name).digest() for name in names])
+    digests = bytearray()
+    for name in names:
+        digests += hashlib.sha256(name).digest()
     return np.frombuffer(digests, ">u8")[::4].astype("uint64")
+
+
+def _as_bytes(texts: pa.Array) -> Iterator[bytes]:
+    """Yield texts as bytes; few are there at a time, so that their memory is used again."""
+    for at in range(0, len(texts), TEXTS_AT_ONCE):
+        yield from texts[at : at + TEXTS_AT_ONCE].cast(pa.binary()).to_pylist()
 
 
 def name_keys(names: pa.Array) -> np.ndarray:

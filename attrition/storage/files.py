@@ -118,10 +118,11 @@ def keep_hash(
         _hashes.settled[key] = [idle.sign(after), digest]
 
 
-def _remember(digests: Mapping[Path, str]) -> None:
-    """Store the hashes of files that this process has just written, so that none is read back.
+def keep_hashes(digests: Mapping[Path, str]) -> None:
+    """Keep the hashes of files that were just written, so that none is read back.
 
-    Their times of modification were set back, see `_write_staged`, so that any later write shows.
+    If a file changed so recently that a later write may not show, its hash is not kept; a commit sets
+    the times of modification back, see `_write_staged`.
     """
     for path, digest in digests.items():
         with suppress(FileNotFoundError):  # removed at once; the next reader notices
@@ -183,8 +184,13 @@ def make_folder(folder: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    with named(folder):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fsync(folder, os.O_DIRECTORY)
+
+
+def fsync(path: Path, flags: int = 0) -> None:
+    """Make sure that what was written to a file or a folder is on disk."""
+    with named(path):
+        descriptor = os.open(path, os.O_RDONLY | flags)
         try:
             os.fsync(descriptor)
         finally:
@@ -280,7 +286,7 @@ def commit(
     os.rename(staging, folder / COMMITTED)
     fsync_folder(folder)
     finish_commit(folder)
-    _remember({path: outputs[path.name] for path in files} | {record_path: own})
+    keep_hashes({path: outputs[path.name] for path in files} | {record_path: own})
     return record
 
 

@@ -91,11 +91,16 @@ CLEAN = {
 
 
 @settings(max_examples=80, derandomize=True, database=None, deadline=None)
-@given(st.lists(CELLS, min_size=1, max_size=40), st.sampled_from(DIALECTS))
-def test_a_plain_cell_is_what_its_validator_returns(cells, dialect):
+@given(
+    st.lists(CELLS, min_size=1, max_size=40)
+    | st.lists(st.integers(-2000, 2000).map(str) | st.just(""), min_size=1),
+    st.sampled_from(DIALECTS),
+    st.sampled_from([MARKERS, MISSING_MARKERS]),
+)
+def test_a_plain_cell_is_what_its_validator_returns(cells, dialect, markers):
     texts = pa.array(cells, pa.string())
-    read = readers(COLUMNS, MARKERS, dialect)
-    for name, find in plain_cells.finders(COLUMNS, MARKERS, dialect).items():
+    read = readers(COLUMNS, markers, dialect)
+    for name, find in plain_cells.finders(COLUMNS, markers, dialect).items():
         result = find(texts)
         canonical = result.texts.to_pylist()
         plain = np.flatnonzero(result.is_plain).tolist()
@@ -103,6 +108,21 @@ def test_a_plain_cell_is_what_its_validator_returns(cells, dialect):
             note = "" if canonical[i] == cells[i] else "NORMALISED"
             assert read[name](cells[i]) == Cell(canonical[i], note=note)
         assert result.is_normalised == any(canonical[i] != cells[i] for i in plain)
+
+
+@pytest.mark.parametrize("others", [[], [""], ["007"], ["1.5"], ["-1"], ["1001"], ["+5"], ["-0"]])
+def test_whole_numbers_are_plain_whatever_stands_beside_them(others):
+    find = plain_cells.finders(COLUMNS, MISSING_MARKERS)["n"]
+    result = find(pa.array(["0", *others, "17", "1000"]))
+    assert result.is_plain.tolist() == [True, *(False for _ in others), True, True]
+
+
+@settings(max_examples=40, derandomize=True, database=None, deadline=None)
+@given(st.lists(st.text("abäA ", max_size=4), max_size=200), st.integers(0, 3))
+def test_texts_that_match_are_found_group_by_group(texts, start):
+    array = pa.array(["b", "", "a", *texts], pa.string())[start:]
+    expected = ["ab" in text.lower() or "Ä" in text.upper() for text in array.to_pylist()]
+    assert plain_cells.match_anywhere(array, "(?i)ab|ä").tolist() == expected
 
 
 def test_cells_of_a_clean_table_are_plain():

@@ -19,6 +19,13 @@ def test_csv_reads_back_as_it_was_written(tmp_path):
     assert tables.read_texts(tmp_path / "t.csv")["name"].tolist() == HOSTILE
 
 
+def test_system_memory_is_for_the_block_only():
+    before = pa.default_memory_pool().backend_name
+    with tables.system_memory():
+        assert pa.default_memory_pool().backend_name == "system"
+    assert pa.default_memory_pool().backend_name == before
+
+
 def test_frame_is_the_csv_of_its_cells():
     frame = pd.DataFrame({"name": HOSTILE, "n": 1}, dtype=object)
     assert tables.frame_bytes(frame) == tables.csv_bytes([frame.columns, *frame.to_numpy()])

@@ -11,7 +11,7 @@ Run:    python assessment.py [--config PATH]
 
 import shutil
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.standings import Standing
 from attrition.data import clients
 from attrition.data.cells import Reason
+from attrition.engine import backends
 from attrition.errors import Damaged
 from attrition.modelling import metrics, reliability
 from attrition.monitoring import performance
@@ -323,7 +324,10 @@ def make_list(
     now: str,
     inputs: Mapping[str, str],
 ) -> files.Record:
-    """Make the contact list of the day from the assessed clients, and write all files."""
+    """Make the contact list of the day from the assessed clients, and write all files.
+
+    The figures of the portfolio are estimated while the files are written, if there are several workers.
+    """
     day, parts = config.day(now), scored.parts
     change = daily_list.compare_with(parts.keys, parts.risk, last.earlier)
     book = daily_list.make_book(parts, change)
@@ -342,20 +346,19 @@ def make_list(
         "have_stayed": not (scored.whole.has_open and parts.total),
         "shared_reasons": shown.shared,
         "importance": release.training["importance"],
-        "break_even": breakeven.break_even(
-            book.risk, book.value, config.contact_cost, config.contact_success
-        ),
-        **estimate_portfolio(config, scored, release, book, listed),
         **compare_lists(scored, ranks, listed, last.earlier),
         "team": describe_team(config, book, listed, by_row, ranks, by_client, day),
         "overrides": score_overrides(config, scored, by_client),
     }
     names = scored.names_of(listed.rows)
-    record["change"] = describe_change(
-        last.record, record, len(set(names) - (last.listed or set()))
-    )
     keep_moves(config, record, last, scored, ranks, listed, names)
-    return write_assessment(config, record, last, scored, listed, shown, change, by_row)
+
+    def complete(record: files.Record) -> files.Record:
+        record = record | estimate_portfolio(config, scored, release, book, listed)
+        newly_listed = len(set(names) - (last.listed or set()))
+        return {**record, "change": describe_change(last.record, record, newly_listed)}
+
+    return write_assessment(config, record, complete, last, scored, listed, shown, change, by_row)
 
 
 def explain(
@@ -390,6 +393,9 @@ def estimate_portfolio(
     )
     return {
         **summarise_portfolio(book.risk, value, estimated, config.columns),
+        "break_even": breakeven.break_even(
+            book.risk, book.value, config.contact_cost, config.contact_success
+        ),
         "estimate": estimated.to_dict(),
         "second_opinion": again.to_dict(),
     }
@@ -494,6 +500,7 @@ def keep_moves(
 def write_assessment(
     config: Config,
     record: files.Record,
+    complete: Callable[[files.Record], files.Record],
     last: "Last",
     scored: Scored,
     listed: ContactList,
@@ -501,7 +508,7 @@ def write_assessment(
     change: Change,
     by_row: Mapping[int, Standing],
 ) -> files.Record:
-    """Write all files and the record."""
+    """Write all files and the record; complete: adds to the record what nothing else depends on."""
     labels, columns, earlier, parts = config.labels, config.columns, last.earlier, scored.parts
     risks, snapshots = risk_history.add(
         last.history,
@@ -532,7 +539,10 @@ def write_assessment(
     if earlier is not None:
         contents[config.earlier_clients] = lambda file: clients.write_earlier(file, earlier.table)
     record |= {"snapshots": [snapshot._asdict() for snapshot in snapshots]}
-    return files.commit(config.assessment_record, contents, record)
+    at_once = backends.count_threads(config.engine)
+    return files.commit(
+        config.assessment_record, contents, lambda: complete(record), at_once=at_once
+    )
 
 
 def read_other_units(config: Config) -> dict[int, str]:

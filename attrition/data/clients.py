@@ -156,10 +156,9 @@ def write_clients(destination: Path | IO[bytes], ranked: "pd.DataFrame") -> None
 
 def write_tables(destination: Path | IO[bytes], parts: Iterable[pa.Table]) -> None:
     """Write parts of the table, sorted by rank; all but the last have multiples of `GROUP_ROWS` rows."""
-    is_path = isinstance(destination, Path)  # the writer writes the pages one by one
-    file = (
-        destination if is_path else pa.BufferedOutputStream(pa.PythonFile(destination, "w"), BUFFER)
-    )
+    file: Any = destination
+    if not isinstance(destination, Path):  # the writer writes the pages one by one
+        file = pa.BufferedOutputStream(pa.PythonFile(destination, "w"), BUFFER)
     writer = None
     for table in parts:
         if writer is None:
@@ -174,7 +173,7 @@ def write_tables(destination: Path | IO[bytes], parts: Iterable[pa.Table]) -> No
         writer.write_table(table, row_group_size=GROUP_ROWS)
     assert writer is not None, "no part to write"
     writer.close()
-    if not is_path:
+    if file is not destination:
         file.detach()  # what is buffered is written, and the file of the caller stays open
 
 

@@ -30,6 +30,7 @@ Row = dict[str, Any]
 # A page of 50 clients reads up to 50 groups. Of a million clients, in CPU ms: groups of 1,000, 2,000 and
 # 4,000 rows take 58, 79 and 118 for that page, and 26, 13 and 8 to open the table.
 GROUP_ROWS = 2_000
+BUFFER = 1 << 20
 DECODED = 1_000  # clients that are kept in memory as rows
 LONG_AGO_DAYS, LONG_AGO_MEDIANS = 92, 5
 FEATURE = "feature_"
@@ -104,7 +105,7 @@ def current_clients(
     order = order[is_kept[order]]
     latest = np.full(len(names), -1)
     latest[client[order]] = order  # of several rows of a client, the last one stays
-    latest = latest[pc.sort_indices(pa.array(names, _TEXT)).to_numpy()]
+    latest = latest[pc.sort_indices(pa.array(names).cast(_TEXT)).to_numpy()]
     return rows.iloc[latest[(latest >= 0) & ~(outcome[latest] == 1)]] if len(rows) else rows
 
 
@@ -155,12 +156,15 @@ def write_clients(destination: Path | IO[bytes], ranked: "pd.DataFrame") -> None
 
 def write_tables(destination: Path | IO[bytes], parts: Iterable[pa.Table]) -> None:
     """Write parts of the table, sorted by rank; all but the last have multiples of `GROUP_ROWS` rows."""
+    file: Any = destination
+    if not isinstance(destination, Path):  # the writer writes the pages one by one
+        file = pa.BufferedOutputStream(pa.PythonFile(destination, "w"), BUFFER)
     writer = None
     for table in parts:
         if writer is None:
             paths = [leaf for name in table.schema.names for leaf in _leaves(name, table.schema)]
             writer = pq.ParquetWriter(
-                destination,
+                file,
                 table.schema,
                 compression="snappy",  # to write and to read, two thirds of the CPU time of zstd
                 write_statistics=[*SPARSE.values()],
@@ -169,14 +173,21 @@ def write_tables(destination: Path | IO[bytes], parts: Iterable[pa.Table]) -> No
         writer.write_table(table, row_group_size=GROUP_ROWS)
     assert writer is not None, "no part to write"
     writer.close()
+    if file is not destination:
+        file.detach()  # what is buffered is written, and the file of the caller stays open
 
 
 def client_keys(names: Iterable[str]) -> NDArray[np.uint64]:
     """Return a 64-bit hash of each name: (n,) uint64."""
+    return hash_names(str(name).encode("utf-8", "surrogatepass") for name in names)
+
+
+def hash_names(names: Iterable[bytes]) -> NDArray[np.uint64]:
+    """Return a 64-bit hash of each name in UTF-8: (n,) uint64."""
     digests, empty = [], hashlib.blake2b(digest_size=8)
     for name in names:
         digest = empty.copy()  # takes half the time of creating one
-        digest.update(str(name).encode("utf-8", "surrogatepass"))
+        digest.update(name)
         digests.append(digest.digest())
     return np.frombuffer(b"".join(digests), dtype="<u8")
 

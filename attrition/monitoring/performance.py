@@ -36,7 +36,7 @@ LEAST_AUC_DROP = 0.03
 REPLICATES = (200, 1000)  # at least, at most
 DRAWS_IN_ALL = 20_000_000  # if there are many clients, fewer replicates are enough
 DRAWS_AT_ONCE = 1_000_000
-MANY, SINGLE, BLOCKS = 100_000, 4_096, 10_000
+MANY, SINGLE, BLOCKS = 100_000, 4_096, 2_000
 NEWTON_STEPS = 50
 IDENTITY, SLOPES = np.array([1.0, 1.0, 0.0]), np.array([1.0, 1.0, 0.0])
 # Standard deviation of the calibration error among other clients: slope, log-odds.
@@ -302,7 +302,7 @@ def _draw_many(
     first, rest = order[:single], np.sort(order[single:])
     sums = _draw_each(terms[first], lines, of_each[first])
     risk, totals, products = np.empty((len(lines), BLOCKS)), [], []
-    for some in np.array_split(np.arange(BLOCKS), 100):
+    for some in np.array_split(np.arange(BLOCKS), 50):
         rows = rest.reshape(BLOCKS, -1)[some]
         risk[:, some] = metrics.expit(lines @ terms[rows].mean(axis=1).T)
         parts = of_each[rows] / size

@@ -220,7 +220,8 @@ class KnownRows:
         values, start = np.empty(len(places), self.types[name]), 0
         for run in self._runs:
             is_here = (places >= start) & (places < start + len(run[CLIENT_HASH]))
-            values[is_here] = run[name][places[is_here] - start]
+            if is_here.any():  # else the array need not be read
+                values[is_here] = run[name][places[is_here] - start]
             start += len(run[CLIENT_HASH])
         return values
 
@@ -229,8 +230,9 @@ class KnownRows:
         start = 0
         for run in self._runs:
             is_here = (places >= start) & (places < start + len(run[CLIENT_HASH]))
-            for name, values in changes.items():
-                run[name][places[is_here] - start] = values[is_here]
+            if is_here.any():
+                for name, values in changes.items():
+                    run[name][places[is_here] - start] = values[is_here]
             start += len(run[CLIENT_HASH])
 
     def remove(self, places: NDArray[np.int64]) -> None:

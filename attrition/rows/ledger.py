@@ -110,7 +110,9 @@ def outcome_codes(outcomes: Any) -> np.ndarray:
 
 def _typed_codes(outcomes: np.ndarray) -> np.ndarray:
     """Return the code of each typed outcome, which is NaN if it is open: (n,) int8."""
-    return np.nan_to_num(outcomes, nan=OPEN).astype("int8")
+    codes = np.full(len(outcomes), OPEN, "int8")
+    np.copyto(codes, outcomes, where=~np.isnan(outcomes), casting="unsafe")
+    return codes
 
 
 def _no_names() -> pa.Array:

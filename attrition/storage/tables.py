@@ -225,11 +225,22 @@ def parse_parquet(file: IO[bytes], names: Sequence[str] | None = None) -> "pd.Da
     return to_frame(open_parquet(file, read_dictionary=texts).read(names, use_threads=False))
 
 
-def to_frame(table: Any) -> "pd.DataFrame":
-    """Convert an arrow table; dictionary-encoded text becomes objects."""
+def to_frame(table: Any, categories: Sequence[str] = ()) -> "pd.DataFrame":
+    """Convert an arrow table; dictionary-encoded text becomes objects.
+
+    categories: columns that stay encoded, which saves an object for each distinct text
+    """
     import pandas as pd
 
-    return pd.DataFrame({name: _to_pandas(table[name]) for name in table.column_names}, copy=False)
+    columns = {
+        name: _to_pandas(table[name]) for name in table.column_names if name not in categories
+    }
+    for name in categories:
+        column = table[name].unify_dictionaries().combine_chunks()
+        levels = pd.Index(pd.array(column.dictionary, dtype="str"))
+        codes = column.indices.to_numpy()
+        columns[name] = pd.Series(pd.Categorical.from_codes(codes, levels, validate=False))
+    return pd.DataFrame({name: columns[name] for name in table.column_names}, copy=False)
 
 
 def _to_pandas(column: Any) -> "pd.Series":

@@ -43,6 +43,10 @@ def check_all(config, rows):
     parts = [ledger.read_rows(config, names, part=part) for part in ledger.split_rows(config, 30)]
     assert sum(map(len, parts)) == len(rows)
     assert len({name for part in parts for name in set(part["who"])}) == len(set(table["who"]))
+    hashes = table[typed_rows.CLIENT_HASH]
+    some = np.unique(hashes.to_numpy()[::3])
+    of_some = table[hashes.isin(some)].reset_index(drop=True)
+    assert ledger.read_rows(config, names, clients=some).equals(of_some)
     middle = int(table[typed_rows.NUMBER].iloc[len(table) // 2])
     later = ledger.read_rows(config, names, since=middle)
     assert later.equals(table.iloc[len(table) // 2 :].reset_index(drop=True))

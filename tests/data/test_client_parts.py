@@ -1,5 +1,7 @@
 """Clients of several parts, read as one table sorted by rank; planted."""
 
+import hashlib
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,24 +18,32 @@ PARTS = [
 BY_RANK = [*"abcdgeh"]
 
 
-def make_parts(folder, parts):
-    paths = []
+def make_parts(folder, parts, without=()):
+    hashes = np.sort(clients.client_keys(without))  # any number will do as the hash of a client
+    files = []
     for rows in parts:
         names, risks = [name for name, _ in rows], [risk for _, risk in rows]
         columns = {
             clients.KEY: pa.array(clients.client_keys(names)),
+            client_parts.CLIENT_HASH: pa.array(clients.client_keys(names)),
             "client": pa.array(names, pa.string()),
             "risk": pa.array(risks, pa.float64()),
             "value": pa.array([None if name == "a" else risk for name, risk in rows], pa.float64()),
             "manager": pa.array([name.upper() for name in names], pa.string()),
         }
-        paths.append(PartFile(write_part(folder, pa.table(columns))[0]))
-    return ClientParts(paths)
+        path, digest = write_part(folder, pa.table(columns))
+        assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+        files.append(PartFile(path, hashes))
+    return ClientParts(files)
 
 
 @pytest.fixture(params=[1, 2, 4096])
-def parts(request, tmp_path, monkeypatch):
+def batch_rows(request, monkeypatch):
     monkeypatch.setattr(client_parts, "BATCH_ROWS", request.param)
+
+
+@pytest.fixture
+def parts(batch_rows, tmp_path):
     return make_parts(tmp_path, PARTS)
 
 
@@ -54,6 +64,19 @@ def test_clients_are_taken_and_found_by_key_in_any_order(parts):
     assert table.to_pydict() == {"manager": ["H", "A", "D"], "client": ["h", "a", "d"]}
     assert parts.find(clients.client_keys(["d", "nobody", "a"])).tolist() == [3, -1, 0]
     assert parts.take([], ["client"])["client"].to_pylist() == []
+
+
+@pytest.mark.usefixtures("batch_rows")
+def test_clients_that_are_left_out_are_nowhere(tmp_path):
+    parts = make_parts(tmp_path, PARTS, without="aegx")
+    names = [name for name in BY_RANK if name not in "aegx"]
+    assert (parts.total, parts.risk.tolist()) == (4, [0.5, 0.5, 0.5, 0.1])
+    assert parts.take(range(4), ["client"])["client"].to_pylist() == names
+    ((_, table),) = parts.merged(["client", "risk"])
+    assert table["client"].to_pylist() == names
+    codes, levels = parts.codes("manager")
+    assert [levels[code] for code in codes] == [name.upper() for name in names]
+    assert parts.find(clients.client_keys([*"adh"])).tolist() == [-1, 2, 3]
 
 
 def test_blocks_of_all_clients_follow_each_other(parts, monkeypatch):

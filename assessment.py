@@ -11,7 +11,7 @@ Run:    python assessment.py [--config PATH]
 
 import shutil
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,14 @@ from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.standings import Standing
 from attrition.data import clients
 from attrition.data.cells import Reason
+from attrition.engine import backends
 from attrition.errors import Damaged
 from attrition.modelling import metrics, reliability
 from attrition.monitoring import performance
 from attrition.monitoring.performance import Estimate, SecondOpinion
 from attrition.operations import cli, integrity, releases
 from attrition.operations.releases import Release
-from attrition.rows import ledger, typed_rows
+from attrition.rows import ledger
 from attrition.serving import explaining
 from attrition.serving.explaining import Explainer
 from attrition.serving.served import Served
@@ -301,27 +302,16 @@ def assess_clients(config: Config) -> Assessment:
 
 
 def describe_whole(config: Config, last: "Last", by_client: Mapping[str, Standing]) -> Whole:
-    """Describe all rows, of which only single columns are read."""
-    columns, latest_time = config.columns, ledger.read_latest_time(config)
-    names = [columns.outcome, *([columns.time, typed_rows.CLIENT_HASH] if columns.time else [])]
-    rows = ledger.read_rows(config, names)
-    is_open, newest = rows[columns.outcome].isna().to_numpy(), ""
-    if columns.time:
-        codes, times = pd.factorize(rows[columns.time])
-        newest = max((time for time in times if time <= latest_time), default="")
-        is_future = np.array([time > latest_time for time in times], dtype=bool)[codes]
-        hashes = rows[typed_rows.CLIENT_HASH].to_numpy()
-        if is_future.any():
-            is_open = is_open & ~(is_future & np.isin(hashes, hashes[~is_future]))
-    wanted = {entry.client for entry in overrides(by_client)} | (last.listed or set())
-    wanted |= daily_list.listed_clients(last.earlier.table) if last.earlier else set()
+    """Describe what all parts need to know, but whether any row is open."""
+    judged = frozenset(entry.client for entry in overrides(by_client))
+    listed = daily_list.listed_clients(last.earlier.table) if last.earlier else set()
     return Whole(
-        latest_time,
-        newest,
-        bool(is_open.any()),
-        read_other_units(config),
-        frozenset(wanted),
-        {name: each.manager for name, each in by_client.items() if each.manager},
+        ledger.read_latest_time(config),
+        has_open=False,
+        other_units=read_other_units(config),
+        wanted=judged.union(last.listed or (), listed),
+        judged=judged,
+        managers={name: each.manager for name, each in by_client.items() if each.manager},
     )
 
 
@@ -334,7 +324,10 @@ def make_list(
     now: str,
     inputs: Mapping[str, str],
 ) -> files.Record:
-    """Make the contact list of the day from the assessed clients, and write all files."""
+    """Make the contact list of the day from the assessed clients, and write all files.
+
+    The figures of the portfolio are estimated while the files are written, if there are several workers.
+    """
     day, parts = config.day(now), scored.parts
     change = daily_list.compare_with(parts.keys, parts.risk, last.earlier)
     book = daily_list.make_book(parts, change)
@@ -353,20 +346,19 @@ def make_list(
         "have_stayed": not (scored.whole.has_open and parts.total),
         "shared_reasons": shown.shared,
         "importance": release.training["importance"],
-        "break_even": breakeven.break_even(
-            book.risk, book.value, config.contact_cost, config.contact_success
-        ),
-        **estimate_portfolio(config, scored, release, book, listed),
         **compare_lists(scored, ranks, listed, last.earlier),
         "team": describe_team(config, book, listed, by_row, ranks, by_client, day),
         "overrides": score_overrides(config, scored, by_client),
     }
     names = scored.names_of(listed.rows)
-    record["change"] = describe_change(
-        last.record, record, len(set(names) - (last.listed or set()))
-    )
     keep_moves(config, record, last, scored, ranks, listed, names)
-    return write_assessment(config, record, last, scored, listed, shown, change, by_row)
+
+    def complete(record: files.Record) -> files.Record:
+        record = record | estimate_portfolio(config, scored, release, book, listed)
+        newly_listed = len(set(names) - (last.listed or set()))
+        return {**record, "change": describe_change(last.record, record, newly_listed)}
+
+    return write_assessment(config, record, complete, last, scored, listed, shown, change, by_row)
 
 
 def explain(
@@ -401,6 +393,9 @@ def estimate_portfolio(
     )
     return {
         **summarise_portfolio(book.risk, value, estimated, config.columns),
+        "break_even": breakeven.break_even(
+            book.risk, book.value, config.contact_cost, config.contact_success
+        ),
         "estimate": estimated.to_dict(),
         "second_opinion": again.to_dict(),
     }
@@ -505,6 +500,7 @@ def keep_moves(
 def write_assessment(
     config: Config,
     record: files.Record,
+    complete: Callable[[files.Record], files.Record],
     last: "Last",
     scored: Scored,
     listed: ContactList,
@@ -512,7 +508,7 @@ def write_assessment(
     change: Change,
     by_row: Mapping[int, Standing],
 ) -> files.Record:
-    """Write all files and the record."""
+    """Write all files and the record; complete: adds to the record what nothing else depends on."""
     labels, columns, earlier, parts = config.labels, config.columns, last.earlier, scored.parts
     risks, snapshots = risk_history.add(
         last.history,
@@ -543,7 +539,10 @@ def write_assessment(
     if earlier is not None:
         contents[config.earlier_clients] = lambda file: clients.write_earlier(file, earlier.table)
     record |= {"snapshots": [snapshot._asdict() for snapshot in snapshots]}
-    return files.commit(config.assessment_record, contents, record)
+    at_once = backends.count_threads(config.engine)
+    return files.commit(
+        config.assessment_record, contents, lambda: complete(record), at_once=at_once
+    )
 
 
 def read_other_units(config: Config) -> dict[int, str]:

@@ -8,7 +8,7 @@ Run:    python monitoring.py [--config PATH]
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -116,17 +116,10 @@ def monitor_model(config: Config) -> Monitoring:
     record = files.read_if_up_to_date(config.monitoring_record, inputs)
     if record is not None and not is_due(record, now):
         return _monitoring(record, up_to_date=True)
-    champion, settled = _find_champion(config), None
-    if champion is None:
-        groups, _ = read_groups(config, np.empty(0, "int64"))
-        grouped = find_cohorts(config, groups, now)
-        judged = Judgement(NO_MODEL, NOTHING_TO_COMPARE, read_immature(config, grouped))
-    else:
-        settled, model = _read_settled(config, champion, inputs), production.load_model(champion)
-        groups = read_new_rows(config, model, settled)
-        grouped = find_cohorts(config, groups, now)
-        judged = judge_new_rows(config, champion, model, grouped, settled)
-    retrain, triggers, reason = decide(config, champion, judged, int(groups[cohorts.KNOWN].sum()))
+    champion = _find_champion(config)
+    judged, grouped, settled = judge_rows(config, champion, inputs["settings"], now)
+    labelled = int(grouped.groups[cohorts.KNOWN].sum())
+    retrain, triggers, reason = decide(config, champion, judged, labelled)
     record = {
         "inputs": inputs,
         "checked_at": now,
@@ -155,6 +148,20 @@ def monitor_model(config: Config) -> Monitoring:
 def is_due(record: files.Record, now: str) -> bool:
     """Return whether further outcomes have matured since the last judgement."""
     return record["next_mature_at"] is not None and record["next_mature_at"] <= now
+
+
+def judge_rows(
+    config: Config, champion: Release | None, settings: str, now: str
+) -> tuple[Judgement, Cohorts, SettledRows | None]:
+    """Judge the rows, group all of them, and return which are settled now; None without a model."""
+    if champion is None:
+        groups, _ = read_groups(config, np.empty(0, "int64"))
+        grouped = find_cohorts(config, groups, now)
+        immature = read_immature(config, grouped)
+        return Judgement(NO_MODEL, NOTHING_TO_COMPARE, immature), grouped, None
+    settled, model = _read_settled(config, champion, settings), production.load_model(champion)
+    grouped = find_cohorts(config, read_new_rows(config, model, settled), now)
+    return judge_new_rows(config, champion, model, grouped, settled), grouped, settled
 
 
 def decide(
@@ -260,7 +267,7 @@ def _find_champion(config: Config) -> Release | None:
         return None
 
 
-def _read_settled(config: Config, champion: Release, inputs: Mapping[str, str]) -> SettledRows:
+def _read_settled(config: Config, champion: Release, settings: str) -> SettledRows:
     """Return the rows that this champion learned from, or was judged on and passed."""
     names = (settled_rows.LABELLED, settled_rows.INPUTS)
     trained = files.read_arrays(champion.folder / releases.KNOWN_ROWS, names)
@@ -273,7 +280,7 @@ def _read_settled(config: Config, champion: Release, inputs: Mapping[str, str]) 
             raise Damaged(f"{config.settled_rows}: is not what was written")
         lineage = ledger.read_lineage(config)
         is_same_store = lineage is not None and before.get("lineage") == lineage
-        is_same_store &= before["inputs"]["settings"] == inputs["settings"]
+        is_same_store &= before["inputs"]["settings"] == settings
         settled.read(files.read_arrays(config.settled_rows), is_same_store=is_same_store)
     except Damaged as error:
         logger.warning("%s; everything since the deployment is judged again", error)

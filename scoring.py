@@ -8,6 +8,7 @@ Run:    python scoring.py [--config PATH]
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +29,14 @@ from attrition.operations import cli, releases
 from attrition.operations.releases import Release
 from attrition.rows import ledger, typed_rows
 from attrition.rows.known_rows import is_among
+from attrition.serving import flattening
+from attrition.serving.served import FrameModel, Served
 from attrition.sources import files as source_files
 from attrition.storage import files, history
 
 SETTINGS = ("columns", "missing_markers", "files", "contact_capacity")
 WEIGHED_CLIENTS = 10_000
-ROWS_AT_ONCE = 1 << 17
+ROWS_AT_ONCE, CHECKED_ROWS = 1 << 17, 1000
 MIN_ROWS_TO_SCORE, MIN_OF_EACH_TO_SCORE = 100, 20
 
 # Outcomes, risks of the candidate, risks of the champion if there is one: (n,) each.
@@ -330,7 +333,8 @@ def read_unseen(
         test_ids, same = test[typed_rows.INPUT_ID].to_numpy(), typed_rows.INPUT_ID
     else:  # equal in every feature
         test_ids, same = typed_rows.client_hashes(test[columns.client_name]), typed_rows.CLIENT_HASH
-    in_training, since = np.zeros(len(test), dtype=bool), np.sort(since)
+    distinct_test_ids, since = np.unique(test_ids), np.sort(since)
+    in_training = np.zeros(len(test), dtype=bool)
     names = (*columns.features, columns.outcome, *typed_rows.COMPUTED, typed_rows.NUMBER)
     unseen, new, current = list[pd.DataFrame](), list[pd.DataFrame](), list[pd.DataFrame]()
     for part in ledger.split_rows(config):
@@ -338,8 +342,8 @@ def read_unseen(
         ids, is_known = rows[typed_rows.ROW_ID].to_numpy(), rows[columns.outcome].notna().to_numpy()
         is_labelled = is_known & ~is_among(ids, waiting)
         held_out = typed_rows.held_out(rows[typed_rows.CLIENT_HASH], held_out_share)
-        in_training |= np.isin(test_ids, rows.loc[is_labelled & ~held_out, same])
-        in_test = np.isin(rows[same], test_ids)
+        in_test = is_among(rows[same].to_numpy(), distinct_test_ids)
+        in_training |= np.isin(test_ids, rows.loc[in_test & is_labelled & ~held_out, same])
         unseen.append(rows[is_labelled & held_out & ~in_test])
         new.append(rows[is_labelled & is_among(ids, since)])
         if is_compared:
@@ -375,10 +379,18 @@ def _unseen_sets(config: Config, rows: UnseenRows, warnings: list[str]) -> dict[
 
 
 def predict(model: Model, rows: pd.DataFrame) -> Vector:
-    """Predict so many rows at a time that their encoded columns need little memory."""
-    starts = range(0, max(1, len(rows)), ROWS_AT_ONCE)
+    """Predict so many rows at a time that their encoded columns need little memory.
+
+    Many rows are predicted by the flat form of the model, a sixth of the time, if it has one.
+    """
+    if len(rows) <= ROWS_AT_ONCE:
+        return models.predict(model, rows)
+    served: Served = FrameModel(model)
+    with suppress(flattening.NotFlat):
+        served = flattening.flatten_and_check(model, rows.head(CHECKED_ROWS))
+    parts = (rows.iloc[at : at + ROWS_AT_ONCE] for at in range(0, len(rows), ROWS_AT_ONCE))
     return np.concatenate(
-        [models.predict(model, rows.iloc[at : at + ROWS_AT_ONCE]) for at in starts]
+        [served.predict({name: part[name].to_numpy() for name in model.features}) for part in parts]
     )
 
 

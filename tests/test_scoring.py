@@ -179,6 +179,17 @@ def test_the_same_model_is_known_as_the_champion(challenged):
     assert deployment.deploy_model(challenged).rule == "same_model"
 
 
+def test_many_rows_are_predicted_with_the_same_risks(scored, monkeypatch):
+    model = persistence.loads(scored.evaluation_model.read_bytes())
+    rows = unseen(scored)
+    expected = models.predict(model, rows)
+    monkeypatch.setattr(scoring, "ROWS_AT_ONCE", 50)
+    np.testing.assert_allclose(scoring.predict(model, rows), expected, atol=1e-12)
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring.flattening, "MAX_DIFFERENCE", -1.0)  # no flat form is equal
+        assert scoring.predict(model, rows).tolist() == expected.tolist()
+
+
 def test_test_rows_that_are_training_rows_are_not_scored(tmp_path):
     rows = make_rows(300)
     test = pd.concat([rows.head(100), make_rows(50, seed=2, prefix="test")])

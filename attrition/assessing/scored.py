@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from attrition.assessing.parts import Whole, load_explainer
+from attrition.assessing import kept_parts
+from attrition.assessing.kept_parts import Results
+from attrition.assessing.parts import Whole, find_open, load_explainer
 from attrition.config import Config
 from attrition.data import clients
 from attrition.data.cells import Reason, day_number
@@ -66,18 +68,41 @@ def assessed(config: Config, release: Release, whole: Whole) -> Iterator[Scored]
     # A name of its own, because workers of a run that was interrupted may still be writing.
     folder = Path(tempfile.mkdtemp(prefix=PARTS, dir=config.reports_folder))
     try:
-        pieces = ledger.split_rows(config, config.engine.rows_per_part)
-        calls = [(config, part, release.id, whole, folder) for part in pieces]
-        records = backends.run(config.engine, "attrition.assessing.parts:assess_part", calls)
-        parts = ClientParts([record["path"] for record in records])
+        results, whole = assess_rows(config, release.id, whole, folder)
+        parts = ClientParts(results.parts)
         times, distinct = parts.codes("observed_at")
         days = np.array([*map(day_number, distinct), np.nan])[times]
-        is_long_ago = clients.last_seen_long_ago(days, day_number(whole.newest))
+        is_long_ago = clients.last_seen_long_ago(days, day_number(results.newest))
         _, explainer = load_explainer(config.production_folder, release.id)
-        outcomes = {name: each for one in records for name, each in one["outcomes"].items()}
-        yield Scored(explainer, parts, whole, outcomes, is_long_ago)
+        yield Scored(explainer, parts, whole, results.outcomes, is_long_ago)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def assess_rows(
+    config: Config, release_id: str, whole: Whole, folder: Path
+) -> tuple[Results, Whole]:
+    """Assess all parts, or only the clients who changed since parts were kept.
+
+    Returns the whole as well, of which `has_open` is only known here.
+    """
+
+    def run(whole: Whole, pieces: Iterable[tuple[Any, ...]]) -> list[files.Record]:
+        calls = [(config, part, release_id, whole, folder, *only) for part, *only in pieces]
+        return backends.run(config.engine, "attrition.assessing.parts:assess_part", calls)
+
+    size = config.engine.rows_per_part
+    if (kept := kept_parts.read(config, release_id, whole)) is not None:
+        whole = whole._replace(has_open=kept.record["has_open"])
+        records = run(whole, kept.pieces(size))
+        if (results := kept_parts.combine_kept(config, kept, records, whole)) is not None:
+            return results, whole
+        for record in records:
+            record["path"].unlink()
+    whole = whole._replace(has_open=find_open(config, whole.latest_time))
+    records = run(whole, ((part,) for part in ledger.split_rows(config, size)))
+    records = kept_parts.keep(config, folder, records, release_id, whole)
+    return kept_parts.combine(records), whole
 
 
 class Shown(NamedTuple):

@@ -51,10 +51,13 @@ def add(
     >>> find(history, 7), find(history, 3)
     ([0.5, 0.25], [None, 1.0])
     """
-    union = np.union1d(history["key"], keys)
+    order = np.argsort(keys)
+    keys, known = keys[order], np.ascontiguousarray(history["key"])
+    both = np.sort(np.concatenate([known, keys]), kind="stable")  # merges what is sorted
+    union = both[np.append(True, both[1:] != both[:-1])[: len(both)]]
     risks = np.full((len(union), len(snapshots) + 1), UNKNOWN, "<u2")
-    risks[np.searchsorted(union, history["key"]), :-1] = history["risk"]
-    risks[np.searchsorted(union, keys), -1] = np.round(risk * SCALE)
+    risks[np.searchsorted(union, known), :-1] = history["risk"]
+    risks[np.searchsorted(union, keys), -1] = np.round(risk[order] * SCALE)
     dates = [*snapshots, snapshot]
     if snapshots and snapshots[-1].date >= snapshot.date:
         dates = [*snapshots[:-1], snapshot._replace(date=snapshots[-1].date)]

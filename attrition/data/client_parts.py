@@ -4,28 +4,36 @@ The files are Arrow's own format, in batches so small that one of each part fits
 sorted by risk, equal risks by name, so that all are merged in one pass.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from attrition.data.clients import GROUP_ROWS
+from attrition.data.clients import GROUP_ROWS, find_rows
 from attrition.storage import files
 
 BATCH_ROWS = 4_096
 MERGED_ROWS = 16 * GROUP_ROWS
+CLIENT_HASH = "attrition:client_hash"  # as in the rows
+NOBODY: NDArray[np.uint64] = np.empty(0, "uint64")
 OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
-def write_part(folder: Path, table: pa.Table) -> Path:
-    """Write the clients of a part, which are sorted; return the new file.
+class PartFile(NamedTuple):
+    """A file of `write_part`; without: sorted hashes of the clients whose rows are left out."""
+
+    path: Path
+    without: NDArray[np.uint64] = NOBODY
+
+
+def write_part(folder: Path, table: pa.Table) -> tuple[Path, str]:
+    """Write the clients of a part, which are sorted; return the new file and its sha256.
 
     No two calls write to the same file, because a worker that is believed lost may still be writing
     when another one does its part.
@@ -33,23 +41,23 @@ def write_part(folder: Path, table: pa.Table) -> Path:
     descriptor, name = tempfile.mkstemp(".arrow", dir=folder)
     with (
         files.named(Path(name)),
-        os.fdopen(descriptor, "wb") as file,
+        files.HashedFile(descriptor) as file,
         pa.ipc.new_file(file, table.schema, options=OPTIONS) as to,
     ):
         to.write_table(table, max_chunksize=BATCH_ROWS)
-    return Path(name)
+    return Path(name), file.sha256.hexdigest()
 
 
 class ClientParts:
     """The files of all parts as one table; a row is a rank, from 0."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._files = [_PartFile(path) for path in paths]
+    def __init__(self, parts: Sequence[PartFile]) -> None:
+        self._files = [_OpenPart(*part) for part in parts]
         self._ends = np.cumsum([0, *(len(file) for file in self._files)])
         self.total = int(self._ends[-1])
         risk = self._stored("risk").to_numpy()
         order = np.argsort(-risk, kind="stable")
-        self.order = self._sort_ties(order, risk[order]) if len(paths) > 1 else order
+        self.order = self._sort_ties(order, risk[order]) if len(parts) > 1 else order
         self.risk = risk[self.order]
 
     def _stored(self, name: str) -> pa.ChunkedArray:
@@ -135,16 +143,21 @@ class ClientParts:
             yield start, table
 
 
-class _PartFile:
+class _OpenPart:
     """A file of `write_part`; only what is asked for is read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, without: NDArray[np.uint64]) -> None:
         self.path = path
         with self._open() as file:
             self.schema = file.schema
             self._batches = file.num_record_batches
             last = file.get_batch(self._batches - 1).num_rows if self._batches else 0
         self._count = max(self._batches - 1, 0) * BATCH_ROWS + last
+        self._kept: NDArray[np.intp] | None = None  # the rows that are not left out
+        if len(without):
+            hashes = pa.chunked_array(self.column(CLIENT_HASH), pa.uint64()).to_numpy()
+            self._kept = np.flatnonzero(find_rows(without, hashes) < 0)
+            self._count = len(self._kept)
 
     def __len__(self) -> int:
         return self._count
@@ -154,15 +167,26 @@ class _PartFile:
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         return pa.ipc.open_file(pa.OSFile(str(self.path)), options=options)
 
-    def column(self, name: str) -> Iterator[pa.Array]:
-        file = self._open([name])
+    def batches(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield columns from beginning to end."""
+        file = self._open(names)
         for i in range(self._batches):
-            yield file.get_batch(i).column(0)
+            batch = pa.Table.from_batches([file.get_batch(i)]).select(list(names))
+            if self._kept is not None:
+                first, end = np.searchsorted(self._kept, [i * BATCH_ROWS, (i + 1) * BATCH_ROWS])
+                if end - first < len(batch):
+                    batch = batch.take(pa.array(self._kept[first:end] - i * BATCH_ROWS))
+            yield batch
+
+    def column(self, name: str) -> Iterator[pa.Array]:
+        for batch in self.batches([name]):
+            yield from batch[name].chunks
 
     def take(
         self, rows: NDArray[np.intp], names: Sequence[str]
     ) -> tuple[pa.Table, NDArray[np.intp]]:
         """Return batches with these rows, and the places of the rows in them."""
+        rows = rows if self._kept is None else self._kept[rows]
         file, wanted = self._open(names), np.unique(rows // BATCH_ROWS)
         table = pa.Table.from_batches([file.get_batch(i) for i in wanted.tolist()]).select(
             list(names)
@@ -170,21 +194,19 @@ class _PartFile:
         return table, np.searchsorted(wanted, rows // BATCH_ROWS) * BATCH_ROWS + rows % BATCH_ROWS
 
     def reader(self, names: Sequence[str]) -> "_Reader":
-        return _Reader(self._open(names), self.schema.empty_table().select(list(names)))
+        return _Reader(self.batches(names), self.schema.empty_table().select(list(names)))
 
 
 class _Reader:
     """Read columns of a file from beginning to end; rest: a table of them without rows."""
 
-    def __init__(self, file: Any, rest: pa.Table) -> None:
-        self._file, self._next, self._rest = file, 0, rest
+    def __init__(self, batches: Iterator[pa.Table], rest: pa.Table) -> None:
+        self._batches, self._rest = batches, rest
 
     def next(self, count: int) -> pa.Table:
         parts = [self._rest]
         while sum(map(len, parts)) < count:
-            batch = pa.Table.from_batches([self._file.get_batch(self._next)])
-            parts.append(batch.select(self._rest.column_names))
-            self._next += 1
+            parts.append(next(self._batches))
         table = pa.concat_tables(parts)
         self._rest = table.slice(count)
         return table.slice(0, count)

@@ -8,6 +8,7 @@ packages and the same paths as this process; each checks that before it works.
 import hashlib
 import importlib
 import logging
+import os
 import platform
 import socket
 import sys
@@ -23,6 +24,7 @@ from typing import Any
 
 from attrition.config import Engine
 from attrition.errors import AttritionError, EngineError
+from attrition.storage import files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("numpy", "pandas", "pyarrow", "scikit-learn", "joblib")
@@ -59,6 +61,11 @@ def run(engine: Engine, task: str, calls: Iterable[Sequence[Any]]) -> list[Any]:
     return [result for result, _ in outcomes]
 
 
+def count_threads(engine: Engine) -> int:
+    """Return how many files the run itself writes at once: as many as it may compute parts."""
+    return 1 if engine.backend is None else engine.workers or os.cpu_count() or 1
+
+
 def find(task: str) -> Callable[..., Any]:
     """Import the function of a task."""
     if str(ROOT) not in sys.path:
@@ -81,9 +88,15 @@ def versions() -> dict[str, str]:
 # ---- in a worker
 
 
-def work(task: str, arguments: Sequence[Any], expected: dict[str, str]) -> Outcome:
-    """Do one call; return its result, or its error: an error that is raised is one of the engine."""
+def work(
+    task: str, arguments: Sequence[Any], expected: dict[str, str], hashes: dict[str, list[str]]
+) -> Outcome:
+    """Do one call; return its result, or its error: an error that is raised is one of the engine.
+
+    hashes: of files that the run has read, so that a worker on the same machine need not
+    """
     try:
+        files.learn_hashes(hashes)
         own = versions()
         if differing := [name for name in expected if own[name] != expected[name]]:
             lines = [f"{name} {own[name]}, expected {expected[name]}" for name in differing]
@@ -104,8 +117,9 @@ def _submit(
 ) -> list[Outcome]:
     from joblib import Parallel, delayed, parallel_config
 
+    hashes = files.known_hashes()
     with parallel_config(engine.backend, n_jobs=engine.workers or -1):
-        jobs = (delayed(work)(task, arguments, expected) for arguments in calls)
+        jobs = (delayed(work)(task, arguments, expected, hashes) for arguments in calls)
         return list(Parallel(batch_size=1, pre_dispatch="all")(jobs))
 
 

@@ -300,9 +300,13 @@ def f1(outcome: Vector, risk: Vector, threshold: float = THRESHOLD) -> Interval:
 
 
 def pr_auc(outcome: Vector, risk: Vector) -> Interval:
-    """Compute the average precision, with an interval from stratified bootstrap draws.
+    """Compute the average precision, with an interval from the influence of each row.
 
-    Ties are one step, as in scikit-learn. Each draw re-weights the rows, which are sorted only once.
+    Ties are one step, as in scikit-learn. A row at rank k changes the precision of all leavers from k
+    on; a leaver adds the precision at k too. To first order, the variance over stratified bootstrap
+    draws is that of the influences of either outcome.
+
+    Source: Jaeckel 1972, "The infinitesimal jackknife"; Efron and Tibshirani 1993, chapter 21.
 
     >>> round(pr_auc(np.array([1.0, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.1])).value, 3)
     0.833
@@ -311,25 +315,17 @@ def pr_auc(outcome: Vector, risk: Vector) -> Interval:
     if m == 0 or m == len(outcome):
         return UNKNOWN
     order = np.argsort(-risk, kind="stable")
-    sorted_outcome, sorted_risk = outcome[order], risk[order]
-    last_of_tie = np.append(sorted_risk[1:] != sorted_risk[:-1], True)
-    value = _average_precision(sorted_outcome, np.ones_like(sorted_outcome), last_of_tie)
-    rng = np.random.default_rng(0)
-    draws = REPLICATES if len(outcome) <= 20_000 else 200
-    drawn, weight = [], np.empty(len(outcome))
-    places = [np.flatnonzero(sorted_outcome == label) for label in (0, 1)]
-    for _ in range(draws):
-        for rows in places:
-            weight[rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)))
-        drawn.append(_average_precision(sorted_outcome, weight, last_of_tie))
-    return _finite(value, *np.quantile(drawn, [0.025, 0.975]))
-
-
-def _average_precision(outcome: Vector, weight: Vector, last_of_tie: NDArray[np.bool_]) -> float:
-    hits = np.cumsum(outcome * weight)[last_of_tie]
-    at_k = np.cumsum(weight)[last_of_tie]
-    precision = np.divide(hits, at_k, out=np.zeros_like(hits), where=at_k > 0)
-    return float(np.sum(np.diff(hits, prepend=0.0) * precision) / hits[-1])
+    is_left, sorted_risk = outcome[order] == 1, risk[order]
+    is_last = np.append(sorted_risk[1:] != sorted_risk[:-1], True)  # of a tie
+    hits, at_k = np.cumsum(is_left)[is_last], np.flatnonzero(is_last) + 1
+    precision, left = hits / at_k, np.diff(hits, prepend=0)
+    value = float(np.sum(left * precision)) / m
+    gained, lost = (np.cumsum(each[::-1])[::-1] for each in (left / at_k, left * precision / at_k))
+    step = np.cumsum(is_last) - is_last
+    influence = is_left * (precision + gained)[step] - lost[step]
+    squares = sum(np.var(influence[rows]) * rows.sum() for rows in (is_left, ~is_left))
+    error = Z95 * float(np.sqrt(squares)) / m
+    return _finite(value, max(0.0, value - error), min(1.0, value + error))
 
 
 def top(risk: Vector, capacity: int) -> NDArray[np.intp]:

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from attrition.config import DEFAULT_DIALECT, Columns, Config, Dialect
 from attrition.data.cells import NAME_LENGTH, day_number, readers
@@ -861,7 +862,12 @@ def split_rows(config: Config, rows_per_part: int = ROWS_PER_PART) -> list[Part]
 
 
 def read_rows(
-    config: Config, names: Iterable[str], *, part: Part | None = None, since: int = 0
+    config: Config,
+    names: Iterable[str],
+    *,
+    part: Part | None = None,
+    since: int = 0,
+    clients: NDArray[np.uint64] | None = None,
 ) -> "pd.DataFrame":
     """Read the named columns of every row, typed (see `typed_rows.typed` and `typed_rows.COMPUTED`).
 
@@ -870,10 +876,11 @@ def read_rows(
     without an outcome, `NEVER` if it always had one.
 
     part: only rows of these clients; since: only rows with this number or a higher one
+    clients: only rows with one of these sorted hashes
 
     Raises: AttritionError before the first ingestion, Damaged if a file is not what was ingested.
     """
-    return tables.to_frame(read_table(config, names, part=part, since=since))
+    return tables.to_frame(read_table(config, names, part=part, since=since, clients=clients))
 
 
 def read_table(
@@ -882,6 +889,7 @@ def read_table(
     *,
     part: Part | None = None,
     since: int = 0,
+    clients: NDArray[np.uint64] | None = None,
     is_ordered: bool = True,
 ) -> pa.Table:
     """Read rows as `read_rows` does, as an arrow table; text is dictionary-encoded.
@@ -903,8 +911,10 @@ def read_table(
             raise Damaged(f"{path}: is not what was ingested; run fullprocess.py")
     low, high = part or Part(0, 2**64)
     if not is_stored:
+        assert clients is None, "an earlier version wrote the rows"
         return earlier_layout.read(config, names, outputs, low, high, since)
     gone = np.empty(0, "int64")
     if config.gone.name in outputs:
         gone = files.read_arrays(config.gone)[NUMBER]
-    return segments.read(paths, names, gone, low=low, high=high, since=since, is_ordered=is_ordered)
+    limits: dict[str, Any] = {"low": low, "high": high, "since": since, "clients": clients}
+    return segments.read(paths, names, gone, **limits, is_ordered=is_ordered)

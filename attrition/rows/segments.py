@@ -170,12 +170,14 @@ def read(
     low: int = 0,
     high: int = 2**64,
     since: int = 0,
+    clients: NDArray[np.uint64] | None = None,
     is_ordered: bool = True,
 ) -> pa.Table:
     """Read columns of segments in the order of arrival; text is dictionary-encoded.
 
     low, high: only rows of clients with a hash from low up to, but not including, high
-    since: only rows with this number or a higher one; is_ordered: if not, in the order of the segments
+    since: only rows with this number or a higher one; clients: only rows with one of these sorted hashes
+    is_ordered: if not, in the order of the segments
     """
     is_limited = low > 0 or high < 2**64
     asked = list(dict.fromkeys([*names, NUMBER, *([CLIENT_HASH] if is_limited else [])]))
@@ -183,13 +185,40 @@ def read(
     for path in paths:
         file = open_segment(path, with_dictionaries=True)
         groups = find_groups(file, low, high, since)
-        part = drop(file.read_row_groups(groups, asked, use_threads=False), gone)
+        part = drop(_read_groups(file, groups, asked, clients), gone)
         parts.append(limit(part, low, high, since))
     rows = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
     numbers = column(rows, NUMBER)
     if is_ordered and np.any(numbers[1:] < numbers[:-1]):
         rows = rows.take(pa.array(np.argsort(numbers)))
     return rows.select(names)
+
+
+def _read_groups(
+    file: Any, groups: Sequence[int], names: list[str], clients: NDArray[np.uint64] | None
+) -> pa.Table:
+    """Read columns of row groups; of some clients, only the groups with any of their rows."""
+    if clients is None:
+        return file.read_row_groups(groups, names, use_threads=False)
+    parts = [file.read_row_groups([], names, use_threads=False)]
+    for group in groups:
+        hashes = file.read_row_group(group, [CLIENT_HASH], use_threads=False)
+        is_kept = is_among(column(hashes, CLIENT_HASH), clients)
+        if is_kept.any():
+            rows = file.read_row_group(group, names, use_threads=False).filter(pa.array(is_kept))
+            parts.append(_with_own_levels(rows))
+    return pa.concat_tables(parts)
+
+
+def _with_own_levels(rows: pa.Table) -> pa.Table:
+    """Return few rows of a row group without the texts of the others in their dictionaries."""
+    columns = [
+        column.cast(pa.string()).dictionary_encode()
+        if pa.types.is_dictionary(column.type)
+        else column
+        for column in rows.columns
+    ]
+    return pa.table(columns, schema=rows.schema)
 
 
 def read_plain(path: Path, names: Sequence[str]) -> pa.Table:

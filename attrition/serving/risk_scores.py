@@ -21,6 +21,7 @@ from attrition.storage import tables
 
 BEFORE, AFTER, CAUTIONS = "csv:before", "csv:after", "csv:cautions"
 CELLS = (BEFORE, AFTER, CAUTIONS)
+NO_FORMULA = r"^[\pL\pN][^;]*$"  # of which `fields.escape_formula` changes nothing
 WHOLE = 100  # from this size on, a number is shown without decimals
 
 
@@ -43,7 +44,7 @@ def cells(
 
     managers: with reassigned clients; reasons: as `reason_texts` returns them; cautions: by row
     """
-    before = [_texts(table["client"]), tables.csv_cells(table["risk"])]
+    before = [_escape(table["client"]), tables.csv_cells(table["risk"])]
     after = [
         _texts(table["observed_at"]),
         *(tables.csv_cells(table[name]) for name in ("value", "value_at_risk")),
@@ -133,5 +134,16 @@ def _texts(values: Any) -> Any:
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     encoded = values.dictionary_encode()
-    escaped = [fields.escape_formula(text) for text in encoded.dictionary.to_pylist()]
-    return tables.csv_cells(pa.array(escaped, pa.string())).take(encoded.indices)
+    return _escape(encoded.dictionary).take(encoded.indices)
+
+
+def _escape(texts: Any) -> Any:
+    """Return distinct texts as cells without formulas."""
+    texts = texts.cast(pa.string())
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    is_other = pc.invert(pc.match_substring_regex(texts, NO_FORMULA))
+    if pc.any(is_other, min_count=0).as_py():
+        others = [fields.escape_formula(text) for text in texts.filter(is_other).to_pylist()]
+        texts = pc.replace_with_mask(texts, is_other, pa.array(others, pa.string()))
+    return tables.csv_cells(texts)

@@ -15,8 +15,9 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -118,10 +119,11 @@ def keep_hash(
         _hashes.settled[key] = [idle.sign(after), digest]
 
 
-def _remember(digests: Mapping[Path, str]) -> None:
-    """Store the hashes of files that this process has just written, so that none is read back.
+def keep_hashes(digests: Mapping[Path, str]) -> None:
+    """Keep the hashes of files that were just written, so that none is read back.
 
-    Their times of modification were set back, see `_write_staged`, so that any later write shows.
+    If a file changed so recently that a later write may not show, its hash is not kept; a commit sets
+    the times of modification back, see `_write_staged`.
     """
     for path, digest in digests.items():
         with suppress(FileNotFoundError):  # removed at once; the next reader notices
@@ -147,6 +149,16 @@ def load_hashes(path: Path) -> None:
     _hashes = _Hashes(hashes, since) if is_valid else _Hashes({}, now)
 
 
+def known_hashes() -> dict[str, list[str]]:
+    """Return the hashes of files, with their signatures, as far as this process knows them."""
+    return {**_hashes.earlier, **_hashes.settled}
+
+
+def learn_hashes(hashes: Mapping[str, list[str]]) -> None:
+    """Use what another process knows: a file with the same signature is not read again."""
+    _hashes.earlier.update(hashes)
+
+
 def forget_hashes() -> None:
     """Let every file be read again."""
     global _hashes  # noqa: PLW0603
@@ -160,7 +172,7 @@ def save_hashes(path: Path) -> float:
     """
     hashes = {
         name: [signature, digest]
-        for name, (signature, digest) in (_hashes.earlier | _hashes.settled).items()
+        for name, (signature, digest) in known_hashes().items()
         if signature == idle.sign_path(name.partition("\0")[0])
     }
     data = encode(sealed({"since": _hashes.since, "files": hashes}))
@@ -183,8 +195,13 @@ def make_folder(folder: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    with named(folder):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fsync(folder, os.O_DIRECTORY)
+
+
+def fsync(path: Path, flags: int = 0) -> None:
+    """Make sure that what was written to a file or a folder is on disk."""
+    with named(path):
+        descriptor = os.open(path, os.O_RDONLY | flags)
         try:
             os.fsync(descriptor)
         finally:
@@ -251,15 +268,18 @@ def _write_new(path: Path, content: Content, mode: int = FILE_MODE) -> str:
 def commit(
     record_path: Path,
     files: Mapping[Path, Content],
-    record: Record,
+    record: Record | Callable[[], Record],
     kept: Mapping[str, str] | None = None,
+    at_once: int = 1,
 ) -> Record:
     """Write files and the record that names them, all or none; return the record.
 
     All files are in the record's folder. The record gets `outputs`, the sha256 of each file, and a seal.
 
+    record: or a function that computes it
     kept: the sha256 of outputs that stay as they are; if given, other outputs of the record before that
     are not written again are removed
+    at_once: how many files are written side by side, beside the computation of the record
     """
     folder = record_path.parent
     make_folder(folder)
@@ -267,21 +287,33 @@ def commit(
     before = (kept is not None and read_record(record_path)) or {}
     staging = folder / STAGING
     staging.mkdir(mode=FOLDER_MODE)
-    outputs = {}
-    for path, content in files.items():
-        assert path.parent == folder, f"{path} lies outside {folder}"
-        outputs[path.name] = _write_staged(staging / path.name, content)
-    outputs = {**(kept or {}), **outputs}
+    assert all(path.parent == folder for path in files), f"a file lies outside {folder}"
+    jobs: list[Callable[[], Any]] = [
+        partial(_write_staged, staging / path.name, content) for path, content in files.items()
+    ]
+    jobs.append(record if callable(record) else partial(dict, record))
+    *digests, complete = _do(jobs, at_once)
+    outputs = {**(kept or {}), **dict(zip([path.name for path in files], digests, strict=True))}
     for name in {*before.get("outputs", {})} - {*outputs}:
         _write_staged(staging / f"{name}{REMOVED}", b"")
-    record = sealed({**record, "outputs": outputs})
+    record = sealed({**complete, "outputs": outputs})
     own = _write_staged(staging / record_path.name, encode(record))
     fsync_folder(staging)
     os.rename(staging, folder / COMMITTED)
     fsync_folder(folder)
     finish_commit(folder)
-    _remember({path: outputs[path.name] for path in files} | {record_path: own})
+    keep_hashes({path: outputs[path.name] for path in files} | {record_path: own})
     return record
+
+
+def _do(jobs: Sequence[Callable[[], Any]], at_once: int) -> list[Any]:
+    """Do some jobs, in threads if more than one is done at once; return their results in order."""
+    if at_once < 2:
+        return [job() for job in jobs]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return [future.result() for future in [pool.submit(job) for job in jobs]]
 
 
 def _write_staged(path: Path, content: Content) -> str:

@@ -292,6 +292,11 @@ def read_worked_runs(path: Path, limit: int = 50) -> Rows:
     return _read("runs", path, limit, "WHERE +outcome != ?", "skipped")
 
 
+def has_generation(path: Path, seal: str) -> bool:
+    """Return whether the rows ever were in this state, and the history still has it."""
+    return bool(_read("generations", path, 1, "WHERE seal = ?", seal))
+
+
 def read_steps(path: Path, step: str, limit: int = 50) -> Rows:
     """Return the newest durations and outcomes of one step."""
     return _read("steps", path, limit, "WHERE +step = ?", step)

@@ -100,9 +100,14 @@ def csv_cells(values: Any) -> Any:
         numbers = values.to_numpy(zero_copy_only=False)
         size = np.abs(numbers)
         texts = pc.fill_null(values.cast(pa.string()), "")
-        is_whole = (numbers == np.floor(numbers)) & (size < 1e15)
-        texts = pc.if_else(pa.array(is_whole), pc.binary_join_element_wise(texts, "0", "."), texts)
+        if isinstance(texts, pa.ChunkedArray):
+            texts = texts.combine_chunks()
+        is_whole = pa.array((numbers == np.floor(numbers)) & (size < 1e15))
+        whole = pc.binary_join_element_wise(texts.filter(is_whole), "0", ".")
+        texts = pc.replace_with_mask(texts, is_whole, whole)
         is_other = (size >= 1e15) | ((size < 1e-4) & (size > 0))
+        if not is_other.any():
+            return texts
         others = pa.array([repr(number) for number in numbers[is_other].tolist()], pa.string())
         return pc.replace_with_mask(texts, pa.array(is_other), others)
     if not pa.types.is_string(values.type):
@@ -220,11 +225,22 @@ def parse_parquet(file: IO[bytes], names: Sequence[str] | None = None) -> "pd.Da
     return to_frame(open_parquet(file, read_dictionary=texts).read(names, use_threads=False))
 
 
-def to_frame(table: Any) -> "pd.DataFrame":
-    """Convert an arrow table; dictionary-encoded text becomes objects."""
+def to_frame(table: Any, categories: Sequence[str] = ()) -> "pd.DataFrame":
+    """Convert an arrow table; dictionary-encoded text becomes objects.
+
+    categories: columns that stay encoded, which saves an object for each distinct text
+    """
     import pandas as pd
 
-    return pd.DataFrame({name: _to_pandas(table[name]) for name in table.column_names}, copy=False)
+    columns = {
+        name: _to_pandas(table[name]) for name in table.column_names if name not in categories
+    }
+    for name in categories:
+        column = table[name].unify_dictionaries().combine_chunks()
+        levels = pd.Index(pd.array(column.dictionary, dtype="str"))
+        codes = column.indices.to_numpy()
+        columns[name] = pd.Series(pd.Categorical.from_codes(codes, levels, validate=False))
+    return pd.DataFrame({name: columns[name] for name in table.column_names}, copy=False)
 
 
 def _to_pandas(column: Any) -> "pd.Series":

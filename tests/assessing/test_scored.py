@@ -1,12 +1,14 @@
 """The clients of all parts as one table."""
 
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import pandas as pd
 
 import assessment
 from attrition.assessing.scored import PARTS
+from attrition.config import Engine
 from attrition.contacts import log
 from attrition.data import clients
 from attrition.rows import ledger
@@ -34,15 +36,16 @@ def test_files_are_the_same_to_the_byte_whatever_the_size_of_parts(
     paths = [project.clients, project.risk_scores, project.contact_list, project.risk_history]
     before, results = tmp_path / "before", []
     shutil.copytree(project.reports_folder, before)
-    for count in (1, 2, 4):
+    threads = replace(project, engine=Engine("loky", workers=2))  # for a single part, no process
+    for config, count in ((project, 1), (threads, 1), (project, 2), (project, 4)):
         shutil.copytree(before, project.reports_folder, dirs_exist_ok=True)
         ends = [i * 2**64 // count for i in range(count + 1)]
         parts = [ledger.Part(low, high) for low, high in pairwise(ends)]
         monkeypatch.setattr(ledger, "split_rows", lambda *_, parts=parts: parts)
-        assert not assessment.assess_clients(project).up_to_date
+        assert not assessment.assess_clients(config).up_to_date
         record = files.read_record(project.assessment_record)
         results.append(([path.read_bytes() for path in paths], record))
-    assert results[0] == results[1] == results[2]
+    assert all(result == results[0] for result in results)
     assert not list(project.reports_folder.glob(f"{PARTS}*"))
     scores = read_table(project.risk_scores)
     assert scores["risk"].duplicated().any()

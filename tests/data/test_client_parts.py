@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from attrition.data import client_parts, clients
-from attrition.data.client_parts import ClientParts, write_part
+from attrition.data.client_parts import ClientParts, PartFile, write_part
 
 PARTS = [
     [("c", 0.5), ("d", 0.5), ("h", 0.1)],
@@ -27,7 +27,7 @@ def make_parts(folder, parts):
             "value": pa.array([None if name == "a" else risk for name, risk in rows], pa.float64()),
             "manager": pa.array([name.upper() for name in names], pa.string()),
         }
-        paths.append(write_part(folder, pa.table(columns)))
+        paths.append(PartFile(write_part(folder, pa.table(columns))[0]))
     return ClientParts(paths)
 
 

@@ -198,13 +198,15 @@ def test_listed_are_in_the_order_of_the_list(tmp_path):
     assert [(row["rank"], row["client"]) for row in listed] == [(1, "c1"), (2, "c24"), (3, "c0")]
 
 
-def test_assessed_clients_are_typed_as_rows_in_the_order_of_their_names(path):
+def test_assessed_clients_are_typed_as_rows_in_the_order_of_their_keys(path):
+    keys = clients.read_column(path, clients.KEY)
+    names = dict(zip(keys, clients.read_column(path, "client"), strict=True))
     rows, risk = clients.read_assessed(path, STORED)
     assert list(rows.columns) == ["x", "risk", "worth"]
     assert rows["x"].isna().sum() == 1
     assert (rows["risk"] == "").sum() == 1
     order = [int(level.split()[1]) if level else 1 for level in rows["risk"]]
-    assert [f"c{i}" for i in order] == sorted(f"c{i}" for i in range(25))
+    assert [f"c{i}" for i in order] == [names[key] for key in sorted(keys)]
     assert risk.tolist() == make_table()["risk"].to_numpy()[order].tolist()
 
 

@@ -1,8 +1,10 @@
 import pytest
 
+from attrition import idle
 from attrition.config import Engine
 from attrition.engine import backends
 from attrition.errors import EngineError
+from attrition.storage import files
 
 LOKY = Engine("loky", workers=2)
 CALLS = [(number,) for number in range(6)]
@@ -16,6 +18,18 @@ def test_results_are_in_the_order_of_the_calls():
 def test_processes_share_the_work():
     processes = backends.run(LOKY, "tests.engine.tasks:process_id", CALLS)
     assert len(set(processes)) == 2
+
+
+def test_workers_do_not_read_a_file_again_whose_hash_the_run_knows(tmp_path, monkeypatch):
+    paths = [tmp_path / "unchanged", tmp_path / "changed"]
+    for path in paths:
+        path.write_bytes(b"content")
+    known = {str(path): [idle.sign(path.stat()), "known"] for path in paths}
+    monkeypatch.setattr(files, "known_hashes", lambda: known)
+    paths[1].write_bytes(b"other content")
+    calls = [(path,) for path in paths]
+    hashes = backends.run(LOKY, "attrition.storage.files:sha256_file", calls)
+    assert hashes == ["known", files.sha256_bytes(b"other content")]
 
 
 @pytest.mark.parametrize("engine", [Engine(), LOKY], ids=["here", "loky"])
@@ -32,7 +46,9 @@ def test_a_worker_that_dies_is_an_error_of_the_engine():
 
 
 def test_a_worker_with_other_versions_does_not_work():
-    result, error = backends.work("operator:sub", (3, 1), backends.versions() | {"numpy": "1.0"})
+    result, error = backends.work(
+        "operator:sub", (3, 1), backends.versions() | {"numpy": "1.0"}, {}
+    )
     assert result is None
     assert "numpy" in str(error)
     assert ", expected 1.0: install the same checkout and requirements.lock" in str(error)

@@ -75,6 +75,34 @@ def test_the_drawn_figures_are_those_of_the_drawn_outcomes():
     assert found["precision"] == outcome[180:].mean()
 
 
+def test_sums_over_many_clients_have_the_distribution_of_drawn_outcomes(monkeypatch):
+    rng = np.random.default_rng(0)
+    risk = np.sort(drawn(4000)[0])
+    value = rng.lognormal(3, 1.5, 4000)
+    value[3000] = value.sum()
+    is_listed = np.arange(4000) >= 3980
+    of_each = np.column_stack(
+        [np.ones(4000), stats.rankdata(risk), is_listed, value, np.zeros(4000), is_listed * value]
+    )
+    terms = performance._terms(risk)
+    lines = np.tile(performance.IDENTITY, (2000, 1)) + np.c_[np.zeros((2000, 2)), rng.random(2000)]
+    expected = performance._draw_each(terms, lines, of_each)
+    monkeypatch.setattr(performance, "MANY", 1000)
+    monkeypatch.setattr(performance, "SINGLE", 60)
+    monkeypatch.setattr(performance, "BLOCKS", 200)
+    sums = performance._draw_sums(terms, lines, of_each)
+    assert not sums[:, 4].any() and not expected[:, 4].any()
+    is_whole = sums[:, 2] == np.rint(sums[:, 2])
+    assert is_whole.all()  # the few on the list are drawn one by one
+    apart = (sums.mean(axis=0) - expected.mean(axis=0)) / np.maximum(expected.std(axis=0), 1e-9)
+    assert np.abs(apart).max() < 4 * np.sqrt(2 / 2000)
+    has_any = [0, 1, 2, 3, 5]
+    for i in has_any:
+        assert stats.ks_2samp(sums[:, i], expected[:, i]).pvalue > 1e-3
+    together = [np.corrcoef(each[:, has_any].T) for each in (sums, expected)]
+    np.testing.assert_allclose(*together, atol=0.1)
+
+
 def test_a_list_of_the_highest_risks_has_the_precision_of_the_highest_risks():
     risk, value = drawn(800)[0], np.random.default_rng(1).lognormal(3, 1, 800)
     is_listed = np.isin(np.arange(800), np.argsort(-risk)[:50])

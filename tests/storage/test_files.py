@@ -1,7 +1,9 @@
+import errno
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -24,6 +26,42 @@ def test_commit_writes_files_and_a_record_that_names_them(tmp_path):
     assert record["outputs"]["b.csv"] == files.sha256_bytes(b"new")
     assert files.read_record(tmp_path / "record.json") == record
     assert sorted(os.listdir(tmp_path)) == ["a.csv", "b.csv", "record.json"]
+
+
+def test_files_written_side_by_side_are_committed_as_one_after_the_other(tmp_path):
+    meeting = threading.Barrier(
+        2, timeout=10
+    )  # neither of two jobs ends before the other has begun
+
+    def write(file):
+        meeting.wait()
+        file.write(b"1")
+
+    def record():
+        meeting.wait()
+        return {"rows": 1}
+
+    path = tmp_path / "record.json"
+    names = [tmp_path / "a", tmp_path / "b"]
+    written = files.commit(path, {names[0]: write, names[1]: b"2"}, record, at_once=2)
+    assert [name.read_bytes() for name in names] == [b"1", b"2"]
+    assert files.read_record(path) == written
+    assert (
+        files.commit(tmp_path / "one.json", {names[0]: b"1", names[1]: b"2"}, {"rows": 1})
+        == written
+    )
+
+
+def test_error_of_one_file_side_by_side_commits_none(tmp_path):
+    def fail(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a").write_bytes(b"before")
+    contents = {tmp_path / "a": b"after", tmp_path / "b": fail}
+    with pytest.raises(OSError, match="No space left"):
+        files.commit(tmp_path / "record.json", contents, {}, at_once=2)
+    assert (tmp_path / "a").read_bytes() == b"before"
+    assert files.read_record(tmp_path / "record.json") is None
 
 
 def test_commit_that_never_counted_leaves_the_old_files(tmp_path, monkeypatch):

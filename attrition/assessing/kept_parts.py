@@ -1,0 +1,207 @@
+"""The parts of an assessment, kept so that the next one assesses only the clients who changed since.
+
+Parts depend on the release, the settings, the code and the rows. If ingestion has only added rows beside
+the base since, the changed clients are those with rows of higher numbers or with withdrawn rows, and
+those whose manager or outcome is asked for anew. The kept parts are read without them. After any other
+change, and if a file is damaged or missing, all parts are assessed again: they only save time.
+"""
+
+import csv
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrition.assessing.parts import Whole
+from attrition.config import Columns, Config
+from attrition.data.cells import NAME_LENGTH
+from attrition.data.client_parts import PartFile
+from attrition.engine import backends
+from attrition.errors import AttritionError
+from attrition.rows import ledger, observations
+from attrition.rows.ledger import Part
+from attrition.rows.typed_rows import CLIENT_HASH
+from attrition.storage import files, history, tables
+
+FOLDER, RECORD = "parts", "parts.json"
+ROWS_PER_CLIENT = 8  # for which a piece of the changed clients has as many rows as a part
+
+
+class Kept(NamedTuple):
+    """Kept parts, and the sorted hashes of the clients who changed since."""
+
+    record: files.Record
+    changed: NDArray[np.uint64]
+
+    def pieces(self, rows_per_part: int) -> Iterator[tuple[Part, NDArray[np.uint64]]]:
+        """Yield the changed clients in pieces, each with the part in which their rows are."""
+        size = max(1, rows_per_part // ROWS_PER_CLIENT)
+        for start in range(0, len(self.changed), size):
+            piece = self.changed[start : start + size]
+            yield Part(int(piece[0]), int(piece[-1]) + 1), piece
+
+    def is_changed(self, client: int) -> bool:
+        at = int(np.searchsorted(self.changed, np.uint64(client)))
+        return at < len(self.changed) and int(self.changed[at]) == client
+
+
+class Results(NamedTuple):
+    """The files of all parts, the outcomes of the clients asked for, and the newest time of any row."""
+
+    parts: list[PartFile]
+    outcomes: Mapping[str, Sequence[tuple[int, bool]]]
+    newest: str
+
+
+def combine(records: Sequence[files.Record]) -> Results:
+    """Combine what `assess_part` returned for all parts."""
+    return Results(
+        [PartFile(record["path"]) for record in records],
+        {name: each for record in records for name, each in record["outcomes"].items()},
+        max((record["newest"] for record in records), default=""),
+    )
+
+
+def combine_kept(
+    config: Config, kept: Kept, records: Sequence[files.Record], whole: Whole
+) -> Results | None:
+    """Combine kept parts with those of the changed clients.
+
+    Returns None if rows of changed clients alone showed what counts for all: that any row is open, or
+    the newest time. Then all parts must be assessed again.
+    """
+    parts, results = kept.record["parts"], combine(records)
+    others = [part for part in parts if not kept.is_changed(part["newest_client"])]
+    newest = max([results.newest, *(part["newest"] for part in others)])
+    is_open = [part["open_client"] for part in parts if part["open_client"] is not None]
+    has_open = any(record["open_client"] is not None for record in records)
+    has_open = has_open or not all(map(kept.is_changed, is_open))
+    if has_open != whole.has_open or any(part["newest"] > newest for part in parts):
+        return None
+    outcomes = {
+        name: each
+        for part in parts
+        for name, each in part["outcomes"].items()
+        if name in whole.wanted and not kept.is_changed(client_hash(name, config.columns))
+    }
+    folder = config.reports_folder / FOLDER
+    files_of_parts = [PartFile(folder / part["name"], kept.changed) for part in parts]
+    return Results([*files_of_parts, *results.parts], outcomes | dict(results.outcomes), newest)
+
+
+def client_hash(name: str, columns: Columns) -> int:
+    """Return the hash of a client as the rows have it."""
+    return observations.name_hash(name if columns.client else name[:NAME_LENGTH])
+
+
+# ---- on disk
+
+
+def read(config: Config, release_id: str, whole: Whole) -> Kept | None:
+    """Read the kept parts; None if all parts must be assessed again."""
+    folder = config.reports_folder / FOLDER
+    try:
+        record = files.read_record(folder / RECORD)
+        if record is None or record["inputs"] != _inputs(config, release_id, whole):
+            return None
+        if not history.has_generation(config.history, record["ingestion"]):
+            return None  # of a state before a restored backup: numbers of rows were given again
+        hashes = {part["name"]: part["sha256"] for part in record["parts"]}
+        if any(files.sha256_file(folder / name) != digest for name, digest in hashes.items()):
+            return None
+    except (AttritionError, OSError):
+        return None
+    is_later = whole.latest_time >= record["latest_time"]
+    times = [part["next_time"] for part in record["parts"] if part["next_time"]]
+    if not is_later or any(time <= whole.latest_time for time in times):
+        return None
+    kept = Kept(record, find_changed(config, record, whole))
+    assessed = record["assessed"] + len(kept.changed)
+    if assessed > sum(part["clients"] for part in record["parts"]):
+        return None  # from here on, all parts cost less than one change after the other
+    if len(kept.changed):
+        record |= {"assessed": assessed}
+        files.write_bytes(folder / RECORD, files.encode(files.sealed(record)))
+    return kept
+
+
+def find_changed(config: Config, record: files.Record, whole: Whole) -> NDArray[np.uint64]:
+    """Return the sorted hashes of the clients who changed since parts were kept.
+
+    The outcomes of clients who were listed since are not asked for anew: each was a current client then,
+    so that an outcome which matters has come with a new row.
+    """
+    rows = ledger.read_table(config, [CLIENT_HASH], since=record["next_number"], is_ordered=False)
+    managers = set(whole.managers.items()) ^ set(record["managers"].items())
+    names = {name for name, _ in managers} | (whole.judged - {*record["wanted"]})
+    names |= set(_withdrawn(config, record["withdrawn_bytes"]))
+    hashes = np.array([client_hash(name, config.columns) for name in names], "uint64")
+    return np.unique(np.concatenate([rows[CLIENT_HASH].to_numpy(), hashes]))
+
+
+def _withdrawn(config: Config, start: int) -> Iterator[str]:
+    """Yield the clients in withdrawn.csv from a byte on."""
+    place = len(ledger.WITHDRAWN_HEADER) + config.columns.table.index(config.columns.client_name)
+    with config.withdrawn.open(encoding="utf-8", newline="") as file:
+        file.seek(start)
+        for row in csv.reader(file):
+            yield row[place]
+
+
+def _inputs(config: Config, release_id: str, whole: Whole) -> files.Record:
+    """Return what all parts depend on, but for the rows beside the base."""
+    return {
+        "versions": backends.versions(),
+        "release": release_id,
+        "settings": config.fingerprint(),
+        "other_units": {str(number): name for number, name in whole.other_units.items()},
+        "lineage": ledger.read_lineage(config),
+        "base": files.sha256_file(config.rows),
+    }
+
+
+def keep(
+    config: Config,
+    folder: Path,
+    records: Sequence[files.Record],
+    release_id: str,
+    whole: Whole,
+) -> list[files.Record]:
+    """Keep the parts in a folder, instead of those before; return the records with their new paths.
+
+    Few rows are all in the base, which is written anew whenever a row arrives: of those, none are kept.
+    """
+    state = files.read_record(config.ingestion_record) or {}
+    kept = config.reports_folder / FOLDER
+    shutil.rmtree(kept, ignore_errors=True)
+    if state["rows"] <= tables.ROW_GROUP or state.get("lineage") is None:
+        return list(records)
+    for record in records:
+        files.fsync(record["path"])
+    facts = ("sha256", "clients", "outcomes", "open_client", "newest", "newest_client", "next_time")
+    record = {
+        "inputs": _inputs(config, release_id, whole),
+        "ingestion": state["seal"],
+        "latest_time": whole.latest_time,
+        "next_number": state["next_number"],
+        "withdrawn_bytes": config.withdrawn.stat().st_size,
+        "managers": dict(whole.managers),
+        "wanted": sorted(whole.wanted),
+        "has_open": whole.has_open,
+        "assessed": 0,
+        "parts": [
+            {"name": each["path"].name, **{name: each[name] for name in facts}} for each in records
+        ],
+    }
+    files.write_bytes(folder / RECORD, files.encode(files.sealed(record)))
+    try:
+        os.rename(folder, kept)
+    except OSError:
+        return list(records)  # something else is there
+    files.fsync_folder(config.reports_folder)
+    files.keep_hashes({kept / each["path"].name: each["sha256"] for each in records})
+    return [{**each, "path": kept / each["path"].name} for each in records]

@@ -1,6 +1,7 @@
 import ast
 import math
 import re
+import time
 import timeit
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
@@ -365,8 +366,9 @@ def patterns():
 
 
 def cost(work, text):
-    """Seconds of one call, at best: another process may have taken the rest."""
-    return min(timeit.repeat(lambda: work(text), number=1, repeat=5))
+    """CPU seconds of one call, at best: other processes may have cost some."""
+    timer = time.process_time
+    return min(timeit.repeat(lambda: work(text), timer=timer, number=1, repeat=5))
 
 
 def check_linear(work, unit):

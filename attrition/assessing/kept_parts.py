@@ -16,13 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from attrition.assessing.parts import Whole
-from attrition.config import Columns, Config
-from attrition.data.cells import NAME_LENGTH
+from attrition.assessing.parts import Whole, client_hash
+from attrition.config import Config
 from attrition.data.client_parts import PartFile
 from attrition.engine import backends
 from attrition.errors import AttritionError
-from attrition.rows import ledger, observations
+from attrition.rows import ledger
 from attrition.rows.ledger import Part
 from attrition.rows.typed_rows import CLIENT_HASH
 from attrition.storage import files, history, tables
@@ -91,11 +90,6 @@ def combine_kept(
     folder = config.reports_folder / FOLDER
     files_of_parts = [PartFile(folder / part["name"], kept.changed) for part in parts]
     return Results([*files_of_parts, *results.parts], outcomes | dict(results.outcomes), newest)
-
-
-def client_hash(name: str, columns: Columns) -> int:
-    """Return the hash of a client as the rows have it."""
-    return observations.name_hash(name if columns.client else name[:NAME_LENGTH])
 
 
 # ---- on disk

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from attrition.config import Columns, Config
 from attrition.contacts import ranking
 from attrition.data import client_parts, clients
-from attrition.data.cells import MAX_DAYS, Caution
+from attrition.data.cells import MAX_DAYS, NAME_LENGTH, Caution
 from attrition.modelling import metrics, reliability
 from attrition.operations.releases import Release
-from attrition.rows import ledger, typed_rows
+from attrition.rows import ledger, observations, typed_rows
 from attrition.rows.ledger import Part
 from attrition.serving import production, risk_scores
 from attrition.serving.explaining import Explainer
@@ -160,12 +160,19 @@ def find_outcomes(
     if not wanted:
         return outcomes
     client, outcome = columns.client_name, columns.outcome
-    known = rows[rows[client].isin(wanted) & rows[outcome].notna()]
+    hashes = [client_hash(name, columns) for name in wanted]
+    known = rows[rows[typed_rows.CLIENT_HASH].isin(hashes) & rows[outcome].notna()]
+    known = known[known[client].isin(wanted)]
     for name, left, number in zip(
         known[client], known[outcome] == 1, known[typed_rows.DELIVERED], strict=True
     ):
         outcomes.setdefault(name, []).append((int(number), bool(left)))
     return outcomes
+
+
+def client_hash(name: str, columns: Columns) -> int:
+    """Return the hash of a client as the rows have it."""
+    return observations.name_hash(name if columns.client else name[:NAME_LENGTH])
 
 
 def tabulate(current: pd.DataFrame, risk: metrics.Vector, columns: Columns) -> pa.Table:

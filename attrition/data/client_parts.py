@@ -71,11 +71,10 @@ class ClientParts:
         is_tied = np.append(is_equal, False) | np.append(False, is_equal)
         if not is_tied.any():
             return order
-        tied = order[is_tied]
-        names = pc.take(self._stored("client"), pa.array(tied))
-        by_name = np.empty(len(tied), np.intp)
-        by_name[pc.sort_indices(names).to_numpy()] = np.arange(len(tied))
-        order[is_tied] = tied[np.lexsort((by_name, -risk[is_tied]))]
+        names = pc.take(self._stored("client"), pa.array(order[is_tied]))
+        by_name = pc.sort_indices(names).to_numpy()
+        at = np.argsort(-risk[is_tied][by_name], kind="stable")
+        order[is_tied] = order[is_tied][by_name[at]]
         return order
 
     @property

@@ -17,14 +17,12 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-
-from tqdm import tqdm
 
 from attrition import wording
 from attrition.config import Config, Database, Files
@@ -122,7 +120,7 @@ def ingest_new_data(
         names, lines = list_folder(config), list[Line]()
         with skip_unavailable(account):
             check_folder(config, account, accept_loss=accept_loss)
-        for name in tqdm(names, desc="ingesting", unit="file", leave=False, disable=None):
+        for name in show_progress(names):
             with skip_unavailable(account):
                 lines.append(take_file(config, account, name, now))
         for database in config.databases:
@@ -148,6 +146,15 @@ def ingest_new_data(
         seal=str(record["seal"]),
         file=(config.final_data if config.dataset_format == "csv" else config.rows).name,
     )
+
+
+def show_progress(names: Sequence[str]) -> Iterable[str]:
+    """Return the names; on a terminal, a bar shows how many of them are done."""
+    if not sys.stderr.isatty():
+        return names
+    from tqdm import tqdm  # its import costs as much as 10,000 rows
+
+    return tqdm(names, desc="ingesting", unit="file", leave=False)
 
 
 def warn_of_names(account: Ledger) -> None:

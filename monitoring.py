@@ -386,13 +386,14 @@ def judge_new_rows(
     """Judge the rows that are not settled; if they are in order, settle them, in place."""
     assert settled.rows is not None and settled.features is not None
     rows, accepted = _describe_rows(config, grouped, settled.rows), ledger.read_accepted(config)
+    reference = releases.read_reference(champion)
     names = [cohort.name for cohort in grouped.cohorts]
-    other_units = find_other_units(config, champion, rows, settled.features)
+    other_units = find_other_units(config, champion, reference, rows, settled.features)
     is_suspicious = np.isin(
         rows.table[typed_rows.DELIVERED].to_numpy(), [one.delivery for one in other_units]
     )
     counted = rows.is_mature & ~is_suspicious
-    checks = _check_estimate(config, champion, rows, counted, settled)
+    checks = _check_estimate(config, reference, rows, counted, settled)
     contradictions = sources.find_contradictions(
         rows.outcome[counted],
         rows.risk[counted],
@@ -405,7 +406,7 @@ def judge_new_rows(
     judged, is_early = counted & ~is_suspicious, rows.is_new & ~rows.is_mature
     verdict = judge_outcomes(champion, rows, judged)
     compared = rows.in_batch & ~is_suspicious
-    report = compare_inputs(config, champion, rows.table[compared], settled.features)
+    report = compare_inputs(config, champion, reference, rows.table[compared], settled.features)
     if verdict.verdict == "fine":
         settled.settle(settled_rows.LABELLED, judged)
     if report.verdict == "stable" and report.rows >= MIN_ROWS_TO_SETTLE:
@@ -427,7 +428,7 @@ def judge_new_rows(
 
 
 def find_other_units(
-    config: Config, champion: Release, rows: NewRows, sample: pd.DataFrame
+    config: Config, champion: Release, reference: pd.DataFrame, rows: NewRows, sample: pd.DataFrame
 ) -> list[OtherUnits]:
     """Find deliveries with new rows of which nearly all have a column in another unit.
 
@@ -436,7 +437,6 @@ def find_other_units(
     lines, accepted = ledger.read_lines(config), ledger.read_accepted(config)
     numeric = champion.training["features"]["numeric"]
     numeric = [name for name in numeric if name not in config.columns.dates]  # all of them are days
-    reference = releases.read_reference(champion)
     counts = rows.table.loc[rows.in_batch, typed_rows.DELIVERED].value_counts()
     numbers = sample[typed_rows.DELIVERED].to_numpy()
     return [
@@ -517,7 +517,11 @@ def find_waiting(
 
 
 def compare_inputs(
-    config: Config, champion: Release, batch: pd.DataFrame, sample: pd.DataFrame
+    config: Config,
+    champion: Release,
+    reference: pd.DataFrame,
+    batch: pd.DataFrame,
+    sample: pd.DataFrame,
 ) -> drift.DriftReport:
     """Compare the features of the batch, or of a sample of it, with the reference."""
     numbers = batch[typed_rows.NUMBER].to_numpy()
@@ -525,7 +529,7 @@ def compare_inputs(
     clients = clients[settled_rows.smallest(clients[typed_rows.INPUT_ID].to_numpy())]
     risk = batch[drift.SCORE].to_numpy()
     return drift.compare_clients(
-        releases.read_reference(champion),
+        reference,
         clients,
         risk[np.searchsorted(numbers, clients[typed_rows.NUMBER].to_numpy())],
         champion.training,
@@ -534,7 +538,11 @@ def compare_inputs(
 
 
 def _check_estimate(
-    config: Config, champion: Release, rows: NewRows, counted: np.ndarray, settled: SettledRows
+    config: Config,
+    reference: pd.DataFrame,
+    rows: NewRows,
+    counted: np.ndarray,
+    settled: SettledRows,
 ) -> history.Rows:
     """Compare the estimates of rows, made without their outcomes, with the outcomes, once per row."""
     first = counted & ~settled.contains(settled_rows.ESTIMATED, rows.ids)
@@ -545,9 +553,7 @@ def _check_estimate(
     value = rows.table.loc[first, name].to_numpy(dtype="float64") if name else None
     estimated = performance.estimate(
         rows.risk[first],
-        **performance.reference_arguments(
-            releases.read_reference(champion), config.columns.outcome
-        ),
+        **performance.reference_arguments(reference, config.columns.outcome),
         value=value,
         capacity=config.contact_capacity,
     )

@@ -296,7 +296,7 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
     day = ledger.read_first_day(config) if columns.dates else ""
     result = typed_rows.typed(rows, columns, day)
     as_text = result.assign(**{name: rows[name] for name in columns.dates})
-    ids = typed_rows.row_ids(as_text, columns, with_outcome=False)
+    ids = typed_rows.input_ids(as_text, columns)
     return result.assign(**{typed_rows.INPUT_ID: ids})
 
 

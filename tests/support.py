@@ -185,6 +185,12 @@ def plain_rows(*rows, columns=PLAIN):
     return typed_rows.typed(pd.DataFrame(cells, columns=list(columns.table), dtype=object), columns)
 
 
+def row_ids(rows, columns):
+    """The ids of typed rows, outcome included, as pandas hashes them: (n,) uint64."""
+    text = rows[[*columns.table]].astype(str)
+    return pd.util.hash_pandas_object(text, index=False).to_numpy()
+
+
 # ---- the assessment
 
 

@@ -16,6 +16,7 @@ from attrition.operations import releases
 from attrition.rows import ledger, typed_rows
 from attrition.storage import files, history
 from tests.conftest import ingest_rows, make_rows, read_rows, write_config
+from tests.support import row_ids
 
 
 def with_candidate(tmp_path, rows, test=None):
@@ -314,11 +315,12 @@ def test_scores_are_kept_in_the_history_once(scored):
 
 def test_after_a_change_of_the_truth_only_the_rows_since_then_are_compared(challenged):
     rows = unseen(challenged)
+    earlier, columns = rows.head(60), challenged.columns
     arrays = {
-        name: typed_rows.row_ids(rows.head(60), challenged.columns, with_outcome=name == "labelled")
-        for name in ("labelled", "inputs")
+        "labelled": row_ids(earlier, columns),
+        "inputs": typed_rows.input_ids(earlier, columns),
+        "waiting": np.array([], "uint64"),
     }
-    arrays["waiting"] = np.array([], "uint64")
     contents = {challenged.settled_rows: files.arrays_bytes(**arrays)}
     files.commit(challenged.monitoring_record, contents, {"triggers": ["degraded"]})
     scoring.score_model(challenged)

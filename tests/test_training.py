@@ -17,6 +17,7 @@ from attrition.operations import releases
 from attrition.rows import ledger, typed_rows
 from attrition.storage import files, tables
 from tests.conftest import ingest_rows, make_rows, read_rows, write_config
+from tests.support import row_ids
 
 COLUMNS = Columns(client="client", outcome="left", numeric=(Numeric("a"),), categorical=("b",))
 
@@ -396,7 +397,7 @@ def test_every_labelled_row_is_known_from_now_on(tmp_path):
     training.train_model(config)
     known = files.read_arrays(config.known_rows)
     rows = read_rows(config)
-    ids = typed_rows.row_ids(rows, config.columns, with_outcome=True)
+    ids = row_ids(rows, config.columns)
     assert np.isin(ids, known["labelled"]).all()
     assert len(known["inputs"]) == 100
 
@@ -410,7 +411,7 @@ def write_verdict(config, settled, *triggers, before_change=()):
     The champion is the candidate, if there is one.
     """
     typed = typed_rows.typed(settled.astype(str), config.columns)
-    ids = [typed_rows.row_ids(typed, config.columns, with_outcome=label) for label in (True, False)]
+    ids = [row_ids(typed, config.columns), typed_rows.input_ids(typed, config.columns)]
     known = {"labelled": ids[0], "inputs": ids[1]}
     earlier = ids[0][list(before_change)]
     record = files.encode(files.sealed({}))
@@ -502,7 +503,7 @@ def test_outcomes_that_wait_are_not_learned_from(tmp_path):
     rows = make_rows(300)
     config = with_data(tmp_path, rows)
     ids = read_rows(config)
-    waiting = typed_rows.row_ids(ids, config.columns, with_outcome=True)[:100]
+    waiting = row_ids(ids, config.columns)[:100]
     contents = {config.settled_rows: files.arrays_bytes(waiting=waiting)}
     files.commit(config.monitoring_record, contents, {"triggers": ["no_model"]})
     training.train_model(config)

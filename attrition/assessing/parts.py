@@ -70,7 +70,7 @@ def assess_part(
     score = model.score(encoded)
     added = explainer.explain(encoded, score)
     strongest, counts = explainer.strongest(encoded, added, score, ranking.REASONS)
-    cautions = reliability.find_cautions(features, model.unseen(features), release.training)
+    cautions = reliability.find_cautions(features, model.unseen(encoded), release.training)
     for row, caution in in_other_units.items():
         cautions[row] = [caution, *cautions.get(row, ())]
     risk = model.to_risk(score)

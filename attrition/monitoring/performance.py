@@ -203,25 +203,37 @@ def _estimate_figures(
     n = len(risk)
     worth = np.zeros(n) if value is None else _clip_value(value)
     on_list = np.zeros(n) if is_listed is None else np.asarray(is_listed, dtype="float64")
-    order = np.lexsort((on_list, worth, risk))
-    risk, worth, on_list = risk[order], worth[order], on_list[order]
-    at_k = np.arange(n) >= n - called
+    order = _sort(risk, worth, on_list)
+    risk = risk[order]
     starts = np.flatnonzero(np.append(True, risk[1:] != risk[:-1]))
     counts = np.diff(np.append(starts, n))
-    rank = np.repeat(starts + (counts + 1) / 2, counts)  # tied risks have their mean rank
-    of_each = np.column_stack([np.ones(n), rank, at_k, worth, on_list, on_list * worth])
+    of_each = np.ones((n, 6))
+    of_each[:, 1] = np.repeat(starts + (counts + 1) / 2, counts)  # tied risks have their mean rank
+    of_each[:, 2] = np.arange(n) >= n - called
+    of_each[:, 3], of_each[:, 4] = worth[order], on_list[order]
+    of_each[:, 5] = of_each[:, 3] * of_each[:, 4]
     lines = _recalibrations(reference, int(np.clip(DRAWS_IN_ALL / n, *REPLICATES)))
     terms = _terms(risk)
     score = terms @ lines[0]
-    probability = metrics.expit(score)
+    perturbed, probability = _perturb(lines[1:], float(score.mean())), metrics.expit(score)
     noise = float(np.sum(probability * (1 - probability)))
     means = _rates(probability @ of_each, n, called, noise)
-    perturbed = _perturb(lines[1:], float(score.mean()))
+    del order, score, probability  # ten million of each take 80 MB
     drawn = _rates(_draw_sums(terms, perturbed, of_each).T, n, called, 0.0)
     figures = {name: _interval(means[name], drawn[name]) for name in means}
     unknown = ["value_at_risk", "listed_value_at_risk"] if value is None else []
     unknown += ["listed", "listed_value_at_risk"] if is_listed is None else []
     return figures | dict.fromkeys(unknown, UNKNOWN)
+
+
+def _sort(risk: Vector, worth: Vector, on_list: Vector) -> NDArray[np.intp]:
+    """Return the order of the risks, equal ones by value, then by whether they are on the list."""
+    order = np.argsort(risk, kind="stable")
+    is_equal = risk[order[1:]] == risk[order[:-1]]
+    is_tied = np.append(is_equal, False) | np.append(False, is_equal)
+    tied = order[is_tied]
+    order[is_tied] = tied[np.lexsort((on_list[tied], worth[tied], risk[tied]))]
+    return order
 
 
 def _clip_value(value: Vector) -> Vector:
@@ -297,15 +309,19 @@ def _draw_many(
     for column, most in zip(of_each.T, size, strict=True):
         parts = np.abs(column) / most
         np.maximum(share, parts / max(float(np.linalg.norm(parts)), 1.0), out=share)
-    single = SINGLE + (len(terms) - SINGLE) % BLOCKS
-    order = np.argpartition(-share, single)
-    first, rest = order[:single], np.sort(order[single:])
-    sums = _draw_each(terms[first], lines, of_each[first])
+    extra, is_single = len(terms) % BLOCKS, np.zeros(len(terms), dtype=bool)
+    is_single[np.argpartition(share, -SINGLE)[-SINGLE:]] = True
+    is_single[:extra] = True
+    sums = _draw_each(terms[is_single], lines, of_each[is_single])
     risk, totals, products = np.empty((len(lines), BLOCKS)), [], []
+    ends = np.linspace(extra, len(terms), BLOCKS + 1, dtype=np.intp)
     for some in np.array_split(np.arange(BLOCKS), 50):
-        rows = rest.reshape(BLOCKS, -1)[some]
-        risk[:, some] = metrics.expit(lines @ terms[rows].mean(axis=1).T)
+        rows = slice(ends[some[0]], ends[some[-1] + 1])
+        centres = terms[rows].reshape(len(some), -1, terms.shape[1]).mean(axis=1)
+        risk[:, some] = metrics.expit(lines @ centres.T)
         parts = of_each[rows] / size
+        parts[is_single[rows]] = 0
+        parts = parts.reshape(len(some), -1, len(size))
         totals.append(parts.sum(axis=1))
         products.append((parts.transpose(0, 2, 1) @ parts).reshape(len(some), -1))
     sums += (risk @ np.vstack(totals)) * size
@@ -328,7 +344,10 @@ def _terms(risk: Vector) -> NDArray[np.float64]:
     Source: Kull, Silva Filho and Flach 2017, "Beta calibration".
     """
     risk = np.clip(risk, metrics.SMALLEST_RISK, 1 - metrics.SMALLEST_RISK)
-    return np.column_stack([np.log(risk), -np.log1p(-risk), np.ones(len(risk))])
+    terms = np.ones((len(risk), 3))
+    np.log(risk, out=terms[:, 0])
+    terms[:, 1] = -np.log1p(-risk)
+    return terms
 
 
 def _recalibrations(reference: _Reference | None, replicates: int) -> NDArray[np.float64]:

@@ -31,7 +31,16 @@ def to_lines(rows: Sequence[pa.Array]) -> bytes:
     >>> to_lines([pa.array(["a", "b"]), pa.array(["1", ""])])
     b'a,1\\nb,\\n'
     """
-    return end_lines(csv_lines(rows))
+    import pyarrow.csv
+
+    table = pa.table(rows, names=[str(i) for i in range(len(rows))])
+    options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
+    lines = pa.BufferOutputStream()
+    try:
+        pyarrow.csv.write_csv(table, lines, options)
+    except pa.ArrowInvalid:  # a cell has to be quoted
+        return end_lines(csv_lines(rows))
+    return lines.getvalue().to_pybytes()
 
 
 def end_lines(lines: pa.Array) -> bytes:

@@ -183,15 +183,15 @@ def _hash_numbers(texts: pa.Array) -> np.ndarray:
     return hashes
 
 
-def row_ids(rows: "pd.DataFrame", columns: Columns, *, with_outcome: bool) -> np.ndarray:
-    """Return a 64-bit id of each typed row from its content, as `compute_hashes` does: (n,) uint64.
+def input_ids(rows: "pd.DataFrame", columns: Columns) -> np.ndarray:
+    """Return the `INPUT_ID` of typed rows, as `compute_hashes` does: (n,) uint64.
 
-    With its outcome, a row gets another id when its outcome arrives. `rows` have their dates as text.
+    rows: with their dates as text
     """
     import pandas as pd
 
     hashes = []
-    for name in columns.table if with_outcome else columns.table[:-1]:
+    for name in columns.table[:-1]:
         places, values = pd.factorize(rows[name], use_na_sentinel=False)
         is_missing = [value != value for value in values.tolist()]
         texts = pa.array([str(value) for value in values.tolist()], pa.string())

@@ -109,8 +109,8 @@ class Category:
         bins = np.array(codes, dtype=np.intp)
         return self.terms[bins], bins
 
-    def is_unseen(self, values: Any) -> NDArray[np.bool_]:
-        return ~np.append(self.seen, False)[self.encode(values)[1]]
+    def is_unseen(self, bins: Index) -> NDArray[np.bool_]:
+        return ~np.append(self.seen, False)[bins]
 
 
 @dataclass(frozen=True)
@@ -288,10 +288,14 @@ class FlatModel:
         bins[features, places] = base.bins[features, 0]
         return Encoded(terms, bins)
 
-    def unseen(self, columns: Columns) -> dict[str, NDArray[np.bool_]]:
+    def unseen(self, rows: "Columns | Encoded") -> dict[str, NDArray[np.bool_]]:
         """Return for each category which rows have a level that is new to the model: (n,)."""
-        categories = (encoder for encoder in self.encoders if isinstance(encoder, Category))
-        return {each.name: each.is_unseen(columns[each.name]) for each in categories}
+        bins = self.encode(rows).bins - self.starts[:-1, np.newaxis]
+        return {
+            encoder.name: encoder.is_unseen(own)
+            for encoder, own in zip(self.encoders, bins, strict=True)
+            if isinstance(encoder, Category)
+        }
 
     @cached_property
     def starts(self) -> Index:

@@ -45,7 +45,7 @@ class Served(Protocol):
     ) -> Any:
         """Return some encoded rows, in each of which one feature has its baseline value."""
 
-    def unseen(self, columns: Columns) -> dict[str, NDArray[np.bool_]]:
+    def unseen(self, rows: Any) -> dict[str, NDArray[np.bool_]]:
         """Return for each category which rows have a level that is new to the model: (n,)."""
 
 
@@ -106,7 +106,7 @@ class FrameModel:
             changed[name] = changed[name].mask(features == i, value)
         return changed
 
-    def unseen(self, columns: Columns) -> dict[str, NDArray[np.bool_]]:
+    def unseen(self, rows: Any) -> dict[str, NDArray[np.bool_]]:
         from attrition.modelling import models
 
-        return models.unseen_levels(self.model, self.encode(columns))
+        return models.unseen_levels(self.model, self.encode(rows))

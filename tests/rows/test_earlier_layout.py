@@ -6,7 +6,7 @@ from ingestion import ingest_new_data
 from tests.conftest import read_rows, write_config
 from tests.earlier import become_earlier
 from tests.segments import DATED, TABLE, check_all, deliver, execute, row
-from tests.support import counts, final_rows, put
+from tests.support import counts, final_rows, put, row_ids
 from tests.support import ledger as read_lines
 
 UNNAMED = {"client": None, "outcome": "left", "numeric": ["x"], "categorical": ["plan"]}
@@ -58,5 +58,5 @@ def test_equal_rows_without_a_client_of_the_previous_version_stay_known(tmp_path
     ingest_new_data(config)
     assert counts(read_lines(config)[-1]) == (2, 0, 3)
     expected = typed_rows.typed(tables.read_texts(config.final_data), config.columns)
-    ids = typed_rows.row_ids(expected, config.columns, with_outcome=True)
+    ids = row_ids(expected, config.columns)
     assert read_rows(config)[typed_rows.ROW_ID].tolist() == ids.tolist()

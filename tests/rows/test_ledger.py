@@ -14,7 +14,7 @@ from attrition.storage import files, history, tables
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import GOOD, ROWS, lines
 from tests.conftest import read_rows, write_config
-from tests.support import final_rows, put
+from tests.support import final_rows, put, row_ids
 
 
 def keep(config, folder):
@@ -196,12 +196,11 @@ def check_twin(config):
     expected = typed_rows.typed(tables.read_texts(config.final_data), columns)
     found = read_rows(config)
     pd.testing.assert_frame_equal(found[list(columns.table)], expected, check_exact=True)
-    for name, with_outcome in ((typed_rows.ROW_ID, True), (typed_rows.INPUT_ID, False)):
-        ids = typed_rows.row_ids(expected, columns, with_outcome=with_outcome)
-        np.testing.assert_array_equal(found[name], ids)
-        names = [name for name in columns.table if with_outcome or name != columns.outcome]
-        text = expected[names].astype(str)
-        assert ids.tolist() == pd.util.hash_pandas_object(text, index=False).tolist()
+    np.testing.assert_array_equal(found[typed_rows.ROW_ID], row_ids(expected, columns))
+    ids = typed_rows.input_ids(expected, columns)
+    np.testing.assert_array_equal(found[typed_rows.INPUT_ID], ids)
+    text = expected[[*columns.table[:-1]]].astype(str)
+    assert ids.tolist() == pd.util.hash_pandas_object(text, index=False).tolist()
     hashes = typed_rows.client_hashes(expected[columns.client_name])
     np.testing.assert_array_equal(found[typed_rows.CLIENT_HASH], hashes)
 

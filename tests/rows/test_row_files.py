@@ -1,12 +1,14 @@
-"""Lines of finaldata.csv, copied without some of them."""
+"""Lines of finaldata.csv, written, and copied without some of them."""
 
+import csv
 import io
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from attrition.rows import row_files
-from attrition.rows.row_files import copy_lines
+from attrition.rows.row_files import copy_lines, to_lines
 
 
 @pytest.mark.parametrize("block", [3, 7, 16, 1 << 20])
@@ -20,3 +22,13 @@ def test_lines_are_copied_without_those_dropped(monkeypatch, block, dropped):
     assert target.getvalue().splitlines(True) == [
         line for i, line in enumerate(lines) if i not in dropped
     ]
+
+
+@pytest.mark.parametrize(
+    "cell", ['"', ",", "\r", "\n", "'", " x ", "\t", "é", "\u2028", "", "\\", ";"]
+)
+def test_lines_read_back_as_their_cells(cell):
+    texts = [["a", f"b{cell}d", cell], ["", "1", cell]]
+    lines = to_lines([pa.array(column) for column in texts]).decode()
+    rows = csv.reader(io.StringIO(lines, newline=""), strict=True)
+    assert [*rows] == [list(row) for row in zip(*texts, strict=True)]

@@ -10,7 +10,7 @@ from attrition.config import Columns, Numeric
 from attrition.data.cells import NAME_LENGTH, day_number, number_text
 from attrition.data.schema import csv_lines
 from attrition.rows import typed_rows
-from tests.support import PLAIN, plain_rows
+from tests.support import PLAIN, plain_rows, row_ids
 
 WORDS = st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs", "Zl", "Zp")), max_size=40)
 NUMBERS = st.just("") | (
@@ -37,24 +37,26 @@ def test_typed_does_not_change_its_argument():
     pd.testing.assert_frame_equal(text, before)
 
 
-def test_row_ids_follow_content_alone():
+def test_input_ids_follow_content_alone():
     rows = plain_rows("a,1,2,3,0", "b,1,2,3,0", "a,1,2,3,0")
-    ids = typed_rows.row_ids(rows, PLAIN, with_outcome=True)
-    shuffled = typed_rows.row_ids(rows.iloc[[2, 1, 0]], PLAIN, with_outcome=True)
+    ids = typed_rows.input_ids(rows, PLAIN)
+    shuffled = typed_rows.input_ids(rows.iloc[[2, 1, 0]], PLAIN)
     assert ids.dtype == np.uint64
     assert ids[0] == ids[2] != ids[1]
     assert shuffled.tolist() == ids[::-1].tolist()
 
 
-def test_row_ids_tell_an_outcome_that_arrives_only_when_asked_to():
+def test_an_outcome_that_arrives_changes_the_row_id_alone():
     rows = plain_rows("a,1,2,3,", "a,1,2,3,0", "a,1,2,3,1")
-    assert len(set(typed_rows.row_ids(rows, PLAIN, with_outcome=True))) == 3
-    assert len(set(typed_rows.row_ids(rows, PLAIN, with_outcome=False))) == 1
+    assert len(set(row_ids(rows, PLAIN))) == 3
+    assert len(set(typed_rows.input_ids(rows, PLAIN))) == 1
 
 
-def test_row_ids_are_the_same_in_three_years():
-    ids = typed_rows.row_ids(plain_rows("a,1,2.5,,1"), PLAIN, with_outcome=True)
-    assert ids.tolist() == [10842005467356058188]
+def test_ids_are_the_same_in_three_years():
+    cells = dict(zip(PLAIN.table, ["a", "1", "2.5", "", "1"], strict=True))
+    ids = typed_rows.compute_hashes({n: pa.array([text]) for n, text in cells.items()}, PLAIN)
+    assert ids[typed_rows.ROW_ID].to_pylist() == [10842005467356058188]
+    assert ids[typed_rows.INPUT_ID].to_pylist() == [10925098838303113411]
 
 
 def test_held_out_clients_are_the_same_whatever_stands_beside_them():
@@ -114,9 +116,9 @@ def test_columns_are_typed_and_hashed_as_their_lines_are(rows, client, time):
     for name in ("n", "worth", "left"):
         np.testing.assert_array_equal(result[name].to_pandas(), expected[name])
     expected["end"] = as_text["end"]
-    for name, with_outcome in ((typed_rows.ROW_ID, True), (typed_rows.INPUT_ID, False)):
-        ids = typed_rows.row_ids(expected, columns, with_outcome=with_outcome)
-        assert result[name].to_pylist() == ids.tolist()
+    assert result[typed_rows.ROW_ID].to_pylist() == row_ids(expected, columns).tolist()
+    ids = typed_rows.input_ids(expected, columns)
+    assert result[typed_rows.INPUT_ID].to_pylist() == ids.tolist()
     names = as_text[columns.client_name]
     hashed = typed_rows.client_hashes(names if client else names.str[:NAME_LENGTH])
     assert result[typed_rows.CLIENT_HASH].to_pylist() == hashed.tolist()

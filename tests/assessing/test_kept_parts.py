@@ -110,9 +110,7 @@ def assess(monkeypatch, tmp_path):
     return assess
 
 
-@pytest.mark.parametrize(
-    "columns", [{}, DATED, {"client": None}], ids=["plain", "dated", "nameless"]
-)
+@pytest.mark.parametrize("columns", [DATED, {"client": None}], ids=["dated", "nameless"])
 def test_outputs_are_the_same_bytes_with_kept_parts(begin, assess, monkeypatch, columns):
     config = begin(**columns)
     assert assess(config) == ALL

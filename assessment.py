@@ -11,7 +11,7 @@ Run:    python assessment.py [--config PATH]
 
 import shutil
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from attrition.contacts import (
 from attrition.contacts.daily_list import Change, Earlier
 from attrition.contacts.log import Entry
 from attrition.contacts.ranking import Book, ContactList
-from attrition.contacts.risk_history import Snapshot
+from attrition.contacts.risk_history import History, Snapshot
 from attrition.contacts.standings import Standing
 from attrition.data import clients
 from attrition.data.cells import Reason
@@ -67,7 +67,9 @@ SETTINGS = (
     *("contact_cost", "contact_success"),
 )
 NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
-WEIGHED = 50_000  # clients that are compared with the reference; of more, a sample decides as well
+WEIGHED = (
+    50_000  # clients that are compared with the reference; if there are more, a sample of them
+)
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
 
@@ -106,10 +108,10 @@ def explain_list(
     fixed: Collection[str],
     listed: int,
 ) -> tuple[list[list[Reason]], list[dict[str, Any]]]:
-    """Return the reasons that tell each client apart from those on the list, and what nearly all share.
+    """Return the reasons that distinguish each client from those on the list, and what nearly all share.
 
-    The contribution of the former is relative to the list; a category that nearly all share is not
-    among them, if there is another reason.
+    The contributions are relative to the list. A category that nearly all share is left out if the
+    client has another reason.
 
     columns: of the listed clients, and behind them of those who may come next
     listed: how many are on the list
@@ -145,26 +147,26 @@ def explain_changes(
 ) -> list[list[Reason]]:
     """Return the features that changed each client's risk, the strongest first.
 
-    Their contributions add up to the change of the log-odds; the baseline is the earlier value. There
-    are none if the client is new, or if a feature of the model was not stored.
+    Their contributions add up to the change of the log-odds; the baseline is the earlier value. The list
+    is empty if the client is new, or if a feature of the model was not stored.
 
     columns: of n clients; at: their rows in the earlier table, -1 if new
     """
     changes: list[list[Reason]] = [[] for _ in at]
-    known = np.flatnonzero(at >= 0)
-    if not len(known) or not {clients.FEATURE + name for name in columns} <= {
+    places = np.flatnonzero(at >= 0)
+    if not len(places) or not {clients.FEATURE + name for name in columns} <= {
         *earlier.column_names
     }:
         return changes
-    then = model_columns(earlier.take(pa.array(at[known])), columns)
+    then = model_columns(earlier.take(pa.array(at[places])), columns)
     now = {
-        name: values[known]
+        name: values[places]
         if isinstance(values, np.ndarray)
-        else [values[i] for i in known.tolist()]
+        else [values[i] for i in places.tolist()]
         for name, values in columns.items()
     }
     values, previous = _plain_values(now), _plain_values(then)
-    for i, (place, added) in enumerate(zip(known, model.compare(now, then).tolist(), strict=True)):
+    for i, (place, added) in enumerate(zip(places, model.compare(now, then).tolist(), strict=True)):
         reasons = [
             Reason(name, values[name][i], previous[name][i], contribution)
             for name, contribution in zip(values, added, strict=True)
@@ -301,8 +303,8 @@ def assess_clients(config: Config) -> Assessment:
         return _assessment(record, up_to_date=False)
 
 
-def describe_whole(config: Config, last: "Last", by_client: Mapping[str, Standing]) -> Whole:
-    """Describe what all parts need to know, but whether any row is open."""
+def describe_whole(config: Config, last: Last, by_client: Mapping[str, Standing]) -> Whole:
+    """Describe what each part needs to know; `assess_rows` finds whether any row is open."""
     judged = frozenset(entry.client for entry in overrides(by_client))
     listed = daily_list.listed_clients(last.earlier.table) if last.earlier else set()
     return Whole(
@@ -319,7 +321,7 @@ def make_list(
     config: Config,
     scored: Scored,
     release: Release,
-    last: "Last",
+    last: Last,
     by_client: Mapping[str, Standing],
     now: str,
     inputs: Mapping[str, str],
@@ -352,13 +354,20 @@ def make_list(
     }
     names = scored.names_of(listed.rows)
     keep_moves(config, record, last, scored, ranks, listed, names)
+    on_list = tabulate_list(scored, listed, shown, change, by_row)
+    risks, snapshots = risk_history.add(
+        last.history, last.snapshots, parts.keys, parts.risk, Snapshot(day, release.id)
+    )
+    record["snapshots"] = [snapshot._asdict() for snapshot in snapshots]
+    contents = prepare_files(config, scored, shown, change, on_list, risks, last.earlier)
 
-    def complete(record: files.Record) -> files.Record:
-        record = record | estimate_portfolio(config, scored, release, book, listed)
+    def complete() -> files.Record:
+        whole = record | estimate_portfolio(config, scored, release, book, listed)
         newly_listed = len(set(names) - (last.listed or set()))
-        return {**record, "change": describe_change(last.record, record, newly_listed)}
+        return {**whole, "change": describe_change(last.record, whole, newly_listed)}
 
-    return write_assessment(config, record, complete, last, scored, listed, shown, change, by_row)
+    at_once = backends.count_threads(config.engine)
+    return files.commit(config.assessment_record, contents, complete, at_once=at_once)
 
 
 def explain(
@@ -472,7 +481,7 @@ def score_overrides(
 def keep_moves(
     config: Config,
     record: files.Record,
-    last: "Last",
+    last: Last,
     scored: Scored,
     ranks: Mapping[str, int],
     listed: ContactList,
@@ -480,7 +489,7 @@ def keep_moves(
 ) -> None:
     """Save who came onto the list and who left it since the last assessment.
 
-    It is done before the assessment is written: if it is computed again after a crash, the same rows
+    This is done before the assessment is written: if a crash lets both be computed again, the same rows
     are replaced.
 
     names: of the listed clients
@@ -491,36 +500,24 @@ def keep_moves(
     risks = scored.parts.risk[listed.rows].tolist()
     moves = daily_list.describe_moves(names, risks, listed, last.listed, gone)
     basis = {"inputs": record["inputs"], "last": last.record.get("seal")}
-    made = files.sha256_bytes(files.encode(basis))
-    at = {"at": record["assessed_at"], "made": made}
+    fingerprint = files.sha256_bytes(files.encode(basis))
+    at = {"at": record["assessed_at"], "made": fingerprint}
     if moves:
         history.save(config.history, "listings", [at | move for move in moves])
 
 
-def write_assessment(
-    config: Config,
-    record: files.Record,
-    complete: Callable[[files.Record], files.Record],
-    last: "Last",
+def tabulate_list(
     scored: Scored,
     listed: ContactList,
     shown: Shown,
     change: Change,
     by_row: Mapping[int, Standing],
-) -> files.Record:
-    """Write all files and the record; complete: adds to the record what nothing else depends on."""
-    labels, columns, earlier, parts = config.labels, config.columns, last.earlier, scored.parts
-    risks, snapshots = risk_history.add(
-        last.history,
-        last.snapshots,
-        parts.keys,
-        parts.risk,
-        Snapshot(record["day"], record["release"]),
-    )
+) -> pd.DataFrame:
+    """Return the table of the listed clients, with their standings and all their cautions."""
     n, at = len(listed.rows), np.asarray(listed.rows, np.intp)
-    stored = [name for name in clients.COLUMNS if name in parts.schema.names]
+    stored = [name for name in clients.COLUMNS if name in scored.parts.schema.names]
     on_list = daily_list.list_table(
-        parts.take(at, stored),
+        scored.parts.take(at, stored),
         Change(change.previous_rank[at], change.risk_change[at]),
         shown.list_reasons[:n],
         shown.changes[:n],
@@ -528,9 +525,23 @@ def write_assessment(
     )
     seen = on_list["cautions"].tolist(), on_list["observed_at"].tolist()
     on_list["cautions"] = pd.Series(add_last_seen(*seen, scored.is_long_ago[at]), dtype=object)
+    return on_list
+
+
+def prepare_files(
+    config: Config,
+    scored: Scored,
+    shown: Shown,
+    change: Change,
+    on_list: pd.DataFrame,
+    risks: History,
+    earlier: Earlier | None,
+) -> dict[Path, files.Content]:
+    """Return the content of each file; large ones are computed while they are written."""
+    labels, columns = config.labels, config.columns
     contents: dict[Path, files.Content] = {
         config.clients: lambda file: clients.write_tables(
-            file, ranked_clients(scored, shown, n, change)
+            file, ranked_clients(scored, shown, len(on_list), change)
         ),
         config.risk_scores: lambda file: write_risk_scores(file, scored, labels, columns),
         config.contact_list: tables.excel_bytes(fields.contact_list(on_list, labels, columns)),
@@ -538,11 +549,7 @@ def write_assessment(
     }
     if earlier is not None:
         contents[config.earlier_clients] = lambda file: clients.write_earlier(file, earlier.table)
-    record |= {"snapshots": [snapshot._asdict() for snapshot in snapshots]}
-    at_once = backends.count_threads(config.engine)
-    return files.commit(
-        config.assessment_record, contents, lambda: complete(record), at_once=at_once
-    )
+    return contents
 
 
 def read_other_units(config: Config) -> dict[int, str]:

@@ -151,12 +151,12 @@ def _pointer(config: Config) -> str:
 
 
 def nothing_new(config: Config) -> bool:
-    """Did the last run complete, and are all inputs and outputs unchanged since?"""
+    """Return whether the last run completed, and all inputs and outputs are unchanged since."""
     return not has_server(config) and find_reason(config) is None
 
 
 def find_reason(config: Config) -> str | None:
-    """Return why a run may have something to do, as far as files tell; None if it has nothing."""
+    """Return why a run may have something to do, as far as files show; None if it has nothing to do."""
     try:
         last = files.read_record(config.last_run)
         if last is None or not last.get("complete"):
@@ -205,7 +205,7 @@ def keep_watch(config: Config) -> None:
             config=str(config.file),
             lock=str(config.lock),
             renewed=(str(config.last_run), str(config.metrics)),
-            watched=watched | {str(config.notices): idle.MISSING},  # a run forgets what is in it
+            watched=watched | {str(config.notices): idle.MISSING},  # if it exists, a run empties it
             valid=(since, min([hashed_at + files.DAY_S, *_changes_at(config, last)])),
         )
         files.write_bytes(config.watch_list, data)
@@ -399,7 +399,7 @@ def call_running_api(config: Config, show: Callable[[str], object] = lambda text
 
 
 def plan(config: Config) -> list[str]:
-    """Describe what a run would do, without doing it; empty if nothing is new."""
+    """Describe what a run would do, without doing it; there is no line if nothing is new."""
     import ingestion
     from attrition.rows import ledger
     from attrition.sources import databases

@@ -149,7 +149,7 @@ def ingest_new_data(
 
 
 def show_progress(names: Sequence[str]) -> Iterable[str]:
-    """Return the names; on a terminal, a bar shows how many of them are done."""
+    """Return the names; on a terminal, a bar shows how many have been taken."""
     if not sys.stderr.isatty():
         return names
     from tqdm import tqdm  # its import costs as much as 10,000 rows

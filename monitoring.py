@@ -39,7 +39,7 @@ SETTINGS = ("columns", "contact_capacity", "outcome_after_days")
 # Fewer new rows than this are pooled with the next ones before they count as judged.
 MIN_ROWS_TO_SETTLE = 100
 SHOWN_COHORTS = 3
-ROWS_AT_ONCE = 1 << 21
+ROWS_AT_ONCE = 1 << 21  # if only a few columns are read
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,10 @@ def is_due(record: files.Record, now: str) -> bool:
 def judge_rows(
     config: Config, champion: Release | None, settings: str, now: str
 ) -> tuple[Judgement, Cohorts, SettledRows | None]:
-    """Judge the rows, group all of them, and return which are settled now; None without a model."""
+    """Judge the rows since the training; return the judgement, all cohorts, and the settled rows.
+
+    Without a model nothing is settled: None.
+    """
     if champion is None:
         groups, _ = read_groups(config, np.empty(0, "int64"))
         grouped = find_cohorts(config, groups, now)
@@ -167,7 +170,7 @@ def judge_rows(
 def decide(
     config: Config, champion: Release | None, judged: Judgement, labelled: int
 ) -> tuple[bool, list[str], str]:
-    """Decide whether to train; return that, the triggers, and the reason."""
+    """Return whether to train, the triggers, and the reason."""
     is_degraded = judged.performance.verdict == "degraded"
     is_confirmed = judged.deliveries >= sources.MIN_DELIVERIES
     usable = labelled - len(judged.waiting)
@@ -210,20 +213,20 @@ def _key_names(config: Config) -> list[str]:
 
 
 def read_groups(config: Config, numbers: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
-    """Count all rows of each group, and return which of some sorted numbers still exist."""
+    """Count all rows of each group; return the counts, and which of some sorted numbers still exist."""
     outcome, groups, existing = config.columns.outcome, [], []
     for rows in _read_parts(config, [*_key_names(config), outcome, typed_rows.NUMBER]):
         keys = find_keys(config, rows)
         groups.append(cohorts.count_groups(keys, rows[outcome].to_numpy("float64")))
-        there = rows[typed_rows.NUMBER].to_numpy()
-        existing.append(there[is_among(there, numbers)])
+        own = rows[typed_rows.NUMBER].to_numpy()
+        existing.append(own[is_among(own, numbers)])
     return cohorts.add_groups(groups), np.sort(np.concatenate(existing))
 
 
 def count_replaced(config: Config, groups: pd.DataFrame) -> np.ndarray:
     """Count the open rows of each group that a later one of the same client has replaced."""
     columns = config.columns
-    # each row without a client is one of its own
+    # If rows have no client, each is a client of its own.
     client = typed_rows.CLIENT_HASH if columns.client else typed_rows.INPUT_ID
     counts = np.zeros(len(groups), np.intp)
     for rows in _read_parts(config, [*_key_names(config), columns.outcome, client]):
@@ -288,9 +291,9 @@ def _read_settled(config: Config, champion: Release, settings: str) -> SettledRo
 
 
 def read_new_rows(config: Config, model: Served, settled: SettledRows) -> pd.DataFrame:
-    """Add the rows that are not settled to those that wait, if these still exist.
+    """Add new rows that are not settled to those that wait, and drop those of the latter that are gone.
 
-    Features are read, and risks computed, only of rows with a new outcome and of those to compare.
+    Features are read, and risks computed, only for rows with a new outcome and for those to compare.
 
     Returns: the counts of all rows in each group.
     """
@@ -298,19 +301,19 @@ def read_new_rows(config: Config, model: Served, settled: SettledRows) -> pd.Dat
     ids = [typed_rows.NUMBER, typed_rows.ROW_ID, typed_rows.INPUT_ID]
     facts = [*ids, *_key_names(config), *filter(None, [columns.outcome, columns.value])]
     is_short = count - settled.count() <= ledger.ROWS_PER_PART
-    groups, news = [settled.groups] if settled.groups is not None else [], []
+    groups, unsettled = [settled.groups] if settled.groups is not None else [], []
     for part in [None] if is_short else ledger.split_rows(config):
         rows = ledger.read_rows(config, facts, part=part, since=settled.since)
         outcome = rows[columns.outcome].to_numpy("float64")
         groups.append(cohorts.count_groups(find_keys(config, rows), outcome))
-        news.append((part, settled.select(rows, ~np.isnan(outcome))))
+        unsettled.append((part, settled.select(rows, ~np.isnan(outcome))))
     settled.groups = cohorts.add_groups(groups)
     if settled.count() != count:  # some rows are gone, or were not counted
         waiting = settled.rows[typed_rows.NUMBER] if settled.rows is not None else np.empty(0)
         settled.groups, existing = read_groups(config, np.asarray(waiting, "int64"))
         settled.limit(existing)
-    sampled = settled.find_sample([rows for _, rows in news])
-    read = [_read_features(config, model, settled.since, *each, sampled) for each in news]
+    sampled = settled.find_sample([rows for _, rows in unsettled])
+    read = [_read_features(config, model, settled.since, *each, sampled) for each in unsettled]
     settled.append([rows for rows, _ in read], [features for _, features in read])
     return settled.groups
 
@@ -323,17 +326,17 @@ def _read_features(
     rows: pd.DataFrame,
     sampled: np.ndarray,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return rows of a part with their risks, NaN if not needed, and the features of those sampled."""
+    """Return rows of a part with their risks, NaN if not needed, and the features of the sample."""
     numbers = rows[typed_rows.NUMBER].to_numpy()
-    is_asked = rows[IS_NEW].to_numpy() | settled_rows.is_in(numbers, sampled)
+    is_needed = rows[IS_NEW].to_numpy() | is_among(numbers, sampled)
     risk = np.full(len(rows), np.nan)
     names = [*config.columns.features, *filter(None, [config.columns.time])]
     names += [typed_rows.NUMBER, typed_rows.INPUT_ID, typed_rows.DELIVERED]
-    since = since if is_asked.any() else ledger.read_next_number(config)  # then none is read
+    since = since if is_needed.any() else ledger.read_next_number(config)  # if not, no row is read
     read = ledger.read_rows(config, names, part=part, since=since)
-    read = read[settled_rows.is_in(read[typed_rows.NUMBER].to_numpy(), numbers[is_asked])]
-    risk[is_asked] = predict(model, read)
-    is_sampled = settled_rows.is_in(read[typed_rows.NUMBER].to_numpy(), sampled)
+    read = read[is_among(read[typed_rows.NUMBER].to_numpy(), numbers[is_needed])]
+    risk[is_needed] = predict(model, read)
+    is_sampled = is_among(read[typed_rows.NUMBER].to_numpy(), sampled)
     return rows.assign(**{drift.SCORE: risk}), read[is_sampled]
 
 
@@ -470,9 +473,9 @@ def find_excess(
     rows: NewRows,
     verdict: performance.Performance,
 ) -> performance.Performance:
-    """Return that the model is degraded if more of a cohort left than expected; else the verdict.
+    """Return the verdict, "degraded" if more clients of any cohort left than were expected.
 
-    Cohorts that are mature have been judged already.
+    Mature cohorts have been judged already.
     """
     left = np.bincount(
         rows.cohort[rows.is_new & (rows.outcome == 1)], minlength=len(grouped.cohorts)
@@ -480,19 +483,19 @@ def find_excess(
     for i, cohort in enumerate(grouped.cohorts):
         if cohort.mature or left[i] < performance.MIN_OF_EACH_TO_JUDGE:
             continue
-        known = rows.risk[(rows.cohort == i) & ~np.isnan(rows.risk)]
-        if performance.is_expected(cohort.left, known):
+        risk = rows.risk[(rows.cohort == i) & ~np.isnan(rows.risk)]
+        if performance.is_expected(cohort.left, risk):
             continue
-        known = read_risks(config, model, grouped, i)
+        risk = read_risks(config, model, grouped, i)
         level = champion.training["level_left"]
-        excess = performance.find_excess(cohort.name, cohort.left, known, level)
+        excess = performance.find_excess(cohort.name, cohort.left, risk, level)
         if excess:
             verdict = replace(verdict, verdict="degraded", sentence=excess)
     return verdict
 
 
 def read_risks(config: Config, model: Served, grouped: Cohorts, i: int) -> Vector:
-    """Return risks of a cohort, in the order of arrival: no more than show that its leavers are few."""
+    """Return risks of a cohort in the order of arrival, until they explain how many clients left."""
     read = [pd.Series(dtype="float64")]
     for part in ledger.split_rows(config):
         names = [typed_rows.NUMBER, *_key_names(config), *config.columns.features]
@@ -500,19 +503,19 @@ def read_risks(config: Config, model: Served, grouped: Cohorts, i: int) -> Vecto
         places = cohorts.find_groups(grouped.groups, find_keys(config, rows))
         rows = rows[grouped.number[places] == i]
         read.append(pd.Series(predict(model, rows), rows[typed_rows.NUMBER]))
-        known = np.asarray(pd.concat(read).sort_index(), "float64")  # whatever the parts
-        if performance.is_expected(grouped.cohorts[i].left, known):
+        risk = np.asarray(pd.concat(read).sort_index(), "float64")  # the same in whatever parts
+        if performance.is_expected(grouped.cohorts[i].left, risk):
             break
-    return known
+    return risk
 
 
 def find_waiting(
     config: Config, grouped: Cohorts, rows: NewRows, is_suspicious: np.ndarray
 ) -> np.ndarray:
-    """Return the sorted ids of all rows with an outcome that is not mature or suspicious."""
+    """Return the sorted ids of all rows with an outcome that is not mature, or that is suspicious."""
     early = rows.ids[rows.is_new & ~rows.is_mature]
     if len(early) != (grouped.groups[cohorts.KNOWN] * ~grouped.mature).sum():
-        early = read_immature(config, grouped)  # some were judged when their cohort was complete
+        early = read_immature(config, grouped)  # others were judged while their cohort was mature
     return np.union1d(early, rows.ids[rows.is_new & is_suspicious])
 
 
@@ -525,7 +528,7 @@ def compare_inputs(
 ) -> drift.DriftReport:
     """Compare the features of the batch, or of a sample of it, with the reference."""
     numbers = batch[typed_rows.NUMBER].to_numpy()
-    clients = sample[settled_rows.is_in(sample[typed_rows.NUMBER].to_numpy(), numbers)]
+    clients = sample[is_among(sample[typed_rows.NUMBER].to_numpy(), numbers)]
     clients = clients[settled_rows.smallest(clients[typed_rows.INPUT_ID].to_numpy())]
     risk = batch[drift.SCORE].to_numpy()
     return drift.compare_clients(
@@ -544,7 +547,7 @@ def _check_estimate(
     counted: np.ndarray,
     settled: SettledRows,
 ) -> history.Rows:
-    """Compare the estimates of rows, made without their outcomes, with the outcomes, once per row."""
+    """Compare estimates that were made without outcomes with the outcomes, once for each row."""
     first = counted & ~settled.contains(settled_rows.ESTIMATED, rows.ids)
     if first.sum() < performance.MIN_ROWS_TO_ESTIMATE:
         return []
@@ -583,7 +586,7 @@ def _reference_auc(champion: Release) -> Interval:
 def _last_attempt(config: Config, champion: Release | None) -> gate.Attempt | None:
     """Return the last training; if it became the champion, no recent row counts as tried.
 
-    If it kept the champion, its model is the champion too, but these rows were tried.
+    If the training kept the champion, its model is the champion too, but these rows were tried.
     """
     try:
         record = files.read_record(config.training_record)

@@ -379,9 +379,9 @@ def _unseen_sets(config: Config, rows: UnseenRows, warnings: list[str]) -> dict[
 
 
 def predict(model: Model, rows: pd.DataFrame) -> Vector:
-    """Predict so many rows at a time that their encoded columns need little memory.
+    """Predict rows in parts whose encoded columns need little memory.
 
-    Many rows are predicted by the flat form of the model, a sixth of the time, if it has one.
+    If there are many rows, and the model has a flat form, that predicts them, in a sixth of the time.
     """
     if len(rows) <= ROWS_AT_ONCE:
         return models.predict(model, rows)

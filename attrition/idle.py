@@ -36,7 +36,7 @@ def sign_path(path: str | bytes) -> str:
 
 
 def settled_at(*times_ns: int) -> int:
-    """Return after which time a change of a file with these times gives it other times."""
+    """Return the time after which any change of a file with these times gives it other times."""
     is_coarse = not any(time_ns % SECOND_NS for time_ns in times_ns)
     return max(times_ns) + (LONG_STEP_NS if is_coarse else STEP_NS)
 
@@ -47,7 +47,7 @@ def is_settled(now_ns: int, *times_ns: int) -> bool:
 
 
 def sign_settled(paths: list[str]) -> dict[str, str] | None:
-    """Return the signature of each path, all of them settled; None if one will not be within 20 ms."""
+    """Return the signature of each path, if all are settled within 20 ms; else None."""
     for may_wait in (True, False):
         signatures, last_ns, now_ns = {}, 0, time.time_ns()
         for path in paths:

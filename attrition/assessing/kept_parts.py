@@ -1,9 +1,9 @@
 """The parts of an assessment, kept so that the next one assesses only the clients who changed since.
 
 Parts depend on the release, the settings, the code and the rows. If ingestion has only added rows beside
-the base since, the changed clients are those with rows of higher numbers or with withdrawn rows, and
-those whose manager or outcome is asked for anew. The kept parts are read without them. After any other
-change, and if a file is damaged or missing, all parts are assessed again: they only save time.
+the base since, the changed clients are those with new or withdrawn rows, those with another manager, and
+those whose outcomes were not asked for before. They are left out when the kept parts are read. After any
+other change, or if a file is damaged or missing, all parts are assessed again: these only save time.
 """
 
 import csv
@@ -27,7 +27,7 @@ from attrition.rows.typed_rows import CLIENT_HASH
 from attrition.storage import files, history, tables
 
 FOLDER, RECORD = "parts", "parts.json"
-ROWS_PER_CLIENT = 8  # for which a piece of the changed clients has as many rows as a part
+ROWS_PER_CLIENT = 8  # with so many, a piece of the changed clients has as many rows as a part
 
 
 class Kept(NamedTuple):
@@ -49,7 +49,7 @@ class Kept(NamedTuple):
 
 
 class Results(NamedTuple):
-    """The files of all parts, the outcomes of the clients asked for, and the newest time of any row."""
+    """The files of all parts, the outcomes of the wanted clients, and the newest time of any row."""
 
     parts: list[PartFile]
     outcomes: Mapping[str, Sequence[tuple[int, bool]]]
@@ -70,8 +70,8 @@ def combine_kept(
 ) -> Results | None:
     """Combine kept parts with those of the changed clients.
 
-    Returns None if rows of changed clients alone showed what counts for all: that any row is open, or
-    the newest time. Then all parts must be assessed again.
+    Returns None if only earlier rows of changed clients showed that any row is open, or which time is
+    the newest. As either is unknown then, all parts must be assessed again.
     """
     parts, results = kept.record["parts"], combine(records)
     others = [part for part in parts if not kept.is_changed(part["newest_client"])]
@@ -103,7 +103,7 @@ def read(config: Config, release_id: str, whole: Whole) -> Kept | None:
         if record is None or record["inputs"] != _inputs(config, release_id, whole):
             return None
         if not history.has_generation(config.history, record["ingestion"]):
-            return None  # of a state before a restored backup: numbers of rows were given again
+            return None  # a backup was restored since, so new rows may have the numbers of others
         hashes = {part["name"]: part["sha256"] for part in record["parts"]}
         if any(files.sha256_file(folder / name) != digest for name, digest in hashes.items()):
             return None
@@ -116,7 +116,7 @@ def read(config: Config, release_id: str, whole: Whole) -> Kept | None:
     kept = Kept(record, find_changed(config, record, whole))
     assessed = record["assessed"] + len(kept.changed)
     if assessed > sum(part["clients"] for part in record["parts"]):
-        return None  # from here on, all parts cost less than one change after the other
+        return None  # single changes have cost as much as all parts: keep these anew
     if len(kept.changed):
         record |= {"assessed": assessed}
         files.write_bytes(folder / RECORD, files.encode(files.sealed(record)))
@@ -126,8 +126,8 @@ def read(config: Config, release_id: str, whole: Whole) -> Kept | None:
 def find_changed(config: Config, record: files.Record, whole: Whole) -> NDArray[np.uint64]:
     """Return the sorted hashes of the clients who changed since parts were kept.
 
-    The outcomes of clients who were listed since are not asked for anew: each was a current client then,
-    so that an outcome which matters has come with a new row.
+    Clients who were listed since do not count as changed: each was a current client then, so that any
+    outcome of it has come with a new row.
     """
     rows = ledger.read_table(config, [CLIENT_HASH], since=record["next_number"], is_ordered=False)
     managers = set(whole.managers.items()) ^ set(record["managers"].items())
@@ -147,7 +147,7 @@ def _withdrawn(config: Config, start: int) -> Iterator[str]:
 
 
 def _inputs(config: Config, release_id: str, whole: Whole) -> files.Record:
-    """Return what all parts depend on, but for the rows beside the base."""
+    """Return what all parts depend on, except the rows beside the base."""
     return {
         "versions": backends.versions(),
         "release": release_id,
@@ -165,9 +165,10 @@ def keep(
     release_id: str,
     whole: Whole,
 ) -> list[files.Record]:
-    """Keep the parts in a folder, instead of those before; return the records with their new paths.
+    """Keep the parts in a folder instead of the previous ones; return the records with their new paths.
 
-    Few rows are all in the base, which is written anew whenever a row arrives: of those, none are kept.
+    If all rows fit one row group, no part is kept, because ingestion writes the base anew whenever a row
+    arrives.
     """
     state = files.read_record(config.ingestion_record) or {}
     kept = config.reports_folder / FOLDER

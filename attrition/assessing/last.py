@@ -1,4 +1,4 @@
-"""The last assessment, as far as it can be read: what a new one is compared with."""
+"""Read the last assessment, with which a new one is compared."""
 
 import logging
 from pathlib import Path
@@ -50,9 +50,9 @@ def read_last(config: Config, day: str) -> Last:
         earlier = Earlier(table, record["changes_since"], record["earlier_release"])
     if _is_intact(config.risk_history, record):
         with config.risk_history.open("rb") as file:
-            known = risk_history.open_array(file)
+            risks = risk_history.open_array(file)
         return Last(
-            record, listed, earlier, known, [Snapshot(**one) for one in record["snapshots"]]
+            record, listed, earlier, risks, [Snapshot(**one) for one in record["snapshots"]]
         )
     return Last(record, listed, earlier, *_begin_history(earlier))
 

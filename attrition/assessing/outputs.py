@@ -72,7 +72,7 @@ def write_risk_scores(
 def add_last_seen(
     cautions: Sequence[Sequence[Caution]], times: Sequence[str], is_long_ago: NDArray[np.bool_]
 ) -> list[list[Caution]]:
-    """Add a caution where a client was last seen long ago, behind that on the unit of its last row."""
+    """Add a caution if a client was last seen long ago, after any caution about a unit."""
     added = []
     for own, time, is_old in zip(cautions, times, is_long_ago.tolist(), strict=True):
         at = sum(caution.code in OTHER_UNIT for caution in own) if is_old else len(own)
@@ -82,7 +82,7 @@ def add_last_seen(
 
 
 def _all_cautions(table: pa.Table, is_long_ago: NDArray[np.bool_]) -> Any:
-    """Return the cautions of clients with those on when they were last seen."""
+    """Return the cautions of clients, with that of each one who was last seen long ago."""
     if not is_long_ago.any():
         return table["cautions"]
     own = [clients.decode_cautions(each) for each in table["cautions"].to_pylist()]

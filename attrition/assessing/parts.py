@@ -26,10 +26,10 @@ OTHER_UNIT = ("other_unit", "other_unit_new")
 
 
 class Whole(NamedTuple):
-    """What the assessment of a part must know of the whole.
+    """What the assessment of a part needs to know about all rows.
 
-    has_open: whether any row is open, see `find_open`; wanted: clients whose outcomes are asked for
-    judged: those of them about whom a manager has an opinion; managers: those of reassigned clients
+    has_open: whether any row is open, see `find_open`; wanted: clients whose outcomes are returned
+    judged: those of them about whom a manager has an opinion; managers: of the reassigned clients
     """
 
     latest_time: str
@@ -51,11 +51,11 @@ def assess_part(
     """Assess the current clients among the rows of a part, and write them; see `client_parts`.
 
     Returns the path and the hash of the new file, what `describe_rows` returns, the number of clients,
-    and the outcomes of the clients asked for: client -> (number of the delivery, left), in order.
+    and the outcomes of the clients in `wanted`: client -> (number of the delivery, left), in order.
 
     only: sorted hashes of clients; the rows of others are left out
     """
-    # Arrow's own pool takes 1.2 of 21 CPU s for a million clients more, and 90 MB.
+    # For a million clients, arrow's own pool takes 1.2 CPU s (of 21) and 90 MB more.
     pa.set_memory_pool(pa.system_memory_pool())
     columns = config.columns
     release, explainer = load_explainer(config.production_folder, release_id)
@@ -128,7 +128,7 @@ def describe_rows(rows: pd.DataFrame, columns: Columns, latest_time: str) -> dic
 
 
 def find_open(config: Config, latest_time: str) -> bool:
-    """Return whether any row is open, from as few rows as show it."""
+    """Return whether any row is open; no part is read after the first one that shows it."""
     columns = config.columns
     names = [columns.outcome, typed_rows.CLIENT_HASH, *([columns.time] if columns.time else [])]
     pieces = ledger.split_rows(config, config.engine.rows_per_part)
@@ -140,7 +140,7 @@ def find_open(config: Config, latest_time: str) -> bool:
 
 @lru_cache(maxsize=1)
 def load_explainer(folder: Path, release_id: str) -> tuple[Release, Explainer]:
-    """Load a release and its model; a process does so once for all its parts."""
+    """Load a release and its model, once in each process."""
     release, model = production.load_checked(folder, release_id)
     return release, Explainer(model, release.training["baseline"])
 

@@ -25,13 +25,13 @@ from attrition.rows import ledger
 from attrition.serving.explaining import Explainer
 from attrition.storage import files
 
-PARTS = ".parts-"  # begins the folder of what the parts of an assessment give
+PARTS = ".parts-"  # the folder for the results of all parts begins with it
 
 
 class Scored(NamedTuple):
     """The current clients with their risks, sorted by risk, and what is known of some of them.
 
-    outcomes: see `find_outcomes`; cautioned: (n,) whether a client was last seen long ago
+    outcomes: see `find_outcomes`; is_long_ago: (n,) whether a client was last seen long ago
     """
 
     explainer: Explainer
@@ -63,9 +63,9 @@ class Scored(NamedTuple):
 
 @contextmanager
 def assessed(config: Config, release: Release, whole: Whole) -> Iterator[Scored]:
-    """Assess all parts, and open what they give until the assessment is written."""
+    """Assess all parts, and keep their results open until the assessment is written."""
     files.make_folder(config.reports_folder)
-    # A name of its own, because workers of a run that was interrupted may still be writing.
+    # Each run has its own, because workers of one that was interrupted may still be writing.
     folder = Path(tempfile.mkdtemp(prefix=PARTS, dir=config.reports_folder))
     try:
         results, whole = assess_rows(config, release.id, whole, folder)
@@ -84,7 +84,7 @@ def assess_rows(
 ) -> tuple[Results, Whole]:
     """Assess all parts, or only the clients who changed since parts were kept.
 
-    Returns the whole as well, of which `has_open` is only known here.
+    Returns the whole as well, with `has_open`.
     """
 
     def run(whole: Whole, pieces: Iterable[tuple[Any, ...]]) -> list[files.Record]:
@@ -106,7 +106,7 @@ def assess_rows(
 
 
 class Shown(NamedTuple):
-    """The clients on the list and those who may come next, with what is only computed for them.
+    """The clients on the list and those who may come next, with what is computed only for them.
 
     rows: their ranks, in order; list_reasons, changes: one for each; shared: see `explain_list`
     """
@@ -118,7 +118,7 @@ class Shown(NamedTuple):
 
 
 def model_columns(table: pa.Table, kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the features of stored clients as a model takes them; kinds: columns of the same kinds."""
+    """Return the features of stored clients as a model takes them; kinds: columns of the same types."""
     columns: dict[str, Any] = {}
     for name, kind in kinds.items():
         stored = table[clients.FEATURE + name]

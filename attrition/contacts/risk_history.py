@@ -52,11 +52,11 @@ def add(
     ([0.5, 0.25], [None, 1.0])
     """
     order = np.argsort(keys)
-    keys, known = keys[order], np.ascontiguousarray(history["key"])
-    both = np.sort(np.concatenate([known, keys]), kind="stable")  # merges what is sorted
+    keys, earlier = keys[order], np.ascontiguousarray(history["key"])
+    both = np.sort(np.concatenate([earlier, keys]), kind="stable")  # merges two sorted runs
     union = both[np.append(True, both[1:] != both[:-1])[: len(both)]]
     risks = np.full((len(union), len(snapshots) + 1), UNKNOWN, "<u2")
-    risks[np.searchsorted(union, known), :-1] = history["risk"]
+    risks[np.searchsorted(union, earlier), :-1] = history["risk"]
     risks[np.searchsorted(union, keys), -1] = np.round(risk[order] * SCALE)
     dates = [*snapshots, snapshot]
     if snapshots and snapshots[-1].date >= snapshot.date:

@@ -157,7 +157,7 @@ def write_clients(destination: Path | IO[bytes], ranked: "pd.DataFrame") -> None
 def write_tables(destination: Path | IO[bytes], parts: Iterable[pa.Table]) -> None:
     """Write parts of the table, sorted by rank; all but the last have multiples of `GROUP_ROWS` rows."""
     file: Any = destination
-    if not isinstance(destination, Path):  # the writer writes the pages one by one
+    if not isinstance(destination, Path):  # because pages are written one by one, and are small
         file = pa.BufferedOutputStream(pa.PythonFile(destination, "w"), BUFFER)
     writer = None
     for table in parts:
@@ -166,7 +166,7 @@ def write_tables(destination: Path | IO[bytes], parts: Iterable[pa.Table]) -> No
             writer = pq.ParquetWriter(
                 file,
                 table.schema,
-                compression="snappy",  # to write and to read, two thirds of the CPU time of zstd
+                compression="snappy",  # takes two thirds of the CPU time of zstd
                 write_statistics=[*SPARSE.values()],
                 use_dictionary=[leaf for leaf in paths if leaf.rpartition(".")[2] not in _DISTINCT],
             )
@@ -174,7 +174,7 @@ def write_tables(destination: Path | IO[bytes], parts: Iterable[pa.Table]) -> No
     assert writer is not None, "no part to write"
     writer.close()
     if file is not destination:
-        file.detach()  # what is buffered is written, and the file of the caller stays open
+        file.detach()  # writes the rest of the buffer, and leaves the file of the caller open
 
 
 def client_keys(names: Iterable[str]) -> NDArray[np.uint64]:
@@ -300,7 +300,7 @@ def read_clients(path: Path, names: Sequence[str]) -> "pd.DataFrame":
 
 def read_column(path: Path, name: str) -> "pd.Series":
     """Read one column of the table, sorted by rank; text as categories, if it is not the client."""
-    texts = [] if name in _DISTINCT else [name]  # if it is text at all
+    texts = [] if name in _DISTINCT else [name]  # of other columns, it is ignored
     file = tables.open_parquet(path, read_dictionary=texts)
     return file.read([name], use_threads=False)[name].to_pandas(use_threads=False)
 
@@ -331,7 +331,7 @@ def read_assessed(
 ) -> "tuple[pd.DataFrame, NDArray[np.float64]]":
     """Read the clients' features, values and times, typed, and their risks, sorted by their keys.
 
-    most: of more clients, only so many, those with the smallest hashes, which is a random sample
+    most: if there are more clients, only those with the smallest hashes, which is a random sample
     """
     import pandas as pd
 

@@ -31,7 +31,11 @@ def fold_names(names: pa.Array) -> pa.Array:
 
 
 def _may_be_spelling(names: pa.Array) -> NDArray[np.bool_]:
-    """Return which names may have more that is spelling than the case of their letters: (n,) bool."""
+    """Return which names may have variants that differ in more than the case of letters: (n,) bool.
+
+    These are names that are not printable ASCII, that have two blanks in a row or begin with a zero, and
+    those with a "." that end with a zero.
+    """
     content, starts = text_bytes(names)
     padded = np.append(content, ZERO)  # where an empty name at the end would begin
     ends_as_number = np.zeros(len(names), bool)

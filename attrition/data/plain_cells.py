@@ -30,7 +30,7 @@ GROUPED = "^-?[1-9][0-9]{0,2}[.][0-9]{3}$"
 EXAMPLES = 3
 MAX_WHOLE = 10**15 - 1
 BLANK, LAST, POINT = np.frombuffer(b" ~.", "uint8")
-GROUP = 64  # texts that are searched as one, to rule them out together
+GROUP = 64  # texts that are searched as one: most groups have no match
 _DAY = (
     "[1-9][0-9]{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)"
     "|(?:0[13578]|1[02])-31)"
@@ -97,7 +97,8 @@ def are_printable(texts: pa.Array) -> NDArray[np.bool_]:
     padded = np.append(content, BLANK)  # where an empty text at the end would begin
     result = (padded[starts[:-1]] != BLANK) & (padded[starts[1:] - 1] != BLANK)
     result &= starts[1:] > starts[:-1]
-    result[find_texts(starts, content - BLANK > LAST - BLANK)] = False
+    is_other = content - BLANK > LAST - BLANK  # what is below a blank wraps around to large numbers
+    result[find_texts(starts, is_other)] = False
     return result
 
 
@@ -140,7 +141,7 @@ def _without_markers(
 
 
 def without_empty(texts: pa.Array) -> pa.Array:
-    """Return texts with null for ""."""
+    """Replace "" by null."""
     is_empty = pc.equal(pc.binary_length(texts), 0)
     if not pc.any(is_empty).as_py():
         return texts

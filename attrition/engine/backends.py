@@ -62,7 +62,7 @@ def run(engine: Engine, task: str, calls: Iterable[Sequence[Any]]) -> list[Any]:
 
 
 def count_threads(engine: Engine) -> int:
-    """Return how many files the run itself writes at once: as many as it may compute parts."""
+    """Return how many files the run itself may write at once: as many as parts are computed at once."""
     return 1 if engine.backend is None else engine.workers or os.cpu_count() or 1
 
 
@@ -91,9 +91,9 @@ def versions() -> dict[str, str]:
 def work(
     task: str, arguments: Sequence[Any], expected: dict[str, str], hashes: dict[str, list[str]]
 ) -> Outcome:
-    """Do one call; return its result, or its error: an error that is raised is one of the engine.
+    """Do one call; return its result or its error. An error that is raised is one of the engine.
 
-    hashes: of files that the run has read, so that a worker on the same machine need not
+    hashes: of files that the run has read, so that a worker on the same machine need not read them
     """
     try:
         files.learn_hashes(hashes)

@@ -302,9 +302,9 @@ def f1(outcome: Vector, risk: Vector, threshold: float = THRESHOLD) -> Interval:
 def pr_auc(outcome: Vector, risk: Vector) -> Interval:
     """Compute the average precision, with an interval from the influence of each row.
 
-    Ties are one step, as in scikit-learn. A row at rank k changes the precision of all leavers from k
-    on; a leaver adds the precision at k too. To first order, the variance over stratified bootstrap
-    draws is that of the influences of either outcome.
+    Ties are one step, as in scikit-learn. A row at rank k changes the precision of every leaver from k
+    on; a leaver also adds the precision at k. To first order, the variance over stratified bootstrap
+    draws is the sum of the variances of these influences, of those who left and of those who stayed.
 
     Source: Jaeckel 1972, "The infinitesimal jackknife"; Efron and Tibshirani 1993, chapter 21.
 
@@ -321,7 +321,7 @@ def pr_auc(outcome: Vector, risk: Vector) -> Interval:
     precision, left = hits / at_k, np.diff(hits, prepend=0)
     value = float(np.sum(left * precision)) / m
     gained, lost = (np.cumsum(each[::-1])[::-1] for each in (left / at_k, left * precision / at_k))
-    step = np.cumsum(is_last) - is_last
+    step = np.cumsum(is_last) - is_last  # the tie of each row
     influence = is_left * (precision + gained)[step] - lost[step]
     squares = sum(np.var(influence[rows]) * rows.sum() for rows in (is_left, ~is_left))
     error = Z95 * float(np.sqrt(squares)) / m

@@ -22,10 +22,10 @@ MATURE_SHARE = 0.9  # of the outcomes that can still arrive, if no time is given
 # If most rows of a cohort never get an outcome, those that do are chosen by outcome.
 LEAST_KNOWN_SHARE = 0.5
 
-# What decides the cohort of a row: its time, "" if unknown, or only the month of it; positions in
-# `deliveries`: the last one, 0 if it was once open, and the first one without outcome or -1.
+# What decides the cohort of a row: its time or only the month, "" if unknown; the position in
+# `deliveries` of its last one, 0 if it was ever open; that of the first one without outcome, else -1.
 KEYS = TIME, DELIVERED, OPENED = ["time", "delivered", "opened"]
-# Of a group of rows: how many there are, how many of them have an outcome, and how many left.
+# How many rows a group has, how many of them have an outcome, and how many clients left.
 ROWS, KNOWN, LEFT = COUNTS = ["rows", "known", "left"]
 
 Numbers = NDArray[np.intp]
@@ -62,9 +62,10 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Cohorts:
-    """The cohorts, the cohort of each group, and in which groups all outcomes count: they are mature.
+    """The groups of rows with the same keys, the cohorts, and what is known of each group.
 
-    next_at: when the next row matures by time; None if none does.
+    number: (groups,) position of its cohort; mature: (groups,) whether its outcomes count
+    next_at: when the next row matures by time; None if none does
     """
 
     groups: pd.DataFrame
@@ -77,7 +78,7 @@ class Cohorts:
 def find_keys(
     times: pd.Series | None, delivered: Numbers, opened: Numbers, *, after_days: float | None = None
 ) -> pd.DataFrame:
-    """Return the `KEYS` of rows; without `after_days`, only the month of a time matters.
+    """Return the `KEYS` of rows, with only the month of each time if there are no `after_days`.
 
     times: ISO 8601, "" if unknown; None if no row has one
     """
@@ -128,7 +129,7 @@ def find_cohorts(
     cohort was delivered open, and fewer than half of its rows have an outcome, none of them is mature.
 
     groups: see `count_groups`; deliveries: source and time of each; now: ISO 8601; count_replaced:
-    returns how many open rows of each group a later one has replaced, called only where that decides
+    returns how many open rows of each group a later one has replaced; called only if that matters
     """
     number, names, is_at_once = _number_cohorts(groups, deliveries)
 

@@ -36,7 +36,9 @@ LEAST_AUC_DROP = 0.03
 REPLICATES = (200, 1000)  # at least, at most
 DRAWS_IN_ALL = 20_000_000  # if there are many clients, fewer replicates are enough
 DRAWS_AT_ONCE = 1_000_000
+# Of more clients than `MANY`, so many are drawn one by one; the others are in so many blocks.
 MANY, SINGLE, BLOCKS = 100_000, 4_096, 2_000
+BLOCKS_AT_ONCE = 40
 NEWTON_STEPS = 50
 IDENTITY, SLOPES = np.array([1.0, 1.0, 0.0]), np.array([1.0, 1.0, 0.0])
 # Standard deviation of the calibration error among other clients: slope, log-odds.
@@ -227,7 +229,7 @@ def _estimate_figures(
 
 
 def _sort(risk: Vector, worth: Vector, on_list: Vector) -> NDArray[np.intp]:
-    """Return the order of the risks, equal ones by value, then by whether they are on the list."""
+    """Return the order by risk, then by value, then by whether a client is on the list."""
     order = np.argsort(risk, kind="stable")
     is_equal = risk[order[1:]] == risk[order[:-1]]
     is_tied = np.append(is_equal, False) | np.append(False, is_equal)
@@ -275,11 +277,8 @@ def _draw_sums(
     terms: NDArray[np.float64], lines: NDArray[np.float64], of_each: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Draw outcomes for each recalibration, and sum over those who leave: (replicates, sums)."""
-    return (
-        _draw_many(terms, lines, of_each)
-        if len(terms) > MANY
-        else _draw_each(terms, lines, of_each)
-    )
+    draw = _draw_many if len(terms) > MANY else _draw_each
+    return draw(terms, lines, of_each)
 
 
 def _draw_each(
@@ -296,10 +295,10 @@ def _draw_each(
 def _draw_many(
     terms: NDArray[np.float64], lines: NDArray[np.float64], of_each: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Draw only those clients one by one who have the largest shares of a sum.
+    """Draw one by one only the clients with the largest shares of a sum.
 
-    The others, sorted by risk, are in blocks of one risk each. The sum over so many of them who leave
-    has a normal distribution: its mean and covariance are sums over the blocks.
+    The others, sorted by risk, are in blocks, each with its mean terms. The sums over so many who leave
+    have a normal distribution, whose mean and covariance are sums over the blocks.
 
     Source: the central limit theorem; of independent outcomes with risk p, each adding x, the variance
     of the sum is the sum of p (1 - p) x^2.
@@ -309,13 +308,14 @@ def _draw_many(
     for column, most in zip(of_each.T, size, strict=True):
         parts = np.abs(column) / most
         np.maximum(share, parts / max(float(np.linalg.norm(parts)), 1.0), out=share)
-    extra, is_single = len(terms) % BLOCKS, np.zeros(len(terms), dtype=bool)
+    is_single = np.zeros(len(terms), dtype=bool)
     is_single[np.argpartition(share, -SINGLE)[-SINGLE:]] = True
-    is_single[:extra] = True
+    extra = len(terms) % BLOCKS
+    is_single[:extra] = True  # so that the others fill blocks of the same size
     sums = _draw_each(terms[is_single], lines, of_each[is_single])
     risk, totals, products = np.empty((len(lines), BLOCKS)), [], []
     ends = np.linspace(extra, len(terms), BLOCKS + 1, dtype=np.intp)
-    for some in np.array_split(np.arange(BLOCKS), 50):
+    for some in np.array_split(np.arange(BLOCKS), BLOCKS // BLOCKS_AT_ONCE):
         rows = slice(ends[some[0]], ends[some[-1] + 1])
         centres = terms[rows].reshape(len(some), -1, terms.shape[1]).mean(axis=1)
         risk[:, some] = metrics.expit(lines @ centres.T)

@@ -1,8 +1,8 @@
 """The rows whose verdict is final, and those that wait for one, so that no row is judged twice.
 
-Rows are known by the ids of their content. As long as the rows were not ingested anew, all rows with a
-number below `since` are settled, but for those that wait, so that only rows since then are read. Of all
-others, only their number in each group is needed.
+Rows are identified by the ids of their content. Unless the rows were ingested anew, all rows with a
+number below `since` are settled, except those that wait. So only later rows are read; of all others, the
+counts of each group are enough.
 """
 
 import io
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from attrition.monitoring import cohorts
 from attrition.rows import typed_rows
+from attrition.rows.known_rows import is_among
 from attrition.storage import tables
 
 # Labelled rows that were judged; inputs that were compared; labelled rows that estimates were compared
@@ -26,11 +27,10 @@ SINCE, ROWS, FEATURES, GROUPS = "since", "rows", "features", "groups"
 # Columns of the rows that wait: whether the outcome is not judged, and the features not compared yet.
 IS_NEW, IN_BATCH = "attrition:is_new", "attrition:in_batch"
 ID_AND_FLAG = {LABELLED: (typed_rows.ROW_ID, IS_NEW), INPUTS: (typed_rows.INPUT_ID, IN_BATCH)}
-# Beyond this, no more precise: the reference has a tenth of these rows, and its own noise remains.
+# More would not be more precise: the reference has a tenth of these rows, and its own noise remains.
 MAX_ROWS_TO_COMPARE = 100_000
 MAX_WAITING = 4_000_000  # some 80 bytes each, in memory and on disk
 MAX_GROUPS = 100_000
-MANY = 10_000  # ids that are looked up in their order, so that neighbours share cache lines
 
 Ids = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
@@ -38,10 +38,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass
 class SettledRows:
-    """Ids of the rows of which the verdict is final: those that the model knows, and those since.
+    """Ids of the rows whose verdict is final: `trained` by the model, `settled` since then.
 
-    rows: the rows that wait, sorted by number; features: those of a sample of the rows in the batch,
-    see `thin`; groups: the counts of all rows below `since`; all None if all rows have to be read
+    rows: the rows that wait, sorted by number; features: of a sample of the rows in the batch, see
+    `thin`; groups: the counts of all rows below `since`; all three are None if all rows must be read
     """
 
     trained: Mapping[str, Ids]
@@ -56,11 +56,11 @@ class SettledRows:
         self.settled = dict.fromkeys(KINDS, none) | self.settled
 
     def count(self) -> int:
-        """Return how many rows there were below `since`; later, there are fewer or just the same."""
+        """Return the number of rows in all groups; it is too high if some of them are gone."""
         return int(self.groups[cohorts.ROWS].sum()) if self.groups is not None else 0
 
     def contains(self, kind: str, ids: Ids) -> Mask:
-        return is_in(ids, self.trained[kind]) | is_in(ids, self.settled[kind])
+        return is_among(ids, self.trained[kind]) | is_among(ids, self.settled[kind])
 
     def add(self, kind: str, ids: Ids) -> None:
         new, old = np.unique(ids[~self.contains(kind, ids)]), self.settled[kind]
@@ -74,15 +74,15 @@ class SettledRows:
         return rows.assign(**{IS_NEW: is_new, IN_BATCH: in_batch})[is_new | in_batch]
 
     def limit(self, numbers: NDArray[np.int64]) -> None:
-        """Drop the rows that wait but for those with sorted numbers."""
+        """Drop the rows that wait, except those with these sorted numbers."""
         if self.rows is not None and self.features is not None:
             self.rows, self.features = (
-                frame[is_in(frame[typed_rows.NUMBER].to_numpy(), numbers)]
+                frame[is_among(frame[typed_rows.NUMBER].to_numpy(), numbers)]
                 for frame in (self.rows, self.features)
             )
 
     def find_sample(self, rows: Sequence[pd.DataFrame]) -> NDArray[np.int64]:
-        """Return the sorted numbers of a sample of the batch, further rows included, see `thin`."""
+        """Return the sorted numbers of a sample of the batch and further rows, see `thin`."""
         names = [typed_rows.NUMBER, typed_rows.INPUT_ID, typed_rows.DELIVERED]
         batch = [frame.loc[frame[IN_BATCH], names] for frame in rows]
         old = [self.features[names]] if self.features is not None else []
@@ -110,7 +110,9 @@ class SettledRows:
             self.groups = self.groups[:0]  # all of them are counted again
         self.rows = self.rows[waits & bool(self.since)]
         in_batch = self.rows.loc[self.rows[IN_BATCH], typed_rows.NUMBER].to_numpy()
-        self.features = self.features[is_in(self.features[typed_rows.NUMBER].to_numpy(), in_batch)]
+        self.features = self.features[
+            is_among(self.features[typed_rows.NUMBER].to_numpy(), in_batch)
+        ]
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         arrays = {**self.settled, SINCE: np.array(self.since)}
@@ -120,9 +122,9 @@ class SettledRows:
         }
 
     def read(self, arrays: Mapping[str, NDArray[Any]], *, is_same_store: bool) -> None:
-        """Take what `to_arrays` returned; without the numbers if the rows were ingested anew.
+        """Restore what `to_arrays` returned, or only the ids if the rows were ingested anew.
 
-        An earlier version wrote no groups.
+        The same is done if an earlier version wrote the arrays, which then have no groups.
         """
         self.settled = {name: arrays[name] for name in KINDS}
         if is_same_store and GROUPS in arrays:
@@ -132,31 +134,11 @@ class SettledRows:
             )
 
 
-def is_in(ids: NDArray[Any], ordered: NDArray[Any]) -> Mask:
-    """Return which ids are in a sorted array: (n,) bool; few ids cost little.
-
-    >>> is_in(np.array([5, 2, 9]), np.array([2, 3, 5])).tolist()
-    [True, True, False]
-    """
-    if not len(ordered):
-        return np.zeros(len(ids), dtype=bool)
-    if len(ids) > MANY:
-        order = np.argsort(ids)
-        result = np.empty(len(ids), dtype=bool)
-        result[order] = _is_in(ids[order], ordered)
-        return result
-    return _is_in(ids, ordered)
-
-
-def _is_in(ids: NDArray[Any], ordered: NDArray[Any]) -> Mask:
-    at = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)
-    return np.asarray(ordered[at] == ids)
-
-
 def thin(rows: pd.DataFrame, most: int = MAX_ROWS_TO_COMPARE) -> pd.DataFrame:
     """Return a sample of each delivery: the rows with the smallest ids, which are hashes.
 
-    So it is random, the same in whatever parts the rows are read, and that of all rows is in it.
+    So the sample is random, does not depend on the parts in which rows are read, and contains the sample
+    of all rows together, see `smallest`.
     """
     if len(rows) <= most:
         return rows
@@ -168,7 +150,7 @@ def thin(rows: pd.DataFrame, most: int = MAX_ROWS_TO_COMPARE) -> pd.DataFrame:
 
 
 def smallest(ids: NDArray[Any], most: int = MAX_ROWS_TO_COMPARE) -> Mask:
-    """Return which rows have the smallest ids: a sample of at most so many, see `thin`."""
+    """Return which rows have the smallest ids, at most so many: a random sample, see `thin`."""
     if len(ids) <= most:
         return np.ones(len(ids), dtype=bool)
     result = np.zeros(len(ids), dtype=bool)

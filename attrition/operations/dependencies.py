@@ -1,8 +1,9 @@
 """Compare the required, installed and latest versions of the dependencies.
 
 The package index is asked for the latest versions. If the index cannot be reached, a cache may still
-answer with old versions, and each package takes a timeout. So a package that only the index has is asked
-for first: if it has no answer, every latest version is unknown. Slow; never called in a request.
+answer with old versions, and each package waits for a timeout. So the first question is about a package
+that only the index has: if there is no answer, every latest version is unknown. This is slow; never call
+it in a request.
 """
 
 import importlib.metadata
@@ -42,10 +43,10 @@ def find_installed(name: str) -> str | None:
 
 
 def ask_index(names: Iterable[str]) -> dict[str, str]:
-    """Ask the index for the latest version of each package; one without an answer is left out.
+    """Ask the index for the latest version of each package; packages without an answer are left out.
 
-    One process of pip asks for all: it lists the outdated packages of a folder in which each package
-    seems to be installed in version 0.
+    One process of pip asks about all of them: it lists the outdated packages of a folder in which
+    version 0 of each package seems to be installed.
     """
     with TemporaryDirectory(prefix="attrition-") as folder:
         for name in names:

@@ -31,6 +31,7 @@ TYPES = {
 # only a few times, in however many pieces the rows arrive.
 GROWTH = 4
 LAST_BITS = 1 << 16
+MANY = 10_000  # values that are looked up in their order, so that neighbours share cache lines
 
 
 def sort_order(client: Hashes, inputs: Hashes) -> NDArray[np.intp]:
@@ -88,23 +89,29 @@ def find_repeated_values(values: Hashes) -> NDArray[np.bool_]:
 def is_among(values: np.ndarray, members: np.ndarray) -> NDArray[np.bool_]:
     """Return which values are among sorted members: (n,) bool.
 
-    Beside few members, most values are ruled out by their last bits.
+    If there are few members, most values are ruled out by their last bits.
     """
     if not len(members):
         return np.zeros(len(values), bool)
     if len(members) > LAST_BITS // 16:
-        places = np.minimum(np.searchsorted(members, values), len(members) - 1)
-        return np.asarray(members[places] == values)
+        if len(values) <= MANY or (values[1:] >= values[:-1]).all():
+            return _are_at_places(values, members)
+        order = np.argsort(values)
+        result = np.empty(len(values), bool)
+        result[order] = _are_at_places(values[order], members)
+        return result
     last = np.asarray(LAST_BITS - 1, values.dtype)
     is_possible = np.zeros(LAST_BITS, bool)
     is_possible[members & last] = True
     result = is_possible[values & last]
     places = np.flatnonzero(result)
-    result[places] = (
-        members[np.minimum(np.searchsorted(members, values[places]), len(members) - 1)]
-        == values[places]
-    )
+    result[places] = _are_at_places(values[places], members)
     return result
+
+
+def _are_at_places(values: np.ndarray, members: np.ndarray) -> NDArray[np.bool_]:
+    places = np.minimum(np.searchsorted(members, values), len(members) - 1)
+    return np.asarray(members[places] == values)
 
 
 class Identities:

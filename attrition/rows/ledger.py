@@ -876,7 +876,7 @@ def read_rows(
     without an outcome, `NEVER` if it always had one.
 
     part: only rows of these clients; since: only rows with this number or a higher one
-    clients: only rows with one of these sorted hashes
+    clients: only rows of clients with these sorted hashes
 
     Raises: AttritionError before the first ingestion, Damaged if a file is not what was ingested.
     """

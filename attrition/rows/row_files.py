@@ -20,7 +20,9 @@ from attrition.rows.known_rows import is_among
 from attrition.rows.typed_rows import NUMBER
 from attrition.storage import files, tables
 
-BLOCK = 1 << 18  # stays in the cache of a core: blocks of 4 MB cost up to three times as much
+BLOCK = (
+    1 << 18
+)  # bytes, which stay in the cache of a core; 4 MB take up to three times the CPU time
 NEW_LINE = ord("\n")
 Numbers = NDArray[np.int64]
 

@@ -176,7 +176,7 @@ def read(
     """Read columns of segments in the order of arrival; text is dictionary-encoded.
 
     low, high: only rows of clients with a hash from low up to, but not including, high
-    since: only rows with this number or a higher one; clients: only rows with one of these sorted hashes
+    since: only rows with this number or a higher one; clients: only rows with these sorted hashes
     is_ordered: if not, in the order of the segments
     """
     is_limited = low > 0 or high < 2**64
@@ -197,7 +197,7 @@ def read(
 def _read_groups(
     file: Any, groups: Sequence[int], names: list[str], clients: NDArray[np.uint64] | None
 ) -> pa.Table:
-    """Read columns of row groups; of some clients, only the groups with any of their rows."""
+    """Read columns of row groups; if clients are given, only of the groups that have rows of them."""
     if clients is None:
         return file.read_row_groups(groups, names, use_threads=False)
     parts = [file.read_row_groups([], names, use_threads=False)]
@@ -211,7 +211,7 @@ def _read_groups(
 
 
 def _with_own_levels(rows: pa.Table) -> pa.Table:
-    """Return few rows of a row group without the texts of the others in their dictionaries."""
+    """Remove the texts of other rows from the dictionaries of a few rows."""
     columns = [
         column.cast(pa.string()).dictionary_encode()
         if pa.types.is_dictionary(column.type)

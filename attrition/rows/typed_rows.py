@@ -45,7 +45,8 @@ EQUAL_ID, COPY = "attrition:equal_id", "attrition:copy"
 NAME_KEY = "attrition:name_key"
 # The text of a column of dates.
 TEXT = "attrition:text:"
-# Of the first 1000 texts. Beside fewer, there are some 10,000 in all, found sooner than hashed.
+# Of the first 1000 texts. If fewer are distinct, a column has about 10,000 levels at most, and to find
+# those takes less time than to hash every text.
 NEARLY_DISTINCT = 980
 TEXTS_AT_ONCE = 1 << 12
 MISSING_HASH = np.uint64(2**64 - 1)
@@ -173,7 +174,7 @@ def _day_numbers(texts: pa.Array) -> np.ndarray:
 
 
 def _hash_numbers(texts: pa.Array) -> np.ndarray:
-    """Hash canonical numbers as Python's texts of the floats, "" as `MISSING_HASH`: (n,) uint64."""
+    """Hash canonical numbers as Python writes floats, "" as `MISSING_HASH`: (n,) uint64."""
     content, starts = text_bytes(texts)
     is_float = pc.match_substring(texts, ".")
     if ord("e") in content:
@@ -221,7 +222,7 @@ def _hash_names(names: Iterable[bytes]) -> np.ndarray:
 
 
 def _as_bytes(texts: pa.Array) -> Iterator[bytes]:
-    """Yield texts as bytes; few are there at a time, so that their memory is used again."""
+    """Yield texts as bytes, few of them in memory at a time."""
     for at in range(0, len(texts), TEXTS_AT_ONCE):
         yield from texts[at : at + TEXTS_AT_ONCE].cast(pa.binary()).to_pylist()
 

@@ -35,7 +35,7 @@ class Explainer:
         return ShapleyTables(model, model.encode_one(self.baseline).bins[:, 0])
 
     def explain(self, rows: Any, score: Vector) -> Matrix:
-        """Return what `model.explain` does, but for errors of about 1e-7: (n, features).
+        """Compute what `model.explain` does, with errors of about 1e-7: (n, features).
 
         rows: encoded; score: (n,) as the model computes it
         """

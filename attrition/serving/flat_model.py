@@ -30,7 +30,9 @@ Columns = Mapping[str, Any]  # numbers (n,) float64, NaN if missing; categories 
 
 NONE, SIGMOID, FLOORED, ISOTONIC = "none", "sigmoid", "sigmoid with a floor", "isotonic"
 WIDTHS = (8, 16, 32, 64)  # the most leaves of a tree, in bits of a mask
-CACHE = 1 << 19  # bytes of the places of leaves that are looked up together
+CACHE = (
+    1 << 19
+)  # bytes: the places of leaves that are looked up together stay in the cache of a core
 DESCRIPTION = "description"
 
 

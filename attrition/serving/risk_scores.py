@@ -21,7 +21,7 @@ from attrition.storage import tables
 
 BEFORE, AFTER, CAUTIONS = "csv:before", "csv:after", "csv:cautions"
 CELLS = (BEFORE, AFTER, CAUTIONS)
-NO_FORMULA = r"^[\pL\pN][^;]*$"  # of which `fields.escape_formula` changes nothing
+NO_FORMULA = r"^[\pL\pN][^;]*$"  # text that `fields.escape_formula` does not change
 WHOLE = 100  # from this size on, a number is shown without decimals
 
 
@@ -130,7 +130,7 @@ def _join(cells: Sequence[Any]) -> Any:
 
 
 def _texts(values: Any) -> Any:
-    """Return text as cells without formulas; each distinct one is looked at once."""
+    """Return text as cells without formulas; each distinct text is escaped once."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     encoded = values.dictionary_encode()

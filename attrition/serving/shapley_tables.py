@@ -1,10 +1,10 @@
 """Explain many clients by the trees of a flat model: baseline Shapley values, looked up in tables.
 
-The leaves of a tree are split into groups which so few thresholds decide that all combinations of bins
-fit a small table, with the values of each. A client's cell in a table is a sum over its features, as
-each of its bins adds a number. The values are those of `Forest.explain`, which needs no tables and is
-faster for a few clients, rounded to whole multiples of a billionth part of what all trees can add: so
-one lookup gives the values of eight features, and the sums are the same in any order.
+The leaves of a tree are split into groups. So few thresholds decide a group that a small table has the
+values of all combinations of bins. The cell of a client in a table is a sum of numbers, one for the bin
+of each feature. The values are those of `Forest.explain`, which needs no tables and is faster for a few
+clients, but rounded to multiples of a billionth of the most that all trees can add. So one lookup gives
+the values of eight features, and the sums are the same in any order.
 """
 
 import math
@@ -20,17 +20,17 @@ from attrition.serving.flat_model import FlatModel, Forest, Index, Matrix, Vecto
 CELLS = 2048  # of a group
 MERGED_CELLS = 4096  # of a table for many clients; larger ones leave the cache of a core
 MOST_CELLS = 1 << 16  # of a single leaf, whose group cannot be split
-MANY = 50_000  # clients from which on it pays to merge groups, which takes 0.1 s
+MANY = 50_000  # clients; from so many on it pays to merge groups, which takes 0.1 s
 # Of 350 trees, in CPU us a client: 5.3 with values of 64 bits and a table for each group, 2.1 with whole
 # numbers of 32 bits and merged groups, 1.8 with more rows and fewer tables at a time.
 ROWS = 1 << 14  # that are explained together
 BLOCK = 16  # tables whose cells are computed together
-OCTET = 8  # features whose values are looked up together: 32 bytes, which are copied as one
+OCTET = 8  # features whose values are looked up together, as 32 bytes
 LARGEST = 1 << 30  # a sum of values and of their rounding errors stays below 2^31
 
 
 class Group(NamedTuple):
-    """Leaves: the number that each bin of a feature adds to the cell, and the values.
+    """Some leaves of trees: the number that each bin of a feature adds to the cell, and the values.
 
     cells: feature -> (its bins,); values: number of eight features -> (cells, 8), their Shapley values
     """
@@ -48,7 +48,7 @@ class Block(NamedTuple):
 
 
 class ShapleyTables:
-    """The tables of all trees for one baseline client; it is used for any number of clients."""
+    """The tables of all trees for one baseline client."""
 
     def __init__(self, model: FlatModel, baseline: Index) -> None:
         """Build the tables, which takes part of a second; baseline: (features,) rows of the masks."""
@@ -176,7 +176,7 @@ def _group(values: Vector, leaves: Sequence[int], pieces: Any, base: NDArray[Any
 
 
 def _cells(pieces: Mapping[int, NDArray[np.intp]]) -> dict[int, NDArray[np.intp]]:
-    """Return the number that each bin adds to the cell, from the piece in which it is."""
+    """Return the number that each bin adds to the cell; pieces: the piece of each bin."""
     cells, factor = {}, 1
     for feature in reversed([*pieces]):
         cells[feature] = factor * pieces[feature]

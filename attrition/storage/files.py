@@ -122,8 +122,8 @@ def keep_hash(
 def keep_hashes(digests: Mapping[Path, str]) -> None:
     """Keep the hashes of files that were just written, so that none is read back.
 
-    If a file changed so recently that a later write may not show, its hash is not kept; a commit sets
-    the times of modification back, see `_write_staged`.
+    The hash of a file is not kept if it changed so recently that a later write may not show in its
+    times. A commit sets the times of modification back, see `_write_staged`.
     """
     for path, digest in digests.items():
         with suppress(FileNotFoundError):  # removed at once; the next reader notices
@@ -155,7 +155,7 @@ def known_hashes() -> dict[str, list[str]]:
 
 
 def learn_hashes(hashes: Mapping[str, list[str]]) -> None:
-    """Use what another process knows: a file with the same signature is not read again."""
+    """Use the hashes of another process: a file with the same signature is not read again."""
     _hashes.earlier.update(hashes)
 
 
@@ -276,10 +276,10 @@ def commit(
 
     All files are in the record's folder. The record gets `outputs`, the sha256 of each file, and a seal.
 
-    record: or a function that computes it
+    record: may be a function that computes it
     kept: the sha256 of outputs that stay as they are; if given, other outputs of the record before that
     are not written again are removed
-    at_once: how many files are written side by side, beside the computation of the record
+    at_once: how many threads write the files and compute the record
     """
     folder = record_path.parent
     make_folder(folder)
@@ -292,7 +292,7 @@ def commit(
         partial(_write_staged, staging / path.name, content) for path, content in files.items()
     ]
     jobs.append(record if callable(record) else partial(dict, record))
-    *digests, complete = _do(jobs, at_once)
+    *digests, complete = _run_jobs(jobs, at_once)
     outputs = {**(kept or {}), **dict(zip([path.name for path in files], digests, strict=True))}
     for name in {*before.get("outputs", {})} - {*outputs}:
         _write_staged(staging / f"{name}{REMOVED}", b"")
@@ -306,8 +306,8 @@ def commit(
     return record
 
 
-def _do(jobs: Sequence[Callable[[], Any]], at_once: int) -> list[Any]:
-    """Do some jobs, in threads if more than one is done at once; return their results in order."""
+def _run_jobs(jobs: Sequence[Callable[[], Any]], at_once: int) -> list[Any]:
+    """Run jobs, in threads if more than one may run at once; return their results in order."""
     if at_once < 2:
         return [job() for job in jobs]
     from concurrent.futures import ThreadPoolExecutor

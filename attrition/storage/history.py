@@ -293,7 +293,7 @@ def read_worked_runs(path: Path, limit: int = 50) -> Rows:
 
 
 def has_generation(path: Path, seal: str) -> bool:
-    """Return whether the rows ever were in this state, and the history still has it."""
+    """Return whether the history has this state of the rows."""
     return bool(_read("generations", path, 1, "WHERE seal = ?", seal))
 
 

@@ -31,9 +31,10 @@ def make_spool(folder: Path | None = None) -> IO[bytes]:
 
 
 def hide_pandas() -> None:
-    """Keep arrow from importing pandas, which it does in its first conversion, for 0.25 s of CPU.
+    """Keep arrow from importing pandas in its first conversion, which takes 0.25 s of CPU time.
 
-    Arrow would then take a DataFrame for any other object, so only a process that has none calls this.
+    After that, arrow does not recognise a DataFrame: call this only in a process that has none. None in
+    `sys.modules` would not do, because arrow takes it for pandas.
     """
     import pyarrow as pa
 
@@ -45,15 +46,15 @@ def hide_pandas() -> None:
 
     if "pandas" not in sys.modules:
         sys.meta_path.insert(0, Hidden)
-        pa.array([""])  # arrow looks for it once
+        pa.array([""])  # arrow looks for pandas only once
         sys.meta_path.remove(Hidden)
 
 
 @contextmanager
 def system_memory() -> Iterator[None]:
-    """Let arrow allocate by malloc in the block, which gives pages back to the system less often.
+    """Let arrow allocate by malloc in the block, which returns pages to the system less often.
 
-    Its own allocator spent a tenth of the CPU of ingestion on clearing pages.
+    With the allocator of arrow, clearing pages took a tenth of the CPU time of ingestion.
     """
     import pyarrow as pa
 

@@ -81,13 +81,6 @@ def test_too_many_groups_are_counted_again(monkeypatch):
     assert (again.since, len(again.rows), again.count()) == (9, 1, 0)
 
 
-def test_ids_are_found_however_many_there_are(monkeypatch):
-    ids, known = np.array([9, 2, 7, 2, 5], "uint64"), np.array([2, 5, 8], "uint64")
-    for many in (0, 10):
-        monkeypatch.setattr(settled_rows, "MANY", many)
-        assert settled_rows.is_in(ids, known).tolist() == [False, True, False, True, True]
-
-
 def test_sample_is_the_same_in_whatever_parts_rows_are_read():
     rows = make(np.arange(1000))
     rows.loc[600:, typed_rows.DELIVERED] = 1

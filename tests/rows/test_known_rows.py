@@ -1,9 +1,11 @@
 """Identities in sorted arrays, compared with a dictionary."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attrition.rows import known_rows
 from attrition.rows.known_rows import (
     ABSENT,
     CLIENT_HASH,
@@ -79,3 +81,13 @@ def test_many_small_additions_are_merged_into_few_runs():
 def test_members_are_found_beyond_both_ends():
     assert is_among(np.array([0, 3, 9]), np.array([3, 5])).tolist() == [False, True, False]
     assert not is_among(np.array([0, 3]), np.array([], "int64")).any()
+
+
+@pytest.mark.parametrize("many", [0, 10])
+@pytest.mark.parametrize("last_bits", [1, 1 << 16])
+def test_members_are_found_however_many_there_are(monkeypatch, many, last_bits):
+    monkeypatch.setattr(known_rows, "MANY", many)
+    monkeypatch.setattr(known_rows, "LAST_BITS", last_bits)
+    values, members = np.array([9, 2, 7, 2, 5], "uint64"), np.array([2, 5, 8], "uint64")
+    assert is_among(values, members).tolist() == [False, True, False, True, True]
+    assert is_among(np.sort(values), members).tolist() == [True, True, True, False, False]

@@ -867,7 +867,6 @@ def read_rows(
     *,
     part: Part | None = None,
     since: int = 0,
-    clients: NDArray[np.uint64] | None = None,
 ) -> "pd.DataFrame":
     """Read the named columns of every row, typed (see `typed_rows.typed` and `typed_rows.COMPUTED`).
 
@@ -876,11 +875,10 @@ def read_rows(
     without an outcome, `NEVER` if it always had one.
 
     part: only rows of these clients; since: only rows with this number or a higher one
-    clients: only rows of clients with these sorted hashes
 
     Raises: AttritionError before the first ingestion, Damaged if a file is not what was ingested.
     """
-    return tables.to_frame(read_table(config, names, part=part, since=since, clients=clients))
+    return tables.to_frame(read_table(config, names, part=part, since=since))
 
 
 def read_table(
@@ -894,6 +892,7 @@ def read_table(
 ) -> pa.Table:
     """Read rows as `read_rows` does, as an arrow table; text is dictionary-encoded.
 
+    clients: only rows of clients with these sorted hashes
     is_ordered: if not, the rows are in the order in which they are stored, which costs far less
 
     Raises: AttritionError, Damaged.

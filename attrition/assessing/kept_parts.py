@@ -119,7 +119,10 @@ def read(config: Config, release_id: str, whole: Whole) -> Kept | None:
         return None  # from here on, all parts cost less than one change after the other
     if len(kept.changed):
         record |= {"assessed": assessed}
-        files.write_bytes(folder / RECORD, files.encode(files.sealed(record)))
+        try:
+            files.write_bytes(folder / RECORD, files.encode(files.sealed(record)))
+        except OSError:
+            return None
     return kept
 
 

@@ -119,7 +119,10 @@ def read(config: Config, release_id: str, whole: Whole) -> Kept | None:
         return None  # single changes have cost as much as all parts: keep these anew
     if len(kept.changed):
         record |= {"assessed": assessed}
-        files.write_bytes(folder / RECORD, files.encode(files.sealed(record)))
+        try:
+            files.write_bytes(folder / RECORD, files.encode(files.sealed(record)))
+        except OSError:
+            return None
     return kept
 
 

@@ -6,7 +6,8 @@ gets the prefix `FEATURE`, because a company may have a feature named "risk" or 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property, reduce
 from pathlib import Path
 from threading import RLock
@@ -156,15 +157,33 @@ def write_clients(destination: Path | IO[bytes], ranked: "pd.DataFrame") -> None
 
 def write_tables(destination: Path | IO[bytes], parts: Iterable[pa.Table]) -> None:
     """Write parts of the table, sorted by rank; all but the last have multiples of `GROUP_ROWS` rows."""
-    file: Any = destination
-    if not isinstance(destination, Path):  # because pages are written one by one, and are small
-        file = pa.BufferedOutputStream(pa.PythonFile(destination, "w"), BUFFER)
+    if not isinstance(destination, Path):
+        with _buffered(destination) as file:
+            _write_parts(file, parts)
+    else:
+        _write_parts(destination, parts)
+
+
+@contextmanager
+def _buffered(file: IO[bytes]) -> Iterator[Any]:
+    """Collect what arrow writes, page by page, and write it in few calls; the file stays open."""
+    stream = pa.BufferedOutputStream(pa.PythonFile(file, "w"), BUFFER)
+    try:
+        yield stream
+        stream.detach()
+    except BaseException:
+        with suppress(OSError, ValueError):
+            stream.close()  # otherwise arrow writes the rest later, to a closed file
+        raise
+
+
+def _write_parts(destination: Any, parts: Iterable[pa.Table]) -> None:
     writer = None
     for table in parts:
         if writer is None:
             paths = [leaf for name in table.schema.names for leaf in _leaves(name, table.schema)]
             writer = pq.ParquetWriter(
-                file,
+                destination,
                 table.schema,
                 compression="snappy",  # takes two thirds of the CPU time of zstd
                 write_statistics=[*SPARSE.values()],
@@ -173,8 +192,6 @@ def write_tables(destination: Path | IO[bytes], parts: Iterable[pa.Table]) -> No
         writer.write_table(table, row_group_size=GROUP_ROWS)
     assert writer is not None, "no part to write"
     writer.close()
-    if file is not destination:
-        file.detach()  # writes the rest of the buffer, and leaves the file of the caller open
 
 
 def client_keys(names: Iterable[str]) -> NDArray[np.uint64]:

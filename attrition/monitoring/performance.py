@@ -324,12 +324,16 @@ def _draw_many(
         parts = parts.reshape(len(some), -1, len(size))
         totals.append(parts.sum(axis=1))
         products.append((parts.transpose(0, 2, 1) @ parts).reshape(len(some), -1))
-    sums += (risk @ np.vstack(totals)) * size
+    total = np.vstack(totals)
     shape = (len(lines), len(size), len(size))
     spread, vectors = np.linalg.eigh(((risk * (1 - risk)) @ np.vstack(products)).reshape(shape))
     noise = np.random.default_rng(3).standard_normal((len(lines), len(size), 1))
     drawn = vectors @ (np.sqrt(np.maximum(spread, 0))[..., np.newaxis] * noise)
-    return np.asarray(sums + drawn[..., 0] * size)
+    others = risk @ total + drawn[..., 0]
+    # A normal distribution has no limits: of these clients, none to all leave.
+    is_signed = of_each.min(axis=0) < 0
+    low, high = np.where(is_signed, -np.inf, 0), np.where(is_signed, np.inf, total.sum(axis=0))
+    return np.asarray(sums + np.clip(others, low, high) * size)
 
 
 # ---- the uncertainty of the calibration

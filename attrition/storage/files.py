@@ -313,7 +313,11 @@ def _run_jobs(jobs: Sequence[Callable[[], Any]], at_once: int) -> list[Any]:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(at_once) as pool:
-        return [future.result() for future in [pool.submit(job) for job in jobs]]
+        futures = [pool.submit(job) for job in jobs]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # begin no other after an error
 
 
 def _write_staged(path: Path, content: Content) -> str:

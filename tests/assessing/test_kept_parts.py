@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
@@ -217,6 +218,16 @@ def test_damaged_kept_parts_are_not_used_and_made_again(begin, assess):
     arrive(config, add_details(make_rows(3, prefix="new"), config).assign(exited=""), "new.csv")
     assert assess(config) == ALL
     assert kept_parts.read(*describe(config)) is not None
+
+
+def test_kept_parts_whose_record_cannot_be_written_are_not_used(begin, assess, monkeypatch):
+    config = begin()
+    assert assess(config) == ALL
+    arrive(config, add_details(make_rows(3, prefix="new"), config).assign(exited=""), "new.csv")
+    arguments = describe(config)
+    assert kept_parts.read(*arguments) is not None
+    monkeypatch.setattr(files, "write_bytes", Mock(side_effect=PermissionError))
+    assert kept_parts.read(*arguments) is None
 
 
 def test_other_settings_release_and_units_make_all_parts_anew(begin, assess):

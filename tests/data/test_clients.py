@@ -1,3 +1,6 @@
+import errno
+import gc
+import io
 import math
 from dataclasses import replace
 from unittest.mock import Mock
@@ -59,6 +62,18 @@ def path(tmp_path):
     path = tmp_path / "clients.parquet"
     clients.write_clients(path, make_table())
     return path
+
+
+def test_write_that_fails_raises_its_error_and_writes_nothing_later(capfd):
+    class Full(io.BytesIO):
+        def write(self, data):
+            assert not self.closed
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Full() as file, pytest.raises(OSError, match="No space left"):
+        clients.write_clients(file, make_table())
+    gc.collect()
+    assert capfd.readouterr().err == ""
 
 
 # ---- current clients

@@ -103,6 +103,18 @@ def test_sums_over_many_clients_have_the_distribution_of_drawn_outcomes(monkeypa
     np.testing.assert_allclose(*together, atol=0.1)
 
 
+@pytest.mark.parametrize("risk", [0.0, 1.0])
+def test_of_many_clients_neither_fewer_than_none_leave_nor_more_than_all(monkeypatch, risk):
+    monkeypatch.setattr(performance, "MANY", 1000)
+    monkeypatch.setattr(performance, "SINGLE", 60)
+    monkeypatch.setattr(performance, "BLOCKS", 200)
+    value = np.full(100_000, 2.0)
+    result = performance.estimate(np.full(100_000, risk), value=value, is_listed=value > 1)
+    for interval in (result.expected, result.listed):
+        assert 0 <= interval.low <= interval.high <= 100_000
+    assert 0 <= result.value_at_risk.low <= result.value_at_risk.high <= 200_000
+
+
 def test_a_list_of_the_highest_risks_has_the_precision_of_the_highest_risks():
     risk, value = drawn(800)[0], np.random.default_rng(1).lognormal(3, 1, 800)
     is_listed = np.isin(np.arange(800), np.argsort(-risk)[:50])

@@ -64,6 +64,22 @@ def test_error_of_one_file_side_by_side_commits_none(tmp_path):
     assert files.read_record(tmp_path / "record.json") is None
 
 
+def test_error_of_one_file_side_by_side_begins_no_further_one(tmp_path):
+    begun = []
+
+    def write(file):
+        begun.append(file)
+        time.sleep(0.05)
+
+    def fail(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    contents = {tmp_path / "a": fail} | {tmp_path / f"b{i}": write for i in range(20)}
+    with pytest.raises(OSError, match="No space left"):
+        files.commit(tmp_path / "record.json", contents, {}, at_once=2)
+    assert len(begun) < 10
+
+
 def test_commit_that_never_counted_leaves_the_old_files(tmp_path, monkeypatch):
     write_two(tmp_path, b"old")
     monkeypatch.setattr(os, "rename", crash)

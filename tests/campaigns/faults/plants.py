@@ -37,13 +37,13 @@ def pointer_before_data() -> None:
 def write_in_place() -> None:
     """Files are opened, emptied and written where they are read."""
 
-    def commit(record_path, contents, record, kept=()):
+    def commit(record_path, contents, record, kept=(), **more):
         files.make_folder(record_path.parent)
         outputs = dict(kept or {})
         for path, content in contents.items():
             _overwrite(path, content)
             outputs[path.name] = files.sha256_file(path)
-        record = files.sealed({**record, "outputs": outputs})
+        record = files.sealed({**_complete(record), "outputs": outputs})
         _overwrite(record_path, files.encode(record))
         return record
 
@@ -53,7 +53,7 @@ def write_in_place() -> None:
 def record_before_data() -> None:
     """The record says what was written before it is."""
 
-    def commit(record_path, contents, record, kept=()):
+    def commit(record_path, contents, record, kept=(), **more):
         files.make_folder(record_path.parent)
         staged = {}
         for path, content in contents.items():
@@ -61,7 +61,7 @@ def record_before_data() -> None:
             _overwrite(staged[path], content)
         outputs = dict(kept or {})
         outputs |= {path.name: files.sha256_file(new) for path, new in staged.items()}
-        record = files.sealed({**record, "outputs": outputs})
+        record = files.sealed({**_complete(record), "outputs": outputs})
         files.write_bytes(record_path, files.encode(record))
         for path, new in staged.items():
             os.replace(new, path)
@@ -69,6 +69,10 @@ def record_before_data() -> None:
         return record
 
     files.commit = commit
+
+
+def _complete(record):
+    return record() if callable(record) else record
 
 
 def _overwrite(path, content) -> None:

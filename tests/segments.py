@@ -5,7 +5,7 @@ import sqlite3
 import numpy as np
 
 from attrition.rows import ledger, typed_rows
-from attrition.storage import files
+from attrition.storage import files, tables
 from ingestion import ingest_new_data
 from tests.support import final_rows, put
 
@@ -46,7 +46,8 @@ def check_all(config, rows):
     hashes = table[typed_rows.CLIENT_HASH]
     some = np.unique(hashes.to_numpy()[::3])
     of_some = table[hashes.isin(some)].reset_index(drop=True)
-    assert ledger.read_rows(config, names, clients=some).equals(of_some)
+    read = tables.to_frame(ledger.read_table(config, names, clients=some))
+    assert read.equals(of_some)
     middle = int(table[typed_rows.NUMBER].iloc[len(table) // 2])
     later = ledger.read_rows(config, names, since=middle)
     assert later.equals(table.iloc[len(table) // 2 :].reset_index(drop=True))

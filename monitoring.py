@@ -125,6 +125,7 @@ def monitor_model(config: Config) -> Monitoring:
         "checked_at": now,
         "release": champion.id if champion else None,
         "lineage": ledger.read_lineage(config),
+        "ingestion": ledger.read_seal(config),
         "retrain": retrain,
         "triggers": triggers,
         "deliveries": judged.deliveries,
@@ -284,6 +285,8 @@ def _read_settled(config: Config, champion: Release, settings: str) -> SettledRo
         lineage = ledger.read_lineage(config)
         is_same_store = lineage is not None and before.get("lineage") == lineage
         is_same_store &= before["inputs"]["settings"] == settings
+        # not if a backup was restored since, after which numbers are given again
+        is_same_store &= history.has_generation(config.history, before.get("ingestion", ""))
         settled.read(files.read_arrays(config.settled_rows), is_same_store=is_same_store)
     except Damaged as error:
         logger.warning("%s; everything since the deployment is judged again", error)

@@ -274,6 +274,20 @@ def test_where_the_verdict_is_damaged_all_since_the_deployment_is_judged_again(w
     assert verdicts(watched)["drift"]["rows"] == 200
 
 
+def test_rows_that_came_after_a_restored_backup_are_judged(watched, tmp_path):
+    shutil.copytree(watched.output_folder, tmp_path / "rows")
+    shutil.copy(watched.history, tmp_path / "history")
+    arrive(watched, make_rows(300, seed=9, prefix="lost"), "lost.csv")
+    monitoring.monitor_model(watched)
+    shutil.rmtree(watched.output_folder)
+    shutil.copytree(tmp_path / "rows", watched.output_folder)
+    shutil.copy(tmp_path / "history", watched.history)
+    (watched.input_folder / "lost.csv").unlink()
+    arrive(watched, make_rows(300, seed=10, prefix="new"), "new.csv")
+    monitoring.monitor_model(watched)
+    assert verdicts(watched)["performance"]["rows"] == 300
+
+
 def test_a_damaged_model_has_no_verdict(watched):
     model = watched.production_folder / "trainedmodel.skops"
     model.write_bytes(model.read_bytes()[:-1])

@@ -842,6 +842,12 @@ def rows_version(config: Config) -> str:
     return files.sha256_bytes(" ".join(map(files.sha256_file, paths)).encode())
 
 
+def read_seal(config: Config) -> str:
+    """Return the seal of the newest ingestion, "" before the first one; the history has all seals."""
+    record = files.read_record(config.ingestion_record)
+    return str(record["seal"]) if record else ""
+
+
 def count_rows(config: Config) -> int:
     """Return the number of accepted rows, 0 before the first ingestion."""
     record = files.read_record(config.ingestion_record)

@@ -87,7 +87,9 @@ def grow_rows(config: Config, names: list[str]) -> None:
         config.withdrawn,
         config.gone,
     ]
-    contents: dict[Path, files.Content] = {path: path.read_bytes() for path in kept}
+    contents: dict[Path, files.Content] = {
+        path: path.read_bytes() for path in kept if path.exists()
+    }
     contents[config.rows] = lambda file: pq.write_table(rows, file, row_group_size=tables.ROW_GROUP)
     files.commit(
         config.ingestion_record, contents, files.read_record(config.ingestion_record) or {}

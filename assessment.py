@@ -67,9 +67,8 @@ SETTINGS = (
     *("contact_cost", "contact_success"),
 )
 NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
-WEIGHED = (
-    50_000  # clients that are compared with the reference; if there are more, a sample of them
-)
+# Clients that are compared with the reference; if there are more, a sample of them.
+WEIGHED = 50_000
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 
 

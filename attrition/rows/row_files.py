@@ -20,9 +20,8 @@ from attrition.rows.known_rows import is_among
 from attrition.rows.typed_rows import NUMBER
 from attrition.storage import files, tables
 
-BLOCK = (
-    1 << 18
-)  # bytes, which stay in the cache of a core; 4 MB take up to three times the CPU time
+# Bytes, which stay in the cache of a core; 4 MB take up to three times the CPU time.
+BLOCK = 1 << 18
 NEW_LINE = ord("\n")
 Numbers = NDArray[np.int64]
 

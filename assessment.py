@@ -28,36 +28,28 @@ from attrition.assessing.outputs import add_last_seen, ranked_clients, write_ris
 from attrition.assessing.parts import Whole
 from attrition.assessing.scored import PARTS, Scored, Shown, assessed, model_columns
 from attrition.config import Columns, Config
-from attrition.contacts import (
-    activity,
-    breakeven,
-    daily_list,
-    desk,
-    fields,
-    log,
-    ranking,
-    risk_history,
-    standings,
-)
+from attrition.contacts import activity, daily_list, desk, fields, log, ranking, standings
 from attrition.contacts.daily_list import Change, Earlier
 from attrition.contacts.log import Entry
 from attrition.contacts.ranking import Book, ContactList
-from attrition.contacts.risk_history import History, Snapshot
 from attrition.contacts.standings import Standing
-from attrition.data import clients
+from attrition.data import clients, risk_history
 from attrition.data.cells import Reason
+from attrition.data.risk_history import History, Snapshot
+from attrition.effect import breakeven
 from attrition.engine import backends
 from attrition.errors import Damaged
 from attrition.modelling import metrics, reliability
 from attrition.monitoring import performance
 from attrition.monitoring.performance import Estimate, SecondOpinion
-from attrition.operations import cli, integrity, releases
+from attrition.operations import cli, releases
 from attrition.operations.releases import Release
 from attrition.rows import ledger
 from attrition.serving import explaining
 from attrition.serving.explaining import Explainer
 from attrition.serving.served import Served
 from attrition.storage import files, history, tables
+from attrition.upkeep import integrity
 
 LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
 

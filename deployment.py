@@ -20,10 +20,11 @@ from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.modelling.metrics import Interval
 from attrition.monitoring import gate, updating
 from attrition.monitoring.gate import Comparison, Decision
-from attrition.operations import cli, integrity, releases
+from attrition.operations import cli, releases
 from attrition.reporting import model_card
 from attrition.reporting.report_data import find_latest_events
 from attrition.storage import files, history, tables
+from attrition.upkeep import integrity
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 

@@ -25,10 +25,11 @@ from attrition.engine import costs
 from attrition.errors import AttritionError, Damaged
 from attrition.modelling import metrics
 from attrition.monitoring import drift, settled_rows
-from attrition.operations import cli, dependencies, integrity, releases
+from attrition.operations import cli, dependencies, releases
 from attrition.operations.releases import Release
 from attrition.rows import ledger, typed_rows
 from attrition.storage import files, history, tables
+from attrition.upkeep import integrity
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 

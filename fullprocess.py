@@ -45,8 +45,9 @@ from attrition.errors import (
     SourceError,
     TooLittleData,
 )
-from attrition.operations import cli, integrity, log, notices, releases, repair, runs
+from attrition.operations import cli, log, notices, releases, runs
 from attrition.storage import files, history, permissions
+from attrition.upkeep import integrity, repair
 
 logger = logging.getLogger("attrition.fullprocess")
 
@@ -401,8 +402,8 @@ def call_running_api(config: Config, show: Callable[[str], object] = lambda text
 def plan(config: Config) -> list[str]:
     """Describe what a run would do, without doing it; there is no line if nothing is new."""
     import ingestion
+    from attrition.databases import reader as databases
     from attrition.rows import ledger
-    from attrition.sources import databases
     from attrition.sources import files as source_files
 
     known = ledger.read(config, tidy=False)

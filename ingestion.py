@@ -28,6 +28,8 @@ from attrition import wording
 from attrition.config import Config, Database, Files
 from attrition.data import name_variants, schema
 from attrition.data.schema import Refused
+from attrition.databases import reader as databases
+from attrition.databases import table_snapshot
 from attrition.errors import AttritionError, SourceError
 from attrition.operations import cli
 from attrition.rows import deduplication, ledger
@@ -43,8 +45,8 @@ from attrition.rows.ledger import (
     Line,
     Unused,
 )
-from attrition.sources import databases, inspection, table_snapshot, unused
 from attrition.sources import files as source_files
+from attrition.sources import inspection, unused
 from attrition.sources.csv_reader import NotPlain
 from attrition.storage import files, tables
 

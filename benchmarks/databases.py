@@ -35,7 +35,7 @@ import psycopg
 
 from attrition import config as configuration
 from attrition.config import Config, Database
-from attrition.sources import databases
+from attrition.databases import reader as databases
 from tests.postgres import READER, Server, running
 
 ROWS = 30_000

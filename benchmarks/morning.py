@@ -23,10 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attrition.config import Config
-from attrition.contacts import log, risk_history
+from attrition.contacts import log
 from attrition.contacts.log import Entry
-from attrition.contacts.risk_history import Snapshot
-from attrition.data import clients
+from attrition.data import clients, risk_history
+from attrition.data.risk_history import Snapshot
 from attrition.rows import observations
 from attrition.storage import files, tables
 from benchmarks.one_client import make_table

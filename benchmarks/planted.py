@@ -64,7 +64,7 @@ BUGS = (
     ),
     Bug(
         "> for >=",
-        "attrition/sources/databases.py",
+        "attrition/databases/reader.py",
         'changed >= _literal(since["bound"])',
         'changed > _literal(since["bound"])',
         ("tests/sources/test_databases.py", "-k", "sqlite or shares"),

@@ -40,23 +40,32 @@ ARROWS = {
     "engine": {"storage"},
     "rows": {"engine", "data", "storage"},
     "sources": {"rows", "data", "storage"},
+    "databases": {"rows", "data", "storage"},
     "modelling": {"rows", "data", "storage"},
     "contacts": {"rows", "data", "storage"},
     "monitoring": {"modelling", "rows", "data", "storage"},
     "operations": {"contacts", "monitoring", "modelling", "rows", "engine", "data", "storage"},
-    "reporting": {"contacts", "operations", "monitoring", "modelling", "data", "storage"},
+    "effect": {"contacts", "monitoring", "modelling", "rows", "data", "storage"},
+    "upkeep": {
+        *("operations", "contacts", "monitoring", "modelling", "rows", "engine", "data"),
+        "storage",
+    },
+    "reporting": {
+        *("effect", "upkeep", "contacts", "operations", "monitoring", "modelling", "data"),
+        "storage",
+    },
     "serving": {"contacts", "operations", "modelling", "sources", "rows", "data", "storage"},
     "assessing": {
         *("serving", "contacts", "operations", "modelling", "rows", "engine", "data", "storage"),
     },
     "access": {"storage"},
     "web": {
-        *("serving", "access", "reporting", "contacts", "operations", "monitoring", "modelling"),
-        *("sources", "rows", "data", "storage"),
+        *("serving", "access", "reporting", "effect", "upkeep", "contacts", "operations"),
+        *("monitoring", "modelling", "sources", "rows", "data", "storage"),
     },
     "pages": {
-        *("web", "access", "reporting", "contacts", "operations", "monitoring", "modelling"),
-        *("data", "storage"),
+        *("web", "access", "reporting", "effect", "upkeep", "contacts", "operations"),
+        *("monitoring", "modelling", "data", "storage"),
     },
 }
 

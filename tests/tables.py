@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from attrition.config import Database
+from attrition.databases import reader as databases
+from attrition.databases.reader import probe, reading
 from attrition.errors import SourceError
-from attrition.sources import databases
-from attrition.sources.databases import probe, reading
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

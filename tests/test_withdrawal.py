@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 import ingestion
-from attrition.sources import databases
+from attrition.databases import reader as databases
 from attrition.storage import files
 from ingestion import ingest_new_data, main
 from tests.campaigns.catalogue import lines

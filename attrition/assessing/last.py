@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attrition.config import Config
-from attrition.contacts import daily_list, risk_history
+from attrition.contacts import daily_list
 from attrition.contacts.daily_list import Earlier
-from attrition.contacts.risk_history import History, Snapshot
-from attrition.data import clients
+from attrition.data import clients, risk_history
+from attrition.data.risk_history import History, Snapshot
 from attrition.errors import Damaged
 from attrition.storage import files
 

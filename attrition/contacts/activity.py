@@ -12,9 +12,9 @@ from attrition import wording
 from attrition.contacts import fields, log, sentences
 from attrition.contacts.log import Entry
 from attrition.contacts.ranking import BACK
-from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.standings import NOT_IN_REACH, Rules, Standing, days_after
 from attrition.data.cells import Reason
+from attrition.data.risk_history import Snapshot
 from attrition.rows.observations import Observation
 
 DAYS = 30

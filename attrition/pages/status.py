@@ -14,11 +14,12 @@ from flask import g, render_template, request
 
 from attrition import __version__, wording
 from attrition.access import roles
-from attrition.operations import integrity, metrics, releases
+from attrition.operations import metrics, releases
 from attrition.pages import sign_in
 from attrition.reporting import svg
 from attrition.reporting.report_data import CAPTIONS, ReportData, light
 from attrition.storage import history
+from attrition.upkeep import integrity
 from attrition.web import health
 from attrition.web.artifact_cache import State, optional, state
 

@@ -18,9 +18,10 @@ from attrition.contacts.desk import rules_of
 from attrition.contacts.ranking import MUCH_WORSE
 from attrition.data.clients import ClientTable
 from attrition.errors import Damaged, NoModel, NoRows
-from attrition.operations import integrity, releases, runs
+from attrition.operations import releases, runs
 from attrition.operations.runs import Complaint
 from attrition.storage import files, history
+from attrition.upkeep import integrity
 
 Row = Mapping[str, Any]
 

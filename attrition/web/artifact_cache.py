@@ -19,11 +19,12 @@ from flask import current_app
 from numpy.typing import NDArray
 
 from attrition.config import Config
-from attrition.contacts import activity, log, risk_history, standings
+from attrition.contacts import activity, log, standings
 from attrition.contacts.desk import Desk
-from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.worklist import Worklist
+from attrition.data import risk_history
 from attrition.data.clients import ClientTable, Row, client_keys, open_hashed
+from attrition.data.risk_history import Snapshot
 from attrition.data.spelling import Spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, NotReady
 from attrition.rows import observations

@@ -8,8 +8,9 @@ import pytest
 import app as api
 import diagnostics
 from attrition import config as configuration
-from attrition.operations import integrity, releases
+from attrition.operations import releases
 from attrition.storage import history
+from attrition.upkeep import integrity
 from tests.conftest import run_whole
 from tests.damage import FILES, NEW, OLD, OLDEST, WAYS, place, spoil
 

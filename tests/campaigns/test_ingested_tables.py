@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from attrition.databases import reader as databases
+from attrition.databases import sqlite
 from attrition.errors import AttritionError
-from attrition.sources import databases, sqlite
 from ingestion import ingest_new_data
 from ingestion import main as ingestion_main
 from tests.campaigns import catalogue

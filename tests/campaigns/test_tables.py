@@ -8,8 +8,8 @@ import tracemalloc
 import pyarrow as pa
 import pytest
 
+from attrition.databases.reader import probe, reading
 from attrition.errors import SourceError
-from attrition.sources.databases import probe, reading
 from tests.postgres import READER
 from tests.tables import all_rows, client, list_rows, unavailable
 

@@ -6,8 +6,8 @@ from attrition.config import Label
 from attrition.contacts import activity, standings
 from attrition.contacts.activity import RiskAt
 from attrition.contacts.log import Entry
-from attrition.contacts.risk_history import Snapshot
 from attrition.contacts.standings import Rules
+from attrition.data.risk_history import Snapshot
 from attrition.rows.observations import Observation
 from tests.contacts.samples import DAY
 

@@ -10,7 +10,7 @@ import pytest
 
 from app import create_app
 from attrition.config import Label
-from attrition.contacts import breakeven
+from attrition.effect import breakeven
 from attrition.operations import releases
 from attrition.pages import status
 from attrition.storage import files, history

@@ -13,8 +13,9 @@ import pytest
 import app as api
 import deployment
 from attrition.errors import AttritionError, Damaged
-from attrition.operations import integrity, releases
+from attrition.operations import releases
 from attrition.storage import permissions
+from attrition.upkeep import integrity
 from tests.conftest import ROOT, contradict, count_as_asked, run_whole, write_config, write_sources
 from tests.support import SCRIPT, run
 

@@ -17,8 +17,9 @@ import app as api
 import fullprocess
 from attrition.errors import Damaged
 from attrition.modelling import persistence
-from attrition.operations import integrity, releases, runs
+from attrition.operations import releases, runs
 from attrition.storage import files
+from attrition.upkeep import integrity
 from tests.apps import wait_for_complaints
 from tests.conftest import ROOT, contradict, count_as_asked, make_rows, run_whole, write_config
 from tests.support import SCRIPT, run

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from attrition.sources import databases
+from attrition.databases import reader as databases
 from attrition.storage import files
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from attrition.config import Config
 from attrition.errors import AttritionError, NoModel
-from attrition.operations import integrity, releases
+from attrition.operations import releases
 from attrition.storage import files, history
+from attrition.upkeep import integrity
 
 
 @dataclass

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from attrition.databases import sqlite
+from attrition.databases.reader import probe, reading
 from attrition.errors import SourceError
-from attrition.sources import sqlite
-from attrition.sources.databases import probe, reading
 from tests.tables import Crm, SqliteTable, all_rows, client, unavailable
 
 

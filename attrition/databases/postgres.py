@@ -10,14 +10,14 @@ from typing import Any
 from urllib.parse import quote
 
 from attrition.config import Database
-from attrition.errors import SourceError
-from attrition.sources.table_snapshot import (
+from attrition.databases.table_snapshot import (
     BUSY_SECONDS,
     MAX_VALUE,
     UNPRINTABLE,
     Snapshot,
     named_table,
 )
+from attrition.errors import SourceError
 
 CONNECT_SECONDS = 5
 PIECE_BYTES = 4 << 20

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from attrition.config import Database
+from attrition.databases.table_snapshot import named_table, sqlite_file
 from attrition.errors import SourceError
-from attrition.sources.table_snapshot import named_table, sqlite_file
 
 
 def database(table="clients", url="sqlite:///crm.sqlite", **changes):

@@ -8,9 +8,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from attrition.databases import reader as databases
+from attrition.databases.reader import find_bound, identity, probe, reading
 from attrition.errors import SourceError
-from attrition.sources import databases
-from attrition.sources.databases import find_bound, identity, probe, reading
 from tests.tables import START, client, day, list_rows, unavailable
 
 # ---- what is read

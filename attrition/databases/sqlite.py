@@ -11,8 +11,7 @@ from urllib.parse import quote
 
 from attrition.config import Database
 from attrition.data.cells import number_text
-from attrition.errors import SourceError
-from attrition.sources.table_snapshot import (
+from attrition.databases.table_snapshot import (
     BUSY_SECONDS,
     MAX_VALUE,
     UNPRINTABLE,
@@ -20,6 +19,7 @@ from attrition.sources.table_snapshot import (
     named_table,
     sqlite_file,
 )
+from attrition.errors import SourceError
 from attrition.storage import files
 
 FETCH_ROWS = 25_000

@@ -2,8 +2,9 @@
 
 import pytest
 
-from attrition.operations import integrity, releases, repair
+from attrition.operations import releases
 from attrition.storage import files, history
+from attrition.upkeep import integrity, repair
 from tests.conftest import run_whole
 from tests.support import digest
 

@@ -9,9 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from attrition.config import Database
+from attrition.databases import postgres
+from attrition.databases import reader as databases
+from attrition.databases.reader import probe, reading
 from attrition.errors import SourceError
-from attrition.sources import databases, postgres
-from attrition.sources.databases import probe, reading
 from tests.postgres import OWNER, PASSWORD, READER
 from tests.tables import all_rows, client, day, unavailable
 

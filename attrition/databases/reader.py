@@ -15,10 +15,10 @@ from typing import Any
 
 from attrition.config import Database
 from attrition.data.schema import Chunk
+from attrition.databases import postgres, sqlite
+from attrition.databases.table_snapshot import Snapshot
+from attrition.databases.table_snapshot import sqlite_file as sqlite_file
 from attrition.errors import SourceError
-from attrition.sources import postgres, sqlite
-from attrition.sources.table_snapshot import Snapshot
-from attrition.sources.table_snapshot import sqlite_file as sqlite_file
 from attrition.storage import files
 
 ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from attrition.contacts import risk_history
-from attrition.contacts.risk_history import Snapshot
+from attrition.data import risk_history
+from attrition.data.risk_history import Snapshot
 
 
 def days(n, first=date(2026, 1, 1)):

@@ -11,8 +11,9 @@ from attrition.access import credentials
 from attrition.access.credentials import Credentials
 from attrition.contacts import log
 from attrition.errors import Damaged
-from attrition.operations import integrity, releases
+from attrition.operations import releases
 from attrition.storage import files, history
+from attrition.upkeep import integrity
 
 
 def problems(config, find=integrity.find):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from attrition import wording
-from attrition.contacts.breakeven import break_even
+from attrition.effect.breakeven import break_even
 
 RISK, VALUE = np.array([0.5, 0.25, 0.1, 0.9]), np.array([1000.0, 1000.0, 1000.0, math.nan])
 

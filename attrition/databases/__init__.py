@@ -1,0 +1,1 @@
+"""Read tables of SQLite and servers: in full, or what has changed since."""

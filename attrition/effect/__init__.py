@@ -1,0 +1,1 @@
+"""Measure what contacting clients is worth."""

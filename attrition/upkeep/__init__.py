@@ -1,0 +1,1 @@
+"""Keep the state whole: check every file, repair what is damaged."""

@@ -4,9 +4,10 @@ Two more tables of the same file: append-only as the entries are, each with its 
 without them gets them with the first assignment. Standard library only.
 """
 
+import json
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from attrition.contacts import experiment, log
 from attrition.contacts.experiment import Assignment
 from attrition.storage.history import BUSY_S
 
-TABLE, LOOKS = "assignments", "looks"
+TABLES = TABLE, LOOKS = "assignments", "looks"
 
 
 class Look(NamedTuple):
@@ -26,6 +27,10 @@ class Look(NamedTuple):
     share: float
     record: str
     id: int = 0
+
+    @property
+    def verdict(self) -> str:
+        return str(json.loads(self.record)["verdict"])
 
 
 def _triggers(table: str, key: str) -> Iterable[str]:
@@ -133,13 +138,13 @@ def check(path: Path) -> int:
     return count
 
 
-def check_counted(path: Path, inputs: dict[str, Any]) -> None:
+def check_counted(path: Path, inputs: Mapping[str, Any]) -> None:
     """Check that the log contains all records that an assessment with these inputs counted.
 
     Raises: Damaged if it does not; AttritionError if the log cannot be read now.
     """
     log.check_counted(path, str(inputs.get("contacts", "")))
-    for table in (TABLE, LOOKS):
+    for table in TABLES:
         log.check_counted(path, str(inputs.get(table, "")), table)
 
 
@@ -149,8 +154,7 @@ def find_inputs(config: Config) -> dict[str, str]:
     Raises: AttritionError if the log cannot be read now.
     """
     path, is_on = config.contact_log, config.experiment is not None
-    is_there = os.path.lexists(path)
-    result = {table: log.newest(path, table) if is_there else "" for table in (TABLE, LOOKS)}
+    result = {table: log.newest(path, table) for table in TABLES}
     if config.experiment is None and not result[TABLE]:
         return {}
     key = config.experiment.secret if config.experiment else None

@@ -59,6 +59,10 @@ class Trial(NamedTuple):
             return OUTSIDE
         return CONTROL if draw(self.key, client, self.quarter) < self.share else TREATED
 
+    def draw(self, rows: Sequence[int], read: "Read") -> list[str]:
+        """Return the arms of the clients in these rows of the book."""
+        return [self.arm(each["client"], each["value"]) for each in read(rows)]
+
     def new_assignments(
         self, arms: Mapping[int, str], read: "Read", at: str, release: str
     ) -> list[Assignment]:

@@ -303,6 +303,8 @@ def newest(path: Path, table: str = "entries") -> str:
 
     Raises: AttritionError if the log cannot be read now.
     """
+    if not os.path.lexists(path):
+        return ""
     with explained(path), connect(path) as connection:
         if not has_table(connection, table):
             return ""

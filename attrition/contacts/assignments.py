@@ -5,6 +5,7 @@ without them gets them with the first assignment. Standard library only.
 """
 
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,12 +73,19 @@ def append(
             for statement in SCHEMA:
                 connection.execute(statement)
         stored = [
-            _find(connection, each)
-            or log.append_record(connection, TABLE, each._replace(risk=each.risk + 0.0))
+            _find(connection, each) or log.append_record(connection, TABLE, _as_stored(each))
             for each in assignments
         ]
         connection.commit()
     return stored
+
+
+def _as_stored(assignment: Assignment) -> Assignment:
+    """Return an assignment with its numbers as SQLite stores them, or the seal would not match."""
+    value = assignment.value
+    if value is not None:
+        value = value + 0.0 if math.isfinite(value) else None
+    return assignment._replace(risk=assignment.risk + 0.0, value=value)
 
 
 def _find(connection: sqlite3.Connection, assignment: Assignment) -> Assignment | None:
@@ -153,9 +161,8 @@ def find_inputs(config: Config) -> dict[str, str]:
 
     Raises: AttritionError if the log cannot be read now.
     """
-    path, is_on = config.contact_log, config.experiment is not None
-    result = {table: log.newest(path, table) for table in TABLES}
+    result = {table: log.newest(config.contact_log, table) for table in TABLES}
     if config.experiment is None and not result[TABLE]:
         return {}
     key = config.experiment.secret if config.experiment else None
-    return result | {"key": experiment.key_digest(key), "is_on": str(is_on)}
+    return result | {"key": experiment.key_digest(key)}

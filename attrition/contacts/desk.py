@@ -49,6 +49,15 @@ def trial_of(
     )
 
 
+def read_trial(config: Config, day: str) -> Trial | None:
+    """Read the experiment on a day; None if it is off. Raises: as `assignments.read`."""
+    if config.experiment is None:
+        return None
+    assigned, _ = assignments.read(config.contact_log)
+    looks, _ = assignments.read_looks(config.contact_log)
+    return trial_of(config, assigned, looks, day)
+
+
 class Desk:
     """The log and the list of one project, shared by the threads of a process."""
 

@@ -77,7 +77,7 @@ class Trial(NamedTuple):
                 release,
                 rank=row + 1,
                 risk=each["risk"],
-                value=None if each["value"] != each["value"] else each["value"],  # NaN
+                value=each["value"],
                 observed=each["observed_at"] or "",
                 share=self.share,
             )

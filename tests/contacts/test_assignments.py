@@ -52,9 +52,10 @@ def test_without_a_log_there_are_none_and_the_first_one_begins_it(tmp_path):
 
 def test_first_assignment_of_a_quarter_counts(path):
     other = ACME._replace(arm=CONTROL, risk=0.9)
-    later = other._replace(quarter="2026-Q2")
+    later = other._replace(quarter="2026-Q2", value=float("nan"), risk=-0.0)
     first, new = assignments.append(path, [other, later])
-    assert (first, new) == (ACME._replace(id=1), later._replace(id=3))
+    assert first == ACME._replace(id=1)
+    assert new == later._replace(id=3, value=None)
     assert len(assignments.read(path)[0]) == 3
 
 

@@ -62,7 +62,7 @@ def test_exempt_client_is_outside_even_if_held_out_before(client, value):
 
 def test_only_clients_without_a_stored_arm_are_assigned():
     rows = {
-        4: {"client": "a", "risk": 0.4, "value": math.nan, "observed_at": None},
+        4: {"client": "a", "risk": 0.4, "value": 10.0, "observed_at": None},
         7: {"client": "b", "risk": 0.3, "value": 20.0, "observed_at": "2026-01-31"},
         8: {"client": "c", "risk": 0.2, "value": 20.0, "observed_at": ""},
     }
@@ -73,7 +73,7 @@ def test_only_clients_without_a_stored_arm_are_assigned():
     )
     assert [each[:3] for each in new] == [("a", "2026-Q1", TREATED), ("b", "2026-Q1", CONTROL)]
     assert [each[4:10] for each in new] == [
-        ("r1", 5, 0.4, None, "", 0.2),
+        ("r1", 5, 0.4, 10.0, "", 0.2),
         ("r1", 8, 0.3, 20.0, "2026-01-31", 0.2),
     ]
 

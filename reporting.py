@@ -33,7 +33,6 @@ from attrition.reporting.pdf import Story
 from attrition.reporting.report_data import (
     CAPTIONS,
     ReportData,
-    counted_entries,
     light,
     load_report_data,
     open_clients,
@@ -402,7 +401,7 @@ def write_manager_pages(config: Config, manager: str, at: str) -> Path:
     Raises: ConfigError if no client has this manager; Damaged, NoRows.
     """
     table, record = open_clients(config)
-    worklist, _ = Desk(config).worklist(table, at, counted_entries(record))
+    worklist, _ = Desk(config).worklist(table, at, record)
     names = {*worklist.book.managers, *(one.manager for one in worklist.standings.values())}
     if manager not in names:
         known = ", ".join(repr(name) for name in sorted(names) if name)

@@ -268,21 +268,17 @@ class State:
         """Return the work list at a time, and the number of the newest entry in the contact log."""
         table = self.clients()
         with contact_log_errors():
-            return self.desk.worklist(table, at, self._counted())
+            return self.desk.worklist(table, at, optional(self.assessment) or {})
 
     def check_contact_log(self) -> None:
         """Check the contact log, and that it has the entries that the assessment counted."""
         with contact_log_errors():
-            self.desk.check(self._counted())
+            self.desk.check(optional(self.assessment) or {})
 
     def count_entries(self) -> int:
         """Return the number of entries in the contact log."""
         with contact_log_errors():
             return self.desk.count()
-
-    def _counted(self) -> str:
-        record = optional(self.assessment) or {}
-        return str(record.get("inputs", {}).get("contacts", ""))
 
     def spelling(self) -> Spelling:
         """Return how the ingested rows spell values; none if their record cannot be read."""

@@ -48,7 +48,7 @@ SETTINGS = (
     *("contact_capacity", "contact_order", "currency", "labels", "overdue_minutes"),
     *("cooldown_reached_days", "cooldown_not_reached_days", "time_zone"),
 )
-TITLE, DOES_IT_HELP = "Client attrition report", "Does contacting help?"
+TITLE, DOES_IT_HELP = "Client attrition report", "Does calling help?"
 LISTED, LISTED_IN_ALL, WARNINGS_SHOWN, HISTORY_SHOWN, UNUSED_SHOWN = 10, 500, 4, 8, 20
 TOO_FEW_SAVES = "Saves are not counted per client manager: they are too few to compare."
 DAYS_SHOWN, TITLE_WIDTH = 14, 90
@@ -116,7 +116,7 @@ def effect_line(facts: ReportData) -> Story:
     record = facts.assessment.get("experiment")
     if not record:
         return []
-    return [pdf.paragraph(effect.verdict(record, facts.currency).headline, lead=DOES_IT_HELP)]
+    return [pdf.small(effect.verdict(record, facts.currency).headline, lead=DOES_IT_HELP)]
 
 
 def change_section(facts: ReportData) -> Story:

@@ -4,6 +4,7 @@ A record is that of assessment.json; every figure in it may be None. A differenc
 among the listed minus that among the held-out clients: below 0, contacting keeps clients.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -233,8 +234,8 @@ def list_quality(quality: Row) -> str:
 def arm_table(record: Row) -> tuple[list[tuple[str, bool]], list[list[str]]]:
     """Return both groups as a table: who is counted, and how many left until the last look."""
     look, reached = record.get("last_look") or {}, record.get("reached") or {}
-    columns = [("Group", False), ("Outcomes known", True), ("open", True), ("lost", True)]
-    columns += [("reached", True), ("at the last look", True), ("left", True), ("expected", True)]
+    columns = [("Group", False), ("Outcomes known", True), ("Open", True), ("Lost", True)]
+    columns += [("Reached", True), ("At the last look", True), ("Left", True), ("Expected", True)]
     rows = []
     for arm, name in ARMS.items():
         units, seen = record["units"][arm], look.get(arm) or {}
@@ -260,7 +261,7 @@ def points(share: Any) -> str:
     ('8', '12', '0.6', 'unknown')
     """
     number = abs(100 * finite(share))
-    if number != number:
+    if math.isnan(number):
         return wording.UNKNOWN
     return f"{number:.0f}" if number >= 0.95 or not number else f"{number:.1f}"
 
@@ -273,18 +274,25 @@ def fewer(effect: Row) -> str:
     >>> fewer({"difference": 0.01, "low": -0.04, "high": 0.06}).replace("\\xa0", " ")
     '1 of 100 more left (95 % interval from 4 fewer to 6 more)'
     """
-    value, low, high = (finite(effect.get(key)) for key in ("difference", "low", "high"))
-    if value != value:
+    value = finite(effect.get("difference"))
+    if math.isnan(value):
         return ""
+    inside = interval(effect)
     text = f"{points(value)} of 100 {direction(value)} left"
-    if low != low or high != high:
-        return text
-    near, far = sorted((low, high), key=lambda end: end if value > 0 else -end)
+    return f"{text} ({inside})" if inside else text
+
+
+def interval(effect: Row) -> str:
+    """Format the 95 % interval of a difference, with the direction of each end if they differ."""
+    value, *ends = (finite(effect.get(key)) for key in ("difference", "low", "high"))
+    near, far = ends if value > 0 else reversed(ends)
+    if math.isnan(near + far):
+        return ""
     if near * far < 0:
         inside = f"from {points(near)} {direction(near)} to {points(far)} {direction(far)}"
     else:
         inside = f"{points(near)} to {points(far)}"
-    return f"{text} (95\xa0% interval {inside})"
+    return f"95\xa0% interval {inside}"
 
 
 def direction(difference: float) -> str:
@@ -336,7 +344,7 @@ def _look_text(look: Row) -> str:
     text = f"Look {look['number']} of {look['of']}, on {wording.day(look['at'])}"
     if is_known(look.get("z")):
         z, bound = (wording.decimal(look[key], digits=2) for key in ("z", "bound"))
-        text += f": z = {z}, proven from ±{bound} on".replace("-", "−")
+        text += f": z\xa0=\xa0{z}, proven from ±{bound} on".replace("-", "−")
     how = METHODS.get(effect.get("method", ""), "")
     return f"{text}; estimated {how}." if how else f"{text}."
 
@@ -353,7 +361,7 @@ def _next_text(coming: Row) -> str:
 def _ratio_text(ratio: Row) -> str:
     if not is_known(ratio.get("observed")):
         return ""
-    p = f"p = {wording.probability(ratio['p'])}".replace("= <", "<")
+    p = f"p = {wording.probability(ratio['p'])}".replace("= <", "<").replace(" ", "\xa0")
     end = "as chance makes it" if ratio["is_valid"] else "not by chance"
     observed, expected = percent(ratio["observed"]), percent(ratio["expected"])
     return f"{observed} were held out, {expected} planned: {end} ({p})."

@@ -44,8 +44,8 @@ def numbers(record: Row, currency: str) -> list[Number]:
     if look:
         effect, money = look["effect"], look.get("money") or {}
         title = f"{sentences.direction(effect['difference']).capitalize()} left, of 100 listed"
-        note = f"look {look['number']} of {look['of']}"
-        tiles.append(Number(title, sentences.points(effect["difference"]), note))
+        points = sentences.points(effect["difference"])
+        tiles.append(Number(title, points, sentences.interval(effect)))
         inside = wording.between(money, sentences.short)
         worth = f"{currency} {sentences.short(money)}" if wording.is_known(money) else wording.DASH
         tiles.append(Number("Value kept", worth, f"95\xa0% interval {inside}" if inside else ""))

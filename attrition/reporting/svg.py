@@ -26,6 +26,7 @@ SCORES_SHOWN, SERIES = 60, ("first", "second")
 DAY_S = 86_400
 DAY_STEPS = (1, 2, 7, 14, 30, 61, 91, 182, 365)
 DEPLOYED = {"promoted": "deployed", "rolled back": "rolled back"}
+MINUS = "−"
 LOOK_VERDICTS = {"helps": "proven", "harms": "harm proven", "open": "not proven", "void": "void"}
 HUNDREDTHS = partial(decimal, digits=2)
 
@@ -412,7 +413,10 @@ def effect_by_look(looks: Sequence[Row]) -> Chart:
     ends = [0.0, *(end for point in points for end in point.values() if not math.isnan(end))]
     room = 0.08 * (max(ends) - min(ends)) or 1.0
     to = Scales(SIZE, 0.5, max(len(known), 4) + 0.5, min(ends) - room, max(ends) + room)
-    y_ticks = [(value, f"{value:+g}".replace("-", "−")) for value in ticks(to.low_y, to.high_y)]
+    y_ticks = [
+        (value, f"{value:+g}".replace("-", MINUS) if value else "0")
+        for value in ticks(to.low_y, to.high_y)
+    ]
     months = [f"{datetime.fromisoformat(look['at']):%b %Y}" for look in known]
     parts = _axes(to, list(enumerate(months, start=1)), y_ticks, y_title="of 100, fewer left")
     parts.append(to.line((to.low_x, 0), (to.high_x, 0), "guide"))
@@ -440,7 +444,7 @@ def _points_fewer(effect: Row) -> dict[str, float]:
 
 
 def _signed(value: Any) -> str:
-    return decimal(value, digits=1, sign=True).replace("-", "−")
+    return decimal(value, digits=1, sign=True).replace("-", MINUS)
 
 
 # ---- small lines in tables

@@ -94,7 +94,7 @@ def _products(config: Config) -> list[Path]:
     paths += [config.clients, config.risk_scores, config.contact_list]
     paths += [config.earlier_clients, config.risk_history, config.assessment_record]
     paths += [config.diagnostics_record, config.report, config.report_record, config.metrics]
-    return paths + config.find_figures()
+    return [*paths, config.contact_sheet, *config.find_manager_sheets(), *config.find_figures()]
 
 
 def _links(config: Config) -> list[Path]:

@@ -553,6 +553,7 @@ class Config:
     diagnostics_record = _File("reports_folder", "diagnostics.json")
     dependencies = _File("reports_folder", "dependencies.json")
     report = _File("reports_folder", "report.pdf")
+    contact_sheet = _File("reports_folder", "contactlist.xlsx")
     report_record = _File("reports_folder", "report.json")
     api_returns = _File("reports_folder", "apireturns.txt")
     diary = _File("reports_folder", "fullprocess.log")
@@ -569,6 +570,13 @@ class Config:
         plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in manager)[:40]
         digest = hashlib.sha256(manager.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         return self.reports_folder / f"list-{plain}-{digest}.pdf"
+
+    def manager_sheet(self, manager: str) -> Path:
+        """Return the Excel sheet of a client manager."""
+        return self.manager_pages(manager).with_suffix(self.contact_sheet.suffix)
+
+    def find_manager_sheets(self) -> list[Path]:
+        return sorted(self.reports_folder.glob(f"list-*{self.contact_sheet.suffix}"))
 
     def declared_files(self) -> list[Path]:
         """Return the path of each file of ours that has a name of its own, figures aside."""

@@ -44,6 +44,7 @@ ARROWS = {
     "modelling": {"rows", "data", "storage"},
     "contacts": {"rows", "data", "storage"},
     "monitoring": {"modelling", "rows", "data", "storage"},
+    "entering": {"contacts", "operations", "sources", "rows", "data", "storage"},
     "operations": {"contacts", "monitoring", "modelling", "rows", "engine", "data", "storage"},
     "effect": {"contacts", "monitoring", "modelling", "rows", "data", "storage"},
     "upkeep": {
@@ -51,7 +52,16 @@ ARROWS = {
         "storage",
     },
     "reporting": {
-        *("effect", "upkeep", "contacts", "operations", "monitoring", "modelling", "data"),
+        *(
+            "entering",
+            "effect",
+            "upkeep",
+            "contacts",
+            "operations",
+            "monitoring",
+            "modelling",
+            "data",
+        ),
         "storage",
     },
     "serving": {"contacts", "operations", "modelling", "sources", "rows", "data", "storage"},
@@ -60,11 +70,12 @@ ARROWS = {
     },
     "access": {"storage"},
     "web": {
-        *("serving", "access", "reporting", "effect", "upkeep", "contacts", "operations"),
+        *("serving", "access", "reporting", "entering", "effect", "upkeep", "contacts"),
+        "operations",
         *("monitoring", "modelling", "sources", "rows", "data", "storage"),
     },
     "pages": {
-        *("web", "access", "reporting", "effect", "upkeep", "contacts", "operations"),
+        *("web", "access", "reporting", "entering", "effect", "upkeep", "contacts", "operations"),
         *("monitoring", "modelling", "data", "storage"),
     },
 }

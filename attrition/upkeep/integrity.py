@@ -166,7 +166,8 @@ def our_files(config: Config) -> list[Path]:
     """Return every path at which a run writes a file."""
     not_files = (config.releases, config.current, config.contact_log)
     ours = [path for path in config.declared_files() if path not in not_files]
-    return [*ours, *config.find_segments(), *config.find_figures()]
+    found = [*config.find_segments(), *config.find_figures(), *config.find_manager_sheets()]
+    return [*ours, *found]
 
 
 def ingested_files(config: Config) -> list[Path]:

@@ -50,9 +50,13 @@ ARROWS = {
         *("operations", "contacts", "monitoring", "modelling", "rows", "engine", "data"),
         "storage",
     },
+    "messages": {
+        *("effect", "upkeep", "contacts", "operations", "monitoring", "modelling", "rows"),
+        *("data", "storage"),
+    },
     "reporting": {
-        *("effect", "upkeep", "contacts", "operations", "monitoring", "modelling", "data"),
-        "storage",
+        *("messages", "effect", "upkeep", "contacts", "operations", "monitoring", "modelling"),
+        *("data", "storage"),
     },
     "serving": {"contacts", "operations", "modelling", "sources", "rows", "data", "storage"},
     "assessing": {
@@ -60,12 +64,12 @@ ARROWS = {
     },
     "access": {"storage"},
     "web": {
-        *("serving", "access", "reporting", "effect", "upkeep", "contacts", "operations"),
-        *("monitoring", "modelling", "sources", "rows", "data", "storage"),
+        *("serving", "access", "reporting", "messages", "effect", "upkeep", "contacts"),
+        *("operations", "monitoring", "modelling", "sources", "rows", "data", "storage"),
     },
     "pages": {
-        *("web", "access", "reporting", "effect", "upkeep", "contacts", "operations"),
-        *("monitoring", "modelling", "data", "storage"),
+        *("web", "access", "reporting", "messages", "effect", "upkeep", "contacts"),
+        *("operations", "monitoring", "modelling", "data", "storage"),
     },
 }
 

@@ -40,7 +40,7 @@ ARROWS = {
     "engine": {"storage"},
     "rows": {"engine", "data", "storage"},
     "sources": {"rows", "data", "storage"},
-    "databases": {"rows", "data", "storage"},
+    "databases": {"operations", "contacts", "rows", "data", "storage"},
     "modelling": {"rows", "data", "storage"},
     "contacts": {"rows", "data", "storage"},
     "monitoring": {"modelling", "rows", "data", "storage"},

@@ -102,7 +102,8 @@ def find(config: Config, *, accept_log_loss: bool = False) -> list[Damage]:
         damage += find_in_unit(unit, is_expected=is_deployed)
     for unit in run_units(config):
         damage += find_in_unit(unit, is_expected=False)
-    for path in (config.last_run, config.notices, config.dependencies):
+    written = [config.write_back_record] if config.write_back.url else []
+    for path in (config.last_run, config.notices, config.dependencies, *written):
         damage += find_in_record(path)
     damage += find_in_contact_log(config, accept_log_loss=accept_log_loss)
     listed = {each.path for each in in_the_way}

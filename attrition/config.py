@@ -369,6 +369,23 @@ class Experiment:
         return text.encode("utf-8", "surrogateescape") or None
 
 
+@dataclass(frozen=True)
+class WriteBack:
+    """The table into which the risk of every client is written, where others read it."""
+
+    url: str | None = setting(
+        "`sqlite:///path` or `postgresql://user:${PASSWORD}@host/database`; `${NAME}` is taken from "
+        "the environment; by default nothing is written",
+        None,
+    )
+    table: str | None = setting(
+        "table, `schema.table` where necessary; it is created if it does not exist", None
+    )
+    max_seconds: float = setting(
+        "longest time to write; what was not finished is written at the next run", 300.0, low=1
+    )
+
+
 class _File:
     """The path of one of our files: the setting of its folder, and its name."""
 
@@ -498,6 +515,7 @@ class Config:
     currency: str = setting("currency of `columns.value`, for display", "EUR")
     api: Api = setting("where the API listens", Api())
     engine: Engine = setting("where the parts of an assessment are computed", Engine())
+    write_back: WriteBack = setting("table that receives the risk of every client", WriteBack())
     labels: dict[str, Label] = field(default_factory=dict)  # by feature; given in `columns`
 
     # ingestion
@@ -530,6 +548,7 @@ class Config:
     notices = _File("production_folder", "notices.json")
     hashes = _File("production_folder", "hashes.json")
     watch_list = _File("production_folder", WATCH_LIST)
+    write_back_record = _File("production_folder", "writeback.json")
 
     # monitoring
     monitoring_record = _File("production_folder", "monitoring.json")
@@ -553,6 +572,7 @@ class Config:
     diagnostics_record = _File("reports_folder", "diagnostics.json")
     dependencies = _File("reports_folder", "dependencies.json")
     report = _File("reports_folder", "report.pdf")
+    contact_sheet = _File("reports_folder", "contactlist.xlsx")
     report_record = _File("reports_folder", "report.json")
     api_returns = _File("reports_folder", "apireturns.txt")
     diary = _File("reports_folder", "fullprocess.log")
@@ -569,6 +589,13 @@ class Config:
         plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in manager)[:40]
         digest = hashlib.sha256(manager.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         return self.reports_folder / f"list-{plain}-{digest}.pdf"
+
+    def manager_sheet(self, manager: str) -> Path:
+        """Return the Excel sheet of a client manager."""
+        return self.manager_pages(manager).with_suffix(self.contact_sheet.suffix)
+
+    def find_manager_sheets(self) -> list[Path]:
+        return sorted(self.reports_folder.glob(f"list-*{self.contact_sheet.suffix}"))
 
     def declared_files(self) -> list[Path]:
         """Return the path of each file of ours that has a name of its own, figures aside."""
@@ -670,10 +697,10 @@ def _declared(record: type) -> dict[str, Field]:
     return {f.metadata["key"] or f.name: f for f in declared}
 
 
-# The settings that change results: neither paths nor the engine do.
-SETTINGS = frozenset(f.name for f in _declared(Config).values() if f.type not in (Path, Engine)) | {
-    "labels"
-}
+# The settings that change results: neither paths, nor the engine, nor where risks are copied to do.
+SETTINGS = frozenset(
+    f.name for f in _declared(Config).values() if f.type not in (Path, Engine, WriteBack)
+) | {"labels"}
 
 
 def _plain(value: Any) -> Any:
@@ -731,6 +758,7 @@ _EXPECTED: dict[Any, str] = {
     **{Path: "the name of a folder", str: "text", str | None: "text", bool: "true or false"},
     **{tuple[str, ...]: "a list of names", Columns: "an object", Api: "an object"},
     **{Engine: "an object", Experiment | None: "an object", NeverHoldOut: "an object"},
+    WriteBack: "an object",
     **{Files: "an object", tuple[tuple[str, Dialect], ...]: "an object of patterns and their keys"},
     tuple[Numeric, ...]: LABELLED,
     tuple[Database, ...]: "a list of tables",
@@ -741,6 +769,7 @@ _NESTED: dict[Any, Any] = {
         Columns: dict,
         Api: dict,
         Engine: dict,
+        WriteBack: dict,
         tuple[Numeric, ...]: dict | list,
         tuple[Database, ...]: list,
     },
@@ -927,6 +956,8 @@ class _Reader:
             return Experiment(**self.read(_declared(Experiment), value, "experiment."))
         if kind == NeverHoldOut:
             return NeverHoldOut(**self.read(_declared(NeverHoldOut), value, f"{name}."))
+        if kind == WriteBack:
+            return self._write_back(value)
         if kind == Files:
             return self._files(value)
         if kind in (tuple[tuple[str, Dialect], ...], tuple[tuple[str, int], ...]):
@@ -950,6 +981,19 @@ class _Reader:
             expected = "host:port of the cluster" if is_cluster else "none without a cluster"
             self.problems.append(f"engine.address is {engine.address!r}, expected {expected}")
         return engine
+
+    def _write_back(self, raw: dict[str, Any]) -> WriteBack:
+        written = WriteBack(**self.read(_declared(WriteBack), raw, "write_back."))
+        if not written.url or not written.table:
+            self.problems.append("write_back.url and write_back.table go together: give both")
+            return written
+        if not re.match(r"sqlite:///.|postgres(ql)?(\+\w+)?://", written.url):
+            self.problems.append(
+                "write_back.url is of another database, expected sqlite:///path or "
+                "postgresql://user:${PASSWORD}@host/database"
+            )
+        self._check_password(written.url, "write_back")
+        return replace(written, url=self._beside_config(written.url))
 
     def _columns(self, raw: dict[str, Any]) -> Columns:
         if not raw:
@@ -1060,14 +1104,16 @@ class _Reader:
             values = self.read(_declared(Database), entry, f"{where}.")
             if values["name"] in {database.name for database in databases}:
                 self.problems.append(f"{where}.name {values['name']!r} is repeated")
-            if _has_literal_password(values["url"]):
-                self.problems.append(
-                    f"{where}.url contains the password itself, expected ${{NAME}} with the name of "
-                    "an environment variable, as in postgresql://user:${CRM_PASSWORD}@host/database"
-                )
-                continue
+            self._check_password(values["url"], where)
             databases.append(Database(**values | {"url": self._beside_config(values["url"])}))
         return tuple(databases)
+
+    def _check_password(self, url: str, where: str) -> None:
+        if _has_literal_password(url):
+            self.problems.append(
+                f"{where}.url contains the password itself, expected ${{NAME}} with the name of "
+                "an environment variable, as in postgresql://user:${CRM_PASSWORD}@host/database"
+            )
 
     def _beside_config(self, url: str) -> str:
         """Resolve a relative SQLite path against the folder of config.json."""
@@ -1108,6 +1154,7 @@ def describe() -> str:
         Engine: "Keys of `engine`",
         Experiment: "Keys of `experiment`",
         NeverHoldOut: "Keys of `experiment.never_hold_out`",
+        WriteBack: "Keys of `write_back`",
     }
     blocks = []
     for record, title in titles.items():
@@ -1127,7 +1174,7 @@ def _shown(default: Any) -> str:
         return "required"
     if default is None or default == ():
         return "none"
-    if isinstance(default, Columns | Api | Files | Engine | NeverHoldOut):
+    if isinstance(default, Columns | Api | Files | Engine | NeverHoldOut | WriteBack):
         return "see below"
     if isinstance(default, tuple) and isinstance(default[0], Numeric):
         default = {feature.name: {"minimum": feature.minimum} for feature in default}

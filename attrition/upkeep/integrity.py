@@ -102,7 +102,8 @@ def find(config: Config, *, accept_log_loss: bool = False) -> list[Damage]:
         damage += find_in_unit(unit, is_expected=is_deployed)
     for unit in run_units(config):
         damage += find_in_unit(unit, is_expected=False)
-    for path in (config.last_run, config.notices, config.dependencies):
+    written = [config.write_back_record] if config.write_back.url else []
+    for path in (config.last_run, config.notices, config.dependencies, *written):
         damage += find_in_record(path)
     damage += find_in_contact_log(config, accept_log_loss=accept_log_loss)
     listed = {each.path for each in in_the_way}
@@ -166,7 +167,8 @@ def our_files(config: Config) -> list[Path]:
     """Return every path at which a run writes a file."""
     not_files = (config.releases, config.current, config.contact_log)
     ours = [path for path in config.declared_files() if path not in not_files]
-    return [*ours, *config.find_segments(), *config.find_figures()]
+    found = [*config.find_segments(), *config.find_figures(), *config.find_manager_sheets()]
+    return [*ours, *found]
 
 
 def ingested_files(config: Config) -> list[Path]:

@@ -27,6 +27,7 @@ from attrition.data.clients import ClientTable, Row, client_keys, open_hashed
 from attrition.data.risk_history import Snapshot
 from attrition.data.spelling import Spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, NotReady
+from attrition.messages.causes import LOG_DAMAGED
 from attrition.rows import observations
 from attrition.rows.observations import DELIVERED, NUMBER, Observation, ObservedRows
 from attrition.serving.production import Production
@@ -37,10 +38,6 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-LOG_DAMAGED = (
-    "the contact log is damaged or incomplete, so nobody can be listed: restore a backup, see "
-    "docs/operations.md"
-)
 LOG_BUSY = "the contact log cannot be read or written now; try again, nothing is saved twice"
 # Errors of what is to be appended, not of the log.
 ASKING = (log.Stale, log.KeyTaken, log.NotReplaceable)

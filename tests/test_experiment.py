@@ -10,7 +10,7 @@ from attrition.errors import Damaged
 from attrition.storage import files
 from attrition.upkeep import integrity
 from tests.conftest import make_rows, run_whole
-from tests.contacts.test_experiment import draw_again
+from tests.contacts.rules import draw_again
 from tests.support import arrive, enter, read_table, reconfigure
 
 KEY = "secret"

@@ -3,6 +3,7 @@
 `check_list` and `check_replaced` compare the code with them on the cases that `cases` draws.
 """
 
+import hashlib
 import math
 from datetime import date, timedelta
 from typing import NamedTuple
@@ -18,6 +19,17 @@ from attrition.contacts.standings import Rules
 RULES = Rules(30, 3, lambda at: at[:10])
 MONDAY = date(2026, 11, 2)
 MANAGERS = ("", "Ann", "Bob", "Cem")
+
+
+def draw_again(key, client, quarter):
+    """HMAC-SHA256 of RFC 2104, written out; its first eight bytes as a number in [0, 1)."""
+    block = key.ljust(64, b"\0")
+    inner = bytes(byte ^ 0x36 for byte in block) + f"{client}\n{quarter}".encode()
+    outer = bytes(byte ^ 0x5C for byte in block) + hashlib.sha256(inner).digest()
+    number = 0
+    for byte in hashlib.sha256(outer).digest()[:8]:
+        number = number * 256 + byte
+    return number / 2**64
 
 
 def day(number):

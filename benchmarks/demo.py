@@ -48,7 +48,7 @@ from benchmarks.simulation import CLIENT_MANAGERS, month_start, simulate_months
 
 FOLDER = Path(__file__).resolve().parent.parent / "demo"
 
-CLIENTS, TEST_CLIENTS = 1_600, 800
+CLIENTS, TEST_CLIENTS = 1_200, 800
 MONTHS_BEFORE, ROWS_BEFORE = 3, 100  # the history that the first run learns from
 MONTHS, OUTCOME_DELAY = 12, 2
 SAVED = 0.6  # of the clients who were reached and would have left

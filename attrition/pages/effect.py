@@ -23,7 +23,6 @@ def effect_context(state: State) -> dict[str, Any]:
         return {"how_to_start": sentences.HOW_TO_START}
     currency = state.config.currency
     columns, rows = sentences.arm_table(record)
-    looks = record.get("looks") or [*filter(None, [record.get("last_look")])]
     return {
         "verdict": sentences.verdict(record, currency),
         "remarks": sentences.remarks(record),
@@ -31,7 +30,7 @@ def effect_context(state: State) -> dict[str, Any]:
         "arm_columns": columns,
         "arm_rows": rows,
         "arm_note": sentences.ARM_NOTE,
-        "by_look": svg.effect_by_look(looks),
+        "by_look": svg.effect_by_look(sentences.looks_of(record)),
         "background": sentences.background(record),
         "held_out": sentences.held_out(record),
     }
@@ -42,9 +41,10 @@ def numbers(record: Row, currency: str) -> list[Number]:
     look, coming, units = record.get("last_look"), record.get("next_look"), record["units"].values()
     tiles = []
     if look:
-        effect, money = look["effect"], look.get("money") or {}
-        title = f"{sentences.direction(effect['difference']).capitalize()} left, of 100 listed"
-        points = sentences.points(effect["difference"])
+        effect, money = look["effect"] or {}, look["money"] or {}
+        difference = wording.finite(effect.get("difference"))
+        title = f"{sentences.direction(difference).capitalize()} left, of 100 listed"
+        points = sentences.points(difference)
         tiles.append(Number(title, points, sentences.interval(effect)))
         inside = wording.between(money, sentences.short)
         worth = f"{currency} {sentences.short(money)}" if wording.is_known(money) else wording.DASH

@@ -12,6 +12,8 @@ from attrition.access.credentials import Credentials
 from tests.effect.records import FIRST, make_open, make_record, plant
 
 PATHS = ("/effect", "/experiment")
+NOTHING = dict.fromkeys(("z", "effect", "per_reached", "money"))
+NO_ESTIMATE = FIRST | NOTHING | {"verdict": "void"}
 
 
 def text_of(page):
@@ -46,7 +48,11 @@ def test_looks_are_a_chart_and_a_table(project):
     "experiment",
     [
         make_open(),
-        make_open(looks=[FIRST], last_look=FIRST),
+        make_open(last_look=FIRST),
+        make_open(last_look=NO_ESTIMATE),
+        make_record(
+            units=make_open()["units"], ratio=None, reached={"treated": None, "control": None}
+        ),
         make_open(state="no_key", next_look=None, held_out=0),
         make_record(verdict="void", ratio={**make_record()["ratio"], "observed": 0.3, "p": 0.0}),
         make_record(verdict="no_effect"),

@@ -22,8 +22,8 @@ METHODS = {
 }
 ARM_NOTE = (
     "Of this year of the experiment. A client counts once a quarter, in the group of the first "
-    "assignment, whatever was done later. Open: the outcome is not known yet. Lost: it will never be. Expected: the sum of "
-    "the risks."
+    "assignment, whatever was done later. Open: the outcome is not known yet. Lost: it will never be. "
+    "Expected: the sum of the risks."
 )
 HOW_TO_START = (
     "Every fifth client above the line of the list is held out by chance for a quarter: not listed, "

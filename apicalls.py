@@ -304,6 +304,7 @@ def call_all(caller: Caller, datafiles: list[str]) -> Iterator[Call]:
     for name in (unknown.value or {}).get("figures", []):
         yield caller.ask(f"/figures/{name}.png")
     yield caller.ask("/list.csv?view=list")
+    yield caller.ask("/list.xlsx?view=list")
     for path in PAGES:
         yield caller.ask(path)
 

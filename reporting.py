@@ -1,11 +1,13 @@
-"""Step 7: draw the figures and write the PDF report; print the list of one client manager.
+"""Step 7: draw the figures, write the PDF report and the Excel sheets to fill in; print one list.
 
 Reads:  training.json and score.json of the release in production, practicemodels/decision.json,
         production_deployment/monitoring.json and history.sqlite, reports/assessment.json,
         clients.parquet and diagnostics.json, ingesteddata/ingestion.json (the unused sources); if one
         is missing, the report states that
         For --manager: reports/clients.parquet and the contact log, as they are now
-Writes: reports/*.png (the figures), reports/report.pdf, reports/report.json (the record);
+Writes: reports/*.png (the figures), reports/report.pdf, reports/contactlist.xlsx and
+        reports/list-*.xlsx (the list, and that of each client manager, to fill in),
+        reports/report.json (the record);
         for --manager only reports/list-*.pdf, pages to print and to write on
 Run:    python reporting.py [--config PATH] [--manager NAME]
 """
@@ -24,9 +26,11 @@ from attrition import __version__, wording
 from attrition.config import Config
 from attrition.contacts import fields, ranking, sentences
 from attrition.contacts.desk import Desk
+from attrition.contacts.standings import Standing
 from attrition.contacts.worklist import LISTED as ON_THE_LIST
-from attrition.contacts.worklist import Filters
+from attrition.contacts.worklist import Filters, contact_fields
 from attrition.effect import sentences as effect
+from attrition.entering import workbook
 from attrition.errors import ConfigError, Damaged
 from attrition.operations import cli, runs
 from attrition.reporting import pdf, style
@@ -34,7 +38,6 @@ from attrition.reporting.pdf import Story
 from attrition.reporting.report_data import (
     CAPTIONS,
     ReportData,
-    counted_entries,
     light,
     load_report_data,
     open_clients,
@@ -431,7 +434,7 @@ def write_manager_pages(config: Config, manager: str, at: str) -> Path:
     Raises: ConfigError if no client has this manager; Damaged, NoRows.
     """
     table, record = open_clients(config)
-    worklist, _ = Desk(config).worklist(table, at, counted_entries(record))
+    worklist, _ = Desk(config).worklist(table, at, record)
     names = {*worklist.book.managers, *(one.manager for one in worklist.standings.values())}
     if manager not in names:
         known = ", ".join(repr(name) for name in sorted(names) if name)
@@ -449,11 +452,36 @@ def write_manager_pages(config: Config, manager: str, at: str) -> Path:
     return path
 
 
+# ---- the sheets to fill in
+
+
+def build_sheets(config: Config, facts: ReportData) -> dict[Path, bytes]:
+    """Return the Excel sheet of the list, and those of the client managers on it, by their paths."""
+    if not (record := facts.assessment):
+        return {}
+    at = str(record["assessed_at"])
+    about = workbook.About(
+        "Contact list",
+        config.project,
+        str(record.get("day", at[:10])),
+        at,
+        facts.currency,
+        facts.labels,
+    )
+    rows: list[Row] = [{**contact_fields(Standing(), None), **row} for row in facts.contacts]
+    sheets = {config.contact_sheet: workbook.make_workbook(rows, about)}
+    for manager in sorted({row["manager"] for row in rows if row["manager"]}):
+        own = [row for row in rows if row["manager"] == manager]
+        title = about._replace(title=f"Contact list of {manager}")
+        sheets[config.manager_sheet(manager)] = workbook.make_workbook(own, title)
+    return sheets
+
+
 # ---- the step
 
 
 def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Report:
-    """Draw the figures and write the PDF, if they are not up to date.
+    """Draw the figures, and write the PDF and the sheets, if they are not up to date.
 
     unavailable: the sources that cannot be read now; if None, those of the last run.
     """
@@ -478,6 +506,7 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
         else "",
         "history": files.sha256_bytes(files.encode(shown)),
         "settings": config.fingerprint(),
+        "sheets": workbook.LAYOUT,
         **{path.name: files.sha256_file(path) for path in read},
     }
     if (record := files.read_if_up_to_date(config.report_record, inputs)) is not None:
@@ -491,10 +520,11 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
     png = draw_figures(data, read_figures(config, digests))
     document, n_pages = build_pdf(facts, png)
     contents: dict[Path, files.Content] = {config.figure(name): data for name, data in png.items()}
-    contents[config.report] = document
+    contents |= {config.report: document, **build_sheets(config, facts)}
     counts = {"pages": n_pages, "figures": len(png), "listed": len(facts.contacts)}
     record = {"inputs": inputs, "as_of": facts.as_of, "figure_data": digests, **counts}
-    return _report(files.commit(config.report_record, contents, record), up_to_date=False)
+    record = files.commit(config.report_record, contents, record, kept={})
+    return _report(record, up_to_date=False)
 
 
 def read_figures(config: Config, digests: Mapping[str, str]) -> dict[str, bytes]:

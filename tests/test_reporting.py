@@ -909,7 +909,8 @@ def test_path_of_the_pages_is_printed(tmp_path, capsys):
 # ---- the step
 
 
-def test_two_builds_of_the_same_input_are_identical(tmp_path):
+def test_two_builds_of_the_same_input_are_identical(tmp_path, monkeypatch):
+    monkeypatch.setattr(configuration.Config, "project", "the same")
     reports = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -980,7 +981,8 @@ def test_every_figure_is_written_and_named_in_the_record(tmp_path):
     reporting.write_report(config)
     names = ["confusionmatrix", "roc", "calibration", "gain", "score_over_time"]
     names += ["missing_over_time", "drift", "risk_distribution", "importance"]
-    expected = {f"{name}.png" for name in names} | {"report.pdf"}
+    expected = {f"{name}.png" for name in names} | {"report.pdf", "contactlist.xlsx"}
+    expected |= {config.manager_sheet(name).name for name in MANAGERS}
     assert set(files.read_record(config.report_record)["outputs"]) == expected
     assert all(config.figure(name).read_bytes().startswith(b"\x89PNG") for name in names)
 

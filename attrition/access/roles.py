@@ -22,7 +22,7 @@ STATUS = frozenset(
 CLIENTS = frozenset(
     {
         *("list_clients", "show_client", "list_entries", "contact_list", "report"),
-        *("show_today", "show_list", "export_view", "show_client_page"),
+        *("show_today", "show_list", "export_view", "export_workbook", "show_client_page"),
     }
 )
 ENTER = frozenset({"add_entry", "save_entry"})

@@ -53,7 +53,7 @@ def verdict(record: Row, currency: str) -> Verdict:
     >>> effect = {"difference": -0.08, "low": -0.14, "high": -0.02, "method": "welch"}
     >>> money = {"value": 1.2e6, "low": 3e5, "high": 2.1e6}
     >>> look = {"number": 2, "of": 4, "verdict": "helps", "effect": effect, "money": money}
-    >>> record = {"verdict": "helps", "share": 0.2, "last_look": look | {"treated": {"clients": 400}}}
+    >>> record = {"verdict": "helps", "looks": [look]}
     >>> print(verdict(record, "EUR").headline.replace("\\xa0", " "))
     Contacting keeps clients: 8 of 100 fewer left (95 % interval 2 to 14), worth EUR 1.2 M.
     >>> coming = {"number": 1, "of": 4, "on": "2026-07-01", "more_outcomes": 120}
@@ -68,9 +68,9 @@ def _helps(record: Row, currency: str) -> Verdict:
     look = deciding_look(record)
     value = finite(look.get("money"))
     worth = f", worth {currency} {short(value)}" if value > 0 else ""
-    detail = [_money_text(look, currency), _per_reached(look)]
-    detail.append("New clients are held out at a share of at most 5\xa0% from now on.")
-    return Verdict("good", f"Contacting keeps clients{_left(look)}{worth}.", _join(detail))
+    share = "From now on, at most 5\xa0% are held out, to notice if that changes."
+    detail = _join([_money_text(look, currency), share])
+    return Verdict("good", f"Contacting keeps clients{_left(look)}{worth}.", detail)
 
 
 def _harms(record: Row, currency: str) -> Verdict:
@@ -140,7 +140,7 @@ def deciding_look(record: Row) -> Row:
 
 
 def looks_of(record: Row) -> Sequence[Row]:
-    return record.get("looks") or [*filter(None, [record.get("last_look")])]
+    return record.get("looks") or ()
 
 
 # ---- what is behind it
@@ -170,15 +170,17 @@ def remarks(record: Row) -> list[str]:
 def held_out(record: Row | None) -> str:
     """Describe how many clients are held out in the quarter, without a name; "" if nobody is.
 
-    >>> held_out({"held_out": 25})
-    '25 clients are held out by chance this quarter, to see whether contacting helps.'
+    >>> print(held_out({"held_out": 1}))
+    1 client who would be listed is held out by chance this quarter, to see whether contacting helps.
     """
     number = (record or {}).get("held_out") or 0
     if not number:
         return ""
     are = "is" if number == 1 else "are"
-    why = "to see whether contacting helps"
-    return f"{plural(number, 'client')} {are} held out by chance this quarter, {why}."
+    return (
+        f"{plural(number, 'client')} who would be listed {are} held out by chance this quarter, to see "
+        "whether contacting helps."
+    )
 
 
 def contamination(record: Row) -> str:

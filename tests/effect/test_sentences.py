@@ -93,7 +93,7 @@ def test_harm_is_shown_as_a_cost():
 def test_everything_behind_the_verdict_is_stated():
     text = plain(" ".join(sentences.all_sentences(make_record(), "EUR")))
     for part in (
-        "25 clients are held out by chance this quarter",
+        "25 clients who would be listed are held out by chance this quarter",
         "z = −3.02, proven from ±2.78 on",
         "on 1 October 2026, with about 120 more outcomes",
         "Of those who were reached, 13 of 100 fewer left (95 % interval 3 to 23)",

@@ -29,6 +29,7 @@ from attrition.contacts.desk import Desk
 from attrition.contacts.standings import Standing
 from attrition.contacts.worklist import LISTED as ON_THE_LIST
 from attrition.contacts.worklist import Filters, contact_fields
+from attrition.effect import sentences as effect
 from attrition.entering import workbook
 from attrition.errors import ConfigError, Damaged
 from attrition.operations import cli, runs
@@ -37,7 +38,6 @@ from attrition.reporting.pdf import Story
 from attrition.reporting.report_data import (
     CAPTIONS,
     ReportData,
-    counted_entries,
     light,
     load_report_data,
     open_clients,
@@ -51,7 +51,7 @@ SETTINGS = (
     *("contact_capacity", "contact_order", "currency", "labels", "overdue_minutes"),
     *("cooldown_reached_days", "cooldown_not_reached_days", "time_zone"),
 )
-TITLE = "Client attrition report"
+TITLE, DOES_IT_HELP = "Client attrition report", "Does calling help?"
 LISTED, LISTED_IN_ALL, WARNINGS_SHOWN, HISTORY_SHOWN, UNUSED_SHOWN = 10, 500, 4, 8, 20
 TOO_FEW_SAVES = "Saves are not counted per client manager: they are too few to compare."
 DAYS_SHOWN, TITLE_WIDTH = 14, 90
@@ -91,6 +91,7 @@ def first_page(facts: ReportData) -> Story:
         pdf.note(f"{when}; {facts.model}"),
         pdf.tiles((number.value, number.label, number.note) for number in facts.numbers),
         *light_section(facts),
+        *effect_line(facts),
         *change_section(facts),
         pdf.heading("Whom to contact first"),
     ]
@@ -111,6 +112,14 @@ def light_section(facts: ReportData) -> Story:
     if more := len(facts.warnings) - len(warnings):
         warnings.append(pdf.note(f"{more} more under “The model”."))
     return [pdf.light(judged.colour, lines), *warnings]
+
+
+def effect_line(facts: ReportData) -> Story:
+    """Lay out whether contacting helps in one line, if an experiment was begun."""
+    record = facts.assessment.get("experiment")
+    if not record:
+        return []
+    return [pdf.small(effect.verdict(record, facts.currency).headline, lead=DOES_IT_HELP)]
 
 
 def change_section(facts: ReportData) -> Story:
@@ -178,6 +187,24 @@ def list_section(facts: ReportData) -> Story:
         table = pdf.contact_table(shown, facts.currency, facts.labels, is_compact=True)
         story += pdf.with_heading("Whom to contact", pdf.note(note), table)
     return story or [contact_section(facts, pdf.HEIGHT)]
+
+
+def effect_section(facts: ReportData) -> Story:
+    """Lay out whether contacting helps, and what that rests on; nobody is named."""
+    record = facts.assessment.get("experiment")
+    if not record:
+        return []
+    verdict = effect.verdict(record, facts.currency)
+    columns, rows = effect.arm_table(record)
+    titles = {title: 34 if i == 0 else 20 for i, (title, _) in enumerate(columns)}
+    return pdf.with_heading(
+        DOES_IT_HELP,
+        pdf.paragraph(verdict.detail, lead=verdict.headline),
+        *(pdf.small(text, lead="!") for text in effect.remarks(record)),
+        pdf.table(titles, rows, numbers=range(1, len(columns))),
+        pdf.note(effect.ARM_NOTE),
+        *(pdf.small(text, lead=f"{term}:") for term, text in effect.background(record)),
+    )
 
 
 def model_section(facts: ReportData, png: Pictures) -> Story:
@@ -367,6 +394,7 @@ def build_pdf(facts: ReportData, png: Pictures) -> tuple[bytes, int]:
     is_room = sum(map(pdf.height, (*first, risks))) <= pdf.HEIGHT
     story = [*first, risks, PageBreak()] if is_room else [*first, PageBreak()]
     story += [pdf.section("The list"), *([] if is_room else [risks]), *list_section(facts)]
+    story += effect_section(facts)
     story += [CondPageBreak(90 * mm), *model_section(facts, png)]
     story += [CondPageBreak(90 * mm), *data_section(facts, png), *drift_section(facts, png)]
     story += [CondPageBreak(90 * mm), *system_section(facts)]
@@ -406,7 +434,7 @@ def write_manager_pages(config: Config, manager: str, at: str) -> Path:
     Raises: ConfigError if no client has this manager; Damaged, NoRows.
     """
     table, record = open_clients(config)
-    worklist, _ = Desk(config).worklist(table, at, counted_entries(record))
+    worklist, _ = Desk(config).worklist(table, at, record)
     names = {*worklist.book.managers, *(one.manager for one in worklist.standings.values())}
     if manager not in names:
         known = ", ".join(repr(name) for name in sorted(names) if name)

@@ -40,7 +40,7 @@ ARROWS = {
     "engine": {"storage"},
     "rows": {"engine", "data", "storage"},
     "sources": {"rows", "data", "storage"},
-    "databases": {"rows", "data", "storage"},
+    "databases": {"operations", "contacts", "rows", "data", "storage"},
     "modelling": {"rows", "data", "storage"},
     "contacts": {"rows", "data", "storage"},
     "monitoring": {"modelling", "rows", "data", "storage"},
@@ -51,18 +51,13 @@ ARROWS = {
         *("operations", "contacts", "monitoring", "modelling", "rows", "engine", "data"),
         "storage",
     },
+    "messages": {
+        *("effect", "upkeep", "contacts", "operations", "monitoring", "modelling", "rows"),
+        *("data", "storage"),
+    },
     "reporting": {
-        *(
-            "entering",
-            "effect",
-            "upkeep",
-            "contacts",
-            "operations",
-            "monitoring",
-            "modelling",
-            "data",
-        ),
-        "storage",
+        *("messages", "entering", "effect", "upkeep", "contacts", "operations", "monitoring"),
+        *("modelling", "data", "storage"),
     },
     "serving": {"contacts", "operations", "modelling", "sources", "rows", "data", "storage"},
     "assessing": {
@@ -70,13 +65,13 @@ ARROWS = {
     },
     "access": {"storage"},
     "web": {
-        *("serving", "access", "reporting", "entering", "effect", "upkeep", "contacts"),
-        "operations",
-        *("monitoring", "modelling", "sources", "rows", "data", "storage"),
+        *("serving", "access", "reporting", "messages", "entering", "effect", "upkeep"),
+        *("contacts", "operations", "monitoring", "modelling", "sources", "rows", "data"),
+        "storage",
     },
     "pages": {
-        *("web", "access", "reporting", "entering", "effect", "upkeep", "contacts", "operations"),
-        *("monitoring", "modelling", "data", "storage"),
+        *("web", "access", "reporting", "messages", "entering", "effect", "upkeep"),
+        *("contacts", "operations", "monitoring", "modelling", "data", "storage"),
     },
 }
 

@@ -24,6 +24,7 @@ from attrition.operations import releases
 from attrition.reporting import charts, pdf, style
 from attrition.storage import files, history
 from tests.conftest import PLAIN_KEYS
+from tests.effect.records import make_record
 from tests.support import interval, metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -547,6 +548,19 @@ def test_contact_table_of_long_names_stays_on_page_one(tmp_path):
 
 
 # ---- the pages that follow
+
+
+def test_report_states_whether_calling_helps_on_page_one_and_what_that_rests_on(tmp_path):
+    records = rich_records()
+    records["assessment"] |= {"experiment": make_record()}
+    config = write_project(tmp_path, records, rich_contacts(20))
+    reporting.write_report(config)
+    first, *others = read_pages(config)
+    line = "Contacting keeps clients: 8 of 100 fewer left (95 % interval 2 to 14), worth EUR 1.2 M."
+    assert f"Does calling help? {line}" in first
+    rest = " ".join(others)
+    for part in (line, "Held out by chance 104 25 0 2.0 % 100 31 (31 %) 33", "Sample ratio: 20 %"):
+        assert part in rest
 
 
 def test_clients_whose_risk_is_to_be_read_with_care_are_counted(tmp_path):

@@ -27,12 +27,14 @@ CLIENTS = frozenset(
 )
 ENTER = frozenset({"add_entry", "save_entry", "upload_sheet"})
 ENTER_MANY = frozenset({"save_entries"})
+# They name the clients who are held out, whom the client managers are not to know.
+EXPERIMENT = frozenset({"experiment", "show_effect"})
 
 VIEWS = {
     READ: STATUS | CLIENTS,
     PREDICT: frozenset({"prediction"}),
     FEEDBACK: STATUS | CLIENTS | ENTER,
-    LEAD: STATUS | CLIENTS | ENTER | ENTER_MANY,
+    LEAD: STATUS | CLIENTS | ENTER | ENTER_MANY | EXPERIMENT,
     OPERATE: STATUS | frozenset({"metrics"}),
 }
 

@@ -108,7 +108,7 @@ HEADER_OF = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 TAGS = {
     "prediction": "The risk of rows that you send.",
     "clients": "The current clients, ranked, and the contact list.",
-    "contacts": "What people enter about a client, and its standing.",
+    "contacts": "What people enter about a client, its standing, and whether contacting helps.",
     "model": "The model in production, and the data behind it.",
     "service": "The state of this service, and its description.",
 }
@@ -247,6 +247,13 @@ def describe_clients() -> dict[str, Schema]:
                 ),
             }
         ),
+        "Experiment": obj(
+            {
+                **assessed,
+                "experiment": MAYBE_RECORD | {"description": "As in assessment.json."},
+                "sentences": array(TEXT) | {"description": "The verdict first."},
+            }
+        ),
         "Entries": obj(
             {
                 **{"client": TEXT, "is_current": BOOLEAN, "entries": array(ref("Entry"))},
@@ -366,6 +373,7 @@ ANSWERS = {
     "list_clients": Answer("clients", {JSON: ref("Clients")}, ("invalid_parameter", *NO_LIST)),
     "show_client": Answer("clients", {JSON: ref("OneClient")}, ("unknown_client", *NO_LIST)),
     "contact_list": Answer("clients", {CSV: TEXT}, NO_LIST),
+    "experiment": Answer("contacts", {JSON: ref("Experiment")}, NO_FILE),
     "export_view": Answer("clients", {CSV: TEXT}, ("invalid_parameter", "too_many", *NO_LIST)),
     "export_workbook": Answer("clients", {XLSX: ANY}, ("invalid_parameter", "too_many", *NO_LIST)),
     "list_entries": Answer("contacts", {JSON: ref("Entries")}, ("unknown_client", *NO_LIST)),

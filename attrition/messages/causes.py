@@ -10,6 +10,7 @@ from typing import Any
 
 from attrition import wording
 from attrition.config import Columns
+from attrition.effect import sentences
 from attrition.operations import releases
 from attrition.operations.runs import Complaint
 
@@ -40,6 +41,8 @@ ACTIONS = {
     "other_columns": "Name the columns again in config.json, or run fullprocess.py: it trains and "
     "deploys a model without them.",
     "cost": "Run fullprocess.py --profile to see what each step costs.",
+    "experiment": "Set the environment variable that experiment.key in config.json names, for cron and "
+    "for the app.",
 }
 CODES = tuple(ACTIONS)
 
@@ -55,6 +58,7 @@ class Records:
     release: str | None = None
     training: Row | None = None
     monitoring: Row | None = None
+    assessment: Row | None = None
     diagnostics: Row | None = None
     ingestion: Row | None = None
     last_run: Row | None = None
@@ -75,6 +79,10 @@ def judge(records: Records, columns: Columns) -> list[Complaint]:
         kind = training.get("kind")
         name = kind if kind == BASE_RATE else "model"
         complaints.append(Complaint("model", f"the {name} in production is no longer accurate"))
+    experiment = (records.assessment or {}).get("experiment") or {}
+    if experiment.get("state") == sentences.NO_KEY:
+        sentence = "the key of the experiment is not set, so nobody new is held out"
+        complaints.append(Complaint("experiment", sentence))
     complaints += [Complaint("cost", doubled) for doubled in timings.get("doubled", [])]
     if records.worked and records.worked["outcome"] in ("failed", "died"):
         sentence = f"the last run {records.worked['outcome']}; see its log"

@@ -94,7 +94,7 @@ def store_changes(
     now = files.utc_now()
     complaints = list(extra)
     if channels.of_alerts(config):
-        complaints += causes.judge(read_records(config, unavailable), config.columns)
+        complaints += find_complaints(config, unavailable)
     digests = make_digests(config, now) if config.digest and has_list else []
     return store(config, now, complaints, digests)
 
@@ -154,7 +154,8 @@ def make_messages(changes: Changes, own: dict[str, str], now: str) -> list[Row]:
 
 def new_row(name: str, now: str, channel: str, recipients: str, content: Any) -> Row:
     """Return a row of the outbox; without content there is nothing to deliver."""
-    body = json.dumps(content, sort_keys=True) if content else None
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)  # so that a name can be found
+    body = text.encode("utf-8", "backslashreplace").decode() if content else None
     row: Row = {
         "message": name,
         "at": now,
@@ -198,8 +199,8 @@ def next_at(config: Config, now: str) -> str | None:
     return min(times, default=None)
 
 
-def read_records(config: Config, unavailable: Sequence[str] | None = None) -> Records:
-    """Read the records that a run judges; unavailable: as `report_end` describes it."""
+def find_complaints(config: Config, unavailable: Sequence[str] | None) -> list[Complaint]:
+    """Judge the records on disk; unavailable: as `report_end` describes it."""
     damage: list[str] = []
 
     def read(path: Path) -> Mapping[str, Any] | None:
@@ -209,25 +210,27 @@ def read_records(config: Config, unavailable: Sequence[str] | None = None) -> Re
             damage.append(f"the file {path.name} is damaged: its content does not match its hash")
             return None
 
-    release = None
+    complaints, release = list[Complaint](), None
     try:
         release = releases.read_current(config.production_folder)
     except NoModel:
-        pass
+        complaints.append(Complaint("no_model", "no model is in production yet"))
     except AttritionError:
         damage.append("the release in production is damaged")
     if any(integrity.find_in_contact_log(config)):
         damage.append(causes.LOG_DAMAGED)
-    return Records(
+    records = Records(
         release=release.id if release else None,
         training=release.training if release else None,
         monitoring=read(config.monitoring_record),
+        assessment=read(config.assessment_record),
         diagnostics=read(config.diagnostics_record),
         ingestion=read(config.ingestion_record),
         last_run=read(config.last_run) if unavailable is None else {"unavailable": unavailable},
         worked=next(iter(history.read_worked_runs(config.history, 1)), None),
         damage=damage,
     )
+    return complaints + causes.judge(records, config.columns)
 
 
 # ---- delivery, in a process of its own

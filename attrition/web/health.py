@@ -93,12 +93,13 @@ def check_health(state: State, now: datetime) -> Health:
         training=training,
         ingestion=read(state.ingestion),
         monitoring=read(state.monitoring),
+        assessment=read(state.assessment),
         diagnostics=read(state.diagnostics),
         last_run=read(state.last_run),
         worked=recent.last,
         damage=damage,
     )
-    for check in (state.assessment, state.figure_names, state.check_contact_log):
+    for check in (state.figure_names, state.check_contact_log):
         read(check)
     complaints += [*causes.judge(records, state.config.columns), *recent.complaints]
     if complaints and status == OK:

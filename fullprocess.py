@@ -10,7 +10,7 @@ Writes: the outputs of all steps; the contact log and contacts/inbox/read/ (from
         production_deployment/lastrun.json (the record; its modification time
         is the end of the last good run), hashes.json, watchlist.bin; reports/fullprocess.log,
         reports/attrition.prom (metrics)
-Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair]
+Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair | --test-alert]
         [--accept-leakage] [--accept-log-loss] [--profile]
 """
 
@@ -18,7 +18,15 @@ import sys
 
 from attrition import idle
 
-if __name__ == "__main__" and idle.is_idle(sys.argv[1:]):
+
+def ping_heartbeat(url: str, ending: str = "", wait_s: float = 1.5) -> None:
+    """Report to the heartbeat that a run went well; a slow answer is not waited for."""
+    from attrition.messages import heartbeat
+
+    heartbeat.ping(url, ending).join(wait_s)
+
+
+if __name__ == "__main__" and idle.is_idle(sys.argv[1:], ping_heartbeat):
     sys.exit(0)  # what is imported below costs several times as much as this check
 
 import argparse
@@ -216,6 +224,7 @@ def keep_watch(config: Config) -> None:
             renewed=(str(config.last_run), str(config.metrics)),
             watched=watched | {str(config.notices): idle.MISSING},  # if it exists, a run empties it
             valid=(since, min([hashed_at + files.DAY_S, *_changes_at(config, last)])),
+            heartbeat=(config.alerts and config.alerts.heartbeat) or "",
         )
         files.write_bytes(config.watch_list, data)
 
@@ -237,12 +246,17 @@ def _watch(config: Config) -> dict[str, str] | None:
 
 
 def _changes_at(config: Config, last: files.Record) -> list[float]:
-    """Return when a run has something to do without any change: outcomes mature, a day begins."""
+    """Return when a run has something to do without any change, such as mature outcomes or a mail."""
     times = []
     if next_at := last["next_mature_at"]:
         times.append(datetime.fromisoformat(next_at).timestamp())
     if day := last["list_inputs"]["day"]:
         times.append(config.end_of_day(day))
+    if config.alerts or config.digest:
+        from attrition.messages import outbox
+
+        next_at = outbox.next_at(config, files.utc_now())
+        times += [datetime.fromisoformat(next_at).timestamp()] if next_at else []
     return times
 
 
@@ -468,6 +482,8 @@ def plan(config: Config) -> list[str]:
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """Work under the lock; if another run has it, report that and leave the work to it."""
+    if options.test_alert:
+        return print_test(config)
     asked = options.repair or options.accept_leakage or options.accept_log_loss
     is_mailed = options.quiet and not asked and not sys.stderr.isatty()
     once = notices.OncePerDay(config.notices) if is_mailed else None
@@ -481,6 +497,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
             dead_run = runs.read_mark(config.lock)
             if dead_run is None and not asked and nothing_new(config):
                 renew_times(config)
+                report_end(config, is_good=True, has_list=True)
+                keep_history(config)
                 keep_watch(config)
                 code = print_nothing_new(options, find_unused(config))
             else:
@@ -497,6 +515,27 @@ def renew_times(config: Config) -> None:
     os.utime(config.last_run)
     with suppress(FileNotFoundError):  # it could not be written
         os.utime(config.metrics)
+
+
+def keep_history(config: Config) -> None:
+    """Accept in the record of the last run that a message has changed the history since."""
+    record = files.read_record(config.last_run)
+    now = {_shown(config.history): _hash(config.history)}
+    if record and not now.items() <= record["state"].items():
+        record["state"] |= now
+        files.write_bytes(config.last_run, files.encode(files.sealed(record)))
+
+
+def report_end(config: Config, **end: Any) -> None:
+    """Send alerts, weekly mails and the heartbeat; no failure here fails the run."""
+    if config.alerts is None and config.digest is None:
+        return
+    try:
+        from attrition.messages import outbox
+
+        outbox.report_end(config, **end)
+    except Exception as error:
+        logger.warning("the messages of this run cannot be sent: %s", cli.error_message(error))
 
 
 def find_unused(config: Config) -> list[Any]:
@@ -520,6 +559,18 @@ def print_plan(config: Config) -> int:
     return 0
 
 
+def print_test(config: Config) -> int:
+    """Send a test message by every channel; exit code 1 if one fails, or if there is none."""
+    from attrition.messages import outbox
+
+    results = outbox.send_test(config)
+    for channel, problem in results.items():
+        print(f"{channel}: {problem or 'sent'}")
+    if not results:
+        print("no channel to test; name one in alerts or mail of config.json")
+    return 0 if results and not any(results.values()) else 1
+
+
 def record_skipped(config: Config, options: argparse.Namespace, busy: Busy) -> int:
     """Leave the work to the run that has the lock and count that; if it hangs, report it and exit 1."""
     mark = runs.read_mark(config.lock) or {}
@@ -534,6 +585,8 @@ def record_skipped(config: Config, options: argparse.Namespace, busy: Busy) -> i
     if mark and runs.is_overdue(mark):
         minutes = mark["limit_s"] / 60
         logger.error("%s; its limit is %g minutes: check it, and stop it if it hangs", by, minutes)
+        sentence = f"a run has worked for longer than its limit of {minutes:g} minutes"
+        report_end(config, is_good=False, extra=[runs.Complaint("hanging", sentence)])
         return 1
     if not options.quiet:
         print(reason)
@@ -554,8 +607,7 @@ def work(
     asked = options.repair or options.accept_leakage or options.accept_log_loss
     started_at, start = files.utc_now(), time.monotonic()
     run_id, limit_s = f"{started_at} {time.time_ns()}", 60 * config.run_limit_minutes
-    with files.named(config.lock):
-        runs.leave_mark(lock, run_id, started_at, limit_s)
+    begin(config, lock, run_id, started_at, limit_s)
     lost: list[str] = []
     profile: Profile | None = [] if options.profile else None
     is_ingested_anew = False
@@ -565,6 +617,7 @@ def work(
                 is_ingested_anew = repair_damage(config, options)
             if dead_run is not None:
                 cli.keep_death(config, dead_run)
+                report_end(config, is_good=None, wait_s=0.0)
             inputs = find_sources(
                 config
             )  # before they are read: if a file arrives meanwhile, the next run sees it
@@ -592,6 +645,8 @@ def work(
             problems = [*lost, *outcome.unavailable, *outcome.unwritten]
             reason = "\n".join([*problems, outcome.summaries[0]][:3])
             keep_run(config, run_id, started_at, elapsed_s, ended, reason)
+        is_good = not outcome.unavailable and not lost
+        report_end(config, is_good=is_good, unavailable=outcome.unavailable, has_list=True)
         keep_state(config, outcome, inputs)
         keep_watch(config)
         notices.forget_failure(config.notices)
@@ -600,6 +655,14 @@ def work(
     code = report(config, options, outcome, lost, elapsed_s)
     print_profile(profile, elapsed_s)
     return code
+
+
+def begin(config: Config, lock: int, run_id: str, started_at: str, limit_s: float) -> None:
+    """Leave the mark of a run in the lock file, and ping the heartbeat."""
+    with files.named(config.lock):
+        runs.leave_mark(lock, run_id, started_at, limit_s)
+    if config.alerts and config.alerts.heartbeat:
+        ping_heartbeat(config.alerts.heartbeat, "/start", 0.0)
 
 
 def print_profile(profile: Profile | None, elapsed_s: float) -> None:
@@ -676,6 +739,7 @@ def fail(
     except (AttritionError, OSError) as other:
         if str(other) != str(error):
             logger.error("%s", cli.error_message(other))
+    report_end(config, is_good=False)
     try:
         files.save_hashes(config.hashes)
         write_metrics(config, runs.last_unavailable(config), runs.last_good_at(config))
@@ -767,6 +831,9 @@ def main(argv: list[str] | None = None) -> int:
     either.add_argument("--dry-run", action="store_true", help="print what a run would do")
     either.add_argument(
         "--repair", action="store_true", help="rename damaged files and recover; nothing is deleted"
+    )
+    either.add_argument(
+        "--test-alert", action="store_true", help="send a test message by every channel"
     )
     cli.add_accept_leakage(parser)
     parser.add_argument(

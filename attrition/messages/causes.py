@@ -10,6 +10,7 @@ from typing import Any
 
 from attrition import wording
 from attrition.config import Columns
+from attrition.effect import sentences
 from attrition.operations import releases
 from attrition.operations.runs import Complaint
 
@@ -58,8 +59,8 @@ class Records:
     release: str | None = None
     training: Row | None = None
     monitoring: Row | None = None
-    diagnostics: Row | None = None
     assessment: Row | None = None
+    diagnostics: Row | None = None
     ingestion: Row | None = None
     last_run: Row | None = None
     worked: Row | None = None

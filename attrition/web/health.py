@@ -93,6 +93,7 @@ def check_health(state: State, now: datetime) -> Health:
         training=training,
         ingestion=read(state.ingestion),
         monitoring=read(state.monitoring),
+        assessment=read(state.assessment),
         diagnostics=read(state.diagnostics),
         assessment=read(state.assessment),
         last_run=read(state.last_run),

@@ -58,6 +58,7 @@ OF_INPUTS = (NoRows, TooLittleData, Leakage)
 UNUSED_SHOWN, UNUSED_NAMED, CHANGED_NAMED = 20, 5, 3
 RunStep = Callable[[str, Callable[[Config], R]], R]
 Profile = list[tuple[str, costs.Cost]]
+LIST_INPUTS = ("contacts", "day", "assignments", "looks", "key")  # of the assessment
 
 
 # ---- is there anything to do?
@@ -94,7 +95,7 @@ def _products(config: Config) -> list[Path]:
     paths += [config.earlier_clients, config.risk_history, config.assessment_record]
     paths += [config.diagnostics_record, config.report, config.report_record, config.metrics]
     paths += [config.write_back_record] if config.write_back.url else []
-    return paths + config.find_figures()
+    return [*paths, config.contact_sheet, *config.find_manager_sheets(), *config.find_figures()]
 
 
 def _links(config: Config) -> list[Path]:
@@ -102,17 +103,18 @@ def _links(config: Config) -> list[Path]:
 
 
 def find_list_inputs(config: Config) -> dict[str, str]:
-    """Return what changes the list alone: the newest entry in the contact log, and the day.
+    """Return what changes the list alone: the newest entry in the contact log, the experiment, the day.
 
     The keys and values are those of the inputs of the assessment.
     """
-    contacts = ""
-    if config.contact_log.exists():
-        from attrition.contacts import log
+    inputs = {"contacts": ""}
+    if config.contact_log.exists() or config.experiment:
+        from attrition.contacts import assignments, log
 
-        contacts = log.newest(config.contact_log)
-    has_dates = contacts or config.columns.due
-    return {"contacts": contacts, "day": config.day(files.utc_now()) if has_dates else ""}
+        inputs["contacts"] = log.newest(config.contact_log)
+        inputs |= assignments.find_inputs(config)
+    is_dated = inputs["contacts"] or config.columns.due or config.experiment
+    return inputs | {"day": config.day(files.utc_now()) if is_dated else ""}
 
 
 def _shown(path: Path) -> str:
@@ -215,6 +217,8 @@ def keep_watch(config: Config) -> None:
 
 def _watch(config: Config) -> dict[str, str] | None:
     """Return the signature of everything that a run looks at; None if a later change may not show."""
+    if config.experiment and config.experiment.secret is None:
+        return None  # its key may be in the environment of the next run
     trees = [config.input_folder, config.test_folder, config.output_folder]
     trees += [config.model_folder, config.releases]
     folders = [config.reports_folder, *(folder for tree in trees for folder in _folders(tree))]
@@ -694,7 +698,7 @@ def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None
         "good_at": good_at,
         "unavailable": list(outcome.unavailable),
         "state": inputs | find_products(config),
-        "list_inputs": {name: assessed[name] for name in ("contacts", "day")},
+        "list_inputs": {name: assessed[name] for name in LIST_INPUTS if name in assessed},
         "next_mature_at": (files.read_record(config.monitoring_record) or {}).get("next_mature_at"),
     }
     files.write_bytes(config.last_run, files.encode(files.sealed(record)))

@@ -31,6 +31,7 @@ def codes(**records):
         ({"diagnostics": {"timings": {"doubled": ["training takes twice the time"]}}}, "cost"),
         ({"worked": {"outcome": "died"}}, "run"),
         ({"last_run": {"unavailable": ["crm: no route to host"]}}, "unavailable"),
+        ({"last_run": {"unwritten": ["write_back: no route to host"]}}, "write_back"),
         ({"ingestion": {"unused": SOURCES[:1]}}, "unused"),
     ],
 )

@@ -124,7 +124,6 @@ def _in_postgres(database: Database, seconds: float, read_only: bool) -> Iterato
     with (
         closing(postgres.connect(database, seconds, read_only=read_only)) as connection,
         _limited(connection.fileno(), seconds),
-        connection,
         connection.cursor() as cursor,
     ):
 
@@ -174,6 +173,7 @@ def _in_postgres(database: Database, seconds: float, read_only: bool) -> Iterato
                 send("DELETE FROM {table} WHERE client = ANY({some})", some=some)
 
         yield RiskTable(read, put, delete)
+        connection.commit()  # without it, closing the connection rolls back
 
 
 @contextmanager

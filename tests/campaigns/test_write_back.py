@@ -9,8 +9,7 @@ import psycopg
 
 from attrition.databases import write_back
 from tests.conftest import write_config
-from tests.databases.conftest import PostgresTarget
-from tests.databases.test_write_back import assess
+from tests.databases.conftest import PostgresTarget, assess
 from tests.postgres import running
 
 KILLS, CLIENTS = 50, 3_000

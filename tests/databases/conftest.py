@@ -1,11 +1,15 @@
-"""Databases into which risks are written: a new SQLite file, or a PostgreSQL server."""
+"""Databases into which risks are written: a new SQLite file, or a server; and what is written."""
 
 import sqlite3
 from contextlib import closing
 
 import pytest
 
+from attrition.storage import files
+from tests.contacts.samples import write_table
 from tests.postgres import OWNER
+
+MORNING = "2026-03-01T08:00:00Z"
 
 
 class SqliteTarget:
@@ -49,3 +53,11 @@ def postgres_target(postgres_server):
 @pytest.fixture(params=["sqlite", "postgres"])
 def target(request):
     return request.getfixturevalue(f"{request.param}_target")
+
+
+def assess(config, risk, at=MORNING, release="r1", **columns):
+    """Let this be the last assessment: clients c0, c1, ... with these risks."""
+    path = config.file.parent / "clients.parquet"
+    write_table(path, risk, **columns)
+    record = {"release": release, "assessed_at": at, "inputs": {}}
+    files.commit(config.assessment_record, {config.clients: path.read_bytes()}, record)

@@ -18,10 +18,10 @@ from attrition.databases import postgres, risk_table, write_back
 from attrition.errors import ConfigError, Damaged
 from attrition.storage import files, history
 from tests.conftest import damage, run_whole, write_config
-from tests.contacts.samples import write_table
+from tests.databases.conftest import MORNING, assess
 from tests.postgres import PASSWORD
 
-MORNING, NOON = "2026-03-01T08:00:00Z", "2026-03-01T12:00:00Z"
+NOON = "2026-03-01T12:00:00Z"
 HOSTILE = ("O'Hara; DROP TABLE risks", 'a,"b"\\.', "Zoë\t", "NULL", "", "مرحبا")
 COLUMNS = "client, risk, rank, value_at_risk, reasons, release, assessed_at"
 
@@ -29,14 +29,6 @@ COLUMNS = "client, risk, rank, value_at_risk, reasons, release, assessed_at"
 @pytest.fixture
 def config(target, tmp_path):
     return write_config(tmp_path, write_back={"url": target.config_url, "table": "risks"})
-
-
-def assess(config, risk, at=MORNING, release="r1", **columns):
-    """Let this be the last assessment: clients c0, c1, ... with these risks."""
-    path = config.file.parent / "clients.parquet"
-    write_table(path, risk, **columns)
-    record = {"release": release, "assessed_at": at, "inputs": {}}
-    files.commit(config.assessment_record, {config.clients: path.read_bytes()}, record)
 
 
 def counts(result):

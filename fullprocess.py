@@ -769,6 +769,7 @@ def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None
         "good": is_good,
         "good_at": good_at,
         "unavailable": list(outcome.unavailable),
+        "unwritten": list(outcome.unwritten),
         "state": inputs | find_products(config),
         "list_inputs": {name: assessed[name] for name in LIST_INPUTS if name in assessed},
         "next_mature_at": (files.read_record(config.monitoring_record) or {}).get("next_mature_at"),

@@ -32,6 +32,7 @@ def codes(**records):
         ({"assessment": {"experiment": {"state": "no_key"}}}, "experiment"),
         ({"worked": {"outcome": "died"}}, "run"),
         ({"last_run": {"unavailable": ["crm: no route to host"]}}, "unavailable"),
+        ({"last_run": {"unwritten": ["write_back: no route to host"]}}, "write_back"),
         ({"ingestion": {"unused": SOURCES[:1]}}, "unused"),
     ],
 )

@@ -167,11 +167,17 @@ def ten(crm):
     return crm
 
 
-BIG = "SELECT i AS n, repeat('x', 200) AS filler FROM generate_series(1, {rows}) i"
+BIG = {"postgres": "generate_series(1, 300000)", "mariadb": "seq_1_to_300000"}
+
+
+@pytest.fixture(params=BIG)
+def server_crm(request):
+    return request.getfixturevalue(f"{request.param}_crm")
 
 
 @pytest.fixture
-def big(postgres_crm):
+def big(server_crm):
     """A table too big for the buffers between a server and its reader."""
-    postgres_crm.execute(f"CREATE TABLE big AS {BIG.format(rows=300_000)}")
-    return postgres_crm.database(table="big", changed_column=None)
+    rows = BIG[server_crm.kind]
+    server_crm.execute(f"CREATE TABLE big AS SELECT n.*, repeat('x', 200) AS filler FROM {rows} n")
+    return server_crm.database(table="big", changed_column=None)

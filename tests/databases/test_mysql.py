@@ -312,17 +312,6 @@ def test_table_that_is_locked_is_told_in_seconds(mariadb_crm, monkeypatch):
         assert unavailable(mariadb_crm.database()).startswith("crm: Lock wait timeout exceeded")
 
 
-def test_reading_that_is_left_early_leaves_no_session_behind(mariadb_crm):
-    mariadb_crm.execute("CREATE TABLE big AS SELECT seq, repeat('x', 200) FROM seq_1_to_100000")
-    big = mariadb_crm.database(table="big", changed_column=None)
-    with reading(big, None, seconds=60) as read:
-        next(read.chunks)
-    with mariadb_crm.table.connect() as session, session.cursor() as cursor:
-        give_up = time.monotonic() + 10
-        while cursor.execute("SELECT 1 FROM information_schema.processlist WHERE user = 'reader'"):
-            assert time.monotonic() < give_up
-
-
 def test_rows_that_take_too_long_to_fetch_are_given_up(mariadb_crm, monkeypatch):
     mariadb_crm.insert(client("acme"))
     with (

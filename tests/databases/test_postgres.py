@@ -230,17 +230,6 @@ def test_table_that_is_locked_is_told_in_seconds(postgres_crm, monkeypatch):
         )
 
 
-def test_reading_that_is_left_early_leaves_no_session_behind(big, postgres_crm):
-    with reading(big, None, seconds=60) as read:
-        next(read.chunks)
-    with postgres_crm.table.connect() as session:
-        left = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
-        give_up = time.monotonic() + 10
-        while session.execute(left, [READER]).fetchone() != (0,):
-            session.rollback()
-            assert time.monotonic() < give_up
-
-
 def test_rows_that_are_not_unicode_are_told(postgres_server, clock):
     with postgres_server.connect(autocommit=True) as connection:
         connection.execute("CREATE DATABASE ascii ENCODING SQL_ASCII TEMPLATE template0")

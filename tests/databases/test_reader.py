@@ -331,6 +331,24 @@ def test_all_of_a_look_is_of_one_moment(crm):
     assert read.seen["rows"] == 10
 
 
+SESSIONS = {
+    "postgres": "SELECT count(*) FROM pg_stat_activity WHERE usename = 'reader'",
+    "mariadb": "SELECT count(*) FROM information_schema.processlist WHERE user = 'reader'",
+}
+
+
+def test_reading_that_is_left_early_leaves_no_session_behind(big, server_crm):
+    with reading(big, None, seconds=60) as read:
+        next(read.chunks)
+    give_up = time.monotonic() + 10
+    with server_crm.table.connect() as session, session.cursor() as cursor:
+        cursor.execute(SESSIONS[server_crm.kind])
+        while cursor.fetchone() != (0,):
+            assert time.monotonic() < give_up
+            session.rollback()
+            cursor.execute(SESSIONS[server_crm.kind])
+
+
 # ---- what cannot be read
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from attrition.config import Database
 from attrition.databases import postgres
 from attrition.databases import reader as databases
-from attrition.databases.reader import probe, reading
+from attrition.databases.reader import probe
 from attrition.errors import SourceError
 from tests.postgres import OWNER, PASSWORD, READER
 from tests.tables import all_rows, client, day, unavailable

@@ -252,8 +252,8 @@ class Database:
 
     name: str = setting("name of the source in `ingestedfiles.txt`")
     url: str = setting(
-        "`sqlite:///path` or `postgresql://user:${PASSWORD}@host/database`; `${NAME}` is taken from "
-        "the environment"
+        "`sqlite:///path`, `postgresql://user:${PASSWORD}@host/database` or `mysql://` (also for "
+        "MariaDB) in the same form; `${NAME}` is taken from the environment"
     )
     table: str = setting("table or view, `schema.table` where necessary")
     changed_column: str | None = setting(
@@ -1272,7 +1272,7 @@ def _has_literal_password(url: str) -> bool:
     """
     if url.startswith("sqlite:"):
         return False
-    secrets = re.findall(r"[?&](?:ssl)?passw(?:or)?d=([^&]*)", url, re.IGNORECASE)
+    secrets = re.findall(r"[?&]\w*passw(?:or)?d=([^&]*)", url, re.IGNORECASE)
     address = re.match(r"[^:/]*://[^:@/?]*:(?!\d+/)(.*)@", url, re.DOTALL)
     secrets += [address[1]] if address else []
     return not all(re.fullmatch(r"(\$\{\w+\})?", secret) for secret in secrets)

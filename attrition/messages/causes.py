@@ -10,7 +10,6 @@ from typing import Any
 
 from attrition import wording
 from attrition.config import Columns
-from attrition.effect import sentences
 from attrition.operations import releases
 from attrition.operations.runs import Complaint
 

@@ -95,7 +95,6 @@ def check_health(state: State, now: datetime) -> Health:
         monitoring=read(state.monitoring),
         assessment=read(state.assessment),
         diagnostics=read(state.diagnostics),
-        assessment=read(state.assessment),
         last_run=read(state.last_run),
         worked=recent.last,
         damage=damage,

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -311,6 +311,78 @@ def _seal(entry: Entry, before: str) -> str:
     """Hash an entry and the seal of the one before it."""
     text = json.dumps([before, *entry], default=repr)  # a value that became bytes is damage
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def rewrite(path: Path, change: Callable[[str, str], str]) -> int:
+    """Replace the log by one with other texts and a new chain of seals; return how many rows changed.
+
+    Writers meanwhile wait, and then write to the new one, see `_begin_writing`. A reader that knows
+    a seal which has changed reads the new log from its start.
+
+    change: returns the new text, from the name of its column and the text
+
+    Raises: Damaged; AttritionError if the log cannot be written now.
+    """
+    with explained(path), temporary_file(path) as temporary, _writing, _begin_writing(path):
+        with connect(path) as source, closing(sqlite3.connect(temporary)) as copy:
+            source.backup(copy)
+            copy.row_factory = sqlite3.Row
+            changed = sum(_rewrite_table(copy, table, change) for table in SEALS)
+            copy.commit()
+            copy.execute("VACUUM")
+        check(temporary)
+        if changed:
+            files.fsync(temporary)
+            os.replace(temporary, path)
+            files.fsync_folder(path.parent)
+    return changed
+
+
+def _rewrite_table(
+    connection: sqlite3.Connection, table: str, change: Callable[[str, str], str]
+) -> int:
+    """Change texts of a table and renew all its seals; return how many rows changed."""
+    triggers = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?"
+    triggers_before = connection.execute(triggers, [table]).fetchall()
+    for trigger in triggers_before:
+        connection.execute(f"DROP TRIGGER {trigger['name']}")
+    changed = 0
+    for row, new, seal in _change_rows(connection, table, change):
+        changed += any(row[name] != value for name, value in new.items())
+        names = ", ".join(f'"{name}" = ?' for name in (*new, "seal"))
+        sql = f"UPDATE {table} SET {names} WHERE id = ?"
+        connection.execute(sql, [*new.values(), seal, row["id"]])
+    for trigger in triggers_before:
+        connection.execute(trigger["sql"])
+    return changed
+
+
+def _change_rows(
+    connection: sqlite3.Connection, table: str, change: Callable[[str, str], str]
+) -> Iterator[tuple[sqlite3.Row, dict[str, Any], str]]:
+    """Yield the rows of a table with their new values and seals."""
+    seal = NO_SEAL
+    for row in connection.execute(f"SELECT * FROM {table} ORDER BY id").fetchall():
+        values = {name: row[name] for name in row.keys() if name != "seal"}  # noqa: SIM118
+        new = {n: change(n, v) if isinstance(v, str) else v for n, v in values.items()}
+        seal = SEALS[table](new, seal)
+        yield row, new, seal
+
+
+def read_seals(path: Path, change: Callable[[str, str], str]) -> dict[str, str]:
+    """Return each seal that `rewrite` changes, and the new one.
+
+    Raises: Damaged; AttritionError if the log cannot be read now.
+    """
+    with explained(path), connect(path) as connection:
+        rows = [row for table in SEALS for row in _change_rows(connection, table, change)]
+    return {row["seal"]: seal for row, _, seal in rows if row["seal"] != seal}
+
+
+# By table with a chain of seals: the seal of a row from its values and the seal before it.
+SEALS: dict[str, Callable[[Mapping[str, Any], str], str]] = {
+    "entries": lambda values, before: _seal(Entry(**values), before)
+}
 
 
 def _begin(path: Path) -> None:

@@ -104,6 +104,8 @@ def find(config: Config, *, accept_log_loss: bool = False) -> list[Damage]:
         damage += find_in_unit(unit, is_expected=False)
     for path in (config.last_run, config.notices, config.dependencies):
         damage += find_in_record(path)
+    for each in find_in_record(config.forgotten):
+        damage.append(each._replace(follows=False, by_repair=False))
     damage += find_in_contact_log(config, accept_log_loss=accept_log_loss)
     listed = {each.path for each in in_the_way}
     return [*in_the_way, *(each for each in damage if each.path not in listed)]

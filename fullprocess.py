@@ -486,9 +486,8 @@ def forget(config: Config, options: argparse.Namespace) -> int:
             return 0
         if not options.yes and not is_confirmed():
             return 2
-        has_report = config.report_record.exists()
         forgetting.commit(config, result)
-        if has_report:
+        if config.assessment_record.exists():
             unavailable = runs.last_unavailable(config)
             cli.run_step(config, "reporting", lambda c: reporting.write_report(c, unavailable))
     print(f"done: {result.texts.token} stands for the client now")

@@ -239,7 +239,7 @@ def plan(config: Config, name: str) -> Plan:
 def list_removed(config: Config) -> list[Path]:
     """Return the files that the next run makes again, or that only save time."""
     pages = config.reports_folder.glob("list-*.pdf")
-    ours = [config.report_record, config.notices, config.hashes, config.watch_list]
+    ours = [config.report, config.report_record, config.notices, config.hashes, config.watch_list]
     ours += [config.reports_folder / kept_parts.FOLDER, *sorted(pages)]
     return [path for path in ours if path.exists()]
 

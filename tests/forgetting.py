@@ -14,8 +14,10 @@ import pytest
 
 import reporting
 from attrition import config as configuration
-from attrition.contacts import log
+from attrition.contacts import assignments, log
+from attrition.contacts.experiment import Assignment
 from attrition.contacts.log import Entry
+from attrition.entering.workbook import key_of
 from attrition.operations import dependencies
 from attrition.rows import forgotten
 from attrition.storage import files, history
@@ -25,7 +27,7 @@ from tests.support import put
 NAME, LONGER = "Ann Möller", "Ann Möller AG"
 HEADER = "corporation,lastmonth_activity,lastyear_activity,number_of_employees,exited"
 STATE = ("ingesteddata", "practicemodels", "production_deployment", "reports", "contacts", "access")
-AT = "2026-11-28T08:00:00Z"
+AT, DAY = "2026-11-28T08:00:00Z", "2026-11-28"
 
 
 def forget(config, name, *more):
@@ -55,8 +57,11 @@ def knowing(tmp_path_factory):
     make_rows(200, seed=2, prefix="test").to_csv(config.test_folder / "test.csv", index=False)
     note = f"{NAME} called 3 times; {LONGER} did not"
     leaves = Entry(NAME, "override", "Sue", "leaves", note, date="2027-12-31")
+    leaves = leaves._replace(key=f"sheet {key_of(config.project, DAY, NAME)} 1")
     entries = [leaves, Entry("now5", "contact", "Sue", note="n")]
     log.append(config.contact_log, entries, AT)
+    assigned = Assignment(NAME, "2026-Q4", "treated", AT, "r", 1, 0.5, None, "", 0.2)
+    assignments.append(config.contact_log, [assigned, assigned._replace(client="now5")])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dependencies, "ask_all", dict.fromkeys)
         with patch.context() as past:

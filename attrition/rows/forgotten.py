@@ -28,15 +28,16 @@ class Forgotten:
 
     def find(self, name: str) -> str | None:
         """Return the token of a name; None if it is not forgotten."""
-        return self.tokens[digest] if (digest := self._hash(name)) in self.tokens else None
+        return self.tokens[digest] if (digest := self.sign(name)) in self.tokens else None
 
-    def add(self, name: str, token: str) -> files.Record:
-        """Return the record of these names and one more."""
-        return {"key": self.key, "tokens": {**self.tokens, self._hash(name): token}}
+    def add(self, name: str, token: str) -> "Forgotten":
+        """Return these names and one more."""
+        return replace(self, tokens={**self.tokens, self.sign(name): token})
 
-    def _hash(self, name: str) -> str:
-        text = name.encode("utf-8", "surrogatepass")
-        return hmac.digest(bytes.fromhex(self.key), text, "sha256").hex()
+    def sign(self, text: str) -> str:
+        """Return the HMAC of a text."""
+        data = text.encode("utf-8", "surrogatepass")
+        return hmac.digest(bytes.fromhex(self.key), data, "sha256").hex()
 
     def replace(self, names: pa.Array) -> pa.Array:
         """Return names with tokens in place of the forgotten ones; names: without nulls."""

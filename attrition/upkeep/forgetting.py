@@ -9,15 +9,17 @@ that changed gets the new one.
 """
 
 import os
+import re
 import secrets
 import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,13 +29,16 @@ from attrition import wording
 from attrition.assessing import kept_parts
 from attrition.config import Config, Database
 from attrition.contacts import log
+from attrition.contacts.assignments import KINDS
 from attrition.data import clients, name_variants, risk_history
 from attrition.data.cells import read_client
 from attrition.data.schema import Refused
 from attrition.databases import reader as databases
+from attrition.entering import workbook
 from attrition.errors import AttritionError, ConfigError, Damaged, SourceError
 from attrition.operations import releases
 from attrition.rows import forgotten, ledger, segments, typed_rows
+from attrition.rows.forgotten import Forgotten
 from attrition.rows.observations import name_hash
 from attrition.sources import files as source_files
 from attrition.storage import files, history, tables
@@ -45,6 +50,8 @@ CLIENT = "client"
 PROSE = ("note", "body", "subject", "text", "payload", "record")  # columns that people read
 # Columns of the contact log that name no client.
 KEPT = (*("kind", "by", "outcome", "manager", "via", "release", "date", "at"), "arm", "quarter")
+# Of a sheet, see workbook.key_of.
+KEY_OF_LINE = re.compile(r"[0-9a-f]{8}-(?P<day>\d{4}-\d\d-\d\d)-[0-9a-f]{12}")
 BINARY = (".skops", ".png", ".pdf", ".prom", ".bin", ".sqlite")
 
 
@@ -57,6 +64,7 @@ class Plan:
     """
 
     texts: Substitution
+    hidden: Forgotten
     contents: dict[Path, bytes] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     removed: list[Path] = field(default_factory=list)
@@ -214,14 +222,19 @@ def plan(config: Config, name: str) -> Plan:
             f"{damages[0].path}: {damages[0].problem}; run python fullprocess.py first, so that all "
             "files can be verified"
         )
-    name = read_client(name, "").value or name
+    cell = read_client(name, "--forget")
+    if cell.code:
+        raise ConfigError(f"{cell.problem}; nothing was changed")
+    name = cell.value
     known, paths = forgotten.read(config), list_segments(config)
     token = known.find(name) or choose_token(name, list_shares(config))
     names = list_names(config, paths)
     longer = [each for each in names.to_pylist() if name in each and each != name]
     is_word = name.islower() and name.isascii() and name.isalpha()
     is_word = is_word or not any(map(str.isalpha, name)) or name in list_values(config, paths)
-    result = Plan(Substitution(name, token, longer, is_word=is_word))
+    key = known.key or secrets.token_hex(32)
+    hidden = Forgotten(key, known.tokens).add(name, token)
+    result = Plan(Substitution(name, token, longer, is_word=is_word), hidden)
     result.removed, result.similar = list_removed(config), find_similar(names, name)
     _Planner(config, result, paths).change_all()
     if not result.counts and not known.find(name):
@@ -230,17 +243,16 @@ def plan(config: Config, name: str) -> Plan:
             "; ".join([f"--forget {name!r}: no file of the state contains this client", *close])
             + "; expected a name as the lists show it; nothing was changed"
         )
-    key = known.key or secrets.token_hex(32)
-    record = forgotten.Forgotten(key, known.tokens).add(name, token)
-    result.contents[config.forgotten] = files.encode(files.sealed(record))
+    result.contents[config.forgotten] = files.encode(files.sealed(asdict(hidden)))
     return result
 
 
 def list_removed(config: Config) -> list[Path]:
     """Return the files that the next run makes again, or that only save time."""
-    pages = config.reports_folder.glob("list-*.pdf")
-    ours = [config.report, config.report_record, config.notices, config.hashes, config.watch_list]
-    ours += [config.reports_folder / kept_parts.FOLDER, *sorted(pages)]
+    ours = [config.report, config.report_record, config.contact_sheet, config.write_back_record]
+    ours += [config.notices, config.hashes, config.watch_list]
+    ours += [config.reports_folder / kept_parts.FOLDER]
+    ours += sorted(config.reports_folder.glob("list-*"))
     return [path for path in ours if path.exists()]
 
 
@@ -325,9 +337,8 @@ class _Planner:
                 config.risk_scores,
                 config.contact_list,
             ):
-                has_name = any(each.encode() in data for each in texts.spelled)
                 cells = dict.fromkeys(self.columns, texts.cell)
-                return rewriting.rewrite_csv(data, cells) if has_name else data
+                return rewriting.rewrite_lines(data, texts.spelled, cells)
             if path.name == config.ingested_files.name:
                 return rewriting.rewrite_csv(data, {"reason": texts.in_message})
             if path == config.rejected:
@@ -335,20 +346,37 @@ class _Planner:
                 return rewriting.rewrite_csv(data, {"raw": raw, "reason": texts.in_message})
         except AttritionError as error:
             raise Damaged(f"{path}: {error}; nothing was changed") from error
+        is_entered = config.contacts_folder in path.parents  # by people
+        change = self._change_entered if is_entered else texts.in_message
         if path.suffix in (".xlsx", ".xlsm"):
             try:
-                return rewriting.rewrite_workbook(data, texts.in_prose)
+                return rewriting.rewrite_workbook(data, change)
             except (zipfile.BadZipFile, ValueError):
                 self.plan.kept.append(path)
                 return data
-        is_entered = config.contacts_folder in path.parents  # by people
         encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             encoding, text = "latin-1", data.decode("latin-1")
-        new = texts.in_prose(text) if is_entered else texts.in_message(text)
+        if path.suffix == ".jsonl":
+            new = "".join(rewriting.change_json(line, change) for line in text.splitlines(True))
+        else:
+            new = change(text)
         return data if new == text else new.encode(encoding)
+
+    def _change_entered(self, text: str) -> str:
+        """Replace the name and the keys of lines of sheets, which are hashes of it."""
+
+        def renew(match: re.Match[str]) -> str:
+            key, name, token = match[0], self.texts.name, self.texts.token
+            if key != workbook.key_of(config.project, match["day"], name):
+                return key
+            self.texts.count += 1
+            return workbook.key_of(config.project, match["day"], token)
+
+        config = self.config
+        return KEY_OF_LINE.sub(renew, self.texts.in_prose(text))
 
     def _change_raw(self, cell: str) -> str:
         is_name = read_client(cell, "").value == self.texts.name
@@ -357,8 +385,8 @@ class _Planner:
     def _change_databases(self) -> None:
         config, before = self.config, self.texts.count
         if config.contact_log.exists():
-            change = partial(change_entry, self.texts)
-            self.plan.digests |= log.read_seals(config.contact_log, change)
+            change = partial(change_entry, self.texts, self.plan.hidden)
+            self.plan.digests |= log.find_new_seals(config.contact_log, KINDS, change)
             self._count(config.contact_log, self.texts.count - before)
         before = self.texts.count
         for column, text in history.read_texts(config.history):
@@ -416,19 +444,27 @@ def _hash(record: files.Record) -> str:
     return files.sha256_bytes(files.encode(record))
 
 
-def change_entry(texts: Substitution, column: str, text: str) -> str:
-    """Change a text of the contact log."""
-    if column == CLIENT:
-        return texts.cell(text)
-    return text if column in KEPT else texts.in_prose(text)
+def change_entry(
+    texts: Substitution, hidden: Forgotten, values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Change a record of the contact log; the key of an entry may contain a hash of the name."""
+    new = dict(values)
+    for column, text in values.items():
+        if column == CLIENT:
+            new[column] = texts.cell(text)
+        elif isinstance(text, str) and column not in KEPT:
+            new[column] = rewriting.change_json(text, texts.in_prose)
+    if new.get(CLIENT) != values.get(CLIENT) and "key" in new:
+        new["key"] = hidden.sign(values["key"])
+    return new
 
 
 def change_row(texts: Substitution, digests: Mapping[str, str], column: str, text: str) -> str:
     """Change a text of the history."""
     if column == CLIENT:
         return texts.cell(text)
-    new = texts.in_prose(text) if column in PROSE else texts.in_message(text)
-    return replace_digests(new, digests)
+    change = texts.in_prose if column in PROSE else texts.in_message
+    return replace_digests(rewriting.change_json(text, change), digests)
 
 
 # ---- the change
@@ -479,7 +515,8 @@ def finish(config: Config) -> bool:
             journal["name"], journal["token"], journal["others"], is_word=journal["is_word"]
         )
         if config.contact_log.exists():
-            log.rewrite(config.contact_log, partial(change_entry, texts))
+            change = partial(change_entry, texts, forgotten.read(config))
+            log.rewrite(config.contact_log, KINDS, change)
         if config.history.exists():
             history.rewrite(config.history, partial(change_row, texts, journal["digests"]))
         for path in map(Path, journal["removed"]):
@@ -556,6 +593,8 @@ def describe(config: Config, result: Plan) -> list[str]:
     lines += [f"a source still has the name: {each}" for each in sources]
     if sources:
         lines.append("what is read from a source gets the token in place of the name")
+    if config.write_back.url:
+        lines.append("the next run replaces the name in the table of write_back")
     if result.similar:
         others = ", ".join(map(repr, result.similar))
         lines.append(

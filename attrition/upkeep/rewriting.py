@@ -49,9 +49,10 @@ class Substitution:
         return {self.name, *in_json, *in_html, self.name.replace('"', '""')}
 
     def _pattern(self, before: str, after: str) -> re.Pattern[str]:
-        longest = sorted(self.spelled, key=len, reverse=True)
-        names = [re.escape(name) for name in (*self.others, *longest)]
-        return re.compile(f"{before}(?:{'|'.join(names)}){after}")
+        """Return a pattern of all names, the longest first; a blank may be the end of a line."""
+        names = [*self.others, *sorted(self.spelled, key=len, reverse=True)]
+        patterns = [r"\s+".join(map(re.escape, name.split())) for name in names]
+        return re.compile(f"{before}(?:{'|'.join(patterns)}){after}")
 
     @cached_property
     def _in_prose(self) -> re.Pattern[str]:
@@ -70,8 +71,10 @@ class Substitution:
         return self._replace(self._in_quotes if self.is_word else self._in_prose, text)
 
     def _replace(self, pattern: re.Pattern[str], text: str) -> str:
+        spelled = {" ".join(name.split()) for name in self.spelled}
+
         def change(match: re.Match[str]) -> str:
-            is_name = match[0] in self.spelled
+            is_name = " ".join(match[0].split()) in spelled
             self.count += is_name
             return self.token if is_name else match[0]
 
@@ -121,10 +124,8 @@ class Ids(NamedTuple):
 # ---- text
 
 
-def rewrite_csv(
-    data: bytes, change: Mapping[str, Callable[[str], str]], other: Callable[[str], str] = str
-) -> bytes:
-    """Change the cells of columns of a CSV; other: of all columns without a function of their own.
+def rewrite_csv(data: bytes, change: Mapping[str, Callable[[str], str]]) -> bytes:
+    """Change the cells of columns of a CSV.
 
     Raises: AttritionError if the other lines would not stay the same.
     """
@@ -133,9 +134,28 @@ def rewrite_csv(
         raise AttritionError("is not a table as it was written")
     if not rows:
         return data
-    changes = [change.get(name.removeprefix("\ufeff"), other) for name in rows[0]]
+    changes = [change.get(name.removeprefix("\ufeff"), str) for name in rows[0]]
     body = [[f(cell) for f, cell in zip(changes, row, strict=False)] for row in rows[1:]]
     return _csv_bytes([rows[0], *body])
+
+
+def rewrite_lines(
+    data: bytes, texts: Iterable[str], change: Mapping[str, Callable[[str], str]]
+) -> bytes:
+    """Change the cells of columns of a CSV without line breaks, in the lines that have some texts.
+
+    Raises: AttritionError if the rest of a line would not stay the same.
+    """
+    header, parts = data[: data.find(b"\n") + 1], list[bytes]()
+    pattern = re.compile(b"|".join(re.escape(each.encode()) for each in texts))
+    at = len(header)
+    while match := pattern.search(data, at):
+        start = data.rfind(b"\n", at, match.start()) + 1 or at
+        end = data.find(b"\n", match.start()) + 1 or len(data)
+        line = rewrite_csv(header + data[start:end], change)
+        parts += [data[at:start], line[len(header) :]]
+        at = end
+    return b"".join([header, *parts, data[at:]])
 
 
 def _csv_bytes(rows: Iterable[list[str]]) -> bytes:
@@ -161,6 +181,18 @@ def change_values(value: Any, change: Callable[[str, str], str], key: str = "") 
     if isinstance(value, list):
         return [change_values(each, change, key) for each in value]
     return change(key, value) if isinstance(value, str) else value
+
+
+def change_json(text: str, change: Callable[[str], str]) -> str:
+    """Change the texts of a value of JSON, or a text that is none."""
+    if text[:1] not in ("{", "["):
+        return change(text)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return change(text)
+    new = change_values(value, lambda key, each: change(each))
+    return text if new == value else json.dumps(new, ensure_ascii=False)
 
 
 def rewrite_workbook(data: bytes, change: Callable[[str], str]) -> bytes:

@@ -14,8 +14,7 @@ KEY, OTHER = "11" * 32, "22" * 32
 
 @pytest.fixture
 def hidden():
-    record = Forgotten(KEY, {}).add("Ann", "forgotten-1")
-    return Forgotten(record["key"], record["tokens"])
+    return Forgotten(KEY).add("Ann", "forgotten-1")
 
 
 def test_a_name_is_recognised_only_with_the_key(hidden):

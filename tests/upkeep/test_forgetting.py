@@ -1,6 +1,7 @@
 """A client who is forgotten: no file has the name or a hash of it, and nothing else has changed."""
 
 import io
+import json
 
 import numpy as np
 import pandas as pd
@@ -8,16 +9,20 @@ import pyarrow as pa
 import pytest
 
 import ingestion
-from attrition.contacts import log
+from attrition.contacts import assignments, log
+from attrition.contacts.assignments import Look
 from attrition.contacts.log import Entry
+from attrition.entering.workbook import key_of
 from attrition.errors import AttritionError
 from attrition.operations import backup, dependencies, releases
 from attrition.rows import typed_rows
+from attrition.rows.forgotten import Forgotten
 from attrition.upkeep import forgetting, integrity
 from attrition.upkeep.rewriting import Substitution
 from tests.conftest import make_rows, run_whole, write_config
 from tests.forgetting import (
     AT,
+    DAY,
     HEADER,
     LONGER,
     NAME,
@@ -120,9 +125,13 @@ def test_a_new_assessment_lists_the_others_in_the_same_order(knowing, after, tmp
 def test_the_contact_log_keeps_its_entries_and_only_names_change(knowing, after):
     (old, _), (new, seal) = log.read(knowing.contact_log), log.read(after.contact_log)
     token = token_of(after)
-    assert new[0] == old[0]._replace(client=token, note=f"{token} called 3 times; {LONGER} did not")
+    assert new[0]._replace(key="") == old[0]._replace(
+        key="", client=token, note=f"{token} called 3 times; {LONGER} did not"
+    )
     assert new[1] == old[1]
-    assert integrity.counted_entries(after) == f"2 {seal}"
+    assert integrity.counted_inputs(after)["contacts"] == f"2 {seal}"
+    assigned, _ = assignments.read(after.contact_log)
+    assert [each.client for each in assigned] == [token, "now5"]
     with pytest.raises(log.Replaced):  # as a running app notices
         log.read(after.contact_log, 2, log.read(knowing.contact_log)[1])
     with pytest.raises(log.sqlite3.IntegrityError, match="append-only"):
@@ -193,7 +202,7 @@ def test_unknown_names_and_unconfirmed_requests_change_nothing(project, capsys, 
     assert f"similar names: {NAME!r}" in err
     assert forget(config, NAME, "--dry-run") == 0
     out = capsys.readouterr().out
-    for place in ("contacts/contacts.sqlite: 2", "rejected.csv: 1", "two.csv: 2", "history.csv: 1"):
+    for place in ("contacts/contacts.sqlite: 3", "rejected.csv: 1", "two.csv: 2", "history.csv: 1"):
         assert place in out
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert forget(config, NAME) == 2
@@ -219,17 +228,35 @@ def test_a_table_that_has_the_name_is_named(tmp_path):
     assert line.startswith("table crm: cannot be read")
 
 
-def test_an_entry_that_arrives_meanwhile_is_kept(project, monkeypatch):
+def test_what_arrives_meanwhile_is_kept_and_gets_the_token(project, monkeypatch):
     config = project
+    record = json.dumps({"verdict": "open", "text": f"a\n{NAME}"})
 
     def describe(*arguments):
         log.append(config.contact_log, [Entry("now7", "contact", "Sue", note=f"as {NAME}")], AT)
+        assignments.append_look(config.contact_log, Look(AT, 1, 0.2, record))
         return []
 
     monkeypatch.setattr(forgetting, "describe", describe)
     assert forget(config, NAME, "--yes") == 0
-    assert log.read(config.contact_log)[0][-1].note == f"as {token_of(config)}"
+    token = token_of(config)
+    assert log.read(config.contact_log)[0][-1].note == f"as {token}"
+    (look,), _ = assignments.read_looks(config.contact_log)
+    assert json.loads(look.record) == {"verdict": "open", "text": f"a\n{token}"}
     assert integrity.find_all(config) == []
+
+
+def test_keys_that_contain_a_hash_of_the_name_change(project):
+    config = project
+    key, other = (key_of(config.project, DAY, name) for name in (NAME, LONGER))
+    path = config.contacts_folder / "inbox" / "keys.csv"
+    path.write_text(f"{key},{other}")
+    before = log.read(config.contact_log)[0][0].key
+    assert forget(config, NAME, "--yes") == 0
+    assert path.read_text() == f"{key_of(config.project, DAY, token_of(config))},{other}"
+    after = log.read(config.contact_log)[0][0].key
+    assert after not in before
+    assert before not in after
 
 
 # ---- the parts
@@ -247,9 +274,5 @@ def test_a_token_is_random_and_on_the_side_of_the_client():
 def test_a_colleague_with_the_same_name_keeps_it():
     texts = Substitution("Ann", "X", [], is_word=False)
     columns = ("client", "by", "manager", "note")
-    assert [forgetting.change_entry(texts, each, "Ann") for each in columns] == [
-        "X",
-        "Ann",
-        "Ann",
-        "X",
-    ]
+    new = forgetting.change_entry(texts, Forgotten("11"), dict.fromkeys(columns, "Ann"))
+    assert [*new.values()] == ["X", "Ann", "Ann", "X"]

@@ -1,6 +1,7 @@
 """Change names and ids in files, and nothing else."""
 
 import io
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -41,8 +42,16 @@ def test_a_number_as_a_name_is_replaced_in_messages_only_in_quotes():
 @pytest.mark.parametrize("data", [b'a,b\n"x,y",Ann\n', "\ufeffa,b\n1,Ann\n".encode(), b"a,b\n"])
 def test_only_cells_of_a_column_change_in_a_csv(data):
     change = Substitution("Ann", "X", [], is_word=False).cell
-    assert rewriting.rewrite_csv(data, {"b": change}) == data.replace(b"Ann", b"X")
-    assert rewriting.rewrite_csv(data, {"a": change}) == data
+    for rewrite in (rewriting.rewrite_csv, partial(rewriting.rewrite_lines, texts=["Ann"])):
+        assert rewrite(data, change={"b": change}) == data.replace(b"Ann", b"X")
+        assert rewrite(data, change={"a": change}) == data
+
+
+def test_lines_without_the_name_are_not_even_read():
+    data = b'a,b\n1,"x\r\n3,Ann\n4,Anna\n5,Ann\n6,y\n'
+    change = Substitution("Ann", "X", [], is_word=False).cell
+    new = rewriting.rewrite_lines(data, ["Ann"], {"b": change})
+    assert new == b'a,b\n1,"x\r\n3,X\n4,Anna\n5,X\n6,y\n'
 
 
 def test_a_csv_of_others_is_refused():

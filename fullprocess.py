@@ -12,6 +12,7 @@ Writes: the outputs of all steps; the contact log and contacts/inbox/read/ (from
         reports/attrition.prom (metrics)
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair | --test-alert]
         [--accept-leakage] [--accept-log-loss] [--profile]
+        python fullprocess.py --forget NAME [--dry-run | --yes] [--config PATH]
 """
 
 import sys
@@ -492,6 +493,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
         repair.free_lock(config)
     try:
         with files.run_lock(config.lock) as lock:
+            if config.forgetting.exists() and not options.dry_run:
+                finish_forgetting(config)
             if options.dry_run:
                 return print_plan(config)
             dead_run = runs.read_mark(config.lock)
@@ -508,6 +511,49 @@ def run(config: Config, options: argparse.Namespace) -> int:
             return code
     except Busy as busy:
         return record_skipped(config, options, busy)
+
+
+def finish_forgetting(config: Config) -> None:
+    """Complete the work of a killed --forget, so that no file has half of it."""
+    from attrition.upkeep import forgetting
+
+    if forgetting.finish(config):
+        logger.warning("a --forget was interrupted; it is completed now")
+
+
+def forget(config: Config, options: argparse.Namespace) -> int:
+    """Put a token in place of a client's name in all files, if a person confirms that."""
+    import reporting
+    from attrition.upkeep import forgetting
+
+    with cli.step_lock(config, "forget"):
+        if config.forgetting.exists():
+            finish_forgetting(config)
+        result = forgetting.plan(config, options.forget)
+        print("\n".join(forgetting.describe(config, result)))
+        if options.dry_run:
+            print("nothing was changed")
+            return 0
+        if not options.yes and not is_confirmed():
+            return 2
+        forgetting.commit(config, result)
+        if config.assessment_record.exists():
+            unavailable = runs.last_unavailable(config)
+            cli.run_step(config, "reporting", lambda c: reporting.write_report(c, unavailable))
+    print(f"done: {result.texts.token} stands for the client now")
+    return 0
+
+
+def is_confirmed() -> bool:
+    """Ask a person at a terminal for confirmation; without a terminal, nobody can confirm."""
+    if not sys.stdin.isatty():
+        logger.error("--forget cannot be undone; confirm with --yes. Nothing was changed")
+        return False
+    answer = input("This cannot be undone. Replace the name? Enter yes to go on: ")
+    if answer.strip().lower() != "yes":
+        print("nothing was changed")
+        return False
+    return True
 
 
 def renew_times(config: Config) -> None:
@@ -845,7 +891,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--profile", action="store_true", help="print time, CPU time and peak memory of each step"
     )
+    parser.add_argument(
+        "--forget", metavar="NAME", help="replace the name of a client by a token in all files"
+    )
+    parser.add_argument("--yes", action="store_true", help="forget without asking")
     options = parser.parse_args(argv)
+    if options.forget is not None:
+        return cli.run_command(options, lambda config: forget(config, options))
     return cli.run_command(options, lambda config: run(cli.accepting(config, options), options))
 
 

@@ -626,6 +626,8 @@ class Config:
     notices = _File("production_folder", "notices.json")
     hashes = _File("production_folder", "hashes.json")
     watch_list = _File("production_folder", WATCH_LIST)
+    forgotten = _File("production_folder", "forgotten.json")
+    forgetting = _File("production_folder", "forgetting.json")
     write_back_record = _File("production_folder", "writeback.json")
 
     # monitoring

@@ -31,6 +31,8 @@ ACTIONS = {
     "hanging": "Check the process, and stop it if it hangs: the next run finishes its work.",
     "unavailable": _SOURCES,
     "unused": _SOURCES,
+    "write_back": "Check the table and the database that write_back names in config.json; the next run "
+    "writes what is missing.",
     "no_model": "Put files of clients into the input folder and run fullprocess.py.",
     "model": "Treat the risks with care. The next run trains a candidate, and deploys it only if it is "
     "proven better; “The model” shows what became of the last one.",
@@ -58,8 +60,8 @@ class Records:
     release: str | None = None
     training: Row | None = None
     monitoring: Row | None = None
-    diagnostics: Row | None = None
     assessment: Row | None = None
+    diagnostics: Row | None = None
     ingestion: Row | None = None
     last_run: Row | None = None
     worked: Row | None = None
@@ -90,6 +92,9 @@ def judge(records: Records, columns: Columns) -> list[Complaint]:
         count = wording.plural(len(unavailable), "source")
         sentence = f"{count} could not be read in the last run; see its log"
         complaints.append(Complaint("unavailable", sentence))
+    if (records.last_run or {}).get("unwritten"):
+        sentence = "the risks could not be written back in the last run; see its log"
+        complaints.append(Complaint("write_back", sentence))
     return complaints + judge_unused((records.ingestion or {}).get("unused", []))
 
 

@@ -20,10 +20,11 @@ METHODS = {
     "welch": "from the outcomes minus the risks (Welch)",
     "newcombe": "from the shares that left alone, since there are few outcomes (Newcombe)",
 }
+STATES = ("known", "open", "lost")
 ARM_NOTE = (
-    "Of this year of the experiment. A client counts once a quarter, in the group of the first "
-    "assignment, whatever was done later. Open: the outcome is not known yet. Lost: it will never be. "
-    "Expected: the sum of the risks."
+    "A client counts once a quarter, in the group of the first assignment, whatever was done later. "
+    "Compared, left, expected (the sum of the risks): at the last look. The other columns are of all "
+    "since the year of the next look began: outcomes known, still open, and lost, since the row is gone."
 )
 HOW_TO_START = (
     "Every fifth client above the line of the list is held out by chance for a quarter: not listed, "
@@ -247,26 +248,20 @@ def list_quality(quality: Row) -> str:
 
 
 def arm_table(record: Row) -> tuple[list[tuple[str, bool]], list[list[str]]]:
-    """Return both groups as a table: who is counted, and how many left until the last look."""
+    """Return both groups as a table: how many left at the last look, and who is counted at the next."""
     look, reached = record.get("last_look") or {}, record.get("reached") or {}
-    columns = [("Group", False), ("Outcomes known", True), ("Open", True), ("Lost", True)]
-    columns += [("Reached", True), ("At the last look", True), ("Left", True), ("Expected", True)]
+    titles = ("Compared", "Left", "Expected to leave", "Known since", "Open", "Lost", "Reached")
     rows = []
     for arm, name in ARMS.items():
         units, seen = record["units"][arm], look.get(arm) or {}
-        left = wording.DASH
+        compared = [wording.DASH] * 3
         if seen.get("clients"):
-            left = f"{count(seen['churned'])} ({percent(seen['churned'] / seen['clients'])})"
-        rows.append(
-            [
-                *(name, *(count(units[key]) for key in ("known", "open", "lost"))),
-                percent(reached[arm]) if is_known(reached.get(arm)) else wording.DASH,
-                count(seen["clients"]) if seen else wording.DASH,
-                left,
-                count(seen["expected"]) if seen else wording.DASH,
-            ]
-        )
-    return columns, rows
+            share = percent(seen["churned"] / seen["clients"])
+            compared = [count(seen["clients"]), f"{count(seen['churned'])} ({share})"]
+            compared.append(count(seen["expected"]))
+        share = percent(reached[arm]) if is_known(reached.get(arm)) else wording.DASH
+        rows.append([name, *compared, *(count(units[key]) for key in STATES), share])
+    return [("Group", False), *((title, True) for title in titles)], rows
 
 
 def points(share: Any) -> str:

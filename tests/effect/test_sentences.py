@@ -134,10 +134,10 @@ def test_what_is_not_as_it_should_be_is_remarked():
 
 def test_groups_before_the_first_look_have_no_outcome_that_could_be_peeked_at():
     columns, rows = sentences.arm_table(make_open())
-    assert [name for name, _ in columns][-3:] == ["At the last look", "Left", "Expected"]
-    assert [row[-3:] for row in rows] == [["–"] * 3] * 2
+    assert [name for name, _ in columns][1:4] == ["Compared", "Left", "Expected to leave"]
+    assert [row[1:4] for row in rows] == [["–"] * 3] * 2
     _, rows = sentences.arm_table(make_record())
     assert [plain(cell) for cell in rows[1]] == [
-        *("Held out by chance", "104", "25", "0", "2.0 %"),
-        *("100", "31 (31 %)", "33"),
+        *("Held out by chance", "100", "31 (31 %)", "33"),
+        *("104", "25", "0", "2.0 %"),
     ]

@@ -14,7 +14,7 @@ from attrition.wording import amount, count, finite, is_known, percent, plural
 Row = Mapping[str, Any]
 
 HELPS, HARMS, NO_EFFECT, OPEN, VOID = "helps", "harms", "no_effect", "open", "void"
-NO_KEY, OFF = "no_key", "off"
+RUNNING, NO_KEY, OFF = "running", "no_key", "off"
 ARMS = {"treated": "Listed", "control": "Held out by chance"}
 METHODS = {
     "welch": "from the outcomes minus the risks (Welch)",
@@ -52,7 +52,7 @@ def verdict(record: Row, currency: str) -> Verdict:
     """Return the answer to the question whether contacting helps.
 
     >>> effect = {"difference": -0.08, "low": -0.14, "high": -0.02, "method": "welch"}
-    >>> money = {"value": 1.2e6, "low": 3e5, "high": 2.1e6}
+    >>> money = {"clients": 400, "value": 1.2e6, "low": 3e5, "high": 2.1e6}
     >>> look = {"number": 2, "of": 4, "verdict": "helps", "effect": effect, "money": money}
     >>> record = {"verdict": "helps", "looks": [look]}
     >>> print(verdict(record, "EUR").headline.replace("\\xa0", " "))
@@ -67,10 +67,10 @@ def verdict(record: Row, currency: str) -> Verdict:
 
 def _helps(record: Row, currency: str) -> Verdict:
     look = deciding_look(record)
-    value = finite(look.get("money"))
-    worth = f", worth {currency} {short(value)}" if value > 0 else ""
+    money = look.get("money") or {}
+    worth = f", worth {currency} {short(money)}" if finite(money.get("low")) > 0 else ""
     share = "From now on, at most 5\xa0% are held out, to notice if that changes."
-    detail = _join([_money_text(look, currency), share])
+    detail = _join([_money_text(look, currency), share if record.get("state") == RUNNING else ""])
     return Verdict("good", f"Contacting keeps clients{_left(look)}{worth}.", detail)
 
 
@@ -96,9 +96,9 @@ def _open(record: Row, currency: str) -> Verdict:
     when = f"likely in {_month(coming.get('on'))}" if coming.get("on") else ""
     more = coming.get("more_outcomes")
     wait = f"about {plural(more, 'more outcome')}" if more and is_known(more) else ""
-    unseen = ""
-    if is_known(coming.get("smallest_effect")):
-        unseen = f"; effects under {points(coming['smallest_effect'])} points will not be seen"
+    smallest, unseen = finite(coming.get("smallest_effect")), ""
+    if not math.isnan(smallest):
+        unseen = f"; effects under {points(min(smallest, 1.0))} points will not be seen"
     text = ", ".join(filter(None, (wait, when))) or "there are too few outcomes"
     detail = ""
     if look:
@@ -319,8 +319,8 @@ def short(value: Any) -> str:
 
 
 def _money_text(look: Row, currency: str) -> str:
-    money, clients = look.get("money") or {}, (look.get("treated") or {}).get("clients")
-    if not is_known(money.get("value")) or not clients:
+    money = look.get("money") or {}
+    if not is_known(money.get("value")):
         return ""
     sign = 1 if money["value"] >= 0 else -1
     ends = sorted(sign * finite(money[end]) for end in ("low", "high"))
@@ -328,7 +328,7 @@ def _money_text(look: Row, currency: str) -> str:
     interval = f" (95\xa0% interval {inside})" if inside else ""
     did = "kept" if sign > 0 else "cost"
     value = f"{currency} {short(sign * money['value'])}"
-    return f"Contacting the {plural(clients, 'listed client')} {did} {value}{interval}."
+    return f"Contacting the {plural(money['clients'], 'listed client')} {did} {value}{interval}."
 
 
 def _per_reached(look: Row) -> str:

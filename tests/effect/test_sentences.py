@@ -75,6 +75,13 @@ def test_interval_without_zero_that_proves_nothing_is_explained():
     assert "leaves out zero" not in detail
 
 
+def test_worth_that_may_be_nothing_is_no_part_of_the_first_line():
+    look = SECOND | {"money": SECOND["money"] | {"low": -1e5}}
+    assert "worth" not in headline(make_record(last_look=look))
+    detail = plain(sentences.verdict(make_record(last_look=look), "EUR").detail)
+    assert "kept EUR 1.2 M (95 % interval -100,000 to 2.1 M)" in detail
+
+
 def test_no_effect_is_that_at_the_end_of_the_year():
     last = SECOND | {"number": 4, "verdict": "open", "effect": NOTHING}
     later = FIRST | {"effect": HARM}
@@ -84,7 +91,7 @@ def test_no_effect_is_that_at_the_end_of_the_year():
 
 def test_harm_is_shown_as_a_cost():
     look = SECOND | {"effect": HARM, "verdict": "harms"}
-    look |= {"money": {"value": -4e5, "low": -9e5, "high": -1e4}}
+    look |= {"money": {"clients": 400, "value": -4e5, "low": -9e5, "high": -1e4}}
     record = make_record(verdict="harms", last_look=look)
     detail = plain(sentences.verdict(record, "EUR").detail)
     assert "400 listed clients cost EUR 400,000 (95 % interval 10,000 to 900,000)" in detail

@@ -44,7 +44,8 @@ ACTIONS = {
     "experiment": "Set the environment variable that experiment.key in config.json names, for cron and "
     "for the app.",
 }
-CODES = tuple(ACTIONS)
+HANGING = "hanging"  # only the next run can see it
+CODES = tuple(code for code in ACTIONS if code != HANGING)  # of /health
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ finishes its work. Only one run works at a time; one that starts meanwhile ends 
 takes longer than config.json allows is stopped. If a file is damaged, report it. If it can be computed
 from other files, do so; otherwise stop until --repair renames it (it deletes nothing) and recovers.
 
-Reads:  the inputs of all steps
-Writes: the outputs of all steps; production_deployment/lastrun.json (the record; its modification time
+Reads:  the inputs of all steps; contacts/inbox/ (filled-in sheets)
+Writes: the outputs of all steps; the contact log and contacts/inbox/read/ (from filled-in sheets);
+        production_deployment/lastrun.json (the record; its modification time
         is the end of the last good run), hashes.json, watchlist.bin; reports/fullprocess.log,
         reports/attrition.prom (metrics)
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair | --test-alert]
         [--accept-leakage] [--accept-log-loss] [--profile]
+        python fullprocess.py --forget NAME [--dry-run | --yes] [--config PATH]
 """
 
 import sys
@@ -44,6 +46,7 @@ from typing import Any, TypeVar
 from attrition import wording
 from attrition.config import Config
 from attrition.engine import costs
+from attrition.entering import inbox
 from attrition.errors import (
     AttritionError,
     Busy,
@@ -177,6 +180,8 @@ def find_reason(config: Config) -> str | None:
             return "outcomes have matured"
         if last.get("list_inputs") != find_list_inputs(config):
             return "the contact log has new entries, or a day has begun"
+        if inbox.find_settled(config):
+            return f"there are sheets in {config.inbox}"
     except AttritionError as error:
         logger.warning("%s; every step is looked at again", error)
         return "a record cannot be read"
@@ -208,6 +213,7 @@ def keep_watch(config: Config) -> None:
     watched = _watch(config)
     last = files.read_record(config.last_run) or {}
     is_known = watched is not None and not find_unused(config) and nothing_new(config)
+    is_known = is_known and not inbox.find_sheets(config)  # one that is being written settles
     hashed_at = files.save_hashes(config.hashes)
     with suppress(OSError):  # the next run looks at the contents
         if watched is None or not is_known:
@@ -230,7 +236,8 @@ def _watch(config: Config) -> dict[str, str] | None:
         return None  # its key may be in the environment of the next run
     trees = [config.input_folder, config.test_folder, config.output_folder]
     trees += [config.model_folder, config.releases]
-    folders = [config.reports_folder, *(folder for tree in trees for folder in _folders(tree))]
+    folders = [config.reports_folder, config.inbox]
+    folders += [folder for tree in trees for folder in _folders(tree)]
     paths = [*_sources(config), *_products(config), *_links(config)]
     paths += [config.file, *_with_journals(config.contact_log)]
     paths += [Path(each.url.removeprefix("sqlite:///").split("?")[0]) for each in config.databases]
@@ -486,6 +493,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
         repair.free_lock(config)
     try:
         with files.run_lock(config.lock) as lock:
+            if config.forgetting.exists() and not options.dry_run:
+                finish_forgetting(config)
             if options.dry_run:
                 return print_plan(config)
             dead_run = runs.read_mark(config.lock)
@@ -502,6 +511,49 @@ def run(config: Config, options: argparse.Namespace) -> int:
             return code
     except Busy as busy:
         return record_skipped(config, options, busy)
+
+
+def finish_forgetting(config: Config) -> None:
+    """Complete the work of a killed --forget, so that no file has half of it."""
+    from attrition.upkeep import forgetting
+
+    if forgetting.finish(config):
+        logger.warning("a --forget was interrupted; it is completed now")
+
+
+def forget(config: Config, options: argparse.Namespace) -> int:
+    """Put a token in place of a client's name in all files, if a person confirms that."""
+    import reporting
+    from attrition.upkeep import forgetting
+
+    with cli.step_lock(config, "forget"):
+        if config.forgetting.exists():
+            finish_forgetting(config)
+        result = forgetting.plan(config, options.forget)
+        print("\n".join(forgetting.describe(config, result)))
+        if options.dry_run:
+            print("nothing was changed")
+            return 0
+        if not options.yes and not is_confirmed():
+            return 2
+        forgetting.commit(config, result)
+        if config.assessment_record.exists():
+            unavailable = runs.last_unavailable(config)
+            cli.run_step(config, "reporting", lambda c: reporting.write_report(c, unavailable))
+    print(f"done: {result.texts.token} stands for the client now")
+    return 0
+
+
+def is_confirmed() -> bool:
+    """Ask a person at a terminal for confirmation; without a terminal, nobody can confirm."""
+    if not sys.stdin.isatty():
+        logger.error("--forget cannot be undone; confirm with --yes. Nothing was changed")
+        return False
+    answer = input("This cannot be undone. Replace the name? Enter yes to go on: ")
+    if answer.strip().lower() != "yes":
+        print("nothing was changed")
+        return False
+    return True
 
 
 def renew_times(config: Config) -> None:
@@ -616,10 +668,12 @@ def work(
                 config
             )  # before they are read: if a file arrives meanwhile, the next run sees it
             check_state(config, accept_log_loss=options.accept_log_loss)
+            show = (lambda text: None) if options.quiet else show_summary
+            for text in inbox.read_inbox(config):
+                show(text)
             is_recovery = dead_run is not None or did_fail(config)
             if dead_run is None and not asked:
                 check_failure(config, inputs)
-            show = (lambda text: None) if options.quiet else show_summary
             outcome = process(config, inputs, adopt=is_ingested_anew, show=show, profile=profile)
             lost += repair.find_lost(config) if is_ingested_anew else []
             if is_recovery:
@@ -761,6 +815,7 @@ def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None
         "good": is_good,
         "good_at": good_at,
         "unavailable": list(outcome.unavailable),
+        "unwritten": list(outcome.unwritten),
         "state": inputs | find_products(config),
         "list_inputs": {name: assessed[name] for name in LIST_INPUTS if name in assessed},
         "next_mature_at": (files.read_record(config.monitoring_record) or {}).get("next_mature_at"),
@@ -836,7 +891,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--profile", action="store_true", help="print time, CPU time and peak memory of each step"
     )
+    parser.add_argument(
+        "--forget", metavar="NAME", help="replace the name of a client by a token in all files"
+    )
+    parser.add_argument("--yes", action="store_true", help="forget without asking")
     options = parser.parse_args(argv)
+    if options.forget is not None:
+        return cli.run_command(options, lambda config: forget(config, options))
     return cli.run_command(options, lambda config: run(cli.accepting(config, options), options))
 
 

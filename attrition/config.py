@@ -252,8 +252,8 @@ class Database:
 
     name: str = setting("name of the source in `ingestedfiles.txt`")
     url: str = setting(
-        "`sqlite:///path` or `postgresql://user:${PASSWORD}@host/database`; `${NAME}` is taken from "
-        "the environment"
+        "`sqlite:///path`, `postgresql://user:${PASSWORD}@host/database` or `mysql://` (also for "
+        "MariaDB) in the same form; `${NAME}` is taken from the environment"
     )
     table: str = setting("table or view, `schema.table` where necessary")
     changed_column: str | None = setting(
@@ -626,6 +626,8 @@ class Config:
     notices = _File("production_folder", "notices.json")
     hashes = _File("production_folder", "hashes.json")
     watch_list = _File("production_folder", WATCH_LIST)
+    forgotten = _File("production_folder", "forgotten.json")
+    forgetting = _File("production_folder", "forgetting.json")
     write_back_record = _File("production_folder", "writeback.json")
 
     # monitoring
@@ -655,6 +657,11 @@ class Config:
     api_returns = _File("reports_folder", "apireturns.txt")
     diary = _File("reports_folder", "fullprocess.log")
     metrics = _File("reports_folder", "attrition.prom")
+
+    @property
+    def inbox(self) -> Path:
+        """The folder for sheets that people have filled in."""
+        return self.contacts_folder / "inbox"
 
     def audit_log(self, month: str) -> Path:
         return self.access_folder / f"audit-{month}.jsonl"
@@ -1267,7 +1274,7 @@ def _has_literal_password(url: str) -> bool:
     """
     if url.startswith("sqlite:"):
         return False
-    secrets = re.findall(r"[?&](?:ssl)?passw(?:or)?d=([^&]*)", url, re.IGNORECASE)
+    secrets = re.findall(r"[?&]\w*passw(?:or)?d=([^&]*)", url, re.IGNORECASE)
     address = re.match(r"[^:/]*://[^:@/?]*:(?!\d+/)(.*)@", url, re.DOTALL)
     secrets += [address[1]] if address else []
     return not all(re.fullmatch(r"(\$\{\w+\})?", secret) for secret in secrets)

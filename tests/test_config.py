@@ -358,6 +358,8 @@ def test_a_key_given_twice_is_an_error_by_name_at_any_depth(tmp_path, text, keys
         "postgresql://joe:hun/ter2@h/db",
         "postgresql://joe:hunter2${REST}@h:5432/db",
         "postgresql+psycopg://joe@h/db?sslmode=require&password=hunter2",
+        "mysql://joe:hunter2@h/db",
+        "mariadb+pymysql://joe@h/db?ssl_key_password=hunter2",
     ],
 )
 def test_a_password_in_a_database_url_is_refused_and_not_printed(tmp_path, url):

@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -257,6 +258,44 @@ def mark_promoted(path: Path, model: str) -> None:
     with _open(path) as connection:
         connection.execute("UPDATE scores SET promoted = 1 WHERE model = ?", [model])
         _seal_rows(connection, "scores", "model = ?", model)
+
+
+def read_texts(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the texts of all rows, each with the name of its column.
+
+    Raises: Damaged, AttritionError.
+    """
+    for table in TABLES:
+        for row in _read(table, path, -1):
+            yield from ((name, text) for name, text in row.items() if isinstance(text, str))
+
+
+def rewrite(path: Path, change: Callable[[str, str], str]) -> Counter[str]:
+    """Change texts of all rows in one transaction, and remove the old ones from the file.
+
+    change: returns the new text, from the name of its column and the text
+
+    Return how many rows of each table changed.
+
+    Raises: Damaged, AttritionError.
+    """
+    changed = Counter[str]()
+    with _open(path) as connection:
+        connection.execute("PRAGMA secure_delete = ON")
+        for table in TABLES:
+            for row in connection.execute(f"SELECT * FROM {table}").fetchall():
+                texts = {name: text for name, text in _plain(row).items() if isinstance(text, str)}
+                new = {name: change(name, text) for name, text in texts.items()}
+                if new != texts:
+                    names = ", ".join(f'"{name}" = ?' for name in new)
+                    sql = f"UPDATE {table} SET {names} WHERE seq = ?"
+                    connection.execute(sql, [*new.values(), row["seq"]])
+                    _seal_rows(connection, table, "seq = ?", row["seq"])
+                    changed[table] += 1
+    if changed:
+        with _explained(path), _connect(path) as connection:
+            connection.execute("VACUUM")
+    return changed
 
 
 def _read(table: str, path: Path, limit: int = 2000, where: str = "", *values: Any) -> Rows:

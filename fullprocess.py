@@ -5,8 +5,9 @@ finishes its work. Only one run works at a time; one that starts meanwhile ends 
 takes longer than config.json allows is stopped. If a file is damaged, report it. If it can be computed
 from other files, do so; otherwise stop until --repair renames it (it deletes nothing) and recovers.
 
-Reads:  the inputs of all steps
-Writes: the outputs of all steps; production_deployment/lastrun.json (the record; its modification time
+Reads:  the inputs of all steps; contacts/inbox/ (filled-in sheets)
+Writes: the outputs of all steps; the contact log and contacts/inbox/read/ (from filled-in sheets);
+        production_deployment/lastrun.json (the record; its modification time
         is the end of the last good run), hashes.json, watchlist.bin; reports/fullprocess.log,
         reports/attrition.prom (metrics)
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair]
@@ -37,6 +38,7 @@ from typing import Any, TypeVar
 from attrition import wording
 from attrition.config import Config
 from attrition.engine import costs
+from attrition.entering import inbox
 from attrition.errors import (
     AttritionError,
     Busy,
@@ -170,6 +172,8 @@ def find_reason(config: Config) -> str | None:
             return "outcomes have matured"
         if last.get("list_inputs") != find_list_inputs(config):
             return "the contact log has new entries, or a day has begun"
+        if inbox.find_settled(config):
+            return f"there are sheets in {config.inbox}"
     except AttritionError as error:
         logger.warning("%s; every step is looked at again", error)
         return "a record cannot be read"
@@ -201,6 +205,7 @@ def keep_watch(config: Config) -> None:
     watched = _watch(config)
     last = files.read_record(config.last_run) or {}
     is_known = watched is not None and not find_unused(config) and nothing_new(config)
+    is_known = is_known and not inbox.find_sheets(config)  # one that is being written settles
     hashed_at = files.save_hashes(config.hashes)
     with suppress(OSError):  # the next run looks at the contents
         if watched is None or not is_known:
@@ -222,7 +227,8 @@ def _watch(config: Config) -> dict[str, str] | None:
         return None  # its key may be in the environment of the next run
     trees = [config.input_folder, config.test_folder, config.output_folder]
     trees += [config.model_folder, config.releases]
-    folders = [config.reports_folder, *(folder for tree in trees for folder in _folders(tree))]
+    folders = [config.reports_folder, config.inbox]
+    folders += [folder for tree in trees for folder in _folders(tree)]
     paths = [*_sources(config), *_products(config), *_links(config)]
     paths += [config.file, *_with_journals(config.contact_log)]
     paths += [Path(each.url.removeprefix("sqlite:///").split("?")[0]) for each in config.databases]
@@ -609,10 +615,12 @@ def work(
                 config
             )  # before they are read: if a file arrives meanwhile, the next run sees it
             check_state(config, accept_log_loss=options.accept_log_loss)
+            show = (lambda text: None) if options.quiet else show_summary
+            for text in inbox.read_inbox(config):
+                show(text)
             is_recovery = dead_run is not None or did_fail(config)
             if dead_run is None and not asked:
                 check_failure(config, inputs)
-            show = (lambda text: None) if options.quiet else show_summary
             outcome = process(config, inputs, adopt=is_ingested_anew, show=show, profile=profile)
             lost += repair.find_lost(config) if is_ingested_anew else []
             if is_recovery:

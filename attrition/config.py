@@ -580,6 +580,11 @@ class Config:
     diary = _File("reports_folder", "fullprocess.log")
     metrics = _File("reports_folder", "attrition.prom")
 
+    @property
+    def inbox(self) -> Path:
+        """The folder for sheets that people have filled in."""
+        return self.contacts_folder / "inbox"
+
     def audit_log(self, month: str) -> Path:
         return self.access_folder / f"audit-{month}.jsonl"
 

@@ -21,6 +21,7 @@ LOG_DAMAGED = (
     "the contact log is damaged or incomplete, so nobody can be listed: restore a backup, see "
     "docs/operations.md"
 )
+NO_KEY = "the {} had no key of the experiment, so nobody new is held out"
 _REPAIR = "Run fullprocess.py; if it stops, run fullprocess.py --repair, which deletes nothing."
 _SOURCES = "Repair the sources: until then, the list lacks what they would add."
 # What to do about each complaint, by its code.
@@ -39,6 +40,8 @@ ACTIONS = {
     "slow": "The reason is in the log of the app.",
     "other_columns": "Name the columns again in config.json, or run fullprocess.py: it trains and "
     "deploys a model without them.",
+    "experiment": "Set the environment variable that experiment.key of config.json names, for cron "
+    "and for the app, to the key that was used before.",
     "cost": "Run fullprocess.py --profile to see what each step costs.",
 }
 CODES = tuple(ACTIONS)
@@ -56,6 +59,7 @@ class Records:
     training: Row | None = None
     monitoring: Row | None = None
     diagnostics: Row | None = None
+    assessment: Row | None = None
     ingestion: Row | None = None
     last_run: Row | None = None
     worked: Row | None = None
@@ -75,6 +79,9 @@ def judge(records: Records, columns: Columns) -> list[Complaint]:
         kind = training.get("kind")
         name = kind if kind == BASE_RATE else "model"
         complaints.append(Complaint("model", f"the {name} in production is no longer accurate"))
+    experiment = (records.assessment or {}).get("experiment") or {}
+    if experiment.get("state") == "no_key":  # as in effect.units, which imports numpy
+        complaints.append(Complaint("experiment", NO_KEY.format("last run")))
     complaints += [Complaint("cost", doubled) for doubled in timings.get("doubled", [])]
     if records.worked and records.worked["outcome"] in ("failed", "died"):
         sentence = f"the last run {records.worked['outcome']}; see its log"

@@ -29,6 +29,7 @@ def codes(**records):
         ),
         ({"release": "r1", "training": TRAINING, "monitoring": DEGRADED}, "model"),
         ({"diagnostics": {"timings": {"doubled": ["training takes twice the time"]}}}, "cost"),
+        ({"assessment": {"experiment": {"state": "no_key"}}}, "experiment"),
         ({"worked": {"outcome": "died"}}, "run"),
         ({"last_run": {"unavailable": ["crm: no route to host"]}}, "unavailable"),
         ({"ingestion": {"unused": SOURCES[:1]}}, "unused"),
@@ -47,6 +48,8 @@ def test_record_with_a_problem_is_one_complaint_with_an_action(records, code):
         {"monitoring": DEGRADED},
         {"worked": {"outcome": "done"}, "last_run": {"unavailable": []}},
         {"diagnostics": {"timings": {}}, "ingestion": {"unused": []}},
+        {"assessment": {"experiment": None}},
+        {"assessment": {"experiment": {"state": "off"}}},
     ],
 )
 def test_records_without_a_problem_are_no_complaint(records):

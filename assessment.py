@@ -46,7 +46,7 @@ from attrition.contacts.standings import Standing
 from attrition.data import clients, risk_history
 from attrition.data.cells import Reason
 from attrition.data.risk_history import History, Snapshot
-from attrition.effect import breakeven, units
+from attrition.effect import breakeven
 from attrition.engine import backends
 from attrition.errors import Damaged
 from attrition.modelling import metrics, reliability
@@ -438,10 +438,13 @@ def measure_contacts(
 
     Returns the records of the contact log that are part of it, too.
     """
-    path, day, waiting = config.contact_log, config.day(now), read_waiting(config)
+    path, day = config.contact_log, config.day(now)
     assigned, counted = assignments.read(path)
     if config.experiment is None and not assigned:
         return None, {}
+    from attrition.effect import units  # it imports scipy
+
+    waiting = read_waiting(config)
     rows = units.read_rows(config, {each.client for each in assigned}, waiting)
     own = units.find_units(config, assigned, rows, by_client)
     looks, _ = assignments.read_looks(path)

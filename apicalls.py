@@ -56,7 +56,7 @@ MAX_LINES, LINES_SHOWN = 200, 20
 REASONS = 3
 CLIENTS_ASKED = 2
 VIEWS = ("list", "moved", "resting", "neglected", "overridden")
-PAGES = ("/", "/list", "/model", "/data", "/system", "/docs")
+PAGES = ("/", "/list", "/effect", "/model", "/data", "/system", "/docs")
 
 
 class NoToken(AttritionError):
@@ -296,6 +296,7 @@ def call_all(caller: Caller, datafiles: list[str]) -> Iterator[Call]:
         records += [client.value["features"]] if client.is_good and client.value["features"] else []
     for request in predictions(records, datafiles):
         yield caller.ask(*request)
+    yield caller.ask("/experiment")
     yield caller.ask("/contactlist.csv")
     yield caller.ask("/report.pdf")
     yield caller.ask("/modelcard.md")
@@ -303,6 +304,7 @@ def call_all(caller: Caller, datafiles: list[str]) -> Iterator[Call]:
     for name in (unknown.value or {}).get("figures", []):
         yield caller.ask(f"/figures/{name}.png")
     yield caller.ask("/list.csv?view=list")
+    yield caller.ask("/list.xlsx?view=list")
     for path in PAGES:
         yield caller.ask(path)
 

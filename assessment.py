@@ -1,11 +1,12 @@
 """Step 5: assess every current client with the model in production, and write the contact list.
 
 Reads:  production_deployment/current, the current clients in ingesteddata/finaldata.csv,
-        contacts/contacts.sqlite (the contact log)
+        contacts/contacts.sqlite (the contact log), production_deployment/settled_rows.npz
 Writes: reports/clients.parquet (every current client: features, risk, reasons and cautions),
         riskscores.csv (the same for programs), contactlist.csv (the list for people),
         previous.parquet (the assessment of an earlier day, to compare with), riskhistory.npy (the risk
-        of every client over time), assessment.json (the record)
+        of every client over time), assessment.json (the record); in an experiment also whom it
+        assigned, in contacts/contacts.sqlite
 Run:    python assessment.py [--config PATH]
 """
 
@@ -28,7 +29,16 @@ from attrition.assessing.outputs import add_last_seen, ranked_clients, write_ris
 from attrition.assessing.parts import Whole
 from attrition.assessing.scored import PARTS, Scored, Shown, assessed, model_columns
 from attrition.config import Columns, Config
-from attrition.contacts import activity, daily_list, desk, fields, log, ranking, standings
+from attrition.contacts import (
+    activity,
+    assignments,
+    daily_list,
+    desk,
+    fields,
+    log,
+    ranking,
+    standings,
+)
 from attrition.contacts.daily_list import Change, Earlier
 from attrition.contacts.log import Entry
 from attrition.contacts.ranking import Book, ContactList
@@ -36,7 +46,7 @@ from attrition.contacts.standings import Standing
 from attrition.data import clients, risk_history
 from attrition.data.cells import Reason
 from attrition.data.risk_history import History, Snapshot
-from attrition.effect import breakeven
+from attrition.effect import breakeven, units
 from attrition.engine import backends
 from attrition.errors import Damaged
 from attrition.modelling import metrics, reliability
@@ -56,7 +66,7 @@ LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
 SETTINGS = (
     *("columns", "contact_capacity", "contact_order", "labels", "max_days_ahead"),
     *("manager_capacity", "cooldown_reached_days", "cooldown_not_reached_days", "time_zone"),
-    *("contact_cost", "contact_success"),
+    *("contact_cost", "contact_success", "experiment"),
 )
 NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
 # Clients that are compared with the reference; if there are more, a sample of them.
@@ -203,7 +213,7 @@ def estimate_performance(
     return performance.estimate(risk, **given), performance.second_opinion(risk, weighing, **given)
 
 
-def has_value(value: NDArray[np.float64]) -> bool:
+def has_value(value: NDArray[np.floating[Any]]) -> bool:
     """Return whether the value of any client is known."""
     return bool(np.isfinite(value).any())
 
@@ -274,6 +284,7 @@ def assess_clients(config: Config) -> Assessment:
     entries, seal = log.read(config.contact_log)
     now = files.utc_now()
     day = config.day(now)
+    is_dated = bool(entries or config.columns.due or config.experiment)
     inputs = {
         "finaldata": ledger.rows_version(config),
         "release": release.id,
@@ -282,7 +293,8 @@ def assess_clients(config: Config) -> Assessment:
         "other_units": str(read_other_units(config)),
         "lists": fields.CSV_LAYOUT,
         "contacts": f"{len(entries)} {seal}" if entries else "",
-        "day": day if entries or config.columns.due else "",
+        "day": day if is_dated else "",
+        **experiment_inputs(config),
     }
     if (record := files.read_if_up_to_date(config.assessment_record, inputs)) is not None:
         return _assessment(record, up_to_date=True)
@@ -327,7 +339,9 @@ def make_list(
     order = ranking.order_of_list(book, config.contact_order)
     ranks = scored.ranks_of({*by_client, *scored.whole.wanted})
     by_row = {ranks[client]: each for client, each in by_client.items() if client in ranks}
-    listed = ranking.make_list(book, order, by_row, desk.capacity_of(config), day)
+    listed = choose_listed(config, scored, book, order, by_row, release.id, now)
+    measured, seen = measure_contacts(config, by_client, now)
+    inputs = {**inputs, **seen}
     next_rows = ranking.next_rows(order, listed, config.contact_capacity)
     shown = explain(config, scored, release, listed, next_rows, last.earlier)
     record = {
@@ -342,6 +356,8 @@ def make_list(
         **compare_lists(scored, ranks, listed, last.earlier),
         "team": describe_team(config, book, listed, by_row, ranks, by_client, day),
         "overrides": score_overrides(config, scored, by_client),
+        "experiment": measured
+        and measured | describe_refilling(config, book, order, by_row, listed, day),
     }
     names = scored.names_of(listed.rows)
     keep_moves(config, record, last, scored, ranks, listed, names)
@@ -359,6 +375,111 @@ def make_list(
 
     at_once = backends.count_threads(config.engine)
     return files.commit(config.assessment_record, contents, complete, at_once=at_once)
+
+
+def choose_listed(
+    config: Config,
+    scored: Scored,
+    book: Book,
+    order: ranking.Places,
+    by_row: Mapping[int, Standing],
+    release_id: str,
+    now: str,
+) -> ContactList:
+    """Return the contact list of the day; save who is above its line for the first time in a quarter.
+
+    The list is made again if the app assigned one of them otherwise in the meantime.
+    """
+    path, day, columns = (
+        config.contact_log,
+        config.day(now),
+        ["client", "risk", "value", "observed_at"],
+    )
+
+    def read(rows: Sequence[int]) -> list[dict[str, Any]]:
+        table: list[dict[str, Any]] = scored.parts.take(rows, columns).to_pylist()
+        return table
+
+    while True:
+        trial = desk.read_trial(config, day)
+        draw = (lambda rows, trial=trial: trial.draw(rows, read)) if trial else None
+        listed = ranking.make_list(book, order, by_row, desk.capacity_of(config), day, draw)
+        if trial is None:
+            return listed
+        new = trial.new_assignments(listed.arms, read, now, release_id)
+        stored = assignments.append(path, new)
+        if [each.arm for each in stored] == [each.arm for each in new]:
+            return listed
+
+
+def experiment_inputs(config: Config) -> dict[str, str]:
+    """Return what the description of the experiment depends on; {} if there is and was none."""
+    if not (inputs := assignments.find_inputs(config)):
+        return {}
+    waiting = read_waiting(config)
+    return inputs | {"waiting": "" if waiting is None else files.sha256_bytes(waiting.tobytes())}
+
+
+def read_waiting(config: Config) -> NDArray[np.uint64] | None:
+    """Return the outcomes that do not count yet; None if monitoring.py has not judged these rows."""
+    try:
+        record = files.read_record(config.monitoring_record) or {}
+        if record.get("inputs", {}).get("finaldata") == ledger.rows_version(config):
+            return releases.read_waiting(config)
+    except Damaged:
+        pass  # monitoring.py reports it, and judges again
+    return None
+
+
+def measure_contacts(
+    config: Config, by_client: Mapping[str, Standing], now: str
+) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    """Describe the experiment, and take the look that is due; None if there is and was none.
+
+    Returns the records of the contact log that are part of it, too.
+    """
+    path, day, waiting = config.contact_log, config.day(now), read_waiting(config)
+    assigned, counted = assignments.read(path)
+    if config.experiment is None and not assigned:
+        return None, {}
+    rows = units.read_rows(config, {each.client for each in assigned}, waiting)
+    own = units.find_units(config, assigned, rows, by_client)
+    looks, _ = assignments.read_looks(path)
+    trial = desk.trial_of(config, assigned, looks, day)
+    if (
+        trial
+        and waiting is not None
+        and (look := units.take_look(own, looks, day, now, trial.share))
+    ):
+        assignments.append_look(path, look)
+    looks, taken = assignments.read_looks(path)
+    trial = desk.trial_of(config, assigned, looks, day)
+    described = units.describe_experiment(trial, own, looks, day)
+    return described, {assignments.TABLE: counted, assignments.LOOKS: taken}
+
+
+def describe_refilling(
+    config: Config,
+    book: Book,
+    order: ranking.Places,
+    by_row: Mapping[int, Standing],
+    listed: ContactList,
+    day: str,
+) -> dict[str, Any]:
+    """Count the listed and the held-out clients, and the share of the value that the list keeps.
+
+    The value is that at risk, or the risk if no value is known, of this list and of the one without
+    an experiment.
+    """
+    whole = ranking.make_list(book, order, by_row, desk.capacity_of(config), day)
+    is_known = has_value(book.value)
+    worth = np.nan_to_num(book.value_at_risk) if is_known else book.risk
+    total = float(worth[whole.rows].sum())
+    return {
+        "held_out": len(listed.held_out),
+        "listed": len(listed.rows),
+        "value_kept": float(worth[listed.rows].sum()) / total if total else None,
+    }
 
 
 def explain(

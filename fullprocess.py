@@ -58,6 +58,7 @@ OF_INPUTS = (NoRows, TooLittleData, Leakage)
 UNUSED_SHOWN, UNUSED_NAMED, CHANGED_NAMED = 20, 5, 3
 RunStep = Callable[[str, Callable[[Config], R]], R]
 Profile = list[tuple[str, costs.Cost]]
+LIST_INPUTS = ("contacts", "day", "assignments", "looks", "key")  # of the assessment
 
 
 # ---- is there anything to do?
@@ -93,7 +94,8 @@ def _products(config: Config) -> list[Path]:
     paths += [config.clients, config.risk_scores, config.contact_list]
     paths += [config.earlier_clients, config.risk_history, config.assessment_record]
     paths += [config.diagnostics_record, config.report, config.report_record, config.metrics]
-    return paths + config.find_figures()
+    paths += [config.write_back_record] if config.write_back.url else []
+    return [*paths, config.contact_sheet, *config.find_manager_sheets(), *config.find_figures()]
 
 
 def _links(config: Config) -> list[Path]:
@@ -101,17 +103,18 @@ def _links(config: Config) -> list[Path]:
 
 
 def find_list_inputs(config: Config) -> dict[str, str]:
-    """Return what changes the list alone: the newest entry in the contact log, and the day.
+    """Return what changes the list alone: the newest entry in the contact log, the experiment, the day.
 
     The keys and values are those of the inputs of the assessment.
     """
-    contacts = ""
-    if config.contact_log.exists():
-        from attrition.contacts import log
+    inputs = {"contacts": ""}
+    if config.contact_log.exists() or config.experiment:
+        from attrition.contacts import assignments, log
 
-        contacts = log.newest(config.contact_log)
-    has_dates = contacts or config.columns.due
-    return {"contacts": contacts, "day": config.day(files.utc_now()) if has_dates else ""}
+        inputs["contacts"] = log.newest(config.contact_log)
+        inputs |= assignments.find_inputs(config)
+    is_dated = inputs["contacts"] or config.columns.due or config.experiment
+    return inputs | {"day": config.day(files.utc_now()) if is_dated else ""}
 
 
 def _shown(path: Path) -> str:
@@ -214,6 +217,8 @@ def keep_watch(config: Config) -> None:
 
 def _watch(config: Config) -> dict[str, str] | None:
     """Return the signature of everything that a run looks at; None if a later change may not show."""
+    if config.experiment and config.experiment.secret is None:
+        return None  # its key may be in the environment of the next run
     trees = [config.input_folder, config.test_folder, config.output_folder]
     trees += [config.model_folder, config.releases]
     folders = [config.reports_folder, *(folder for tree in trees for folder in _folders(tree))]
@@ -240,13 +245,22 @@ def _changes_at(config: Config, last: files.Record) -> list[float]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a run: a summary per step, its unavailable and unused sources, waiting files."""
+    """The result of a run: a summary per step, its unavailable and unused sources, waiting files.
+
+    unwritten: why the risks could not be written back, if they could not
+    """
 
     summaries: tuple[str, ...]
     worked: bool
     unavailable: tuple[str, ...]
     unused: tuple[str, ...]
     waiting: bool
+    unwritten: tuple[str, ...]
+
+    @property
+    def is_partial(self) -> bool:
+        """Return whether a source could not be read, or a table not be written."""
+        return bool(self.unavailable or self.unwritten)
 
 
 def process(
@@ -291,12 +305,14 @@ def process(
         raise
     describe_clients(config, run_step)
     run_step("reporting", lambda c: reporting.write_report(c, ingested.unavailable))
+    unwritten = write_back_risks(config, run_step)
     worked = any(not result.up_to_date for _, result in done)
     if worked:
         call_running_api(config, show)
     summaries = tuple(f"{name}: {result.summary()}" for name, result in done)
     unused = tuple(f"{one.source} ({one.code})" for one in ingested.unused)
-    return Outcome(summaries, worked, ingested.unavailable, unused, ingested.deferred > 0)
+    waiting = ingested.deferred > 0
+    return Outcome(summaries, worked, ingested.unavailable, unused, waiting, unwritten)
 
 
 def update_model(config: Config, verdict: Any, run_step: RunStep) -> None:
@@ -331,6 +347,16 @@ def describe_clients(config: Config, run_step: RunStep) -> None:
         asking = aside.submit(ask_latest, diagnostics.needs_asking(config))
         run_step("assessment", assessment.assess_clients)
         run_step("diagnostics", lambda c: diagnostics.run_diagnostics(c, asking.result))
+
+
+def write_back_risks(config: Config, run_step: RunStep) -> tuple[str, ...]:
+    """Write the risks into the table that config.json names, if any; return why that failed, if so."""
+    if not config.write_back.url:
+        return ()
+    from attrition.databases import write_back
+
+    result = run_step("write_back", write_back.write_back)
+    return (result.problem,) if result.problem else ()
 
 
 def describe_no_rows(config: Config, ingested: Any) -> str:
@@ -475,6 +501,13 @@ def find_unused(config: Config) -> list[Any]:
 def print_plan(config: Config) -> int:
     """Print what a run would do, and do nothing."""
     lines = [] if nothing_new(config) else plan(config)
+    if config.write_back.url:
+        from attrition.databases import write_back
+
+        try:
+            lines.append(write_back.count_changes(config))
+        except AttritionError as error:
+            lines.append(f"cannot count the risks to write: {error}")
     if runs.read_mark(config.lock):
         lines = ["would record that the last run died, and finish it", *lines]
     print("\n".join(lines or ["nothing new"]))
@@ -546,9 +579,10 @@ def work(
         raise
     elapsed_s = time.monotonic() - start
     with runs.undisturbed():
-        ended = "unavailable" if outcome.unavailable else "done"
-        if outcome.worked or outcome.unavailable or is_recovery or options.repair:
-            reason = "\n".join([*lost, *outcome.unavailable, outcome.summaries[0]][:3])
+        ended = "unavailable" if outcome.is_partial else "done"
+        if outcome.worked or outcome.is_partial or is_recovery or options.repair:
+            problems = [*lost, *outcome.unavailable, *outcome.unwritten]
+            reason = "\n".join([*problems, outcome.summaries[0]][:3])
             keep_run(config, run_id, started_at, elapsed_s, ended, reason)
         keep_state(config, outcome, inputs)
         keep_watch(config)
@@ -658,13 +692,13 @@ def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None
     write_metrics(config, outcome.unavailable, good_at)
     assessed = (files.read_record(config.assessment_record) or {})["inputs"]
     record = {
-        "complete": is_good and not outcome.waiting,
+        "complete": not outcome.is_partial and not outcome.waiting,
         "ended_at": files.utc_now(),
         "good": is_good,
         "good_at": good_at,
         "unavailable": list(outcome.unavailable),
         "state": inputs | find_products(config),
-        "list_inputs": {name: assessed[name] for name in ("contacts", "day")},
+        "list_inputs": {name: assessed[name] for name in LIST_INPUTS if name in assessed},
         "next_mature_at": (files.read_record(config.monitoring_record) or {}).get("next_mature_at"),
     }
     files.write_bytes(config.last_run, files.encode(files.sealed(record)))
@@ -677,10 +711,10 @@ def report(
     lost: list[str],
     elapsed_s: float,
 ) -> int:
-    """Print the result; exit code 1 if a source was unavailable or rows were lost."""
+    """Print the result; exit code 1 if a source or a table was unavailable, or rows were lost."""
     for line in lost:
         logger.error("%s", line)
-    if not outcome.worked and not outcome.unavailable and not options.repair:
+    if not outcome.worked and not outcome.is_partial and not options.repair:
         return print_nothing_new(options)
     if not options.quiet:
         if outcome.unused:
@@ -689,7 +723,7 @@ def report(
             print(f"not used: {names}{more}; the warnings above describe what to do")
         print(f"done in {elapsed_s:.0f} s. Contact list: {config.contact_list}")
         print(f"report: {config.report}; dashboard: {command_to_serve(config)}")
-    return 1 if outcome.unavailable or lost else 0
+    return 1 if outcome.is_partial or lost else 0
 
 
 def command_to_serve(config: Config) -> str:

@@ -1,11 +1,13 @@
-"""Step 7: draw the figures and write the PDF report; print the list of one client manager.
+"""Step 7: draw the figures, write the PDF report and the Excel sheets to fill in; print one list.
 
 Reads:  training.json and score.json of the release in production, practicemodels/decision.json,
         production_deployment/monitoring.json and history.sqlite, reports/assessment.json,
         clients.parquet and diagnostics.json, ingesteddata/ingestion.json (the unused sources); if one
         is missing, the report states that
         For --manager: reports/clients.parquet and the contact log, as they are now
-Writes: reports/*.png (the figures), reports/report.pdf, reports/report.json (the record);
+Writes: reports/*.png (the figures), reports/report.pdf, reports/contactlist.xlsx and
+        reports/list-*.xlsx (the list, and that of each client manager, to fill in),
+        reports/report.json (the record);
         for --manager only reports/list-*.pdf, pages to print and to write on
 Run:    python reporting.py [--config PATH] [--manager NAME]
 """
@@ -24,8 +26,11 @@ from attrition import __version__, wording
 from attrition.config import Config
 from attrition.contacts import fields, ranking, sentences
 from attrition.contacts.desk import Desk
+from attrition.contacts.standings import Standing
 from attrition.contacts.worklist import LISTED as ON_THE_LIST
-from attrition.contacts.worklist import Filters
+from attrition.contacts.worklist import Filters, contact_fields
+from attrition.effect import sentences as effect
+from attrition.entering import workbook
 from attrition.errors import ConfigError, Damaged
 from attrition.operations import cli, runs
 from attrition.reporting import pdf, style
@@ -33,7 +38,6 @@ from attrition.reporting.pdf import Story
 from attrition.reporting.report_data import (
     CAPTIONS,
     ReportData,
-    counted_entries,
     light,
     load_report_data,
     open_clients,
@@ -47,7 +51,7 @@ SETTINGS = (
     *("contact_capacity", "contact_order", "currency", "labels", "overdue_minutes"),
     *("cooldown_reached_days", "cooldown_not_reached_days", "time_zone"),
 )
-TITLE = "Client attrition report"
+TITLE, DOES_IT_HELP = "Client attrition report", "Does calling help?"
 LISTED, LISTED_IN_ALL, WARNINGS_SHOWN, HISTORY_SHOWN, UNUSED_SHOWN = 10, 500, 4, 8, 20
 TOO_FEW_SAVES = "Saves are not counted per client manager: they are too few to compare."
 DAYS_SHOWN, TITLE_WIDTH = 14, 90
@@ -87,6 +91,7 @@ def first_page(facts: ReportData) -> Story:
         pdf.note(f"{when}; {facts.model}"),
         pdf.tiles((number.value, number.label, number.note) for number in facts.numbers),
         *light_section(facts),
+        *effect_line(facts),
         *change_section(facts),
         pdf.heading("Whom to contact first"),
     ]
@@ -107,6 +112,14 @@ def light_section(facts: ReportData) -> Story:
     if more := len(facts.warnings) - len(warnings):
         warnings.append(pdf.note(f"{more} more under “The model”."))
     return [pdf.light(judged.colour, lines), *warnings]
+
+
+def effect_line(facts: ReportData) -> Story:
+    """Lay out whether contacting helps in one line, if an experiment was begun."""
+    record = facts.assessment.get("experiment")
+    if not record:
+        return []
+    return [pdf.small(effect.verdict(record, facts.currency).headline, lead=DOES_IT_HELP)]
 
 
 def change_section(facts: ReportData) -> Story:
@@ -174,6 +187,24 @@ def list_section(facts: ReportData) -> Story:
         table = pdf.contact_table(shown, facts.currency, facts.labels, is_compact=True)
         story += pdf.with_heading("Whom to contact", pdf.note(note), table)
     return story or [contact_section(facts, pdf.HEIGHT)]
+
+
+def effect_section(facts: ReportData) -> Story:
+    """Lay out whether contacting helps, and what that rests on; nobody is named."""
+    record = facts.assessment.get("experiment")
+    if not record:
+        return []
+    verdict = effect.verdict(record, facts.currency)
+    columns, rows = effect.arm_table(record)
+    titles = {title: 34 if i == 0 else 20 for i, (title, _) in enumerate(columns)}
+    return pdf.with_heading(
+        DOES_IT_HELP,
+        pdf.paragraph(verdict.detail, lead=verdict.headline),
+        *(pdf.small(text, lead="!") for text in effect.remarks(record)),
+        pdf.table(titles, rows, numbers=range(1, len(columns))),
+        pdf.note(effect.ARM_NOTE),
+        *(pdf.small(text, lead=f"{term}:") for term, text in effect.background(record)),
+    )
 
 
 def model_section(facts: ReportData, png: Pictures) -> Story:
@@ -363,6 +394,7 @@ def build_pdf(facts: ReportData, png: Pictures) -> tuple[bytes, int]:
     is_room = sum(map(pdf.height, (*first, risks))) <= pdf.HEIGHT
     story = [*first, risks, PageBreak()] if is_room else [*first, PageBreak()]
     story += [pdf.section("The list"), *([] if is_room else [risks]), *list_section(facts)]
+    story += effect_section(facts)
     story += [CondPageBreak(90 * mm), *model_section(facts, png)]
     story += [CondPageBreak(90 * mm), *data_section(facts, png), *drift_section(facts, png)]
     story += [CondPageBreak(90 * mm), *system_section(facts)]
@@ -402,7 +434,7 @@ def write_manager_pages(config: Config, manager: str, at: str) -> Path:
     Raises: ConfigError if no client has this manager; Damaged, NoRows.
     """
     table, record = open_clients(config)
-    worklist, _ = Desk(config).worklist(table, at, counted_entries(record))
+    worklist, _ = Desk(config).worklist(table, at, record)
     names = {*worklist.book.managers, *(one.manager for one in worklist.standings.values())}
     if manager not in names:
         known = ", ".join(repr(name) for name in sorted(names) if name)
@@ -420,11 +452,36 @@ def write_manager_pages(config: Config, manager: str, at: str) -> Path:
     return path
 
 
+# ---- the sheets to fill in
+
+
+def build_sheets(config: Config, facts: ReportData) -> dict[Path, bytes]:
+    """Return the Excel sheet of the list, and those of the client managers on it, by their paths."""
+    if not (record := facts.assessment):
+        return {}
+    at = str(record["assessed_at"])
+    about = workbook.About(
+        "Contact list",
+        config.project,
+        str(record.get("day", at[:10])),
+        at,
+        facts.currency,
+        facts.labels,
+    )
+    rows: list[Row] = [{**contact_fields(Standing(), None), **row} for row in facts.contacts]
+    sheets = {config.contact_sheet: workbook.make_workbook(rows, about)}
+    for manager in sorted({row["manager"] for row in rows if row["manager"]}):
+        own = [row for row in rows if row["manager"] == manager]
+        title = about._replace(title=f"Contact list of {manager}")
+        sheets[config.manager_sheet(manager)] = workbook.make_workbook(own, title)
+    return sheets
+
+
 # ---- the step
 
 
 def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Report:
-    """Draw the figures and write the PDF, if they are not up to date.
+    """Draw the figures, and write the PDF and the sheets, if they are not up to date.
 
     unavailable: the sources that cannot be read now; if None, those of the last run.
     """
@@ -449,6 +506,7 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
         else "",
         "history": files.sha256_bytes(files.encode(shown)),
         "settings": config.fingerprint(),
+        "sheets": workbook.LAYOUT,
         **{path.name: files.sha256_file(path) for path in read},
     }
     if (record := files.read_if_up_to_date(config.report_record, inputs)) is not None:
@@ -462,10 +520,11 @@ def write_report(config: Config, unavailable: Sequence[str] | None = None) -> Re
     png = draw_figures(data, read_figures(config, digests))
     document, n_pages = build_pdf(facts, png)
     contents: dict[Path, files.Content] = {config.figure(name): data for name, data in png.items()}
-    contents[config.report] = document
+    contents |= {config.report: document, **build_sheets(config, facts)}
     counts = {"pages": n_pages, "figures": len(png), "listed": len(facts.contacts)}
     record = {"inputs": inputs, "as_of": facts.as_of, "figure_data": digests, **counts}
-    return _report(files.commit(config.report_record, contents, record), up_to_date=False)
+    record = files.commit(config.report_record, contents, record, kept={})
+    return _report(record, up_to_date=False)
 
 
 def read_figures(config: Config, digests: Mapping[str, str]) -> dict[str, bytes]:

@@ -336,6 +336,56 @@ class Engine:
     )
 
 
+@dataclass(frozen=True)
+class NeverHoldOut:
+    """Clients who are always contacted, and who take no part in the experiment."""
+
+    clients: tuple[str, ...] = setting("names of clients", ())
+    value_above: float | None = setting(
+        "clients with a higher value, as in `columns.value`", None, low=0
+    )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Whom the list leaves out by chance, to measure what contacting changes."""
+
+    share: float = setting(
+        "share of the clients due for the list who are held out by chance", 0.2, low=0.01, high=0.5
+    )
+    never_hold_out: NeverHoldOut = setting(
+        "clients who are never held out; they take no part in the experiment", NeverHoldOut()
+    )
+    key: str = setting(
+        "`${NAME}`: environment variable with the key of the draw; without it, no further client is "
+        "held out",
+        "${ATTRITION_EXPERIMENT_KEY}",
+    )
+
+    @property
+    def secret(self) -> bytes | None:
+        """The key of the draw; None if its environment variable is not set."""
+        text = os.environ.get(self.key.strip("${}"), "").strip()
+        return text.encode("utf-8", "surrogateescape") or None
+
+
+@dataclass(frozen=True)
+class WriteBack:
+    """The table into which the risk of every client is written, where others read it."""
+
+    url: str | None = setting(
+        "`sqlite:///path` or `postgresql://user:${PASSWORD}@host/database`; `${NAME}` is taken from "
+        "the environment; by default nothing is written",
+        None,
+    )
+    table: str | None = setting(
+        "table, `schema.table` where necessary; it is created if it does not exist", None
+    )
+    max_seconds: float = setting(
+        "longest time to write; what was not finished is written at the next run", 300.0, low=1
+    )
+
+
 class _File:
     """The path of one of our files: the setting of its folder, and its name."""
 
@@ -414,6 +464,11 @@ class Config:
         None,
         choices=("risk", "value_at_risk"),
     )
+    experiment: Experiment | None = setting(
+        "hold out some clients by chance, to measure what contacting changes; `{}` uses the defaults; "
+        "by default nobody is held out",
+        None,
+    )
     outcome_after_days: float | None = setting(
         "how many days after `columns.time` an outcome is mature, that is, may be judged and learned "
         "from; by default the outcomes of a month are mature when 90 % of them have arrived",
@@ -460,6 +515,7 @@ class Config:
     currency: str = setting("currency of `columns.value`, for display", "EUR")
     api: Api = setting("where the API listens", Api())
     engine: Engine = setting("where the parts of an assessment are computed", Engine())
+    write_back: WriteBack = setting("table that receives the risk of every client", WriteBack())
     labels: dict[str, Label] = field(default_factory=dict)  # by feature; given in `columns`
 
     # ingestion
@@ -492,6 +548,7 @@ class Config:
     notices = _File("production_folder", "notices.json")
     hashes = _File("production_folder", "hashes.json")
     watch_list = _File("production_folder", WATCH_LIST)
+    write_back_record = _File("production_folder", "writeback.json")
 
     # monitoring
     monitoring_record = _File("production_folder", "monitoring.json")
@@ -515,6 +572,7 @@ class Config:
     diagnostics_record = _File("reports_folder", "diagnostics.json")
     dependencies = _File("reports_folder", "dependencies.json")
     report = _File("reports_folder", "report.pdf")
+    contact_sheet = _File("reports_folder", "contactlist.xlsx")
     report_record = _File("reports_folder", "report.json")
     api_returns = _File("reports_folder", "apireturns.txt")
     diary = _File("reports_folder", "fullprocess.log")
@@ -531,6 +589,13 @@ class Config:
         plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in manager)[:40]
         digest = hashlib.sha256(manager.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         return self.reports_folder / f"list-{plain}-{digest}.pdf"
+
+    def manager_sheet(self, manager: str) -> Path:
+        """Return the Excel sheet of a client manager."""
+        return self.manager_pages(manager).with_suffix(self.contact_sheet.suffix)
+
+    def find_manager_sheets(self) -> list[Path]:
+        return sorted(self.reports_folder.glob(f"list-*{self.contact_sheet.suffix}"))
 
     def declared_files(self) -> list[Path]:
         """Return the path of each file of ours that has a name of its own, figures aside."""
@@ -632,10 +697,10 @@ def _declared(record: type) -> dict[str, Field]:
     return {f.metadata["key"] or f.name: f for f in declared}
 
 
-# The settings that change results: neither paths nor the engine do.
-SETTINGS = frozenset(f.name for f in _declared(Config).values() if f.type not in (Path, Engine)) | {
-    "labels"
-}
+# The settings that change results: neither paths, nor the engine, nor where risks are copied to do.
+SETTINGS = frozenset(
+    f.name for f in _declared(Config).values() if f.type not in (Path, Engine, WriteBack)
+) | {"labels"}
 
 
 def _plain(value: Any) -> Any:
@@ -692,7 +757,8 @@ LABELLED = "names, or names with their keys"
 _EXPECTED: dict[Any, str] = {
     **{Path: "the name of a folder", str: "text", str | None: "text", bool: "true or false"},
     **{tuple[str, ...]: "a list of names", Columns: "an object", Api: "an object"},
-    Engine: "an object",
+    **{Engine: "an object", Experiment | None: "an object", NeverHoldOut: "an object"},
+    WriteBack: "an object",
     **{Files: "an object", tuple[tuple[str, Dialect], ...]: "an object of patterns and their keys"},
     tuple[Numeric, ...]: LABELLED,
     tuple[Database, ...]: "a list of tables",
@@ -703,10 +769,12 @@ _NESTED: dict[Any, Any] = {
         Columns: dict,
         Api: dict,
         Engine: dict,
+        WriteBack: dict,
         tuple[Numeric, ...]: dict | list,
         tuple[Database, ...]: list,
     },
     **{Files: dict, tuple[tuple[str, Dialect], ...]: dict, tuple[tuple[str, int], ...]: dict},
+    **{Experiment | None: dict, NeverHoldOut: dict},
 }
 
 
@@ -833,9 +901,26 @@ class _Reader:
             self.problems.append("manager_capacity is given, but columns.manager is not set")
         if (values["contact_cost"] is None) != (values["contact_success"] is None):
             self.problems.append("contact_cost and contact_success go together: give both")
+        if values["experiment"]:
+            self._check_experiment(values["experiment"], values["columns"])
         if not _is_time_zone(values["time_zone"]):
             self.problems.append(
                 f"time_zone is {values['time_zone']!r}, expected a name such as Europe/Berlin"
+            )
+
+    def _check_experiment(self, experiment: Experiment, columns: Columns) -> None:
+        if not re.fullmatch(r"\$\{\w+\}", experiment.key):
+            self.problems.append(
+                "experiment.key is the key itself, expected ${NAME} with the name of an environment "
+                "variable"
+            )
+        if not columns.client:
+            self.problems.append(
+                "experiment is given, but columns.client is null: nobody can be followed"
+            )
+        if experiment.never_hold_out.value_above is not None and not columns.value:
+            self.problems.append(
+                "experiment.never_hold_out.value_above is given, but columns.value is not set"
             )
 
     def read(
@@ -867,6 +952,12 @@ class _Reader:
             return Api(**self.read(_declared(Api), value, "api."))
         if kind == Engine:
             return self._engine(value)
+        if kind == Experiment | None:
+            return Experiment(**self.read(_declared(Experiment), value, "experiment."))
+        if kind == NeverHoldOut:
+            return NeverHoldOut(**self.read(_declared(NeverHoldOut), value, f"{name}."))
+        if kind == WriteBack:
+            return self._write_back(value)
         if kind == Files:
             return self._files(value)
         if kind in (tuple[tuple[str, Dialect], ...], tuple[tuple[str, int], ...]):
@@ -890,6 +981,19 @@ class _Reader:
             expected = "host:port of the cluster" if is_cluster else "none without a cluster"
             self.problems.append(f"engine.address is {engine.address!r}, expected {expected}")
         return engine
+
+    def _write_back(self, raw: dict[str, Any]) -> WriteBack:
+        written = WriteBack(**self.read(_declared(WriteBack), raw, "write_back."))
+        if not written.url or not written.table:
+            self.problems.append("write_back.url and write_back.table go together: give both")
+            return written
+        if not re.match(r"sqlite:///.|postgres(ql)?(\+\w+)?://", written.url):
+            self.problems.append(
+                "write_back.url is of another database, expected sqlite:///path or "
+                "postgresql://user:${PASSWORD}@host/database"
+            )
+        self._check_password(written.url, "write_back")
+        return replace(written, url=self._beside_config(written.url))
 
     def _columns(self, raw: dict[str, Any]) -> Columns:
         if not raw:
@@ -1000,14 +1104,16 @@ class _Reader:
             values = self.read(_declared(Database), entry, f"{where}.")
             if values["name"] in {database.name for database in databases}:
                 self.problems.append(f"{where}.name {values['name']!r} is repeated")
-            if _has_literal_password(values["url"]):
-                self.problems.append(
-                    f"{where}.url contains the password itself, expected ${{NAME}} with the name of "
-                    "an environment variable, as in postgresql://user:${CRM_PASSWORD}@host/database"
-                )
-                continue
+            self._check_password(values["url"], where)
             databases.append(Database(**values | {"url": self._beside_config(values["url"])}))
         return tuple(databases)
+
+    def _check_password(self, url: str, where: str) -> None:
+        if _has_literal_password(url):
+            self.problems.append(
+                f"{where}.url contains the password itself, expected ${{NAME}} with the name of "
+                "an environment variable, as in postgresql://user:${CRM_PASSWORD}@host/database"
+            )
 
     def _beside_config(self, url: str) -> str:
         """Resolve a relative SQLite path against the folder of config.json."""
@@ -1046,6 +1152,9 @@ def describe() -> str:
         Database: "Keys of a table in `databases`",
         Api: "Keys of `api`",
         Engine: "Keys of `engine`",
+        Experiment: "Keys of `experiment`",
+        NeverHoldOut: "Keys of `experiment.never_hold_out`",
+        WriteBack: "Keys of `write_back`",
     }
     blocks = []
     for record, title in titles.items():
@@ -1065,7 +1174,7 @@ def _shown(default: Any) -> str:
         return "required"
     if default is None or default == ():
         return "none"
-    if isinstance(default, Columns | Api | Files | Engine):
+    if isinstance(default, Columns | Api | Files | Engine | NeverHoldOut | WriteBack):
         return "see below"
     if isinstance(default, tuple) and isinstance(default[0], Numeric):
         default = {feature.name: {"minimum": feature.minimum} for feature in default}

@@ -1,6 +1,7 @@
-"""Live through three months of a small company in demo/, and serve its dashboard.
+"""Live through a year of a small company in demo/, and serve its dashboard.
 
-The company is simulated. Everything else is real: a delivery is a file, a run is the whole process, and
+The company is simulated, and so is what contacts do: of those who would have left and were reached, some
+stay. Everything else is real: a delivery is a file, a run is the whole process, and
 what the client managers note goes into the contact log. Only the clock is set back, and it ends now.
 The folder is made anew each time; the same seed on the same day makes the same company.
 
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Generator
 from contextlib import redirect_stderr
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -49,7 +50,8 @@ FOLDER = Path(__file__).resolve().parent.parent / "demo"
 
 CLIENTS, TEST_CLIENTS = 1_600, 800
 MONTHS_BEFORE, ROWS_BEFORE = 3, 100  # the history that the first run learns from
-MONTHS, OUTCOME_DELAY = 3, 2
+MONTHS, OUTCOME_DELAY = 12, 2
+SAVED = 0.6  # of the clients who were reached and would have left
 CHANGED_TODAY = 60
 MANAGERS = CLIENT_MANAGERS[:3]
 SATURDAY = 5
@@ -132,26 +134,24 @@ class Clock:
 
 
 class Company(NamedTuple):
-    """The observations with outcome: months before the first run, months since, rows to test on.
-
-    The last of `months` is the month after the present one: a part of it is what changed until today.
-    """
+    """The observations with outcome: months before the first run, months since, rows to test on."""
 
     before: list[pd.DataFrame]
-    months: list[pd.DataFrame]
+    months: Generator[pd.DataFrame, Collection[str] | None]
     test: pd.DataFrame
 
 
 def simulate(seed: int, today: date) -> Company:
-    """Simulate the company until the month of today, and clients of another one for the test data."""
+    """Simulate the company up to a year ago, and clients of another one for the test data."""
     first = month_start(-MONTHS_BEFORE - MONTHS, f"{today:%Y-%m}")[:7]
-    count = MONTHS_BEFORE + MONTHS + 2
     ours = simulate_months(clients=CLIENTS, seed=seed, first_month=first)
-    rows = [complete(month) for month in islice(ours, count)]
     rng = np.random.default_rng(seed)
-    before = [month.iloc[rng.permutation(CLIENTS)[:ROWS_BEFORE]] for month in rows[:MONTHS_BEFORE]]
+    before = [
+        complete(month.iloc[rng.permutation(CLIENTS)[:ROWS_BEFORE]])
+        for month in islice(ours, MONTHS_BEFORE)
+    ]
     others = simulate_months(clients=TEST_CLIENTS, seed=seed, first_month=first, elsewhere=True)
-    return Company(before, rows[MONTHS_BEFORE:], complete(next(others)))
+    return Company(before, ours, complete(next(others)))
 
 
 def complete(rows: pd.DataFrame) -> pd.DataFrame:
@@ -172,7 +172,7 @@ def complete(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-# ---- its three months
+# ---- its year
 
 
 class Life:
@@ -182,6 +182,8 @@ class Life:
         self.config, self.company, self.clock = config, company, clock
         self.rng = np.random.default_rng([seed, 1])
         self.planted: set[str] = set()
+        self.months: list[pd.DataFrame] = []
+        self.saved: set[str] = set()  # in this month
 
     def deliver(self, name: str, rows: pd.DataFrame | str) -> None:
         """Write a file into the folder of the sources, at the time of the clock."""
@@ -191,21 +193,32 @@ class Life:
         at = datetime.fromisoformat(self.clock.utc_now()).timestamp()
         os.utime(path, (at, at))
 
-    def deliver_clients(self, month: int) -> None:
-        """Deliver the current clients of a month."""
-        rows = self.company.months[month]
-        self.deliver(f"{month_of(rows)}-clients.csv", rows.assign(exited=None))
+    def begin_month(self) -> pd.DataFrame:
+        """Return the clients of the next month: those whom contacts saved in this one live on."""
+        if self.months:
+            rows = self.months[-1]
+            stays = rows["corporation"].isin(self.saved)
+            self.months[-1] = rows.assign(exited=rows["exited"].mask(stays, 0))
+        self.months.append(complete(self.company.months.send(self.saved)))
+        self.saved = set()
+        return self.months[-1]
 
-    def deliver_outcomes(self, month: int) -> None:
+    def deliver_month(self) -> None:
+        """Deliver the clients of the next month, and the outcomes of an earlier one."""
+        rows = self.begin_month()
+        self.deliver(f"{month_of(rows)}-clients.csv", rows.assign(exited=None))
+        if len(self.months) > OUTCOME_DELAY:
+            self.deliver_outcomes(self.months[-1 - OUTCOME_DELAY])
+
+    def deliver_outcomes(self, rows: pd.DataFrame) -> None:
         """Deliver the outcomes of a month; three of the rows are not valid."""
-        rows = self.company.months[month]
         rows = rows.assign(number_of_employees=[-1, -1, -1, *rows["number_of_employees"][3:]])
         self.deliver(f"{month_of(rows)}-outcomes.csv", rows)
 
     def deliver_changes(self, today: date) -> None:
         """Deliver what changed for some clients until today."""
-        coming = self.company.months[MONTHS + 1]
-        stays = coming["corporation"].isin(self.company.months[MONTHS]["corporation"])
+        now, coming = self.months[-1], self.begin_month()
+        stays = coming["corporation"].isin(now["corporation"])
         changed = coming[stays].iloc[self.rng.permutation(int(stays.sum()))[:CHANGED_TODAY]]
         changed = changed.assign(observed_on=today.isoformat(), exited=None)
         self.deliver(f"{today}-changes.csv", changed)
@@ -232,7 +245,9 @@ class Life:
             rows = [row for row in self.own_rows(manager) if row["client"] not in self.planted]
             for number, row in enumerate(rows[: self.rng.integers(1, 4)]):
                 self.clock.set(at(day, hour, 7 + 16 * number))
-                self.note(self.contact(row, manager, day))
+                entry = self.note(self.contact(row, manager, day))
+                if entry.outcome in (log.REACHED, "will_stay") and self.rng.random() < SAVED:
+                    self.saved.add(entry.client)
 
     def own_rows(self, manager: str) -> list[dict[str, Any]]:
         """Return the clients of a manager on the list at the time of the clock, the due ones first."""
@@ -327,16 +342,15 @@ def plan(life: Life, today: date) -> dict[date, list[Callable[[], object]]]:
 
 
 def live(life: Life, now: datetime) -> None:
-    """Live from the first day of the month three months ago until now."""
+    """Live from the first day of the month a year ago until now."""
     today = now.date()
-    firsts = [date.fromisoformat(rows["observed_on"].iloc[0]) for rows in life.company.months]
-    planned, bad_day = plan(life, today), firsts[2] + timedelta(days=14)
+    starts = [month_start(n - MONTHS, f"{today:%Y-%m}") for n in range(MONTHS + 1)]
+    firsts = [*map(date.fromisoformat, starts)]
+    planned, bad_day = plan(life, today), firsts[-2] + timedelta(days=14)
     for day in (firsts[0] + timedelta(days=n) for n in range((today - firsts[0]).days)):
         life.clock.set(at(day, 6))
         if day in firsts:
-            life.deliver_clients(month := firsts.index(day))
-            if OUTCOME_DELAY <= month < MONTHS:
-                life.deliver_outcomes(month - OUTCOME_DELAY)
+            life.deliver_month()
         if day == bad_day:
             life.deliver(*BAD_FILE)
         is_monday = day.weekday() == 0 and day.isocalendar().week % 2 == 0
@@ -350,8 +364,7 @@ def live(life: Life, now: datetime) -> None:
                 action()
     life.clock.set(now)
     if today in firsts:
-        life.deliver_clients(MONTHS)
-    life.deliver_outcomes(MONTHS - OUTCOME_DELAY)
+        life.deliver_month()
     life.deliver_changes(today)
     life.run()
 

@@ -22,7 +22,7 @@ Run     python -m benchmarks.simulation sample --out DIR
 import argparse
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -301,8 +301,10 @@ def simulate_months(
     shift: str = "none",
     shift_month: int | None = None,
     elsewhere: bool = False,
-) -> Iterator[pd.DataFrame]:
+) -> Generator[pd.DataFrame, Collection[str] | None]:
     """Yield the labelled rows of all clients, month after month, without end.
+
+    To send names after a month saves these clients: they live on, although its rows have them leave.
 
     shift: one of `SHIFTS`, from shift_month (default 0) on. "harmless": most new clients come from
         one industry without an effect, and large companies count half as many employees again.
@@ -330,7 +332,8 @@ def simulate_months(
         rows = _observe(book, month_start(month, first_month), now)
         has_left = rng.random(clients) < true_risk(rows, shift=now)
         if month >= 0:
-            yield rows.assign(exited=has_left.astype("int64"))
+            saved = yield rows.assign(exited=has_left.astype("int64"))
+            has_left &= ~rows["corporation"].isin(saved or ()).to_numpy()
         book = _Book(book.clients[~has_left], book.activity[~has_left])
 
 

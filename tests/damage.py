@@ -36,7 +36,7 @@ FILES = (
     *(f"reports/{name}" for name in ("assessment.json", "clients.parquet", "contactlist.csv")),
     *(f"reports/{name}" for name in ("diagnostics.json", "report.json", "report.pdf")),
     *(f"reports/{name}" for name in ("riskscores.csv", "roc.png", "riskhistory.npy")),
-    "reports/previous.parquet",
+    *("reports/previous.parquet", "reports/contactlist.xlsx"),
 )
 WAYS = ("empty", "half", "tail", "braces", "older", "missing", "folder")
 OLDEST = "20200101T000000Z-00000000"  # a release that `current` points at when it is to be older

@@ -40,19 +40,24 @@ ARROWS = {
     "engine": {"storage"},
     "rows": {"engine", "data", "storage"},
     "sources": {"rows", "data", "storage"},
-    "databases": {"rows", "data", "storage"},
+    "databases": {"operations", "contacts", "rows", "data", "storage"},
     "modelling": {"rows", "data", "storage"},
     "contacts": {"rows", "data", "storage"},
     "monitoring": {"modelling", "rows", "data", "storage"},
+    "entering": {"contacts", "operations", "sources", "rows", "data", "storage"},
     "operations": {"contacts", "monitoring", "modelling", "rows", "engine", "data", "storage"},
     "effect": {"contacts", "monitoring", "modelling", "rows", "data", "storage"},
     "upkeep": {
         *("operations", "contacts", "monitoring", "modelling", "rows", "engine", "data"),
         "storage",
     },
+    "messages": {
+        *("effect", "upkeep", "contacts", "operations", "monitoring", "modelling", "rows"),
+        *("data", "storage"),
+    },
     "reporting": {
-        *("effect", "upkeep", "contacts", "operations", "monitoring", "modelling", "data"),
-        "storage",
+        *("messages", "entering", "effect", "upkeep", "contacts", "operations", "monitoring"),
+        *("modelling", "data", "storage"),
     },
     "serving": {"contacts", "operations", "modelling", "sources", "rows", "data", "storage"},
     "assessing": {
@@ -60,12 +65,13 @@ ARROWS = {
     },
     "access": {"storage"},
     "web": {
-        *("serving", "access", "reporting", "effect", "upkeep", "contacts", "operations"),
-        *("monitoring", "modelling", "sources", "rows", "data", "storage"),
+        *("serving", "access", "reporting", "messages", "entering", "effect", "upkeep"),
+        *("contacts", "operations", "monitoring", "modelling", "sources", "rows", "data"),
+        "storage",
     },
     "pages": {
-        *("web", "access", "reporting", "effect", "upkeep", "contacts", "operations"),
-        *("monitoring", "modelling", "data", "storage"),
+        *("web", "access", "reporting", "messages", "entering", "effect", "upkeep"),
+        *("contacts", "operations", "monitoring", "modelling", "data", "storage"),
     },
 }
 

@@ -48,6 +48,7 @@ def test_every_endpoint_is_called_and_every_answer_kept(running):
         "/figures/roc.png",
         "/health",
         "/list.csv",
+        "/list.xlsx",
         "/metrics",
         "/modelcard.md",
         "/openapi.json",

@@ -31,7 +31,7 @@ PURE = (
     *("wording", "data.cells", "data.plain_cells", "data.schema", "data.spelling"),
     *("data.summary_rows", "data.text_hashes"),
     *("sources.csv_reader", "sources.dialects", "contacts.ranking", "contacts.fields"),
-    *("contacts.standings", "contacts.sentences"),
+    *("contacts.standings", "contacts.sentences", "contacts.experiment"),
     *(
         f"modelling.{name}"
         for name in (

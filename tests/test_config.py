@@ -91,6 +91,24 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
         ({"engine": {"backend": "dask"}}, "engine.address is None, expected host:port"),
         ({"engine": {"address": "head:6379"}}, "engine.address is 'head:6379', expected none"),
         ({"engine": {"backend": "ray", "address": "head"}}, "engine.address is 'head', expected"),
+        (
+            {"experiment": {"share": 0.6}},
+            "experiment.share is 0.6, expected a number >= 0.01 and <= 0.5",
+        ),
+        ({"experiment": {"key": "s3cret"}}, "experiment.key is the key itself, expected ${NAME}"),
+        ({"experiment": True}, "experiment is true/false, expected an object"),
+        (
+            {"experiment": {}, "columns": {"numeric": ["a"], "client": None}},
+            "experiment is given, but columns.client is null",
+        ),
+        (
+            {"experiment": {"never_hold_out": {"value_above": 5}}},
+            "experiment.never_hold_out.value_above is given, but columns.value is not set",
+        ),
+        (
+            {"experiment": {"never_hold_out": {"names": []}}},
+            "unknown key experiment.never_hold_out.names; the known keys are clients, value_above",
+        ),
         ({"test_data_path": "sourcedata"}, "name the same folder"),
         ({"test_data_path": None}, "test_data_path is missing, expected the name of a folder"),
         ({"contact_capacity": 1.5}, "contact_capacity is 1.5, expected a whole number >= 1"),
@@ -173,6 +191,16 @@ def test_relative_sqlite_url_lies_beside_the_config(tmp_path):
     url = {"name": "crm", "url": "sqlite:///data/crm.sqlite", "table": "clients"}
     config = write_config(tmp_path, databases=[url])
     assert config.databases[0].url == f"sqlite:///{tmp_path}/data/crm.sqlite"
+
+
+def test_experiment_has_defaults_and_takes_its_key_from_the_environment(tmp_path, monkeypatch):
+    assert load(tmp_path, PLAIN_KEYS).experiment is None
+    experiment = load(tmp_path, PLAIN_KEYS | {"experiment": {}}).experiment
+    assert (experiment.share, experiment.never_hold_out.clients) == (0.2, ())
+    monkeypatch.delenv("ATTRITION_EXPERIMENT_KEY", raising=False)
+    assert experiment.secret is None
+    monkeypatch.setenv("ATTRITION_EXPERIMENT_KEY", " k\u00e9y\n")
+    assert experiment.secret == "k\u00e9y".encode()
 
 
 # ---- docs/configuration.md

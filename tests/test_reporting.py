@@ -24,6 +24,7 @@ from attrition.operations import releases
 from attrition.reporting import charts, pdf, style
 from attrition.storage import files, history
 from tests.conftest import PLAIN_KEYS
+from tests.effect.records import make_record
 from tests.support import interval, metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -549,6 +550,19 @@ def test_contact_table_of_long_names_stays_on_page_one(tmp_path):
 # ---- the pages that follow
 
 
+def test_report_states_whether_calling_helps_on_page_one_and_what_that_rests_on(tmp_path):
+    records = rich_records()
+    records["assessment"] |= {"experiment": make_record()}
+    config = write_project(tmp_path, records, rich_contacts(20))
+    reporting.write_report(config)
+    first, *others = read_pages(config)
+    line = "Contacting keeps clients: 8 of 100 fewer left (95 % interval 2 to 14), worth EUR 1.2 M."
+    assert f"Does calling help? {line}" in first
+    rest = " ".join(others)
+    for part in (line, "Held out by chance 104 25 0 2.0 % 100 31 (31 %) 33", "Sample ratio: 20 %"):
+        assert part in rest
+
+
 def test_clients_whose_risk_is_to_be_read_with_care_are_counted(tmp_path):
     few = [Caution("few_clients")]
     contacts = [row | {"cautions": few[: row["rank"] < 4]} for row in rich_contacts(20)]
@@ -895,7 +909,8 @@ def test_path_of_the_pages_is_printed(tmp_path, capsys):
 # ---- the step
 
 
-def test_two_builds_of_the_same_input_are_identical(tmp_path):
+def test_two_builds_of_the_same_input_are_identical(tmp_path, monkeypatch):
+    monkeypatch.setattr(configuration.Config, "project", "the same")
     reports = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -966,7 +981,8 @@ def test_every_figure_is_written_and_named_in_the_record(tmp_path):
     reporting.write_report(config)
     names = ["confusionmatrix", "roc", "calibration", "gain", "score_over_time"]
     names += ["missing_over_time", "drift", "risk_distribution", "importance"]
-    expected = {f"{name}.png" for name in names} | {"report.pdf"}
+    expected = {f"{name}.png" for name in names} | {"report.pdf", "contactlist.xlsx"}
+    expected |= {config.manager_sheet(name).name for name in MANAGERS}
     assert set(files.read_record(config.report_record)["outputs"]) == expected
     assert all(config.figure(name).read_bytes().startswith(b"\x89PNG") for name in names)
 

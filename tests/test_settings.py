@@ -37,6 +37,7 @@ OTHER = {
     "cooldown_not_reached_days": 1,
     "contact_cost": 50.0,
     "contact_success": 0.2,
+    "experiment": configuration.Experiment(share=0.3),
     "time_zone": "Europe/Berlin",
     "outcome_after_days": 30.0,
     "max_days_ahead": 30.0,

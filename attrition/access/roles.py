@@ -22,17 +22,19 @@ STATUS = frozenset(
 CLIENTS = frozenset(
     {
         *("list_clients", "show_client", "list_entries", "contact_list", "report"),
-        *("show_today", "show_list", "export_view", "show_client_page"),
+        *("show_today", "show_list", "export_view", "export_workbook", "show_client_page"),
     }
 )
 ENTER = frozenset({"add_entry", "save_entry"})
 ENTER_MANY = frozenset({"save_entries"})
+# They name the clients who are held out, whom the client managers are not to know.
+EXPERIMENT = frozenset({"experiment", "show_effect"})
 
 VIEWS = {
     READ: STATUS | CLIENTS,
     PREDICT: frozenset({"prediction"}),
     FEEDBACK: STATUS | CLIENTS | ENTER,
-    LEAD: STATUS | CLIENTS | ENTER | ENTER_MANY,
+    LEAD: STATUS | CLIENTS | ENTER | ENTER_MANY | EXPERIMENT,
     OPERATE: STATUS | frozenset({"metrics"}),
 }
 

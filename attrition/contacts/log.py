@@ -12,12 +12,12 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from attrition.errors import AttritionError, Damaged
 from attrition.storage import files
@@ -29,7 +29,8 @@ KINDS = (CONTACT, NOT_BEFORE, OVERRIDE, REASSIGNMENT, WITHDRAWAL)
 REACHED, NOT_REACHED, DO_NOT_CONTACT = "reached", "not_reached", "do_not_contact"
 OUTCOMES = (REACHED, "will_stay", "will_leave", NOT_REACHED, "wrong_person", DO_NOT_CONTACT)
 STAYS, LEAVES = "stays", "leaves"
-VERSION = 1
+# A log has the first version until it contains assignments; earlier software opens only that one.
+FIRST_VERSION, VERSION = 1, 2
 RESTORE = "restore a backup of it, see docs/operations.md; --repair never changes this file"
 LOST = (
     "restore a backup that has them, see docs/operations.md, or accept the loss with "
@@ -75,6 +76,8 @@ class Entry(NamedTuple):
         )
 
 
+ONE = {"entries": "entry", "assignments": "assignment", "looks": "look"}  # by table
+Sealed = TypeVar("Sealed", bound=Any)  # a NamedTuple with `id`
 SCHEMA = (
     """CREATE TABLE entries (
         id INTEGER PRIMARY KEY, client TEXT NOT NULL, kind TEXT NOT NULL,
@@ -90,7 +93,7 @@ SCHEMA = (
     """CREATE TRIGGER no_replace BEFORE INSERT ON entries
         WHEN EXISTS (SELECT 1 FROM entries WHERE id = NEW.id OR key = NEW.key)
         BEGIN SELECT RAISE(ABORT, 'the contact log is append-only'); END""",
-    f"PRAGMA user_version = {VERSION}",
+    f"PRAGMA user_version = {FIRST_VERSION}",
 )
 _writing = Lock()  # the threads of a process take turns; between processes SQLite only polls
 
@@ -131,34 +134,37 @@ def append(path: Path, entries: Sequence[Entry], at: str, seen: int | None = Non
 
     Raises: Stale, KeyTaken, NotReplaceable, Damaged; AttritionError if the log cannot be written now.
     """
-    with explained(path):
-        if not os.path.lexists(path):
-            _begin(path)
-        with _writing, _begin_writing(path) as connection:
-            stored = [_find_key(connection, entry) for entry in entries]
-            if seen is not None and None in stored and (newer := _newer(connection, entries, seen)):
-                stored = _find_repeats(entries, newer, at)
-                if None in stored:
-                    raise Stale(newer)
-            result = [
-                known or _find_key(connection, entry) or _append(connection, entry._replace(at=at))
-                for known, entry in zip(stored, entries, strict=True)
-            ]
-            connection.commit()
+    with explained(path), begin_writing(path) as connection:
+        stored = [_find_key(connection, entry) for entry in entries]
+        if seen is not None and None in stored and (newer := _newer(connection, entries, seen)):
+            stored = _find_repeats(entries, newer, at)
+            if None in stored:
+                raise Stale(newer)
+        result = [
+            known or _find_key(connection, entry) or _append(connection, entry._replace(at=at))
+            for known, entry in zip(stored, entries, strict=True)
+        ]
+        connection.commit()
     return Appended(result, is_repeat=None not in stored)
 
 
 @contextmanager
-def _begin_writing(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the log and begin a transaction; open it again if a restore has replaced it meanwhile."""
-    while True:
-        file = path.lstat().st_ino
-        with connect(path) as connection:
-            connection.execute("PRAGMA journal_mode = DELETE")  # if another program chose WAL
-            connection.execute("BEGIN IMMEDIATE")
-            if path.lstat().st_ino == file:
-                yield connection
-                return
+def begin_writing(path: Path, busy_s: float = BUSY_S) -> Iterator[sqlite3.Connection]:
+    """Open the log and begin a transaction; open it again if a restore has replaced it meanwhile.
+
+    busy_s: how long to wait for other writers
+    """
+    if not os.path.lexists(path):
+        _begin(path)
+    with _writing:
+        while True:
+            file = path.lstat().st_ino
+            with connect(path, busy_s) as connection:
+                connection.execute("PRAGMA journal_mode = DELETE")  # if another program chose WAL
+                connection.execute("BEGIN IMMEDIATE")
+                if path.lstat().st_ino == file:
+                    yield connection
+                    return
 
 
 def _find_key(connection: sqlite3.Connection, entry: Entry) -> Entry | None:
@@ -213,17 +219,23 @@ def is_recent(before: str, at: str) -> bool:
 def _append(connection: sqlite3.Connection, entry: Entry) -> Entry:
     if entry.replaces is not None:
         _check_replaced(connection, entry, entry.replaces)
-    last = connection.execute("SELECT id, seal FROM entries ORDER BY id DESC LIMIT 1").fetchone()
-    before, seal = last or (0, NO_SEAL)
     risk = entry.risk
     if risk is not None:  # as SQLite stores it, or the seal would not match
         risk = risk + 0.0 if math.isfinite(risk) else None
-    entry = entry._replace(id=before + 1, key=entry.key or os.urandom(16).hex(), risk=risk)
-    values = entry._asdict() | {"seal": _seal(entry, seal)}
+    entry = entry._replace(key=entry.key or os.urandom(16).hex(), risk=risk)
+    return append_record(connection, "entries", entry)
+
+
+def append_record(connection: sqlite3.Connection, table: str, record: Sealed) -> Sealed:
+    """Append a record to a table with the next number and a seal; return it with its number."""
+    last = connection.execute(f"SELECT id, seal FROM {table} ORDER BY id DESC LIMIT 1").fetchone()
+    before, seal = last or (0, NO_SEAL)
+    record = record._replace(id=before + 1)
+    values = record._asdict() | {"seal": _seal(record, seal)}
     names = ", ".join(f'"{name}"' for name in values)
     marks = ", ".join("?" * len(values))
-    connection.execute(f"INSERT INTO entries ({names}) VALUES ({marks})", list(values.values()))
-    return entry
+    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(values.values()))
+    return record
 
 
 def _check_replaced(connection: sqlite3.Connection, entry: Entry, number: int) -> None:
@@ -259,31 +271,57 @@ def read(path: Path, after: int = 0, seal: str = NO_SEAL) -> tuple[list[Entry], 
         before = newer.pop(0) if newer else None
         if before is None or (before["id"], before["seal"]) != (after, seal):
             raise Replaced(f"{path}: is not the contact log that was read before")
-    entries = []
-    for row in newer:
-        entry = _entry(row)
-        seal = _seal(entry, seal)
-        if entry.id != after + 1 or row["seal"] != seal:
-            raise Damaged(f"{path}: entry {after + 1} is not what was entered; {RESTORE}")
-        after = entry.id
-        entries.append(entry)
-    return entries, seal
+    return verified(path, "entries", newer, Entry, after, seal)
 
 
-def newest(path: Path) -> str:
-    """Return the number and the seal of the newest entry, "<number> <seal>"; "" if there is none.
+def verified(
+    path: Path,
+    table: str,
+    rows: Sequence[sqlite3.Row],
+    kind: type[Sealed],
+    after: int = 0,
+    seal: str = NO_SEAL,
+) -> tuple[list[Sealed], str]:
+    """Return the records in the rows after a number, and the seal of the last one.
+
+    Raises: Damaged if a record is not what was stored.
+    """
+    records = []
+    for row in rows:
+        record = kind(**{field: row[field] for field in kind._fields})
+        seal = _seal(record, seal)
+        if record.id != after + 1 or row["seal"] != seal:
+            problem = f"{ONE[table]} {after + 1} is not what was entered"
+            raise Damaged(f"{path}: {problem}; {RESTORE}")
+        after = record.id
+        records.append(record)
+    return records, seal
+
+
+def newest(path: Path, table: str = "entries") -> str:
+    """Return the number and the seal of the newest record, "<number> <seal>"; "" if there is none.
 
     Raises: AttritionError if the log cannot be read now.
     """
+    if not os.path.lexists(path):
+        return ""
     with explained(path), connect(path) as connection:
+        if not has_table(connection, table):
+            return ""
         last = connection.execute(
-            "SELECT id, seal FROM entries ORDER BY id DESC LIMIT 1"
+            f"SELECT id, seal FROM {table} ORDER BY id DESC LIMIT 1"
         ).fetchone()
     return f"{last['id']} {last['seal']}" if last else ""
 
 
-def check_counted(path: Path, counted: str) -> None:
-    """Check that the log contains the entries of which an assessment counted, "<number> <seal>".
+def has_table(connection: sqlite3.Connection, table: str) -> bool:
+    """Return whether the log has a table; one of the first version has only entries."""
+    names = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return connection.execute(names, [table]).fetchone() is not None
+
+
+def check_counted(path: Path, counted: str, table: str = "entries") -> None:
+    """Check that the log contains the records of which an assessment counted, "<number> <seal>".
 
     Raises: Damaged if it does not; AttritionError if the log cannot be read now.
     """
@@ -291,15 +329,17 @@ def check_counted(path: Path, counted: str) -> None:
     if not seal:
         return
     if not os.path.lexists(path):
-        raise Damaged(f"{path}: is missing, and the last list counted {count} entries; {LOST}")
+        raise Damaged(f"{path}: is missing, and the last list counted {count} {table}; {LOST}")
     with explained(path), connect(path) as connection:
-        seals = "SELECT id, seal FROM entries WHERE id IN (?, (SELECT MAX(id) FROM entries)) ORDER BY id"
-        rows = [tuple(row) for row in connection.execute(seals, [int(count)])]
+        ends = f"(?, (SELECT MAX(id) FROM {table}))"
+        seals = f"SELECT id, seal FROM {table} WHERE id IN {ends} ORDER BY id"
+        is_there = has_table(connection, table)
+        rows = [tuple(row) for row in connection.execute(seals, [int(count)])] if is_there else []
     if (int(count), seal) not in rows:
         last = rows[-1][0] if rows else 0
-        problem = f"has {last} entries, and the last list counted {count}"
+        problem = f"has {last} {table}, and the last list counted {count}"
         if last >= int(count):
-            problem = f"entry {count} is not the one that the last list counted"
+            problem = f"{ONE[table]} {count} is not the one that the last list counted"
         raise Damaged(f"{path}: {problem}; {LOST}")
 
 
@@ -307,9 +347,9 @@ def _entry(row: sqlite3.Row) -> Entry:
     return Entry(**{name: row[name] for name in Entry._fields})
 
 
-def _seal(entry: Entry, before: str) -> str:
-    """Hash an entry and the seal of the one before it."""
-    text = json.dumps([before, *entry], default=repr)  # a value that became bytes is damage
+def _seal(record: Iterable[Any], before: str) -> str:
+    """Hash a record and the seal of the one before it."""
+    text = json.dumps([before, *record], default=repr)  # a value that became bytes is damage
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -339,7 +379,7 @@ def temporary_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def connect(path: Path) -> Iterator[sqlite3.Connection]:
+def connect(path: Path, busy_s: float = BUSY_S) -> Iterator[sqlite3.Connection]:
     """Open the log, and only by SQLite.
 
     If this process opened the file by other means too, closing that would end the locks of SQLite.
@@ -348,7 +388,7 @@ def connect(path: Path) -> Iterator[sqlite3.Connection]:
     if path.is_symlink() or not path.is_file() or path.stat().st_size == 0:
         raise Damaged(f"{path}: is not a contact log; {RESTORE}")
     uri = f"{path.absolute().as_uri()}?mode=rw"
-    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as connection:
+    with closing(sqlite3.connect(uri, uri=True, timeout=busy_s)) as connection:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA synchronous = EXTRA")
         (version,) = connection.execute("PRAGMA user_version").fetchone()

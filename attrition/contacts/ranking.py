@@ -3,17 +3,19 @@
 Clients that rest and clients whose contract has ended are not listed. Of the others, those whose
 follow-up is due and those who will leave in a manager's opinion get a place first, then the others by
 the order of the list; the list keeps that order. Equal clients keep the order of their names, so the
-same state gives the same list.
+same state gives the same list. Of the others, an experiment holds out some: they take no place, so the
+list is refilled below them.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrition.contacts import log
+from attrition.contacts.experiment import CONTROL
 from attrition.contacts.standings import Rest, Standing
 
 REASONS = 3
@@ -24,6 +26,7 @@ BACK, RISEN = "back", "risen"
 PAST_DUE, NO_PLACE = "past_due", "no_place"
 NO_RANK = 0
 Places = NDArray[np.signedinteger[Any]]
+Draw = Callable[[list[int]], list[str]]  # returns the arms of clients, "" if outside the experiment
 
 
 class Book(NamedTuple):
@@ -58,6 +61,7 @@ class ContactList(NamedTuple):
     resting: row -> the rest that counts; past_due: rows whose contract has ended
     waiting: rows whose follow-up is due, but for whom there is no place
     gone: row -> why a client of the previous list is not on this one
+    arms: row -> arm of each client above the line without a claim: listed, or held out
     """
 
     rows: Places
@@ -66,6 +70,12 @@ class ContactList(NamedTuple):
     past_due: Places
     waiting: Places
     gone: Mapping[int, str]
+    arms: Mapping[int, str] = {}
+
+    @property
+    def held_out(self) -> list[int]:
+        """The rows of those who would be listed if the experiment did not hold them out."""
+        return [row for row, arm in self.arms.items() if arm == CONTROL]
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -100,10 +110,12 @@ def make_list(
     standings: Mapping[int, Standing],
     capacity: Capacity,
     day: str,
+    draw: Draw | None = None,
 ) -> ContactList:
     """Return the contact list of a day.
 
     order: as `order_of_list` returns it; standings: row of the book -> standing on the day
+    draw: of the experiment, if there is one; it is called only for clients above the line
     """
     resting = {
         row: rest
@@ -123,8 +135,10 @@ def make_list(
     able = order[~is_out[order]]
     first = has_claim[able]
     candidates = np.concatenate([able[first], able[~first]])
+    places = _Places(candidates, *_charged(book, standings, capacity), capacity)
+    chosen, arms = _hold_out(places, int(first.sum()), draw)
     is_listed = np.zeros(len(order), dtype=bool)
-    is_listed[_cut(candidates, *_charged(book, standings, capacity), capacity)] = True
+    is_listed[chosen] = True
     rows = order[is_listed[order]]
     waiting = [row for row in able[first].tolist() if not is_listed[row]]
     listed = ContactList(
@@ -134,6 +148,7 @@ def make_list(
         past_due=np.flatnonzero(is_past),
         waiting=np.array([r for r in waiting if is_due(standings[r], day)], dtype=np.intp),
         gone={},
+        arms=arms,
     )
     was = np.flatnonzero((book.previous_rank > NO_RANK) & ~is_listed).tolist()
     past = {row for row in was if is_past[row]}
@@ -172,25 +187,72 @@ def _charged(
     return codes, names
 
 
-def _cut(
-    candidates: Places, manager: NDArray[np.int32], names: Sequence[str], capacity: Capacity
-) -> Places:
-    """Return the candidates who get a place: first from the places of their manager, then any other."""
-    own = {names.index(name): n for name, n in capacity.of_manager.items() if name in names}
-    total = capacity.total
-    if not own and not capacity.of_manager:
-        return candidates[:total]
-    codes = manager[candidates]
-    shared = total - sum(capacity.of_manager.values())
-    is_shared = ~np.isin(codes, list(own))
-    taken = [np.flatnonzero(codes == code)[:n] for code, n in own.items()]
-    taken.append(np.flatnonzero(is_shared)[:shared])
-    is_taken = np.zeros(len(candidates), dtype=bool)
-    is_taken[np.concatenate(taken)] = True
-    may_have_more = ~np.isin(codes, [code for code, n in own.items() if n == 0])
-    more = np.flatnonzero(~is_taken & may_have_more)[: total - int(is_taken.sum())]
-    is_taken[more] = True
-    return candidates[is_taken]
+class _Places(NamedTuple):
+    """The candidates in the order in which they get places, and what they are charged to."""
+
+    candidates: Places
+    manager: NDArray[np.int32]
+    names: Sequence[str]
+    capacity: Capacity
+
+    def cut(self, is_held: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
+        """Return who gets a place: first from the places of their manager, then any other.
+
+        Candidates who are held out take no place; they are returned if they got one otherwise.
+        """
+        names, capacity, total = self.names, self.capacity, self.capacity.total
+        own = {names.index(name): n for name, n in capacity.of_manager.items() if name in names}
+        if not own and not capacity.of_manager:
+            return _first(np.arange(len(self.candidates)), total, is_held)
+        codes = self.manager[self.candidates]
+        shared = total - sum(capacity.of_manager.values())
+        is_shared = ~np.isin(codes, list(own))
+        taken = [_first(np.flatnonzero(codes == code), n, is_held) for code, n in own.items()]
+        taken.append(_first(np.flatnonzero(is_shared), shared, is_held))
+        is_taken = np.zeros(len(self.candidates), dtype=bool)
+        is_taken[np.concatenate(taken)] = True
+        may_have_more = ~np.isin(codes, [code for code, n in own.items() if n == 0])
+        count = int(np.count_nonzero(is_taken if is_held is None else is_taken & ~is_held))
+        more = _first(np.flatnonzero(~is_taken & may_have_more), total - count, is_held)
+        is_taken[more] = True
+        return np.flatnonzero(is_taken)
+
+
+def _first(
+    places: NDArray[np.intp], count: int, is_held: NDArray[np.bool_] | None
+) -> NDArray[np.intp]:
+    """Return the first places so that `count` of them are not held out, and the held-out before them.
+
+    >>> _first(np.arange(5), 2, np.array([False, True, False, True, False])).tolist()
+    [0, 1, 2]
+    """
+    if is_held is None:
+        return places[:count]
+    counts = ~is_held[places]
+    return places[np.cumsum(counts) - counts < count]
+
+
+def _hold_out(places: _Places, claims: int, draw: Draw | None) -> tuple[Places, dict[int, str]]:
+    """Return the rows of those who are listed, and the arms of all above the line without a claim.
+
+    Each client who is held out moves the line down, so clients are drawn until no other is above it.
+    """
+    candidates = places.candidates
+    if draw is None:
+        return candidates[places.cut()], {}
+    is_held = np.zeros(len(candidates), dtype=bool)
+    is_drawn = np.arange(len(candidates)) < claims
+    arms: dict[int, str] = {}
+    while True:
+        above = places.cut(is_held)
+        new = above[~is_drawn[above]]
+        if not len(new):
+            break
+        rows = candidates[new].tolist()
+        drawn = draw(rows)
+        arms |= zip(rows, drawn, strict=True)
+        is_drawn[new], is_held[new] = True, [arm == CONTROL for arm in drawn]
+    return candidates[above[~is_held[above]]], arms
 
 
 def _status(

@@ -186,6 +186,19 @@ def contact_text(row: Row, day: str) -> str:
     return f"{days_ago(row['last_contact'], day)}: {outcome} ({row['last_contact_by']})"
 
 
+def dated_contact_text(row: Row) -> str:
+    """Describe the last contact with a client by its date; "" if there was none.
+
+    >>> reached = {"last_outcome": "not_reached", "last_contact_by": "Grace Liu"}
+    >>> dated_contact_text({"last_contact": "2026-11-23"} | reached)
+    '2026-11-23: not reached (Grace Liu)'
+    """
+    if not row.get("last_contact"):
+        return ""
+    outcome = OUTCOMES.get(row["last_outcome"], row["last_outcome"])
+    return f"{row['last_contact']}: {outcome} ({row['last_contact_by']})"
+
+
 def since_text(since: str | None, day: str) -> str:
     """Name the day of the earlier list.
 

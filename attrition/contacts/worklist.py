@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrition.contacts import ranking
+from attrition.contacts.experiment import Trial
 from attrition.contacts.ranking import Book, Capacity, ContactList, Places
 from attrition.contacts.standings import Rest, Standing, days_after
 from attrition.data.clients import ClientTable
@@ -185,12 +186,14 @@ def make_worklist(
     capacity: Capacity,
     order: str,
     day: str,
+    trial: Trial | None = None,
 ) -> Worklist:
     """Return the work list of a day; standings: by client, as `standings.all_standings` returns them."""
     book, places = read_book(table, order)
     rows = table.rows_of(list(standings))
     by_row = {rows[client]: standings[client] for client in rows}
-    listed = ranking.make_list(book, places, by_row, capacity, day)
+    draw = (lambda rows: trial.draw(rows, table.read)) if trial else None
+    listed = ranking.make_list(book, places, by_row, capacity, day, draw)
     tables.release_memory()
     return Worklist(table, book, by_row, places, listed, day)
 

@@ -531,15 +531,7 @@ def _to_numpy(column: pa.Array) -> NDArray[Any]:
 def decode(row: Row) -> Row:
     """Convert a stored row."""
     reasons = {
-        name: [
-            Reason(
-                reason["feature"],
-                _value(reason["number"], reason["level"]),
-                _value(reason["baseline_number"], reason["baseline_level"]),
-                reason["contribution"],
-            )
-            for reason in row.get(name, ())  # a table of an earlier version has fewer lists
-        ]
+        name: [*map(decode_reason, row.get(name, ()))]  # an earlier version has fewer lists
         for name in ("reasons", "list_reasons", "changes")
     }
     kept = {name: None if row.get(name) == "" else row.get(name) for name in COLUMNS}
@@ -550,6 +542,15 @@ def decode(row: Row) -> Row:
     }
     cautions = decode_cautions(row.get("cautions", ()))
     return kept | reasons | {"cautions": cautions, "features": features}
+
+
+def decode_reason(stored: Row) -> Reason:
+    return Reason(
+        stored["feature"],
+        _value(stored["number"], stored["level"]),
+        _value(stored["baseline_number"], stored["baseline_level"]),
+        stored["contribution"],
+    )
 
 
 def decode_cautions(stored: Iterable[Row]) -> list[Caution]:

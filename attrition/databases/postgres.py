@@ -28,8 +28,8 @@ PLAIN_TEXTS = frozenset({25, 1043})
 KEEPS_XMIN = ("r", "m")  # tables and materialised views; other relations have no such column
 
 
-def _connect(database: Database, seconds: float) -> Any:
-    """Connect read-only: all statements share one snapshot, and each has a time limit.
+def connect(database: Database, seconds: float, *, read_only: bool = True) -> Any:
+    """Connect with a time limit for each statement; read-only, all statements share one snapshot.
 
     Raises: SourceError, psycopg.Error.
     """
@@ -38,7 +38,7 @@ def _connect(database: Database, seconds: float) -> Any:
     url, _ = resolve(database)
     limit_ms = max(1, int(seconds * 1000))
     settings = {
-        "default_transaction_read_only": "on",
+        "default_transaction_read_only": "on" if read_only else "off",
         "statement_timeout": limit_ms,
         "idle_in_transaction_session_timeout": limit_ms,
         "lock_timeout": min(BUSY_SECONDS * 1000, limit_ms),
@@ -55,8 +55,9 @@ def _connect(database: Database, seconds: float) -> Any:
         **{name: value for name, value in given.items() if value is not None},
         cursor_factory=psycopg.ClientCursor,
     )
-    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    connection.read_only = True
+    if read_only:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
     return connection
 
 
@@ -86,7 +87,7 @@ def open_table(database: Database, seconds: float, stack: ExitStack) -> Snapshot
     from sqlalchemy.dialects import postgresql
 
     end = time.monotonic() + seconds
-    connection = _connect(database, seconds)
+    connection = connect(database, seconds)
     stack.callback(connection.close)
     dialect = postgresql.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
     cursor = connection.cursor()
@@ -125,7 +126,7 @@ def open_table(database: Database, seconds: float, stack: ExitStack) -> Snapshot
         kind=changes,
         newest=sa.cast(sa.func.max(changed), sa.Text) if changes else None,
         ask=ask,
-        batches=lambda query: _parsed(_copied(connection.pgconn, written(query), end)),
+        batches=lambda query: parsed(copied(connection.pgconn, written(query), end)),
         digest=[sa.func.sum(sa.literal_column(XMIN_NUMBER if by_xmin else ROW_HASH))],
         place={"server": server, "relation": relation, "deleted": deleted},
         xid=int(xid) if by_xmin else None,
@@ -155,7 +156,7 @@ def _text(column: Any, oid: int) -> Any:
     return column if known else sa.func.left(sa.cast(column, sa.Text), MAX_VALUE)
 
 
-def _copied(pgconn: Any, query: str, end: float) -> Iterator[bytearray]:
+def copied(pgconn: Any, query: str, end: float) -> Iterator[bytearray]:
     """Copy the rows of a query as CSV, in pieces that end with a row.
 
     psycopg's own loop creates a generator and a wait per row, and waits without a limit.
@@ -204,7 +205,7 @@ def _expect(result: Any, status: int) -> None:
         )
 
 
-def _parsed(pieces: Iterable[bytearray]) -> Iterator[tuple[Any, ...]]:
+def parsed(pieces: Iterable[bytearray]) -> Iterator[tuple[Any, ...]]:
     """Parse CSV as PostgreSQL writes it: quoted if needed, without a header, all columns text.
 
     Raises: psycopg.DataError if the server delivers text that is not Unicode.

@@ -65,12 +65,12 @@ def probe(database: Database, *, seconds: float) -> str:
     """
     mark = identity(database)
     if sqlite_file(database) is not None:
-        with _one_line_errors(database):
+        with one_line_errors(database):
             file = sqlite.existing_file(database)
             return f"{mark} {sqlite.hash_files(file, seconds=seconds)}"
     import sqlalchemy as sa
 
-    with _opened(database, seconds) as snapshot, _one_line_errors(database):
+    with _opened(database, seconds) as snapshot, one_line_errors(database):
         query = sa.select(sa.func.count(), *snapshot.digest).select_from(snapshot.table)
         parts = [*snapshot.place.values(), *snapshot.ask(query), snapshot.header]
     return f"{mark} {_hash(parts)}"
@@ -91,7 +91,7 @@ def reading(
     Raises: SourceError, also out of the chunks.
     """
     with _opened(database, seconds) as snapshot:
-        with _one_line_errors(database):
+        with one_line_errors(database):
             moment = utc_datetime()
             seen = _summarise(snapshot, database, moment)
             continues = (
@@ -134,7 +134,7 @@ def _uncommitted(snapshot: Snapshot, since: Watermark) -> Any | None:
 def _numbered(database: Database, batches: Iterable[tuple[Any, ...]]) -> Iterator[Chunk]:
     """Number the rows from 1; raise nothing but SourceError."""
     first = 1
-    with _one_line_errors(database):
+    with one_line_errors(database):
         for columns in batches:
             following = first + len(columns[0])
             yield Chunk(columns, range(first, following))
@@ -263,7 +263,7 @@ def _opened(database: Database, seconds: float) -> Iterator[Snapshot]:
     Raises: SourceError.
     """
     with ExitStack() as stack:
-        with _one_line_errors(database):
+        with one_line_errors(database):
             snapshot = _opener(database).open_table(database, seconds, stack)
         yield snapshot
 
@@ -279,10 +279,14 @@ def _opener(database: Database) -> ModuleType:
 
 
 @contextmanager
-def _one_line_errors(database: Database) -> Iterator[None]:
+def one_line_errors(
+    database: Database, verb: str = "reading", limit: str = "max_source_seconds"
+) -> Iterator[None]:
     """Raise a SourceError of one line instead of whatever a driver raises.
 
     Neither the line nor a traceback contains a secret: the driver's own error is not chained.
+
+    verb, limit: what is done to the table, and the setting that limits its time
     """
     errors = _opener(database).driver_errors()
     try:
@@ -292,7 +296,7 @@ def _one_line_errors(database: Database) -> Iterator[None]:
         text = str(error.args[1] if is_coded else error).strip() or type(error).__name__
         line = text.splitlines()[0]
         if line == "interrupted" or "statement timeout" in line or "time exceeded" in line:
-            line = f"reading {database.table} took longer than max_source_seconds allow"
+            line = f"{verb} {database.table} took longer than {limit} allow"
         secrets = [] if sqlite_file(database) is not None else resolve(database)[1]
         for secret in secrets:
             line = line.replace(secret, "***")

@@ -9,15 +9,17 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from attrition.config import Config
-from attrition.contacts import log
+from attrition.contacts import assignments, log
 from attrition.errors import AttritionError, Damaged
 from attrition.operations import cli
 from attrition.storage import files
+
+Seals = Mapping[str, Sequence[str]]
 
 
 def back_up(path: Path, target: Path) -> int:
@@ -41,7 +43,7 @@ def restore(path: Path, backup: Path) -> tuple[int, Path | None]:
     Writers meanwhile wait, and then write to the restored log. A journal of a damaged log is renamed
     with it; otherwise SQLite would apply it to the restored one.
 
-    Raises: AttritionError if the log is intact and the backup lacks one of its entries or has no more;
+    Raises: AttritionError if the log is intact and the backup lacks one of its records or has no more;
     Damaged if the backup is damaged.
     """
     if not os.path.lexists(backup):
@@ -69,7 +71,7 @@ def _copy(path: Path, target: Path) -> Iterator[tuple[Path, int]]:
             closing(sqlite3.connect(temporary)) as copy,
         ):
             source.backup(copy)
-        yield temporary, log.check(temporary)
+        yield temporary, assignments.check(temporary)
 
 
 @contextmanager
@@ -82,7 +84,7 @@ def _alone(path: Path, backup: Path) -> Iterator[None]:
     while True:
         file, is_intact = path.lstat().st_ino, True
         try:
-            log.check(path)
+            assignments.check(path)
         except Damaged:
             is_intact = False
         with ExitStack() as stack:
@@ -90,7 +92,9 @@ def _alone(path: Path, backup: Path) -> Iterator[None]:
             if path.lstat().st_ino != file:
                 continue
             if is_intact and connection:
-                _check_contained(path, _seals(connection), backup)
+                present = _seals(connection)
+                if any(present.values()):
+                    _check_contained(path, present, backup)
             yield
             return
 
@@ -106,25 +110,32 @@ def _lock(stack: ExitStack, path: Path) -> sqlite3.Connection | None:
     return connection
 
 
-def _seals(connection: sqlite3.Connection) -> list[str]:
-    return [row["seal"] for row in connection.execute("SELECT seal FROM entries ORDER BY id")]
+def _seals(connection: sqlite3.Connection) -> Seals:
+    """Return the seals of the records in each table, oldest first."""
+    tables = [name for name in log.ONE if log.has_table(connection, name)]
+    rows = {name: connection.execute(f"SELECT seal FROM {name} ORDER BY id") for name in tables}
+    return {name: [row["seal"] for row in rows.get(name, ())] for name in log.ONE}
 
 
-def _check_contained(path: Path, present: Sequence[str], backup: Path) -> None:
-    """Check that the backup begins with the present entries, of which the seals are given, and has more.
+def _check_contained(path: Path, present: Seals, backup: Path) -> None:
+    """Check that each table of the backup begins with the present records, and that one has more.
 
     Raises: AttritionError.
     """
     with log.connect(backup) as connection:
         saved = _seals(connection)
-    if not present or (len(present) < len(saved) and present[-1] == saved[len(present) - 1]):
+    is_more = any(len(saved[name]) > len(own) for name, own in present.items())
+    lacking = [name for name, own in present.items() if [*saved[name][: len(own)]] != [*own]]
+    if is_more and not lacking:
         return
-    pairs = enumerate(zip(present, saved, strict=False), start=1)
+    name = (lacking or [*log.ONE])[0]
+    pairs = enumerate(zip(present[name], saved[name], strict=False), start=1)
     first = next((number for number, (ours, theirs) in pairs if ours != theirs), None)
-    differs = f", and they differ from entry {first} on" if first else ""
+    differs = f", and they differ from {log.ONE[name]} {first} on" if first else ""
     raise AttritionError(
-        f"{path}: is intact and has {len(present)} entries, the backup has {len(saved)}{differs}; "
-        "nothing was changed. To restore the backup nevertheless, first move the log away"
+        f"{path}: is intact and has {len(present[name])} {name}, the backup has "
+        f"{len(saved[name])}{differs}; nothing was changed. To restore the backup nevertheless, first "
+        "move the log away"
     )
 
 

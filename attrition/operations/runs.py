@@ -210,10 +210,14 @@ def last_unavailable(config: Config) -> list[str]:
 
 
 class Complaint(NamedTuple):
-    """A problem that needs attention: a code for machines, a sentence for people."""
+    """A problem that needs attention: a code for machines, a sentence for people.
+
+    subject: tells several complaints of one code apart, such as the name of a source
+    """
 
     code: str
     sentence: str
+    subject: str = ""
 
 
 def tally(recent_runs: Iterable[Row], now: datetime) -> dict[str, int]:

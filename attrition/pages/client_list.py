@@ -7,19 +7,21 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from flask import Response, render_template, request, url_for
+from flask import Response, render_template, request, send_file, url_for
 from werkzeug.datastructures import MultiDict
 
 from attrition.config import Config
 from attrition.contacts import fields, log, worklist
 from attrition.contacts.ranking import Places
 from attrition.contacts.worklist import Filters, Worklist
+from attrition.entering import workbook
 from attrition.errors import ApiError
 from attrition.pages.confirmation import saved
 from attrition.pages.frame import cards_of, dates, managers, person, read_fields, read_form
 from attrition.storage import files
 from attrition.web import entries as entering
 from attrition.web.artifact_cache import State, state
+from attrition.web.openapi import XLSX
 from attrition.web.parameters import ORDERS, chosen_filters, read
 
 PAGE_SIZE, EXPORTED = 50, 10_000
@@ -73,6 +75,7 @@ def list_page(state: State, at: str, form: MultiDict[str, str] | None = None) ->
         "all_url": url_for(".show_list", view=view),
         "here": url_for(".show_list", **address | {"page": page if page > 1 else None}),
         "export_url": url_for(".export_view", **address | {"view": view}),
+        "workbook_url": url_for(".export_workbook", **address | {"view": view}),
         "managers": managers(work),
         "by": person().name,
         "on": dates(work.day),
@@ -114,6 +117,27 @@ def everybody_in(work: Worklist, places: Places) -> str:
 
 def export_view() -> Response:
     """Download the clients of a view for a spreadsheet; the address is that of the page."""
+    work, view, places = exported()
+    return spreadsheet(work, places, view, state().config)
+
+
+def export_workbook() -> Response:
+    """Download the clients of a view as an Excel sheet to fill in; the address is that of the page."""
+    work, view, places = exported()
+    config, manager = state().config, chosen_filters(state().config).manager
+    title = f"{VIEW_TITLES[view]}{f' of {manager}' if manager else ''}"
+    made_at = state().assessment()["assessed_at"]
+    about = workbook.About(title, config.project, work.day, made_at, config.currency, config.labels)
+    data = workbook.make_workbook(work.rows(places.tolist()), about)
+    name = f"clients-{view}-{work.day}.xlsx"
+    return send_file(io.BytesIO(data), XLSX, as_attachment=True, download_name=name)
+
+
+def exported() -> tuple[Worklist, str, Places]:
+    """Return the clients to download, by the view and the filters in the address.
+
+    Raises: ApiError 422 if they are too many.
+    """
     work, _ = state().worklist(files.utc_now())
     view = read("view")
     places = work.select(view, chosen_filters(state().config))
@@ -123,7 +147,7 @@ def export_view() -> Response:
             "riskscores.csv, which has all"
         )
         raise ApiError(422, "too_many", sentence)
-    return spreadsheet(work, places, view, state().config)
+    return work, view, places
 
 
 def spreadsheet(work: Worklist, places: Iterable[int], view: str, config: Config) -> Response:

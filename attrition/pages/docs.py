@@ -23,8 +23,11 @@ TYPES = {
     "object": ("object", "objects"),
     "null": ("null", "nulls"),
 }
-QUERIES = {"list_clients": "?limit=2", "export_view": "?view=list"}
-SAVED = ("application/pdf", "image/png")  # no terminal shows them
+QUERIES = {
+    **{"list_clients": "?limit=2", "export_view": "?view=list"},
+    "export_workbook": "?view=list",
+}
+SAVED = ("application/pdf", "image/png", openapi.XLSX)  # no terminal shows them
 
 
 class Line(NamedTuple):

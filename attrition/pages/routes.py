@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-from attrition.pages import client, client_list, docs, forms, frame, sign_in, status, today
+from attrition.pages import client, client_list, docs, effect, forms, frame, sign_in, status, today
 
 pages = Blueprint("pages", __name__)
 
@@ -12,11 +12,13 @@ pages.app_context_processor(status.add_frame)
 pages.get("/")(today.show_today)
 pages.get("/list")(client_list.show_list)
 pages.get("/list.csv")(client_list.export_view)
+pages.get("/list.xlsx")(client_list.export_workbook)
 pages.post("/list")(forms.save_entries)
 pages.get("/client", defaults={"name": ""})(client.show_client_page)
 pages.get("/client/<client:name>")(client.show_client_page)
 pages.post("/client", defaults={"name": ""})(forms.save_entry)
 pages.post("/client/<client:name>")(forms.save_entry)
+pages.get("/effect")(effect.show_effect)
 pages.get("/model")(status.show_model)
 pages.get("/data")(status.show_data)
 pages.get("/system")(status.show_system)

@@ -26,7 +26,8 @@ from attrition.web.artifact_cache import State, optional, state
 Row = Mapping[str, Any]
 Context = dict[str, Any]
 
-PAGES = {"today": "/", "list": "/list", "model": "/model", "data": "/data", "system": "/system"}
+PAGES = {"today": "/", "list": "/list", "effect": "/effect"}
+PAGES |= {"model": "/model", "data": "/data", "system": "/system"}
 UNUSED_SHOWN, EVENTS_SHOWN, RUNS_SHOWN, COHORTS_SHOWN, LEVELS_SHOWN = 10, 12, 40, 24, 6
 DRAWN = ("risk_distribution", "confusionmatrix", "roc")  # figures of the report, as there
 STATISTICS = ("mean", "std", "minimum", "0.05", "median", "0.95", "maximum")

@@ -10,6 +10,7 @@ from attrition import wording
 from attrition.config import Config
 from attrition.contacts import activity, fields, ranking, sentences, worklist
 from attrition.contacts.worklist import Filters, Worklist
+from attrition.effect.sentences import held_out
 from attrition.errors import NotReady
 from attrition.pages.confirmation import saved
 from attrition.pages.frame import (
@@ -124,6 +125,7 @@ def today(
         "gone_count": len(record.get("gone") or ()),
         "gone": gone(record) if not who.manager else [],
         "since": since,
+        "held_out": held_out(record.get("experiment")),
         "team": None if who.manager else team(record),
         "printed": by_manager(all_cards),
         "currency": config.currency,

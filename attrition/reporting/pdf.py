@@ -307,7 +307,9 @@ def _contact_cell(
     if not value:
         return wording.DASH
     if name == "last_contact":
-        return _last_contact(row), _last_contact(row).partition(" (")[0]
+        return sentences.dated_contact_text(row), sentences.dated_contact_text(row).partition(" (")[
+            0
+        ]
     if isinstance(value, list):
         return tuple("; ".join(value[:n]) for n in range(reasons, 0, -1))
     return fields.FIELDS[name].show(value)
@@ -376,19 +378,6 @@ def call_table(contacts: Iterable[Row], day: str, currency: str, labels: fields.
     return table(columns, rows)
 
 
-def _last_contact(row: Row) -> str:
-    """Describe the last contact with a client; "" if there was none.
-
-    >>> reached = {"last_outcome": "not_reached", "last_contact_by": "Grace Liu"}
-    >>> _last_contact({"last_contact": "2026-11-23"} | reached)
-    '2026-11-23: not reached (Grace Liu)'
-    """
-    if not row.get("last_contact"):
-        return ""
-    outcome = sentences.OUTCOMES.get(row["last_outcome"], row["last_outcome"])
-    return f"{row['last_contact']}: {outcome} ({row['last_contact_by']})"
-
-
 def _texts(texts: Iterable[str]) -> Story:
     return [paragraph(text, CELL) for text in texts]
 
@@ -408,7 +397,7 @@ def _stakes(row: Row, currency: str) -> list[str]:
 
 def _why(row: Row, labels: fields.Labels) -> list[str]:
     """Return the reasons of a client, its change, and the last contact with it."""
-    moved, last = fields.moved_texts(row, labels), _last_contact(row)
+    moved, last = fields.moved_texts(row, labels), sentences.dated_contact_text(row)
     reasons = [fields.value_of(name, row, labels) for name in ("list_reasons", "reasons")]
     return [
         *next(filter(None, reasons), [])[:REASONS_SHOWN],

@@ -18,6 +18,7 @@ from attrition.contacts.desk import rules_of
 from attrition.contacts.ranking import MUCH_WORSE
 from attrition.data.clients import ClientTable
 from attrition.errors import Damaged, NoModel, NoRows
+from attrition.messages.causes import ACTIONS, BASE_RATE, performance_of
 from attrition.operations import releases, runs
 from attrition.operations.runs import Complaint
 from attrition.storage import files, history
@@ -26,7 +27,6 @@ from attrition.upkeep import integrity
 Row = Mapping[str, Any]
 
 STAMPS = "trained_at decided_at checked_at assessed_at diagnosed_at".split()
-BASE_RATE = "base rate"
 CHANCE = 0.5  # the ROC AUC of a random order, as in monitoring.performance, which imports pandas
 SHOWN_COHORTS, SHOWN_UNUSED, SHOWN_NAMES, NAME_WIDTH = 3, 5, 3, 40
 MUCH_WORSE_TEXT = f"with a risk up by {100 * MUCH_WORSE:.0f} points or more"
@@ -447,7 +447,7 @@ def _check_performance(data: ReportData) -> Check:
     """Check the outcomes since the model was trained; if there are none, those it was scored on."""
     if not data.release:
         return Check(PERFORMANCE, "amber", f"{data.state.title}.", data.state.sentence)
-    performance = data.monitoring["performance"] if data.is_monitored else {}
+    performance = performance_of(data.monitoring or None, data.release) or {}
     sentence = wording.finished(
         performance.get("sentence") or "the model has not been checked against new outcomes yet"
     )
@@ -457,11 +457,7 @@ def _check_performance(data: ReportData) -> Check:
         action = "Deliver more rows with an outcome: a run trains a model as soon as they suffice."
         return Check(PERFORMANCE, "amber", data.state.sentence, action)
     if performance.get("verdict") == "degraded":
-        action = (
-            "Treat the risks with care. The next run trains a candidate, and deploys it only if it is "
-            "proven better; “The model” shows what became of the last one."
-        )
-        return Check(PERFORMANCE, "red", sentence, action)
+        return Check(PERFORMANCE, "red", sentence, ACTIONS["model"])
     if not data.is_proven:
         action = (
             "Treat the order of the list with care until more outcomes are known: they are checked at "
@@ -487,8 +483,7 @@ def _check_drift(data: ReportData) -> list[Check]:
 def _check_runs(overdue: Complaint | None) -> Check:
     if overdue is None:
         return Check("runs")
-    action = "Check the crontab, and the log of the last run."
-    return Check("runs", "amber", wording.finished(overdue.sentence), action)
+    return Check("runs", "amber", wording.finished(overdue.sentence), ACTIONS[overdue.code])
 
 
 def _check_sources(data: ReportData) -> Check:
@@ -497,15 +492,15 @@ def _check_sources(data: ReportData) -> Check:
     sentences += data.suspicious
     if not sentences:
         return Check("sources")
-    action = "Repair the sources: until then, the list lacks what they would add."
-    return Check("sources", "amber", " ".join(map(wording.finished, sentences)), action)
+    text = " ".join(map(wording.finished, sentences))
+    return Check("sources", "amber", text, ACTIONS["unavailable"])
 
 
 def _check_files(damage: Sequence[str]) -> Check:
     if not damage:
         return Check("files")
-    action = "Run fullprocess.py; if it stops, run fullprocess.py --repair, which deletes nothing."
-    return Check("files", "red", " ".join(map(wording.finished, damage)), action)
+    text = " ".join(map(wording.finished, damage))
+    return Check("files", "red", text, ACTIONS["damaged"])
 
 
 # ---- what last happened to production

@@ -26,6 +26,8 @@ SCORES_SHOWN, SERIES = 60, ("first", "second")
 DAY_S = 86_400
 DAY_STEPS = (1, 2, 7, 14, 30, 61, 91, 182, 365)
 DEPLOYED = {"promoted": "deployed", "rolled back": "rolled back"}
+MINUS = "−"
+LOOK_VERDICTS = {"helps": "proven", "harms": "harm proven", "open": "not proven", "void": "void"}
 HUNDREDTHS = partial(decimal, digits=2)
 
 
@@ -386,6 +388,63 @@ def interpolate(points: Sequence[Point], x: float) -> float:
         if x <= x2:
             return y1 if x2 == x1 else y1 + (y2 - y1) * (x - x1) / (x2 - x1)
     return points[-1][1]
+
+
+# ---- the effect of contacts
+
+
+def effect_by_look(looks: Sequence[Row]) -> Chart:
+    """Draw how many of 100 fewer left among the listed clients at each look, with the interval.
+
+    looks: number, at, verdict and effect (difference, low and high as shares, below 0: fewer left)
+    """
+    chart = Chart(
+        "Fewer left among the listed clients",
+        "Of 100 clients, at each look, with a 95\xa0% interval. Above the dashed line: contacting keeps "
+        "clients. Filled: proven.",
+        missing="Shown from the first look on.",
+    )
+    known = [
+        look for look in looks if wording.is_known((look.get("effect") or {}).get("difference"))
+    ]
+    if not known:
+        return chart
+    points = [_points_fewer(look["effect"]) for look in known]
+    ends = [0.0, *(end for point in points for end in point.values() if not math.isnan(end))]
+    room = 0.08 * (max(ends) - min(ends)) or 1.0
+    to = Scales(SIZE, 0.5, max(len(known), 4) + 0.5, min(ends) - room, max(ends) + room)
+    y_ticks = [
+        (value, f"{value:+g}".replace("-", MINUS) if value else "0")
+        for value in ticks(to.low_y, to.high_y)
+    ]
+    months = [f"{datetime.fromisoformat(look['at']):%b %Y}" for look in known]
+    parts = _axes(to, list(enumerate(months, start=1)), y_ticks, y_title="of 100, fewer left")
+    parts.append(to.line((to.low_x, 0), (to.high_x, 0), "guide"))
+    for i, (look, point) in enumerate(zip(known, points, strict=True), start=1):
+        state = "" if look["verdict"] in ("helps", "harms") else " open"
+        dot = {"cx": to.x(i), "cy": to.y(point["value"]), "r": 4, "class_": f"dot first{state}"}
+        text = wording.with_interval(point, _signed)
+        if not math.isnan(point["low"] + point["high"]):
+            parts.append(_whisker(to, i, point, "first"))
+        parts.append(element("circle", element("title", text), **dot))
+    return chart._replace(
+        drawing=_drawing(chart.title, SIZE, parts),
+        columns=[("look", False), ("fewer left of 100 (95 % interval)", True), ("verdict", False)],
+        rows=[
+            [month, wording.with_interval(point, _signed), LOOK_VERDICTS[look["verdict"]]]
+            for month, look, point in zip(months, known, points, strict=True)
+        ],
+    )
+
+
+def _points_fewer(effect: Row) -> dict[str, float]:
+    """Return a difference of shares as points of 100 that fewer clients left."""
+    ends = {"value": "difference", "low": "high", "high": "low"}
+    return {name: -100 * finite(effect.get(key)) for name, key in ends.items()}
+
+
+def _signed(value: Any) -> str:
+    return decimal(value, digits=1, sign=True).replace("-", MINUS)
 
 
 # ---- small lines in tables

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attrition.config import Config
-from attrition.contacts import log
+from attrition.contacts import assignments
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.operations import releases
 from attrition.storage import files, history
@@ -102,7 +102,8 @@ def find(config: Config, *, accept_log_loss: bool = False) -> list[Damage]:
         damage += find_in_unit(unit, is_expected=is_deployed)
     for unit in run_units(config):
         damage += find_in_unit(unit, is_expected=False)
-    for path in (config.last_run, config.notices, config.dependencies):
+    written = [config.write_back_record] if config.write_back.url else []
+    for path in (config.last_run, config.notices, config.dependencies, *written):
         damage += find_in_record(path)
     damage += find_in_contact_log(config, accept_log_loss=accept_log_loss)
     listed = {each.path for each in in_the_way}
@@ -166,7 +167,8 @@ def our_files(config: Config) -> list[Path]:
     """Return every path at which a run writes a file."""
     not_files = (config.releases, config.current, config.contact_log)
     ours = [path for path in config.declared_files() if path not in not_files]
-    return [*ours, *config.find_segments(), *config.find_figures()]
+    found = [*config.find_segments(), *config.find_figures(), *config.find_manager_sheets()]
+    return [*ours, *found]
 
 
 def ingested_files(config: Config) -> list[Path]:
@@ -219,27 +221,27 @@ def find_in_history(config: Config) -> Iterator[Damage]:
 
 
 def find_in_contact_log(config: Config, *, accept_log_loss: bool = False) -> Iterator[Damage]:
-    """Check every entry of the contact log, and whether it has those that the last list counted.
+    """Check every record of the contact log, and whether it has those that the last list counted.
 
     accept_log_loss: do not report that it has fewer, because a person accepts that
     """
     path = config.contact_log
     try:
-        log.check(path)
+        assignments.check(path)
         if not accept_log_loss:
-            log.check_counted(path, counted_entries(config))
+            assignments.check_counted(path, counted_inputs(config))
     except Damaged as error:
         problem = str(error).removeprefix(f"{path}: ")
         yield Damage(path, problem, follows=False, by_repair=False)
 
 
-def counted_entries(config: Config) -> str:
-    """Return which entries of the contact log the last assessment counted, "" if it is unknown."""
+def counted_inputs(config: Config) -> files.Record:
+    """Return the inputs of the last assessment, {} if they are unknown."""
     try:
         record = files.read_record(config.assessment_record) or {}
     except Damaged:
         record = {}  # another check reports it
-    return str(record.get("inputs", {}).get("contacts", ""))
+    return dict(record.get("inputs", {}))
 
 
 def check_contact_log(config: Config) -> None:

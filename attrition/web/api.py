@@ -18,6 +18,7 @@ from attrition import wording
 from attrition.config import Config
 from attrition.contacts import fields
 from attrition.contacts.log import KeyTaken
+from attrition.effect import sentences
 from attrition.errors import ApiError
 from attrition.operations.releases import Release
 from attrition.reporting.report_data import find_latest_events
@@ -201,6 +202,17 @@ def describe_assessment() -> Record:
     """Return the model that assessed the clients, and the time."""
     record = state().assessment()
     return {"model": record["release"], "assessed_at": record["assessed_at"]}
+
+
+@api.get("/experiment")
+def experiment() -> Record:
+    """Return whether contacting helps: the record of the experiment, and the same in sentences.
+
+    Without an experiment, the record is null and there is no sentence.
+    """
+    record, currency = state().assessment().get("experiment"), state().config.currency
+    texts = sentences.all_sentences(record, currency) if record else []
+    return {**describe_assessment(), "experiment": record, "sentences": texts}
 
 
 @api.get("/contactlist.csv")

@@ -27,6 +27,7 @@ from attrition.data.clients import ClientTable, Row, client_keys, open_hashed
 from attrition.data.risk_history import Snapshot
 from attrition.data.spelling import Spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, NotReady
+from attrition.messages.causes import LOG_DAMAGED
 from attrition.rows import observations
 from attrition.rows.observations import DELIVERED, NUMBER, Observation, ObservedRows
 from attrition.serving.production import Production
@@ -37,10 +38,6 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-LOG_DAMAGED = (
-    "the contact log is damaged or incomplete, so nobody can be listed: restore a backup, see "
-    "docs/operations.md"
-)
 LOG_BUSY = "the contact log cannot be read or written now; try again, nothing is saved twice"
 # Errors of what is to be appended, not of the log.
 ASKING = (log.Stale, log.KeyTaken, log.NotReplaceable)
@@ -268,21 +265,17 @@ class State:
         """Return the work list at a time, and the number of the newest entry in the contact log."""
         table = self.clients()
         with contact_log_errors():
-            return self.desk.worklist(table, at, self._counted())
+            return self.desk.worklist(table, at, optional(self.assessment) or {})
 
     def check_contact_log(self) -> None:
         """Check the contact log, and that it has the entries that the assessment counted."""
         with contact_log_errors():
-            self.desk.check(self._counted())
+            self.desk.check(optional(self.assessment) or {})
 
     def count_entries(self) -> int:
         """Return the number of entries in the contact log."""
         with contact_log_errors():
             return self.desk.count()
-
-    def _counted(self) -> str:
-        record = optional(self.assessment) or {}
-        return str(record.get("inputs", {}).get("contacts", ""))
 
     def spelling(self) -> Spelling:
         """Return how the ingested rows spell values; none if their record cannot be read."""

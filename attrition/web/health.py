@@ -6,25 +6,21 @@ Sentences name no folder and no secret, because anyone with access to the networ
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from attrition import wording
 from attrition.config import Columns
 from attrition.errors import AttritionError, NotReady
+from attrition.messages import causes
+from attrition.messages.causes import Records
 from attrition.operations import releases, runs
 from attrition.operations.releases import Release
 from attrition.operations.runs import Complaint
-from attrition.reporting.report_data import BASE_RATE
 from attrition.storage import history
 from attrition.web.artifact_cache import State, optional
 
 Row = Mapping[str, Any]
 
-UNUSED_SHOWN = 5
-CODES = (
-    *("overdue", "run", "unavailable", "unused", "no_model", "model", "release", "damaged"),
-    *("history", "slow", "other_columns", "cost"),
-)
 OK, STARTING, DEGRADED = "ok", "starting", "degraded"
 
 
@@ -50,7 +46,7 @@ class Health:
 
 
 def summarise_runs(state: State, now: datetime) -> RecentRuns:
-    """Summarise recent runs, with a complaint if one failed or if a good one is overdue."""
+    """Summarise recent runs, with a complaint if a good one is overdue or the history is unreadable."""
     config = state.config
     complaints: list[Complaint] = []
     try:
@@ -59,72 +55,52 @@ def summarise_runs(state: State, now: datetime) -> RecentRuns:
     except AttritionError:
         rows = worked = []
         complaints.append(Complaint("history", "the history cannot be read"))
-    last = worked[-1] if worked else None
-    if last and last["outcome"] in ("failed", "died"):
-        complaints.append(Complaint("run", f"the last run {last['outcome']}; see its log"))
-    good_at, damage = None, list[str]()
-    record = optional(state.last_run, damage=damage)
-    complaints += [Complaint("damaged", sentence) for sentence in damage]
-    if record is not None:
+    good_at = None
+    if optional(state.last_run) is not None:
         good_at = runs.last_good_at(config)
         complaints += filter(None, [runs.check_overdue(good_at, config.overdue_minutes, now)])
-        if unavailable := record.get("unavailable"):
-            count = wording.plural(len(unavailable), "source")
-            sentence = f"{count} could not be read in the last run; see its log"
-            complaints.append(Complaint("unavailable", sentence))
+    last = worked[-1] if worked else None
     return RecentRuns(last, good_at, runs.tally(rows, now), tuple(complaints))
 
 
-def find_unused(state: State, damage: list[str] | None = None) -> list[Row]:
+def find_unused(state: State) -> list[Row]:
     """Return the sources that are there and of which nothing is used."""
-    record = optional(state.ingestion, damage=damage) or {}
-    return list(record.get("unused", []))
-
-
-def performance_of(monitoring: Row | None, release: str | None) -> Row | None:
-    """Return the performance of a release, None if the record describes another one."""
-    if monitoring is None or release is None or monitoring["release"] != release:
-        return None
-    return monitoring["performance"]
+    return list((optional(state.ingestion) or {}).get("unused", []))
 
 
 def check_health(state: State, now: datetime) -> Health:
     """Check the release, the records and the recent runs."""
     production = state.production
     complaints: list[Complaint] = []
-    status, can_answer, release, kind = OK, True, None, ""
+    status, can_answer, release, training = OK, True, None, None
     try:
         loaded = production.get()[0]
-        release, kind = loaded.id, loaded.training["kind"]
+        release, training = loaded.id, loaded.training
         if production.problem:
             complaints.append(Complaint("release", production.problem))
         if not production.is_flat:
             sentence = f"the model of {release} could not be flattened, so predictions are slower"
             complaints.append(Complaint("slow", sentence))
-        if gone := releases.gone_features(loaded.training, state.config.columns):
-            sentence = f"config.json no longer names {', '.join(gone)}, which the model needs"
-            complaints.append(Complaint("other_columns", sentence))
     except NotReady as error:
         is_starting = error.code == "no_model"
         status, can_answer = (STARTING, True) if is_starting else (DEGRADED, False)
         complaints.append(Complaint(error.code, str(error)))
-    damage: list[str] = []
-    sources = find_unused(state, damage)
-    for read in (state.monitoring, state.assessment, state.diagnostics, state.figure_names):
-        optional(read, damage=damage)
-    optional(state.check_contact_log, damage=damage)
-    complaints += [Complaint("damaged", sentence) for sentence in damage]
-    performance = performance_of(optional(state.monitoring), release)
-    if performance and performance["verdict"] == "degraded":
-        name = kind if kind == BASE_RATE else "model"
-        complaints.append(Complaint("model", f"the {name} in production is no longer accurate"))
-    timings = (optional(state.diagnostics) or {}).get("timings") or {}
-    complaints += [Complaint("cost", sentence) for sentence in timings.get("doubled", [])]
     recent = summarise_runs(state, now)
-    complaints += recent.complaints
-    # Without the reason, which may quote a client's row.
-    lines = wording.unused_lines(sources, UNUSED_SHOWN, with_reason=False)
-    complaints += [Complaint("unused", line) for line in lines]
+    damage: list[str] = []
+    read = partial(optional, damage=damage)
+    records = Records(
+        release=release,
+        training=training,
+        ingestion=read(state.ingestion),
+        monitoring=read(state.monitoring),
+        diagnostics=read(state.diagnostics),
+        last_run=read(state.last_run),
+        worked=recent.last,
+        damage=damage,
+    )
+    for check in (state.assessment, state.figure_names, state.check_contact_log):
+        read(check)
+    complaints += [*causes.judge(records, state.config.columns), *recent.complaints]
     if complaints and status == OK:
         status = DEGRADED
     return Health(status, can_answer, release, recent, tuple(complaints))

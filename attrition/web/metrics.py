@@ -22,6 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from attrition.errors import NotReady
+from attrition.messages import causes
 from attrition.operations import metrics
 from attrition.operations.metrics import Families, Values
 from attrition.operations.releases import Release
@@ -176,7 +177,7 @@ def describe_now(state: State, now: datetime) -> Values:
     values: Values = {
         "ready": {"": float(is_ready)},
         "last_day_runs": dict(result.runs.counts),
-        "complaints": {code: codes[code] for code in sorted({*health.CODES, *codes})},
+        "complaints": {code: codes[code] for code in sorted({*causes.CODES, *codes})},
     }
     if result.runs.good_at:
         values["last_good_run_timestamp_seconds"] = {"": metrics.timestamp(result.runs.good_at)}

@@ -22,10 +22,11 @@ from attrition.config import Columns, Config
 from attrition.contacts import fields, log
 from attrition.data import api_records
 from attrition.data.spelling import NO_SPELLING, Spelling
+from attrition.entering import validation
 from attrition.operations import releases
 from attrition.operations.releases import Release
 from attrition.storage.files import Record
-from attrition.web import entries, parameters, request_body
+from attrition.web import parameters, request_body
 from attrition.web.artifact_cache import State, optional
 from attrition.web.auth import COOKIE
 from attrition.web.middleware import CONSTANT, get_access
@@ -33,6 +34,7 @@ from attrition.web.middleware import CONSTANT, get_access
 Schema = dict[str, Any]
 
 JSON, CSV = "application/json", "text/csv"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 # The statuses that a code comes with, and what it means.
 CODES: Mapping[str, tuple[tuple[int, ...], str]] = {
     "bad_request": ((400, 417), "the request cannot be read"),
@@ -105,7 +107,7 @@ HEADER_OF = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 TAGS = {
     "prediction": "The risk of rows that you send.",
     "clients": "The current clients, ranked, and the contact list.",
-    "contacts": "What people enter about a client, and its standing.",
+    "contacts": "What people enter about a client, its standing, and whether contacting helps.",
     "model": "The model in production, and the data behind it.",
     "service": "The state of this service, and its description.",
 }
@@ -170,7 +172,7 @@ def schemas(columns: Columns, nullable: Collection[str], spelling: Spelling) -> 
     return {
         "Record": api_records.describe_record(*rows),
         "Columns": api_records.describe_columns(*rows, max_rows=most),
-        "NewEntry": {"oneOf": [describe_entry(kind) for kind in entries.FIELDS]},
+        "NewEntry": {"oneOf": [describe_entry(kind) for kind in validation.FIELDS]},
         "Error": describe_error(),
         **describe_clients(),
         **describe_status(),
@@ -235,6 +237,13 @@ def describe_clients() -> dict[str, Schema]:
         ),
         "Standing": obj(each(standing, MAYBE_TEXT)),
         "Entry": obj(entry),
+        "Experiment": obj(
+            {
+                **assessed,
+                "experiment": MAYBE_RECORD | {"description": "As in assessment.json."},
+                "sentences": array(TEXT) | {"description": "The verdict first."},
+            }
+        ),
         "Entries": obj(
             {
                 **{"client": TEXT, "is_current": BOOLEAN, "entries": array(ref("Entry"))},
@@ -289,16 +298,16 @@ def describe_entry(kind: str) -> Schema:
     number = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
     # As a form on a page sends a number.
     maybe_number = number | {"type": ["integer", "string", "null"], "pattern": "^[0-9]{0,15}$"}
-    note: Schema = {"type": "string", "maxLength": entries.MAX_NOTE, "pattern": SOME_LINES}
-    name: Schema = {"type": "string", "maxLength": entries.MAX_NAME, "pattern": LINE}
+    note: Schema = {"type": "string", "maxLength": validation.MAX_NOTE, "pattern": SOME_LINES}
+    name: Schema = {"type": "string", "maxLength": validation.MAX_NAME, "pattern": LINE}
     needs_reason = kind in (log.NOT_BEFORE, log.OVERRIDE)
     may_lack = {"seen"} | (set() if kind == log.WITHDRAWAL else {"replaces"})
     may_lack |= set() if needs_reason else {"note"}
-    may_lack |= {"date"} if kind in entries.OUTCOMES else set()
+    may_lack |= {"date"} if kind in validation.OUTCOMES else set()
     known: dict[str, Schema] = {
         "kind": {"const": kind},
         "by": name | {"description": "The person who enters this."},
-        "outcome": {"enum": list(entries.OUTCOMES.get(kind, ()))},
+        "outcome": {"enum": list(validation.OUTCOMES.get(kind, ()))},
         "note": note if needs_reason else note | or_null("string", pattern=LINES),
         "date": {"type": "string", "format": "date"},
         "manager": name | {"description": "The client manager who takes over."},
@@ -309,7 +318,7 @@ def describe_entry(kind: str) -> Schema:
             "description": "seen of the client's entries: if there are newer ones, this is refused."
         },
     }
-    names = ("kind", "by", *entries.FIELDS[kind], "replaces", "seen")
+    names = ("kind", "by", *validation.FIELDS[kind], "replaces", "seen")
     return obj({n: known[n] for n in names}, *may_lack, additionalProperties=False)
 
 
@@ -354,7 +363,9 @@ ANSWERS = {
     "list_clients": Answer("clients", {JSON: ref("Clients")}, ("invalid_parameter", *NO_LIST)),
     "show_client": Answer("clients", {JSON: ref("OneClient")}, ("unknown_client", *NO_LIST)),
     "contact_list": Answer("clients", {CSV: TEXT}, NO_LIST),
+    "experiment": Answer("contacts", {JSON: ref("Experiment")}, NO_FILE),
     "export_view": Answer("clients", {CSV: TEXT}, ("invalid_parameter", "too_many", *NO_LIST)),
+    "export_workbook": Answer("clients", {XLSX: ANY}, ("invalid_parameter", "too_many", *NO_LIST)),
     "list_entries": Answer("contacts", {JSON: ref("Entries")}, ("unknown_client", *NO_LIST)),
     "add_entry": Answer(
         *("contacts", {JSON: ref("Entry")}),
@@ -549,7 +560,7 @@ CONDITION: Schema = {
 KEY: Schema = {
     **{"name": "Idempotency-Key", "in": "header"},
     "description": "A key of your choice: an entry sent twice with the same key is stored once.",
-    "schema": {"type": "string", "maxLength": entries.MAX_KEY, "pattern": IN_HEADER},
+    "schema": {"type": "string", "maxLength": validation.MAX_KEY, "pattern": IN_HEADER},
 }
 
 

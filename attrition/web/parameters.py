@@ -26,6 +26,7 @@ PARAMETERS = {
     "show_list": {*VIEW, "page", "saved"},
     "save_entries": {*VIEW, "page", "saved"},
     "export_view": VIEW,
+    "export_workbook": VIEW,
     "show_client_page": {"client", "correct", "withdraw", "saved"},
     "save_entry": {"client", "correct", "saved"},
 }

@@ -1,4 +1,4 @@
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pandas as pd
 import pytest
@@ -14,17 +14,34 @@ def small(monkeypatch):
     monkeypatch.setattr(demo, "TEST_CLIENTS", 20)
 
 
-def test_company_ends_in_the_month_of_today_and_is_the_same_for_a_seed(small):
+def begin(config, company, months):
+    life = demo.Life(config, company, demo.Clock(datetime.now(UTC)), 1)
+    return life, [life.begin_month() for _ in range(months)]
+
+
+def test_company_begins_a_year_ago_and_is_the_same_for_a_seed(small):
     today = date(2028, 2, 29)
     company, again = demo.simulate(1, today), demo.simulate(1, today)
-    months = [rows["observed_on"].iloc[0] for rows in company.months]
+    _, months = begin(None, company, 3)
     assert len(company.before) == 3
-    assert months == ["2027-11-01", "2027-12-01", "2028-01-01", "2028-02-01", "2028-03-01"]
-    for rows, same in zip(company.months, again.months, strict=True):
+    starts = [rows["observed_on"].iloc[0] for rows in months]
+    assert starts == ["2027-02-01", "2027-03-01", "2027-04-01"]
+    for rows, same in zip(months, begin(None, again, 3)[1], strict=True):
         pd.testing.assert_frame_equal(rows, same)
         assert (rows["renewal_date"] > rows["observed_on"]).all()
         assert set(rows["client_manager"]) == set(demo.MANAGERS)
-    assert not set(company.test["corporation"]) & set(company.months[0]["corporation"])
+    assert not set(company.test["corporation"]) & set(months[0]["corporation"])
+
+
+def test_a_saved_client_stays_in_the_outcomes_and_in_the_months_that_follow(small):
+    company = demo.simulate(1, date(2028, 2, 29))
+    life, (first,) = begin(None, company, 1)
+    leavers = first["corporation"][first["exited"] == 1].tolist()
+    life.saved = {leavers[0]}
+    second = life.begin_month()
+    outcome = life.months[0].set_index("corporation")["exited"]
+    assert [outcome[name] for name in leavers] == [0, *[1] * (len(leavers) - 1)]
+    assert [name in set(second["corporation"]) for name in leavers[:2]] == [True, False]
 
 
 def test_folder_that_is_not_of_the_demo_is_left_alone(tmp_path):

@@ -28,6 +28,7 @@ from attrition.contacts.log import Entry
 from attrition.operations import dependencies
 from attrition.storage import files
 from tests.conftest import ROOT, make_rows, run_whole, write_config
+from tests.effect.records import make_record, plant
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(
@@ -90,6 +91,7 @@ def company(tmp_path_factory):
         patch.setattr(dependencies, "ask_all", dict.fromkeys)
         assert run_whole(config) == 0
     enter_something(config, today)
+    plant(config, make_record())
     return config
 
 
@@ -237,6 +239,7 @@ PATHS = {
     "all clients": "/list?view=all",
     "search without result": "/list?view=all&q=nobody",
     "client": client_path("Client 70"),
+    "effect": "/effect",
     "model": "/model",
     "data": "/data",
     "system": "/system",

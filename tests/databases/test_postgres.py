@@ -242,4 +242,4 @@ def test_rows_that_are_not_unicode_are_told(postgres_server, clock):
 
 def test_bytes_that_are_not_unicode_are_an_error_of_the_driver():
     with pytest.raises(psycopg.DataError, match="not Unicode"):
-        list(postgres._parsed([bytearray(b"\xe9\n")]))
+        list(postgres.parsed([bytearray(b"\xe9\n")]))

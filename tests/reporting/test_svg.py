@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from attrition.reporting import svg
+from tests.effect.records import FIRST, SECOND
 
 CURVE = {"share_contacted": [0, 0.5, 1], "share_found": [0, 0.8, 1]}
 GROUP = {"mean_risk": 0.5, "observed": 0.4, "low": 0.3, "high": 0.5, "rows": 80}
@@ -124,3 +125,17 @@ def test_risk_of_a_client_is_drawn_with_the_change_of_the_model():
     assert "model changed on 2026-05-03" in chart.drawing
     assert [row[0] for row in chart.rows] == ["2026-05-03", "2026-05-02", "2026-05-01"]
     assert svg.risk_over_time(risks[:1]).drawing is None
+
+
+def test_effect_is_drawn_upwards_and_an_unproven_look_is_open():
+    chart = svg.effect_by_look([FIRST, SECOND])
+    first, second = tags(chart.drawing, "circle")
+    assert [dot.get("class") for dot in (first, second)] == ["dot first open", "dot first"]
+    assert float(first.get("cy")) < float(second.get("cy"))  # 10 fewer left, then 8
+    assert len([one for one in tags(chart.drawing, "line") if one.get("class") == "guide"]) == 1
+    assert chart.rows[1] == ["Jul 2026", "+8.0 (+2.0 to +14.0)", "proven"]
+
+
+def test_effect_without_an_estimate_has_a_sentence_instead():
+    assert svg.effect_by_look([]).drawing is None
+    assert svg.effect_by_look([FIRST | {"effect": None}]).drawing is None

@@ -71,7 +71,7 @@ def test_timeline_of_a_client_has_all_that_can_be_read(client, project):
     assert (events["entry"].who, events["entry"].is_counted) == ("Kim", True)
     assert events["observation"].source == "current.csv"
     (risk,) = state.risk_history(row["client"])
-    assert (risk.date, risk.risk) == (work.day, round(row["risk"], 4))
+    assert (risk.date, risk.risk) == (state.assessment()["day"], round(row["risk"], 4))
     damage(project.risk_history)
     project.history.write_bytes(b"no history" * 1_000)
     events = state.timeline(row["client"], work.day)

@@ -10,7 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
 from attrition.contacts.log import Entry
+from attrition.messages import causes
 from attrition.operations import metrics as figures
+from attrition.operations import runs
 from attrition.web import metrics
 from tests.apps import enter
 from tests.conftest import ROOT, damage
@@ -229,7 +231,7 @@ def test_alerts_use_only_metrics_and_labels_that_exist():
 
 
 def test_values_of_labels_in_alerts_exist():
-    known = {*figures.OUTCOMES, *figures.VERDICTS, *figures.EXTENTS, *metrics.health.CODES}
+    known = {*figures.OUTCOMES, *figures.VERDICTS, *figures.EXTENTS, *causes.CODES}
     known |= {"5xx", "ready", "attrition"}
     for selector in re.findall(r"\b(?:attrition_\w+|up)\{(.*?)\}", ALERTS):
         for text in re.findall(r'"(.*?)"', selector):
@@ -237,8 +239,11 @@ def test_values_of_labels_in_alerts_exist():
 
 
 def test_every_complaint_is_counted_before_it_first_occurs():
-    given = re.findall(r'Complaint\("(\w+)"', Path(metrics.health.__file__).read_text("utf-8"))
-    assert {*given} <= {*metrics.health.CODES}
+    text = "".join(
+        Path(each.__file__).read_text("utf-8") for each in (causes, runs, metrics.health)
+    )
+    given = re.findall(r'Complaint\(\s*"(\w+)"', text)
+    assert {*given} <= {*causes.CODES} and len(given) > 8
 
 
 def test_each_alert_has_a_runbook_that_names_a_section_of_the_docs():

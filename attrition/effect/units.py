@@ -1,0 +1,274 @@
+"""Describe the experiment: its units, their outcomes and contacts, and what the looks at them show.
+
+A unit is a client in a quarter. It stays in the arm that it was assigned to, whether or not it was
+contacted. Its outcome is that of the row that was assessed then, once it is mature; if that row has no
+time, or had its outcome already, it is the first outcome of the client that arrived afterwards.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrition.config import Config
+from attrition.contacts import experiment, log
+from attrition.contacts.assignments import Look
+from attrition.contacts.experiment import Assignment, Trial
+from attrition.contacts.log import Entry
+from attrition.contacts.standings import NOT_IN_REACH, Standing
+from attrition.effect import estimation, list_quality, looks
+from attrition.effect.estimation import Arms, Bool
+from attrition.modelling.metrics import Vector
+from attrition.rows import ledger, observations, typed_rows
+from attrition.rows.known_rows import is_among
+from attrition.storage import tables
+
+RUNNING, NO_KEY, OFF = "running", "no_key", "off"
+KNOWN, PENDING, LOST = "known", "open", "lost"
+NO_STANDING = Standing()
+
+
+class Row(NamedTuple):
+    """A row of a client; churned: None as long as the outcome is open or immature.
+
+    arrived: when the row arrived, "" if unknown
+    """
+
+    time: str
+    churned: bool | None
+    has_outcome: bool
+    arrived: str
+
+
+@dataclass(frozen=True)
+class Units:
+    """All units, oldest first: (n,) each.
+
+    state: "known", "open" or, if the row is gone, "lost"; value: NaN if unknown
+    assigned_on, first_on, left_on: datetime64[D], of the assignment, of the client's first one, and of
+    the outcome of those who churned, else NaT
+    """
+
+    is_control: Bool
+    risk: Vector
+    value: Vector
+    share: Vector
+    state: NDArray[np.str_]
+    churned: Bool
+    is_contacted: Bool
+    is_reached: Bool
+    assigned_on: NDArray[np.datetime64]
+    first_on: NDArray[np.datetime64]
+    left_on: NDArray[np.datetime64]
+
+    @property
+    def is_known(self) -> Bool:
+        return self.state == KNOWN
+
+    def select(self, mask: Bool) -> "Units":
+        return Units(**{name: values[mask] for name, values in vars(self).items()})
+
+    def between(self, first: date, end: date | None = None) -> "Units":
+        """Return the units that were assigned from one day until before another."""
+        is_in = self.assigned_on >= np.datetime64(first)
+        return self.select(is_in & (self.assigned_on < np.datetime64(end)) if end else is_in)
+
+    def arms(self) -> Arms:
+        known = self.select(self.is_known)
+        return Arms(*(getattr(known, name) for name in Arms._fields))
+
+
+# ---- read
+
+
+def read_rows(
+    config: Config, clients: Iterable[str], waiting: NDArray[np.uint64] | None
+) -> dict[str, list[Row]]:
+    """Read client -> rows of some clients, in the order of their arrival.
+
+    waiting: the sorted ids of the rows whose outcomes are immature or suspicious; None if that is
+    unknown, so that no outcome counts
+    """
+    columns, wanted = config.columns, set(clients)
+    hashes = np.unique(np.array([observations.name_hash(name) for name in wanted], "uint64"))
+    is_stored = ledger.read_next_number(config) > 0  # not by an earlier version
+    names = [columns.client_name, columns.outcome, typed_rows.DELIVERED, typed_rows.ROW_ID]
+    table = ledger.read_table(
+        config, [*names, *filter(None, [columns.time])], clients=hashes if is_stored else None
+    )
+    frame = tables.to_frame(table)
+    frame = frame[frame[columns.client_name].isin(wanted)]
+    ids, outcome = frame[typed_rows.ROW_ID].to_numpy(), frame[columns.outcome].to_numpy("float64")
+    has_outcome = ~np.isnan(outcome)
+    counts = has_outcome & (False if waiting is None else ~is_among(ids, waiting))
+    lines = ledger.read_lines(config)
+    rows: dict[str, list[Row]] = {}
+    for name, time, left, is_there, is_mature, number in zip(
+        frame[columns.client_name],
+        frame[columns.time] if columns.time else [""] * len(frame),
+        outcome == 1,
+        has_outcome.tolist(),
+        counts.tolist(),
+        frame[typed_rows.DELIVERED],
+        strict=True,
+    ):
+        arrived = lines[number].ingested_at if number != ledger.NEVER else ""
+        row = Row(time, bool(left) if is_mature else None, is_there, arrived)
+        rows.setdefault(name, []).append(row)
+    return rows
+
+
+def find_outcome(assignment: Assignment, rows: Sequence[Row]) -> tuple[str, bool, str]:
+    """Return the state of a unit, whether the client churned, and when that arrived.
+
+    rows: of the client, in the order of their arrival
+    """
+    own = [row for row in rows if assignment.observed and row.time == assignment.observed]
+    if not own if assignment.observed else not rows:
+        return LOST, False, ""
+    was_known = any(row.has_outcome and row.arrived <= assignment.at for row in own)
+    if was_known or not own:
+        is_later = (row for row in rows if row.has_outcome and row.arrived > assignment.at)
+        later = [row for row in is_later if not own or row.time > assignment.observed]
+        own = sorted(later, key=lambda row: row.arrived)[:1]
+    known = [row for row in own if row.churned is not None]
+    return (KNOWN, bool(known[-1].churned), known[-1].arrived) if known else (PENDING, False, "")
+
+
+def find_contacts(
+    assignment: Assignment, entries: Iterable[Entry], until: str, config: Config
+) -> tuple[bool, bool]:
+    """Return whether a unit was contacted, and reached, before its outcome and in its quarter.
+
+    entries: those of the client that count; until: when the outcome arrived, "" if it has not
+    """
+    outcomes = [
+        entry.outcome
+        for entry in entries
+        if entry.kind == log.CONTACT
+        and assignment.at <= entry.at < (until or "9999")
+        and experiment.quarter_of(config.day(entry.at)) == assignment.quarter
+    ]
+    return bool(outcomes), any(outcome not in NOT_IN_REACH for outcome in outcomes)
+
+
+def find_units(
+    config: Config,
+    assigned: Sequence[Assignment],
+    rows: Mapping[str, Sequence[Row]],
+    standings: Mapping[str, Standing],
+) -> Units:
+    """Return the units of all assignments; rows: as `read_rows` returns them; standings: by client."""
+    first: dict[str, str] = {}
+    columns: dict[str, list[Any]] = {name: [] for name in Units.__dataclass_fields__}
+    for each in assigned:
+        state, churned, arrived = find_outcome(each, rows.get(each.client, ()))
+        entries = standings.get(each.client, NO_STANDING).entries
+        is_contacted, is_reached = find_contacts(each, entries, arrived, config)
+        unit = {
+            **{"is_control": each.arm == experiment.CONTROL, "risk": each.risk},
+            **{"value": np.nan if each.value is None else each.value, "share": each.share},
+            **{"state": state, "churned": churned},
+            **{"is_contacted": is_contacted, "is_reached": is_reached},
+            "assigned_on": config.day(each.at),
+            "first_on": first.setdefault(each.client, config.day(each.at)),
+            "left_on": config.day(arrived) if churned and arrived else "NaT",
+        }
+        for name, value in unit.items():
+            columns[name].append(value)
+    kinds = dict.fromkeys(("is_control", "churned", "is_contacted", "is_reached"), "bool")
+    kinds |= dict.fromkeys(("assigned_on", "first_on", "left_on"), "datetime64[D]")
+    kinds |= {"state": "U5"}
+    return Units(
+        **{name: np.array(each, kinds.get(name, "float64")) for name, each in columns.items()}
+    )
+
+
+# ---- describe
+
+
+def take_look(
+    units: Units, stored: Sequence[Look], day: str, now: str, share: float
+) -> Look | None:
+    """Return the look that is due and has not been taken, None if there is none.
+
+    share: of those held out from now on, without this look
+    """
+    if not len(units.risk):
+        return None
+    due, _ = looks.schedule(_first_day(units), date.fromisoformat(day))
+    if due is None or any(look.number >= due.index for look in stored):
+        return None
+    compared = units.between(due.since, due.on)
+    effect = estimation.estimate(compared.arms())
+    ratio = estimation.check_ratio(compared.is_control, compared.share)
+    verdict = looks.decide(effect, due, is_valid=ratio is None or ratio["is_valid"])
+    record = looks.describe_look(due, effect, verdict, now)
+    return Look(now, due.index, share, json.dumps(record, sort_keys=True))
+
+
+def _first_day(units: Units) -> date:
+    first: date = units.assigned_on.min().item()
+    return first
+
+
+def describe_experiment(
+    trial: Trial | None, units: Units, stored: Sequence[Look], day: str
+) -> dict[str, Any]:
+    """Describe the experiment on a day, without the list of the day.
+
+    The figures are those of the year that the next look belongs to, but for the last look, and for the
+    quality of the list.
+
+    trial: None if the experiment is off; stored: the looks so far, oldest first
+    """
+    is_off, today = trial is None, date.fromisoformat(day)
+    upcoming = looks.schedule(_first_day(units), today)[1] if len(units.risk) else None
+    own = units.between(upcoming.since) if upcoming else units
+    ratio = estimation.check_ratio(own.is_control, own.share)
+    taken = [json.loads(look.record) for look in stored]
+    verdicts = [(record["number"], record["verdict"]) for record in taken]
+    is_valid = ratio is None or ratio["is_valid"]
+    n_known = int(own.is_known.sum())
+    return {
+        "state": OFF if trial is None else RUNNING if trial.key else NO_KEY,
+        "share": float(units.share[-1]) if trial is None else trial.share,
+        "since": _first_day(units).isoformat() if upcoming else None,
+        "quarter": experiment.quarter_of(day),
+        "units": {arm: _count(own.select(mask)) for arm, mask in _arms(own)},
+        "ratio": ratio,
+        "contacted_controls": estimation.count_contacted(own.is_contacted[own.is_control]),
+        "reached": {arm: _share(own.is_reached[mask]) for arm, mask in _arms(own)},
+        "last_look": taken[-1] if taken else None,
+        "next_look": None
+        if is_off or upcoming is None
+        else looks.describe_next(upcoming, today, risk=own.risk, share=own.share, n_known=n_known),
+        "verdict": looks.conclude(verdicts, is_valid=is_valid),
+        "list_quality": _describe_quality(units, today),
+    }
+
+
+def _arms(units: Units) -> list[tuple[str, Bool]]:
+    return [
+        (experiment.TREATED, ~units.is_control),
+        (experiment.CONTROL, units.is_control),
+    ]
+
+
+def _count(units: Units) -> dict[str, int]:
+    return {state: int((units.state == state).sum()) for state in (KNOWN, PENDING, LOST)}
+
+
+def _share(mask: Bool) -> float | None:
+    return float(mask.mean()) if len(mask) else None
+
+
+def _describe_quality(units: Units, today: date) -> dict[str, Any] | None:
+    """Describe how good the list was, by the controls whom nobody contacted."""
+    own = units.select(units.is_control & units.is_known & ~units.is_contacted)
+    names = ("assigned_on", "churned", "risk", "first_on", "left_on")
+    return list_quality.describe_list_quality(today, **{name: getattr(own, name) for name in names})

@@ -1,0 +1,1 @@
+"""Tell people what needs attention: alerts, digests, and the channels that deliver them."""

@@ -1,0 +1,90 @@
+"""Who is held out: the draw once more from its description, exemptions, and what was stored."""
+
+import hashlib
+import math
+
+import pytest
+
+from attrition.contacts import experiment
+from attrition.contacts.experiment import CONTROL, OUTSIDE, TREATED, Trial
+
+TRIAL = Trial("2026-Q1", 0.2, b"secret", frozenset(), math.inf, {})
+
+
+def draw_again(key, client, quarter):
+    """HMAC-SHA256 of RFC 2104, written out; its first eight bytes as a number in [0, 1)."""
+    block = key.ljust(64, b"\0")
+    inner = bytes(byte ^ 0x36 for byte in block) + f"{client}\n{quarter}".encode()
+    outer = bytes(byte ^ 0x5C for byte in block) + hashlib.sha256(inner).digest()
+    number = 0
+    for byte in hashlib.sha256(outer).digest()[:8]:
+        number = number * 256 + byte
+    return number / 2**64
+
+
+def test_draw_is_that_of_a_second_implementation():
+    clients = [f"Client {i}" for i in range(500)] + ["Émile Straße", "", "a\nb", "客户"]
+    for client in clients:
+        is_held = draw_again(b"secret", client, "2026-Q1") < 0.2
+        assert TRIAL.arm(client, None) == (CONTROL if is_held else TREATED)
+    held = sum(TRIAL.arm(client, None) == CONTROL for client in clients)
+    assert 70 < held < 130
+
+
+def test_every_quarter_and_every_key_draw_anew():
+    clients = [f"c{i}" for i in range(1000)]
+    arms = [TRIAL.arm(client, None) for client in clients]
+    for other in (TRIAL._replace(quarter="2026-Q2"), TRIAL._replace(key=b"other")):
+        both = sum(
+            arm == other.arm(client, None) == CONTROL
+            for client, arm in zip(clients, arms, strict=True)
+        )
+        assert 20 < both < 65, "as if drawn independently: 40"
+
+
+def test_stored_arm_counts_whatever_key_and_share_are():
+    arms = {f"c{i}": (CONTROL, TREATED)[i % 2] for i in range(50)}
+    for key in (b"secret", b"other", None):
+        trial = TRIAL._replace(arms=arms, key=key, share=0.01)
+        assert {client: trial.arm(client, None) for client in arms} == arms
+
+
+def test_without_the_key_other_clients_are_outside():
+    assert TRIAL._replace(key=None).arm("c1", 5.0) == OUTSIDE
+
+
+@pytest.mark.parametrize(("client", "value"), [("Acme", 1.0), ("other", 100.01)])
+def test_exempt_client_is_outside_even_if_held_out_before(client, value):
+    trial = TRIAL._replace(exempt={"Acme"}, value_above=100.0, arms={client: CONTROL})
+    assert trial.arm(client, value) == OUTSIDE
+    assert trial.arm("third", 100.0) != OUTSIDE
+
+
+def test_only_clients_without_a_stored_arm_are_assigned():
+    rows = {
+        4: {"client": "a", "risk": 0.4, "value": 10.0, "observed_at": None},
+        7: {"client": "b", "risk": 0.3, "value": 20.0, "observed_at": "2026-01-31"},
+        8: {"client": "c", "risk": 0.2, "value": 20.0, "observed_at": ""},
+    }
+    trial = TRIAL._replace(arms={"c": CONTROL})
+    arms = {4: TREATED, 7: CONTROL, 8: CONTROL, 9: OUTSIDE}
+    new = trial.new_assignments(
+        arms, lambda places: [rows[place] for place in places], "2026-02-02T08:00:00Z", "r1"
+    )
+    assert [each[:3] for each in new] == [("a", "2026-Q1", TREATED), ("b", "2026-Q1", CONTROL)]
+    assert [each[4:10] for each in new] == [
+        ("r1", 5, 0.4, 10.0, "", 0.2),
+        ("r1", 8, 0.3, 20.0, "2026-01-31", 0.2),
+    ]
+
+
+def test_quarters_end_with_their_months():
+    days = ["2026-01-01", "2026-03-31", "2026-04-01", "2026-12-31", "2027-01-01"]
+    assert [experiment.quarter_of(day) for day in days] == [
+        *("2026-Q1", "2026-Q1", "2026-Q2", "2026-Q4", "2027-Q1"),
+    ]
+
+
+def test_digest_changes_with_the_key_and_does_not_contain_it():
+    digests = {experiment.key_digest(key) for key in (None, b"one", b"two")}
+    assert len(digests) == 3 and "one" not in digests

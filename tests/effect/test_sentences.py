@@ -1,0 +1,136 @@
+"""What the lead reads about the experiment: the verdict first, then what it rests on."""
+
+import pytest
+
+from attrition.effect import sentences
+from tests.effect.records import FIRST, SECOND, make_open, make_record
+
+VOID = {"expected": 0.2, "observed": 0.31, "p": 4e-5, "is_valid": False}
+HARM = {"difference": 0.06, "low": 0.01, "high": 0.11, "method": "welch"}
+NOTHING = {"difference": -0.03, "low": -0.08, "high": 0.02, "method": "welch"}
+
+
+def plain(text):
+    return text.replace("\xa0", " ")
+
+
+def headline(record):
+    return plain(sentences.verdict(record, "EUR").headline)
+
+
+@pytest.mark.parametrize(
+    ("record", "tone", "line"),
+    [
+        (
+            make_record(),
+            "good",
+            "Contacting keeps clients: 8 of 100 fewer left (95 % interval 2 to 14), worth EUR 1.2 M.",
+        ),
+        (
+            make_record(verdict="harms", last_look=SECOND | {"effect": HARM, "verdict": "harms"}),
+            "bad",
+            "Contacting does harm: 6 of 100 more left (95 % interval 1 to 11).",
+        ),
+        (
+            make_record(
+                verdict="no_effect", last_look=SECOND | {"effect": NOTHING, "verdict": "open"}
+            ),
+            "warn",
+            "A year without a proven effect: 3 of 100 fewer left (95 % interval from 2 more to 8 "
+            "fewer).",
+        ),
+        (
+            make_open(),
+            "",
+            "Not yet: about 120 more outcomes, likely in July 2026; effects under 12 points will not be "
+            "seen.",
+        ),
+        (make_open(next_look=None), "", "Not yet: there are too few outcomes."),
+        (
+            make_record(verdict="void", ratio=VOID),
+            "bad",
+            "Void: 31 % of the clients were held out, 20 % planned.",
+        ),
+    ],
+)
+def test_first_line_is_the_verdict(record, tone, line):
+    assert headline(record) == line
+    assert sentences.verdict(record, "EUR").tone == tone
+    assert plain(sentences.all_sentences(record, "EUR")[0]) == line
+
+
+def test_a_proven_effect_is_that_of_the_look_that_proved_it():
+    later = SECOND | {"number": 3, "verdict": "open", "effect": NOTHING, "money": None}
+    record = make_record(looks=[FIRST, SECOND, later], last_look=later)
+    assert "8 of 100 fewer left (95 % interval 2 to 14)" in headline(record)
+
+
+def test_interval_without_zero_that_proves_nothing_is_explained():
+    record = make_open(looks=[FIRST], last_look=FIRST)
+    detail = sentences.verdict(record, "EUR").detail
+    assert "proved nothing" in detail
+    assert "|z| above 3.93" in detail
+    crossing = FIRST | {"effect": NOTHING}
+    detail = sentences.verdict(make_open(looks=[crossing], last_look=crossing), "EUR").detail
+    assert "leaves out zero" not in detail
+
+
+def test_harm_is_shown_as_a_cost():
+    look = SECOND | {"effect": HARM, "verdict": "harms"}
+    look |= {"money": {"value": -4e5, "low": -9e5, "high": -1e4}}
+    record = make_record(verdict="harms", looks=[look], last_look=look)
+    detail = plain(sentences.verdict(record, "EUR").detail)
+    assert "400 listed clients cost EUR 400,000 (95 % interval 10,000 to 900,000)" in detail
+
+
+def test_everything_behind_the_verdict_is_stated():
+    text = plain(" ".join(sentences.all_sentences(make_record(), "EUR")))
+    for part in (
+        "25 clients are held out by chance this quarter",
+        "z = −3.02, proven from ±2.78 on",
+        "on 1 October 2026, with about 120 more outcomes",
+        "Of those who were reached, 13 of 100 fewer left (95 % interval 3 to 23)",
+        "20 % were held out, 20 % planned: as chance makes it (p = 0.430)",
+        "3 held-out clients (3.0 %) were contacted all the same",
+        "92 % of the value at risk",
+        "Of 80 held-out clients with a known outcome, 31 left (39 %, 95 % interval 29 % to 49 %)",
+        "45 days after",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize("key", [*make_record()])
+def test_a_figure_that_is_not_known_breaks_no_sentence(key):
+    if key not in ("state", "units", "verdict"):
+        record = make_record(**{key: None})
+        assert all(sentences.all_sentences(record, "EUR"))
+        assert sentences.arm_table(record)[1][0][0] == "Listed"
+
+
+@pytest.mark.parametrize("part", ["effect", "money", "per_reached", "z"])
+def test_a_look_without_a_figure_breaks_no_sentence(part):
+    look = SECOND | {part: None}
+    text = sentences.all_sentences(make_record(looks=[look], last_look=look), "EUR")
+    assert not any("None" in one or "nan" in one for one in text)
+
+
+def test_what_is_not_as_it_should_be_is_remarked():
+    high = {"clients": 12, "share": 0.12, "is_high": True}
+    assert sentences.remarks(make_record()) == []
+    (text,) = sentences.remarks(make_record(contacted_controls=high))
+    assert text.startswith("12 held-out clients (12\xa0%) were contacted all the same")
+    (text,) = sentences.remarks(make_record(state="no_key"))
+    assert "key" in text
+    (text,) = sentences.remarks(make_record(state="off"))
+    assert "switched off" in text
+
+
+def test_groups_before_the_first_look_have_no_outcome_that_could_be_peeked_at():
+    columns, rows = sentences.arm_table(make_open())
+    assert [name for name, _ in columns][-3:] == ["At the last look", "Left", "Expected"]
+    assert [row[-3:] for row in rows] == [["–"] * 3] * 2
+    _, rows = sentences.arm_table(make_record())
+    assert [plain(cell) for cell in rows[1]] == [
+        *("Held out by chance", "104", "25", "0", "2.0 %"),
+        *("100", "31 (31 %)", "33"),
+    ]

@@ -25,7 +25,7 @@ CLIENTS = frozenset(
         *("show_today", "show_list", "export_view", "export_workbook", "show_client_page"),
     }
 )
-ENTER = frozenset({"add_entry", "save_entry"})
+ENTER = frozenset({"add_entry", "save_entry", "upload_sheet"})
 ENTER_MANY = frozenset({"save_entries"})
 # They name the clients who are held out, whom the client managers are not to know.
 EXPERIMENT = frozenset({"experiment", "show_effect"})

@@ -75,6 +75,7 @@ def list_page(state: State, at: str, form: MultiDict[str, str] | None = None) ->
         "all_url": url_for(".show_list", view=view),
         "here": url_for(".show_list", **address | {"page": page if page > 1 else None}),
         "export_url": url_for(".export_view", **address | {"view": view}),
+        "sheet_url": url_for(".upload_sheet"),
         "workbook_url": url_for(".export_workbook", **address | {"view": view}),
         "managers": managers(work),
         "by": person().name,

@@ -95,8 +95,12 @@ def command(path: str, method: str, operation: Schema, client: str) -> str:
     parts = ["curl -s", shlex.quote(url)]
     if operation.get("security"):
         parts.append('-H "Authorization: Bearer $ATTRITION_TOKEN"')
-    if "requestBody" in operation:
-        media, content = next(iter(operation["requestBody"]["content"].items()))
+    media, content = next(
+        iter(operation.get("requestBody", {"content": {"": {}}})["content"].items())
+    )
+    if media == openapi.FORM:
+        parts.append("-F sheet=@sheet.xlsx")
+    elif media:
         example = next(iter(content["examples"].values()))["value"]
         body = example if isinstance(example, str) else json.dumps(example, ensure_ascii=False)
         flag = "--data-binary" if media == openapi.CSV else "-d"

@@ -3,6 +3,7 @@
 After a form was saved, the answer is a redirect, so that reloading the page sends nothing again.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ from attrition.config import Config
 from attrition.contacts import sentences
 from attrition.contacts.log import Entry
 from attrition.contacts.worklist import Worklist
-from attrition.errors import NotReady
+from attrition.data.schema import Refused
+from attrition.entering import filled_in
+from attrition.errors import ApiError, NotReady
 from attrition.pages.client import client_page
 from attrition.pages.client_list import everybody_in, list_page, spreadsheet
 from attrition.pages.confirmation import numbers_text
@@ -21,16 +24,20 @@ from attrition.pages.frame import (
     Row,
     client_url,
     local_time,
+    person,
     read_form,
     remember,
     remembered,
 )
+from attrition.rows import forgotten
 from attrition.storage import files
 from attrition.web import auth
 from attrition.web import entries as entering
-from attrition.web.artifact_cache import state
+from attrition.web.artifact_cache import contact_log_errors, state
+from attrition.web.middleware import wants_page
 from attrition.web.parameters import chosen_filters, read
 
+VERDICTS = (filled_in.SAVED, filled_in.BEFORE, filled_in.EMPTY, filled_in.REFUSED)
 CHANGED = "the clients of this view have changed meanwhile: tick again"
 
 
@@ -68,6 +75,36 @@ def save_entries() -> Any:
         return after_saving(url_for(".show_list", **query), form)
     context = list_page(state(), files.utc_now(), request.form) | {"saved": None}
     return refused(result, "list.html", context)
+
+
+def upload_sheet() -> Any:
+    """Save the lines of a filled-in sheet, the file `sheet` of a form; return a verdict for each."""
+    now, sheet = state(), request.files.get("sheet")
+    if sheet is None or not sheet.filename:
+        raise ApiError(422, "invalid_sheet", "choose a file: .xlsx or CSV, as the field sheet")
+    at, dialect = files.utc_now(), now.config.files.dialect(sheet.filename)
+    work, _ = now.worklist(at)  # checks the contact log
+    desk = filled_in.Desk(
+        *(now.desk.path, work.table, now.config.project, now.assessment()["release"], work.day, at),
+        *(f"{auth.origin('sheet', request, g.caller)}", dialect.dates, person().name),
+        hidden=forgotten.read(now.config),
+    )
+    try:
+        lines = filled_in.read_lines(sheet.read(), sheet.filename, now.config.columns, dialect)
+    except Refused as error:
+        raise ApiError(422, "invalid_sheet", f"the sheet was refused: {error.reason}") from error
+    with contact_log_errors():
+        verdicts = filled_in.save_lines(lines, desk)
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    summary = {
+        "file": sheet.filename,
+        **{name.replace(" ", "_"): counts[name] for name in VERDICTS},
+    }
+    if not wants_page():
+        return {**summary, "lines": [verdict._asdict() for verdict in verdicts]}
+    shown = [verdict for verdict in verdicts if verdict.verdict != filled_in.EMPTY]
+    text = wording.finished(filled_in.describe(sheet.filename, verdicts))
+    return render_template("sheet.html", text=text, verdicts=shown, counts=counts)
 
 
 def save(clients: Sequence[str], form: Mapping[str, str]) -> Any:

@@ -33,7 +33,7 @@ from attrition.web.middleware import CONSTANT, get_access
 
 Schema = dict[str, Any]
 
-JSON, CSV = "application/json", "text/csv"
+JSON, CSV, FORM = "application/json", "text/csv", "multipart/form-data"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 # The statuses that a code comes with, and what it means.
 CODES: Mapping[str, tuple[tuple[int, ...], str]] = {
@@ -71,6 +71,7 @@ CODES: Mapping[str, tuple[tuple[int, ...], str]] = {
     "invalid_body": ((422,), "the body has none of the expected forms"),
     "invalid_records": ((422,), "a row is invalid; problems lists every error"),
     "invalid_datafile": ((422,), "the data file cannot be read"),
+    "invalid_sheet": ((422,), "the filled-in sheet cannot be read"),
     "invalid_entry": ((422,), "a field of the entry is invalid; problems lists every error"),
     "invalid_parameter": ((422,), "a query parameter has an invalid value"),
     "too_many": ((422,), "the view has more clients than a spreadsheet can contain"),
@@ -237,6 +238,15 @@ def describe_clients() -> dict[str, Schema]:
         ),
         "Standing": obj(each(standing, MAYBE_TEXT)),
         "Entry": obj(entry),
+        "Verdicts": obj(
+            {
+                "file": TEXT,
+                **each(("saved", "saved_before", "nothing_filled_in", "refused"), WHOLE),
+                "lines": array(
+                    obj({**each(("sheet", "client", "verdict", "reason"), TEXT), "line": WHOLE})
+                ),
+            }
+        ),
         "Experiment": obj(
             {
                 **assessed,
@@ -375,6 +385,9 @@ ANSWERS = {
         ),
         {201: "The stored entry; 200 if it had been stored before."},
     ),
+    "upload_sheet": Answer(
+        "contacts", {JSON: ref("Verdicts")}, ("cross_site", "invalid_sheet", *NO_LIST)
+    ),
     "scoring": Answer("model", {JSON: ref("Scoring")}, NO_RELEASE),
     "summarystats": Answer("model", {JSON: ref("SummaryStats")}, NO_FILE),
     "diagnostics": Answer("model", {JSON: ref("Diagnostics")}, NO_FILE),
@@ -417,6 +430,9 @@ def describe_body(view: str, columns: Columns, release: Release | None) -> Schem
                 "examples": {"csv": {"value": "\n".join(lines) + "\n"}},
             },
         }
+    elif view == "upload_sheet":
+        sheet = {"type": "string", "format": "binary", "description": "An .xlsx workbook or CSV."}
+        content = {FORM: {"schema": obj({"sheet": sheet})}}
     else:
         return {}
     return {"required": True, "content": content}

@@ -15,6 +15,7 @@ from attrition.sources.excel import read_excel
 ABOUT = workbook.About(
     *("Contact list of Ann", "3f2a9c417b0d5e68", "2026-11-28", "2026-11-28T09:00:00Z", "EUR", {})
 )
+HEADINGS = ["client", "outcome", "note", "follow-up", "by"]
 TICKETS = Reason("open_tickets", 5.0, 1.0, 0.8)
 
 

@@ -1,6 +1,7 @@
 """The page that describes the API."""
 
 import html
+import io
 import re
 import shlex
 from itertools import pairwise
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 
 from app import create_app
 from tests.conftest import TOKEN
+from tests.entering.sheets import HEADINGS, write
 
 
 def commands(page):
@@ -25,6 +27,9 @@ def run(client, command):
     parts = urlsplit(url)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     body = next(iter(values.values()), None)
+    if "-F" in command:
+        assert command[command.index("-F") + 1] == "sheet=@sheet.xlsx"
+        body = {"sheet": (io.BytesIO(write([HEADINGS])), "sheet.xlsx")}
     return client.open(path, method="POST" if body else "GET", data=body, headers=headers)
 
 

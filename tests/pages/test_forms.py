@@ -11,9 +11,11 @@ from urllib.parse import quote, unquote
 import pytest
 
 from app import create_app
+from attrition.access import roles
 from attrition.contacts import log
 from attrition.storage import files
 from tests.apps import ODD_NAMES, rewrite
+from tests.entering.sheets import HEADINGS, cells, write
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Site": "same-origin"}
 NAMES = [*ODD_NAMES, "..", "a/../b", "مقهى", "😀", "x" * 300]
@@ -369,7 +371,6 @@ def test_log_that_cannot_be_written_loses_nothing_that_was_typed(
 
 
 def test_damaged_log_is_named_and_nobody_is_listed(odd_project):
-    odd_project.contact_log.parent.mkdir()
     odd_project.contact_log.write_bytes(b"damaged")
     client = create_app(odd_project).test_client()
     page = client.get("/", headers=BROWSER)
@@ -397,3 +398,51 @@ def test_days_begin_where_the_managers_work(odd_project):
     log.append(config.contact_log, [entry], "2026-11-28T20:30:00Z")
     page = create_app(config).test_client().get("/client/now9", headers=BROWSER).text
     assert "29 November 2026, 10:30" in page
+
+
+# ---- a filled-in sheet
+
+
+def upload(client, lines, name="anna.xlsx", **headers):
+    data = {"sheet": (io.BytesIO(lines if isinstance(lines, bytes) else write(lines)), name)}
+    return client.post("/list/sheet", data=data, headers=headers)
+
+
+def test_a_view_downloaded_filled_in_and_uploaded_is_saved(odd_client, odd_project):
+    answer = odd_client.get("/list.xlsx?view=all&manager=%40Bob")
+    assert answer.headers["Content-Disposition"].startswith("attachment; filename=clients-all-")
+    assert answer.data == odd_client.get("/list.xlsx?view=all&manager=%40Bob").data
+    header, *rows = cells(answer.data)
+    assert len(rows) == 50 and {row[header.index("client manager")] for row in rows} == {"@Bob"}
+    rows[0][header.index("outcome")] = "not reached"
+    rows[1][header.index("note")] = "busy"
+    page = upload(odd_client, [[*header], *rows], Accept="text/html").text
+    assert "1 line of anna.xlsx saved, 1 refused (line 3: outcome: choose a result)." in page
+    assert "48 lines without an outcome" in page
+    (entry,) = log.read(odd_project.contact_log)[0]
+    assert (entry.client, entry.by) == (rows[0][header.index("client")], "@Bob")
+    assert entry.via == "sheet 127.0.0.1"
+    answer = upload(odd_client, [[*header], *rows])
+    counts = {"saved": 0, "saved_before": 1, "nothing_filled_in": 48, "refused": 1}
+    assert {name: answer.json[name] for name in counts} == counts
+    assert answer.json["lines"][0]["verdict"] == "saved before"
+
+
+def test_a_file_that_is_no_sheet_is_refused_with_the_reason(odd_client):
+    for answer in (
+        upload(odd_client, b"%PDF", "a.pdf"),
+        upload(odd_client, [["a"], ["b"]]),
+        odd_client.post("/list/sheet"),
+    ):
+        assert (answer.status_code, answer.json["code"]) == (422, "invalid_sheet")
+    form = "multipart/form-data; boundary=x"
+    answer = odd_client.post("/list/sheet", data=bytes(3_000_000), content_type=form)
+    assert answer.status_code == 413
+
+
+def test_who_may_not_enter_sees_no_form_for_a_sheet(odd_client, monkeypatch):
+    assert 'enctype="multipart/form-data"' in odd_client.get("/list").text
+    monkeypatch.setitem(roles.VIEWS, roles.FEEDBACK, frozenset())
+    monkeypatch.setitem(roles.VIEWS, roles.LEAD, frozenset())
+    assert 'enctype="multipart/form-data"' not in odd_client.get("/list").text
+    assert upload(odd_client, [HEADINGS]).status_code == 403

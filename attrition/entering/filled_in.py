@@ -1,0 +1,387 @@
+"""Read a sheet that people filled in, and append its lines to the contact log, each exactly once.
+
+The columns are found by their headings, so they may be moved, and others may be added. A line that the
+log has already is not stored again; a line of one of our sheets that was changed since corrects what it
+stored before. Nothing of a line is guessed: it is saved whole, or refused with a reason.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+from attrition import wording
+from attrition.config import Columns, Dialect
+from attrition.contacts import log, sentences, standings
+from attrition.contacts.log import Entry
+from attrition.data import cells
+from attrition.data.clients import ClientTable
+from attrition.data.schema import Refused, Table
+from attrition.entering.validation import read_entry, read_fields
+from attrition.entering.workbook import BY, CLIENT, FOLLOW_UP, KEY, MANAGER, NOTE, OUTCOME, key_of
+from attrition.rows.forgotten import Forgotten
+from attrition.sources.csv_reader import read_csv
+from attrition.sources.excel import list_sheets, read_excel
+
+MAX_BYTES = 64 << 20  # of a sheet, unpacked
+MAX_SHEETS, MAX_LINES, HEADER_WITHIN = 20, 100_000, 20
+NEEDED = (CLIENT, OUTCOME, NOTE, FOLLOW_UP)
+KNOWN = (*NEEDED, BY, MANAGER, KEY)
+FILLED_IN = (OUTCOME, NOTE, FOLLOW_UP)
+SAVED, BEFORE, EMPTY, REFUSED = ("saved", "saved before", "nothing filled in", "refused")
+OUTCOME_OF = {cells.fold(word): name for name, word in sentences.OUTCOMES.items()} | {
+    name: name for name in sentences.OUTCOMES
+}
+KEY_OF_LINE = re.compile("([0-9a-f]{1,8})-([0-9]{4}-[0-9]{2}-[0-9]{2})-[0-9a-f]{12}")
+NAMES = {"date": FOLLOW_UP}  # of the fields of a form, as the sheet calls them
+OTHER_FORMATS = (".xls", ".xlsb", ".ods", ".numbers")
+
+
+class Line(NamedTuple):
+    """A line as it was filled in: text by column; `problem` if it cannot be read at all."""
+
+    sheet: str
+    number: int
+    texts: Mapping[str, str]
+    problem: str = ""
+
+    @property
+    def is_filled_in(self) -> bool:
+        return any(self.texts[name] for name in FILLED_IN)
+
+    @property
+    def client(self) -> str:
+        """The name as names are stored, the text itself if it is none."""
+        return cells.read_client(self.texts[CLIENT], CLIENT).value or self.texts[CLIENT]
+
+
+class Verdict(NamedTuple):
+    """What became of a line; line 0 is the whole sheet."""
+
+    sheet: str
+    line: int
+    client: str
+    verdict: str
+    reason: str = ""
+
+
+class Desk(NamedTuple):
+    """Where lines are saved: the log and the clients of a project, the day, and who they come from.
+
+    dates: the format of dates beside ISO 8601; by: who has filled in the lines that do not name anybody
+    """
+
+    path: Path
+    table: ClientTable
+    project: str
+    release: str
+    day: str
+    at: str
+    via: str
+    dates: str | None = None
+    by: str = ""
+    hidden: Forgotten = Forgotten()
+
+
+# ---- read
+
+
+def read_lines(data: bytes, name: str, columns: Columns, dialect: Dialect) -> list[Line]:
+    """Return the lines of an Excel workbook or of a CSV file that name a client or are filled in.
+
+    Raises: Refused if there is no sheet with the columns that are needed.
+    """
+    file = io.BytesIO(data)
+    dialect = replace(dialect, sheet=None, header_line=None, separator=None)  # those of the sources
+    if not data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        return _find_in_csv(file, columns, dialect)
+    try:
+        names = list_sheets(file, MAX_BYTES)
+        if len(names) > MAX_SHEETS:
+            raise Refused("TOO_MANY_SHEETS", f"{len(names)} sheets, expected at most {MAX_SHEETS}")
+        return _find_in_sheets(file, names, columns, dialect)
+    except Refused as error:
+        if name.lower().endswith(OTHER_FORMATS):
+            raise Refused(error.code, "this format is not read: save it as .xlsx or CSV") from error
+        raise
+
+
+def _find_in_csv(file: io.BytesIO, columns: Columns, dialect: Dialect) -> list[Line]:
+    """Return the lines of a text in UTF-8, or else in the encoding of the sources."""
+    try:
+        plain = replace(dialect, encoding="utf-8")
+        return _find_lines(read_csv(file, plain, fast=False), "", columns)
+    except Refused as error:
+        if error.code != "ENCODING" or dialect.encoding == "utf-8":
+            raise
+    return _find_lines(read_csv(file, dialect, fast=False), "", columns)
+
+
+def _find_in_sheets(
+    file: io.BytesIO, names: Sequence[str], columns: Columns, dialect: Dialect
+) -> list[Line]:
+    """Return the lines of all visible sheets that have the columns; others are not looked at."""
+    lines: list[Line] = []
+    problems: list[Refused] = []
+    for title in names:
+        own = replace(dialect, sheet=title)
+        try:
+            shown = title if len(names) > 2 else ""  # beside the one that explains
+            lines += _find_lines(read_excel(file, own, MAX_BYTES), shown, columns)
+        except Refused as error:
+            problems.append(error)
+    if len(problems) == len(names):
+        raise problems[0] if problems else Refused("NO_SHEET", "there is no visible sheet")
+    unread = [error for error in problems if error.code not in ("NO_COLUMNS", "NO_HEADER")]
+    return [
+        *lines,
+        *(Line("", 0, dict.fromkeys(KNOWN, ""), f"a sheet: {each.reason}") for each in unread),
+    ]
+
+
+def _find_lines(table: Table, sheet: str, columns: Columns) -> list[Line]:
+    """Return the lines below the header, which stands among the first lines."""
+    rows = chain([(1, table.header)], _rows(table))
+    above = []  # titles, if the header is not the first line
+    header, places = table.header, dict[str, int]()
+    for _, row in islice(rows, HEADER_WITHIN):
+        header, places = tuple(row), _match_header(row, columns)
+        if {CLIENT, OUTCOME} <= places.keys():
+            break
+        above.append(places)
+    else:
+        places = above[0]
+    if lacking := [name for name in NEEDED if name not in places]:
+        raise Refused(
+            "NO_COLUMNS",
+            f"expected the columns {wording.listing(NEEDED, 'and')} in one line, and found no "
+            f"{wording.listing(lacking, 'and')}; download a sheet to fill in from the page List",
+        )
+    lines = []
+    for number, row in rows:
+        line = _read_line(sheet, number, row, len(header), places)
+        if line.problem or line.is_filled_in or line.texts[CLIENT]:
+            lines.append(line)
+        if len(lines) > MAX_LINES:
+            raise Refused("TOO_MANY_LINES", f"more than {MAX_LINES:,} lines")
+    return lines
+
+
+def _rows(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yield the rows of a table with their lines, in order."""
+    for chunk in table.chunks:
+        columns = [column.to_pylist() for column in chunk.columns]
+        whole = zip(chunk.lines, zip(*columns, strict=True), strict=True)
+        yield from sorted(chain(whole, chunk.odd), key=lambda row: row[0])
+
+
+def _match_header(header: Sequence[str], columns: Columns) -> dict[str, int]:
+    """Return the place of each known column.
+
+    Raises: Refused if one is there twice.
+    """
+    names = {_plain(name): name for name in KNOWN}
+    if columns.client:
+        names.setdefault(_plain(columns.client), CLIENT)
+    places: dict[str, int] = {}
+    for place, heading in enumerate(header):
+        if name := names.get(_plain(heading)):
+            if name in places:
+                raise Refused("REPEATED_COLUMN", f"the column {name!r} is there twice: rename one")
+            places[name] = place
+    return places
+
+
+def _plain(heading: str) -> str:
+    return re.sub("[ _-]+", " ", cells.fold(heading))
+
+
+def _read_line(
+    sheet: str, number: int, row: Sequence[str], width: int, places: Mapping[str, int]
+) -> Line:
+    texts = {
+        name: row[at].strip() if (at := places.get(name)) is not None and at < len(row) else ""
+        for name in KNOWN
+    }
+    is_whole = len(row) == width or (len(row) > width and not any(row[width:]))
+    problem = "" if is_whole else f"has {len(row)} cells, expected {width}"
+    return Line(sheet, number, texts, problem)
+
+
+# ---- save
+
+
+def save_lines(lines: Sequence[Line], desk: Desk) -> list[Verdict]:
+    """Append the lines that are filled in and valid to the contact log; return a verdict for each line.
+
+    Raises: Damaged, AttritionError if the log cannot be read or written.
+    """
+    lines = [_hide(line, desk.hidden) for line in lines]
+    names = list(dict.fromkeys(line.client for line in lines))
+    rows, own = desk.table.rows_of(names), standings.by_client(log.read(desk.path)[0])
+    risks = desk.table.numbers("risk")
+    verdicts: list[Verdict] = []
+    entries: dict[int, Entry] = {}  # by the place of the verdict
+    seen: dict[str, tuple[str, int]] = {}  # the key of each line: what was filled in, and where
+    for line in lines:
+        before = own.get(line.client, [])
+        verdict, reason, entry = EMPTY, "", None
+        if line.problem:
+            verdict, reason = REFUSED, line.problem
+        elif line.is_filled_in:
+            verdict, reason, entry = _judge(
+                line, desk, before, seen, is_current=line.client in rows
+            )
+        if entry is not None:
+            risk = float(risks[rows[line.client]]) if line.client in rows else None
+            entries[len(verdicts)] = entry._replace(risk=risk)
+        verdicts.append(Verdict(line.sheet, line.number, line.client, verdict, reason))
+    for place, reason in _append(desk, entries).items():
+        verdicts[place] = verdicts[place]._replace(verdict=REFUSED, reason=reason)
+    return verdicts
+
+
+def _hide(line: Line, hidden: Forgotten) -> Line:
+    """Return a line with the token of a forgotten client, and then nothing of it is saved."""
+    if not (token := hidden.find(line.client)):
+        return line
+    problem = "this client was forgotten on request: delete the line"
+    return line._replace(texts={**line.texts, CLIENT: token}, problem=problem)
+
+
+def _append(desk: Desk, entries: Mapping[int, Entry]) -> dict[int, str]:
+    """Append entries, all at once if possible; return why some were refused, by their place."""
+    try:
+        log.append(desk.path, [*entries.values()], desk.at)
+        return {}
+    except (log.NotReplaceable, log.KeyTaken):
+        refused = {}
+    for place, entry in entries.items():  # somebody entered something at this moment
+        try:
+            log.append(desk.path, [entry], desk.at)
+        except (log.NotReplaceable, log.KeyTaken) as error:
+            refused[place] = str(error)
+    return refused
+
+
+def _judge(
+    line: Line,
+    desk: Desk,
+    before: Sequence[Entry],
+    seen: dict[str, tuple[str, int]],
+    *,
+    is_current: bool,
+) -> tuple[str, str, Entry | None]:
+    """Return the verdict on a line that is filled in, the reason, and the entry to append.
+
+    before: the entries of the client; seen: what is to be stored of the lines above, which is added to
+    """
+    if problem := _check_client(line, desk, is_known=is_current or bool(before)):
+        return REFUSED, problem, None
+    form, problems = _read_form(line, desk)
+    key, content = line.texts[KEY], _digest(line, form)
+    prefix = f"sheet {key or '-'} "
+    place = key or content
+    if any(entry.key == prefix + content for entry in before):
+        seen.setdefault(place, (content, line.number))
+        return BEFORE, "", None
+    if place in seen:
+        above, number = seen[place]
+        if above == content:
+            return BEFORE, f"is the same as line {number}", None
+        return REFUSED, f"is a copy of line {number}: empty its {KEY} to save both", None
+    if key and (stored := [entry for entry in before if entry.key.startswith(prefix)]):
+        numbers = {entry.id for entry in stored}
+        old = next((each for each in standings.counting(before) if each.id in numbers), None)
+        if old is None:
+            return REFUSED, "was corrected or withdrawn on the page since: correct it there", None
+        form |= {"replaces": old.id}
+    entry = read_entry(form, desk.day, before, 1, problems)
+    if problems:
+        texts = [f"{NAMES.get(name, name)}: {text}" for name, text in problems.items()]
+        return REFUSED, "; ".join(texts), None
+    seen[place] = (content, line.number)
+    entry = entry._replace(client=line.client, key=prefix + content, via=desk.via)
+    reason = "corrects what the line stored before" if entry.replaces else ""
+    return SAVED, reason, entry._replace(release=desk.release)
+
+
+def _check_client(line: Line, desk: Desk, *, is_known: bool) -> str:
+    """Return what is wrong with the client and the key of a line; "" if nothing is.
+
+    A key proves that the client was on a list, also if he or she is no longer current.
+    """
+    key, shown = line.texts[KEY], cells.shorten(line.client)
+    if not line.client:
+        return f"{CLIENT}: enter the name"
+    if not key:
+        unknown = f"there is no client {shown!r}; expected the name as the list has it"
+        return "" if is_known else unknown
+    match = KEY_OF_LINE.fullmatch(key)
+    if not match:
+        return f"the {KEY} {cells.shorten(key)!r} is none of ours: empty it"
+    if match[1] != desk.project[:8]:
+        return f"is of a sheet of another installation: empty its {KEY} to save it here"
+    if key != key_of(desk.project, match[2], line.client):
+        return (
+            f"the name {shown!r} is not that of its {KEY}: if only some columns were sorted, undo that; "
+            f"if not, empty the {KEY}"
+        )
+    return ""
+
+
+def _read_form(line: Line, desk: Desk) -> tuple[dict[str, str | int], dict[str, str]]:
+    """Return the fields of the form that a line stands for, and what is wrong with its texts."""
+    texts, problems = line.texts, dict[str, str]()
+    outcome = OUTCOME_OF.get(cells.fold(texts[OUTCOME]), "")
+    if texts[OUTCOME] and not outcome:
+        expected = wording.listing([*map(repr, sentences.OUTCOMES.values())], "or")
+        problems[OUTCOME] = f"is {cells.shorten(texts[OUTCOME])!r}, expected {expected}"
+    date = cells.read_date(texts[FOLLOW_UP], FOLLOW_UP, {""}, desk.dates)
+    if date.code:
+        problems["date"] = date.problem.removeprefix(f"{FOLLOW_UP} ")
+    form: dict[str, str | int] = {
+        **{"kind": log.CONTACT, "outcome": outcome, "note": texts[NOTE], "date": date.value},
+        "by": texts[BY] or texts[MANAGER] or desk.by,
+    }
+    return form, problems
+
+
+def _digest(line: Line, form: Mapping[str, str | int]) -> str:
+    """Hash what a line says: read again, it gives the same, whoever sends it."""
+    entry = read_fields(form, {})
+    by = line.texts[BY] or line.texts[MANAGER]
+    parts = (line.client, entry.outcome, entry.note, line.texts[FOLLOW_UP], by)
+    text = "\n".join(parts)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+# ---- describe
+
+
+def describe(name: str, verdicts: Iterable[Verdict]) -> str:
+    """Describe what became of a sheet in one line.
+
+    >>> anna = [Verdict("", 2, "A", SAVED), Verdict("", 7, "B", REFUSED, "outcome: choose a result")]
+    >>> describe("anna.xlsx", anna)
+    '1 line of anna.xlsx saved, 1 refused (line 7: outcome: choose a result)'
+    >>> describe("bob.xlsx", [Verdict("", 0, "", REFUSED, "an empty file")])
+    'bob.xlsx refused: an empty file'
+    """
+    by_kind: dict[str, list[Verdict]] = {kind: [] for kind in (SAVED, BEFORE, EMPTY, REFUSED)}
+    for verdict in verdicts:
+        by_kind[verdict.verdict].append(verdict)
+    saved, refused = len(by_kind[SAVED]), by_kind[REFUSED]
+    if len(refused) == 1 and not refused[0].line and not saved + len(by_kind[BEFORE]):
+        return f"{name} refused: {refused[0].reason}"
+    parts = [f"{wording.plural(saved, 'line')} of {name} saved"]
+    parts += [f"{len(by_kind[BEFORE]):,} saved before"] if by_kind[BEFORE] else []
+    if refused:
+        first = refused[0]
+        where = f"line {first.line}: {first.reason}" if first.line else first.reason
+        parts.append(f"{len(refused):,} refused ({where}{'; ...' if len(refused) > 1 else ''})")
+    return ", ".join(parts)

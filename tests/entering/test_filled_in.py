@@ -1,0 +1,236 @@
+"""A sheet that people filled in: each line saved once, or refused with a reason; nothing is guessed."""
+
+from datetime import date, datetime
+
+import pytest
+
+from attrition.config import DEFAULT_DIALECT, Columns, Dialect
+from attrition.contacts import log
+from attrition.data.schema import Refused
+from attrition.entering import filled_in
+from attrition.entering.filled_in import Desk, Verdict, describe, read_lines, save_lines
+from attrition.entering.workbook import make_workbook
+from attrition.rows.forgotten import Forgotten
+from tests.contacts.samples import write_table
+from tests.entering.sheets import ABOUT, HEADINGS, cells, client, write
+
+NAMES = ("Acme", "007", "=1+1", "Ærø 東京", "Dunn")
+DAY = "2026-11-28"
+
+
+def make_table(folder, names):
+    return write_table(folder / "clients.parquet", [0.5] * len(names), client=names)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    at = f"{DAY}T09:00:00Z"
+    path = tmp_path / "contacts" / "contacts.sqlite"
+    return Desk(path, make_table(tmp_path, NAMES), ABOUT.project, "r1", DAY, at, "sheet")
+
+
+def sent(desk, data, name="anna.xlsx", dialect=DEFAULT_DIALECT):
+    """Read a sheet, save its lines, and return the verdicts."""
+    lines = read_lines(data, name, Columns(), dialect)
+    return save_lines(lines, desk._replace(dates=dialect.dates))
+
+
+def saved(desk):
+    return [
+        (entry.client, entry.outcome, entry.note, entry.date, entry.by)
+        for entry in log.read(desk.path)[0]
+    ]
+
+
+def kinds(verdicts):
+    return [verdict.verdict for verdict in verdicts]
+
+
+def our_sheet(*filled, **options):
+    """Return our own sheet as another program saves it, with cells filled in by (line, heading)."""
+    header, *rows = cells(make_workbook([client(name, **options) for name in NAMES], ABOUT))
+    lines = [[*header], *map(list, rows)]
+    for line, heading, value in filled:
+        lines[line][header.index(heading)] = value
+    return lines
+
+
+def fill(*answers):
+    return our_sheet(
+        *(
+            (line, name, value)
+            for line, *values in answers
+            for name, value in zip(("outcome", "note", "follow-up", "by"), values, strict=False)
+        )
+    )
+
+
+def test_our_sheet_filled_in_is_saved_and_only_once(desk):
+    data = write(
+        fill((1, "not reached"), (2, "reached, will stay", "=SUM(A1)\nok", date(2026, 12, 5)))
+    )
+    assert kinds(sent(desk, data)) == ["saved", "saved", *["nothing filled in"] * 3]
+    expected = [
+        ("Acme", "not_reached", "", "", "Ann"),
+        ("007", "will_stay", "=SUM(A1)\nok", "2026-12-05", "Ann"),
+    ]
+    assert saved(desk) == expected
+    later = desk._replace(day="2026-12-20", at="2026-12-20T09:00:00Z")
+    assert kinds(sent(later, data)) == ["saved before", "saved before", *["nothing filled in"] * 3]
+    assert saved(desk) == expected
+    first = log.read(desk.path)[0][0]
+    assert (first.via, first.release, first.at) == ("sheet", "r1", desk.at)
+    assert first.risk == 0.5
+
+
+def test_a_line_changed_since_corrects_what_it_stored_and_an_old_copy_changes_nothing(desk):
+    old, new = write(fill((1, "not reached"))), write(fill((1, "reached", "spoke to Jo")))
+    sent(desk, old)
+    assert sent(desk, new)[0] == Verdict(
+        "", 2, "Acme", "saved", "corrects what the line stored before"
+    )
+    assert [entry.replaces for entry in log.read(desk.path)[0]] == [None, 1]
+    assert kinds(sent(desk, old))[0] == kinds(sent(desk, new))[0] == "saved before"
+
+
+def test_a_line_that_the_page_corrected_since_is_not_overwritten(desk):
+    sent(desk, write(fill((1, "not reached"))))
+    page = log.Entry("Acme", log.CONTACT, "Bob", "will_leave", replaces=1)
+    log.append(desk.path, [page], desk.at)
+    verdict = sent(desk, write(fill((1, "reached"))))[0]
+    assert verdict.verdict == "refused" and "on the page" in verdict.reason
+
+
+def test_columns_moved_added_and_titled_and_lines_added_or_blank_are_read(desk):
+    lines = [
+        ["Calls of Anna", None, None, None, None, None],
+        [],
+        ["My remark", "Follow up", "NOTE", "by", " Outcome ", "Client"],
+        ["x", "2026-12-01", "n1", "Bob", "REACHED", "Acme"],
+        [None, None, None, None, None, None],
+        ["y", date(2026, 12, 2), None, "Bob", "not_reached", 7],
+        ["z", datetime(2026, 12, 3, 9, 30), "n3", "Bob", "wrong  contact person", "Ærø 東京"],  # noqa: DTZ001
+    ]
+    verdicts = sent(desk, write(lines))
+    assert [(each.line, each.verdict) for each in verdicts] == [
+        *((4, "saved"), (6, "refused"), (7, "saved")),
+    ]
+    assert "there is no client '7'" in verdicts[1].reason
+    assert saved(desk) == [
+        ("Acme", "reached", "n1", "2026-12-01", "Bob"),
+        ("Ærø 東京", "wrong_person", "n3", "2026-12-03", "Bob"),
+    ]
+
+
+@pytest.mark.parametrize("options", [{}, {"default_date_format": "dd/mm/yy"}, {"date_1904": True}])
+def test_a_date_is_a_date_in_both_systems_of_excel(desk, options):
+    data = write([HEADINGS, ["Acme", "reached", "n", date(2026, 12, 5), "Ann"]], **options)
+    assert kinds(sent(desk, data)) == ["saved"]
+    assert saved(desk)[0][3] == "2026-12-05"
+
+
+REFUSED = [
+    (["Acme", "called", "", "", "Ann"], "outcome: is 'called', expected 'reached', "),
+    (["Acme", "", "a note", "", "Ann"], "outcome: choose a result"),
+    (["Acme", "reached", "", "5.12.2026", "Ann"], 'set "files": {"dates": "%d.%m.%Y"}'),
+    (["Acme", "reached", "", 46361, "Ann"], "follow-up: is '46361', expected an ISO 8601"),
+    (["Acme", "reached", "", date(2026, 11, 27), "Ann"], "follow-up: is 2026-11-27, expected"),
+    (["Acme", "reached", "", "2026-12-01", ""], "by: enter your name"),
+    (["Acme", "reached", "x" * 2_001, "", "Ann"], "note: has 2,001 characters"),
+    (["Acme", "reached", "bell \x07", "", "Ann"], "note: contains a character"),
+    (["Acme", "do not contact again", "", "2026-12-01", "Ann"], "follow-up: a client who"),
+    (["acme", "reached", "", "", "Ann"], "there is no client 'acme'; expected the name as"),
+    ([None, "reached", "", "", "Ann"], "client: enter the name"),
+    (["Acme", True, "", "", "Ann"], "outcome: is 'true'"),
+    (["Acme", "==1/0", "", "", "Ann"], "outcome: is '0'"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), REFUSED)
+def test_a_line_that_is_not_valid_is_refused_with_what_is_wrong(desk, line, reason):
+    (verdict,) = sent(desk, write([HEADINGS, line]))
+    assert verdict.verdict == "refused" and reason in verdict.reason, verdict.reason
+    assert verdict.line == 2 and not saved(desk)
+
+
+def test_a_line_of_a_forgotten_client_is_refused_without_the_name(desk):
+    hidden = Forgotten("11").add("Acme", "forgotten-1")
+    verdicts = sent(desk._replace(hidden=hidden), write(fill((1, "not reached"), (2, "reached"))))
+    assert verdicts[0].client == "forgotten-1"
+    assert verdicts[0].reason == "this client was forgotten on request: delete the line"
+    assert [each[0] for each in saved(desk)] == ["007"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ((1, "client", "007"), "'007' is not that of its key"),
+        ((1, "key", "mine"), "the key 'mine' is none of ours"),
+        ((1, "key", "00000000-2026-11-28-0123456789ab"), "of another installation"),
+    ],
+)
+def test_a_line_whose_key_and_client_differ_is_refused(desk, change, reason):
+    verdict = sent(desk, write(our_sheet((1, "outcome", "reached"), change)))[0]
+    assert verdict.verdict == "refused" and reason in verdict.reason
+
+
+def test_a_line_of_our_sheet_counts_although_the_client_has_left_since(desk, tmp_path):
+    gone = desk._replace(table=make_table(tmp_path, ["Dunn"]))
+    assert kinds(sent(gone, write(fill((1, "reached")))))[0] == "saved"
+    assert log.read(desk.path)[0][0].risk is None
+
+
+def test_a_copied_line_is_refused_until_its_key_is_empty(desk):
+    lines = fill((1, "not reached"))
+    copy = [*lines[1]]
+    copy[lines[0].index("outcome")] = "reached"
+    verdicts = sent(desk, write([*lines, copy]))
+    assert verdicts[-1].reason == "is a copy of line 2: empty its key to save both"
+    copy[lines[0].index("key")] = None
+    assert kinds(sent(desk, write([*lines, copy])))[::5] == ["saved before", "saved"]
+    assert [each[1] for each in saved(desk)] == ["not_reached", "reached"]
+
+
+def test_the_same_line_twice_in_a_sheet_without_keys_is_saved_once(desk):
+    line = ["Acme", "reached", "n", "", "Ann"]
+    verdicts = sent(desk, write([HEADINGS, line, line]))
+    assert kinds(verdicts) == ["saved", "saved before"]
+    assert verdicts[1].reason == "is the same as line 2"
+    assert kinds(sent(desk, write([HEADINGS, line]))) == ["saved before"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "windows-1252"])
+def test_csv_of_another_language_is_read_by_the_dialect_of_the_sources(desk, encoding):
+    text = "client;outcome;note;follow-up;by\r\n007;reached;Müller;05.12.2026;Ann\r\n"
+    dialect = Dialect(encoding="windows-1252", dates="%d.%m.%Y", header_line=4, sheet="data")
+    assert kinds(sent(desk, text.encode(encoding), "a.csv", dialect)) == ["saved"]
+    assert saved(desk) == [("007", "reached", "Müller", "2026-12-05", "Ann")]
+
+
+def test_a_line_of_csv_with_too_many_cells_is_refused(desk):
+    text = "client,outcome,note,follow-up,by\nAcme,reached,well, yes,,Ann\nDunn,reached,,,Ann,,\n"
+    verdicts = sent(desk, text.encode(), "a.csv")
+    assert [each.reason for each in verdicts] == ["has 6 cells, expected 5", ""]
+    assert kinds(verdicts) == ["refused", "saved"]
+
+
+def test_a_sheet_without_the_columns_is_refused_and_names_them(desk):
+    for lines in ([["a", "b"], ["1", "2"]], [["client", "outcome"], ["Acme", "reached"]]):
+        with pytest.raises(
+            Refused, match="expected the columns client, outcome, note and follow-up"
+        ):
+            sent(desk, write(lines))
+    with pytest.raises(Refused, match="'note' is there twice"):
+        sent(desk, write([[*HEADINGS, "Note"], ["Acme", "reached", "", "", "Ann", ""]]))
+
+
+@pytest.mark.parametrize("name", ["a.xls", "a.ods", "a.xlsb"])
+def test_other_formats_are_refused_with_what_to_do(desk, name):
+    data = b"\xd0\xcf\x11\xe0" if name == "a.xls" else b"PK\x03\x04" + bytes(100)
+    with pytest.raises(Refused, match=r"save it as \.xlsx or CSV"):
+        sent(desk, data, name)
+
+
+def test_lines_that_cannot_be_read_are_named_beside_those_that_are():
+    verdicts = [Verdict("", 2, "A", filled_in.SAVED), Verdict("", 0, "", filled_in.REFUSED, "odd")]
+    assert describe("a.xlsx", verdicts) == "1 line of a.xlsx saved, 1 refused (odd)"

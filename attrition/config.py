@@ -784,7 +784,8 @@ def _declared(record: type) -> dict[str, Field]:
 
 # By the type of a setting: the record of its object.
 _RECORDS: dict[Any, Any] = {
-    **{Mail | None: Mail, Webhook | None: Webhook, Alerts | None: Alerts, Digest | None: Digest}
+    **{each: each for each in (Columns, Files, Api, Engine, NeverHoldOut, WriteBack)},
+    **{each | None: each for each in (Experiment, Mail, Webhook, Alerts, Digest)},
 }
 # The settings that change results: not paths, the engine, messages, or where risks are copied to.
 _NO_RESULT = (Path, Engine, WriteBack, Mail | None, Alerts | None, Digest | None)
@@ -846,34 +847,20 @@ LABELLED = "names, or names with their keys"
 # The description of a value that is not a number, and the JSON type of a nested value.
 _EXPECTED: dict[Any, str] = {
     **{Path: "the name of a folder", str: "text", str | None: "text", bool: "true or false"},
-    **{tuple[str, ...]: "a list of names", Columns: "an object", Api: "an object"},
-    **{Engine: "an object", Experiment | None: "an object", NeverHoldOut: "an object"},
-    WriteBack: "an object",
-    **{Files: "an object", tuple[tuple[str, Dialect], ...]: "an object of patterns and their keys"},
+    **dict.fromkeys(_RECORDS, "an object"),
+    tuple[str, ...]: "a list of names",
     tuple[Numeric, ...]: LABELLED,
     tuple[Database, ...]: "a list of tables",
+    tuple[tuple[str, Dialect], ...]: "an object of patterns and their keys",
     tuple[tuple[str, int], ...]: "an object of managers and whole numbers >= 0",
     tuple[tuple[str, str], ...]: "an object of managers and addresses",
-    **dict.fromkeys(_RECORDS, "an object"),
 }
+_PAIRS = tuple(kind for kind in _EXPECTED if str(kind).startswith("tuple[tuple"))
 _NESTED: dict[Any, Any] = {
-    **{
-        Columns: dict,
-        Api: dict,
-        Engine: dict,
-        WriteBack: dict,
-        tuple[Numeric, ...]: dict | list,
-        tuple[Database, ...]: list,
-    },
-    **{Files: dict, tuple[tuple[str, Dialect], ...]: dict, tuple[tuple[str, int], ...]: dict},
-    **{Experiment | None: dict, NeverHoldOut: dict},
-    tuple[tuple[str, str], ...]: dict,
-    **dict.fromkeys(_RECORDS, dict),
+    **dict.fromkeys((*_RECORDS, *_PAIRS), dict),
+    tuple[Numeric, ...]: dict | list,
+    tuple[Database, ...]: list,
 }
-_PAIRS = (
-    *(tuple[tuple[str, Dialect], ...], tuple[tuple[str, int], ...]),
-    tuple[tuple[str, str], ...],
-)
 
 
 def _expected(declared: Field) -> str:
@@ -1084,21 +1071,15 @@ class _Reader:
             return "" if default is MISSING else default
         if kind == Columns:
             return self._columns(value)
-        if kind == Api:
-            return Api(**self.read(_declared(Api), value, "api."))
-        if kind in _RECORDS:
-            record = _RECORDS[kind]
-            return record(**self.read(_declared(record), value, f"{name}."))
         if kind == Engine:
             return self._engine(value)
-        if kind == Experiment | None:
-            return Experiment(**self.read(_declared(Experiment), value, "experiment."))
-        if kind == NeverHoldOut:
-            return NeverHoldOut(**self.read(_declared(NeverHoldOut), value, f"{name}."))
         if kind == WriteBack:
             return self._write_back(value)
         if kind == Files:
             return self._files(value)
+        if kind in _RECORDS:
+            record = _RECORDS[kind]
+            return record(**self.read(_declared(record), value, f"{name}."))
         if kind in _PAIRS:
             return tuple(value.items())
         if kind == tuple[Numeric, ...]:
@@ -1317,7 +1298,7 @@ def _shown(default: Any) -> str:
         return "required"
     if default is None or default == ():
         return "none"
-    if isinstance(default, Columns | Api | Files | Engine | NeverHoldOut | WriteBack):
+    if type(default) in _RECORDS:
         return "see below"
     if isinstance(default, tuple) and isinstance(default[0], Numeric):
         default = {feature.name: {"minimum": feature.minimum} for feature in default}

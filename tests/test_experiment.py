@@ -135,6 +135,21 @@ def test_outcomes_that_arrive_make_units_known_once_they_are_mature(held, monkey
     assert known.count("control") > 5
 
 
+def test_exempt_clients_are_listed_and_names_that_nobody_has_are_counted(held, caplog):
+    controls = [c for c, arm in arms(held).items() if arm == "control"]
+    exempt = {"never_hold_out": {"clients": [*controls, "Nobody"]}, "share": 0.3}
+    before = arms(held)
+    assessment.assess_clients(reconfigure(held, **ON | {"experiment": exempt}))
+    assert listed(held) == read_table(held.risk_scores)["client"].head(20).tolist()
+    assert described(held)["held_out"] == 0 and {*controls} & {*listed(held)}
+    assert arms(held) == before
+    last = len(controls) + 1
+    assert (
+        f"has 1 of {last} names that no current client has, the first is number {last};"
+        in caplog.text
+    )
+
+
 def test_look_that_falls_due_is_taken_and_seen_by_the_next_assessment(held, monkeypatch):
     monkeypatch.setattr(files, "utc_now", lambda: NEXT_QUARTER)
     monitoring.monitor_model(held)

@@ -147,6 +147,16 @@ def test_delivered_message_leaves_no_body_in_the_history(config):
     assert b"Sent by the attrition run" not in config.history.read_bytes()
 
 
+def test_receiver_reads_that_a_problem_began_before_that_it_is_resolved(config, receiver):
+    receiver.status = 500
+    for minutes in (0, 10, 20, 40, 80):
+        end_run(config, minutes, FAULT)
+    end_run(config, 85)
+    receiver.status = 200
+    assert end_run(config, 145) == 2
+    assert events(receiver)[-2:] == ["opened", "resolved"]
+
+
 # ---- the time that a run spends
 
 

@@ -106,6 +106,7 @@ def test_the_facts_stay_and_all_others_keep_risk_rank_and_place(knowing, after):
     old, new = pd.read_parquet(knowing.clients), pd.read_parquet(after.clients)
     old["client"] = old["client"].replace(NAME, token)
     assert old.drop(columns="client_key").equals(new.drop(columns="client_key"))
+    assert after.last_run.stat().st_mtime == knowing.last_run.stat().st_mtime
     assert knowing.latest_score.read_bytes() == after.latest_score.read_bytes()
     model = "practicemodels/trainedmodel.skops"
     both = [(config.file.parent / model).read_bytes() for config in (knowing, after)]
@@ -194,7 +195,10 @@ def test_forgotten_twice_the_client_has_one_token(after, tmp_path, capsys):
 
 
 def test_unknown_names_and_unconfirmed_requests_change_nothing(project, capsys, monkeypatch):
-    config, state = project, digest(project.file.parent)
+    config = project
+    aside = config.final_data.with_name("finaldata.csv.damaged-20261128T080000Z")
+    aside.write_text(NAME)
+    state = digest(project.file.parent)
     assert forget(config, "Nobody") == 2
     assert forget(config, NAME.upper()) == 2
     err = capsys.readouterr().err
@@ -202,7 +206,13 @@ def test_unknown_names_and_unconfirmed_requests_change_nothing(project, capsys, 
     assert f"similar names: {NAME!r}" in err
     assert forget(config, NAME, "--dry-run") == 0
     out = capsys.readouterr().out
-    for place in ("contacts/contacts.sqlite: 3", "rejected.csv: 1", "two.csv: 2", "history.csv: 1"):
+    for place in (
+        "contacts/contacts.sqlite: 3",
+        "rejected.csv: 1",
+        "two.csv: 2",
+        "history.csv: 1",
+        aside.name,
+    ):
         assert place in out
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert forget(config, NAME) == 2
@@ -260,6 +270,38 @@ def test_keys_that_contain_a_hash_of_the_name_change(project):
 
 
 # ---- the parts
+
+
+def test_a_word_is_no_client_where_it_is_a_column_a_value_or_a_source(tmp_path):
+    columns = {"client": "who", "outcome": "left", "numeric": ["Size"], "categorical": ["town"]}
+    config = write_config(tmp_path, columns=columns)
+    put(
+        config, "Bo 2026.csv", "who,Size,town,left\nBo,1,Bo Hill,0\nSize,2,Ely,1\nEly,3,Bo Hill,0\n"
+    )
+    ingestion.ingest_new_data(config)
+    paths = forgetting.list_segments(config)
+    names = forgetting.list_names(config, paths)
+    texts = [
+        forgetting.make_substitution(config, paths, names, each, "X")
+        for each in ("Bo", "Size", "Ely")
+    ]
+    assert [each.is_word for each in texts] == [False, True, True]
+    assert texts[0].in_message("Bo, Bo Hill, Bo 2026.csv") == "X, Bo Hill, Bo 2026.csv"
+    assert texts[2].in_message("Ely, 'Ely'") == "Ely, 'X'"
+
+
+def test_rows_of_others_keep_their_hashes_if_a_value_is_the_name(tmp_path):
+    config = write_config(tmp_path)
+    columns = config.columns
+    row = ["Ann", "1", "2", "3", "0"]
+    header = [*forgetting.ledger.WITHDRAWN_HEADER, *columns.table]
+    config.output_folder.mkdir()
+    config.withdrawn.write_text(
+        f"{','.join(header)}\n{AT},crm,{','.join(row)}\n{AT},crm,1,1,1,1,0\n"
+    )
+    (texts,) = forgetting.list_texts(config, [], "1")
+    assert texts[columns.client_name].to_pylist() == ["1"]
+    assert len(forgetting.pair_ids(config, [texts], "1", "X").old) == 2 + 1 + 3
 
 
 def test_a_token_is_random_and_on_the_side_of_the_client():

@@ -239,7 +239,7 @@ def save_lines(lines: Sequence[Line], desk: Desk) -> list[Verdict]:
         verdicts.append(Verdict(line.sheet, line.number, line.client, verdict, reason))
     for place, reason in _append(desk, entries).items():
         verdicts[place] = verdicts[place]._replace(verdict=REFUSED, reason=reason)
-    return verdicts
+    return verdicts or [Verdict("", 0, "", EMPTY, "there is no line below the headings")]
 
 
 def _append(desk: Desk, entries: Mapping[int, Entry]) -> dict[int, str]:

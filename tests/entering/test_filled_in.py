@@ -205,6 +205,10 @@ def test_a_line_of_csv_with_too_many_cells_is_refused(desk):
     assert kinds(verdicts) == ["refused", "saved"]
 
 
+def test_a_sheet_without_lines_is_accounted_for_too(desk):
+    assert kinds(sent(desk, write([HEADINGS, [], ["", "", "", "", ""]]))) == ["nothing filled in"]
+
+
 def test_a_sheet_without_the_columns_is_refused_and_names_them(desk):
     for lines in ([["a", "b"], ["1", "2"]], [["client", "outcome"], ["Acme", "reached"]]):
         with pytest.raises(

@@ -10,6 +10,7 @@ Writes: reports/clients.parquet (every current client: features, risk, reasons a
 Run:    python assessment.py [--config PATH]
 """
 
+import logging
 import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -46,7 +47,7 @@ from attrition.contacts.standings import Standing
 from attrition.data import clients, risk_history
 from attrition.data.cells import Reason
 from attrition.data.risk_history import History, Snapshot
-from attrition.effect import breakeven, units
+from attrition.effect import breakeven
 from attrition.engine import backends
 from attrition.errors import Damaged
 from attrition.modelling import metrics, reliability
@@ -61,6 +62,8 @@ from attrition.serving.served import Served
 from attrition.storage import files, history, tables
 from attrition.upkeep import integrity
 
+logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
+
 LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
 
 SETTINGS = (
@@ -69,6 +72,10 @@ SETTINGS = (
     *("contact_cost", "contact_success", "experiment"),
 )
 NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
+UNKNOWN_EXEMPT = (
+    "config.json: experiment.never_hold_out.clients has %d of %d names that no current client has, the "
+    "first is number %d; correct or remove them"
+)
 # Clients that are compared with the reference; if there are more, a sample of them.
 WEIGHED = 50_000
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
@@ -400,6 +407,11 @@ def choose_listed(
         table: list[dict[str, Any]] = scored.parts.take(rows, columns).to_pylist()
         return table
 
+    if config.experiment:
+        exempt = config.experiment.never_hold_out.clients
+        known = scored.ranks_of({*exempt})
+        if unknown := [i for i, name in enumerate(exempt, 1) if name not in known]:
+            logger.warning(UNKNOWN_EXEMPT, len(unknown), len(exempt), unknown[0])
     while True:
         trial = desk.read_trial(config, day)
         draw = (lambda rows, trial=trial: trial.draw(rows, read)) if trial else None
@@ -438,10 +450,13 @@ def measure_contacts(
 
     Returns the records of the contact log that are part of it, too.
     """
-    path, day, waiting = config.contact_log, config.day(now), read_waiting(config)
+    path, day = config.contact_log, config.day(now)
     assigned, counted = assignments.read(path)
     if config.experiment is None and not assigned:
         return None, {}
+    from attrition.effect import units  # it imports scipy
+
+    waiting = read_waiting(config)
     rows = units.read_rows(config, {each.client for each in assigned}, waiting)
     own = units.find_units(config, assigned, rows, by_client)
     looks, _ = assignments.read_looks(path)

@@ -10,15 +10,24 @@ Writes: the outputs of all steps; the contact log and contacts/inbox/read/ (from
         production_deployment/lastrun.json (the record; its modification time
         is the end of the last good run), hashes.json, watchlist.bin; reports/fullprocess.log,
         reports/attrition.prom (metrics)
-Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair]
+Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair | --test-alert]
         [--accept-leakage] [--accept-log-loss] [--profile]
+        python fullprocess.py --forget NAME [--dry-run | --yes] [--config PATH]
 """
 
 import sys
 
 from attrition import idle
 
-if __name__ == "__main__" and idle.is_idle(sys.argv[1:]):
+
+def ping_heartbeat(url: str, ending: str = "", wait_s: float = 1.5) -> None:
+    """Report to the heartbeat that a run went well; a slow answer is not waited for."""
+    from attrition.messages import heartbeat
+
+    heartbeat.ping(url, ending).join(wait_s)
+
+
+if __name__ == "__main__" and idle.is_idle(sys.argv[1:], ping_heartbeat):
     sys.exit(0)  # what is imported below costs several times as much as this check
 
 import argparse
@@ -216,6 +225,7 @@ def keep_watch(config: Config) -> None:
             renewed=(str(config.last_run), str(config.metrics)),
             watched=watched | {str(config.notices): idle.MISSING},  # if it exists, a run empties it
             valid=(since, min([hashed_at + files.DAY_S, *_changes_at(config, last)])),
+            heartbeat=(config.alerts and config.alerts.heartbeat) or "",
         )
         files.write_bytes(config.watch_list, data)
 
@@ -237,12 +247,17 @@ def _watch(config: Config) -> dict[str, str] | None:
 
 
 def _changes_at(config: Config, last: files.Record) -> list[float]:
-    """Return when a run has something to do without any change: outcomes mature, a day begins."""
+    """Return when a run has something to do without any change, such as mature outcomes or a mail."""
     times = []
     if next_at := last["next_mature_at"]:
         times.append(datetime.fromisoformat(next_at).timestamp())
     if day := last["list_inputs"]["day"]:
         times.append(config.end_of_day(day))
+    if config.alerts or config.digest:
+        from attrition.messages import outbox
+
+        next_at = outbox.next_at(config, files.utc_now())
+        times += [datetime.fromisoformat(next_at).timestamp()] if next_at else []
     return times
 
 
@@ -468,6 +483,8 @@ def plan(config: Config) -> list[str]:
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """Work under the lock; if another run has it, report that and leave the work to it."""
+    if options.test_alert:
+        return print_test(config)
     asked = options.repair or options.accept_leakage or options.accept_log_loss
     is_mailed = options.quiet and not asked and not sys.stderr.isatty()
     once = notices.OncePerDay(config.notices) if is_mailed else None
@@ -476,11 +493,15 @@ def run(config: Config, options: argparse.Namespace) -> int:
         repair.free_lock(config)
     try:
         with files.run_lock(config.lock) as lock:
+            if config.forgetting.exists() and not options.dry_run:
+                finish_forgetting(config)
             if options.dry_run:
                 return print_plan(config)
             dead_run = runs.read_mark(config.lock)
             if dead_run is None and not asked and nothing_new(config):
                 renew_times(config)
+                report_end(config, is_good=True, has_list=True)
+                keep_history(config)
                 keep_watch(config)
                 code = print_nothing_new(options, find_unused(config))
             else:
@@ -492,11 +513,75 @@ def run(config: Config, options: argparse.Namespace) -> int:
         return record_skipped(config, options, busy)
 
 
+def finish_forgetting(config: Config) -> None:
+    """Complete the work of a killed --forget, so that no file has half of it."""
+    from attrition.upkeep import forgetting
+
+    if forgetting.finish(config):
+        logger.warning("a --forget was interrupted; it is completed now")
+
+
+def forget(config: Config, options: argparse.Namespace) -> int:
+    """Put a token in place of a client's name in all files, if a person confirms that."""
+    import reporting
+    from attrition.upkeep import forgetting
+
+    with cli.step_lock(config, "forget"):
+        if config.forgetting.exists():
+            finish_forgetting(config)
+        result = forgetting.plan(config, options.forget)
+        print("\n".join(forgetting.describe(config, result)))
+        if options.dry_run:
+            print("nothing was changed")
+            return 0
+        if not options.yes and not is_confirmed():
+            return 2
+        forgetting.commit(config, result)
+        if config.assessment_record.exists():
+            unavailable = runs.last_unavailable(config)
+            cli.run_step(config, "reporting", lambda c: reporting.write_report(c, unavailable))
+    print(f"done: {result.texts.token} stands for the client now")
+    return 0
+
+
+def is_confirmed() -> bool:
+    """Ask a person at a terminal for confirmation; without a terminal, nobody can confirm."""
+    if not sys.stdin.isatty():
+        logger.error("--forget cannot be undone; confirm with --yes. Nothing was changed")
+        return False
+    answer = input("This cannot be undone. Replace the name? Enter yes to go on: ")
+    if answer.strip().lower() != "yes":
+        print("nothing was changed")
+        return False
+    return True
+
+
 def renew_times(config: Config) -> None:
     """Renew the time of the last good run, which is that of two files, without changing a content."""
     os.utime(config.last_run)
     with suppress(FileNotFoundError):  # it could not be written
         os.utime(config.metrics)
+
+
+def keep_history(config: Config) -> None:
+    """Accept in the record of the last run that a message has changed the history since."""
+    record = files.read_record(config.last_run)
+    now = {_shown(config.history): _hash(config.history)}
+    if record and not now.items() <= record["state"].items():
+        record["state"] |= now
+        files.write_bytes(config.last_run, files.encode(files.sealed(record)))
+
+
+def report_end(config: Config, **end: Any) -> None:
+    """Send alerts, weekly mails and the heartbeat; no failure here fails the run."""
+    if config.alerts is None and config.digest is None:
+        return
+    try:
+        from attrition.messages import outbox
+
+        outbox.report_end(config, **end)
+    except Exception as error:
+        logger.warning("the messages of this run cannot be sent: %s", cli.error_message(error))
 
 
 def find_unused(config: Config) -> list[Any]:
@@ -520,6 +605,18 @@ def print_plan(config: Config) -> int:
     return 0
 
 
+def print_test(config: Config) -> int:
+    """Send a test message by every channel; exit code 1 if one fails, or if there is none."""
+    from attrition.messages import outbox
+
+    results = outbox.send_test(config)
+    for channel, problem in results.items():
+        print(f"{channel}: {problem or 'sent'}")
+    if not results:
+        print("no channel to test; name one in alerts or mail of config.json")
+    return 0 if results and not any(results.values()) else 1
+
+
 def record_skipped(config: Config, options: argparse.Namespace, busy: Busy) -> int:
     """Leave the work to the run that has the lock and count that; if it hangs, report it and exit 1."""
     mark = runs.read_mark(config.lock) or {}
@@ -534,6 +631,8 @@ def record_skipped(config: Config, options: argparse.Namespace, busy: Busy) -> i
     if mark and runs.is_overdue(mark):
         minutes = mark["limit_s"] / 60
         logger.error("%s; its limit is %g minutes: check it, and stop it if it hangs", by, minutes)
+        sentence = f"a run has worked for longer than its limit of {minutes:g} minutes"
+        report_end(config, is_good=False, extra=[runs.Complaint("hanging", sentence)])
         return 1
     if not options.quiet:
         print(reason)
@@ -554,8 +653,7 @@ def work(
     asked = options.repair or options.accept_leakage or options.accept_log_loss
     started_at, start = files.utc_now(), time.monotonic()
     run_id, limit_s = f"{started_at} {time.time_ns()}", 60 * config.run_limit_minutes
-    with files.named(config.lock):
-        runs.leave_mark(lock, run_id, started_at, limit_s)
+    begin(config, lock, run_id, started_at, limit_s)
     lost: list[str] = []
     profile: Profile | None = [] if options.profile else None
     is_ingested_anew = False
@@ -565,6 +663,7 @@ def work(
                 is_ingested_anew = repair_damage(config, options)
             if dead_run is not None:
                 cli.keep_death(config, dead_run)
+                report_end(config, is_good=None, wait_s=0.0)
             inputs = find_sources(
                 config
             )  # before they are read: if a file arrives meanwhile, the next run sees it
@@ -592,6 +691,8 @@ def work(
             problems = [*lost, *outcome.unavailable, *outcome.unwritten]
             reason = "\n".join([*problems, outcome.summaries[0]][:3])
             keep_run(config, run_id, started_at, elapsed_s, ended, reason)
+        is_good = not outcome.unavailable and not lost
+        report_end(config, is_good=is_good, unavailable=outcome.unavailable, has_list=True)
         keep_state(config, outcome, inputs)
         keep_watch(config)
         notices.forget_failure(config.notices)
@@ -600,6 +701,14 @@ def work(
     code = report(config, options, outcome, lost, elapsed_s)
     print_profile(profile, elapsed_s)
     return code
+
+
+def begin(config: Config, lock: int, run_id: str, started_at: str, limit_s: float) -> None:
+    """Leave the mark of a run in the lock file, and ping the heartbeat."""
+    with files.named(config.lock):
+        runs.leave_mark(lock, run_id, started_at, limit_s)
+    if config.alerts and config.alerts.heartbeat:
+        ping_heartbeat(config.alerts.heartbeat, "/start", 0.0)
 
 
 def print_profile(profile: Profile | None, elapsed_s: float) -> None:
@@ -676,6 +785,7 @@ def fail(
     except (AttritionError, OSError) as other:
         if str(other) != str(error):
             logger.error("%s", cli.error_message(other))
+    report_end(config, is_good=False)
     try:
         files.save_hashes(config.hashes)
         write_metrics(config, runs.last_unavailable(config), runs.last_good_at(config))
@@ -705,6 +815,7 @@ def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None
         "good": is_good,
         "good_at": good_at,
         "unavailable": list(outcome.unavailable),
+        "unwritten": list(outcome.unwritten),
         "state": inputs | find_products(config),
         "list_inputs": {name: assessed[name] for name in LIST_INPUTS if name in assessed},
         "next_mature_at": (files.read_record(config.monitoring_record) or {}).get("next_mature_at"),
@@ -768,6 +879,9 @@ def main(argv: list[str] | None = None) -> int:
     either.add_argument(
         "--repair", action="store_true", help="rename damaged files and recover; nothing is deleted"
     )
+    either.add_argument(
+        "--test-alert", action="store_true", help="send a test message by every channel"
+    )
     cli.add_accept_leakage(parser)
     parser.add_argument(
         "--accept-log-loss",
@@ -777,7 +891,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--profile", action="store_true", help="print time, CPU time and peak memory of each step"
     )
+    parser.add_argument(
+        "--forget", metavar="NAME", help="replace the name of a client by a token in all files"
+    )
+    parser.add_argument("--yes", action="store_true", help="forget without asking")
     options = parser.parse_args(argv)
+    if options.forget is not None:
+        return cli.run_command(options, lambda config: forget(config, options))
     return cli.run_command(options, lambda config: run(cli.accepting(config, options), options))
 
 

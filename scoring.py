@@ -27,7 +27,7 @@ from attrition.modelling.models import Model
 from attrition.monitoring import gate, performance, settled_rows
 from attrition.operations import cli, releases
 from attrition.operations.releases import Release
-from attrition.rows import ledger, typed_rows
+from attrition.rows import forgotten, ledger, typed_rows
 from attrition.rows.known_rows import is_among
 from attrition.serving import flattening
 from attrition.serving.served import FrameModel, Served
@@ -269,7 +269,7 @@ def hash_test_data(config: Config) -> dict[str, str]:
 
 def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
     """Read the test folder with the checks of ingestion; add a warning if a file or row is refused."""
-    frames = []
+    frames, hidden = [], forgotten.read(config)
     spelling = read_spelling(files.read_record(config.ingestion_record))
     for key in hash_test_data(config):
         path = config.test_folder / key.removeprefix("test/")
@@ -285,7 +285,7 @@ def read_test_data(config: Config, warnings: list[str]) -> pd.DataFrame:
             why = f"first: line {first.line}: {first.reason}"
             refused = wording.plural(len(checked.refused), "row")
             warnings.append(f"{shown}: {refused} refused, {why}")
-        frames.append(checked.frame())
+        frames.append(hidden.replace_in(checked, config.columns.client_name).frame())
     if not frames:
         rows = pd.DataFrame(columns=list(config.columns.table), dtype=object)
     else:

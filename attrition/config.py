@@ -252,8 +252,8 @@ class Database:
 
     name: str = setting("name of the source in `ingestedfiles.txt`")
     url: str = setting(
-        "`sqlite:///path` or `postgresql://user:${PASSWORD}@host/database`; `${NAME}` is taken from "
-        "the environment"
+        "`sqlite:///path`, `postgresql://user:${PASSWORD}@host/database` or `mysql://` (also for "
+        "MariaDB) in the same form; `${NAME}` is taken from the environment"
     )
     table: str = setting("table or view, `schema.table` where necessary")
     changed_column: str | None = setting(
@@ -386,6 +386,81 @@ class WriteBack:
     )
 
 
+@dataclass(frozen=True)
+class Mail:
+    """The SMTP server that sends alerts and digests; certificates are always verified."""
+
+    host: str = setting("name of the SMTP server")
+    sender: str = setting("address that the messages come from")
+    security: str = setting(
+        "`starttls`, `tls` from the first byte, or `none`, which excludes a password",
+        "starttls",
+        choices=("starttls", "tls", "none"),
+    )
+    port: int | None = setting(
+        "port of the server; by default 587 with `starttls`, 465 with `tls`, else 25",
+        None,
+        low=1,
+        high=65535,
+    )
+    user: str | None = setting("user to sign in with; may be `${NAME}`", None)
+    password: str | None = setting("`${NAME}`: environment variable with the password", None)
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """An address that receives each alert as a POST request."""
+
+    url: str = setting(
+        "address, such as `https://chat.example.com/hooks/${CHAT_HOOK}`; `${NAME}` is taken from the "
+        "environment"
+    )
+    shape: str = setting(
+        "`json`: event, causes and text for a program; `chat`: `text` for Slack or Mattermost; "
+        "`teams`: an Adaptive Card",
+        "json",
+        choices=("json", "chat", "teams"),
+    )
+
+
+@dataclass(frozen=True)
+class Alerts:
+    """Where a run reports that a problem has begun or has ended."""
+
+    recipients: tuple[str, ...] = setting("addresses that get alerts by `mail`", ())
+    webhook: Webhook | None = setting("address that gets alerts by HTTP", None)
+    file: str | None = setting("file to which each alert is appended, as a line of JSON", None)
+    heartbeat: str | None = setting(
+        "URL that each run pings, with `/start` and `/fail` added when a run begins and fails, as "
+        "healthchecks.io expects; may contain `${NAME}`",
+        None,
+    )
+    cooldown_minutes: float = setting(
+        "how long a problem must be gone before it counts as resolved, so that one that comes and goes "
+        "is reported once",
+        60.0,
+        low=0,
+    )
+
+
+_ADDRESS = re.compile(r"[^\s@,;<>]+@[^\s@,;<>]+")
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+@dataclass(frozen=True)
+class Digest:
+    """Who gets the list, the follow-ups and the state of the portfolio by mail, once a week."""
+
+    managers: tuple[tuple[str, str], ...] = setting(
+        "address of each client manager, by the name in `columns.manager`; `mail` names the server",
+        (),
+    )
+    lead: tuple[str, ...] = setting("addresses that get the digest of the whole team", ())
+    weekday: str = setting("day of the week in `time_zone`", "monday", choices=WEEKDAYS)
+    hour: int = setting("hour of that day from which a run sends it", 6, low=0, high=23)
+    link: str | None = setting("address of the app, for the link in each digest", None)
+
+
 class _File:
     """The path of one of our files: the setting of its folder, and its name."""
 
@@ -516,6 +591,9 @@ class Config:
     api: Api = setting("where the API listens", Api())
     engine: Engine = setting("where the parts of an assessment are computed", Engine())
     write_back: WriteBack = setting("table that receives the risk of every client", WriteBack())
+    mail: Mail | None = setting("server that sends messages", None)
+    alerts: Alerts | None = setting("where problems of the runs are reported", None)
+    digest: Digest | None = setting("who gets a summary by mail each week", None)
     labels: dict[str, Label] = field(default_factory=dict)  # by feature; given in `columns`
 
     # ingestion
@@ -548,6 +626,8 @@ class Config:
     notices = _File("production_folder", "notices.json")
     hashes = _File("production_folder", "hashes.json")
     watch_list = _File("production_folder", WATCH_LIST)
+    forgotten = _File("production_folder", "forgotten.json")
+    forgetting = _File("production_folder", "forgetting.json")
     write_back_record = _File("production_folder", "writeback.json")
 
     # monitoring
@@ -702,10 +782,16 @@ def _declared(record: type) -> dict[str, Field]:
     return {f.metadata["key"] or f.name: f for f in declared}
 
 
-# The settings that change results: neither paths, nor the engine, nor where risks are copied to do.
-SETTINGS = frozenset(
-    f.name for f in _declared(Config).values() if f.type not in (Path, Engine, WriteBack)
-) | {"labels"}
+# By the type of a setting: the record of its object.
+_RECORDS: dict[Any, Any] = {
+    **{each: each for each in (Columns, Files, Api, Engine, NeverHoldOut, WriteBack)},
+    **{each | None: each for each in (Experiment, Mail, Webhook, Alerts, Digest)},
+}
+# The settings that change results: not paths, the engine, messages, or where risks are copied to.
+_NO_RESULT = (Path, Engine, WriteBack, Mail | None, Alerts | None, Digest | None)
+SETTINGS = frozenset(f.name for f in _declared(Config).values() if f.type not in _NO_RESULT) | {
+    "labels"
+}
 
 
 def _plain(value: Any) -> Any:
@@ -761,25 +847,19 @@ LABELLED = "names, or names with their keys"
 # The description of a value that is not a number, and the JSON type of a nested value.
 _EXPECTED: dict[Any, str] = {
     **{Path: "the name of a folder", str: "text", str | None: "text", bool: "true or false"},
-    **{tuple[str, ...]: "a list of names", Columns: "an object", Api: "an object"},
-    **{Engine: "an object", Experiment | None: "an object", NeverHoldOut: "an object"},
-    WriteBack: "an object",
-    **{Files: "an object", tuple[tuple[str, Dialect], ...]: "an object of patterns and their keys"},
+    **dict.fromkeys(_RECORDS, "an object"),
+    tuple[str, ...]: "a list of names",
     tuple[Numeric, ...]: LABELLED,
     tuple[Database, ...]: "a list of tables",
+    tuple[tuple[str, Dialect], ...]: "an object of patterns and their keys",
     tuple[tuple[str, int], ...]: "an object of managers and whole numbers >= 0",
+    tuple[tuple[str, str], ...]: "an object of managers and addresses",
 }
+_PAIRS = tuple(kind for kind in _EXPECTED if str(kind).startswith("tuple[tuple"))
 _NESTED: dict[Any, Any] = {
-    **{
-        Columns: dict,
-        Api: dict,
-        Engine: dict,
-        WriteBack: dict,
-        tuple[Numeric, ...]: dict | list,
-        tuple[Database, ...]: list,
-    },
-    **{Files: dict, tuple[tuple[str, Dialect], ...]: dict, tuple[tuple[str, int], ...]: dict},
-    **{Experiment | None: dict, NeverHoldOut: dict},
+    **dict.fromkeys((*_RECORDS, *_PAIRS), dict),
+    tuple[Numeric, ...]: dict | list,
+    tuple[Database, ...]: list,
 }
 
 
@@ -886,6 +966,7 @@ class _Reader:
             "value_at_risk" if columns.value else "risk"
         )
         self._check_contacts(values)
+        self._check_messages(values["mail"], values["alerts"], values["digest"])
         for name in sorted(set(values["accept_leakage"]) - set(columns.features)):
             self.problems.append(f"accept_leakage names {name!r}, which is not a feature")
         shown = [each.label or each.name for each in map(self._label, columns.features)]
@@ -912,6 +993,43 @@ class _Reader:
             self.problems.append(
                 f"time_zone is {values['time_zone']!r}, expected a name such as Europe/Berlin"
             )
+
+    def _check_messages(
+        self, mail: Mail | None, alerts: Alerts | None, digest: Digest | None
+    ) -> None:
+        """Check that messages can be sent, and that no secret stands in config.json."""
+        addresses = {"mail.sender": [mail.sender] if mail and mail.sender else []}
+        addresses |= {"alerts.recipients": list(alerts.recipients) if alerts else []}
+        if digest:
+            addresses |= {"digest.lead": list(digest.lead)}
+            addresses |= {f"digest.managers.{name}": [to] for name, to in digest.managers}
+        for key, each in addresses.items():
+            self.problems += [
+                f"{key} is {address!r}, expected an address such as ann@example.com"
+                for address in each
+                if not isinstance(address, str) or not _ADDRESS.fullmatch(address)
+            ]
+        if not mail and (digest or (alerts and alerts.recipients)):
+            self.problems.append("mail is missing, expected the server that sends the messages")
+        if mail and mail.password and not re.fullmatch(r"\$\{\w+\}", mail.password):
+            self.problems.append(
+                "mail.password is the password itself, expected ${NAME} with the name of an environment "
+                "variable"
+            )
+        if mail and bool(mail.user) != bool(mail.password):
+            self.problems.append("mail.user and mail.password go together: give both")
+        if mail and mail.password and mail.security == "none":
+            self.problems.append("mail.password needs mail.security 'starttls' or 'tls'")
+        urls = {
+            "alerts.heartbeat": alerts.heartbeat if alerts else None,
+            "alerts.webhook.url": alerts.webhook.url if alerts and alerts.webhook else None,
+            "digest.link": digest.link if digest else None,
+        }
+        self.problems += [  # without the URL, which may be a secret
+            f"{key} is no address, expected https://... or ${{NAME}}"
+            for key, url in urls.items()
+            if url and not re.match(r"https?://.|\$\{\w+\}", url)
+        ]
 
     def _check_experiment(self, experiment: Experiment, columns: Columns) -> None:
         if not re.fullmatch(r"\$\{\w+\}", experiment.key):
@@ -948,24 +1066,21 @@ class _Reader:
         if value is default:
             return value
         if not _is_valid(value, declared):
-            shown = _kind(value) if kind in _NESTED else repr(value)
+            shown = _kind(value) if kind in _NESTED or key == "password" else repr(value)
             self.problems.append(f"{name} is {shown}, expected {_expected(declared)}")
             return "" if default is MISSING else default
         if kind == Columns:
             return self._columns(value)
-        if kind == Api:
-            return Api(**self.read(_declared(Api), value, "api."))
         if kind == Engine:
             return self._engine(value)
-        if kind == Experiment | None:
-            return Experiment(**self.read(_declared(Experiment), value, "experiment."))
-        if kind == NeverHoldOut:
-            return NeverHoldOut(**self.read(_declared(NeverHoldOut), value, f"{name}."))
         if kind == WriteBack:
             return self._write_back(value)
         if kind == Files:
             return self._files(value)
-        if kind in (tuple[tuple[str, Dialect], ...], tuple[tuple[str, int], ...]):
+        if kind in _RECORDS:
+            record = _RECORDS[kind]
+            return record(**self.read(_declared(record), value, f"{name}."))
+        if kind in _PAIRS:
             return tuple(value.items())
         if kind == tuple[Numeric, ...]:
             return self._numeric(value)
@@ -1140,7 +1255,7 @@ def _has_literal_password(url: str) -> bool:
     """
     if url.startswith("sqlite:"):
         return False
-    secrets = re.findall(r"[?&](?:ssl)?passw(?:or)?d=([^&]*)", url, re.IGNORECASE)
+    secrets = re.findall(r"[?&]\w*passw(?:or)?d=([^&]*)", url, re.IGNORECASE)
     address = re.match(r"[^:/]*://[^:@/?]*:(?!\d+/)(.*)@", url, re.DOTALL)
     secrets += [address[1]] if address else []
     return not all(re.fullmatch(r"(\$\{\w+\})?", secret) for secret in secrets)
@@ -1160,6 +1275,10 @@ def describe() -> str:
         Experiment: "Keys of `experiment`",
         NeverHoldOut: "Keys of `experiment.never_hold_out`",
         WriteBack: "Keys of `write_back`",
+        Mail: "Keys of `mail`",
+        Alerts: "Keys of `alerts`",
+        Webhook: "Keys of `alerts.webhook`",
+        Digest: "Keys of `digest`",
     }
     blocks = []
     for record, title in titles.items():
@@ -1179,7 +1298,7 @@ def _shown(default: Any) -> str:
         return "required"
     if default is None or default == ():
         return "none"
-    if isinstance(default, Columns | Api | Files | Engine | NeverHoldOut | WriteBack):
+    if type(default) in _RECORDS:
         return "see below"
     if isinstance(default, tuple) and isinstance(default[0], Numeric):
         default = {feature.name: {"minimum": feature.minimum} for feature in default}

@@ -11,9 +11,10 @@ Source: git's index, which compares files in the same way (Documentation/technic
 import os
 import stat
 import time
+from _collections_abc import Callable  # in memory already, unlike collections.abc
 
 WATCH_LIST = "watchlist.bin"
-VERSION = b"1"
+VERSION = b"2"
 FOLDER_KEY = b'"prod_deployment_path"'
 MISSING = "-"
 # A file that changed less than this ago may change again and keep its times: the clock of a file system
@@ -89,27 +90,29 @@ def encode(
     renewed: tuple[str, str],
     watched: dict[str, str],
     valid: tuple[float, float],
+    heartbeat: str = "",
 ) -> bytes:
     """Return a watch list as bytes.
 
     renewed: the two files whose times are renewed at each run; watched: signatures by path; valid: since
-    and until when, in seconds since 1970
+    and until when, in seconds since 1970; heartbeat: the URL that every run pings, "" if there is none
     """
     import zlib
 
     since, until = valid
     fields = [VERSION, b"%.3f" % since, b"%.3f" % until]
-    fields += [os.fsencode(os.path.abspath(config)), os.fsencode(lock)]
+    fields += [os.fsencode(os.path.abspath(config)), heartbeat.encode(), os.fsencode(lock)]
     fields += [part for path in renewed for part in (os.fsencode(path), checksum(path))]
     fields += [os.fsencode(part) for entry in watched.items() for part in entry]
     body = b"\0".join(fields)
     return b"%d\0" % zlib.crc32(body) + body
 
 
-def is_idle(arguments: list[str]) -> bool:
+def is_idle(arguments: list[str], ping: Callable[[str], object] = lambda url: None) -> bool:
     """Return whether a run with these arguments has nothing to do; if so, complete it.
 
-    The run is counted by renewing the time of the last good one, under the lock.
+    The run is counted by renewing the time of the last good one, under the lock, and by `ping`, which
+    receives the URL of the heartbeat if there is one.
     """
     beside_scripts = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     quiet, config = False, os.path.join(beside_scripts, "config.json")
@@ -127,6 +130,8 @@ def is_idle(arguments: list[str]) -> bool:
             return False
         if not quiet:
             print("nothing new", flush=True)
+        if fields[4]:
+            ping(fields[4].decode())
     except (OSError, ValueError):
         return False
     return True
@@ -161,7 +166,7 @@ def check_under_lock(fields: list[bytes]) -> bool:
     """Return whether nothing has changed and no other run works; if so, renew the time of the last."""
     import fcntl
 
-    _, _, _, _, lock, last_run, _, metrics, metrics_sum, *_ = fields
+    _, _, _, _, _, lock, last_run, _, metrics, metrics_sum, *_ = fields
     descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,7 +184,7 @@ def check_under_lock(fields: list[bytes]) -> bool:
 
 def is_unchanged(fields: list[bytes]) -> bool:
     """Return whether everything is as the watch list names it."""
-    last_run, last_run_sum, metrics, metrics_sum, *watched = fields[5:]
+    last_run, last_run_sum, metrics, metrics_sum, *watched = fields[6:]
     for path, signature in zip(watched[::2], watched[1::2], strict=True):
         if sign_path(path) != signature.decode():
             return False

@@ -66,7 +66,7 @@ LONG = (
         Entry,
         (
             *("ranking", "one_client", "kills", "lanes", "scale", "serving", "crowd"),
-            *("week", "life", "databases", "planted", "morning", "flat"),
+            *("week", "life", "databases", "planted", "morning", "flat", "write_back"),
         ),
     ),
 )

@@ -3,14 +3,15 @@
 restarts: a PostgreSQL table is inserted into, updated and deleted from, with late commits, ties,
           backdated and future times, while it is ingested again and again, and its server is restarted
           as by a crash, or its reader's session terminated, in mid-read
+mariadb:  the same for a table of MariaDB
 locks:    the same for an SQLite file, whose lock others hold for seconds
 speed:    a million rows from PostgreSQL beside an ADBC driver, both into arrow
 
 At the end the writers stop, every table is read whole once, and what was ingested has to be what SELECT
 tells: no row missed, none too many.
 
-Run: python -m benchmarks.databases [restarts] [locks] [speed] [--restarts 200] [--minutes 10]
-     [--rows 1000000] [--rounds 7] [--seed 0]
+Run: python -m benchmarks.databases [restarts] [mariadb] [locks] [speed] [--restarts 200]
+     [--minutes 10] [--rows 1000000] [--rounds 7] [--seed 0]
 """
 
 import argparse
@@ -32,11 +33,12 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pymysql
 
 from attrition import config as configuration
 from attrition.config import Config, Database
 from attrition.databases import reader as databases
-from tests.postgres import READER, Server, running
+from tests import mariadb, postgres
 
 ROWS = 30_000
 TABLE = """CREATE TABLE clients (corporation TEXT, lastmonth_activity INTEGER,
@@ -107,7 +109,7 @@ def write(
             made += changes[-1][0] == "inserted"
         try:
             execute(changes)
-        except (psycopg.Error, sqlite3.OperationalError):
+        except (psycopg.Error, pymysql.Error, sqlite3.OperationalError):
             done["transactions lost"] += 1
         else:
             done += Counter(kind for kind, _, _ in changes)
@@ -145,7 +147,8 @@ def outcome(held: str) -> str:
     """Say what became of a run: a reader that was connected was cut off."""
     if not held:
         return "succeeded"
-    is_cut = "closed the connection" in held or "terminating connection" in held
+    cuts = ("closed the connection", "terminating connection", "Lost connection", "was killed")
+    is_cut = any(cut in held for cut in cuts)
     return "cut off" if is_cut and "connection failed" not in held else "not let in"
 
 
@@ -173,32 +176,48 @@ def told(counts: Counter[str]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
 
 
-# ---- PostgreSQL
+# ---- PostgreSQL and MariaDB
+
+Server = postgres.Server | mariadb.Server
+# Whether the reader fetches rows; the type of a time, and an index, so that MariaDB locks single rows.
+FETCHING = {
+    postgres: "SELECT count(*) FROM pg_stat_activity WHERE usename = 'reader' AND state = 'active' "
+    "AND query LIKE 'COPY%'",
+    mariadb: "SELECT count(*) FROM information_schema.processlist WHERE user = 'reader' "
+    "AND info LIKE '%ORDER BY%'",
+}
+SETTINGS = {
+    postgres: ("TIMESTAMPTZ", "clients (corporation)"),
+    mariadb: ("DATETIME", "clients (corporation(40))"),
+}
 
 
-def write_postgres(server: Server, stop: threading.Event, seed: int, session: str) -> Counter[str]:
+def write_server(server: Server, stop: threading.Event, seed: int, session: str) -> Counter[str]:
     """Write from a session of its own; a late one leaves its transactions open for seconds."""
     is_late = session.startswith("late")
 
     def execute(changes: list[Change]) -> None:
-        with server.connect() as connection:
+        with server.connect() as connection, connection.cursor() as cursor:
             for _, sql, values in changes:
-                connection.execute(sql.replace("?", "%s").encode(), values)
+                cursor.execute(sql.replace("?", "%s"), values)
             if is_late:
                 stop.wait(random.uniform(0, 4))
+            connection.commit()
 
     return write(execute, stop.is_set, seed=seed, session=session, longest_s=0.1)
 
 
-def cut_off(server: Server, stop: threading.Event, seed: int, done: Counter[str]) -> None:
+def cut_off(
+    server: Server, fetching: str, stop: threading.Event, seed: int, done: Counter[str]
+) -> None:
     """Restart the server or end the reader's session, each time while it reads."""
     rng = random.Random(seed)
-    reading = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND state = 'active' "
-    reading += "AND query LIKE 'COPY%%'"
     while not stop.is_set():
-        with server.connect(autocommit=True) as connection:
-            while connection.execute(reading, [READER]).fetchone() == (0,) and not stop.is_set():
+        with server.connect(autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute(fetching)
+            while cursor.fetchone() == (0,) and not stop.is_set():
                 time.sleep(0.002)
+                cursor.execute(fetching)
         if rng.random() < 0.5:
             server.restart()
             done["restarts"] += 1
@@ -207,22 +226,29 @@ def cut_off(server: Server, stop: threading.Event, seed: int, done: Counter[str]
         stop.wait(rng.uniform(0, 2))
 
 
-def restarts(options: argparse.Namespace) -> int:
+def restarts(options: argparse.Namespace, kind: Any = postgres) -> int:
     """Return 0 when nothing was missed."""
     done, runs, cuts, stop = Counter[str](), Counter[str](), Counter[str](), threading.Event()
     end = time.monotonic() + options.minutes * 60
-    with running() as server, tempfile.TemporaryDirectory() as folder:
-        server.execute(TABLE.format(time="TIMESTAMPTZ", filler=FILLER))
+    with kind.running() as server, tempfile.TemporaryDirectory() as folder:
+        time_type, indexed = SETTINGS[kind]
+        server.execute(TABLE.format(time=time_type, filler=FILLER))
+        server.execute(f"CREATE INDEX of_client ON {indexed}")
         with server.connect() as connection, connection.cursor() as cursor:
             cursor.executemany(INSERT.replace("?", "%s"), first_rows(options.seed))
+            connection.commit()
         config = make_config(Path(folder), server.config_url())
         ingest(config)
 
         def writer(session: str) -> None:
-            done.update(write_postgres(server, stop, options.seed, session))
+            done.update(write_server(server, stop, options.seed, session))
 
         threads = [threading.Thread(target=writer, args=[n]) for n in ("writer", "late1", "late2")]
-        threads.append(threading.Thread(target=cut_off, args=[server, stop, options.seed, cuts]))
+        threads.append(
+            threading.Thread(
+                target=cut_off, args=[server, FETCHING[kind], stop, options.seed, cuts]
+            )
+        )
         for thread in threads:
             thread.start()
         began = time.monotonic()
@@ -232,11 +258,16 @@ def restarts(options: argparse.Namespace) -> int:
         stop.set()
         for thread in threads:
             thread.join()
-        print(f"PostgreSQL, {minutes:.1f} minutes: {told(cuts)}; ingestions: {told(runs)}")
+        print(f"{kind.__name__}, {minutes:.1f} minutes: {told(cuts)}; ingestions: {told(runs)}")
         print(f"rows: {told(done)}")
-        with server.connect() as connection:
-            rows = connection.execute(f"SELECT {NAMED} FROM clients".encode()).fetchall()
+        with server.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(f"SELECT {NAMED} FROM clients")
+            rows = cursor.fetchall()
         return finish(config, as_text(rows))
+
+
+def restart_mariadb(options: argparse.Namespace) -> int:
+    return restarts(options, mariadb)
 
 
 def as_text(rows: list[Any]) -> set[tuple[str, ...]]:
@@ -363,7 +394,7 @@ def speed(options: argparse.Namespace) -> int:
         print("nothing to compare with: pip install adbc-driver-postgresql", file=sys.stderr)
         return 2
     seconds: dict[str, list[float]] = {}
-    with running() as server:
+    with postgres.running() as server:
         server.execute(MILLION.format(rows=options.rows))
         for _ in range(options.rounds + 1):  # the first warms the caches
             for name, read in readers(server.url()):
@@ -387,7 +418,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    modes = {"restarts": restarts, "locks": locks, "speed": speed}
+    modes = {"restarts": restarts, "mariadb": restart_mariadb, "locks": locks, "speed": speed}
     parser.add_argument("modes", nargs="*", metavar="|".join(modes), default=list(modes))
     parser.add_argument("--restarts", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=10)

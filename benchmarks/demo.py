@@ -46,12 +46,13 @@ from attrition.operations import dependencies
 from attrition.storage import files, history
 from benchmarks.simulation import CLIENT_MANAGERS, month_start, simulate_months
 
+KEY_VARIABLE = "ATTRITION_EXPERIMENT_KEY"
 FOLDER = Path(__file__).resolve().parent.parent / "demo"
 
-CLIENTS, TEST_CLIENTS = 1_600, 800
+CLIENTS, TEST_CLIENTS = 1_200, 800
 MONTHS_BEFORE, ROWS_BEFORE = 3, 100  # the history that the first run learns from
 MONTHS, OUTCOME_DELAY = 12, 2
-SAVED = 0.6  # of the clients who were reached and would have left
+SAVED = 0.7  # of the clients who were reached and would have left
 CHANGED_TODAY = 60
 MANAGERS = CLIENT_MANAGERS[:3]
 SATURDAY = 5
@@ -92,11 +93,12 @@ CONFIG = {
     "manager_capacity": dict.fromkeys(MANAGERS, 15),
     "contact_cost": 60,
     "contact_success": 0.25,
+    "experiment": {"share": 0.2},
     "currency": "EUR",
 }
 
 OUTCOME_SHARES = {
-    **{"reached": 0.3, "will_stay": 0.15, "will_leave": 0.08, "not_reached": 0.42},
+    **{"reached": 0.35, "will_stay": 0.2, "will_leave": 0.08, "not_reached": 0.32},
     **{"wrong_person": 0.04, "do_not_contact": 0.01},
 }
 NOTES = {
@@ -181,6 +183,7 @@ class Life:
     def __init__(self, config: Config, company: Company, clock: Clock, seed: int) -> None:
         self.config, self.company, self.clock = config, company, clock
         self.rng = np.random.default_rng([seed, 1])
+        self.desk = Desk(config)
         self.planted: set[str] = set()
         self.months: list[pd.DataFrame] = []
         self.saved: set[str] = set()  # in this month
@@ -203,15 +206,16 @@ class Life:
         self.saved = set()
         return self.months[-1]
 
-    def deliver_month(self) -> None:
-        """Deliver the clients of the next month, and the outcomes of an earlier one."""
+    def deliver_clients(self) -> None:
+        """Deliver the clients of the next month."""
         rows = self.begin_month()
         self.deliver(f"{month_of(rows)}-clients.csv", rows.assign(exited=None))
-        if len(self.months) > OUTCOME_DELAY:
-            self.deliver_outcomes(self.months[-1 - OUTCOME_DELAY])
 
-    def deliver_outcomes(self, rows: pd.DataFrame) -> None:
-        """Deliver the outcomes of a month; three of the rows are not valid."""
+    def deliver_outcomes(self) -> None:
+        """Deliver the outcomes that are known since this month began; three rows are not valid."""
+        if len(self.months) <= OUTCOME_DELAY:
+            return
+        rows = self.months[-1 - OUTCOME_DELAY]
         rows = rows.assign(number_of_employees=[-1, -1, -1, *rows["number_of_employees"][3:]])
         self.deliver(f"{month_of(rows)}-outcomes.csv", rows)
 
@@ -231,6 +235,7 @@ class Life:
             code = fullprocess.main(["--config", str(self.config.file), "--quiet"])
         if code:
             raise AttritionError(f"the run of {day} ended with {code}: {messages.getvalue()}")
+        self.table = clients.ClientTable(clients.open_hashed(self.config.clients)[1])
         rows = (files.read_record(self.config.ingestion_record) or {})["rows"]
         news = [row["reason"] for row in history.read_deployments(self.config.history)[deployed:]]
         line = f"{day}: a run of {time.monotonic() - began:.1f} s, {rows:,} rows"
@@ -243,7 +248,7 @@ class Life:
         for hour, manager in enumerate(MANAGERS, start=9):
             self.clock.set(at(day, hour))
             rows = [row for row in self.own_rows(manager) if row["client"] not in self.planted]
-            for number, row in enumerate(rows[: self.rng.integers(1, 4)]):
+            for number, row in enumerate(rows[: self.rng.integers(2, 5)]):
                 self.clock.set(at(day, hour, 7 + 16 * number))
                 entry = self.note(self.contact(row, manager, day))
                 if entry.outcome in (log.REACHED, "will_stay") and self.rng.random() < SAVED:
@@ -251,8 +256,7 @@ class Life:
 
     def own_rows(self, manager: str) -> list[dict[str, Any]]:
         """Return the clients of a manager on the list at the time of the clock, the due ones first."""
-        table = clients.ClientTable(clients.open_hashed(self.config.clients)[1])
-        worklist, _ = Desk(self.config).worklist(table, files.utc_now())
+        worklist, _ = self.desk.worklist(self.table, files.utc_now())
         rows = worklist.rows(worklist.select(LISTED, Filters(manager=manager)))
         return sorted(rows, key=lambda row: ranking.BLOCKS.index(row["block"]))
 
@@ -261,7 +265,7 @@ class Life:
         outcome = str(self.rng.choice(list(OUTCOME_SHARES), p=list(OUTCOME_SHARES.values())))
         note = str(self.rng.choice(NOTES[outcome]))
         follow_up = ""
-        if outcome in ("reached", "will_leave") or self.rng.random() < 0.2:
+        if self.rng.random() < (0.5 if outcome in ("reached", "will_leave") else 0.1):
             follow_up = workday(day + timedelta(days=int(self.rng.choice([7, 14, 30])))).isoformat()
         return Entry(
             row["client"], log.CONTACT, manager, outcome, note, follow_up, risk=row["risk"]
@@ -350,10 +354,12 @@ def live(life: Life, now: datetime) -> None:
     for day in (firsts[0] + timedelta(days=n) for n in range((today - firsts[0]).days)):
         life.clock.set(at(day, 6))
         if day in firsts:
-            life.deliver_month()
+            life.deliver_clients()
+        if day in firsts[:-1]:
+            life.deliver_outcomes()
         if day == bad_day:
             life.deliver(*BAD_FILE)
-        is_monday = day.weekday() == 0 and day.isocalendar().week % 2 == 0
+        is_monday = day.weekday() == 0 and day.isocalendar().week % 2 == 0 and day > firsts[-3]
         if is_monday or day in firsts or day in (bad_day, today - timedelta(days=1)):
             life.run()
         if day == bad_day:
@@ -364,7 +370,8 @@ def live(life: Life, now: datetime) -> None:
                 action()
     life.clock.set(now)
     if today in firsts:
-        life.deliver_month()
+        life.deliver_clients()
+    life.deliver_outcomes()
     life.deliver_changes(today)
     life.run()
 
@@ -407,7 +414,7 @@ def serve_command(config: Config) -> list[str]:
 
 
 def take_pictures(config: Config, folder: Path) -> None:
-    """Save pictures of Today, of a client with a corrected entry, and of page one of the report."""
+    """Save pictures of Today, a client with a corrected entry, the effect, and the report's page one."""
     from playwright.sync_api import sync_playwright
 
     corrected = next(entry for entry in log.read(config.contact_log)[0] if entry.replaces)
@@ -425,6 +432,8 @@ def take_pictures(config: Config, folder: Path) -> None:
             page.screenshot(path=folder / "today.png")
             page.goto(f"{address}/client/{quote(corrected.client, safe='')}")
             page.screenshot(path=folder / "client.png")
+            page.goto(f"{address}/effect")
+            page.screenshot(path=folder / "effect.png")
             browser.close()
     finally:
         server.terminate()
@@ -454,6 +463,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     began = time.monotonic()
+    os.environ.setdefault(KEY_VARIABLE, "demo")
     try:
         config = make(FOLDER, options.seed, datetime.now(UTC))
     except AttritionError as error:
@@ -465,9 +475,8 @@ def main(argv: list[str] | None = None) -> int:
         take_pictures(config, options.pictures)
     if options.pictures or options.no_serve:
         return 0
-    print(
-        "to serve it again as it is: .venv/bin/python app.py --config demo/config.json", flush=True
-    )
+    again = f"{KEY_VARIABLE}=demo .venv/bin/python app.py --config demo/config.json"
+    print(f"to serve it again as it is: {again}", flush=True)
     # A new process: a server that forks after so much work would inherit its threads and memory.
     command = [*serve_command(config), "--port", str(options.port)]
     os.execv(command[0], command)

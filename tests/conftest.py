@@ -27,7 +27,10 @@ from attrition.operations import dependencies
 from attrition.rows import ledger, typed_rows
 from attrition.storage import files
 
-pytest_plugins = ["tests.apps", "tests.postgres", "tests.tables", "tests.damage"]
+pytest_plugins = [
+    *("tests.apps", "tests.postgres", "tests.mariadb", "tests.tables", "tests.damage"),
+    "tests.forgetting",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 # Public tables that are not ours to ship; tests that use them skip where they are not.

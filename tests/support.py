@@ -48,8 +48,8 @@ ARROWS = {
     "operations": {"contacts", "monitoring", "modelling", "rows", "engine", "data", "storage"},
     "effect": {"contacts", "monitoring", "modelling", "rows", "data", "storage"},
     "upkeep": {
-        *("operations", "contacts", "monitoring", "modelling", "rows", "engine", "data"),
-        "storage",
+        *("assessing", "entering", "operations", "contacts", "monitoring", "modelling"),
+        *("sources", "databases", "rows", "engine", "data", "storage"),
     },
     "messages": {
         *("effect", "upkeep", "contacts", "operations", "monitoring", "modelling", "rows"),
@@ -71,7 +71,7 @@ ARROWS = {
     },
     "pages": {
         *("web", "access", "reporting", "messages", "entering", "effect", "upkeep"),
-        *("contacts", "operations", "monitoring", "modelling", "data", "storage"),
+        *("contacts", "operations", "monitoring", "modelling", "rows", "data", "storage"),
     },
 }
 
@@ -89,6 +89,31 @@ def run(config, *more, **settings):
         check=False,
         **settings,
     )
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+MUTATING = ("fsync", "replace", "rename", "symlink")
+
+
+def crash_at(monkeypatch, k):
+    """Make the k-th mutating call the last one; return the calls that were made."""
+    calls = []
+
+    def watched(name, real):
+        def call(*arguments, **keywords):
+            calls.append(name)
+            if len(calls) == k:
+                raise Crash
+            return real(*arguments, **keywords)
+
+        return call
+
+    for name in MUTATING:
+        monkeypatch.setattr(os, name, watched(name, getattr(os, name)))
+    return calls
 
 
 def digest(folder: Path) -> dict[str, str]:

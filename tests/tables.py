@@ -1,4 +1,4 @@
-"""Tables of clients in SQLite and PostgreSQL, and what is read of them; fixtures for all tests."""
+"""Tables of clients in SQLite, PostgreSQL and MariaDB, and what is read of them; with fixtures."""
 
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 COLUMNS = """corporation TEXT, lastmonth_activity INTEGER, lastyear_activity DOUBLE PRECISION,
-    number_of_employees NUMERIC, exited INTEGER, updated_at {time}"""
+    number_of_employees {number}, exited INTEGER, updated_at {time}"""
 
 
 INSERT = "INSERT INTO clients VALUES ({0}, {0}, {0}, {0}, {0}, {0})"
@@ -60,13 +60,29 @@ class PostgresTable:
             cursor.executemany(sql, rows) if rows else cursor.execute(sql)
 
 
+class MariadbTable(PostgresTable):
+    """A table of clients on a MariaDB server, the only one there."""
+
+    kind = "mariadb"
+
+    def execute(self, sql, rows=()):
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.executemany(sql, rows) if rows else cursor.execute(sql)
+            connection.commit()
+
+
+# How each database writes what the others write otherwise.
+TIMES = {"postgres": "TIMESTAMPTZ", "mariadb": "DATETIME(6)"}
+NUMBERS = {"mariadb": "DECIMAL(60, 2)"}
+
+
 class Crm:
     """A table of clients, whichever database it lies in, and what is read of it."""
 
     def __init__(self, table, time="TEXT"):
         self.table, self.kind, self.execute = table, table.kind, table.execute
-        time = "TIMESTAMPTZ" if table.kind == "postgres" else time
-        self.execute(f"CREATE TABLE clients ({COLUMNS.format(time=time)})")
+        types = {"time": TIMES.get(self.kind, time), "number": NUMBERS.get(self.kind, "NUMERIC")}
+        self.execute(f"CREATE TABLE clients ({COLUMNS.format(**types)})")
 
     def insert(self, *rows):
         if rows:
@@ -134,7 +150,12 @@ def postgres_crm(postgres_server, clock):
     return Crm(PostgresTable(postgres_server))
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
+def mariadb_crm(mariadb_server, clock):
+    return Crm(MariadbTable(mariadb_server))
+
+
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
 def crm(request):
     return request.getfixturevalue(f"{request.param}_crm")
 
@@ -146,11 +167,17 @@ def ten(crm):
     return crm
 
 
-BIG = "SELECT i AS n, repeat('x', 200) AS filler FROM generate_series(1, {rows}) i"
+BIG = {"postgres": "generate_series(1, 300000)", "mariadb": "seq_1_to_300000"}
+
+
+@pytest.fixture(params=BIG)
+def server_crm(request):
+    return request.getfixturevalue(f"{request.param}_crm")
 
 
 @pytest.fixture
-def big(postgres_crm):
+def big(server_crm):
     """A table too big for the buffers between a server and its reader."""
-    postgres_crm.execute(f"CREATE TABLE big AS {BIG.format(rows=300_000)}")
-    return postgres_crm.database(table="big", changed_column=None)
+    rows = BIG[server_crm.kind]
+    server_crm.execute(f"CREATE TABLE big AS SELECT n.*, repeat('x', 200) AS filler FROM {rows} n")
+    return server_crm.database(table="big", changed_column=None)

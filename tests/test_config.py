@@ -358,6 +358,8 @@ def test_a_key_given_twice_is_an_error_by_name_at_any_depth(tmp_path, text, keys
         "postgresql://joe:hun/ter2@h/db",
         "postgresql://joe:hunter2${REST}@h:5432/db",
         "postgresql+psycopg://joe@h/db?sslmode=require&password=hunter2",
+        "mysql://joe:hunter2@h/db",
+        "mariadb+pymysql://joe@h/db?ssl_key_password=hunter2",
     ],
 )
 def test_a_password_in_a_database_url_is_refused_and_not_printed(tmp_path, url):
@@ -393,3 +395,53 @@ def test_two_folders_are_two_projects_and_one_folder_by_two_names_is_one(tmp_pat
 def test_due_date_may_be_a_feature_if_there_is_a_time(tmp_path):
     columns = {"dates": ["ends"], "due": "ends", "time": "seen"}
     assert load(tmp_path, PLAIN_KEYS | {"columns": columns}).columns.due == "ends"
+
+
+# ---- messages
+
+MAIL = {"host": "mail.example.com", "sender": "run@example.com"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mail": {"host": "x"}}, "mail.sender is missing"),
+        ({"mail": MAIL | {"sender": "a, b"}}, "mail.sender is 'a, b', expected an address such as"),
+        (
+            {"mail": MAIL | {"user": "joe", "password": "hunter2"}},
+            "mail.password is the password itself, expected ${NAME}",
+        ),
+        (
+            {"mail": MAIL | {"user": "j", "password": 12345}},
+            "mail.password is a number, expected text",
+        ),
+        ({"mail": MAIL | {"user": "joe"}}, "mail.user and mail.password go together"),
+        (
+            {"mail": MAIL | {"user": "j", "password": "${A}", "security": "none"}},
+            "mail.password needs mail.security 'starttls' or 'tls'",
+        ),
+        ({"alerts": {"recipients": ["a@x"]}}, "mail is missing, expected the server that sends"),
+        ({"digest": {"lead": ["a@x"]}}, "mail is missing, expected the server that sends"),
+        (
+            {"mail": MAIL, "digest": {"managers": {"Ann": 3}}},
+            "digest.managers.Ann is 3, expected an address such as ann@example.com",
+        ),
+        ({"alerts": {"webhook": {"url": "hunter2"}}}, "alerts.webhook.url is no address, expected"),
+        ({"alerts": {"heartbeat": "hunter2"}}, "alerts.heartbeat is no address, expected https://"),
+        ({"alerts": {"webhook": {"url": "${A}", "shape": "x"}}}, "alerts.webhook.shape is 'x'"),
+        ({"alerts": {"webhok": {}}}, "unknown key alerts.webhok"),
+    ],
+)
+def test_wrong_setting_of_messages_is_named_and_no_secret_is_quoted(tmp_path, settings, message):
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, PLAIN_KEYS | settings)
+    assert message in str(error.value)
+    assert not {"hunter2", "12345"} & set(re.findall(r"\w+", str(error.value)))
+
+
+def test_messages_are_off_by_default_and_change_no_result(tmp_path):
+    plain = load(tmp_path, PLAIN_KEYS)
+    assert (plain.mail, plain.alerts, plain.digest) == (None, None, None)
+    other = load(tmp_path, PLAIN_KEYS | {"mail": MAIL, "digest": {"managers": {"Ann": "a@x.com"}}})
+    assert other.digest.managers == (("Ann", "a@x.com"),)
+    assert other.fingerprint() == plain.fingerprint()

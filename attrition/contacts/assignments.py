@@ -34,6 +34,10 @@ class Look(NamedTuple):
         return str(json.loads(self.record)["verdict"])
 
 
+# The records of the log, by table.
+KINDS: dict[str, type[Any]] = {"entries": log.Entry, TABLE: Assignment, LOOKS: Look}
+
+
 def _triggers(table: str, key: str) -> Iterable[str]:
     """Return what keeps a table append-only, as for the entries."""
     refuse = "BEGIN SELECT RAISE(ABORT, 'the contact log is append-only'); END"

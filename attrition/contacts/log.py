@@ -12,7 +12,7 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -351,6 +351,77 @@ def _seal(record: Iterable[Any], before: str) -> str:
     """Hash a record and the seal of the one before it."""
     text = json.dumps([before, *record], default=repr)  # a value that became bytes is damage
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+# Returns the new values of a record, by column.
+Change = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+def rewrite(path: Path, kinds: Mapping[str, type[Any]], change: Change) -> None:
+    """Replace the log by one with other values and new chains of seals.
+
+    Writers meanwhile wait, and then write to the new one, see `begin_writing`. A reader that knows
+    a seal which has changed reads the new log from its start.
+
+    kinds: of the records, by table
+
+    Raises: Damaged; AttritionError if the log cannot be written now.
+    """
+    with explained(path), temporary_file(path) as temporary, begin_writing(path):
+        with connect(path) as source, closing(sqlite3.connect(temporary)) as copy:
+            source.backup(copy)
+            copy.row_factory = sqlite3.Row
+            for table, kind in kinds.items():
+                _rewrite_table(copy, table, kind, change)
+            copy.commit()
+            copy.execute("VACUUM")  # removes the old texts from the file
+        check(temporary)
+        files.fsync(temporary)
+        os.replace(temporary, path)
+        files.fsync_folder(path.parent)
+
+
+def _rewrite_table(
+    connection: sqlite3.Connection, table: str, kind: type[Any], change: Change
+) -> None:
+    """Change the rows of a table and renew all its seals; its triggers, which refuse that, come back."""
+    sql = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?"
+    triggers = connection.execute(sql, [table]).fetchall()
+    for name, _ in triggers:
+        connection.execute(f"DROP TRIGGER {name}")
+    for row, new, seal in _change_rows(connection, table, kind, change):
+        names = ", ".join(f'"{name}" = ?' for name in (*new, "seal"))
+        sql = f"UPDATE {table} SET {names} WHERE id = ?"
+        connection.execute(sql, [*new.values(), seal, row["id"]])
+    for _, trigger in triggers:
+        connection.execute(trigger)
+
+
+def _change_rows(
+    connection: sqlite3.Connection, table: str, kind: type[Any], change: Change
+) -> Iterator[tuple[sqlite3.Row, dict[str, Any], str]]:
+    """Yield the rows of a table, if it exists, each with its new values and seal."""
+    seal = NO_SEAL
+    if not has_table(connection, table):
+        return
+    for row in connection.execute(f"SELECT * FROM {table} ORDER BY id").fetchall():
+        new = change({name: row[name] for name in kind._fields})
+        seal = _seal(kind(**new), seal)
+        yield row, new, seal
+
+
+def find_new_seals(path: Path, kinds: Mapping[str, type[Any]], change: Change) -> dict[str, str]:
+    """Return each seal that `rewrite` changes, and the new one.
+
+    Raises: Damaged; AttritionError if the log cannot be read now.
+    """
+    with explained(path), connect(path) as connection:
+        rows = [
+            each
+            for table, kind in kinds.items()
+            for each in _change_rows(connection, table, kind, change)
+        ]
+    return {row["seal"]: seal for row, _, seal in rows if row["seal"] != seal}
 
 
 def _begin(path: Path) -> None:

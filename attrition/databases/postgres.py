@@ -1,13 +1,10 @@
 """Read tables of PostgreSQL servers in one read-only transaction, with rows by COPY."""
 
-import os
-import re
 import select
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
-from urllib.parse import quote
 
 from attrition.config import Database
 from attrition.databases.table_snapshot import (
@@ -17,6 +14,7 @@ from attrition.databases.table_snapshot import (
     Snapshot,
     named_table,
 )
+from attrition.databases.urls import resolve
 from attrition.errors import SourceError
 
 CONNECT_SECONDS = 5
@@ -28,37 +26,6 @@ NUMBERS = frozenset({20, 21, 23, 26, 700, 701, 1700})
 TIMES = frozenset({1082, TIMESTAMP, TIMESTAMPTZ})
 PLAIN_TEXTS = frozenset({25, 1043})
 KEEPS_XMIN = ("r", "m")  # tables and materialised views; other relations have no such column
-
-
-def resolve(database: Database) -> tuple[Any, list[str]]:
-    """Return the URL with each `${NAME}` replaced, and the secrets in it, longest first.
-
-    A password from the environment may contain any character; in a URL its author has to quote it.
-
-    Raises: SourceError.
-    """
-    import sqlalchemy as sa
-
-    names = re.findall(r"\$\{(\w+)\}", database.url)
-    if missing := [name for name in names if name not in os.environ]:
-        unset = ", ".join(missing)
-        raise SourceError(f"{database.name}: the environment variable {unset} is not set")
-    given = {name: os.environ[name] for name in names}
-    text = re.sub(r"(?<=:)\$\{(\w+)\}(?=@)", lambda m: quote(given[m[1]], safe=""), database.url)
-    text = re.sub(r"\$\{(\w+)\}", lambda m: given[m[1]], text)
-    try:
-        url = sa.make_url(text)
-        if "@" in f"{url.host}{url.database}":
-            raise ValueError("the password is cut short")
-        if url.drivername.split("+")[0] not in ("postgresql", "postgres"):
-            raise ValueError("another kind of database")
-    except (sa.exc.ArgumentError, ValueError):
-        form = "postgresql://user:${PASSWORD}@host/database, with '@', ':' and '/' in it as %40, "
-        form += "%3A, %2F, or sqlite:///path"
-        raise SourceError(f"{database.name}: its url is not {form}") from None
-    hidden = [url.query.get(name) for name in ("password", "sslpassword")]
-    secrets = {text for text in (url.password, *hidden, *given.values()) if isinstance(text, str)}
-    return url, sorted(secrets - {""}, key=len, reverse=True)
 
 
 def connect(database: Database, seconds: float, *, read_only: bool = True) -> Any:
@@ -102,6 +69,12 @@ PLACE = """SELECT relkind, system_identifier || '/' || timeline_id, oid || '/' |
     FROM pg_class, pg_control_system(), pg_control_checkpoint() WHERE oid = to_regclass(%s)"""
 XMIN_NUMBER = "t.xmin::text::bigint"
 ROW_HASH = "hashtextextended(t.*::text, 0)"
+
+
+def driver_errors() -> tuple[type[Exception], ...]:
+    import psycopg
+
+    return (psycopg.Error,)
 
 
 def open_table(database: Database, seconds: float, stack: ExitStack) -> Snapshot:

@@ -6,18 +6,19 @@ one moment. If anything fails, it becomes a SourceError of one line without secr
 
 import hashlib
 import re
-import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from types import ModuleType
 from typing import Any
 
 from attrition.config import Database
 from attrition.data.schema import Chunk
-from attrition.databases import postgres, sqlite
+from attrition.databases import mysql, postgres, sqlite
 from attrition.databases.table_snapshot import Snapshot
 from attrition.databases.table_snapshot import sqlite_file as sqlite_file
+from attrition.databases.urls import resolve, server_kind
 from attrition.errors import SourceError
 from attrition.storage import files
 
@@ -56,8 +57,9 @@ def probe(database: Database, *, seconds: float) -> str:
     """Return a mark that changes when the table changes; costs one pass over it.
 
     For SQLite, hash the file. For a PostgreSQL table, sum the transactions that wrote its rows; for a
-    view, sum the hashes of its rows. So a change is noticed even if the number of rows and the newest
-    time stay the same. If a file or a server takes too long, that is an error and not "unchanged".
+    view, or a table of MySQL, sum the hashes of its rows. So a change is noticed even if the number of
+    rows and the newest time stay the same. If a file or a server takes too long, that is an error and
+    not "unchanged".
 
     Raises: SourceError.
     """
@@ -262,11 +264,18 @@ def _opened(database: Database, seconds: float) -> Iterator[Snapshot]:
     """
     with ExitStack() as stack:
         with one_line_errors(database):
-            if sqlite_file(database) is not None:
-                snapshot = sqlite.open_table(database, seconds, stack)
-            else:
-                snapshot = postgres.open_table(database, seconds, stack)
+            snapshot = _opener(database).open_table(database, seconds, stack)
         yield snapshot
+
+
+def _opener(database: Database) -> ModuleType:
+    """Return the module that opens tables of this kind of database.
+
+    Raises: SourceError.
+    """
+    if sqlite_file(database) is not None:
+        return sqlite
+    return mysql if server_kind(resolve(database)[0]) == "mysql" else postgres
 
 
 @contextmanager
@@ -279,19 +288,16 @@ def one_line_errors(
 
     verb, limit: what is done to the table, and the setting that limits its time
     """
-    errors: tuple[type[Exception], ...] = (sqlite3.Error, OSError)
-    if sqlite_file(database) is None:
-        import psycopg
-
-        errors += (psycopg.Error,)
+    errors = _opener(database).driver_errors()
     try:
         yield
-    except errors as error:
-        text = str(error).strip() or type(error).__name__
+    except (OSError, *errors) as error:
+        is_coded = len(error.args) == 2 and not isinstance(error, OSError)  # as PyMySQL's are
+        text = str(error.args[1] if is_coded else error).strip() or type(error).__name__
         line = text.splitlines()[0]
-        if line == "interrupted" or "statement timeout" in line:
+        if line == "interrupted" or "statement timeout" in line or "time exceeded" in line:
             line = f"{verb} {database.table} took longer than {limit} allow"
-        secrets = [] if sqlite_file(database) is not None else postgres.resolve(database)[1]
+        secrets = [] if sqlite_file(database) is not None else resolve(database)[1]
         for secret in secrets:
             line = line.replace(secret, "***")
         raise SourceError(f"{database.name}: {line}") from None

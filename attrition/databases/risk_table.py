@@ -124,13 +124,12 @@ def _in_postgres(database: Database, seconds: float, read_only: bool) -> Iterato
     with (
         closing(postgres.connect(database, seconds, read_only=read_only)) as connection,
         _limited(connection.fileno(), seconds),
-        connection,
         connection.cursor() as cursor,
     ):
 
-        def send(statement: str, *values: Any) -> None:
-            composed = sql.SQL(statement).format(table=table, staged=staged, names=names)
-            cursor.execute(composed, values or None)
+        def send(statement: str, **more: Any) -> None:
+            composed = sql.SQL(statement).format(table=table, staged=staged, names=names, **more)
+            cursor.execute(composed)
 
         name = table.as_string(connection)
         columns = cursor.execute(DESCRIBE, [name]).fetchall()
@@ -170,10 +169,11 @@ def _in_postgres(database: Database, seconds: float, read_only: bool) -> Iterato
 
         def delete(clients: Sequence[str]) -> None:
             for at in range(0, len(clients), DELETED_AT_ONCE):
-                some = list(clients[at : at + DELETED_AT_ONCE])
-                send("DELETE FROM {table} WHERE client = ANY(%s)", some)
+                some = sql.Literal(list(clients[at : at + DELETED_AT_ONCE]))
+                send("DELETE FROM {table} WHERE client = ANY({some})", some=some)
 
         yield RiskTable(read, put, delete)
+        connection.commit()  # without it, closing the connection rolls back
 
 
 @contextmanager
@@ -235,6 +235,8 @@ def _in_sqlite(database: Database, seconds: float, read_only: bool) -> Iterator[
                 [n for n, _, pk in columns if pk],
             )
             check_columns(database, kinds, key, 1)
+            if not read_only:  # SQLite accepts any type as a key
+                connection.execute(f"DELETE FROM {table} WHERE typeof(client) <> 'text'")
 
         def read() -> Iterator[Rows]:
             if not columns:

@@ -28,6 +28,10 @@ MAX_ROW_BYTES = 64 << 20
 STEPS_BETWEEN_LOOKS = 20_000  # virtual machine steps of SQLite between two checks of the time
 
 
+def driver_errors() -> tuple[type[Exception], ...]:
+    return (sqlite3.Error,)
+
+
 def existing_file(database: Database) -> Path:
     file = sqlite_file(database)
     if file is None or not file.is_file():

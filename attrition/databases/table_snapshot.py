@@ -21,7 +21,7 @@ class Snapshot:
 
     `texts` returns the columns as text. `changes` names the column that grows with every change, if
     there is one; `kind` is how to read it ("number", "time", "text", or "" to decide by value), and
-    `newest` is its maximum. `digest` are sums that change when the rows change: always for PostgreSQL,
+    `newest` is its maximum. `digest` are sums that change when the rows change: always for servers,
     nearly always for SQLite. `place` identifies the table and its server. If the server records which
     transaction wrote a row, `xid` is the oldest transaction that was still open.
     """

@@ -6,6 +6,7 @@ None.
 """
 
 import math
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,6 @@ WELCH, NEWCOMBE = "welch", "newcombe"
 MIN_CONTROLS, MIN_OF_EACH_OUTCOME = 30, 10
 MIN_RATIO_P = 0.001
 MAX_CONTACTED_CONTROLS = 0.1
-MAX_Z = 100.0
 SAME = 1 + 1e-7  # two probabilities that differ by less are equal
 
 Bool = NDArray[np.bool_]
@@ -52,7 +52,8 @@ class Range(NamedTuple):
 class Effect(NamedTuple):
     """What contacts changed; see `estimate`.
 
-    z: the standardised difference, to compare with the bound of a look
+    z: the normal quantile of the p-value, with the sign of the difference, for the bound of a
+    look
     """
 
     difference: Range | None
@@ -93,7 +94,7 @@ def estimate(arms: Arms) -> Effect:
 
     With enough units (`MIN_CONTROLS` controls; `MIN_OF_EACH_OUTCOME` who churned and who stayed in each
     arm) means of outcome - risk are compared, with Welch's interval. Otherwise shares are compared, with
-    Newcombe's, and neither `per_reached` nor `money` is estimated.
+    Newcombe's interval and an exact test, and neither `per_reached` nor `money` is estimated.
 
     Source: Deng, Xu, Kohavi and Walker 2013 and Lin 2013 for the adjustment; Welch 1947; Newcombe 1998.
 
@@ -110,7 +111,7 @@ def estimate(arms: Arms) -> Effect:
     rarer = min(min(arm["churned"], arm["clients"] - arm["churned"]) for arm in summaries)
     if contrast.freedom[1] + 1 < MIN_CONTROLS or rarer < MIN_OF_EACH_OUTCOME:
         counts = _count(arms)
-        z = _root_of_newcombe(*counts)
+        z = _exact_quantile(*counts)
         return Effect(newcombe(*counts), NEWCOMBE, z, None, None, *summaries)
     residual = arms.churned - arms.risk
     means, covariance, freedom = _compare(np.column_stack([residual, arms.is_reached]), contrast)
@@ -303,12 +304,25 @@ def _estimate_money(arms: Arms, residual: Vector) -> dict[str, float] | None:
     return {"value": -n * difference, "low": -n * high, "high": -n * low, "clients": n}
 
 
-def _root_of_newcombe(churned: NDArray[np.intp], n: NDArray[np.intp]) -> float:
-    """Compute the z at which Newcombe's interval ends at 0, with the sign of the difference."""
-    low, high = 0.0, MAX_Z
-    for _ in range(50):
-        z = (low + high) / 2
-        interval = newcombe(churned, n, z)
-        is_outside = interval.low > 0 or interval.high < 0
-        low, high = (z, high) if is_outside else (low, z)
-    return low if interval.difference > 0 else -low
+def _exact_quantile(churned: NDArray[np.intp], n: NDArray[np.intp]) -> float:
+    """Compute the normal quantile of the mid-p value of Fisher's exact test within each share.
+
+    Under no effect at most 1.2 times as many z exceed a bound of a look as normal ones do (2 to 120
+    units); 1.5 to 7 times as many if Newcombe's interval has to end before 0 at that bound, since it
+    covers less if one arm is much smaller, at levels far above 95 %.
+
+    Source: Lancaster 1961 for the mid-p value; Mehta, Patel and Gray 1985 for strata.
+    """
+    probability, observed = np.ones(1), 0
+    for (hits, controls_hit), (treated, controls) in zip(churned, n, strict=True):
+        m = hits + controls_hit
+        k = np.arange(max(0, m - treated), min(controls, m) + 1)
+        parts = (k, m - k, controls - k, treated - m + k)
+        log = -np.sum([gammaln(part + 1) for part in parts], axis=0)
+        ratios = np.exp(log - log.max())
+        probability = np.convolve(probability, ratios / ratios.sum())
+        observed += int(controls_hit - k[0])
+    half = probability[observed] / 2
+    more, fewer = probability[observed + 1 :].sum() + half, probability[:observed].sum() + half
+    z = ndtri(max(min(more, fewer), sys.float_info.min))
+    return float(z if more < fewer else -z)

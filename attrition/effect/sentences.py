@@ -14,15 +14,17 @@ from attrition.wording import amount, count, finite, is_known, percent, plural
 Row = Mapping[str, Any]
 
 HELPS, HARMS, NO_EFFECT, OPEN, VOID = "helps", "harms", "no_effect", "open", "void"
-NO_KEY, OFF = "no_key", "off"
+RUNNING, NO_KEY, OFF = "running", "no_key", "off"
 ARMS = {"treated": "Listed", "control": "Held out by chance"}
 METHODS = {
     "welch": "from the outcomes minus the risks (Welch)",
     "newcombe": "from the shares that left alone, since there are few outcomes (Newcombe)",
 }
+STATES = ("known", "open", "lost")
 ARM_NOTE = (
     "A client counts once a quarter, in the group of the first assignment, whatever was done later. "
-    "Open: the outcome is not known yet. Lost: it will never be. Expected: the sum of the risks."
+    "Compared, left, expected (the sum of the risks): at the last look. The other columns are of all "
+    "since the year of the next look began: outcomes known, still open, and lost, since the row is gone."
 )
 HOW_TO_START = (
     "Every fifth client above the line of the list is held out by chance for a quarter: not listed, "
@@ -50,9 +52,9 @@ def verdict(record: Row, currency: str) -> Verdict:
     """Return the answer to the question whether contacting helps.
 
     >>> effect = {"difference": -0.08, "low": -0.14, "high": -0.02, "method": "welch"}
-    >>> money = {"value": 1.2e6, "low": 3e5, "high": 2.1e6}
+    >>> money = {"clients": 400, "value": 1.2e6, "low": 3e5, "high": 2.1e6}
     >>> look = {"number": 2, "of": 4, "verdict": "helps", "effect": effect, "money": money}
-    >>> record = {"verdict": "helps", "share": 0.2, "last_look": look | {"treated": {"clients": 400}}}
+    >>> record = {"verdict": "helps", "looks": [look]}
     >>> print(verdict(record, "EUR").headline.replace("\\xa0", " "))
     Contacting keeps clients: 8 of 100 fewer left (95 % interval 2 to 14), worth EUR 1.2 M.
     >>> coming = {"number": 1, "of": 4, "on": "2026-07-01", "more_outcomes": 120}
@@ -65,11 +67,11 @@ def verdict(record: Row, currency: str) -> Verdict:
 
 def _helps(record: Row, currency: str) -> Verdict:
     look = deciding_look(record)
-    value = finite(look.get("money"))
-    worth = f", worth {currency} {short(value)}" if value > 0 else ""
-    detail = [_money_text(look, currency), _per_reached(look)]
-    detail.append("New clients are held out at a share of at most 5\xa0% from now on.")
-    return Verdict("good", f"Contacting keeps clients{_left(look)}{worth}.", _join(detail))
+    money = look.get("money") or {}
+    worth = f", worth {currency} {short(money)}" if finite(money.get("low")) > 0 else ""
+    share = "From now on, at most 5\xa0% are held out, to notice if that changes."
+    detail = _join([_money_text(look, currency), share if record.get("state") == RUNNING else ""])
+    return Verdict("good", f"Contacting keeps clients{_left(look)}{worth}.", detail)
 
 
 def _harms(record: Row, currency: str) -> Verdict:
@@ -94,16 +96,18 @@ def _open(record: Row, currency: str) -> Verdict:
     when = f"likely in {_month(coming.get('on'))}" if coming.get("on") else ""
     more = coming.get("more_outcomes")
     wait = f"about {plural(more, 'more outcome')}" if more and is_known(more) else ""
-    unseen = ""
-    if is_known(coming.get("smallest_effect")):
-        unseen = f"; effects under {points(coming['smallest_effect'])} points will not be seen"
+    smallest, unseen = finite(coming.get("smallest_effect")), ""
+    if not math.isnan(smallest):
+        unseen = f"; effects under {points(min(smallest, 1.0))} points will not be seen"
     text = ", ".join(filter(None, (wait, when))) or "there are too few outcomes"
     detail = ""
     if look:
+        detail = f"Look {look['number']} of {look['of']} proved nothing{_left(look)}."
+    if look.get("verdict") == VOID:
         detail = (
-            f"Look {look['number']} of {look['of']} proved nothing{_left(look)}. {_early(look)}"
+            f"Look {look['number']} of {look['of']} was void: its groups were not drawn as planned."
         )
-    return Verdict("", f"Not yet: {text}{unseen}.", detail.strip())
+    return Verdict("", f"Not yet: {text}{unseen}.", _join([detail, _early(look)]))
 
 
 def _void(record: Row, currency: str) -> Verdict:
@@ -124,10 +128,20 @@ _VERDICTS = {HELPS: _helps, HARMS: _harms, NO_EFFECT: _no_effect, OPEN: _open, V
 
 
 def deciding_look(record: Row) -> Row:
-    """Return the newest look with the verdict of the record, else the last look; {} if there is none."""
-    looks = [*(record.get("looks") or ()), *filter(None, [record.get("last_look")])]
-    same = [look for look in looks if look.get("verdict") == record["verdict"]]
+    """Return the look that the verdict rests on: for no effect, that at the end of the year.
+
+    Else the newest one with the same verdict, or just the newest; {} if there is none.
+    """
+    looks = looks_of(record)
+    if record["verdict"] == NO_EFFECT:
+        same = [look for look in looks if look["number"] == look["of"]]
+    else:
+        same = [look for look in looks if look["verdict"] == record["verdict"]]
     return (same or looks or [{}])[-1]
+
+
+def looks_of(record: Row) -> Sequence[Row]:
+    return record.get("looks") or ()
 
 
 # ---- what is behind it
@@ -157,15 +171,17 @@ def remarks(record: Row) -> list[str]:
 def held_out(record: Row | None) -> str:
     """Describe how many clients are held out in the quarter, without a name; "" if nobody is.
 
-    >>> held_out({"held_out": 25})
-    '25 clients are held out by chance this quarter, to see whether contacting helps.'
+    >>> print(held_out({"held_out": 1}))
+    1 client who would be listed is held out by chance this quarter, to see whether contacting helps.
     """
     number = (record or {}).get("held_out") or 0
     if not number:
         return ""
     are = "is" if number == 1 else "are"
-    why = "to see whether contacting helps"
-    return f"{plural(number, 'client')} {are} held out by chance this quarter, {why}."
+    return (
+        f"{plural(number, 'client')} who would be listed {are} held out by chance this quarter, to see "
+        "whether contacting helps."
+    )
 
 
 def contamination(record: Row) -> str:
@@ -210,7 +226,7 @@ def list_quality(quality: Row) -> str:
     >>> list_quality(quality | {"lead_days": 45, "lead_clients": 12}).replace("\\xa0", " ")
     ... # doctest: +NORMALIZE_WHITESPACE
     'Of 80 held-out clients with a known outcome, 31 left (39 %, 95 % interval 29 % to 49 %); 33 were
-    expected. They left 45 days after they would first have been listed (median of 12).'
+    expected. That they left was known 45 days after they would first have been listed (median of 12).'
     """
     if not quality.get("clients"):
         return ""
@@ -225,33 +241,27 @@ def list_quality(quality: Row) -> str:
     if is_known(quality.get("lead_days")):
         days = plural(quality["lead_days"], "day")
         text += (
-            f" They left {days} after they would first have been listed (median of "
+            f" That they left was known {days} after they would first have been listed (median of "
             f"{count(quality['lead_clients'])})."
         )
     return text
 
 
 def arm_table(record: Row) -> tuple[list[tuple[str, bool]], list[list[str]]]:
-    """Return both groups as a table: who is counted, and how many left until the last look."""
+    """Return both groups as a table: how many left at the last look, and who is counted at the next."""
     look, reached = record.get("last_look") or {}, record.get("reached") or {}
-    columns = [("Group", False), ("Outcomes known", True), ("Open", True), ("Lost", True)]
-    columns += [("Reached", True), ("At the last look", True), ("Left", True), ("Expected", True)]
+    titles = ("Compared", "Left", "Expected to leave", "Known since", "Open", "Lost", "Reached")
     rows = []
     for arm, name in ARMS.items():
         units, seen = record["units"][arm], look.get(arm) or {}
-        left = wording.DASH
+        compared = [wording.DASH] * 3
         if seen.get("clients"):
-            left = f"{count(seen['churned'])} ({percent(seen['churned'] / seen['clients'])})"
-        rows.append(
-            [
-                *(name, *(count(units[key]) for key in ("known", "open", "lost"))),
-                percent(reached[arm]) if is_known(reached.get(arm)) else wording.DASH,
-                count(seen["clients"]) if seen else wording.DASH,
-                left,
-                count(seen["expected"]) if seen else wording.DASH,
-            ]
-        )
-    return columns, rows
+            share = percent(seen["churned"] / seen["clients"])
+            compared = [count(seen["clients"]), f"{count(seen['churned'])} ({share})"]
+            compared.append(count(seen["expected"]))
+        share = percent(reached[arm]) if is_known(reached.get(arm)) else wording.DASH
+        rows.append([name, *compared, *(count(units[key]) for key in STATES), share])
+    return [("Group", False), *((title, True) for title in titles)], rows
 
 
 def points(share: Any) -> str:
@@ -309,8 +319,8 @@ def short(value: Any) -> str:
 
 
 def _money_text(look: Row, currency: str) -> str:
-    money, clients = look.get("money") or {}, (look.get("treated") or {}).get("clients")
-    if not is_known(money.get("value")) or not clients:
+    money = look.get("money") or {}
+    if not is_known(money.get("value")):
         return ""
     sign = 1 if money["value"] >= 0 else -1
     ends = sorted(sign * finite(money[end]) for end in ("low", "high"))
@@ -318,7 +328,7 @@ def _money_text(look: Row, currency: str) -> str:
     interval = f" (95\xa0% interval {inside})" if inside else ""
     did = "kept" if sign > 0 else "cost"
     value = f"{currency} {short(sign * money['value'])}"
-    return f"Contacting the {plural(clients, 'listed client')} {did} {value}{interval}."
+    return f"Contacting the {plural(money['clients'], 'listed client')} {did} {value}{interval}."
 
 
 def _per_reached(look: Row) -> str:
@@ -329,7 +339,7 @@ def _per_reached(look: Row) -> str:
 def _early(look: Row) -> str:
     """Explain an interval that leaves out zero although nothing is proven."""
     effect = look.get("effect") or {}
-    if finite(effect.get("low")) * finite(effect.get("high")) > 0:
+    if look.get("verdict") == OPEN and finite(effect.get("low")) * finite(effect.get("high")) > 0:
         return (
             "The interval leaves out zero, but whoever looks four times a year needs more than that: "
             f"|z| above {wording.decimal(look['bound'], digits=2)} at this look."

@@ -243,6 +243,7 @@ def describe_experiment(
         "ratio": ratio,
         "contacted_controls": estimation.count_contacted(own.is_contacted[own.is_control]),
         "reached": {arm: _share(own.is_reached[mask]) for arm, mask in _arms(own)},
+        "looks": taken,
         "last_look": taken[-1] if taken else None,
         "next_look": None
         if is_off or upcoming is None

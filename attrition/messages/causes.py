@@ -21,6 +21,7 @@ LOG_DAMAGED = (
     "the contact log is damaged or incomplete, so nobody can be listed: restore a backup, see "
     "docs/operations.md"
 )
+NO_KEY = "the {} had no key of the experiment, so nobody new is held out"
 _REPAIR = "Run fullprocess.py; if it stops, run fullprocess.py --repair, which deletes nothing."
 _SOURCES = "Repair the sources: until then, the list lacks what they would add."
 # What to do about each complaint, by its code.
@@ -30,6 +31,8 @@ ACTIONS = {
     "hanging": "Check the process, and stop it if it hangs: the next run finishes its work.",
     "unavailable": _SOURCES,
     "unused": _SOURCES,
+    "write_back": "Check the table and the database that write_back names in config.json; the next run "
+    "writes what is missing.",
     "no_model": "Put files of clients into the input folder and run fullprocess.py.",
     "model": "Treat the risks with care. The next run trains a candidate, and deploys it only if it is "
     "proven better; “The model” shows what became of the last one.",
@@ -39,9 +42,12 @@ ACTIONS = {
     "slow": "The reason is in the log of the app.",
     "other_columns": "Name the columns again in config.json, or run fullprocess.py: it trains and "
     "deploys a model without them.",
+    "experiment": "Set the environment variable that experiment.key of config.json names, for cron "
+    "and for the app, to the key that was used before.",
     "cost": "Run fullprocess.py --profile to see what each step costs.",
 }
-CODES = tuple(ACTIONS)
+HANGING = "hanging"  # only the next run can see it
+CODES = tuple(code for code in ACTIONS if code != HANGING)  # of /health
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Records:
     release: str | None = None
     training: Row | None = None
     monitoring: Row | None = None
+    assessment: Row | None = None
     diagnostics: Row | None = None
     ingestion: Row | None = None
     last_run: Row | None = None
@@ -75,6 +82,9 @@ def judge(records: Records, columns: Columns) -> list[Complaint]:
         kind = training.get("kind")
         name = kind if kind == BASE_RATE else "model"
         complaints.append(Complaint("model", f"the {name} in production is no longer accurate"))
+    experiment = (records.assessment or {}).get("experiment") or {}
+    if experiment.get("state") == "no_key":  # as in effect.units, which imports numpy
+        complaints.append(Complaint("experiment", NO_KEY.format("last run")))
     complaints += [Complaint("cost", doubled) for doubled in timings.get("doubled", [])]
     if records.worked and records.worked["outcome"] in ("failed", "died"):
         sentence = f"the last run {records.worked['outcome']}; see its log"
@@ -83,6 +93,9 @@ def judge(records: Records, columns: Columns) -> list[Complaint]:
         count = wording.plural(len(unavailable), "source")
         sentence = f"{count} could not be read in the last run; see its log"
         complaints.append(Complaint("unavailable", sentence))
+    if (records.last_run or {}).get("unwritten"):
+        sentence = "the risks could not be written back in the last run; see its log"
+        complaints.append(Complaint("write_back", sentence))
     return complaints + judge_unused((records.ingestion or {}).get("unused", []))
 
 

@@ -39,6 +39,7 @@ BEFORE_CHANGE, JUDGED, JUDGED_RISK = "before_change", "judged", "judged_risk"
 WAITING = "waiting"
 CARD = "modelcard.md"
 MANIFEST, CURRENT = "manifest.json", "current"
+DIGEST = "digest"  # in the manifest, if files have changed since: the end of the id
 LINKS = (MODEL, "latestscore.txt", "ingestedfiles.txt")
 ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 STAMP = "%Y%m%dT%H%M%SZ"
@@ -90,7 +91,7 @@ def read(production: Path, release_id: str) -> Release:
     if wrong := outputs.keys() - intact:
         names = ", ".join(sorted(wrong))
         raise Damaged(f"{folder}: {names} not as deployed; roll back with deployment.py --rollback")
-    if release_id.rpartition("-")[2] not in _digests(paths, outputs):
+    if release_id.rpartition("-")[2] not in (manifest.get(DIGEST), *_digests(paths, outputs)):
         raise Damaged(
             f"{folder}: contains another release; roll back with deployment.py --rollback"
         )

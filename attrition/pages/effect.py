@@ -5,25 +5,28 @@ from typing import Any
 from flask import render_template
 
 from attrition import wording
+from attrition.contacts import assignments
+from attrition.contacts.experiment import CONTROL
+from attrition.contacts.sentences import day_text
 from attrition.effect import sentences
-from attrition.pages.frame import Row
+from attrition.pages.frame import Row, client_url
 from attrition.reporting import svg
 from attrition.reporting.report_data import Number
-from attrition.web.artifact_cache import State, optional, state
+from attrition.storage import files
+from attrition.web.artifact_cache import State, contact_log_errors, optional, state
 
 
 def show_effect() -> str:
     """Show whether contacting helps; without an experiment, what one would take."""
-    return render_template("effect.html", **effect_context(state()))
+    return render_template("effect.html", **effect_context(state(), files.utc_now()))
 
 
-def effect_context(state: State) -> dict[str, Any]:
+def effect_context(state: State, at: str) -> dict[str, Any]:
     record = (optional(state.assessment) or {}).get("experiment")
     if not record:
         return {"how_to_start": sentences.HOW_TO_START}
     currency = state.config.currency
     columns, rows = sentences.arm_table(record)
-    looks = record.get("looks") or [*filter(None, [record.get("last_look")])]
     return {
         "verdict": sentences.verdict(record, currency),
         "remarks": sentences.remarks(record),
@@ -31,9 +34,12 @@ def effect_context(state: State) -> dict[str, Any]:
         "arm_columns": columns,
         "arm_rows": rows,
         "arm_note": sentences.ARM_NOTE,
-        "by_look": svg.effect_by_look(looks),
+        "by_look": svg.effect_by_look(sentences.looks_of(record)),
         "background": sentences.background(record),
         "held_out": sentences.held_out(record),
+        "quarter": record["quarter"],
+        "has_value": bool(state.config.columns.value),
+        "controls": optional(find_controls, state, record["quarter"], at) or [],
     }
 
 
@@ -42,16 +48,48 @@ def numbers(record: Row, currency: str) -> list[Number]:
     look, coming, units = record.get("last_look"), record.get("next_look"), record["units"].values()
     tiles = []
     if look:
-        effect, money = look["effect"], look.get("money") or {}
-        title = f"{sentences.direction(effect['difference']).capitalize()} left, of 100 listed"
-        points = sentences.points(effect["difference"])
+        effect, money = look["effect"] or {}, look["money"] or {}
+        difference = wording.finite(effect.get("difference"))
+        title = f"{sentences.direction(difference).capitalize()} left, of 100 listed"
+        points = sentences.points(difference)
         tiles.append(Number(title, points, sentences.interval(effect)))
         inside = wording.between(money, sentences.short)
         worth = f"{currency} {sentences.short(money)}" if wording.is_known(money) else wording.DASH
         tiles.append(Number("Value kept", worth, f"95\xa0% interval {inside}" if inside else ""))
     known, still_open = (sum(arm[key] for arm in units) for key in ("known", "open"))
-    tiles.append(Number("Outcomes known", wording.count(known), f"{still_open:,} open"))
+    if look:
+        compared = sum((look[arm] or {}).get("clients", 0) for arm in sentences.ARMS)
+        note = f"at look {look['number']} of {look['of']}; {still_open:,} open"
+        tiles.append(Number("Outcomes compared", wording.count(compared), note))
+    else:
+        tiles.append(Number("Outcomes known", wording.count(known), f"{still_open:,} open"))
     if coming:
         note = f"about {wording.plural(coming['more_outcomes'], 'more outcome')}"
         tiles.append(Number("Next look", wording.day(coming["on"]), note))
     return tiles
+
+
+def find_controls(state: State, quarter: str, at: str) -> list[Row]:
+    """Return who is held out in a quarter, the highest risk first, and who contacted them since.
+
+    Raises: NotReady if the contact log cannot be read.
+    """
+    config, day = state.config, state.config.day(at)
+    with contact_log_errors():
+        assigned, _ = assignments.read(config.contact_log)
+        own = [each for each in assigned if each.arm == CONTROL and each.quarter == quarter]
+        contacts = {each.client: state.desk.standing(each.client, at).last_contact for each in own}
+    return [
+        {
+            "client": each.client,
+            "url": client_url(each.client),
+            "since": day_text(config.day(each.at), day),
+            "risk": each.risk,
+            "value_at_risk": ""
+            if each.value is None
+            else f"{config.currency} {wording.amount(each.risk * each.value)}",
+            "contacted": day_text(config.day(last.at), day) if last and last.at >= each.at else "",
+        }
+        for each in sorted(own, key=lambda each: (-each.risk, each.client))
+        for last in [contacts[each.client]]
+    ]

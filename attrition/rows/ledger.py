@@ -28,7 +28,7 @@ from attrition.data.name_variants import find_variants
 from attrition.data.plain_cells import has_many_levels
 from attrition.data.spelling import Spelling, choose_spelling, read_spelling
 from attrition.errors import AttritionError, Damaged, Unaccounted
-from attrition.rows import earlier_layout, segments, typed_rows
+from attrition.rows import earlier_layout, forgotten, segments, typed_rows
 from attrition.rows.known_rows import (
     OPEN,
     OUTCOME,
@@ -301,6 +301,10 @@ class Ledger:
             arrays = {name: values[is_live] for name, values in arrays.items()}
         order = np.argsort(arrays[NUMBER])
         return {name: values[order] for name, values in arrays.items()}
+
+    @cached_property
+    def forgotten(self) -> forgotten.Forgotten:
+        return forgotten.read(self.config)
 
     @cached_property
     def spelling(self) -> Spelling:

@@ -1,4 +1,4 @@
-"""The history in one SQLite file: runs, durations, scores, drift, deployments, generations.
+"""The history in one SQLite file: runs, durations, scores, drift, deployments, alerts, messages.
 
 The key of a row is derived from its content: if work is repeated after a crash, it replaces its own
 row and nothing is counted twice. Rows keep the order in which they were saved, even if the clock goes
@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from attrition.storage import files
 Rows = list[dict[str, Any]]
 
 KEEP = 10_000
-VERSION = 4
+VERSION = 5
 BUSY_S = 30
 # Errors that will pass, such as a full disk: the file is not damaged.
 PASSING = ("BUSY", "LOCKED", "FULL", "IOERR", "READONLY", "CANTOPEN", "NOMEM", "PERM", "PROTOCOL")
@@ -65,6 +66,15 @@ TABLES = {
         "at TEXT, made TEXT, client TEXT, action TEXT, rank INTEGER, risk REAL, reason TEXT",
         "made, client",
     ),
+    "alerts": Table(
+        "cause TEXT, opened_at TEXT, code TEXT, sentence TEXT, gone_at TEXT, resolved_at TEXT",
+        "cause, opened_at",
+    ),
+    "outbox": Table(
+        "message TEXT, at TEXT, channel TEXT, recipients TEXT, body TEXT, attempts INTEGER, "
+        "tried_at TEXT, error TEXT, ended_at TEXT, outcome TEXT",
+        "message",
+    ),
     "generations": Table("generation INTEGER, seal TEXT, at TEXT", "generation"),
 }
 SEAL = "row_seal"
@@ -74,7 +84,7 @@ STEPS = (
 )
 
 
-ADDED = {"listings": 3}  # the version since which a table exists
+ADDED = {"listings": 3, "alerts": 5, "outbox": 5}  # the version since which a table exists
 # Columns added to a table that exists. While one is empty, the seal of its row leaves it out, as it
 # did when the row was saved.
 ADDED_COLUMNS = {"steps": {"cpu_s": "REAL", "peak_mb": "REAL", "rows": "INTEGER"}}
@@ -177,6 +187,7 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
             connection.isolation_level = None  # transactions begin and end explicitly
             connection.execute("PRAGMA journal_mode=DELETE")
             connection.execute("PRAGMA synchronous=EXTRA")
+            connection.execute("PRAGMA secure_delete=ON")  # a delivered digest names clients
             connection.execute("BEGIN IMMEDIATE")
             try:
                 if _check_content(connection, path) < VERSION:
@@ -210,20 +221,36 @@ def save(
 
     Raises: Damaged, AttritionError.
     """
-    assert table in TABLES, table
-    otherwise = "REPLACE" if replace else "IGNORE"
+    save_tables(path, {table: rows}, replace=replace)
+
+
+def save_tables(
+    path: Path, tables: Mapping[str, Iterable[Mapping[str, Any]]], *, replace: bool = True
+) -> None:
+    """Write rows of several tables in one transaction, as `save` does."""
+    assert tables.keys() <= TABLES.keys(), tables.keys()
     with _open(path) as connection:
-        (newest,) = connection.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()
-        for seq, row in enumerate(rows, newest + 1):
-            names = ", ".join(f'"{name}"' for name in ("seq", *row))
-            marks = ", ".join("?" * (len(row) + 1))
-            sql = f"INSERT OR {otherwise} INTO {table} ({names}) VALUES ({marks})"
-            connection.execute(sql, [seq, *row.values()])
-        _seal_rows(connection, table, "seq > ?", newest)
-        connection.execute(
-            f"DELETE FROM {table} WHERE seq NOT IN "
-            f"(SELECT seq FROM {table} ORDER BY seq DESC LIMIT {KEEP})"
-        )
+        for table, rows in tables.items():
+            _insert(connection, table, rows, "REPLACE" if replace else "IGNORE")
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    table: str,
+    rows: Iterable[Mapping[str, Any]],
+    otherwise: str,
+) -> None:
+    (newest,) = connection.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()
+    for seq, row in enumerate(rows, newest + 1):
+        names = ", ".join(f'"{name}"' for name in ("seq", *row))
+        marks = ", ".join("?" * (len(row) + 1))
+        sql = f"INSERT OR {otherwise} INTO {table} ({names}) VALUES ({marks})"
+        connection.execute(sql, [seq, *row.values()])
+    _seal_rows(connection, table, "seq > ?", newest)
+    connection.execute(
+        f"DELETE FROM {table} WHERE seq NOT IN "
+        f"(SELECT seq FROM {table} ORDER BY seq DESC LIMIT {KEEP})"
+    )
 
 
 def mark_promoted(path: Path, model: str) -> None:
@@ -231,6 +258,44 @@ def mark_promoted(path: Path, model: str) -> None:
     with _open(path) as connection:
         connection.execute("UPDATE scores SET promoted = 1 WHERE model = ?", [model])
         _seal_rows(connection, "scores", "model = ?", model)
+
+
+def read_texts(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the texts of all rows, each with the name of its column.
+
+    Raises: Damaged, AttritionError.
+    """
+    for table in TABLES:
+        for row in _read(table, path, -1):
+            yield from ((name, text) for name, text in row.items() if isinstance(text, str))
+
+
+def rewrite(path: Path, change: Callable[[str, str], str]) -> Counter[str]:
+    """Change texts of all rows in one transaction, and remove the old ones from the file.
+
+    change: returns the new text, from the name of its column and the text
+
+    Return how many rows of each table changed.
+
+    Raises: Damaged, AttritionError.
+    """
+    changed = Counter[str]()
+    with _open(path) as connection:
+        connection.execute("PRAGMA secure_delete = ON")
+        for table in TABLES:
+            for row in connection.execute(f"SELECT * FROM {table}").fetchall():
+                texts = {name: text for name, text in _plain(row).items() if isinstance(text, str)}
+                new = {name: change(name, text) for name, text in texts.items()}
+                if new != texts:
+                    names = ", ".join(f'"{name}" = ?' for name in new)
+                    sql = f"UPDATE {table} SET {names} WHERE seq = ?"
+                    connection.execute(sql, [*new.values(), row["seq"]])
+                    _seal_rows(connection, table, "seq = ?", row["seq"])
+                    changed[table] += 1
+    if changed:
+        with _explained(path), _connect(path) as connection:
+            connection.execute("VACUUM")
+    return changed
 
 
 def _read(table: str, path: Path, limit: int = 2000, where: str = "", *values: Any) -> Rows:
@@ -300,6 +365,22 @@ def has_generation(path: Path, seal: str) -> bool:
 def read_steps(path: Path, step: str, limit: int = 50) -> Rows:
     """Return the newest durations and outcomes of one step."""
     return _read("steps", path, limit, "WHERE +step = ?", step)
+
+
+def read_open_alerts(path: Path) -> Rows:
+    """Return the alerts that are not resolved."""
+    return _read("alerts", path, KEEP, "WHERE resolved_at IS NULL")
+
+
+def read_waiting(path: Path) -> Rows:
+    """Return the messages that are neither delivered nor given up."""
+    return _read("outbox", path, KEEP, "WHERE ended_at IS NULL")
+
+
+def read_messages(path: Path, names: Collection[str]) -> Rows:
+    """Return messages by their ids."""
+    marks = ", ".join("?" * len(names))
+    return _read("outbox", path, KEEP, f"WHERE message IN ({marks})", *names)
 
 
 # Each takes the path and, if need be, a limit; it returns the newest rows of its table.

@@ -105,6 +105,8 @@ def find(config: Config, *, accept_log_loss: bool = False) -> list[Damage]:
     written = [config.write_back_record] if config.write_back.url else []
     for path in (config.last_run, config.notices, config.dependencies, *written):
         damage += find_in_record(path)
+    for each in find_in_record(config.forgotten):
+        damage.append(each._replace(follows=False, by_repair=False))
     damage += find_in_contact_log(config, accept_log_loss=accept_log_loss)
     listed = {each.path for each in in_the_way}
     return [*in_the_way, *(each for each in damage if each.path not in listed)]

@@ -93,14 +93,18 @@ def check_health(state: State, now: datetime) -> Health:
         training=training,
         ingestion=read(state.ingestion),
         monitoring=read(state.monitoring),
+        assessment=read(state.assessment),
         diagnostics=read(state.diagnostics),
         last_run=read(state.last_run),
         worked=recent.last,
         damage=damage,
     )
-    for check in (state.assessment, state.figure_names, state.check_contact_log):
+    for check in (state.figure_names, state.check_contact_log):
         read(check)
     complaints += [*causes.judge(records, state.config.columns), *recent.complaints]
+    experiment = state.config.experiment
+    if experiment and experiment.secret is None:
+        complaints.append(Complaint("experiment", causes.NO_KEY.format("app")))
     if complaints and status == OK:
         status = DEGRADED
     return Health(status, can_answer, release, recent, tuple(complaints))

@@ -6,6 +6,8 @@ import pytest
 from attrition.errors import AttritionError
 from benchmarks import demo
 
+NOW = datetime(2028, 2, 29, 12, tzinfo=UTC)
+
 
 @pytest.fixture
 def small(monkeypatch):
@@ -14,28 +16,34 @@ def small(monkeypatch):
     monkeypatch.setattr(demo, "TEST_CLIENTS", 20)
 
 
-def begin(config, company, months):
-    life = demo.Life(config, company, demo.Clock(datetime.now(UTC)), 1)
-    return life, [life.begin_month() for _ in range(months)]
+@pytest.fixture
+def live(small, tmp_path):
+    """Let a company live for some months; return its life and the months."""
+
+    def live(company, months):
+        life = demo.Life(demo.make_project(tmp_path / "demo"), company, demo.Clock(NOW), 1)
+        return life, [life.begin_month() for _ in range(months)]
+
+    return live
 
 
-def test_company_begins_a_year_ago_and_is_the_same_for_a_seed(small):
+def test_company_begins_a_year_ago_and_is_the_same_for_a_seed(live):
     today = date(2028, 2, 29)
     company, again = demo.simulate(1, today), demo.simulate(1, today)
-    _, months = begin(None, company, 3)
+    _, months = live(company, 3)
     assert len(company.before) == 3
     starts = [rows["observed_on"].iloc[0] for rows in months]
     assert starts == ["2027-02-01", "2027-03-01", "2027-04-01"]
-    for rows, same in zip(months, begin(None, again, 3)[1], strict=True):
+    for rows, same in zip(months, live(again, 3)[1], strict=True):
         pd.testing.assert_frame_equal(rows, same)
         assert (rows["renewal_date"] > rows["observed_on"]).all()
         assert set(rows["client_manager"]) == set(demo.MANAGERS)
     assert not set(company.test["corporation"]) & set(months[0]["corporation"])
 
 
-def test_a_saved_client_stays_in_the_outcomes_and_in_the_months_that_follow(small):
+def test_a_saved_client_stays_in_the_outcomes_and_in_the_months_that_follow(live):
     company = demo.simulate(1, date(2028, 2, 29))
-    life, (first,) = begin(None, company, 1)
+    life, (first,) = live(company, 1)
     leavers = first["corporation"][first["exited"] == 1].tolist()
     life.saved = {leavers[0]}
     second = life.begin_month()

@@ -1,6 +1,5 @@
 """A run that dies at a random instant: the next one finishes it, as if nothing had happened."""
 
-import os
 import random
 import shutil
 import signal
@@ -13,7 +12,7 @@ from attrition import config as configuration
 from attrition.operations import releases
 from attrition.storage import history
 from tests.conftest import count_as_asked, run_whole
-from tests.support import SCRIPT
+from tests.support import SCRIPT, Crash, crash_at
 
 
 def outcome_of(config):
@@ -29,31 +28,6 @@ def outcome_of(config):
         config.contact_list.read_bytes(),
         [row["action"] for row in history.read_deployments(config.history)],
     )
-
-
-class Crash(BaseException):
-    """The process dies here."""
-
-
-MUTATING = ("fsync", "replace", "rename", "symlink")
-
-
-def crash_at(monkeypatch, k):
-    """Make the k-th mutating call the last one; return the calls that were made."""
-    calls = []
-
-    def watched(name, real):
-        def call(*arguments, **keywords):
-            calls.append(name)
-            if len(calls) == k:
-                raise Crash
-            return real(*arguments, **keywords)
-
-        return call
-
-    for name in MUTATING:
-        monkeypatch.setattr(os, name, watched(name, getattr(os, name)))
-    return calls
 
 
 def test_run_that_died_at_any_write_is_finished_by_the_next(small_project, tmp_path, monkeypatch):

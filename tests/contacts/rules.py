@@ -3,6 +3,7 @@
 `check_list` and `check_replaced` compare the code with them on the cases that `cases` draws.
 """
 
+import hashlib
 import math
 from datetime import date, timedelta
 from typing import NamedTuple
@@ -20,19 +21,34 @@ MONDAY = date(2026, 11, 2)
 MANAGERS = ("", "Ann", "Bob", "Cem")
 
 
+def draw_again(key, client, quarter):
+    """HMAC-SHA256 of RFC 2104, written out; its first eight bytes as a number in [0, 1)."""
+    block = key.ljust(64, b"\0")
+    inner = bytes(byte ^ 0x36 for byte in block) + f"{client}\n{quarter}".encode()
+    outer = bytes(byte ^ 0x5C for byte in block) + hashlib.sha256(inner).digest()
+    number = 0
+    for byte in hashlib.sha256(outer).digest()[:8]:
+        number = number * 256 + byte
+    return number / 2**64
+
+
 def day(number):
     """Return the ISO date so many days after the first Monday of November."""
     return (MONDAY + timedelta(days=number)).isoformat()
 
 
 class Case(NamedTuple):
-    """Clients with entries, each list oldest first, and the book, capacity and day of a list."""
+    """Clients with entries, each list oldest first, and the book, capacity and day of a list.
+
+    arms: of each client in the experiment, "" if outside it; None if there is none
+    """
 
     entries: dict[int, list[Entry]]
     book: Book
     capacity: Capacity
     today: int
     order: str
+    arms: list[str] | None
 
 
 def survivors(entries):
@@ -161,7 +177,10 @@ def cases(draw):
     capacity = Capacity(sum(own.values()) + draw(st.integers(0, 4)), own)
     rows = draw(st.sets(st.integers(0, n - 1)))
     entries = {row: draw(entries_of(f"c{row}", 1 + 10 * row, today)) for row in sorted(rows)}
-    return Case(entries, book, capacity, today, draw(st.sampled_from(["risk", "value_at_risk"])))
+    order = draw(st.sampled_from(["risk", "value_at_risk"]))
+    arm = st.sampled_from(["", "treated", "control", "control"])
+    arms = draw(st.none() | st.lists(arm, min_size=n, max_size=n))
+    return Case(entries, book, capacity, today, order, arms)
 
 
 def make_list(case):
@@ -171,7 +190,8 @@ def make_list(case):
         if own
     }
     order = ranking.order_of_list(case.book, case.order)
-    return by_row, ranking.make_list(case.book, order, by_row, case.capacity, day(case.today))
+    draw = (lambda rows: [case.arms[row] for row in rows]) if case.arms else None
+    return by_row, ranking.make_list(case.book, order, by_row, case.capacity, day(case.today), draw)
 
 
 def check_list(case):
@@ -193,7 +213,12 @@ def check_list(case):
         r: by_row[r].manager for r in by_row if by_row[r].manager and places.get(names[r]) == 0
     }
     manager_of = [moved.get(r, names[r]) for r in range(n)]
-    assert set(rows) == expected_places(case, able, claims, manager_of)
+    held = {r for r in able - claims if case.arms and case.arms[r] == "control"}
+    assert set(rows) == expected_places(case, able - held, claims, manager_of)
+    above = {r for r in held if r in expected_places(case, able - held | {r}, claims, manager_of)}
+    assert set(listed.held_out) == above
+    drawn = (above | set(rows)) - claims if case.arms else set()
+    assert listed.arms == {r: case.arms[r] for r in drawn}, "nobody else is drawn"
     assert rows == sorted(rows, key=lambda row: listed_place(case, row))
     assert len(rows) == len(set(rows)) <= case.capacity.total
     assert len(listed.blocks) == len(rows)

@@ -1,25 +1,14 @@
 """Who is held out: the draw once more from its description, exemptions, and what was stored."""
 
-import hashlib
 import math
 
 import pytest
 
 from attrition.contacts import experiment
 from attrition.contacts.experiment import CONTROL, OUTSIDE, TREATED, Trial
+from tests.contacts.rules import draw_again
 
 TRIAL = Trial("2026-Q1", 0.2, b"secret", frozenset(), math.inf, {})
-
-
-def draw_again(key, client, quarter):
-    """HMAC-SHA256 of RFC 2104, written out; its first eight bytes as a number in [0, 1)."""
-    block = key.ljust(64, b"\0")
-    inner = bytes(byte ^ 0x36 for byte in block) + f"{client}\n{quarter}".encode()
-    outer = bytes(byte ^ 0x5C for byte in block) + hashlib.sha256(inner).digest()
-    number = 0
-    for byte in hashlib.sha256(outer).digest()[:8]:
-        number = number * 256 + byte
-    return number / 2**64
 
 
 def test_draw_is_that_of_a_second_implementation():

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from attrition.contacts import ranking
 from attrition.contacts.ranking import Capacity
 from attrition.contacts.standings import Standing
+from tests.contacts import rules
 from tests.contacts.samples import DAY, make_book, resting
 
 ALL = Capacity(3, {})
@@ -132,3 +134,62 @@ def test_next_are_those_behind_the_list_and_those_who_rest():
 def test_list_of_no_clients_is_empty():
     listed = make_list(make_book([]))
     assert listed.rows.tolist() == listed.waiting.tolist() == []
+
+
+# ---- the experiment
+
+
+def hold_out(*rows):
+    """Draw these rows as controls and all others as treated."""
+    return lambda places: ["control" if row in rows else "treated" for row in places]
+
+
+def experiment(book, draw, standings=None, capacity=ALL):
+    order = ranking.order_of_list(book, "risk")
+    return ranking.make_list(book, order, standings or {}, capacity, DAY, draw)
+
+
+def test_list_is_refilled_below_those_who_are_held_out():
+    listed = experiment(make_book(np.linspace(0.9, 0.1, 9)), hold_out(1, 3, 5))
+    assert (listed.rows.tolist(), listed.held_out) == ([0, 2, 4], [1, 3])
+    assert listed.arms == dict(enumerate(["treated", "control"] * 2 + ["treated"]))
+
+
+def test_held_out_client_takes_no_place_of_his_manager_nor_of_the_others():
+    book = make_book([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], manager=["A", "B", "A", "B", "A", "B"])
+    listed = experiment(book, hold_out(0, 1), capacity=Capacity(3, {"A": 1}))
+    assert (listed.rows.tolist(), listed.held_out) == ([2, 3, 5], [0, 1])
+
+
+def test_client_with_a_claim_is_listed_whatever_was_drawn():
+    standings = {2: Standing(due_on=DAY), 3: Standing(override="leaves")}
+    listed = experiment(make_book([0.9, 0.8, 0.7, 0.6]), hold_out(0, 2, 3), standings)
+    assert (listed.rows.tolist(), listed.held_out) == ([1, 2, 3], [0])
+    assert listed.arms == {0: "control", 1: "treated"}
+
+
+def test_resting_client_is_not_drawn():
+    listed = experiment(make_book([0.9, 0.8, 0.7]), hold_out(), {0: resting()})
+    assert listed.arms.keys() == {1, 2}
+
+
+def test_held_out_client_of_the_previous_list_reads_as_any_other_without_a_place():
+    book = make_book([0.9, 0.8, 0.7, 0.6, 0.5], previous_rank=np.array([1, 2, 0, 0, 3]))
+    assert experiment(book, hold_out(0)).gone == {0: "no_place", 4: "no_place"}
+
+
+def test_only_clients_down_to_the_line_are_drawn():
+    drawn = []
+
+    def draw(places):
+        drawn.extend(places)
+        return ["treated"] * len(places)
+
+    experiment(make_book(np.linspace(1, 0, 100_000)), draw)
+    assert drawn == [0, 1, 2]
+
+
+@settings(max_examples=150, deadline=None)
+@given(rules.cases())
+def test_list_follows_the_rules_whoever_is_held_out(case):
+    rules.check_list(case)

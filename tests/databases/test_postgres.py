@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from attrition.config import Database
 from attrition.databases import postgres
 from attrition.databases import reader as databases
-from attrition.databases.reader import probe, reading
+from attrition.databases.reader import probe
 from attrition.errors import SourceError
 from tests.postgres import OWNER, PASSWORD, READER
 from tests.tables import all_rows, client, day, unavailable
@@ -176,42 +176,6 @@ def test_long_transaction_hides_nothing_of_its_own_or_of_others(postgres_crm):
     assert "old1" in postgres_crm.read(seen)[1]
 
 
-@pytest.mark.parametrize(
-    ("url", "told"),
-    [
-        ("postgresql://joe:${CRM_PASSWORD}@h/db", "environment variable CRM_PASSWORD is not set"),
-        ("${CRM_URL}", "environment variable CRM_URL is not set"),
-        ("postgresql://joe:hunter2@127.0.0.1:1/db", "Connection refused"),
-        ("postgresql://joe:hun@ter2@127.0.0.1:1/db", "its url is not postgresql://"),
-        ("postgresql://joe:hunter2@127.0.0.1:one/db", "its url is not postgresql://"),
-        ("postgresql://joe:hunter2@127.0.0.1:1/db?nosuch=hunter2", "invalid connection option"),
-        ("hunter2", "its url is not postgresql://"),
-        ("mysql://joe:hunter2@h/db", "its url is not postgresql://"),
-    ],
-)
-def test_unusable_url_is_told_without_its_password(url, told):
-    line = unavailable(Database("crm", url, "clients"))
-    assert told in line
-    assert "hun" not in line
-
-
-def test_password_from_the_environment_may_hold_any_character(monkeypatch):
-    monkeypatch.setenv("CRM_PASSWORD", "p@ss/w:rd%40#?é")
-    database = Database("crm", "postgresql://joe:${CRM_PASSWORD}@127.0.0.1:1/db", "clients")
-    url, secrets = postgres.resolve(database)
-    assert url.password == "p@ss/w:rd%40#?é"
-    assert secrets == ["p@ss/w:rd%40#?é"]
-
-
-def test_secret_is_blotted_out_of_what_the_server_says(monkeypatch):
-    monkeypatch.setenv("CRM_PASSWORD", "127.0.0.1")  # as the message will contain it
-    line = unavailable(
-        Database("crm", "postgresql://joe:${CRM_PASSWORD}@127.0.0.1:1/db", "clients")
-    )
-    assert '"***", port 1' in line
-    assert "127.0.0.1" not in line
-
-
 @pytest.mark.parametrize("password", [PASSWORD, f"{PASSWORD}wrong"])
 def test_password_stands_nowhere(postgres_crm, monkeypatch, caplog, capfd, password):
     monkeypatch.setenv("CRM_PASSWORD", password)
@@ -264,17 +228,6 @@ def test_table_that_is_locked_is_told_in_seconds(postgres_crm, monkeypatch):
         assert (
             unavailable(postgres_crm.database()) == "crm: canceling statement due to lock timeout"
         )
-
-
-def test_reading_that_is_left_early_leaves_no_session_behind(big, postgres_crm):
-    with reading(big, None, seconds=60) as read:
-        next(read.chunks)
-    with postgres_crm.table.connect() as session:
-        left = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
-        give_up = time.monotonic() + 10
-        while session.execute(left, [READER]).fetchone() != (0,):
-            session.rollback()
-            assert time.monotonic() < give_up
 
 
 def test_rows_that_are_not_unicode_are_told(postgres_server, clock):

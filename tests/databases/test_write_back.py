@@ -1,15 +1,12 @@
 """Write the risks of assessed clients into tables of SQLite files and of a PostgreSQL server."""
 
 import json
-import os
 import re
-import signal
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 import fullprocess
@@ -21,60 +18,17 @@ from attrition.databases import postgres, risk_table, write_back
 from attrition.errors import ConfigError, Damaged
 from attrition.storage import files, history
 from tests.conftest import damage, run_whole, write_config
-from tests.contacts.samples import write_table
-from tests.postgres import OWNER, PASSWORD
+from tests.databases.conftest import MORNING, assess
+from tests.postgres import PASSWORD
 
-MORNING, NOON = "2026-03-01T08:00:00Z", "2026-03-01T12:00:00Z"
+NOON = "2026-03-01T12:00:00Z"
 HOSTILE = ("O'Hara; DROP TABLE risks", 'a,"b"\\.', "Zoë\t", "NULL", "", "مرحبا")
 COLUMNS = "client, risk, rank, value_at_risk, reasons, release, assessed_at"
 
 
-class SqliteTarget:
-    kind = "sqlite"
-
-    def __init__(self, folder):
-        self.path = folder / "crm.sqlite"
-        self.url = f"sqlite:///{self.path}"
-
-    def execute(self, statement):
-        with closing(sqlite3.connect(self.path)) as connection:
-            rows = connection.execute(statement).fetchall()
-            connection.commit()
-            return rows
-
-
-class PostgresTarget:
-    kind = "postgres"
-
-    def __init__(self, server):
-        server.clear()
-        self.server = server
-        self.url = server.url(OWNER, password="").replace(":@", ":${POSTGRES_PASSWORD}@")
-
-    def execute(self, statement):
-        with self.server.connect() as connection:
-            cursor = connection.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def target(request, tmp_path):
-    if request.param == "sqlite":
-        return SqliteTarget(tmp_path)
-    return PostgresTarget(request.getfixturevalue("postgres_server"))
-
-
 @pytest.fixture
 def config(target, tmp_path):
-    return write_config(tmp_path, write_back={"url": target.url, "table": "risks"})
-
-
-def assess(config, risk, at=MORNING, release="r1", **columns):
-    """Let this be the last assessment: clients c0, c1, ... with these risks."""
-    path = config.file.parent / "clients.parquet"
-    write_table(path, risk, **columns)
-    record = {"release": release, "assessed_at": at, "inputs": {}}
-    files.commit(config.assessment_record, {config.clients: path.read_bytes()}, record)
+    return write_config(tmp_path, write_back={"url": target.config_url, "table": "risks"})
 
 
 def counts(result):
@@ -122,17 +76,6 @@ def test_names_of_any_characters_are_written_compared_and_deleted(config, target
     assess(config, [0.5], client=["other"])
     assert write(config) == (1, 0, len(HOSTILE))
     assert stored(target) == {"other": 0.5}
-
-
-def test_table_of_any_name_is_quoted(config, target):
-    schema = "main" if target.kind == "sqlite" else "public"
-    name = "ri\"sk; %s {} 'of'"
-    own = replace(config, write_back=replace(config.write_back, table=f"{schema}.{name}"))
-    assess(own, [0.5])
-    assert write(own) == (1, 0, 0)
-    assert write(own, always=True) == (0, 0, 0)
-    quoted = name.replace('"', '""')
-    assert target.execute(f'SELECT client FROM {schema}."{quoted}"') == [("c0",)]
 
 
 def test_release_without_clients_empties_the_table(config, target):
@@ -227,55 +170,7 @@ def test_by_hand_the_table_is_compared_although_this_assessment_was_written(conf
     assert capsys.readouterr().out == "1 inserted, 0 updated, 0 deleted; 1 client in all\n"
 
 
-# ---- other tables
-
-
-@pytest.mark.parametrize(
-    ("statement", "problem"),
-    [
-        ("CREATE TABLE risks (client TEXT PRIMARY KEY, phone TEXT)", "no column risk; .*'phone'"),
-        ("CREATE TABLE risks ({columns})", "client is not its primary key"),
-        ("CREATE TABLE risks ({columns}, note TEXT, PRIMARY KEY (client))", "a column 'note'"),
-        ("CREATE TABLE risks ({other}, PRIMARY KEY (client))", "rank is bigint, not integer"),
-        ("CREATE VIEW risks AS SELECT 'x' AS client", "is not a table of risks"),
-    ],
-)
-def test_table_of_another_form_is_refused_and_left_alone(config, target, statement, problem):
-    at = int(target.kind == "sqlite")
-    columns = ", ".join(f"{name} {kinds[at]}" for name, kinds in risk_table.COLUMNS.items())
-    other = columns.replace("rank integer", "rank bigint").replace("rank INTEGER", "rank BIGINT")
-    target.execute(statement.format(columns=columns, other=other))
-    if "VIEW" not in statement:
-        target.execute("INSERT INTO risks (client) VALUES ('x')")
-    assess(config, [0.9])
-    result = write_back.write_back(config)
-    assert "nothing is written to it" in result.problem
-    assert re.search(problem, result.problem, re.IGNORECASE)
-    assert target.execute("SELECT client FROM risks") == [("x",)]
-
-
-def test_other_tables_are_left_alone(config, target):
-    target.execute("CREATE TABLE other AS SELECT 1 AS n")
-    assess(config, [0.9])
-    write(config)
-    assert target.execute("SELECT n FROM other") == [(1,)]
-
-
 # ---- others read and write meanwhile
-
-
-def test_reader_sees_the_table_as_it_was_until_all_is_written(config, target):
-    assess(config, [0.9, 0.8])
-    write(config)
-    rows = {"client": ["c2"], "risk": [0.7], "rank": [3], "value_at_risk": [None]}
-    rows |= {"reasons": [""], "release": ["r1"], "assessed_at": [NOON]}
-    batch = {name: pa.array(values) for name, values in rows.items()}
-    with risk_table.opened(write_back._database(config), 60) as table:
-        list(table.read())
-        table.put([batch])
-        table.delete(["c0"])
-        assert stored(target) == {"c0": 0.9, "c1": 0.8}
-    assert stored(target) == {"c1": 0.8, "c2": 0.7}
 
 
 def test_write_that_fails_half_way_leaves_the_table_as_it_was(config, target, monkeypatch):
@@ -318,7 +213,7 @@ def test_server_that_is_down_is_named_without_its_password_and_written_to_later(
     assess(config, [0.9])
     nowhere = "sqlite:////nowhere/crm.sqlite"
     if target.kind == "postgres":
-        nowhere = re.sub(r":\d+/", ":9/", target.url)
+        nowhere = re.sub(r":\d+/", ":9/", target.config_url)
     down = replace(config, write_back=replace(config.write_back, url=nowhere))
     for _ in range(2):
         result = write_back.write_back(down)
@@ -330,30 +225,6 @@ def test_server_that_is_down_is_named_without_its_password_and_written_to_later(
         not in caplog.text + files.encode(files.read_record(config.write_back_record)).decode()
     )
     assert write(config) == (1, 0, 0)
-
-
-def test_server_that_does_not_answer_is_given_up_in_time(tmp_path, postgres_server, monkeypatch):
-    target = PostgresTarget(postgres_server)
-    limited = {"url": target.url, "table": "risks", "max_seconds": 1}
-    config = write_config(tmp_path, write_back=limited)
-    assess(config, [0.9])
-    read_rows, stopped = write_back.read_rows, []
-
-    def stop_server(*given):
-        [(backend,)] = target.execute(
-            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' "
-            "AND pid <> pg_backend_pid()"
-        )
-        os.kill(backend, signal.SIGSTOP)
-        stopped.append(backend)
-        yield from read_rows(*given)
-
-    monkeypatch.setattr(write_back, "read_rows", stop_server)
-    try:
-        result = write_back.write_back(config)
-    finally:
-        os.kill(stopped[0], signal.SIGCONT)
-    assert "writing risks took longer than write_back.max_seconds allow" in result.problem
 
 
 def test_assessment_that_is_damaged_is_not_written(config, target):

@@ -11,7 +11,7 @@ SECOND = {
     "bound": 2.78,
     "effect": {"difference": -0.08, "low": -0.14, "high": -0.02, "method": "welch"},
     "per_reached": {"difference": -0.13, "low": -0.23, "high": -0.03},
-    "money": {"value": 1.2e6, "low": 3e5, "high": 2.1e6},
+    "money": {"clients": 400, "value": 1.2e6, "low": 3e5, "high": 2.1e6},
     "treated": {"clients": 400, "churned": 90, "expected": 120.5},
     "control": {"clients": 100, "churned": 31, "expected": 33.2},
 }
@@ -30,7 +30,9 @@ UNITS = {
 
 
 def make_record(**changed):
-    """A record in which contacting helps since the second look."""
+    """A record in which contacting helps since the second look; a last look alone is the only one."""
+    if "last_look" in changed:
+        changed = {"looks": [*filter(None, [changed["last_look"]])]} | changed
     return {
         "state": "running",
         "share": 0.2,
@@ -61,7 +63,7 @@ def make_record(**changed):
 def make_open(**changed):
     """A record before the first look: nothing is estimated yet."""
     coming = {"number": 1, "of": 4, "on": "2026-07-01", "more_outcomes": 120}
-    before = {"looks": [], "last_look": None, "verdict": "open", "list_quality": None}
+    before = {"last_look": None, "verdict": "open", "list_quality": None}
     before |= {"next_look": coming | {"smallest_effect": 0.12}, "quarter": "2026-Q2"}
     return make_record(**before | changed)
 

@@ -66,19 +66,33 @@ def test_a_proven_effect_is_that_of_the_look_that_proved_it():
 
 
 def test_interval_without_zero_that_proves_nothing_is_explained():
-    record = make_open(looks=[FIRST], last_look=FIRST)
+    record = make_open(last_look=FIRST)
     detail = sentences.verdict(record, "EUR").detail
     assert "proved nothing" in detail
     assert "|z| above 3.93" in detail
     crossing = FIRST | {"effect": NOTHING}
-    detail = sentences.verdict(make_open(looks=[crossing], last_look=crossing), "EUR").detail
+    detail = sentences.verdict(make_open(last_look=crossing), "EUR").detail
     assert "leaves out zero" not in detail
+
+
+def test_worth_that_may_be_nothing_is_no_part_of_the_first_line():
+    look = SECOND | {"money": SECOND["money"] | {"low": -1e5}}
+    assert "worth" not in headline(make_record(last_look=look))
+    detail = plain(sentences.verdict(make_record(last_look=look), "EUR").detail)
+    assert "kept EUR 1.2 M (95 % interval -100,000 to 2.1 M)" in detail
+
+
+def test_no_effect_is_that_at_the_end_of_the_year():
+    last = SECOND | {"number": 4, "verdict": "open", "effect": NOTHING}
+    later = FIRST | {"effect": HARM}
+    record = make_record(verdict="no_effect", looks=[FIRST, SECOND, last, later], last_look=later)
+    assert "3 of 100 fewer left" in headline(record)
 
 
 def test_harm_is_shown_as_a_cost():
     look = SECOND | {"effect": HARM, "verdict": "harms"}
-    look |= {"money": {"value": -4e5, "low": -9e5, "high": -1e4}}
-    record = make_record(verdict="harms", looks=[look], last_look=look)
+    look |= {"money": {"clients": 400, "value": -4e5, "low": -9e5, "high": -1e4}}
+    record = make_record(verdict="harms", last_look=look)
     detail = plain(sentences.verdict(record, "EUR").detail)
     assert "400 listed clients cost EUR 400,000 (95 % interval 10,000 to 900,000)" in detail
 
@@ -86,7 +100,7 @@ def test_harm_is_shown_as_a_cost():
 def test_everything_behind_the_verdict_is_stated():
     text = plain(" ".join(sentences.all_sentences(make_record(), "EUR")))
     for part in (
-        "25 clients are held out by chance this quarter",
+        "25 clients who would be listed are held out by chance this quarter",
         "z = −3.02, proven from ±2.78 on",
         "on 1 October 2026, with about 120 more outcomes",
         "Of those who were reached, 13 of 100 fewer left (95 % interval 3 to 23)",
@@ -94,7 +108,7 @@ def test_everything_behind_the_verdict_is_stated():
         "3 held-out clients (3.0 %) were contacted all the same",
         "92 % of the value at risk",
         "Of 80 held-out clients with a known outcome, 31 left (39 %, 95 % interval 29 % to 49 %)",
-        "45 days after",
+        "was known 45 days after",
     ):
         assert part in text
 
@@ -110,7 +124,7 @@ def test_a_figure_that_is_not_known_breaks_no_sentence(key):
 @pytest.mark.parametrize("part", ["effect", "money", "per_reached", "z"])
 def test_a_look_without_a_figure_breaks_no_sentence(part):
     look = SECOND | {part: None}
-    text = sentences.all_sentences(make_record(looks=[look], last_look=look), "EUR")
+    text = sentences.all_sentences(make_record(last_look=look), "EUR")
     assert not any("None" in one or "nan" in one for one in text)
 
 
@@ -127,10 +141,10 @@ def test_what_is_not_as_it_should_be_is_remarked():
 
 def test_groups_before_the_first_look_have_no_outcome_that_could_be_peeked_at():
     columns, rows = sentences.arm_table(make_open())
-    assert [name for name, _ in columns][-3:] == ["At the last look", "Left", "Expected"]
-    assert [row[-3:] for row in rows] == [["–"] * 3] * 2
+    assert [name for name, _ in columns][1:4] == ["Compared", "Left", "Expected to leave"]
+    assert [row[1:4] for row in rows] == [["–"] * 3] * 2
     _, rows = sentences.arm_table(make_record())
     assert [plain(cell) for cell in rows[1]] == [
-        *("Held out by chance", "104", "25", "0", "2.0 %"),
-        *("100", "31 (31 %)", "33"),
+        *("Held out by chance", "100", "31 (31 %)", "33"),
+        *("104", "25", "0", "2.0 %"),
     ]

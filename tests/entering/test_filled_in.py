@@ -10,6 +10,7 @@ from attrition.data.schema import Refused
 from attrition.entering import filled_in
 from attrition.entering.filled_in import Desk, Verdict, describe, read_lines, save_lines
 from attrition.entering.workbook import make_workbook
+from attrition.rows.forgotten import Forgotten
 from tests.contacts.samples import write_table
 from tests.entering.sheets import ABOUT, HEADINGS, cells, client, write
 
@@ -150,6 +151,14 @@ def test_a_line_that_is_not_valid_is_refused_with_what_is_wrong(desk, line, reas
     (verdict,) = sent(desk, write([HEADINGS, line]))
     assert verdict.verdict == "refused" and reason in verdict.reason, verdict.reason
     assert verdict.line == 2 and not saved(desk)
+
+
+def test_a_line_of_a_forgotten_client_is_refused_without_the_name(desk):
+    hidden = Forgotten("11").add("Acme", "forgotten-1")
+    verdicts = sent(desk._replace(hidden=hidden), write(fill((1, "not reached"), (2, "reached"))))
+    assert verdicts[0].client == "forgotten-1"
+    assert verdicts[0].reason == "this client was forgotten on request: delete the line"
+    assert [each[0] for each in saved(desk)] == ["007"]
 
 
 @pytest.mark.parametrize(

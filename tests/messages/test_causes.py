@@ -29,8 +29,10 @@ def codes(**records):
         ),
         ({"release": "r1", "training": TRAINING, "monitoring": DEGRADED}, "model"),
         ({"diagnostics": {"timings": {"doubled": ["training takes twice the time"]}}}, "cost"),
+        ({"assessment": {"experiment": {"state": "no_key"}}}, "experiment"),
         ({"worked": {"outcome": "died"}}, "run"),
         ({"last_run": {"unavailable": ["crm: no route to host"]}}, "unavailable"),
+        ({"last_run": {"unwritten": ["write_back: no route to host"]}}, "write_back"),
         ({"ingestion": {"unused": SOURCES[:1]}}, "unused"),
     ],
 )
@@ -45,8 +47,12 @@ def test_record_with_a_problem_is_one_complaint_with_an_action(records, code):
         {},
         {"release": "r2", "training": TRAINING, "monitoring": DEGRADED},
         {"monitoring": DEGRADED},
+        {"assessment": {"experiment": {"state": "running"}}},
+        {"assessment": {"experiment": None}},
         {"worked": {"outcome": "done"}, "last_run": {"unavailable": []}},
         {"diagnostics": {"timings": {}}, "ingestion": {"unused": []}},
+        {"assessment": {"experiment": None}},
+        {"assessment": {"experiment": {"state": "off"}}},
     ],
 )
 def test_records_without_a_problem_are_no_complaint(records):

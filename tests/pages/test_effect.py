@@ -9,9 +9,16 @@ import pytest
 from app import create_app
 from attrition.access import credentials
 from attrition.access.credentials import Credentials
+from attrition.contacts import assignments, experiment, log
+from attrition.contacts.experiment import Assignment
+from attrition.contacts.log import Entry
+from attrition.storage import files
+from tests.apps import enter
 from tests.effect.records import FIRST, make_open, make_record, plant
 
 PATHS = ("/effect", "/experiment")
+NOTHING = dict.fromkeys(("z", "effect", "per_reached", "money"))
+NO_ESTIMATE = FIRST | NOTHING | {"verdict": "void"}
 
 
 def text_of(page):
@@ -30,7 +37,12 @@ def test_first_line_of_the_page_is_the_verdict(project):
         "Contacting keeps clients: 8 of 100 fewer left (95 % interval"
     )
     text = text_of(page)
-    for part in ("EUR 1.2 M", "Held out by chance", "sample ratio", "25 clients are held out"):
+    for part in (
+        "EUR 1.2 M",
+        "Held out by chance",
+        "sample ratio",
+        "25 clients who would be listed are held out",
+    ):
         assert part.lower() in text.lower()
     assert page.count('class="whisker first"') == 2
     assert not re.search(r"<script>|<style|\sstyle=|https?://|\son\w+=", page)
@@ -46,7 +58,11 @@ def test_looks_are_a_chart_and_a_table(project):
     "experiment",
     [
         make_open(),
-        make_open(looks=[FIRST], last_look=FIRST),
+        make_open(last_look=FIRST),
+        make_open(last_look=NO_ESTIMATE),
+        make_record(
+            units=make_open()["units"], ratio=None, reached={"treated": None, "control": None}
+        ),
         make_open(state="no_key", next_look=None, held_out=0),
         make_record(verdict="void", ratio={**make_record()["ratio"], "observed": 0.3, "p": 0.0}),
         make_record(verdict="no_effect"),
@@ -68,8 +84,27 @@ def test_without_an_experiment_the_page_describes_what_one_would_take(client):
 
 def test_today_counts_those_held_out(project):
     client = app_of(project, make_record())
-    assert "25 clients are held out by chance this quarter" in text_of(client.get("/").text)
+    assert "25 clients who would be listed are held out by chance this quarter" in text_of(
+        client.get("/").text
+    )
     assert "held out" not in app_of(project, None).get("/").text
+
+
+def test_lead_sees_who_is_held_out_this_quarter_and_who_was_contacted_all_the_same(project):
+    now = files.utc_now()
+    quarter = experiment.quarter_of(project.day(now))
+
+    def assign(client, arm="control", quarter=quarter):
+        return Assignment(client, quarter, arm, now, "r", 1, 0.71, 3_000.0, "", 0.2)
+
+    assigned = [assign("<b>Ann</b>"), assign("now1"), assign("now2", "treated")]
+    assignments.append(project.contact_log, [*assigned, assign("now3", quarter="2020-Q1")])
+    enter(project, Entry("now1", log.CONTACT, "Bob", log.REACHED))
+    page = app_of(project, make_record(quarter=quarter)).get("/effect").text
+    (table,) = re.findall('<table class="framed cards">(.*?)</table>', page, re.DOTALL)
+    rows = [text_of(row) for row in re.findall("<tr>(.*?)</tr>", table, re.DOTALL)][1:]
+    assert rows == ["<b>Ann</b> today 71 %", "now1 today 71 % today"]
+    assert "<b>Ann" not in page
 
 
 def test_answer_of_the_api_is_described(project):

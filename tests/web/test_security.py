@@ -266,6 +266,7 @@ def texts(config):
 URLS = {
     "of_user": "postgresql+psycopg://crm:${CRM_PASSWORD}@127.0.0.1:1/crm",
     "of_query": "postgresql+psycopg://127.0.0.1:1/crm?user=crm&password=${CRM_PASSWORD}",
+    "of_mysql": "mysql://crm:${CRM_PASSWORD}@127.0.0.1:1/crm",
     "of_path": "sqlite:///${CRM_PASSWORD}/crm.sqlite",
 }
 

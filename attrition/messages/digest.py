@@ -1,0 +1,159 @@
+"""Write the weekly mails: to each client manager the own list, to the lead the whole team.
+
+There is no mail without anything to report.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import numpy as np
+
+from attrition import wording
+from attrition.config import Config
+from attrition.contacts import ranking, sentences, worklist
+from attrition.contacts.desk import Desk
+from attrition.contacts.standings import Standing, days_after
+from attrition.contacts.worklist import Filters, Worklist
+from attrition.data.clients import ClientTable
+from attrition.effect import sentences as effect
+from attrition.messages.weekly import Recipient
+from attrition.storage import files
+
+Row = Mapping[str, Any]
+
+SHOWN = 25  # clients of each section
+AHEAD_DAYS = 6  # follow-ups of the week are named
+
+
+class Digest(NamedTuple):
+    """A digest by its id; without content there is nothing to report."""
+
+    name: str
+    address: str
+    content: dict[str, str] | None
+
+
+def make_digests(config: Config, missing: Mapping[str, Recipient], now: str) -> list[Digest]:
+    """Return the digests that are missing, by their ids; [] if no client was assessed yet."""
+    record = files.read_record(config.assessment_record)
+    if not record or config.clients.name not in record.get("outputs", {}):
+        return []
+    work, _ = Desk(config).worklist(ClientTable(config.clients), now, record)
+    return [
+        Digest(
+            name,
+            each.address,
+            describe_team(config, record, work)
+            if each.manager is None
+            else describe_manager(config, record, work, each.manager),
+        )
+        for name, each in missing.items()
+    ]
+
+
+def describe_manager(
+    config: Config, record: Row, work: Worklist, manager: str
+) -> dict[str, str] | None:
+    """Return the digest of a client manager; None if there is nothing to report."""
+    own = Filters(manager)
+    since = sentences.since_text(record.get("changes_since"), work.day)
+    listed, worse = work.select(worklist.LISTED, own), much_worse(work, own)
+    follow_ups = find_follow_ups(work, own)
+    if not (len(listed) or len(worse) or follow_ups):
+        return None
+    is_listed = np.isin(work.listed.rows, listed)
+    blocks = [b for b, is_own in zip(work.listed.blocks, is_listed, strict=True) if is_own]
+    counts = {block: blocks.count(block) for block in ranking.BLOCKS}
+    summary = sentences.summary(counts, int(np.isin(worse, listed).sum()), since)
+    sections = {
+        "To call today": listed.tolist(),
+        f"Follow-ups until {sentences.long_day(days_after(work.day, AHEAD_DAYS))}": follow_ups,
+        f"Got much worse since {since}": worse.tolist(),
+    }
+    lines = [f"{summary}.", ""]
+    for title, places in sections.items():
+        lines += describe_clients(config, work, title, places)
+    lines += _link(config, manager=manager)
+    return {"event": "digest", "subject": f"Your clients: {summary}", "text": _plain(lines)}
+
+
+def describe_team(config: Config, record: Row, work: Worklist) -> dict[str, str] | None:
+    """Return the digest of the lead: portfolio, team and experiment; None without current clients."""
+    if not record["clients"]:
+        return None
+    leaving = wording.with_interval(record["expected_to_leave"], wording.count)
+    lines = [f"{record['clients']:,} current clients, of whom {leaving} are expected to leave."]
+    if wording.is_known(record["value_at_risk"]):
+        at_risk = wording.with_interval(record["value_at_risk"], wording.amount)
+        lines.append(f"Value at risk: {config.currency} {at_risk}.")
+    lines.append(wording.contact_list(record, config.currency))
+    lines += wording.list_notes(record, config.currency)
+    counts = work.listed.counts()
+    overdue = len(find_follow_ups(work, Filters(), until=days_after(work.day, -1)))
+    worse = len(much_worse(work, Filters()))
+    lines += ["", f"Follow-ups overdue: {overdue:,}. Risks up by ten points or more: {worse:,}."]
+    if team := [row for row in record.get("team") or () if row["manager"]]:
+        lines += ["", "The team in the last 30 days:"]
+        lines += [
+            f"  {row['manager']}: {row['listed']:,} on the list, {row['reached']:,} reached, "
+            f"{row['follow_ups_kept']:,} of {row['follow_ups_due']:,} follow-ups kept"
+            for row in team
+        ]
+    if experiment := record.get("experiment"):
+        lines += ["", f"Does calling help? {effect.verdict(experiment, config.currency).headline}"]
+    lines += ["", *_link(config)]
+    subject = f"The team: {sum(counts.values()):,} clients to call, {overdue:,} overdue"
+    return {"event": "digest", "subject": subject, "text": _plain(lines)}
+
+
+def much_worse(work: Worklist, filters: Filters) -> Any:
+    """Return the rows of clients whose risk rose by ten points since the list of an earlier day."""
+    moved = work.select(worklist.MOVED, filters)
+    return moved[work.book.risk_change[moved] >= ranking.MUCH_WORSE]
+
+
+def find_follow_ups(work: Worklist, filters: Filters, until: str = "") -> list[int]:
+    """Return the rows with a follow-up until a day, by default in the week ahead, the oldest first."""
+    last = until or days_after(work.day, AHEAD_DAYS)
+    due = {row: each.due_on for row, each in work.standings.items() if "" < each.due_on <= last}
+    own = set(work.select(worklist.ALL, filters).tolist())
+    return sorted(own & due.keys(), key=lambda row: (due[row], row))
+
+
+def describe_clients(
+    config: Config, work: Worklist, title: str, places: Sequence[int]
+) -> list[str]:
+    """Return a section: a line for each of the first clients, and how many more there are."""
+    if not places:
+        return []
+    lines = [f"{title} ({len(places):,})"]
+    for place, row in zip(places, work.rows(places[:SHOWN]), strict=False):
+        standing = work.standings.get(place, Standing())
+        lines.append(_line(sentences.card(row, standing, work.day, config.labels, config.currency)))
+    if len(places) > SHOWN:
+        lines.append(f"  and {len(places) - SHOWN:,} more")
+    return [*lines, ""]
+
+
+def _line(card: Row) -> str:
+    """Describe a client in one line."""
+    at_risk = f"{card['value_at_risk']} at risk" if card["value_at_risk"] else ""
+    follow_up = f"follow-up {card['follow_up']}" if card["follow_up"] and not card["place"] else ""
+    contacted = f"last contact {card['contacted']}" if card["contacted"] else ""
+    parts = (f"risk {wording.percent(card['risk'])}", at_risk, follow_up)
+    details = [*parts, card["place"], card["moved"], contacted]
+    return f"  {card['client']}: {'; '.join(filter(None, details))}"
+
+
+def _link(config: Config, **parameters: str) -> list[str]:
+    assert config.digest
+    if not config.digest.link:
+        return []
+    query = f"?{urlencode(parameters)}" if parameters else ""
+    return [f"The list: {config.digest.link.rstrip('/')}/{query}"]
+
+
+def _plain(lines: Iterable[str]) -> str:
+    """Join lines; a no-break space is an ordinary one in plain text."""
+    return "\n".join(lines).strip().replace("\xa0", " ") + "\n"

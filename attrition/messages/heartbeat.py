@@ -1,0 +1,69 @@
+"""Ping a URL when a run begins and ends, so that somebody else notices a machine that is dead.
+
+Standard library only, imported when needed: a run that finds nothing new pings, too. A proxy is taken
+from the environment. Source: https://healthchecks.io/docs/http_api/, "/start" and "/fail".
+"""
+
+import os
+import re
+import threading
+from urllib.parse import urlsplit
+
+TIMEOUT_S = 10
+START, FAIL = "/start", "/fail"
+
+
+class NotSet(Exception):
+    """An environment variable that a setting names is not set."""
+
+
+def resolve(text: str) -> str:
+    """Replace each `${NAME}` by the environment variable.
+
+    Raises: NotSet.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if not (text := os.environ.get(match[1])):
+            raise NotSet(f"the environment variable {match[1]} is not set")
+        return text
+
+    return re.sub(r"\$\{(\w+)\}", value, text)
+
+
+def with_ending(url: str, ending: str) -> str:
+    """Add an ending to the path of a URL.
+
+    >>> with_ending("https://hc.example/uuid?rid=1", "/fail")
+    'https://hc.example/uuid/fail?rid=1'
+    """
+    parts = urlsplit(url)
+    return parts._replace(path=parts.path.rstrip("/") + ending).geturl()
+
+
+def ping(setting: str, ending: str = "") -> threading.Thread:
+    """Ping in the background; the caller waits as long as it can. A lost ping is noticed at the URL.
+
+    setting: the URL as config.json has it
+    """
+    thread = threading.Thread(target=ping_now, args=(setting, ending), daemon=True)
+    thread.start()
+    return thread
+
+
+def ping_now(setting: str, ending: str = "") -> str:
+    """Ping a URL; return why that failed, without the URL, "" if it was answered."""
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    try:
+        url = with_ending(resolve(setting), ending)
+        urllib.request.urlopen(url, timeout=TIMEOUT_S).close()
+    except NotSet as error:
+        return str(error)
+    except urllib.error.HTTPError as error:
+        return f"it answered {error.code}, expected 200"
+    except (OSError, ValueError, http.client.HTTPException):
+        return "no answer"
+    return ""

@@ -1,0 +1,322 @@
+"""Tables of a real MariaDB server: types, sessions, and what it can refuse."""
+
+import math
+import socket
+import time
+import traceback
+from types import SimpleNamespace
+
+import pymysql
+import pytest
+import sqlalchemy as sa
+
+from attrition.config import Database
+from attrition.databases import mysql
+from attrition.databases import reader as databases
+from attrition.databases.reader import probe, reading
+from attrition.errors import SourceError
+from tests.mariadb import OWNER, PASSWORD, READER
+from tests.tables import all_rows, client, day, unavailable
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        ("BOOLEAN", "true", "1"),
+        ("BOOLEAN", "NULL", ""),
+        ("BIT(1)", "b'1'", "1"),
+        ("BIT(64)", "b'101'", "5"),
+        ("TEXT", "NULL", ""),
+        ("TEXT", "''", ""),
+        ("TEXT", "'NULL'", "NULL"),
+        ("TEXT", "'two\r\nlines'", "two\r\nlines"),
+        ("TEXT", r"'\\N ''%s'' 50% :x'", r"\N '%s' 50% :x"),
+        ("TEXT", "'é🚀'", "é🚀"),
+        ("TEXT", "repeat('é', 9000)", "é" * 8192),
+        ("TEXT CHARACTER SET latin1", "'é'", "é"),
+        ("VARCHAR(9) CHARACTER SET ucs2 COLLATE ucs2_bin", "'é'", "é"),
+        ("CHAR(9)", "'acme'", "acme"),
+        ("VARCHAR(9)", "' acme '", " acme "),
+        ("BIGINT", "9223372036854775807", "9223372036854775807"),
+        ("BIGINT UNSIGNED", "18446744073709551615", "18446744073709551615"),
+        ("INT(5) ZEROFILL", "42", "00042"),
+        ("DECIMAL(9, 2)", "12.5", "12.50"),
+        ("DECIMAL(65, 30)", "0.1", "0.100000000000000000000000000000"),
+        ("DOUBLE", "0.1e0 + 0.2e0", "0.30000000000000004"),
+        ("DOUBLE", "1e300", "1e300"),
+        ("FLOAT", "0.1", "0.1"),
+        ("FLOAT", "1.2345678", "1.2345678"),
+        ("FLOAT", "NULL", ""),
+        ("YEAR", "2026", "2026"),
+        ("DATE", "'2026-03-01'", "2026-03-01"),
+        ("DATE", "'0000-00-00'", "0000-00-00"),
+        ("DATETIME", "'0000-00-00'", "0000-00-00 00:00:00"),
+        ("DATETIME(6)", "'2026-03-01 12:30:00.5'", "2026-03-01 12:30:00.500000"),
+        ("TIMESTAMP NULL", "'2026-03-01 12:30:00'", "2026-03-01 10:30:00"),
+        ("TIME", "'12:30:00'", "12:30:00"),
+        ("ENUM('a', 'b')", "'b'", "b"),
+        ("SET('a', 'b')", "'a,b'", "a,b"),
+        ("JSON", """'{"a": 1}'""", '{"a": 1}'),
+        ("UUID", "'00000000-0000-0000-0000-000000000001'", "00000000-0000-0000-0000-000000000001"),
+        ("BLOB", "'acme'", "\x0161636d65"),
+        ("BLOB", "repeat('x', 100)", "\x01" + "78" * 20),
+        ("VARBINARY(9)", "NULL", ""),
+        ("BINARY(2)", "'a'", "\x016100"),
+        (
+            "POINT",
+            "point(1, 1)",
+            "\x01" + "0000000001" + "01000000" + "000000000000f03f" + "000000",
+        ),
+    ],
+)
+def test_type_of_mysql_is_the_text_that_a_csv_would_hold(mariadb_crm, kind, value, text):
+    mariadb_crm.execute(f"CREATE TABLE typed (n INTEGER, value {kind})")
+    mariadb_crm.execute(f"INSERT INTO typed VALUES (1, {value})")
+    assert all_rows(mariadb_crm.database(table="typed", changed_column=None)) == [["1", text]]
+
+
+def test_names_that_a_collation_counts_as_equal_are_two_clients(mariadb_crm):
+    mariadb_crm.insert(client("ann", 1), client("Ann", 1), client("ann ", 1))
+    assert set(mariadb_crm.read()[1]) == {"ann", "Ann", "ann "}
+    before = mariadb_crm.mark()
+    mariadb_crm.execute("UPDATE clients SET corporation = 'ANN' WHERE corporation = BINARY 'Ann'")
+    assert mariadb_crm.mark() != before
+
+
+@pytest.mark.parametrize("time", ["BLOB", "BIT(8)", "TIME", "JSON"])
+def test_column_that_has_no_order_in_time_has_the_table_read_whole(mariadb_crm, time):
+    mariadb_crm.execute(f"ALTER TABLE clients ADD COLUMN odd {time}")
+    mariadb_crm.execute("INSERT INTO clients (corporation) VALUES ('a')")
+    seen = mariadb_crm.read(changed_column="odd")[2]
+    assert mariadb_crm.read(seen, changed_column="odd")[:2] == (True, ["a"])
+
+
+@pytest.mark.parametrize("newest", ["0000-00-00", "9999-12-31"])
+def test_time_beyond_all_clocks_hides_nothing(mariadb_crm, newest):
+    mariadb_crm.insert(client("odd", newest))
+    _, names, seen = mariadb_crm.read()
+    mariadb_crm.insert(client("next", 1))
+    assert names == ["odd"]
+    assert "next" in mariadb_crm.read(seen)[1]
+
+
+# ---- any change is noticed
+
+
+HARD = [
+    ("(a TEXT, b TEXT)", "('x', NULL)", "(NULL, 'x')"),
+    ("(a TEXT, b TEXT)", "('', 'x')", "(NULL, 'x')"),
+    ("(a TEXT, b TEXT)", "('NULL', 'x')", "(NULL, 'x')"),
+    ("(a TEXT, b TEXT)", "('x'',''y', 'z')", "('x', 'y'',''z')"),
+    ("(a TEXT, b TEXT)", "('a', 'b'), ('c', 'd')", "('a', 'd'), ('c', 'b')"),
+    ("(a TEXT)", "('a'), ('a')", "('b'), ('b')"),
+    ("(a TEXT)", "('ann')", "('Ann')"),
+    ("(a TEXT)", "('ann')", "('ann ')"),
+    ("(a TEXT)", "(repeat('a', 100000))", "(concat('b', repeat('a', 99999)))"),
+    ("(a FLOAT)", "(1.2345678)", "(1.2345679)"),
+    ("(a DOUBLE)", "(0.1)", "(0.10000000000000001e0 + 2e-17)"),
+    ("(a BIGINT UNSIGNED)", "(18446744073709551615)", "(18446744073709551614)"),
+    ("(a BIT(2))", "(b'01')", "(b'10')"),
+    ("(a BLOB)", "(x'00')", "(x'01')"),
+    ("(a TEXT CHARACTER SET latin1, b TEXT, c BLOB)", "('é', 'é', x'ff')", "('e', 'é', x'ff')"),
+]
+
+
+@pytest.mark.parametrize(("columns", "before", "after"), HARD)
+def test_mark_tells_any_two_contents_apart(mariadb_crm, columns, before, after):
+    marks = []
+    for rows in (before, after):
+        mariadb_crm.execute(f"CREATE OR REPLACE TABLE hard {columns}")
+        mariadb_crm.execute(f"INSERT INTO hard VALUES {rows}")
+        mariadb_crm.execute("CREATE OR REPLACE VIEW view_of AS SELECT * FROM hard")
+        marks.append(mariadb_crm.mark(table="view_of", changed_column=None))
+        assert marks[-1] == mariadb_crm.mark(table="view_of", changed_column=None)
+    assert len(set(marks)) == 2
+
+
+def test_mark_does_not_depend_on_the_order_of_the_rows(mariadb_crm):
+    marks = set()
+    for rows in ("('a'), ('b'), (NULL)", "(NULL), ('b'), ('a')"):
+        mariadb_crm.execute("CREATE OR REPLACE TABLE hard (a TEXT)")
+        mariadb_crm.execute(f"INSERT INTO hard VALUES {rows}")
+        mariadb_crm.execute("CREATE OR REPLACE VIEW view_of AS SELECT * FROM hard")
+        marks.add(mariadb_crm.mark(table="view_of", changed_column=None))
+    assert len(marks) == 1
+
+
+def test_row_too_long_for_the_server_counts_as_changed(mariadb_crm):
+    """A text function that exceeds max_allowed_packet returns NULL, whatever the row."""
+    columns = ", ".join(f"repeat('🚀', 10000) AS c{i}" for i in range(600))
+    mariadb_crm.execute(f"CREATE VIEW wide AS SELECT {columns}")
+    database = mariadb_crm.database(table="wide", changed_column=None)
+    assert probe(database, seconds=60) != probe(database, seconds=60)
+
+
+# ---- which rows are new, and of which table
+
+
+def test_late_commit_beyond_the_overlap_is_read(mariadb_crm):
+    """The first to begin is the last to commit, and a look came in between."""
+    mariadb_crm.execute("ALTER TABLE clients ADD COLUMN id BIGINT AUTO_INCREMENT PRIMARY KEY")
+    with mariadb_crm.table.connect() as late, late.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO clients (corporation, updated_at) VALUES ('late', '2026-01-01')"
+        )
+        mariadb_crm.execute(
+            f"INSERT INTO clients (corporation, updated_at) VALUES ('soon', '{day(5)}')"
+        )
+        seen = {name: mariadb_crm.read(changed_column=name)[2] for name in ("id", "updated_at")}
+        marks = {name: mariadb_crm.mark(changed_column=name) for name in seen}
+        late.commit()
+    for name in seen:
+        assert "late" in mariadb_crm.read(seen[name], changed_column=name)[1]
+        assert mariadb_crm.mark(changed_column=name) != marks[name]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE OR REPLACE TABLE clients AS SELECT * FROM kept",
+        "ALTER TABLE clients ENGINE = InnoDB",
+    ],
+)
+def test_table_made_anew_is_read_whole(mariadb_crm, change):
+    mariadb_crm.insert(client("a", 1), client("b", 2))
+    mariadb_crm.execute("CREATE TABLE kept AS SELECT * FROM clients")
+    seen = mariadb_crm.read()[2]
+    assert not mariadb_crm.read(seen)[0]
+    time.sleep(1.01)  # the server counts the creation of a table in seconds
+    mariadb_crm.execute(change)
+    assert mariadb_crm.read(seen)[0]
+
+
+def test_server_that_was_restarted_has_its_table_read_whole(mariadb_crm):
+    mariadb_crm.insert(client("a", 1))
+    seen = mariadb_crm.read()[2]
+    mariadb_crm.table.server.restart()
+    assert mariadb_crm.read(seen)[:2] == (True, ["a"])
+
+
+def test_view_is_read_on(mariadb_crm):
+    mariadb_crm.insert(*(client(f"old{i}", i) for i in range(10)))
+    mariadb_crm.execute("CREATE VIEW other AS SELECT * FROM clients")
+    seen, before = mariadb_crm.read(table="other")[2], mariadb_crm.mark(table="other")
+    mariadb_crm.insert(client("new", 9))
+    assert mariadb_crm.read(seen, table="other")[:2] == (False, ["old8", "old9", "new"])
+    assert mariadb_crm.mark(table="other") != before
+
+
+def test_table_of_another_database_is_read(mariadb_crm):
+    mariadb_crm.execute("CREATE DATABASE sales")
+    mariadb_crm.execute("CREATE TABLE sales.clients AS SELECT 7 AS n")
+    database = mariadb_crm.database(table="sales.clients", changed_column=None)
+    assert all_rows(database) == [["7"]]
+    assert probe(database, seconds=60) == probe(database, seconds=60)
+
+
+@pytest.mark.parametrize("engine", ["MyISAM", "Aria", "MEMORY"])
+def test_table_without_transactions_is_refused(mariadb_crm, engine):
+    mariadb_crm.execute(f"CREATE TABLE odd (n INTEGER) ENGINE = {engine}")
+    assert unavailable(mariadb_crm.database(table="odd", changed_column=None)) == (
+        f"crm: odd is a table of {engine}, which cannot be read as of one moment; convert it: "
+        "ALTER TABLE odd ENGINE = InnoDB"
+    )
+
+
+# ---- sessions
+
+
+def ask(database, query):
+    with databases._opened(database, 60) as found:
+        return found.ask(sa.text(query))[-1]
+
+
+@pytest.mark.parametrize("kind", ["mysql", "mariadb", "mysql+pymysql", "mariadb+mariadbconnector"])
+def test_url_may_say_how_to_connect(mariadb_crm, kind):
+    mariadb_crm.insert(client("é"))
+    url = mariadb_crm.table.url.replace("mysql:", f"{kind}:")
+    database = mariadb_crm.database(url=f"{url}?connect_timeout=3&charset=latin1&sql_mode=ANSI")
+    assert [row[0] for row in all_rows(database)] == ["é"]
+    wanted = {"sql_mode": "", "time_zone": "+00:00", "max_statement_time": 60, "tx_read_only": 1}
+    for name, value in wanted.items():
+        assert ask(database, f"SELECT @@{name}") == value
+    assert ask(database, "SELECT @@tx_isolation") == "REPEATABLE-READ"
+
+
+def test_session_uses_tls_if_the_server_offers_it(mariadb_crm):
+    status = "SHOW SESSION STATUS LIKE 'Ssl_version'"
+    assert ask(mariadb_crm.database(), status).startswith("TLSv1.")
+    plain = f"{mariadb_crm.table.url}?ssl_disabled=true"
+    assert ask(mariadb_crm.database(url=plain), status) == ""
+
+
+def test_certificate_is_verified_if_the_url_names_an_authority(mariadb_crm):
+    folder, url = mariadb_crm.table.server.folder, mariadb_crm.table.url
+    assert mariadb_crm.read(url=f"{url}?ssl_ca={folder}/ca.pem")[0]
+    other = url.replace("127.0.0.1", "localhost")
+    line = unavailable(mariadb_crm.database(url=f"{other}?ssl_ca={folder}/ca.pem"))
+    assert "certificate is not valid for 'localhost'" in line
+
+
+@pytest.mark.parametrize("password", [PASSWORD, f"{PASSWORD}wrong"])
+def test_password_stands_nowhere(mariadb_crm, monkeypatch, caplog, capfd, password):
+    monkeypatch.setenv("CRM_PASSWORD", password)
+    url = mariadb_crm.table.url.replace(PASSWORD, "${CRM_PASSWORD}")
+    output = ""
+    with caplog.at_level("DEBUG"):
+        try:
+            output += mariadb_crm.mark(url=url) + str(mariadb_crm.read(url=url))
+            mariadb_crm.read(url=url, table="nowhere")
+        except SourceError as error:
+            output += "".join(traceback.format_exception(error))
+            assert ("Access denied" in str(error)) == (password != PASSWORD)
+    output += caplog.text + "".join(capfd.readouterr())
+    assert output
+    assert PASSWORD not in output
+
+
+def test_role_that_may_only_read_is_enough_and_ours_refuses_to_write(mariadb_crm):
+    mariadb_crm.insert(client("acme"))
+    with (
+        mariadb_crm.table.connect(READER) as session,
+        session.cursor() as cursor,
+        pytest.raises(pymysql.OperationalError, match="denied"),
+    ):
+        cursor.execute("DELETE FROM clients")
+    owner = mariadb_crm.table.server.url(OWNER)
+    with (
+        databases._opened(mariadb_crm.database(url=owner), 60) as found,
+        pytest.raises(pymysql.Error, match="READ ONLY transaction"),
+    ):
+        found.ask(found.table.element.insert().values(corporation="x"))
+
+
+def test_table_that_may_not_be_read_is_told(mariadb_crm):
+    line = unavailable(mariadb_crm.database(table="mysql.user", changed_column=None))
+    assert line.startswith("crm: SELECT command denied to user 'reader'@")
+
+
+def test_server_that_never_answers_is_given_up(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"mysql://joe:hunter2@127.0.0.1:{server.getsockname()[1]}/db"
+        monkeypatch.setattr(mysql, "CONNECT_SECONDS", 1)
+        start = time.monotonic()
+        assert "timed out" in unavailable(Database("crm", url, "clients"))
+        assert time.monotonic() - start < 10
+
+
+def test_table_that_is_locked_is_told_in_seconds(mariadb_crm, monkeypatch):
+    monkeypatch.setattr(mysql, "BUSY_SECONDS", 0.2)
+    with mariadb_crm.table.connect() as owner, owner.cursor() as cursor:
+        cursor.execute("LOCK TABLES clients WRITE")
+        assert unavailable(mariadb_crm.database()).startswith("crm: Lock wait timeout exceeded")
+
+
+def test_rows_that_take_too_long_to_fetch_are_given_up(mariadb_crm, monkeypatch):
+    mariadb_crm.insert(client("acme"))
+    with (
+        pytest.raises(SourceError, match="does not deliver all rows in time"),
+        reading(mariadb_crm.database(), None, seconds=60) as read,
+    ):
+        monkeypatch.setattr(mysql, "time", SimpleNamespace(monotonic=lambda: math.inf))
+        next(read.chunks)

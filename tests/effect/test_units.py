@@ -1,0 +1,164 @@
+"""The units of the experiment: which outcome and which contacts count, and what is made of them."""
+
+import json
+from datetime import date
+
+import numpy as np
+import pytest
+
+from attrition.contacts import log
+from attrition.contacts.assignments import Look
+from attrition.contacts.experiment import CONTROL, TREATED, Assignment, Trial
+from attrition.contacts.log import Entry
+from attrition.contacts.standings import Standing
+from attrition.effect import units
+from attrition.effect.units import KNOWN, LOST, PENDING, Row
+from tests.conftest import write_config
+
+AT, LATER = "2026-01-05T08:00:00Z", "2026-03-01T08:00:00Z"
+ACME = Assignment("Acme", "2026-Q1", TREATED, AT, "r1", 1, 0.5, 100.0, "2026-01-01", 0.2)
+
+
+def row(churned=None, time="2026-01-01", arrived=LATER, has_outcome=None):
+    is_there = churned is not None if has_outcome is None else has_outcome
+    return Row(time, churned, is_there, arrived)
+
+
+EARLY = row(has_outcome=True)  # its outcome is not mature
+BEFORE = row(False, arrived="2026-01-02T08:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([], (LOST, False, "")),
+        ([row(True, time="2026-02-01")], (LOST, False, "")),
+        ([row()], (PENDING, False, "")),
+        ([EARLY], (PENDING, False, "")),
+        ([row(True), row(False, time="2026-02-01")], (KNOWN, True, LATER)),
+        ([row(False)], (KNOWN, False, LATER)),
+        ([BEFORE], (PENDING, False, "")),
+        ([BEFORE, row(True, time="2026-02-01")], (KNOWN, True, LATER)),
+        ([BEFORE, row(True, time="2025-06-01")], (PENDING, False, "")),
+    ],
+)
+def test_outcome_is_that_of_the_assessed_row(rows, expected):
+    assert units.find_outcome(ACME, rows) == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([], (LOST, False, "")),
+        ([row(time="")], (PENDING, False, "")),
+        ([BEFORE._replace(time="")], (PENDING, False, "")),
+        ([row(True, time="", arrived="")], (PENDING, False, "")),
+        ([row(False, "", "2026-06-01"), row(True, "")], (KNOWN, True, LATER)),
+        ([EARLY._replace(time=""), row(True, "", "2026-06-01")], (PENDING, False, "")),
+    ],
+)
+def test_without_a_time_it_is_the_first_outcome_that_arrived_afterwards(rows, expected):
+    assert units.find_outcome(ACME._replace(observed=""), rows) == expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "at", "until", "expected"),
+    [
+        (log.REACHED, AT, "", (True, True)),
+        (log.NOT_REACHED, LATER, "", (True, False)),
+        (log.REACHED, LATER, LATER, (False, False)),
+        (log.REACHED, "2026-01-05T07:59:59Z", "", (False, False)),
+        (log.REACHED, "2026-03-31T21:59:59Z", "", (True, True)),
+        (log.REACHED, "2026-03-31T22:00:00Z", "", (False, False)),
+    ],
+)
+def test_contact_counts_from_the_assignment_until_the_outcome_or_the_quarters_end(
+    tmp_path, outcome, at, until, expected
+):
+    config = write_config(tmp_path, time_zone="Europe/Berlin")
+    entry = Entry("Acme", log.CONTACT, "Ann", outcome, at=at)
+    assert units.find_contacts(ACME, [entry], until, config) == expected
+
+
+def make_units(config, n, churned, assigned_at=AT):
+    """n controls and 3 n treated; of each arm, this many of 100 churned, mature after two months."""
+    assigned, rows = [], {}
+    for i in range(4 * n):
+        arm = TREATED if i % 4 else CONTROL
+        left = (i // 4) % 100 < churned[arm]
+        assigned.append(ACME._replace(client=f"c{i}", arm=arm, share=0.25, at=assigned_at))
+        rows[f"c{i}"] = [row(left)]
+    return units.find_units(config, assigned, rows, {})
+
+
+@pytest.fixture
+def config(tmp_path):
+    return write_config(tmp_path)
+
+
+def test_units_are_counted_by_arm_and_state(config):
+    assigned = [ACME, ACME._replace(client="Bolt", arm=CONTROL), ACME._replace(client="Cox")]
+    rows = {"Acme": [row(True)], "Bolt": [row()]}
+    reached = Standing(entries=(Entry("Bolt", log.CONTACT, "Ann", log.REACHED, at=LATER),))
+    made = units.find_units(config, assigned, rows, {"Bolt": reached})
+    trial = Trial("2026-Q1", 0.2, b"key", frozenset(), np.inf, {})
+    record = units.describe_experiment(trial, made, [], "2026-03-05")
+    assert record["units"] == {
+        "treated": {"known": 1, "open": 0, "lost": 1},
+        "control": {"known": 0, "open": 1, "lost": 0},
+    }
+    assert record["contacted_controls"] == {"clients": 1, "share": 1.0, "is_high": True}
+    assert record["reached"] == {"treated": 0.0, "control": 1.0}
+    assert (record["state"], record["since"]) == ("running", "2026-01-05")
+    assert record["next_look"]["on"] == "2026-04-05"
+    assert (record["last_look"], record["verdict"]) == (None, "open")
+    assert (
+        units.describe_experiment(trial._replace(key=None), made, [], AT[:10])["state"] == "no_key"
+    )
+    off = units.describe_experiment(None, made, [], "2026-03-05")
+    assert (off["state"], off["share"], off["next_look"]) == ("off", 0.2, None)
+
+
+def test_look_is_due_a_quarter_after_the_first_assignment_and_taken_once(config):
+    made = make_units(config, 100, {TREATED: 20, CONTROL: 60})
+    assert units.take_look(made, [], "2026-04-04", LATER, 0.25) is None
+    look = units.take_look(made, [], "2026-04-05", LATER, 0.25)
+    record = json.loads(look.record)
+    assert (look.number, look.verdict, record["number"], record["of"]) == (1, "helps", 1, 4)
+    assert record["effect"]["difference"] == pytest.approx(-0.4)
+    assert record["treated"] == {"clients": 300, "churned": 60, "expected": 150.0}
+    assert units.take_look(made, [look], "2026-07-04", LATER, 0.25) is None
+    assert units.take_look(made, [look], "2026-07-05", LATER, 0.25).number == 2
+    trial = Trial("2026-Q2", 0.05, b"key", frozenset(), np.inf, {})
+    described = units.describe_experiment(trial, made, [look], "2026-04-05")
+    assert (described["last_look"], described["verdict"]) == (record, "helps")
+
+
+def test_broken_sample_ratio_makes_the_verdict_void(config):
+    made = make_units(config, 100, {TREATED: 20, CONTROL: 60})
+    made.share[:] = 0.1
+    look = units.take_look(made, [], "2026-04-05", LATER, 0.1)
+    assert look.verdict == "void"
+    trial = Trial("2026-Q2", 0.1, b"key", frozenset(), np.inf, {})
+    described = units.describe_experiment(trial, made, [look], "2026-04-05")
+    assert not described["ratio"]["is_valid"] and described["verdict"] == "void"
+
+
+def test_second_year_compares_its_own_units(config):
+    old = make_units(config, 100, {TREATED: 20, CONTROL: 60})
+    looks = [
+        Look(LATER, n, 0.25, json.dumps({"number": n, "verdict": "open"})) for n in (1, 2, 3, 4)
+    ]
+    assert units.take_look(old, looks, "2027-04-05", LATER, 0.25).number == 5
+    compared = json.loads(units.take_look(old, looks, "2027-04-05", LATER, 0.25).record)
+    assert (compared["number"], compared["treated"]["clients"]) == (1, 0)
+    described = units.describe_experiment(None, old, looks, "2027-04-05")
+    assert described["verdict"] == "no_effect" and described["ratio"] is None
+
+
+def test_quality_of_the_list_is_that_of_the_controls_whom_nobody_contacted(config):
+    made = make_units(config, 50, {TREATED: 20, CONTROL: 60})
+    made.is_contacted[made.is_control & (np.arange(200) < 40)] = True
+    quality = units.describe_experiment(None, made, [], "2026-06-01")["list_quality"]
+    assert quality["clients"] == 40 and quality["expected"] == 20.0
+    assert quality["lead_days"] == (date(2026, 3, 1) - date(2026, 1, 5)).days

@@ -1,0 +1,40 @@
+import time
+
+import pytest
+
+from attrition.messages import heartbeat
+from tests.messages.receivers import http_receiver
+
+
+def test_start_success_and_failure_are_three_addresses(monkeypatch):
+    with http_receiver() as receiver:
+        monkeypatch.setenv("CHECK", f"{receiver.url}/uuid?rid=1")
+        for ending in (heartbeat.START, "", heartbeat.FAIL):
+            assert heartbeat.ping_now("${CHECK}", ending) == ""
+    assert receiver.paths == ["/uuid/start?rid=1", "/uuid?rid=1", "/uuid/fail?rid=1"]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:9/uuid", "no answer"),
+        ("http:///", "no answer"),
+        ("${NO_SUCH_CHECK}", "the environment variable NO_SUCH_CHECK is not set"),
+    ],
+)
+def test_lost_ping_is_a_reason_without_the_url(url, reason):
+    assert heartbeat.ping_now(url) == reason
+
+
+def test_refused_ping_has_its_status():
+    with http_receiver() as receiver:
+        receiver.status = 404
+        assert heartbeat.ping_now(receiver.url) == "it answered 404, expected 200"
+
+
+def test_slow_answer_is_not_waited_for():
+    with http_receiver() as receiver:
+        receiver.pause_s = 0.5
+        start = time.monotonic()
+        heartbeat.ping(receiver.url).join(0.05)
+        assert time.monotonic() - start < 0.4

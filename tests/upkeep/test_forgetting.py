@@ -1,0 +1,320 @@
+"""A client who is forgotten: no file has the name or a hash of it, and nothing else has changed."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import ingestion
+from attrition.contacts import assignments, log
+from attrition.contacts.assignments import Look
+from attrition.contacts.log import Entry
+from attrition.entering.workbook import key_of
+from attrition.errors import AttritionError
+from attrition.operations import backup, dependencies, releases
+from attrition.rows import typed_rows
+from attrition.rows.forgotten import Forgotten
+from attrition.upkeep import forgetting, integrity
+from attrition.upkeep.rewriting import Substitution
+from tests.conftest import make_rows, run_whole, write_config
+from tests.forgetting import (
+    AT,
+    DAY,
+    HEADER,
+    LONGER,
+    NAME,
+    STATE,
+    contents,
+    copy_of,
+    find_everywhere,
+    forget,
+    token_of,
+)
+from tests.support import digest, final_rows, put, rejected, run
+
+
+@pytest.fixture
+def project(knowing, tmp_path):
+    return copy_of(knowing, tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def after(knowing, tmp_path_factory):
+    """The same project after the client was forgotten; never changed."""
+    config = copy_of(knowing, tmp_path_factory.mktemp("after") / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dependencies, "ask_all", dict.fromkeys)
+        assert forget(config, NAME, "--yes") == 0
+    return config
+
+
+def test_no_file_of_the_state_has_the_name_or_a_hash_of_it(knowing, after):
+    there = find_everywhere(knowing, NAME)
+    assert {
+        *("contacts/contacts.sqlite", "contacts/inbox/read/one.xlsx", "reports/riskhistory.npy"),
+        *("contacts/inbox/read/two.csv", "reports/fullprocess.log", "reports/report.pdf"),
+        *("ingesteddata/finaldata.parquet", "ingesteddata/rejected.csv", "reports/contactlist.csv"),
+        *("production_deployment/history.sqlite", "reports/previous.parquet"),
+        knowing.manager_pages("").relative_to(knowing.file.parent).as_posix(),
+    } <= there
+    assert find_everywhere(after, NAME) == set()
+    assert token_of(after).startswith("forgotten-")
+
+
+def test_no_file_has_the_hash_of_a_row_with_the_name(knowing, after):
+    columns = knowing.columns
+    theirs = [row for row in final_rows(knowing) if row[0] == NAME]
+    ids = set()
+    for row in theirs:
+        texts = {n: pa.array([v]) for n, v in zip(columns.table, row, strict=True)}
+        computed = typed_rows.compute_hashes(texts, columns)
+        ids |= {computed[name][0].as_py() for name in ("attrition:row_id", "attrition:input_id")}
+    for config, expected in ((knowing, True), (after, False)):
+        arrays = [
+            each.ravel()
+            for folder in STATE
+            for path in (config.file.parent / folder).rglob("*.*")
+            if path.suffix in (".npz", ".parquet") and "serving" not in path.name
+            for each in contents(path)
+            if not isinstance(each, str) and each.dtype == np.uint64
+        ]
+        assert np.isin(sorted(ids), np.concatenate(arrays)).any() == expected
+
+
+# ---- everything else stays
+
+
+def test_everything_verifies_and_the_next_run_has_nothing_to_do(after, tmp_path):
+    config = copy_of(after, tmp_path / "next")
+    assert integrity.find_all(config) == []
+    assert not any(integrity.scrub(config).values())
+    result = run(config)
+    assert result.returncode == 0
+    assert not any(f"{step}:" in result.stdout for step in ("training", "assessment", "reporting"))
+    assert releases.list_ids(config.production_folder) == releases.list_ids(after.production_folder)
+    assert "nothing new" in run(config).stdout
+
+
+def test_the_facts_stay_and_all_others_keep_risk_rank_and_place(knowing, after):
+    token = token_of(after)
+    for read in (final_rows, lambda config: config.risk_scores.read_text().splitlines()):
+        expected = [str(row).replace(LONGER, "+").replace(NAME, token) for row in read(knowing)]
+        assert [str(row).replace(LONGER, "+") for row in read(after)] == expected
+    old, new = pd.read_parquet(knowing.clients), pd.read_parquet(after.clients)
+    old["client"] = old["client"].replace(NAME, token)
+    assert old.drop(columns="client_key").equals(new.drop(columns="client_key"))
+    assert after.last_run.stat().st_mtime == knowing.last_run.stat().st_mtime
+    assert knowing.latest_score.read_bytes() == after.latest_score.read_bytes()
+    model = "practicemodels/trainedmodel.skops"
+    both = [(config.file.parent / model).read_bytes() for config in (knowing, after)]
+    assert both[0] == both[1]
+
+
+def test_a_new_assessment_lists_the_others_in_the_same_order(knowing, after, tmp_path, next_day):
+    lists = []
+    for config in (copy_of(knowing, tmp_path / "1"), copy_of(after, tmp_path / "2")):
+        assert run_whole(config) == 0
+        table = pd.read_csv(config.risk_scores)
+        lists.append(table[~table["client"].isin([NAME, token_of(after)])])
+        assert len(releases.list_ids(config.production_folder)) == 1
+    assert lists[0].equals(lists[1])
+
+
+def test_the_contact_log_keeps_its_entries_and_only_names_change(knowing, after):
+    (old, _), (new, seal) = log.read(knowing.contact_log), log.read(after.contact_log)
+    token = token_of(after)
+    assert new[0]._replace(key="") == old[0]._replace(
+        key="", client=token, note=f"{token} called 3 times; {LONGER} did not"
+    )
+    assert new[1] == old[1]
+    assert integrity.counted_inputs(after)["contacts"] == f"2 {seal}"
+    assigned, _ = assignments.read(after.contact_log)
+    assert [each.client for each in assigned] == [token, "now5"]
+    with pytest.raises(log.Replaced):  # as a running app notices
+        log.read(after.contact_log, 2, log.read(knowing.contact_log)[1])
+    with pytest.raises(log.sqlite3.IntegrityError, match="append-only"):
+        log.sqlite3.connect(after.contact_log).execute("DELETE FROM entries")
+
+
+def test_a_backup_of_before_is_not_restored_in_silence(knowing, after, tmp_path):
+    config = copy_of(after, tmp_path / "restored")
+    backup.back_up(knowing.contact_log, tmp_path / "saved.sqlite")
+    with pytest.raises(AttritionError, match="differ from entry 1 on"):
+        backup.restore(config.contact_log, tmp_path / "saved.sqlite")
+
+
+# ---- later
+
+
+def test_a_delivery_with_the_name_gets_the_token(after, tmp_path):
+    config = copy_of(after, tmp_path / "later")
+    (row,) = [row for row in final_rows(config) if row[0] == token_of(config) and row[-1] == ""]
+    known = ",".join([f" {NAME}", *row[1:]])
+    lines = [HEADER, known, f"{NAME},77,88,99,", f"{NAME},-7,88,99,", f"{LONGER},5,6,7,", ""]
+    put(config, "again.csv", "\n".join(lines))
+    ingestion.ingest_new_data(config)
+    last = ingestion.ledger.read_lines(config)[-1]
+    assert (last.accepted, last.rejected, last.duplicates) == (2, 1, 1)
+    assert [token_of(config), "77", "88", "99", ""] in final_rows(config)
+    assert rejected(config)[-1]["raw"] == f"{token_of(config)},-7,88,99,"
+    assert not {path for path in find_everywhere(config, NAME) if "ingested" in path}
+
+
+def test_rows_in_a_quarantined_file_get_the_token_too(after, tmp_path):
+    config = copy_of(after, tmp_path / "later")
+    put(config, "bad.csv", f"{HEADER}\n{NAME},1,2,3,0\nb,-1,2,3,0\nc,-1,2,3,1\n")
+    ingestion.ingest_new_data(config)
+    assert [row["raw"].split(",")[0] for row in rejected(config)[-3:]] == [
+        token_of(config),
+        "b",
+        "c",
+    ]
+
+
+def test_without_the_keys_nothing_is_ingested(after, tmp_path):
+    config = copy_of(after, tmp_path / "damaged")
+    assert config.forgotten.stat().st_mode & 0o777 == 0o600
+    config.forgotten.write_bytes(b"{}")
+    put(config, "again.csv", f"{HEADER}\n{NAME},77,88,99,\n")
+    assert [each.path for each in integrity.find_all(config)] == [config.forgotten]
+    with pytest.raises(AttritionError, match="restore a backup of it"):
+        ingestion.ingest_new_data(config)
+
+
+def test_forgotten_twice_the_client_has_one_token(after, tmp_path, capsys):
+    config = copy_of(after, tmp_path / "twice")
+    assert forget(config, NAME, "--yes") == 0
+    assert "0 replacements" in capsys.readouterr().out
+    assert token_of(config) == token_of(after)
+
+
+# ---- the command
+
+
+def test_unknown_names_and_unconfirmed_requests_change_nothing(project, capsys, monkeypatch):
+    config = project
+    aside = config.final_data.with_name("finaldata.csv.damaged-20261128T080000Z")
+    aside.write_text(NAME)
+    state = digest(project.file.parent)
+    assert forget(config, "Nobody") == 2
+    assert forget(config, NAME.upper()) == 2
+    err = capsys.readouterr().err
+    assert "no file of the state contains this client" in err
+    assert f"similar names: {NAME!r}" in err
+    assert forget(config, NAME, "--dry-run") == 0
+    out = capsys.readouterr().out
+    for place in (
+        "contacts/contacts.sqlite: 3",
+        "rejected.csv: 1",
+        "two.csv: 2",
+        "history.csv: 1",
+        aside.name,
+    ):
+        assert place in out
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert forget(config, NAME) == 2
+    assert "confirm with --yes" in capsys.readouterr().err
+    changed = {path for path, _ in state.items() ^ digest(project.file.parent).items()}
+    assert changed <= {"production_deployment/history.sqlite"}
+
+
+def test_sources_that_have_the_name_are_named(knowing):
+    lines = forgetting.find_in_sources(knowing, NAME)
+    names = [line.partition(":")[0].rpartition("/")[2] for line in lines]
+    assert names == ["current.csv", "history.csv", "refused.csv"]
+
+
+def test_a_table_that_has_the_name_is_named(tmp_path):
+    url = f"sqlite:///{tmp_path}/crm.sqlite"
+    config = write_config(tmp_path, databases=[{"name": "crm", "url": url, "table": "clients"}])
+    with log.sqlite3.connect(tmp_path / "crm.sqlite") as connection:
+        make_rows(3).assign(corporation=["a", NAME, "b"]).to_sql("clients", connection, index=False)
+    assert forgetting.find_in_sources(config, NAME) == ["table crm: 1 cell; remove the name there"]
+    (tmp_path / "crm.sqlite").unlink()
+    (line,) = forgetting.find_in_sources(config, NAME)
+    assert line.startswith("table crm: cannot be read")
+
+
+def test_what_arrives_meanwhile_is_kept_and_gets_the_token(project, monkeypatch):
+    config = project
+    record = json.dumps({"verdict": "open", "text": f"a\n{NAME}"})
+
+    def describe(*arguments):
+        log.append(config.contact_log, [Entry("now7", "contact", "Sue", note=f"as {NAME}")], AT)
+        assignments.append_look(config.contact_log, Look(AT, 1, 0.2, record))
+        return []
+
+    monkeypatch.setattr(forgetting, "describe", describe)
+    assert forget(config, NAME, "--yes") == 0
+    token = token_of(config)
+    assert log.read(config.contact_log)[0][-1].note == f"as {token}"
+    (look,), _ = assignments.read_looks(config.contact_log)
+    assert json.loads(look.record) == {"verdict": "open", "text": f"a\n{token}"}
+    assert integrity.find_all(config) == []
+
+
+def test_keys_that_contain_a_hash_of_the_name_change(project):
+    config = project
+    key, other = (key_of(config.project, DAY, name) for name in (NAME, LONGER))
+    path = config.contacts_folder / "inbox" / "keys.csv"
+    path.write_text(f"{key},{other}")
+    before = log.read(config.contact_log)[0][0].key
+    assert forget(config, NAME, "--yes") == 0
+    assert path.read_text() == f"{key_of(config.project, DAY, token_of(config))},{other}"
+    after = log.read(config.contact_log)[0][0].key
+    assert after not in before
+    assert before not in after
+
+
+# ---- the parts
+
+
+def test_a_word_is_no_client_where_it_is_a_column_a_value_or_a_source(tmp_path):
+    columns = {"client": "who", "outcome": "left", "numeric": ["Size"], "categorical": ["town"]}
+    config = write_config(tmp_path, columns=columns)
+    put(
+        config, "Bo 2026.csv", "who,Size,town,left\nBo,1,Bo Hill,0\nSize,2,Ely,1\nEly,3,Bo Hill,0\n"
+    )
+    ingestion.ingest_new_data(config)
+    paths = forgetting.list_segments(config)
+    names = forgetting.list_names(config, paths)
+    texts = [
+        forgetting.make_substitution(config, paths, names, each, "X")
+        for each in ("Bo", "Size", "Ely")
+    ]
+    assert [each.is_word for each in texts] == [False, True, True]
+    assert texts[0].in_message("Bo, Bo Hill, Bo 2026.csv") == "X, Bo Hill, Bo 2026.csv"
+    assert texts[2].in_message("Ely, 'Ely'") == "Ely, 'X'"
+
+
+def test_rows_of_others_keep_their_hashes_if_a_value_is_the_name(tmp_path):
+    config = write_config(tmp_path)
+    columns = config.columns
+    row = ["Ann", "1", "2", "3", "0"]
+    header = [*forgetting.ledger.WITHDRAWN_HEADER, *columns.table]
+    config.output_folder.mkdir()
+    config.withdrawn.write_text(
+        f"{','.join(header)}\n{AT},crm,{','.join(row)}\n{AT},crm,1,1,1,1,0\n"
+    )
+    (texts,) = forgetting.list_texts(config, [], "1")
+    assert texts[columns.client_name].to_pylist() == ["1"]
+    assert len(forgetting.pair_ids(config, [texts], "1", "X").old) == 2 + 1 + 3
+
+
+def test_a_token_is_random_and_on_the_side_of_the_client():
+    for name in ("a", "b", "c", "d", "e", "f"):
+        tokens = {forgetting.choose_token(name, [0.2, 0.5]) for _ in range(5)}
+        assert len(tokens) == 5
+        for share in (0.2, 0.5):
+            hashes = [forgetting.name_hash(each) for each in (name, *tokens)]
+            assert len(set(typed_rows.held_out(hashes, share).tolist())) == 1
+
+
+def test_a_colleague_with_the_same_name_keeps_it():
+    texts = Substitution("Ann", "X", [], is_word=False)
+    columns = ("client", "by", "manager", "note")
+    new = forgetting.change_entry(texts, Forgotten("11"), dict.fromkeys(columns, "Ann"))
+    assert [*new.values()] == ["X", "Ann", "Ann", "X"]

@@ -134,9 +134,10 @@ def _find_in_sheets(
             lines += _find_lines(read_excel(file, own, MAX_BYTES), shown, columns)
         except Refused as error:
             problems.append(error)
-    if len(problems) == len(names):
-        raise problems[0] if problems else Refused("NO_SHEET", "there is no visible sheet")
     unread = [error for error in problems if error.code not in ("NO_COLUMNS", "NO_HEADER")]
+    if len(problems) == len(names):
+        nothing = Refused("NO_SHEET", "there is no visible sheet")
+        raise next(iter([*unread, *problems, nothing]))
     return [
         *lines,
         *(Line("", 0, dict.fromkeys(KNOWN, ""), f"a sheet: {each.reason}") for each in unread),

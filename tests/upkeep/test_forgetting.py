@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 import ingestion
+from app import create_app
 from attrition.contacts import assignments, log
 from attrition.contacts.assignments import Look
 from attrition.contacts.log import Entry
@@ -288,6 +289,39 @@ def test_rows_in_several_segments_get_the_token_and_stay_sorted(tmp_path, monkey
     config.rows.unlink()  # it is written again from finaldata.csv
     deliver(config, "e", [row(7, "1")])
     check_all(config, [",".join(each) for each in final_rows(config)])
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1", "A/B & C", 'the "one", Ltd', "O'Neil", "<b>", "007", "a.b*"]
+)
+def test_a_name_of_any_characters_is_forgotten(tmp_path, name):
+    config = write_config(tmp_path)
+    cells = tables.csv_bytes(
+        [[name, 1, 2, 3, ""], ["x", 1, 2, 3, ""], [name, -1, 2, 3, ""]]
+    ).decode()
+    put(config, "a.csv", f"{HEADER}\n{cells}")
+    ingestion.ingest_new_data(config)
+    log.append(config.contact_log, [Entry(name, "contact", "Sue", note=f"({name})")], AT)
+    assert forget(config, name, "--yes") == 0
+    token = forgotten.read(config).find(name)
+    assert [each[0] for each in final_rows(config)] == [token, "x"]
+    assert rejected(config)[0]["raw"] == f"{token},-1,2,3,"
+    assert log.read(config.contact_log)[0][0].note == f"({token})"
+    assert name == "007" or find_everywhere(config, name) == set()  # hashes contain any number
+    assert integrity.find_all(config) == []
+
+
+def test_a_running_app_shows_the_token_instead_of_the_name(project):
+    app = create_app(project).test_client()
+    before = app.get(f"/clients/{NAME}/entries")
+    assert before.status_code == 200
+    assert forget(project, NAME, "--yes") == 0
+    token = token_of(project)
+    assert app.get(f"/clients/{NAME}/entries").status_code == 404
+    after = app.get(f"/clients/{token}/entries")
+    assert [each["client"] for each in after.json["entries"]] == [token]
+    assert token in app.get("/clients?limit=200").text
+    assert NAME not in app.get("/clients?limit=200").text.replace(LONGER, "")
 
 
 # ---- the parts

@@ -663,7 +663,7 @@ def work(
                 is_ingested_anew = repair_damage(config, options)
             if dead_run is not None:
                 cli.keep_death(config, dead_run)
-                report_end(config, is_good=None, wait_s=0.0)
+                report_end(config, is_good=None)
             inputs = find_sources(
                 config
             )  # before they are read: if a file arrives meanwhile, the next run sees it

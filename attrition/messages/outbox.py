@@ -57,44 +57,29 @@ def report_end(
     extra: Sequence[Complaint] = (),
     unavailable: Sequence[str] | None = None,
     has_list: bool = False,
-    wait_s: float = WAIT_S,
 ) -> None:
     """Store what this run has to report, deliver what is due, and ping the heartbeat.
 
-    is_good: None if the heartbeat is not to be pinged; extra: complaints that no record shows;
-    unavailable: the sources that this run could not read, by default those of the last one; has_list:
-    whether the clients are assessed, as a digest needs it; wait_s: how long the caller waits
+    is_good: None while the run is at work: then all is stored, and delivered when it ends; extra:
+    complaints that no record shows; unavailable: the sources that this run could not read, by default
+    those of the last one; has_list: whether the clients are assessed, as a digest needs it
 
     Raises: AttritionError, OSError. The heartbeat is pinged all the same.
     """
-    until = time.monotonic() + wait_s
+    until = time.monotonic() + WAIT_S
     url = config.alerts.heartbeat if config.alerts and is_good is not None else None
     ping = heartbeat.ping(url, "" if is_good else heartbeat.FAIL) if url else None
     try:
         if not cli.is_history_gone(config):
-            names = store_changes(config, extra, unavailable, has_list=has_list)
+            digests = make_digests(config, files.utc_now()) if config.digest and has_list else []
+            complaints = [*extra, *find_complaints(config, unavailable)]
+            names = store(config, files.utc_now(), complaints, digests, is_end=is_good is not None)
             if names:
                 wait_for(start_delivery(config, names), until)
                 log_problems(config, names)
     finally:
         if ping:
             ping.join(max(0.0, until - time.monotonic()))
-
-
-def store_changes(
-    config: Config,
-    extra: Sequence[Complaint],
-    unavailable: Sequence[str] | None,
-    *,
-    has_list: bool = False,
-) -> list[str]:
-    """Store what has changed by now; return the ids of the messages to deliver."""
-    now = files.utc_now()
-    complaints = list(extra)
-    if channels.of_alerts(config):
-        complaints += find_complaints(config, unavailable)
-    digests = make_digests(config, now) if config.digest and has_list else []
-    return store(config, now, complaints, digests)
 
 
 def make_digests(config: Config, now: str) -> list[Row]:
@@ -114,17 +99,27 @@ def make_digests(config: Config, now: str) -> list[Row]:
 
 
 def store(
-    config: Config, now: str, complaints: Iterable[Complaint], digests: Sequence[Row] = ()
+    config: Config,
+    now: str,
+    complaints: Iterable[Complaint],
+    digests: Sequence[Row] = (),
+    *,
+    is_end: bool = True,
 ) -> list[str]:
-    """Store alerts and digests and claim every message that is due, all at once; return their ids."""
+    """Store alerts and digests in one transaction, and claim what is due if it is the end of a run.
+
+    Return the ids of the claimed messages.
+    """
     changes, own = Changes([], [], []), channels.of_alerts(config)
     if config.alerts and own:
         before = [Alert(**row) for row in history.read_open_alerts(config.history)]
         changes = alerts.update(before, complaints, now, config.alerts.cooldown_minutes)
     new = [*make_messages(changes, own, now), *digests]
-    waiting = [*history.read_waiting(config.history), *(row for row in new if not row["outcome"])]
-    rows = [row for row in new if row["outcome"]]
-    rows += [claim(row, now) for row in select_due(waiting, now)]
+    unsent = [row for row in new if not row["outcome"]]
+    rows = [row for row in new if row["outcome"] or not is_end]
+    if is_end:
+        waiting = [*history.read_waiting(config.history), *unsent]
+        rows += [claim(row, now) for row in select_due(waiting, now)]
     if changes.changed or rows:
         changed = [alert._asdict() for alert in changes.changed]
         history.save_tables(config.history, {"alerts": changed, "outbox": rows})
@@ -133,7 +128,7 @@ def store(
             logger.error(
                 "a message by %s is given up after 3 days: %s", row["channel"], row["error"]
             )
-    return [row["message"] for row in rows if row["outcome"] is None]
+    return [row["message"] for row in rows if row["outcome"] is None and is_end]
 
 
 def make_messages(changes: Changes, own: dict[str, str], now: str) -> list[Row]:
@@ -214,7 +209,9 @@ def next_at(config: Config, now: str) -> str | None:
 
 
 def find_complaints(config: Config, unavailable: Sequence[str] | None) -> list[Complaint]:
-    """Judge the records on disk; unavailable: as `report_end` describes it."""
+    """Judge the records on disk, if a channel reports them; unavailable: as in `report_end`."""
+    if not channels.of_alerts(config):
+        return []
     damage: list[str] = []
 
     def read(path: Path) -> Mapping[str, Any] | None:

@@ -195,9 +195,10 @@ def test_run_waits_less_than_two_seconds_for_a_slow_receiver_which_still_gets_it
     assert events(receiver) == ["opened"]
 
 
-def test_failed_delivery_is_logged_without_the_address(config, receiver, caplog):
+def test_failed_delivery_is_logged_without_the_address(config, receiver, caplog, monkeypatch):
     receiver.status = 500
-    outbox.report_end(config, is_good=None, extra=[FAULT], wait_s=20)
+    monkeypatch.setattr(outbox, "WAIT_S", 20)
+    outbox.report_end(config, is_good=True, extra=[FAULT])
     assert "a message by webhook was not delivered: it answered 500" in caplog.text
     assert receiver.url not in caplog.text
 
@@ -207,15 +208,23 @@ def test_run_with_nothing_to_report_starts_no_process(config, monkeypatch):
     model = Complaint("no_model", "no model is in production yet")
     outbox.store(config, files.utc_now(), [model])
     before = config.history.read_bytes()
-    outbox.report_end(config, is_good=None, unavailable=())
+    outbox.report_end(config, is_good=True, unavailable=())
     assert config.history.read_bytes() == before
 
 
 def test_history_that_is_gone_is_not_made_again(config):
     config.current.parent.mkdir()
     config.current.symlink_to("releases/one")
-    outbox.report_end(config, is_good=None, extra=[FAULT])
+    outbox.report_end(config, is_good=True, extra=[FAULT])
     assert not config.history.exists()
+
+
+def test_run_at_work_stores_a_report_which_its_end_delivers(config, receiver):
+    outbox.report_end(config, is_good=None, extra=[FAULT])
+    assert receiver.requests == []
+    names = outbox.store(config, files.utc_now(), [FAULT])
+    outbox.deliver(config, names)
+    assert (len(names), events(receiver)) == (1, ["opened"])
 
 
 # ---- when the next run has something to do

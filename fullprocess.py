@@ -527,7 +527,7 @@ def forget(config: Config, options: argparse.Namespace) -> int:
     from attrition.upkeep import forgetting
 
     with cli.step_lock(config, "forget"):
-        if config.forgetting.exists():
+        if config.forgetting.exists() and not options.dry_run:
             finish_forgetting(config)
         result = forgetting.plan(config, options.forget)
         print("\n".join(forgetting.describe(config, result)))
@@ -896,6 +896,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--yes", action="store_true", help="forget without asking")
     options = parser.parse_args(argv)
+    others = (options.repair, options.accept_leakage, options.accept_log_loss, options.profile)
+    if options.forget is None and options.yes:
+        parser.error("--yes: expected --forget NAME")
+    if options.forget is not None and any(others):
+        parser.error("--forget: expected no other option than --dry-run or --yes")
     if options.forget is not None:
         return cli.run_command(options, lambda config: forget(config, options))
     return cli.run_command(options, lambda config: run(cli.accepting(config, options), options))

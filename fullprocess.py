@@ -8,7 +8,7 @@ from other files, do so; otherwise stop until --repair renames it (it deletes no
 Reads:  the inputs of all steps; contacts/inbox/ (filled-in sheets)
 Writes: the outputs of all steps; the contact log and contacts/inbox/read/ (from filled-in sheets);
         production_deployment/lastrun.json (the record; its modification time
-        is the end of the last good run), hashes.json, watchlist.bin; reports/fullprocess.log,
+        is the end of the last good run), hashes.json, watchlist.bin, forgotten.json; reports/fullprocess.log,
         reports/attrition.prom (metrics)
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair | --test-alert]
         [--accept-leakage] [--accept-log-loss] [--profile]

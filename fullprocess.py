@@ -8,8 +8,9 @@ from other files, do so; otherwise stop until --repair renames it (it deletes no
 Reads:  the inputs of all steps; contacts/inbox/ (filled-in sheets)
 Writes: the outputs of all steps; the contact log and contacts/inbox/read/ (from filled-in sheets);
         production_deployment/lastrun.json (the record; its modification time
-        is the end of the last good run), hashes.json, watchlist.bin, forgotten.json; reports/fullprocess.log,
-        reports/attrition.prom (metrics)
+        is the end of the last good run), hashes.json, watchlist.bin, forgotten.json (names that
+        --forget replaced); reports/fullprocess.log, reports/attrition.prom (metrics); the table that
+        `write_back` names, if any
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair | --test-alert]
         [--accept-leakage] [--accept-log-loss] [--profile]
         python fullprocess.py --forget NAME [--dry-run | --yes] [--config PATH]
@@ -896,7 +897,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--yes", action="store_true", help="forget without asking")
     options = parser.parse_args(argv)
-    others = (options.repair, options.accept_leakage, options.accept_log_loss, options.profile)
+    others = (options.repair, options.test_alert, options.profile)
+    others += (options.accept_leakage, options.accept_log_loss)
     if options.forget is None and options.yes:
         parser.error("--yes: expected --forget NAME")
     if options.forget is not None and any(others):

@@ -897,8 +897,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--yes", action="store_true", help="forget without asking")
     options = parser.parse_args(argv)
-    others = (options.repair, options.test_alert, options.profile)
-    others += (options.accept_leakage, options.accept_log_loss)
+    others = [options.repair, options.test_alert, options.profile]
+    others += [options.accept_leakage, options.accept_log_loss]
     if options.forget is None and options.yes:
         parser.error("--yes: expected --forget NAME")
     if options.forget is not None and any(others):

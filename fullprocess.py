@@ -8,8 +8,9 @@ from other files, do so; otherwise stop until --repair renames it (it deletes no
 Reads:  the inputs of all steps; contacts/inbox/ (filled-in sheets)
 Writes: the outputs of all steps; the contact log and contacts/inbox/read/ (from filled-in sheets);
         production_deployment/lastrun.json (the record; its modification time
-        is the end of the last good run), hashes.json, watchlist.bin; reports/fullprocess.log,
-        reports/attrition.prom (metrics); the table that `write_back` names, if any
+        is the end of the last good run), hashes.json, watchlist.bin, forgotten.json (names that
+        --forget replaced); reports/fullprocess.log, reports/attrition.prom (metrics); the table that
+        `write_back` names, if any
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair | --test-alert]
         [--accept-leakage] [--accept-log-loss] [--profile]
         python fullprocess.py --forget NAME [--dry-run | --yes] [--config PATH]
@@ -527,7 +528,7 @@ def forget(config: Config, options: argparse.Namespace) -> int:
     from attrition.upkeep import forgetting
 
     with cli.step_lock(config, "forget"):
-        if config.forgetting.exists():
+        if config.forgetting.exists() and not options.dry_run:
             finish_forgetting(config)
         result = forgetting.plan(config, options.forget)
         print("\n".join(forgetting.describe(config, result)))
@@ -896,6 +897,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--yes", action="store_true", help="forget without asking")
     options = parser.parse_args(argv)
+    others = [options.repair, options.test_alert, options.profile]
+    others += [options.accept_leakage, options.accept_log_loss]
+    if options.forget is None and options.yes:
+        parser.error("--yes: expected --forget NAME")
+    if options.forget is not None and any(others):
+        parser.error("--forget: expected no other option than --dry-run or --yes")
     if options.forget is not None:
         return cli.run_command(options, lambda config: forget(config, options))
     return cli.run_command(options, lambda config: run(cli.accepting(config, options), options))

@@ -106,7 +106,8 @@ def find(config: Config, *, accept_log_loss: bool = False) -> list[Damage]:
     for path in (config.last_run, config.notices, config.dependencies, *written):
         damage += find_in_record(path)
     for each in find_in_record(config.forgotten):
-        damage.append(each._replace(follows=False, by_repair=False))
+        problem = f"{each.problem}; restore a backup, see docs/operations.md, Forget a client"
+        damage.append(Damage(each.path, problem, follows=False, by_repair=False))
     damage += find_in_contact_log(config, accept_log_loss=accept_log_loss)
     listed = {each.path for each in in_the_way}
     return [*in_the_way, *(each for each in damage if each.path not in listed)]

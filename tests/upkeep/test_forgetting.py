@@ -181,7 +181,9 @@ def test_without_the_keys_nothing_is_ingested(after, tmp_path):
     assert config.forgotten.stat().st_mode & 0o777 == 0o600
     config.forgotten.write_bytes(b"{}")
     put(config, "again.csv", f"{HEADER}\n{NAME},77,88,99,\n")
-    assert [each.path for each in integrity.find_all(config)] == [config.forgotten]
+    (damage,) = integrity.find_all(config)
+    assert (damage.path, damage.by_repair) == (config.forgotten, False)
+    assert "restore a backup" in damage.problem
     with pytest.raises(AttritionError, match="restore a backup of it"):
         ingestion.ingest_new_data(config)
 
@@ -322,6 +324,13 @@ def test_a_running_app_shows_the_token_instead_of_the_name(project):
     assert [each["client"] for each in after.json["entries"]] == [token]
     assert token in app.get("/clients?limit=200").text
     assert NAME not in app.get("/clients?limit=200").text.replace(LONGER, "")
+
+
+@pytest.mark.parametrize("options", [("--yes",), ("--forget", "a", "--repair")])
+def test_options_that_would_be_ignored_are_refused(empty_project, options, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run_whole(empty_project, *options)
+    assert "expected" in capsys.readouterr().err
 
 
 # ---- the parts

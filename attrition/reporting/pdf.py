@@ -104,7 +104,9 @@ class Text(Paragraph):
     """A paragraph that is broken into lines once; its table asks for its height three times or more."""
 
     def wrap(self, width: float, height: float) -> tuple[float, float]:
-        if hasattr(self, "blPara") and self.width == width:  # its lines
+        # Its lines; those of a part of a paragraph that was split are only complete after wrapping.
+        has_lines = hasattr(self, "blPara") and not getattr(self, "_splitpara", 0)
+        if has_lines and self.width == width:
             return self.width, self.height
         size: tuple[float, float] = super().wrap(width, height)
         return size

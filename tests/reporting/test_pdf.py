@@ -4,6 +4,7 @@ import numpy as np
 import pypdf
 import pytest
 from PIL import Image
+from reportlab.platypus import Spacer
 
 from attrition.data import clients
 from attrition.data.cells import Reason
@@ -48,6 +49,15 @@ def test_every_page_has_its_number_and_both_headers():
 def test_same_story_gives_the_same_bytes():
     first, second = (pdf.build([pdf.note("x")], name="n", running="r") for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize("lead", ["", "In bold:"])
+def test_paragraph_that_begins_at_the_end_of_a_page_goes_on_on_the_next(lead):
+    words = [f"w{n}" for n in range(300)]
+    text = pdf.paragraph(" ".join(words), lead=lead)
+    first, second = (page.split() for page in read(Spacer(0, pdf.HEIGHT - 30), text))
+    assert "w0" in first
+    assert [word for word in (*first, *second) if word in words] == words
 
 
 def test_picture_has_every_pixel_of_its_png_and_its_shape():

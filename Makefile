@@ -29,7 +29,7 @@ run: .venv/.runtime ## run the whole process once, as cron does (ARGS="..." is p
 serve: .venv/.runtime ## serve the API and the dashboard (ARGS="..." is passed on)
 	@$(BIN)/python app.py $(ARGS)
 
-demo: .venv/.runtime ## make a company three months on in demo/, and serve it (ARGS=--no-serve)
+demo: .venv/.runtime ## make a company a year on in demo/, and serve it (ARGS=--no-serve)
 	@$(BIN)/python -m benchmarks.demo $(ARGS)
 
 test: .venv/.dev ## run all tests except the campaigns (ARGS="..." is passed on to pytest)

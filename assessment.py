@@ -10,6 +10,7 @@ Writes: reports/clients.parquet (every current client: features, risk, reasons a
 Run:    python assessment.py [--config PATH]
 """
 
+import logging
 import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -61,6 +62,8 @@ from attrition.serving.served import Served
 from attrition.storage import files, history, tables
 from attrition.upkeep import integrity
 
+logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
+
 LEAST_GAIN, SHOWN_GAINS = 0.02, 3  # of the feature importance; features
 
 SETTINGS = (
@@ -69,6 +72,10 @@ SETTINGS = (
     *("contact_cost", "contact_success", "experiment"),
 )
 NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
+UNKNOWN_EXEMPT = (
+    "config.json: experiment.never_hold_out.clients has %d of %d names that no current client has, the "
+    "first is number %d; correct or remove them"
+)
 # Clients that are compared with the reference; if there are more, a sample of them.
 WEIGHED = 50_000
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
@@ -390,16 +397,17 @@ def choose_listed(
 
     The list is made again if the app assigned one of them otherwise in the meantime.
     """
-    path, day, columns = (
-        config.contact_log,
-        config.day(now),
-        ["client", "risk", "value", "observed_at"],
-    )
+    day, columns = config.day(now), ("client", "risk", "value", "observed_at")
 
     def read(rows: Sequence[int]) -> list[dict[str, Any]]:
         table: list[dict[str, Any]] = scored.parts.take(rows, columns).to_pylist()
         return table
 
+    if config.experiment:
+        exempt = config.experiment.never_hold_out.clients
+        known = scored.ranks_of({*exempt})
+        if unknown := [i for i, name in enumerate(exempt, 1) if name not in known]:
+            logger.warning(UNKNOWN_EXEMPT, len(unknown), len(exempt), unknown[0])
     while True:
         trial = desk.read_trial(config, day)
         draw = (lambda rows, trial=trial: trial.draw(rows, read)) if trial else None
@@ -407,7 +415,7 @@ def choose_listed(
         if trial is None:
             return listed
         new = trial.new_assignments(listed.arms, read, now, release_id)
-        stored = assignments.append(path, new)
+        stored = assignments.append(config.contact_log, new)
         if [each.arm for each in stored] == [each.arm for each in new]:
             return listed
 
@@ -449,12 +457,10 @@ def measure_contacts(
     own = units.find_units(config, assigned, rows, by_client)
     looks, _ = assignments.read_looks(path)
     trial = desk.trial_of(config, assigned, looks, day)
-    if (
-        trial
-        and waiting is not None
-        and (look := units.take_look(own, looks, day, now, trial.share))
-    ):
-        assignments.append_look(path, look)
+    if trial and waiting is not None:
+        look = units.take_look(own, looks, day, now, trial.share)
+        if look is not None:
+            assignments.append_look(path, look)
     looks, taken = assignments.read_looks(path)
     trial = desk.trial_of(config, assigned, looks, day)
     described = units.describe_experiment(trial, own, looks, day)

@@ -206,15 +206,16 @@ class Life:
         self.saved = set()
         return self.months[-1]
 
-    def deliver_month(self) -> None:
-        """Deliver the clients of the next month, and the outcomes of an earlier one."""
+    def deliver_clients(self) -> None:
+        """Deliver the clients of the next month."""
         rows = self.begin_month()
         self.deliver(f"{month_of(rows)}-clients.csv", rows.assign(exited=None))
-        if len(self.months) > OUTCOME_DELAY:
-            self.deliver_outcomes(self.months[-1 - OUTCOME_DELAY])
 
-    def deliver_outcomes(self, rows: pd.DataFrame) -> None:
-        """Deliver the outcomes of a month; three of the rows are not valid."""
+    def deliver_outcomes(self) -> None:
+        """Deliver the outcomes that are known since this month began; three rows are not valid."""
+        if len(self.months) <= OUTCOME_DELAY:
+            return
+        rows = self.months[-1 - OUTCOME_DELAY]
         rows = rows.assign(number_of_employees=[-1, -1, -1, *rows["number_of_employees"][3:]])
         self.deliver(f"{month_of(rows)}-outcomes.csv", rows)
 
@@ -353,7 +354,9 @@ def live(life: Life, now: datetime) -> None:
     for day in (firsts[0] + timedelta(days=n) for n in range((today - firsts[0]).days)):
         life.clock.set(at(day, 6))
         if day in firsts:
-            life.deliver_month()
+            life.deliver_clients()
+        if day in firsts[:-1]:
+            life.deliver_outcomes()
         if day == bad_day:
             life.deliver(*BAD_FILE)
         is_monday = day.weekday() == 0 and day.isocalendar().week % 2 == 0 and day > firsts[-3]
@@ -367,7 +370,8 @@ def live(life: Life, now: datetime) -> None:
                 action()
     life.clock.set(now)
     if today in firsts:
-        life.deliver_month()
+        life.deliver_clients()
+    life.deliver_outcomes()
     life.deliver_changes(today)
     life.run()
 
@@ -410,7 +414,7 @@ def serve_command(config: Config) -> list[str]:
 
 
 def take_pictures(config: Config, folder: Path) -> None:
-    """Save pictures of Today, of a client with a corrected entry, and of page one of the report."""
+    """Save pictures of Today, a client with a corrected entry, the effect, and the report's page one."""
     from playwright.sync_api import sync_playwright
 
     corrected = next(entry for entry in log.read(config.contact_log)[0] if entry.replaces)
@@ -428,6 +432,8 @@ def take_pictures(config: Config, folder: Path) -> None:
             page.screenshot(path=folder / "today.png")
             page.goto(f"{address}/client/{quote(corrected.client, safe='')}")
             page.screenshot(path=folder / "client.png")
+            page.goto(f"{address}/effect")
+            page.screenshot(path=folder / "effect.png")
             browser.close()
     finally:
         server.terminate()

@@ -71,7 +71,7 @@ ARROWS = {
     },
     "pages": {
         *("web", "access", "reporting", "messages", "entering", "effect", "upkeep"),
-        *("contacts", "operations", "monitoring", "modelling", "data", "storage"),
+        *("contacts", "operations", "monitoring", "modelling", "rows", "data", "storage"),
     },
 }
 

@@ -86,6 +86,16 @@ def test_stored_assignments_survive_a_lost_key(held, monkeypatch):
     assert arms(held) == before
 
 
+def test_without_a_key_from_the_beginning_nobody_is_assigned(project, key, monkeypatch):
+    monkeypatch.delenv("ATTRITION_EXPERIMENT_KEY")
+    before = listed(project)
+    config = reconfigure(project, **ON)
+    assessment.assess_clients(config)
+    assert listed(config) == before and not config.contact_log.exists()
+    assert (described(config)["state"], described(config)["since"]) == ("no_key", None)
+    assert assessment.assess_clients(config).up_to_date
+
+
 def test_switched_off_nobody_is_held_out_and_on_again_the_same_are(held):
     before, first, ranked = arms(held), listed(held), read_table(held.risk_scores)["client"]
     assessment.assess_clients(reconfigure(held, contact_capacity=20))
@@ -133,6 +143,21 @@ def test_outcomes_that_arrive_make_units_known_once_they_are_mature(held, monkey
     for arm in ("treated", "control"):
         assert (units[arm]["known"], units[arm]["lost"]) == (known.count(arm), 0)
     assert known.count("control") > 5
+
+
+def test_exempt_clients_are_listed_and_names_that_nobody_has_are_counted(held, caplog):
+    controls = [c for c, arm in arms(held).items() if arm == "control"]
+    exempt = {"never_hold_out": {"clients": [*controls, "Nobody"]}, "share": 0.3}
+    before = arms(held)
+    assessment.assess_clients(reconfigure(held, **ON | {"experiment": exempt}))
+    assert listed(held) == read_table(held.risk_scores)["client"].head(20).tolist()
+    assert described(held)["held_out"] == 0 and {*controls} & {*listed(held)}
+    assert arms(held) == before
+    last = len(controls) + 1
+    assert (
+        f"has 1 of {last} names that no current client has, the first is number {last};"
+        in caplog.text
+    )
 
 
 def test_look_that_falls_due_is_taken_and_seen_by_the_next_assessment(held, monkeypatch):

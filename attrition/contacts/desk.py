@@ -75,7 +75,7 @@ class Desk:
         self._entries: dict[str, list[Entry]] = {}
         self._standings: dict[str, Standing] = {}
         self._worklist: tuple[tuple[object, ...], Worklist] | None = None
-        self._newest: dict[str, str] = {}  # record of each table of the experiment
+        self._newest: dict[str, str] = {}  # of each table of the experiment, see `log.newest`
         self._assigned: list[Assignment] = []
         self._looks: list[Look] = []
 

@@ -22,12 +22,11 @@ BATCH_BYTES = 64 << 20
 NO_SUCH_TABLE = 1146
 
 # Types by their number in the protocol of MySQL, which is the same on every server.
-BIT, JSON, GEOMETRY = 16, 245, 255
-FLOAT, DOUBLE = 4, 5
+FLOAT, DOUBLE, BIT, JSON = 4, 5, 16, 245
 INTEGERS = frozenset({1, 2, 3, 8, 9})
 NUMBERS = INTEGERS | {0, FLOAT, DOUBLE, 246}
 TIMES = frozenset({7, 10, 12})
-TEXTS = frozenset({249, 250, 251, 252, 253, 254})
+SHORT = NUMBERS | TIMES | {6, 11, 13}  # also NULL, times of day and years
 BINARY = 63  # the character set of bytes
 
 
@@ -43,6 +42,7 @@ def _connect(database: Database, seconds: float) -> Any:
     Raises: SourceError, pymysql.Error.
     """
     import pymysql
+    import sqlalchemy as sa
     from pymysql.converters import encoders
     from sqlalchemy.dialects.mysql import pymysql as dialect
 
@@ -54,9 +54,13 @@ def _connect(database: Database, seconds: float) -> Any:
         given |= {"password": given.get("password", "").encode(), "charset": "utf8mb4"}
         given |= {"sql_mode": "", "read_timeout": given["connect_timeout"]}
         given |= {"write_timeout": seconds}
+        sa.util.coerce_kw_type(given, "ssl_disabled", bool)
         connection: Any = pymysql.connect(**given, conv=encoders | numbers)
-    except (TypeError, ValueError, RuntimeError) as error:  # as unknown options raise
-        raise pymysql.OperationalError(0, str(error)) from None
+    except pymysql.Error:
+        raise
+    except Exception as error:  # PyMySQL does not check what it is given, by the URL or a server
+        problem = f"{error}; is it a MySQL server, and are the options of its URL right?"
+        raise pymysql.OperationalError(0, problem) from None
     connection._read_timeout = seconds + BUSY_SECONDS  # the server gives up first, and says so
     return connection
 
@@ -86,7 +90,7 @@ SERVER = """SELECT unix_timestamp() - variable_value FROM {schema}.global_status
 TABLE = """SELECT engine, coalesce(transactions, 'YES'), coalesce(create_time, '')
     FROM information_schema.tables LEFT JOIN information_schema.engines USING (engine)
     WHERE table_schema = coalesce(%s, database()) AND table_name = %s
-    ORDER BY BINARY table_name = %s DESC"""
+    ORDER BY CAST(table_name AS BINARY) = %s DESC"""
 
 
 def _find_place(cursor: Any, database: Database) -> dict[str, str]:
@@ -190,9 +194,11 @@ def _dialect() -> Any:
 
 def kind_of(field: Any) -> str:
     """Return the kind of a changed column: "number", "time", "text", or "" if it cannot be used."""
-    if field.type_code in TEXTS:
-        return "" if field.charsetnr == BINARY else "text"
-    return {field.type_code in NUMBERS: "number", field.type_code in TIMES: "time"}.get(True, "")
+    if field.type_code in NUMBERS:
+        return "number"
+    if field.type_code in TIMES:
+        return "time"
+    return "" if field.type_code in SHORT or field.charsetnr == BINARY else "text"
 
 
 def _newest(column: Any, fields: Any) -> Any:
@@ -211,10 +217,11 @@ def _text(column: Any, field: Any) -> Any:
         return column + sa.literal_column("0")
     if field.type_code == FLOAT:
         return column + sa.literal_column("0e0")
-    if field.type_code == GEOMETRY or (field.type_code in TEXTS and field.charsetnr == BINARY):
+    if field.type_code in SHORT:
+        return column
+    if field.charsetnr == BINARY and field.type_code != JSON:
         return sa.func.concat(UNPRINTABLE, sa.func.lower(sa.func.hex(sa.func.left(column, 20))))
-    is_short = field.type_code not in {*TEXTS, JSON} or field.length <= MAX_VALUE
-    return column if is_short else sa.func.left(column, MAX_VALUE)
+    return column if field.length <= MAX_VALUE else sa.func.left(column, MAX_VALUE)
 
 
 def _row_hash(texts: Sequence[Any]) -> Any:

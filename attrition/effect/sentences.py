@@ -14,16 +14,17 @@ from attrition.wording import amount, count, finite, is_known, percent, plural
 Row = Mapping[str, Any]
 
 HELPS, HARMS, NO_EFFECT, OPEN, VOID = "helps", "harms", "no_effect", "open", "void"
-NO_KEY, OFF = "no_key", "off"
+RUNNING, NO_KEY, OFF = "running", "no_key", "off"
 ARMS = {"treated": "Listed", "control": "Held out by chance"}
 METHODS = {
     "welch": "from the outcomes minus the risks (Welch)",
     "newcombe": "from the shares that left alone, since there are few outcomes (Newcombe)",
 }
+STATES = ("known", "open", "lost")
 ARM_NOTE = (
-    "Of this year of the experiment. A client counts once a quarter, in the group of the first "
-    "assignment, whatever was done later. Open: the outcome is not known yet. Lost: it will never be. "
-    "Expected: the sum of the risks."
+    "A client counts once a quarter, in the group of the first assignment, whatever was done later. "
+    "Compared, left, expected (the sum of the risks): at the last look. The other columns are of all "
+    "since the year of the next look began: outcomes known, still open, and lost, since the row is gone."
 )
 HOW_TO_START = (
     "Every fifth client above the line of the list is held out by chance for a quarter: not listed, "
@@ -51,7 +52,7 @@ def verdict(record: Row, currency: str) -> Verdict:
     """Return the answer to the question whether contacting helps.
 
     >>> effect = {"difference": -0.08, "low": -0.14, "high": -0.02, "method": "welch"}
-    >>> money = {"value": 1.2e6, "low": 3e5, "high": 2.1e6}
+    >>> money = {"clients": 400, "value": 1.2e6, "low": 3e5, "high": 2.1e6}
     >>> look = {"number": 2, "of": 4, "verdict": "helps", "effect": effect, "money": money}
     >>> record = {"verdict": "helps", "looks": [look]}
     >>> print(verdict(record, "EUR").headline.replace("\\xa0", " "))
@@ -66,10 +67,10 @@ def verdict(record: Row, currency: str) -> Verdict:
 
 def _helps(record: Row, currency: str) -> Verdict:
     look = deciding_look(record)
-    value = finite(look.get("money"))
-    worth = f", worth {currency} {short(value)}" if value > 0 else ""
+    money = look.get("money") or {}
+    worth = f", worth {currency} {short(money)}" if finite(money.get("low")) > 0 else ""
     share = "From now on, at most 5\xa0% are held out, to notice if that changes."
-    detail = _join([_money_text(look, currency), share])
+    detail = _join([_money_text(look, currency), share if record.get("state") == RUNNING else ""])
     return Verdict("good", f"Contacting keeps clients{_left(look)}{worth}.", detail)
 
 
@@ -95,9 +96,9 @@ def _open(record: Row, currency: str) -> Verdict:
     when = f"likely in {_month(coming.get('on'))}" if coming.get("on") else ""
     more = coming.get("more_outcomes")
     wait = f"about {plural(more, 'more outcome')}" if more and is_known(more) else ""
-    unseen = ""
-    if is_known(coming.get("smallest_effect")):
-        unseen = f"; effects under {points(coming['smallest_effect'])} points will not be seen"
+    smallest, unseen = finite(coming.get("smallest_effect")), ""
+    if not math.isnan(smallest):
+        unseen = f"; effects under {points(min(smallest, 1.0))} points will not be seen"
     text = ", ".join(filter(None, (wait, when))) or "there are too few outcomes"
     detail = ""
     if look:
@@ -247,26 +248,20 @@ def list_quality(quality: Row) -> str:
 
 
 def arm_table(record: Row) -> tuple[list[tuple[str, bool]], list[list[str]]]:
-    """Return both groups as a table: who is counted, and how many left until the last look."""
+    """Return both groups as a table: how many left at the last look, and who is counted at the next."""
     look, reached = record.get("last_look") or {}, record.get("reached") or {}
-    columns = [("Group", False), ("Outcomes known", True), ("Open", True), ("Lost", True)]
-    columns += [("Reached", True), ("At the last look", True), ("Left", True), ("Expected", True)]
+    titles = ("Compared", "Left", "Expected to leave", "Known since", "Open", "Lost", "Reached")
     rows = []
     for arm, name in ARMS.items():
         units, seen = record["units"][arm], look.get(arm) or {}
-        left = wording.DASH
+        compared = [wording.DASH] * 3
         if seen.get("clients"):
-            left = f"{count(seen['churned'])} ({percent(seen['churned'] / seen['clients'])})"
-        rows.append(
-            [
-                *(name, *(count(units[key]) for key in ("known", "open", "lost"))),
-                percent(reached[arm]) if is_known(reached.get(arm)) else wording.DASH,
-                count(seen["clients"]) if seen else wording.DASH,
-                left,
-                count(seen["expected"]) if seen else wording.DASH,
-            ]
-        )
-    return columns, rows
+            share = percent(seen["churned"] / seen["clients"])
+            compared = [count(seen["clients"]), f"{count(seen['churned'])} ({share})"]
+            compared.append(count(seen["expected"]))
+        share = percent(reached[arm]) if is_known(reached.get(arm)) else wording.DASH
+        rows.append([name, *compared, *(count(units[key]) for key in STATES), share])
+    return [("Group", False), *((title, True) for title in titles)], rows
 
 
 def points(share: Any) -> str:
@@ -324,8 +319,8 @@ def short(value: Any) -> str:
 
 
 def _money_text(look: Row, currency: str) -> str:
-    money, clients = look.get("money") or {}, (look.get("treated") or {}).get("clients")
-    if not is_known(money.get("value")) or not clients:
+    money = look.get("money") or {}
+    if not is_known(money.get("value")):
         return ""
     sign = 1 if money["value"] >= 0 else -1
     ends = sorted(sign * finite(money[end]) for end in ("low", "high"))
@@ -333,7 +328,7 @@ def _money_text(look: Row, currency: str) -> str:
     interval = f" (95\xa0% interval {inside})" if inside else ""
     did = "kept" if sign > 0 else "cost"
     value = f"{currency} {short(sign * money['value'])}"
-    return f"Contacting the {plural(clients, 'listed client')} {did} {value}{interval}."
+    return f"Contacting the {plural(money['clients'], 'listed client')} {did} {value}{interval}."
 
 
 def _per_reached(look: Row) -> str:

@@ -23,6 +23,7 @@ from attrition.data.clients import ClientTable
 from attrition.data.schema import Refused, Table
 from attrition.entering.validation import read_entry, read_fields
 from attrition.entering.workbook import BY, CLIENT, FOLLOW_UP, KEY, MANAGER, NOTE, OUTCOME, key_of
+from attrition.rows.forgotten import Forgotten
 from attrition.sources.csv_reader import read_csv
 from attrition.sources.excel import list_sheets, read_excel
 
@@ -83,6 +84,7 @@ class Desk(NamedTuple):
     via: str
     dates: str | None = None
     by: str = ""
+    hidden: Forgotten = Forgotten()
 
 
 # ---- read
@@ -132,9 +134,10 @@ def _find_in_sheets(
             lines += _find_lines(read_excel(file, own, MAX_BYTES), shown, columns)
         except Refused as error:
             problems.append(error)
-    if len(problems) == len(names):
-        raise problems[0] if problems else Refused("NO_SHEET", "there is no visible sheet")
     unread = [error for error in problems if error.code not in ("NO_COLUMNS", "NO_HEADER")]
+    if len(problems) == len(names):
+        nothing = Refused("NO_SHEET", "there is no visible sheet")
+        raise next(iter([*unread, *problems, nothing]))
     return [
         *lines,
         *(Line("", 0, dict.fromkeys(KNOWN, ""), f"a sheet: {each.reason}") for each in unread),
@@ -218,6 +221,7 @@ def save_lines(lines: Sequence[Line], desk: Desk) -> list[Verdict]:
 
     Raises: Damaged, AttritionError if the log cannot be read or written.
     """
+    lines = [_hide(line, desk.hidden) for line in lines]
     names = list(dict.fromkeys(line.client for line in lines))
     rows, own = desk.table.rows_of(names), standings.by_client(log.read(desk.path)[0])
     risks = desk.table.numbers("risk")
@@ -239,7 +243,15 @@ def save_lines(lines: Sequence[Line], desk: Desk) -> list[Verdict]:
         verdicts.append(Verdict(line.sheet, line.number, line.client, verdict, reason))
     for place, reason in _append(desk, entries).items():
         verdicts[place] = verdicts[place]._replace(verdict=REFUSED, reason=reason)
-    return verdicts
+    return verdicts or [Verdict("", 0, "", EMPTY, "there is no line below the headings")]
+
+
+def _hide(line: Line, hidden: Forgotten) -> Line:
+    """Return a line with the token of a forgotten client, and then nothing of it is saved."""
+    if not (token := hidden.find(line.client)):
+        return line
+    problem = "this client was forgotten on request: delete the line"
+    return line._replace(texts={**line.texts, CLIENT: token}, problem=problem)
 
 
 def _append(desk: Desk, entries: Mapping[int, Entry]) -> dict[int, str]:

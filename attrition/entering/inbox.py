@@ -92,6 +92,7 @@ def _read_sheet(config: Config, path: Path, record: files.Record) -> str:
     from attrition.data.schema import Refused
     from attrition.entering import filled_in
     from attrition.entering.filled_in import REFUSED, Verdict
+    from attrition.rows import forgotten
 
     outputs = record.get("outputs", {})
     if files.sha256_file(config.clients) != outputs.get(config.clients.name):
@@ -101,6 +102,7 @@ def _read_sheet(config: Config, path: Path, record: files.Record) -> str:
     desk = filled_in.Desk(
         *(config.contact_log, ClientTable(config.clients), config.project, record["release"]),
         *(config.day(at), at, f"sheet {_shown(path)}"[:200], dialect.dates),
+        hidden=forgotten.read(config),
     )
     try:
         if len(data) > MAX_PACKED:

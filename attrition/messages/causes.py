@@ -46,7 +46,8 @@ ACTIONS = {
     "and for the app, to the key that was used before.",
     "cost": "Run fullprocess.py --profile to see what each step costs.",
 }
-CODES = tuple(ACTIONS)
+HANGING = "hanging"  # only the next run can see it
+CODES = tuple(code for code in ACTIONS if code != HANGING)  # of /health
 
 
 @dataclass(frozen=True)

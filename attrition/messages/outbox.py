@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,10 @@ Row = dict[str, Any]
 
 logger = logging.getLogger(__name__)
 
-WAIT_S = (
-    1.5  # how long a run waits for deliveries and the heartbeat, of the two seconds that it may
-)
-LIMIT_S = (
-    240  # after which a delivery ends; shorter than FIRST_RETRY, so that no message is sent twice
-)
+# How long a run waits for deliveries and the heartbeat; together with the rest, less than two seconds.
+WAIT_S = 1.5
 FIRST_RETRY, LAST_RETRY = timedelta(minutes=5), timedelta(hours=6)
+LIMIT_S = 240  # a delivery ends before its messages are tried again, so that none is sent twice
 GIVE_UP_AFTER = timedelta(days=3)
 DELIVERED, GIVEN_UP, EMPTY = "delivered", "given up", "nothing to report"
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -126,7 +124,7 @@ def store(
     new = [*make_messages(changes, own, now), *digests]
     waiting = [*history.read_waiting(config.history), *(row for row in new if not row["outcome"])]
     rows = [row for row in new if row["outcome"]]
-    rows += [claim(row, now) for row in waiting if row["next_at"] <= now]
+    rows += [claim(row, now) for row in select_due(waiting, now)]
     if changes.changed or rows:
         changed = [alert._asdict() for alert in changes.changed]
         history.save_tables(config.history, {"alerts": changed, "outbox": rows})
@@ -156,24 +154,40 @@ def new_row(name: str, now: str, channel: str, recipients: str, content: Any) ->
     """Return a row of the outbox; without content there is nothing to deliver."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)  # so that a name can be found
     body = text.encode("utf-8", "backslashreplace").decode() if content else None
-    row: Row = {
-        "message": name,
-        "at": now,
-        "channel": channel,
-        "recipients": recipients,
-        "body": body,
-    }
-    row |= {"attempts": 0, "next_at": now, "error": None, "ended_at": None, "outcome": None}
-    return row if content else row | {"ended_at": now, "outcome": EMPTY}
+    row: Row = {"message": name, "at": now, "channel": channel, "recipients": recipients}
+    row |= {"body": body, "attempts": 0, "tried_at": None, "error": None}
+    ended = {"ended_at": None, "outcome": None} if content else {"ended_at": now, "outcome": EMPTY}
+    return row | ended
+
+
+def due_at(row: Row) -> str:
+    """Return when a message is tried next: after ever longer pauses."""
+    if row["tried_at"] is None:
+        return str(row["at"])
+    pause = min(FIRST_RETRY * 2 ** min(row["attempts"] - 1, 10), LAST_RETRY)
+    return (datetime.fromisoformat(row["tried_at"]) + pause).strftime(TIME)
+
+
+def select_due(waiting: Sequence[Row], now: str) -> list[Row]:
+    """Return the messages to try: if one is due, every earlier one by its channel comes first.
+
+    Otherwise a receiver might read that a problem is resolved before it reads that it began.
+    """
+    channels_due = {row["channel"] for row in waiting if due_at(row) <= now}
+    earliest = (datetime.fromisoformat(now) - FIRST_RETRY).strftime(TIME)
+    is_free = [row["tried_at"] is None or row["tried_at"] <= earliest for row in waiting]
+    return [
+        row
+        for row, free in zip(waiting, is_free, strict=True)
+        if free and row["channel"] in channels_due
+    ]
 
 
 def claim(row: Row, now: str) -> Row:
-    """Return a message as it is stored before an attempt: the next one comes later, or none does."""
+    """Return a message as it is stored before an attempt, or given up."""
     if datetime.fromisoformat(now) - datetime.fromisoformat(row["at"]) > GIVE_UP_AFTER:
         return row | {"body": None, "ended_at": now, "outcome": GIVEN_UP}
-    pause = min(FIRST_RETRY * 2 ** min(row["attempts"], 10), LAST_RETRY)
-    next_at = (datetime.fromisoformat(now) + pause).strftime(TIME)
-    return row | {"attempts": row["attempts"] + 1, "next_at": next_at}
+    return row | {"attempts": row["attempts"] + 1, "tried_at": now}
 
 
 def log_problems(config: Config, names: Sequence[str]) -> None:
@@ -187,8 +201,8 @@ def log_problems(config: Config, names: Sequence[str]) -> None:
 
 def next_at(config: Config, now: str) -> str | None:
     """Return when a run has something to report or to deliver although nothing is new; None if never."""
-    times: list[str] = [row["next_at"] for row in history.read_waiting(config.history)]
-    if config.alerts:
+    times = [due_at(row) for row in history.read_waiting(config.history)]
+    if config.alerts and channels.of_alerts(config):
         times += [
             alerts.resolves_at(row["gone_at"], config.alerts.cooldown_minutes)
             for row in history.read_open_alerts(config.history)
@@ -286,7 +300,8 @@ def deliver_all(config: Config, rows: Iterable[Row]) -> None:
             result = row | ended | {"error": note or None}
         except NotDelivered as error:
             result = row | {"error": str(error)}
-        history.save(config.history, "outbox", [result])
+        with suppress(AttritionError):  # a later run sends it again, with the same id
+            history.save(config.history, "outbox", [result])
 
 
 # ---- a test by hand

@@ -57,7 +57,12 @@ def numbers(record: Row, currency: str) -> list[Number]:
         worth = f"{currency} {sentences.short(money)}" if wording.is_known(money) else wording.DASH
         tiles.append(Number("Value kept", worth, f"95\xa0% interval {inside}" if inside else ""))
     known, still_open = (sum(arm[key] for arm in units) for key in ("known", "open"))
-    tiles.append(Number("Outcomes known", wording.count(known), f"{still_open:,} open"))
+    if look:
+        compared = sum((look[arm] or {}).get("clients", 0) for arm in sentences.ARMS)
+        note = f"at look {look['number']} of {look['of']}; {still_open:,} open"
+        tiles.append(Number("Outcomes compared", wording.count(compared), note))
+    else:
+        tiles.append(Number("Outcomes known", wording.count(known), f"{still_open:,} open"))
     if coming:
         note = f"about {wording.plural(coming['more_outcomes'], 'more outcome')}"
         tiles.append(Number("Next look", wording.day(coming["on"]), note))

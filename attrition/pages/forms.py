@@ -29,6 +29,7 @@ from attrition.pages.frame import (
     remember,
     remembered,
 )
+from attrition.rows import forgotten
 from attrition.storage import files
 from attrition.web import auth
 from attrition.web import entries as entering
@@ -86,6 +87,7 @@ def upload_sheet() -> Any:
     desk = filled_in.Desk(
         *(now.desk.path, work.table, now.config.project, now.assessment()["release"], work.day, at),
         *(f"{auth.origin('sheet', request, g.caller)}", dialect.dates, person().name),
+        hidden=forgotten.read(now.config),
     )
     try:
         lines = filled_in.read_lines(sheet.read(), sheet.filename, now.config.columns, dialect)

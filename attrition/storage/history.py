@@ -72,7 +72,7 @@ TABLES = {
     ),
     "outbox": Table(
         "message TEXT, at TEXT, channel TEXT, recipients TEXT, body TEXT, attempts INTEGER, "
-        "next_at TEXT, error TEXT, ended_at TEXT, outcome TEXT",
+        "tried_at TEXT, error TEXT, ended_at TEXT, outcome TEXT",
         "message",
     ),
     "generations": Table("generation INTEGER, seal TEXT, at TEXT", "generation"),

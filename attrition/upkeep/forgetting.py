@@ -52,7 +52,7 @@ PROSE = ("note", "body", "subject", "text", "payload", "record")  # columns that
 KEPT = (*("kind", "by", "outcome", "manager", "via", "release", "date", "at"), "arm", "quarter")
 # Of a sheet, see workbook.key_of.
 KEY_OF_LINE = re.compile(r"[0-9a-f]{8}-(?P<day>\d{4}-\d\d-\d\d)-[0-9a-f]{12}")
-BINARY = (".skops", ".png", ".pdf", ".prom", ".bin", ".sqlite")
+BINARY = (".skops", ".png", ".pdf", ".prom", ".bin", ".npy", ".sqlite")
 
 
 @dataclass
@@ -135,8 +135,9 @@ def list_texts(config: Config, paths: Sequence[Path], name: str) -> list[dict[st
     columns = config.columns
     texts = [typed_rows.to_texts(read_rows(config, path, name), columns) for path in paths]
     if config.withdrawn.exists():
-        place = len(ledger.WITHDRAWN_HEADER)
-        rows = [row[place:] for row in tables.read_cells(config.withdrawn) if name in row[place:]]
+        place, client = len(ledger.WITHDRAWN_HEADER), columns.table.index(columns.client_name)
+        rows = [row[place:] for row in tables.read_cells(config.withdrawn)]
+        rows = [row for row in rows if row[client] == name]
         cells = zip(*rows, strict=True) if rows else [()] * len(columns.table)
         arrays = [pa.array(each, pa.string()) for each in cells]
         texts.append(dict(zip(columns.table, arrays, strict=True)))
@@ -190,9 +191,23 @@ def list_names(config: Config, paths: Sequence[Path]) -> pa.Array:
     return pa.array(sorted(names), pa.string())
 
 
+def make_substitution(
+    config: Config, paths: Sequence[Path], names: pa.Array, name: str, token: str
+) -> Substitution:
+    """Find out what contains the name without meaning the client."""
+    values = {*list_values(config, paths)}
+    others = {each for each in values.union(names.to_pylist()) if name in each} - {name}
+    is_number, is_plain = not any(map(str.isalpha, name)), name.isascii() and name.isalpha()
+    is_word = is_number or (is_plain and name.islower()) or name in values
+    return Substitution(name, token, others, is_word=is_word)
+
+
 def list_values(config: Config, paths: Sequence[Path]) -> Iterator[str]:
-    """Yield the values of all text columns of the rows but that of the clients."""
+    """Yield the names of columns and sources, and the values of all other columns of text."""
     columns = config.columns
+    yield from columns.table
+    if paths:
+        yield from (line.source for line in ledger.read_lines(config))
     for name in dict.fromkeys([*columns.categorical, *filter(None, [columns.manager])]):
         for path in paths:
             yield from pc.unique(segments.open_segment(path).read([name])[name]).to_pylist()
@@ -229,12 +244,9 @@ def plan(config: Config, name: str) -> Plan:
     known, paths = forgotten.read(config), list_segments(config)
     token = known.find(name) or choose_token(name, list_shares(config))
     names = list_names(config, paths)
-    longer = [each for each in names.to_pylist() if name in each and each != name]
-    is_word = name.islower() and name.isascii() and name.isalpha()
-    is_word = is_word or not any(map(str.isalpha, name)) or name in list_values(config, paths)
     key = known.key or secrets.token_hex(32)
     hidden = Forgotten(key, known.tokens).add(name, token)
-    result = Plan(Substitution(name, token, longer, is_word=is_word), hidden)
+    result = Plan(make_substitution(config, paths, names, name, token), hidden)
     result.removed, result.similar = list_removed(config), find_similar(names, name)
     _Planner(config, result, paths).change_all()
     if not result.counts and not known.find(name):
@@ -305,7 +317,7 @@ class _Planner:
                 return rewrite_segment(config, path, name, self.texts.token)
             return None
         data = path.read_bytes()
-        if path.suffix in (".parquet", ".npz", ".npy"):
+        if path.suffix in (".parquet", ".npz") or path == config.risk_history:
             new, count = self._change_arrays(path, data)
         elif path.suffix in BINARY:
             if path.suffix != ".sqlite" and name.encode() in data:
@@ -478,8 +490,10 @@ def commit(config: Config, result: Plan) -> None:
     journal: files.Record = {"staged": paths, "is_complete": False}
     _write_journal(config, journal)
     for path, data in result.contents.items():
-        mode = 0o600 if path == config.forgotten else path.stat().st_mode & 0o777
-        files.write_bytes(staged(path), data, mode)
+        is_new = path == config.forgotten
+        mode = 0o600 if is_new else path.stat().st_mode & 0o777
+        modified = None if is_new else path.stat().st_mtime  # of the last run: when it ended
+        files.write_bytes(staged(path), data, mode, modified)
     names: files.Record = {"name": texts.name, "token": texts.token, "others": texts.others}
     names |= {"is_word": texts.is_word, "digests": result.digests}
     names |= {"removed": sorted(map(str, result.removed)), "is_complete": True}

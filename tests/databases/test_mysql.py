@@ -2,6 +2,7 @@
 
 import math
 import socket
+import threading
 import time
 import traceback
 from types import SimpleNamespace
@@ -246,8 +247,9 @@ def test_url_may_say_how_to_connect(mariadb_crm, kind):
 def test_session_uses_tls_if_the_server_offers_it(mariadb_crm):
     status = "SHOW SESSION STATUS LIKE 'Ssl_version'"
     assert ask(mariadb_crm.database(), status).startswith("TLSv1.")
-    plain = f"{mariadb_crm.table.url}?ssl_disabled=true"
-    assert ask(mariadb_crm.database(url=plain), status) == ""
+    for option, is_plain in {"true": True, "false": False}.items():
+        url = f"{mariadb_crm.table.url}?ssl_disabled={option}"
+        assert (ask(mariadb_crm.database(url=url), status) == "") == is_plain
 
 
 def test_certificate_is_verified_if_the_url_names_an_authority(mariadb_crm):
@@ -303,6 +305,22 @@ def test_server_that_never_answers_is_given_up(monkeypatch):
         start = time.monotonic()
         assert "timed out" in unavailable(Database("crm", url, "clients"))
         assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"SSH-2.0\r\n", b"\x01\0\0\0\x0a", b"\x05\0\0\0\x0a5.5\0", b""]
+)
+def test_server_that_is_not_of_mysql_is_told(greeting):
+    def answer():
+        with server.accept()[0] as session:
+            session.sendall(greeting)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"mysql://joe:hunter2@127.0.0.1:{server.getsockname()[1]}/db"
+        answering = threading.Thread(target=answer)
+        answering.start()
+        assert unavailable(Database("crm", url, "clients"))
+        answering.join()
 
 
 def test_table_that_is_locked_is_told_in_seconds(mariadb_crm, monkeypatch):

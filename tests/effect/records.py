@@ -11,7 +11,7 @@ SECOND = {
     "bound": 2.78,
     "effect": {"difference": -0.08, "low": -0.14, "high": -0.02, "method": "welch"},
     "per_reached": {"difference": -0.13, "low": -0.23, "high": -0.03},
-    "money": {"value": 1.2e6, "low": 3e5, "high": 2.1e6},
+    "money": {"clients": 400, "value": 1.2e6, "low": 3e5, "high": 2.1e6},
     "treated": {"clients": 400, "churned": 90, "expected": 120.5},
     "control": {"clients": 100, "churned": 31, "expected": 33.2},
 }

@@ -75,6 +75,13 @@ def test_interval_without_zero_that_proves_nothing_is_explained():
     assert "leaves out zero" not in detail
 
 
+def test_worth_that_may_be_nothing_is_no_part_of_the_first_line():
+    look = SECOND | {"money": SECOND["money"] | {"low": -1e5}}
+    assert "worth" not in headline(make_record(last_look=look))
+    detail = plain(sentences.verdict(make_record(last_look=look), "EUR").detail)
+    assert "kept EUR 1.2 M (95 % interval -100,000 to 2.1 M)" in detail
+
+
 def test_no_effect_is_that_at_the_end_of_the_year():
     last = SECOND | {"number": 4, "verdict": "open", "effect": NOTHING}
     later = FIRST | {"effect": HARM}
@@ -84,7 +91,7 @@ def test_no_effect_is_that_at_the_end_of_the_year():
 
 def test_harm_is_shown_as_a_cost():
     look = SECOND | {"effect": HARM, "verdict": "harms"}
-    look |= {"money": {"value": -4e5, "low": -9e5, "high": -1e4}}
+    look |= {"money": {"clients": 400, "value": -4e5, "low": -9e5, "high": -1e4}}
     record = make_record(verdict="harms", last_look=look)
     detail = plain(sentences.verdict(record, "EUR").detail)
     assert "400 listed clients cost EUR 400,000 (95 % interval 10,000 to 900,000)" in detail
@@ -134,10 +141,10 @@ def test_what_is_not_as_it_should_be_is_remarked():
 
 def test_groups_before_the_first_look_have_no_outcome_that_could_be_peeked_at():
     columns, rows = sentences.arm_table(make_open())
-    assert [name for name, _ in columns][-3:] == ["At the last look", "Left", "Expected"]
-    assert [row[-3:] for row in rows] == [["–"] * 3] * 2
+    assert [name for name, _ in columns][1:4] == ["Compared", "Left", "Expected to leave"]
+    assert [row[1:4] for row in rows] == [["–"] * 3] * 2
     _, rows = sentences.arm_table(make_record())
     assert [plain(cell) for cell in rows[1]] == [
-        *("Held out by chance", "104", "25", "0", "2.0 %"),
-        *("100", "31 (31 %)", "33"),
+        *("Held out by chance", "100", "31 (31 %)", "33"),
+        *("104", "25", "0", "2.0 %"),
     ]

@@ -9,14 +9,16 @@ import pyarrow as pa
 import pytest
 
 import ingestion
+from app import create_app
 from attrition.contacts import assignments, log
 from attrition.contacts.assignments import Look
 from attrition.contacts.log import Entry
 from attrition.entering.workbook import key_of
 from attrition.errors import AttritionError
 from attrition.operations import backup, dependencies, releases
-from attrition.rows import typed_rows
+from attrition.rows import forgotten, typed_rows
 from attrition.rows.forgotten import Forgotten
+from attrition.storage import tables
 from attrition.upkeep import forgetting, integrity
 from attrition.upkeep.rewriting import Substitution
 from tests.conftest import make_rows, run_whole, write_config
@@ -33,6 +35,7 @@ from tests.forgetting import (
     forget,
     token_of,
 )
+from tests.segments import DATED, check_all, deliver, find_segments, row
 from tests.support import digest, final_rows, put, rejected, run
 
 
@@ -66,10 +69,9 @@ def test_no_file_of_the_state_has_the_name_or_a_hash_of_it(knowing, after):
 
 def test_no_file_has_the_hash_of_a_row_with_the_name(knowing, after):
     columns = knowing.columns
-    theirs = [row for row in final_rows(knowing) if row[0] == NAME]
     ids = set()
-    for row in theirs:
-        texts = {n: pa.array([v]) for n, v in zip(columns.table, row, strict=True)}
+    for cells in (each for each in final_rows(knowing) if each[0] == NAME):
+        texts = {n: pa.array([v]) for n, v in zip(columns.table, cells, strict=True)}
         computed = typed_rows.compute_hashes(texts, columns)
         ids |= {computed[name][0].as_py() for name in ("attrition:row_id", "attrition:input_id")}
     for config, expected in ((knowing, True), (after, False)):
@@ -106,6 +108,7 @@ def test_the_facts_stay_and_all_others_keep_risk_rank_and_place(knowing, after):
     old, new = pd.read_parquet(knowing.clients), pd.read_parquet(after.clients)
     old["client"] = old["client"].replace(NAME, token)
     assert old.drop(columns="client_key").equals(new.drop(columns="client_key"))
+    assert after.last_run.stat().st_mtime == knowing.last_run.stat().st_mtime
     assert knowing.latest_score.read_bytes() == after.latest_score.read_bytes()
     model = "practicemodels/trainedmodel.skops"
     both = [(config.file.parent / model).read_bytes() for config in (knowing, after)]
@@ -194,7 +197,10 @@ def test_forgotten_twice_the_client_has_one_token(after, tmp_path, capsys):
 
 
 def test_unknown_names_and_unconfirmed_requests_change_nothing(project, capsys, monkeypatch):
-    config, state = project, digest(project.file.parent)
+    config = project
+    aside = config.final_data.with_name("finaldata.csv.damaged-20261128T080000Z")
+    aside.write_text(NAME)
+    state = digest(project.file.parent)
     assert forget(config, "Nobody") == 2
     assert forget(config, NAME.upper()) == 2
     err = capsys.readouterr().err
@@ -202,7 +208,13 @@ def test_unknown_names_and_unconfirmed_requests_change_nothing(project, capsys, 
     assert f"similar names: {NAME!r}" in err
     assert forget(config, NAME, "--dry-run") == 0
     out = capsys.readouterr().out
-    for place in ("contacts/contacts.sqlite: 3", "rejected.csv: 1", "two.csv: 2", "history.csv: 1"):
+    for place in (
+        "contacts/contacts.sqlite: 3",
+        "rejected.csv: 1",
+        "two.csv: 2",
+        "history.csv: 1",
+        aside.name,
+    ):
         assert place in out
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert forget(config, NAME) == 2
@@ -259,7 +271,92 @@ def test_keys_that_contain_a_hash_of_the_name_change(project):
     assert before not in after
 
 
+def test_rows_in_several_segments_get_the_token_and_stay_sorted(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP", 8)
+    config = write_config(tmp_path, columns=DATED)
+    deliver(config, "a", [row(i) for i in range(60)])
+    deliver(config, "b", [row(i) for i in range(60, 64)])
+    deliver(config, "c", [row(2, "1"), row(5, "0")])
+    assert len(find_segments(config)) > 1
+    assert forget(config, "c2", "--yes") == 0
+    token = forgotten.read(config).find("c2")
+    lines = [",".join(each) for each in final_rows(config)]
+    assert [line.partition(",")[0] for line in lines].count(token) == 2
+    check_all(config, lines)
+    deliver(config, "d", [row(62), row(122)])
+    assert ingestion.ledger.read_lines(config)[-1].duplicates == 1
+    check_all(config, [*lines, row(122).replace("c2", token)])
+    config.rows.unlink()  # it is written again from finaldata.csv
+    deliver(config, "e", [row(7, "1")])
+    check_all(config, [",".join(each) for each in final_rows(config)])
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1", "A/B & C", 'the "one", Ltd', "O'Neil", "<b>", "007", "a.b*"]
+)
+def test_a_name_of_any_characters_is_forgotten(tmp_path, name):
+    config = write_config(tmp_path)
+    cells = tables.csv_bytes(
+        [[name, 1, 2, 3, ""], ["x", 1, 2, 3, ""], [name, -1, 2, 3, ""]]
+    ).decode()
+    put(config, "a.csv", f"{HEADER}\n{cells}")
+    ingestion.ingest_new_data(config)
+    log.append(config.contact_log, [Entry(name, "contact", "Sue", note=f"({name})")], AT)
+    assert forget(config, name, "--yes") == 0
+    token = forgotten.read(config).find(name)
+    assert [each[0] for each in final_rows(config)] == [token, "x"]
+    assert rejected(config)[0]["raw"] == f"{token},-1,2,3,"
+    assert log.read(config.contact_log)[0][0].note == f"({token})"
+    assert name == "007" or find_everywhere(config, name) == set()  # hashes contain any number
+    assert integrity.find_all(config) == []
+
+
+def test_a_running_app_shows_the_token_instead_of_the_name(project):
+    app = create_app(project).test_client()
+    before = app.get(f"/clients/{NAME}/entries")
+    assert before.status_code == 200
+    assert forget(project, NAME, "--yes") == 0
+    token = token_of(project)
+    assert app.get(f"/clients/{NAME}/entries").status_code == 404
+    after = app.get(f"/clients/{token}/entries")
+    assert [each["client"] for each in after.json["entries"]] == [token]
+    assert token in app.get("/clients?limit=200").text
+    assert NAME not in app.get("/clients?limit=200").text.replace(LONGER, "")
+
+
 # ---- the parts
+
+
+def test_a_word_is_no_client_where_it_is_a_column_a_value_or_a_source(tmp_path):
+    columns = {"client": "who", "outcome": "left", "numeric": ["Size"], "categorical": ["town"]}
+    config = write_config(tmp_path, columns=columns)
+    put(
+        config, "Bo 2026.csv", "who,Size,town,left\nBo,1,Bo Hill,0\nSize,2,Ely,1\nEly,3,Bo Hill,0\n"
+    )
+    ingestion.ingest_new_data(config)
+    paths = forgetting.list_segments(config)
+    names = forgetting.list_names(config, paths)
+    texts = [
+        forgetting.make_substitution(config, paths, names, each, "X")
+        for each in ("Bo", "Size", "Ely")
+    ]
+    assert [each.is_word for each in texts] == [False, True, True]
+    assert texts[0].in_message("Bo, Bo Hill, Bo 2026.csv") == "X, Bo Hill, Bo 2026.csv"
+    assert texts[2].in_message("Ely, 'Ely'") == "Ely, 'X'"
+
+
+def test_rows_of_others_keep_their_hashes_if_a_value_is_the_name(tmp_path):
+    config = write_config(tmp_path)
+    columns = config.columns
+    row = ["Ann", "1", "2", "3", "0"]
+    header = [*forgetting.ledger.WITHDRAWN_HEADER, *columns.table]
+    config.output_folder.mkdir()
+    config.withdrawn.write_text(
+        f"{','.join(header)}\n{AT},crm,{','.join(row)}\n{AT},crm,1,1,1,1,0\n"
+    )
+    (texts,) = forgetting.list_texts(config, [], "1")
+    assert texts[columns.client_name].to_pylist() == ["1"]
+    assert len(forgetting.pair_ids(config, [texts], "1", "X").old) == 2 + 1 + 3
 
 
 def test_a_token_is_random_and_on_the_side_of_the_client():

@@ -52,8 +52,8 @@ class Range(NamedTuple):
 class Effect(NamedTuple):
     """What contacts changed; see `estimate`.
 
-    z: the normal quantile of the p-value, with the sign of the difference, for the bound of a
-    look
+    z: the normal quantile of the p-value, with the sign of the difference: it is compared with the bound
+    of a look
     """
 
     difference: Range | None
@@ -92,8 +92,8 @@ class _Contrast(NamedTuple):
 def estimate(arms: Arms) -> Effect:
     """Estimate the share that churned, treated minus control: negative if contacts help.
 
-    With enough units (`MIN_CONTROLS` controls; `MIN_OF_EACH_OUTCOME` who churned and who stayed in each
-    arm) means of outcome - risk are compared, with Welch's interval. Otherwise shares are compared, with
+    With enough units in each arm (`MIN_CONTROLS`, and `MIN_OF_EACH_OUTCOME` who churned and who stayed),
+    means of outcome - risk are compared, with Welch's interval. Otherwise shares are compared, with
     Newcombe's interval and an exact test, and neither `per_reached` nor `money` is estimated.
 
     Source: Deng, Xu, Kohavi and Walker 2013 and Lin 2013 for the adjustment; Welch 1947; Newcombe 1998.
@@ -109,7 +109,7 @@ def estimate(arms: Arms) -> Effect:
     if contrast is None:
         return Effect(None, None, None, None, None, *summaries)
     rarer = min(min(arm["churned"], arm["clients"] - arm["churned"]) for arm in summaries)
-    if contrast.freedom[1] + 1 < MIN_CONTROLS or rarer < MIN_OF_EACH_OUTCOME:
+    if contrast.freedom.min() + 1 < MIN_CONTROLS or rarer < MIN_OF_EACH_OUTCOME:
         counts = _count(arms)
         z = _exact_quantile(*counts)
         return Effect(newcombe(*counts), NEWCOMBE, z, None, None, *summaries)

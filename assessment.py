@@ -397,11 +397,7 @@ def choose_listed(
 
     The list is made again if the app assigned one of them otherwise in the meantime.
     """
-    path, day, columns = (
-        config.contact_log,
-        config.day(now),
-        ["client", "risk", "value", "observed_at"],
-    )
+    day, columns = config.day(now), ("client", "risk", "value", "observed_at")
 
     def read(rows: Sequence[int]) -> list[dict[str, Any]]:
         table: list[dict[str, Any]] = scored.parts.take(rows, columns).to_pylist()
@@ -419,7 +415,7 @@ def choose_listed(
         if trial is None:
             return listed
         new = trial.new_assignments(listed.arms, read, now, release_id)
-        stored = assignments.append(path, new)
+        stored = assignments.append(config.contact_log, new)
         if [each.arm for each in stored] == [each.arm for each in new]:
             return listed
 
@@ -461,12 +457,10 @@ def measure_contacts(
     own = units.find_units(config, assigned, rows, by_client)
     looks, _ = assignments.read_looks(path)
     trial = desk.trial_of(config, assigned, looks, day)
-    if (
-        trial
-        and waiting is not None
-        and (look := units.take_look(own, looks, day, now, trial.share))
-    ):
-        assignments.append_look(path, look)
+    if trial and waiting is not None:
+        look = units.take_look(own, looks, day, now, trial.share)
+        if look is not None:
+            assignments.append_look(path, look)
     looks, taken = assignments.read_looks(path)
     trial = desk.trial_of(config, assigned, looks, day)
     described = units.describe_experiment(trial, own, looks, day)

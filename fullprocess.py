@@ -9,7 +9,7 @@ Reads:  the inputs of all steps; contacts/inbox/ (filled-in sheets)
 Writes: the outputs of all steps; the contact log and contacts/inbox/read/ (from filled-in sheets);
         production_deployment/lastrun.json (the record; its modification time
         is the end of the last good run), hashes.json, watchlist.bin; reports/fullprocess.log,
-        reports/attrition.prom (metrics)
+        reports/attrition.prom (metrics); the table that `write_back` names, if any
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair | --test-alert]
         [--accept-leakage] [--accept-log-loss] [--profile]
         python fullprocess.py --forget NAME [--dry-run | --yes] [--config PATH]

@@ -1,6 +1,7 @@
 """Step 2: train a candidate model on the labelled rows, and record why it was chosen.
 
-Reads:  ingesteddata/finaldata.csv; production_deployment/monitoring.json (is there concept drift?)
+Reads:  ingesteddata/finaldata.csv; production_deployment/monitoring.json (is there concept drift?);
+        contacts/contacts.sqlite in an experiment (which outcomes may contacts have changed?)
 Writes: practicemodels/trainedmodel.skops, evaluationmodel.skops (the same choices, fitted without the
         held-out clients), training.json (the record), reference.csv (the reference for drift),
         known_rows.npz (the rows that the model knows, with their cross-validated risks)
@@ -17,9 +18,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from attrition.config import Columns, Config
 from attrition.data import cells
+from attrition.effect import contacted_rows
 from attrition.errors import Leakage, TooLittleData
 from attrition.modelling import (
     backtest,
@@ -61,6 +64,7 @@ SETTINGS = ("columns", "held_out_share", "accept_leakage")
 SIZES, MIN_SAMPLE = (12_500, 25_000, 50_000, 100_000, 200_000, 400_000), 50_000
 MAX_SAMPLE_SHARE = 0.75  # of all rows; a larger sample would save too little
 MONTH = len("2026-01")
+MAX_CONTACTED_SHARE = 0.05  # of the labelled rows; more are left out of training
 REFERENCE_ROWS = 10_000
 IMPORTANCE_ROWS = 2_000
 PROBE_ROWS = 200
@@ -163,6 +167,7 @@ def train_model(config: Config) -> TrainingResult:
 
     Raises: TooLittleData if nobody left or nobody stayed; Leakage; AttritionError if there is no data.
     """
+    contacted = contacted_rows.find_contacted(config)
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.model_folder)
     inputs = {
@@ -170,11 +175,14 @@ def train_model(config: Config) -> TrainingResult:
         "monitoring": files.sha256_file(config.monitoring_record),
         "settings": config.fingerprint(),
     }
+    if len(contacted):
+        inputs["contacted"] = files.sha256_bytes(contacted.tobytes())
     if (record := files.read_if_up_to_date(config.training_record, inputs)) is not None:
         return _training_result(record, up_to_date=True)
     start = time.monotonic()
     labels = read_labels(config)
-    outcome = labels.loc[~labels["held_out"], "outcome"].to_numpy()
+    learned, left_out = leave_contacted_out(labels, contacted)
+    outcome = learned.loc[~learned["held_out"], "outcome"].to_numpy()
     if not 0 < outcome.sum() < len(outcome):
         same = "left" if len(outcome) and outcome.all() else "stayed"
         raise TooLittleData(
@@ -182,7 +190,7 @@ def train_model(config: Config) -> TrainingResult:
             "clients who left and clients who stayed"
         )
     monitoring = files.read_record(config.monitoring_record) or {}
-    candidate = _fit_candidate(config, labels, monitoring)
+    candidate = _fit_candidate(config, learned, monitoring)
     record = candidate.record | {
         "model_sha256": files.sha256_bytes(candidate.model),
         "versions": persistence.versions(),
@@ -194,6 +202,9 @@ def train_model(config: Config) -> TrainingResult:
         "held_out_share": candidate.held_out_share,
         "triggers": monitoring.get("triggers", []),
     }
+    if left_out is not None:
+        record["contacted"] = left_out
+        record["warnings"] = [*record["warnings"], left_out["sentence"]]
     ids = labels[typed_rows.ROW_ID].to_numpy()
     known_rows = files.arrays_bytes(
         labelled=np.unique(ids),
@@ -247,6 +258,31 @@ def read_labels(config: Config) -> pd.DataFrame:
     held_out = typed_rows.held_out(labels[typed_rows.CLIENT_HASH], config.held_out_share)
     age = find_age(config, labels)
     return labels.assign(held_out=held_out, age=age)
+
+
+def leave_contacted_out(
+    labels: pd.DataFrame, contacted: np.ndarray
+) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+    """Return the rows to learn from, with `is_contacted`, and the record of the contacted ones, if any.
+
+    Contacts change the outcomes of clients at high risk, which would then seem to be at lower risk. Up
+    to `MAX_CONTACTED_SHARE` of the rows they are only left out when the risks are calibrated.
+
+    contacted: sorted ids of rows
+    """
+    is_contacted = is_among(labels[typed_rows.ROW_ID].to_numpy(), contacted)
+    labels = labels.assign(is_contacted=is_contacted)
+    if not is_contacted.any():
+        return labels, None
+    n, share = int(is_contacted.sum()), float(is_contacted.mean())
+    is_left_out = share > MAX_CONTACTED_SHARE
+    step = "training" if is_left_out else "calibration"
+    sentence = (
+        f"{n:,} of {len(labels):,} labelled rows are of clients who were reached between observation "
+        f"and outcome: they are left out of {step}"
+    )
+    record = {"rows": n, "share": share, "left_out_of": step, "sentence": sentence}
+    return labels[~is_contacted] if is_left_out else labels, record
 
 
 def draw_samples(labels: pd.DataFrame) -> dict[int, Sample]:
@@ -397,6 +433,11 @@ def _read_training(config: Config, labels: pd.DataFrame) -> TrainingRows:
     numeric = tuple(name for name in columns.numeric_names if name in features)
     categorical = tuple(name for name in columns.categorical if name in features)
     all_rows = Table(rows, outcome, np.arange(len(rows)), age, numeric, categorical)
+    is_contacted = labels["is_contacted"].to_numpy()
+    # If all others have the same outcome, risks cannot be calibrated on them alone.
+    others = outcome[~held_out & (age == RECENT) & ~is_contacted]
+    if is_contacted.any() and len(np.unique(others)) == 2:
+        all_rows = replace(all_rows, is_contacted=is_contacted)
     groups = group_rows(usable, columns.client_name, columns.features)
     table = replace(all_rows.take(~held_out), groups=groups)
     if not samples:
@@ -426,7 +467,7 @@ def _choose_update(
 
     def refit(name: str, windows: Sequence[str]) -> Vector:
         refits[name] = selection.select_model(table, windows)
-        return metrics.log_odds(refits[name].risk[table.representative[table.recent]])
+        return metrics.log_odds(refits[name].risk[_is_compared(table)[table.recent]])
 
     older = [window for window in selection.WINDOWS if window != RECENT_ROWS]
     model = releases.load_model(champion)
@@ -445,7 +486,14 @@ def _choose_update(
 
 
 def _recent_rows(table: Table) -> Table:
-    return table.take(table.representative)
+    return table.take(_is_compared(table))
+
+
+def _is_compared(table: Table) -> NDArray[np.bool_]:
+    """Return the recent rows on which updates are compared, without those of contacted clients."""
+    if table.is_contacted is None:
+        return table.representative
+    return table.representative & ~table.is_contacted
 
 
 def _recalibrate(

@@ -43,6 +43,7 @@ SHORT = (
     Entry("idle"),
     Entry("floor", ("--times", "5")),
     Entry("pages"),
+    Entry("sheets"),
     Entry("growth", ("--sizes", "10000", "100000", "300000")),
     Entry("ingest", ("--only", "plain")),
     Entry("assess", ("--clients", "300000")),

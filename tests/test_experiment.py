@@ -86,6 +86,16 @@ def test_stored_assignments_survive_a_lost_key(held, monkeypatch):
     assert arms(held) == before
 
 
+def test_without_a_key_from_the_beginning_nobody_is_assigned(project, key, monkeypatch):
+    monkeypatch.delenv("ATTRITION_EXPERIMENT_KEY")
+    before = listed(project)
+    config = reconfigure(project, **ON)
+    assessment.assess_clients(config)
+    assert listed(config) == before and not config.contact_log.exists()
+    assert (described(config)["state"], described(config)["since"]) == ("no_key", None)
+    assert assessment.assess_clients(config).up_to_date
+
+
 def test_switched_off_nobody_is_held_out_and_on_again_the_same_are(held):
     before, first, ranked = arms(held), listed(held), read_table(held.risk_scores)["client"]
     assessment.assess_clients(reconfigure(held, contact_capacity=20))

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import ingestion
 import training
 from attrition import config as configuration
-from attrition.config import Columns, Numeric
+from attrition.config import Columns, Experiment, Numeric
+from attrition.contacts import log
+from attrition.contacts.log import Entry
 from attrition.errors import AttritionError, Leakage, TooLittleData
-from attrition.modelling import models, persistence, selection
+from attrition.modelling import calibration, models, persistence, selection
 from attrition.monitoring import updating
 from attrition.operations import releases
 from attrition.rows import ledger, typed_rows
@@ -581,6 +584,76 @@ def test_without_times_it_says_that_the_future_was_not_tried(tmp_path):
         "reason": "not temporally validated: no column of times",
     }
     assert not any("temporal" in warning for warning in found.warnings)
+
+
+# ---- contacted clients
+
+
+def with_contacts(folder, reached, **settings):
+    """A project of 100 clients, some of whom were reached before their outcomes arrived."""
+    folder.mkdir(exist_ok=True)
+    config = with_data(folder, make_rows(100), **settings)
+    entries = [Entry(f"c{i}", log.CONTACT, "Ann", log.REACHED) for i in reached]
+    log.append(config.contact_log, entries, "2020-01-01T00:00:00Z")
+    return config
+
+
+@pytest.mark.parametrize(("reached", "left_out_of"), [(5, "calibration"), (6, "training")])
+def test_contacted_rows_are_left_out_of_calibration_and_if_many_of_training(
+    tmp_path, spied, monkeypatch, reached, left_out_of
+):
+    weights, real = [], calibration.choose_calibration
+
+    def choose(score, outcome, folds, weight):
+        weights.append(weight)
+        return real(score, outcome, folds, weight)
+
+    monkeypatch.setattr(calibration, "choose_calibration", choose)
+    config = with_contacts(tmp_path, range(reached), experiment={"share": 0.2})
+    result = training.train_model(config)
+    described = record(config)["contacted"]
+    assert (described["rows"], described["left_out_of"]) == (reached, left_out_of)
+    assert described["sentence"] in result.warnings
+    own = read_rows(config).head(reached)
+    learned = int((~is_held_out(config, own)).sum())
+    assert ((weights[0] == 0).sum() == learned) == (left_out_of == "calibration")
+    assert max(len(fitted) for fitted in spied) == 100 - reached * (left_out_of == "training")
+    assert record(config)["labelled"] == 100
+    assert len(files.read_arrays(config.known_rows)["labelled"]) == 100
+
+
+def test_updates_are_compared_and_risks_calibrated_on_the_other_rows_alone():
+    rows = table("abcdef", range(6), "xxxxxx")
+    age = np.array([selection.OLDER, *[selection.RECENT] * 5])
+    is_contacted = np.array([True, True, False, False, True, False])
+    columns = (np.zeros(6), np.arange(6), age, ("a",), ())
+    whole = selection.Table(rows, *columns, is_contacted=is_contacted)
+    assert training._recent_rows(whole).rows["client"].tolist() == ["c", "d", "f"]
+    assert (whole.calibration_weight * 3 / 5).tolist() == pytest.approx([0, 1, 1, 0, 1])
+    assert selection.Table(rows, *columns).calibration_weight.tolist() == [1] * 5
+
+
+def test_training_is_repeated_if_another_client_was_contacted(tmp_path):
+    config = with_contacts(tmp_path, [0], experiment={"share": 0.2})
+    training.train_model(config)
+    assert training.train_model(replace(config, experiment=Experiment(share=0.1))).up_to_date
+    later = Entry("c1", log.CONTACT, "Ann", log.REACHED)
+    log.append(config.contact_log, [later._replace(client="nobody")], "2020-01-02T00:00:00Z")
+    assert training.train_model(config).up_to_date
+    log.append(config.contact_log, [later], "2020-01-02T00:00:00Z")
+    assert not training.train_model(config).up_to_date
+
+
+def test_without_an_experiment_contacts_change_nothing(tmp_path):
+    with_log, without = (
+        with_contacts(tmp_path / name, reached) for name, reached in (("a", [0, 1]), ("b", []))
+    )
+    for config in (with_log, without):
+        training.train_model(config)
+    for name in ("candidate", "evaluation_model", "reference", "known_rows"):
+        assert getattr(with_log, name).read_bytes() == getattr(without, name).read_bytes()
+    assert record(with_log)["inputs"] == record(without)["inputs"]
+    assert record(with_log).keys() == record(without).keys()
 
 
 def test_main_trains_and_prints_why(tmp_path, capsys):

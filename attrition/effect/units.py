@@ -94,6 +94,8 @@ def read_rows(
     unknown, so that no outcome counts
     """
     columns, wanted = config.columns, set(clients)
+    if not wanted:
+        return {}
     hashes = np.unique(np.array([observations.name_hash(name) for name in wanted], "uint64"))
     is_stored = ledger.read_next_number(config) > 0  # not by an earlier version
     names = [columns.client_name, columns.outcome, typed_rows.DELIVERED, typed_rows.ROW_ID]

@@ -134,9 +134,10 @@ def _find_in_sheets(
             lines += _find_lines(read_excel(file, own, MAX_BYTES), shown, columns)
         except Refused as error:
             problems.append(error)
-    if len(problems) == len(names):
-        raise problems[0] if problems else Refused("NO_SHEET", "there is no visible sheet")
     unread = [error for error in problems if error.code not in ("NO_COLUMNS", "NO_HEADER")]
+    if len(problems) == len(names):
+        nothing = Refused("NO_SHEET", "there is no visible sheet")
+        raise next(iter([*unread, *problems, nothing]))
     return [
         *lines,
         *(Line("", 0, dict.fromkeys(KNOWN, ""), f"a sheet: {each.reason}") for each in unread),
@@ -242,7 +243,7 @@ def save_lines(lines: Sequence[Line], desk: Desk) -> list[Verdict]:
         verdicts.append(Verdict(line.sheet, line.number, line.client, verdict, reason))
     for place, reason in _append(desk, entries).items():
         verdicts[place] = verdicts[place]._replace(verdict=REFUSED, reason=reason)
-    return verdicts
+    return verdicts or [Verdict("", 0, "", EMPTY, "there is no line below the headings")]
 
 
 def _hide(line: Line, hidden: Forgotten) -> Line:

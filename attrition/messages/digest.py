@@ -67,8 +67,8 @@ def describe_manager(
     counts = {block: blocks.count(block) for block in ranking.BLOCKS}
     summary = sentences.summary(counts, int(np.isin(worse, listed).sum()), since)
     sections = {
-        "To call today": listed.tolist(),
         f"Follow-ups until {sentences.long_day(days_after(work.day, AHEAD_DAYS))}": follow_ups,
+        "To call today": listed.tolist(),
         f"Got much worse since {since}": worse.tolist(),
     }
     lines = [f"{summary}.", ""]
@@ -139,10 +139,10 @@ def describe_clients(
 def _line(card: Row) -> str:
     """Describe a client in one line."""
     at_risk = f"{card['value_at_risk']} at risk" if card["value_at_risk"] else ""
-    follow_up = f"follow-up {card['follow_up']}" if card["follow_up"] and not card["place"] else ""
+    place = f"follow-up due {card['follow_up']}" if card["follow_up"] else card["place"]
     contacted = f"last contact {card['contacted']}" if card["contacted"] else ""
-    parts = (f"risk {wording.percent(card['risk'])}", at_risk, follow_up)
-    details = [*parts, card["place"], card["moved"], contacted]
+    risk = f"risk {wording.percent(card['risk'])}"
+    details = [risk, at_risk, place, card["moved"], contacted]
     return f"  {card['client']}: {'; '.join(filter(None, details))}"
 
 

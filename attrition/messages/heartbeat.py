@@ -10,6 +10,7 @@ import threading
 from urllib.parse import urlsplit
 
 TIMEOUT_S = 10
+_one_at_a_time = threading.Lock()  # a start that arrived after the end would count as a run at work
 START, FAIL = "/start", "/fail"
 
 
@@ -46,7 +47,12 @@ def ping(setting: str, ending: str = "") -> threading.Thread:
 
     setting: the URL as config.json has it
     """
-    thread = threading.Thread(target=ping_now, args=(setting, ending), daemon=True)
+
+    def ping_next() -> None:
+        with _one_at_a_time:
+            ping_now(setting, ending)
+
+    thread = threading.Thread(target=ping_next, daemon=True)
     thread.start()
     return thread
 

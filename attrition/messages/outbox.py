@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -299,7 +300,8 @@ def deliver_all(config: Config, rows: Iterable[Row]) -> None:
             result = row | ended | {"error": note or None}
         except NotDelivered as error:
             result = row | {"error": str(error)}
-        history.save(config.history, "outbox", [result])
+        with suppress(AttritionError):  # a later run sends it again, with the same id
+            history.save(config.history, "outbox", [result])
 
 
 # ---- a test by hand

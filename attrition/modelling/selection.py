@@ -84,7 +84,8 @@ class Table:
     """The training data: rows, (n,) outcomes, groups and ages, and the names of the features.
 
     If the rows are a sample, `represents` has the number of rows that each represents, (n,), and
-    `is_simple` those that represent all rows without weights, (n,) bool.
+    `is_simple` those that represent all rows without weights, (n,) bool. `is_contacted`: the rows whose
+    outcome a contact may have changed, (n,) bool; None if there are none.
     """
 
     rows: pd.DataFrame
@@ -95,6 +96,7 @@ class Table:
     categorical: tuple[str, ...]
     represents: Vector | None = None
     is_simple: NDArray[np.bool_] | None = None
+    is_contacted: NDArray[np.bool_] | None = None
 
     @property
     def recent(self) -> NDArray[np.bool_]:
@@ -111,6 +113,14 @@ class Table:
         if self.represents is None:
             return np.ones(int(self.recent.sum()))
         weight = self.represents[self.recent]
+        return np.asarray(weight / weight.mean())
+
+    @property
+    def calibration_weight(self) -> Vector:
+        """The weights of the recent rows in calibration, with mean 1: contacted ones do not count."""
+        if self.is_contacted is None:
+            return self.recent_weight
+        weight = self.recent_weight * ~self.is_contacted[self.recent]
         return np.asarray(weight / weight.mean())
 
     def training_weight(self, window: str) -> Vector:
@@ -135,6 +145,7 @@ class Table:
             age=self.age[places],
             represents=None if self.represents is None else self.represents[places],
             is_simple=None if self.is_simple is None else self.is_simple[places],
+            is_contacted=None if self.is_contacted is None else self.is_contacted[places],
         )
 
 
@@ -160,7 +171,7 @@ def _select_model(table: Table, allowed: Sequence[str]) -> SelectionResult:
         :, 0
     ]  # of one model, as in production; a mean of repeats would spread less
     recent_folds = among_recent(table, folds[0])
-    weight = table.recent_weight
+    weight = table.calibration_weight
     scale, losses = calibration.choose_calibration(score, outcome, recent_folds, weight)
     model = fit_model(table, chosen, scale)
     fit = calibration.FITS[scale.kind]

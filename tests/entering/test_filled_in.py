@@ -1,8 +1,10 @@
 """A sheet that people filled in: each line saved once, or refused with a reason; nothing is guessed."""
 
+import io
 from datetime import date, datetime
 
 import pytest
+import xlsxwriter
 
 from attrition.config import DEFAULT_DIALECT, Columns, Dialect
 from attrition.contacts import log
@@ -214,6 +216,10 @@ def test_a_line_of_csv_with_too_many_cells_is_refused(desk):
     assert kinds(verdicts) == ["refused", "saved"]
 
 
+def test_a_sheet_without_lines_is_accounted_for_too(desk):
+    assert kinds(sent(desk, write([HEADINGS, [], ["", "", "", "", ""]]))) == ["nothing filled in"]
+
+
 def test_a_sheet_without_the_columns_is_refused_and_names_them(desk):
     for lines in ([["a", "b"], ["1", "2"]], [["client", "outcome"], ["Acme", "reached"]]):
         with pytest.raises(
@@ -229,6 +235,22 @@ def test_other_formats_are_refused_with_what_to_do(desk, name):
     data = b"\xd0\xcf\x11\xe0" if name == "a.xls" else b"PK\x03\x04" + bytes(100)
     with pytest.raises(Refused, match=r"save it as \.xlsx or CSV"):
         sent(desk, data, name)
+
+
+def test_every_sheet_with_the_columns_is_read_and_one_that_cannot_be_is_named(desk):
+    data = io.BytesIO()
+    with xlsxwriter.Workbook(data, {"in_memory": True}) as book:
+        for title, client_ in (("Week 1", "Acme"), ("Week 2", "Dunn"), ("Odd", "007")):
+            sheet = book.add_worksheet(title)
+            sheet.write_row(0, 0, HEADINGS)
+            sheet.write_row(1, 0, [client_, "reached"])
+            sheet.write(1, 4, "Ann")
+        sheet.merge_range("A2:A3", "007")
+    verdicts = sent(desk, data.getvalue())
+    assert [(each.sheet, each.line, each.verdict) for each in verdicts] == [
+        *(("Week 1", 2, "saved"), ("Week 2", 2, "saved"), ("", 0, "refused")),
+    ]
+    assert verdicts[-1].reason.startswith("a sheet: the cells A2:A3 are merged")
 
 
 def test_lines_that_cannot_be_read_are_named_beside_those_that_are():

@@ -116,12 +116,17 @@ def test_a_date_before_1900_is_text():
 
 
 @pytest.mark.skipif(not shutil.which("soffice"), reason="LibreOffice is not installed")
-def test_libreoffice_opens_and_prints_it(tmp_path):
-    (tmp_path / "list.xlsx").write_bytes(make_workbook([client(name) for name in HOSTILE], ABOUT))
+def test_libreoffice_opens_prints_and_saves_it(tmp_path):
+    data = make_workbook([client(name) for name in HOSTILE], ABOUT)
+    (tmp_path / "list.xlsx").write_bytes(data)
     profile = f"-env:UserInstallation=file://{tmp_path}/profile"
-    command = ["soffice", profile, "--headless", "--convert-to", "pdf", "--outdir", tmp_path]
-    subprocess.run([*command, tmp_path / "list.xlsx"], check=True, capture_output=True, timeout=120)
-    pages = pypdf.PdfReader(tmp_path / "list.pdf").pages
+    for ending in ("pdf", "xlsx"):
+        command = ["soffice", profile, "--headless", "--convert-to", ending, "--outdir"]
+        command += [tmp_path / "saved", tmp_path / "list.xlsx"]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    pages = pypdf.PdfReader(tmp_path / "saved" / "list.pdf").pages
     text = "\n".join(page.extract_text() for page in pages)
-    assert len(pages) == 2
-    assert "=1+1" in text and "How to fill in" in text and "2 (baseline" not in text
+    assert len(pages) == 2 and "=1+1" in text and "How to fill in" in text
+    saved, key = (tmp_path / "saved" / "list.xlsx").read_bytes(), "key"
+    names = [(row["client"], row[key]) for row in dicts(data)]
+    assert [(row["client"], row[key]) for row in dicts(saved)] == names

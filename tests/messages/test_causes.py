@@ -48,7 +48,6 @@ def test_record_with_a_problem_is_one_complaint_with_an_action(records, code):
         {"release": "r2", "training": TRAINING, "monitoring": DEGRADED},
         {"monitoring": DEGRADED},
         {"assessment": {"experiment": {"state": "running"}}},
-        {"assessment": {"experiment": None}},
         {"worked": {"outcome": "done"}, "last_run": {"unavailable": []}},
         {"diagnostics": {"timings": {}}, "ingestion": {"unused": []}},
         {"assessment": {"experiment": None}},

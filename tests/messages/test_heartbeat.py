@@ -32,6 +32,16 @@ def test_refused_ping_has_its_status():
         assert heartbeat.ping_now(receiver.url) == "it answered 404, expected 200"
 
 
+def test_pings_arrive_one_after_the_other():
+    with http_receiver() as receiver:
+        receiver.pause_s, start = 0.1, time.monotonic()
+        pings = [heartbeat.ping(receiver.url, ending) for ending in (heartbeat.START, "")]
+        for ping in pings:
+            ping.join()
+        assert time.monotonic() - start >= 0.2
+    assert receiver.paths == ["/start", "/"]
+
+
 def test_slow_answer_is_not_waited_for():
     with http_receiver() as receiver:
         receiver.pause_s = 0.5

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from attrition.errors import AttritionError
 from attrition.messages import outbox
 from attrition.operations.runs import Complaint
 from attrition.storage import files, history
@@ -145,6 +146,21 @@ def test_delivered_message_leaves_no_body_in_the_history(config):
     assert [(row["outcome"], row["body"]) for row in rows(config)] == [(outbox.DELIVERED, None)]
     assert b"What to do" not in config.history.read_bytes()
     assert b"Sent by the attrition run" not in config.history.read_bytes()
+
+
+def test_message_whose_delivery_could_not_be_recorded_is_sent_again_with_the_same_id(
+    config, receiver, monkeypatch
+):
+    def fail(*_):
+        raise AttritionError("the history cannot be written now")
+
+    names = outbox.store(config, tick(0), [FAULT])
+    with monkeypatch.context() as patch:
+        patch.setattr(history, "save", fail)
+        outbox.deliver(config, names)
+    end_run(config, 10, FAULT)
+    assert [body["id"] for body in receiver.bodies] == [receiver.bodies[0]["id"]] * 2
+    assert [headers["Idempotency-Key"] for _, headers, _ in receiver.requests] == names * 2
 
 
 def test_receiver_reads_that_a_problem_began_before_that_it_is_resolved(config, receiver):

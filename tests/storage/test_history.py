@@ -197,6 +197,26 @@ def test_history_of_the_previous_version_gets_the_new_columns_and_keeps_its_rows
         assert [(row["cpu_s"], row["rows"]) for row in rows] == [(None, None), (2.5, 7)]
 
 
+def test_history_of_the_previous_version_has_no_message_and_gets_the_tables(path, monkeypatch):
+    with monkeypatch.context() as previous:
+        for name in ("alerts", "outbox"):
+            previous.delitem(history.TABLES, name)
+        previous.setattr(history, "VERSION", 4)
+        save_runs(path, "1")
+    assert history.read_open_alerts(path) == history.read_waiting(path) == []
+    alert, row = {"cause": "run", "opened_at": "1"}, {"message": "m", "body": "x"}
+    history.save_tables(path, {"alerts": [alert], "outbox": [row]})
+    assert [one["cause"] for one in history.read_open_alerts(path)] == ["run"]
+    assert [one["message"] for one in history.read_messages(path, ["m", "n"])] == ["m"]
+    assert names(path) == ["1"]
+
+
+def test_rows_of_several_tables_are_saved_together_or_not_at_all(path):
+    with pytest.raises(AttritionError):
+        history.save_tables(path, {"alerts": [{"cause": "run"}], "outbox": [{"no_column": 1}]})
+    assert history.read_open_alerts(path) == []
+
+
 def fill(path):
     save_runs(path, *map(str, range(40)))
     steps = [{"step": "training", "made": f"{i}", "elapsed_s": i / 7} for i in range(40)]

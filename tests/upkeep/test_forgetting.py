@@ -9,14 +9,16 @@ import pyarrow as pa
 import pytest
 
 import ingestion
+from app import create_app
 from attrition.contacts import assignments, log
 from attrition.contacts.assignments import Look
 from attrition.contacts.log import Entry
 from attrition.entering.workbook import key_of
 from attrition.errors import AttritionError
 from attrition.operations import backup, dependencies, releases
-from attrition.rows import typed_rows
+from attrition.rows import forgotten, typed_rows
 from attrition.rows.forgotten import Forgotten
+from attrition.storage import tables
 from attrition.upkeep import forgetting, integrity
 from attrition.upkeep.rewriting import Substitution
 from tests.conftest import make_rows, run_whole, write_config
@@ -33,6 +35,7 @@ from tests.forgetting import (
     forget,
     token_of,
 )
+from tests.segments import DATED, check_all, deliver, find_segments, row
 from tests.support import digest, final_rows, put, rejected, run
 
 
@@ -66,10 +69,9 @@ def test_no_file_of_the_state_has_the_name_or_a_hash_of_it(knowing, after):
 
 def test_no_file_has_the_hash_of_a_row_with_the_name(knowing, after):
     columns = knowing.columns
-    theirs = [row for row in final_rows(knowing) if row[0] == NAME]
     ids = set()
-    for row in theirs:
-        texts = {n: pa.array([v]) for n, v in zip(columns.table, row, strict=True)}
+    for cells in (each for each in final_rows(knowing) if each[0] == NAME):
+        texts = {n: pa.array([v]) for n, v in zip(columns.table, cells, strict=True)}
         computed = typed_rows.compute_hashes(texts, columns)
         ids |= {computed[name][0].as_py() for name in ("attrition:row_id", "attrition:input_id")}
     for config, expected in ((knowing, True), (after, False)):
@@ -267,6 +269,59 @@ def test_keys_that_contain_a_hash_of_the_name_change(project):
     after = log.read(config.contact_log)[0][0].key
     assert after not in before
     assert before not in after
+
+
+def test_rows_in_several_segments_get_the_token_and_stay_sorted(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP", 8)
+    config = write_config(tmp_path, columns=DATED)
+    deliver(config, "a", [row(i) for i in range(60)])
+    deliver(config, "b", [row(i) for i in range(60, 64)])
+    deliver(config, "c", [row(2, "1"), row(5, "0")])
+    assert len(find_segments(config)) > 1
+    assert forget(config, "c2", "--yes") == 0
+    token = forgotten.read(config).find("c2")
+    lines = [",".join(each) for each in final_rows(config)]
+    assert [line.partition(",")[0] for line in lines].count(token) == 2
+    check_all(config, lines)
+    deliver(config, "d", [row(62), row(122)])
+    assert ingestion.ledger.read_lines(config)[-1].duplicates == 1
+    check_all(config, [*lines, row(122).replace("c2", token)])
+    config.rows.unlink()  # it is written again from finaldata.csv
+    deliver(config, "e", [row(7, "1")])
+    check_all(config, [",".join(each) for each in final_rows(config)])
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1", "A/B & C", 'the "one", Ltd', "O'Neil", "<b>", "007", "a.b*"]
+)
+def test_a_name_of_any_characters_is_forgotten(tmp_path, name):
+    config = write_config(tmp_path)
+    cells = tables.csv_bytes(
+        [[name, 1, 2, 3, ""], ["x", 1, 2, 3, ""], [name, -1, 2, 3, ""]]
+    ).decode()
+    put(config, "a.csv", f"{HEADER}\n{cells}")
+    ingestion.ingest_new_data(config)
+    log.append(config.contact_log, [Entry(name, "contact", "Sue", note=f"({name})")], AT)
+    assert forget(config, name, "--yes") == 0
+    token = forgotten.read(config).find(name)
+    assert [each[0] for each in final_rows(config)] == [token, "x"]
+    assert rejected(config)[0]["raw"] == f"{token},-1,2,3,"
+    assert log.read(config.contact_log)[0][0].note == f"({token})"
+    assert name == "007" or find_everywhere(config, name) == set()  # hashes contain any number
+    assert integrity.find_all(config) == []
+
+
+def test_a_running_app_shows_the_token_instead_of_the_name(project):
+    app = create_app(project).test_client()
+    before = app.get(f"/clients/{NAME}/entries")
+    assert before.status_code == 200
+    assert forget(project, NAME, "--yes") == 0
+    token = token_of(project)
+    assert app.get(f"/clients/{NAME}/entries").status_code == 404
+    after = app.get(f"/clients/{token}/entries")
+    assert [each["client"] for each in after.json["entries"]] == [token]
+    assert token in app.get("/clients?limit=200").text
+    assert NAME not in app.get("/clients?limit=200").text.replace(LONGER, "")
 
 
 # ---- the parts

@@ -7,9 +7,9 @@ from other files, do so; otherwise stop until --repair renames it (it deletes no
 
 Reads:  the inputs of all steps; contacts/inbox/ (filled-in sheets)
 Writes: the outputs of all steps; the contact log and contacts/inbox/read/ (from filled-in sheets);
-        production_deployment/lastrun.json (the record; its modification time
-        is the end of the last good run), hashes.json, watchlist.bin, forgotten.json (names that
-        --forget replaced); reports/fullprocess.log, reports/attrition.prom (metrics); the table that
+        production_deployment/lastrun.json (the record; its modification time is the end of the last
+        good run), hashes.json, watchlist.bin, forgotten.json (keyed hashes of the names that --forget
+        replaced); reports/fullprocess.log, reports/attrition.prom (metrics); the table that
         `write_back` names, if any
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair | --test-alert]
         [--accept-leakage] [--accept-log-loss] [--profile]
@@ -541,7 +541,7 @@ def forget(config: Config, options: argparse.Namespace) -> int:
         if config.assessment_record.exists():
             unavailable = runs.last_unavailable(config)
             cli.run_step(config, "reporting", lambda c: reporting.write_report(c, unavailable))
-    print(f"done: {result.texts.token} stands for the client now")
+    print(f"done: {result.texts.token} now stands for the client")
     return 0
 
 

@@ -92,7 +92,7 @@ def check_columns(database: Database, kinds: dict[str, str], key: Sequence[str],
     if problems:
         raise SourceError(
             f"{database.name}: {database.table} is not a table of risks ({'; '.join(problems)}), so "
-            "nothing is written to it; name one that does not exist yet in write_back.table"
+            "nothing is written to it; in write_back.table, name one that does not exist yet"
         )
 
 

@@ -320,13 +320,13 @@ def _check_client(line: Line, desk: Desk, *, is_known: bool) -> str:
     if not line.client:
         return f"{CLIENT}: enter the name"
     if not key:
-        unknown = f"there is no client {shown!r}; expected the name as the list has it"
+        unknown = f"there is no client {shown!r}; expected the name as the list shows it"
         return "" if is_known else unknown
     match = KEY_OF_LINE.fullmatch(key)
     if not match:
-        return f"the {KEY} {cells.shorten(key)!r} is none of ours: empty it"
+        return f"the {KEY} {cells.shorten(key)!r} is not one of ours: empty it"
     if match[1] != desk.project[:8]:
-        return f"is of a sheet of another installation: empty its {KEY} to save it here"
+        return f"comes from a sheet of another installation: empty its {KEY} to save it here"
     if key != key_of(desk.project, match[2], line.client):
         return (
             f"the name {shown!r} is not that of its {KEY}: if only some columns were sorted, undo that; "
@@ -353,7 +353,7 @@ def _read_form(line: Line, desk: Desk) -> tuple[dict[str, str | int], dict[str, 
 
 
 def _digest(line: Line, form: Mapping[str, str | int]) -> str:
-    """Hash what a line says: read again, it gives the same, whoever sends it."""
+    """Hash the content of a line: read again, it gives the same hash, whoever sends it."""
     entry = read_fields(form, {})
     by = line.texts[BY] or line.texts[MANAGER]
     parts = (line.client, entry.outcome, entry.note, line.texts[FOLLOW_UP], by)

@@ -33,7 +33,7 @@ LAYOUT = "1"  # if it changes, the sheets are written again
 
 
 class About(NamedTuple):
-    """What a workbook is of: its title, the project, the day of the list, and the time of its record."""
+    """The title of a workbook, the project, the day of its list, and the time of the record."""
 
     title: str
     project: str
@@ -222,7 +222,7 @@ def _set_up(sheet: "Worksheet", columns: Sequence[Column], n_rows: int, about: A
     rules: dict[str, dict[str, Any]] = {
         OUTCOME: {
             **{"validate": "list", "source": outcomes, "error_title": "Outcome"},
-            "error_message": "Choose one of the outcomes of the list.",
+            "error_message": "Choose one of the outcomes in the list.",
         },
         NOTE: {
             **{"validate": "length", "criteria": "<=", "value": validation.MAX_NOTE},
@@ -259,7 +259,7 @@ def _explain(sheet: "Worksheet", about: About, look: _Look) -> None:
     lines = (
         ("", ""),
         ("How to fill in", "Only the yellow cells can be changed. An empty line stays as it is."),
-        (OUTCOME, "what came of the contact: choose one of the words below"),
+        (OUTCOME, "the result of the contact: choose one of the words below"),
         (NOTE, f"what you want to remember, at most {validation.MAX_NOTE:,} characters"),
         (FOLLOW_UP, f"the date of the next call, from {about.day} on, if one is agreed"),
         (BY, f"who contacted the client; if it is empty, the {MANAGER}"),
@@ -290,10 +290,10 @@ def _explain(sheet: "Worksheet", about: About, look: _Look) -> None:
 
 
 MEANINGS = {
-    "reached": "you talked to the client, and it is open what he or she will do",
+    "reached": "you talked to the client, but what he or she will do is open",
     "will_stay": "you talked to the client, who will stay",
     "will_leave": "you talked to the client, who will leave",
-    "not_reached": "you tried, and reached nobody",
+    "not_reached": "you tried, but reached nobody",
     "wrong_person": "the person whom you reached does not decide",
     "do_not_contact": "the client must not be contacted any more, and is never listed again",
 }

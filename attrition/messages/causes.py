@@ -21,7 +21,7 @@ LOG_DAMAGED = (
     "the contact log is damaged or incomplete, so nobody can be listed: restore a backup, see "
     "docs/operations.md"
 )
-NO_KEY = "the {} had no key of the experiment, so nobody new is held out"
+NO_KEY = "the {} had no key for the experiment, so nobody new is held out"
 _REPAIR = "Run fullprocess.py; if it stops, run fullprocess.py --repair, which deletes nothing."
 _SOURCES = "Repair the sources: until then, the list lacks what they would add."
 # What to do about each complaint, by its code.

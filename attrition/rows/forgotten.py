@@ -1,7 +1,7 @@
 """Replace the names of forgotten clients in what a source delivers, so that no delivery restores them.
 
-No name is stored: a name is recognised by its HMAC under a key that only this installation has. Nobody
-can compute a token from a name, because tokens are random.
+No name is stored: a name is recognised by its HMAC under a key that only this installation has. Tokens
+are random, so nobody can compute one from a name.
 """
 
 import csv

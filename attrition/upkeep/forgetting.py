@@ -2,7 +2,7 @@
 
 `plan` computes the new content of every file in memory. `commit` writes it beside the files, then the
 journal, then renames; from the journal on, a killed run is finished by `finish`. The contact log and the
-history are rewritten in place of that, because the app or another run may write to them meanwhile.
+history are rewritten in place instead, because the app or another run may write to them meanwhile.
 Hashes of the name are replaced like the name, because anybody can compute them from it. The risks and
 places of all others stay, because nothing is computed again: every record that names the hash of a file
 that changed gets the new one.
@@ -77,10 +77,10 @@ class Plan:
 
 
 def choose_token(name: str, shares: Sequence[float]) -> str:
-    """Return a random token that is held-out from training exactly if the client is.
+    """Return a random token that is held out of training exactly if the client is.
 
-    So no client changes the side of the split. It says one bit about the name, which half of all names
-    share or more, and is not computed from it.
+    So no client changes the side of the split. The token is not computed from the name, and reveals one
+    bit of it, which at least half of all names share.
     """
 
     def sides(text: str) -> list[bool]:
@@ -556,7 +556,7 @@ def find_in_sources(config: Config, name: str) -> list[str]:
             if path.is_file() and (line := _find_in_file(config, path, name)):
                 lines.append(line)
             if name in path.name:
-                lines.append(f"{path}: its name contains it; rename the file")
+                lines.append(f"{path}: the name of the file contains it; rename the file")
     if name in config.file.read_text("utf-8"):
         lines.append(f"{config.file}: put the token in place of the name there")
     tables_ = [_find_in_table(config, each, name) for each in config.databases]
@@ -569,7 +569,7 @@ def _find_in_table(config: Config, database: Database, name: str) -> str | None:
         with databases.reading(database, None, seconds=config.max_source_seconds) as reading:
             count = sum(_count_cells(chunk.columns, name) for chunk in reading.chunks)
     except SourceError as error:
-        return f"{place}: cannot be read ({error}); look there yourself"
+        return f"{place}: cannot be read ({error}); check it yourself"
     return f"{place}: {wording.plural(count, 'cell')}; remove the name there" if count else None
 
 
@@ -598,10 +598,13 @@ def describe(config: Config, result: Plan) -> list[str]:
     name = result.texts.name
     total = sum(result.counts.values())
     lines = [
-        f"{name!r}: {total} replacements in {len(result.counts)} files, by {result.texts.token}"
+        f"{name!r}: {wording.plural(total, 'replacement')} in "
+        f"{wording.plural(len(result.counts), 'file')}, by {result.texts.token}"
     ]
     lines += [f"  {path}: {count}" for path, count in sorted(result.counts.items())]
-    lines += [f"  {path}: removed; a run makes it again if it is needed" for path in result.removed]
+    lines += [
+        f"  {path}: removed; a run writes it again if it is needed" for path in result.removed
+    ]
     lines += [f"not changed, and may contain the name: {path}; delete it" for path in result.kept]
     sources = find_in_sources(config, name)
     lines += [f"a source still has the name: {each}" for each in sources]

@@ -86,13 +86,14 @@ def test_stored_assignments_survive_a_lost_key(held, monkeypatch):
     assert arms(held) == before
 
 
-def test_without_a_key_from_the_beginning_nobody_is_assigned(project, key, monkeypatch):
+def test_without_a_key_from_the_beginning_nobody_is_assigned(project, key, monkeypatch, caplog):
     monkeypatch.delenv("ATTRITION_EXPERIMENT_KEY")
     before = listed(project)
     config = reconfigure(project, **ON)
     assessment.assess_clients(config)
     assert listed(config) == before and not config.contact_log.exists()
     assert (described(config)["state"], described(config)["since"]) == ("no_key", None)
+    assert "${ATTRITION_EXPERIMENT_KEY}, is not set" in caplog.text
     assert assessment.assess_clients(config).up_to_date
 
 

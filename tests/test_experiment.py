@@ -188,7 +188,7 @@ def test_whole_run_is_complete_with_an_experiment_and_again_if_one_is_assigned(
     assert fullprocess.find_reason(config) is None
     (last, *_), _ = assignments.read(config.contact_log)
     assignments.append(config.contact_log, [last._replace(client="now199")])
-    assert "contact log has new entries" in fullprocess.find_reason(config)
+    assert "the experiment has changed" in fullprocess.find_reason(config)
     assert run_whole(config) == 0
     assert fullprocess.find_reason(config) is None
     monkeypatch.delenv("ATTRITION_EXPERIMENT_KEY")

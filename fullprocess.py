@@ -180,7 +180,7 @@ def find_reason(config: Config) -> str | None:
         if _have_matured(last):
             return "outcomes have matured"
         if last.get("list_inputs") != find_list_inputs(config):
-            return "the contact log has new entries, or a day has begun"
+            return "a day has begun, or the contact log or the experiment has changed"
         if inbox.find_settled(config):
             return f"there are sheets in {config.inbox}"
     except AttritionError as error:

@@ -6,6 +6,7 @@ The same clients and the same time give the same bytes. No text becomes a formul
 import hashlib
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -51,6 +52,10 @@ class Column(NamedTuple):
     value: Callable[[fields.Row, About], Any]
     number_format: str = ""
     is_date: bool = False
+
+
+# What `key_of` returns.
+LINE_KEY = re.compile("(?P<project>[0-9a-f]{1,8})-(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})-[0-9a-f]{12}")
 
 
 def key_of(project: str, day: str, client: str) -> str:
@@ -136,10 +141,8 @@ class _Look:
         self.currency = currency.replace('"', "")
         head = {"bold": True, "text_wrap": True, "valign": "vcenter", "border": 1, "indent": 1}
         self.title = book.add_format({"bold": True, "font_size": 14})
-        self.bold, self.wrapped = (
-            book.add_format({"bold": True, "valign": "top"}),
-            book.add_format({"text_wrap": True, "valign": "top"}),
-        )
+        self.bold = book.add_format({"bold": True, "valign": "top"})
+        self.wrapped = book.add_format({"text_wrap": True, "valign": "top"})
         dark = head | {"bg_color": "#1F3A5F", "font_color": "#FFFFFF", "border_color": "#1F3A5F"}
         self.heading = book.add_format(dark)
         self.heading_to_fill_in = book.add_format(

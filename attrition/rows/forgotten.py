@@ -28,7 +28,7 @@ class Forgotten:
 
     def find(self, name: str) -> str | None:
         """Return the token of a name; None if it is not forgotten."""
-        return self.tokens[digest] if (digest := self.sign(name)) in self.tokens else None
+        return self.tokens.get(self.sign(name))
 
     def add(self, name: str, token: str) -> "Forgotten":
         """Return these names and one more."""

@@ -50,8 +50,6 @@ CLIENT = "client"
 PROSE = ("note", "body", "subject", "text", "payload", "record")  # columns that people read
 # Columns of the contact log that name no client.
 KEPT = (*("kind", "by", "outcome", "manager", "via", "release", "date", "at"), "arm", "quarter")
-# Of a sheet, see workbook.key_of.
-KEY_OF_LINE = re.compile(r"[0-9a-f]{8}-(?P<day>\d{4}-\d\d-\d\d)-[0-9a-f]{12}")
 BINARY = (".skops", ".png", ".pdf", ".prom", ".bin", ".npy", ".sqlite")
 
 
@@ -379,6 +377,7 @@ class _Planner:
 
     def _change_entered(self, text: str) -> str:
         """Replace the name and the keys of lines of sheets, which are hashes of it."""
+        config = self.config
 
         def renew(match: re.Match[str]) -> str:
             key, name, token = match[0], self.texts.name, self.texts.token
@@ -387,8 +386,7 @@ class _Planner:
             self.texts.count += 1
             return workbook.key_of(config.project, match["day"], token)
 
-        config = self.config
-        return KEY_OF_LINE.sub(renew, self.texts.in_prose(text))
+        return workbook.LINE_KEY.sub(renew, self.texts.in_prose(text))
 
     def _change_raw(self, cell: str) -> str:
         is_name = read_client(cell, "").value == self.texts.name

@@ -284,6 +284,11 @@ class Outcome:
         """Return whether a source could not be read, or a table not be written."""
         return bool(self.unavailable or self.unwritten)
 
+    @property
+    def failed(self) -> dict[str, list[str]]:
+        """Return what could not be read or written, as the record of the run names it."""
+        return {"unavailable": list(self.unavailable), "unwritten": list(self.unwritten)}
+
 
 def process(
     config: Config,
@@ -692,8 +697,8 @@ def work(
             problems = [*lost, *outcome.unavailable, *outcome.unwritten]
             reason = "\n".join([*problems, outcome.summaries[0]][:3])
             keep_run(config, run_id, started_at, elapsed_s, ended, reason)
-        is_good = not outcome.unavailable and not lost
-        report_end(config, is_good=is_good, unavailable=outcome.unavailable, has_list=True)
+        is_good = not outcome.is_partial and not lost
+        report_end(config, is_good=is_good, failed=outcome.failed, has_list=True)
         keep_state(config, outcome, inputs)
         keep_watch(config)
         notices.forget_failure(config.notices)
@@ -815,8 +820,7 @@ def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None
         "ended_at": files.utc_now(),
         "good": is_good,
         "good_at": good_at,
-        "unavailable": list(outcome.unavailable),
-        "unwritten": list(outcome.unwritten),
+        **outcome.failed,
         "state": inputs | find_products(config),
         "list_inputs": {name: assessed[name] for name in LIST_INPUTS if name in assessed},
         "next_mature_at": (files.read_record(config.monitoring_record) or {}).get("next_mature_at"),

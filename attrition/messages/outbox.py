@@ -60,9 +60,10 @@ def report_end(
 ) -> None:
     """Store what this run has to report, deliver what is due, and ping the heartbeat.
 
-    is_good: None while the run is at work: then all is stored, and delivered when it ends; extra:
-    complaints that no record shows; failed: what this run could not read or write, by the keys of the
-    record of a run, by default that of the last one; has_list: whether the clients are assessed, as a digest needs it
+    is_good: None while the run is at work: then all is stored, and delivered when it ends
+    extra: complaints that no record shows
+    failed: what this run could not read or write, by the keys of its record; by default that of the last
+    has_list: whether the clients are assessed, as a digest needs it
 
     Raises: AttritionError, OSError. The heartbeat is pinged all the same.
     """

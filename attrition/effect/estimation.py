@@ -184,7 +184,7 @@ def check_ratio(is_control: Bool, share: Vector) -> dict[str, Any] | None:
 
 
 def count_contacted(is_reached: Bool) -> dict[str, Any] | None:
-    """Count the controls who were contacted all the same, which hides a part of the effect.
+    """Count the controls who were contacted all the same, which hides part of the effect.
 
     is_reached: (n,) of the controls; None without any
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from attrition.contacts.experiment import HARMS, HELPS, NO_EFFECT, OPEN, VOID
 from attrition.effect.estimation import Effect
 from attrition.modelling.metrics import Vector
 
@@ -21,7 +22,6 @@ BOUNDS = (3.93, 2.78, 2.30, 2.04)
 MONTHS_BETWEEN = 3
 QUARTER_DAYS = 91
 Z_POWER = 0.8416212335729143  # the normal quantile of a power of 80 %
-HELPS, HARMS, NO_EFFECT, OPEN, VOID = "helps", "harms", "no_effect", "open", "void"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def schedule(first: date, today: date) -> tuple[Look | None, Look]:
     """Return the latest look that is due, None before the first one is, and the next look.
 
     A look compares the units that were assigned from its `since` until its day. Looks that were missed,
-    because nothing ran for months, are not made up for: fewer looks find fewer effects that are none.
+    because nothing ran for months, are not made up for: fewer looks find fewer effects by chance.
 
     first: the day of the first assignment
 

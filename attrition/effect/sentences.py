@@ -9,13 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attrition import wording
+from attrition.contacts.experiment import (
+    CONTROL,
+    HARMS,
+    HELPS,
+    NO_EFFECT,
+    NO_KEY,
+    OFF,
+    OPEN,
+    RUNNING,
+    TREATED,
+    VOID,
+)
 from attrition.wording import amount, count, finite, is_known, percent, plural
 
 Row = Mapping[str, Any]
 
-HELPS, HARMS, NO_EFFECT, OPEN, VOID = "helps", "harms", "no_effect", "open", "void"
-RUNNING, NO_KEY, OFF = "running", "no_key", "off"
-ARMS = {"treated": "Listed", "control": "Held out by chance"}
+ARMS = {TREATED: "Listed", CONTROL: "Held out by chance"}
 METHODS = {
     "welch": "from the outcomes minus the risks (Welch)",
     "newcombe": "from the shares that left alone, since there are few outcomes (Newcombe)",

@@ -27,7 +27,6 @@ from attrition.rows import ledger, observations, typed_rows
 from attrition.rows.known_rows import is_among
 from attrition.storage import tables
 
-RUNNING, NO_KEY, OFF = "running", "no_key", "off"
 KNOWN, PENDING, LOST = "known", "open", "lost"
 NO_STANDING = Standing()
 
@@ -237,7 +236,7 @@ def describe_experiment(
     is_valid = ratio is None or ratio["is_valid"]
     n_known = int(own.is_known.sum())
     return {
-        "state": OFF if trial is None else RUNNING if trial.key else NO_KEY,
+        "state": _state(trial),
         "share": float(units.share[-1]) if trial is None else trial.share,
         "since": _first_day(units).isoformat() if upcoming else None,
         "quarter": experiment.quarter_of(day),
@@ -253,6 +252,12 @@ def describe_experiment(
         "verdict": looks.conclude(verdicts, is_valid=is_valid),
         "list_quality": _describe_quality(units, today),
     }
+
+
+def _state(trial: Trial | None) -> str:
+    if trial is None:
+        return experiment.OFF
+    return experiment.RUNNING if trial.key else experiment.NO_KEY
 
 
 def _arms(units: Units) -> list[tuple[str, Bool]]:

@@ -309,9 +309,8 @@ def _contact_cell(
     if not value:
         return wording.DASH
     if name == "last_contact":
-        return sentences.dated_contact_text(row), sentences.dated_contact_text(row).partition(" (")[
-            0
-        ]
+        text = sentences.dated_contact_text(row)
+        return text, text.partition(" (")[0]
     if isinstance(value, list):
         return tuple("; ".join(value[:n]) for n in range(reasons, 0, -1))
     return fields.FIELDS[name].show(value)

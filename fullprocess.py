@@ -670,9 +670,8 @@ def work(
             if dead_run is not None:
                 cli.keep_death(config, dead_run)
                 report_end(config, is_good=None)
-            inputs = find_sources(
-                config
-            )  # before they are read: if a file arrives meanwhile, the next run sees it
+            # Before they are read: if a file arrives meanwhile, the next run sees it.
+            inputs = find_sources(config)
             check_state(config, accept_log_loss=options.accept_log_loss)
             show = (lambda text: None) if options.quiet else show_summary
             for text in inbox.read_inbox(config):

@@ -27,9 +27,8 @@ from attrition.storage import files
 logger = logging.getLogger(__name__)
 
 COOKIE = "__Host-attrition"
-WAITING_SIGN_INS = (
-    2  # one password is being checked, another one waits; the other threads stay free for requests
-)
+# One password is being checked, another one waits; the other threads stay free for requests.
+WAITING_SIGN_INS = 2
 MAKE_ONE = "python app.py --new-token NAME --role read, or --new-user NAME --role read"
 
 

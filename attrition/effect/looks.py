@@ -1,8 +1,9 @@
 """Schedule the looks at an experiment, and decide what one shows.
 
-Each year of an experiment, counted from its first assignment, has four looks at the units of this year,
-one at the end of each quarter. Whoever looks monthly at an interval of 95 % finds an effect in one of
-six years without any; the bounds of these looks keep that below 6 %.
+Each year of an experiment, counted from its first assignment, has four looks, one at the end of each
+quarter: at the units of this year, and at those that were still open at the end of the year before.
+Whoever looks monthly at an interval of 95 % finds an effect in one of six years without any; the bounds
+of these looks keep that below 6 %.
 """
 
 import calendar
@@ -36,6 +37,11 @@ class Look:
     def number(self) -> int:
         """The number of the look in its year, from 1."""
         return (self.index - 1) % len(BOUNDS) + 1
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the year ends with it."""
+        return self.number == len(BOUNDS)
 
     @property
     def bound(self) -> float:
@@ -81,7 +87,7 @@ def decide(effect: Effect, look: Look, *, is_valid: bool = True) -> str:
     """Decide if contacts help, harm, or if that is open; void if the sample ratio is not valid."""
     if not is_valid:
         return VOID
-    if effect.z is None or abs(effect.z) <= look.bound:
+    if effect.z is None or not abs(effect.z) > look.bound:  # open if z is NaN
         return OPEN
     return HELPS if effect.z < 0 else HARMS
 

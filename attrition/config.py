@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -977,7 +977,10 @@ class _Reader:
             self.problems.append(f"columns: the label {label!r} is given to two features")
         if self.problems:
             raise ConfigError(f"{self.file}: " + "; ".join(self.problems))
-        return Config(file=self.file, labels=self.labels, **values)
+        config = Config(file=self.file, labels=self.labels, **values)
+        if problems := list(_find_overwritten(config)):
+            raise ConfigError(f"{self.file}: " + "; ".join(problems))
+        return config
 
     def _check_contacts(self, values: dict[str, Any]) -> None:
         places = sum(dict(values["manager_capacity"]).values())
@@ -1242,6 +1245,33 @@ class _Reader:
         if url.startswith(prefix) and not url.startswith(prefix + "/"):
             return prefix + str(self.file.parent / url.removeprefix(prefix))
         return url
+
+
+def _find_overwritten(config: Config) -> Iterator[str]:
+    """Describe what would be written into a file of ours or into a source."""
+
+    def place(url: str, table: str) -> tuple[str, str]:
+        if (path := url.removeprefix("sqlite:///")) == url:
+            return url, table
+        return os.path.realpath(path.split("?")[0]), table.casefold().removeprefix("main.")
+
+    written = dict[str, str]()
+    if config.alerts and config.alerts.file:
+        written["alerts.file"] = os.path.realpath(config.file.parent / config.alerts.file)
+    if config.write_back.url and config.write_back.table:
+        target = place(config.write_back.url, config.write_back.table)
+        written["write_back.url"] = target[0]
+        for source in config.databases:
+            if place(source.url, source.table) == target:
+                yield (
+                    f"write_back.table is the source {source.name!r}, which is never written to; name "
+                    "another table"
+                )
+    if written:
+        ours = {*map(os.path.realpath, (config.file, *config.declared_files()))}
+        for key, path in written.items():
+            if path in ours:
+                yield f"{key} is {path}, a file of this installation; name another file"
 
 
 def _has_literal_password(url: str) -> bool:

@@ -445,3 +445,54 @@ def test_messages_are_off_by_default_and_change_no_result(tmp_path):
     other = load(tmp_path, PLAIN_KEYS | {"mail": MAIL, "digest": {"managers": {"Ann": "a@x.com"}}})
     assert other.digest.managers == (("Ann", "a@x.com"),)
     assert other.fingerprint() == plain.fingerprint()
+
+
+# ---- what is written by request
+
+
+@pytest.mark.parametrize(
+    ("url", "is_refused"),
+    [
+        ("sqlite:///contacts/contacts.sqlite", True),
+        ("sqlite:///sourcedata/../contacts/contacts.sqlite?timeout=3", True),
+        ("sqlite:///link.sqlite", True),
+        ("sqlite:///production_deployment/history.sqlite", True),
+        ("sqlite:///crm.sqlite", False),
+    ],
+)
+def test_risks_are_never_written_into_a_file_of_ours(tmp_path, url, is_refused):
+    (tmp_path / "link.sqlite").symlink_to(tmp_path / "contacts" / "contacts.sqlite")
+    settings = {"write_back": {"url": url, "table": "risks"}}
+    if is_refused:
+        with pytest.raises(ConfigError, match=r"write_back.url is .*a file of this installation"):
+            write_config(tmp_path, **settings)
+    else:
+        write_config(tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("written", "is_refused"),
+    [
+        ({"url": "sqlite:///./crm.sqlite", "table": "Clients"}, True),
+        ({"url": "sqlite:///crm.sqlite", "table": "main.clients"}, True),
+        ({"url": "sqlite:///crm.sqlite", "table": "risks"}, False),
+        ({"url": "postgresql://host/crm", "table": "clients"}, True),
+        ({"url": "postgresql://host/other", "table": "clients"}, False),
+    ],
+)
+def test_risks_are_never_written_into_a_source(tmp_path, written, is_refused):
+    urls = {"crm": "sqlite:///crm.sqlite", "erp": "postgresql://host/crm"}
+    sources = [{"name": name, "url": url, "table": "clients"} for name, url in urls.items()]
+    settings = {"databases": sources, "write_back": written}
+    if is_refused:
+        with pytest.raises(ConfigError, match="is the source '(crm|erp)', which is never written"):
+            write_config(tmp_path, **settings)
+    else:
+        write_config(tmp_path, **settings)
+
+
+def test_alerts_are_never_appended_to_a_file_of_ours(tmp_path):
+    for name in ("config.json", "contacts/contacts.sqlite", "reports/assessment.json"):
+        with pytest.raises(ConfigError, match=r"alerts.file is .*a file of this installation"):
+            write_config(tmp_path, alerts={"file": name})
+    write_config(tmp_path, alerts={"file": "alerts.jsonl"})

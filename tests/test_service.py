@@ -82,6 +82,11 @@ def test_run_has_longer_than_its_own_limit_and_every_hardening_of_the_app():
     assert hardening(UNIT) - hardening(RUN_UNIT) == {"WantedBy=multi-user.target"}
 
 
+def test_delivery_of_messages_outlives_the_run():
+    assert "\nType=oneshot\n" in RUN_UNIT  # whose other processes are ended with it by default
+    assert "\nKillMode=process\n" in RUN_UNIT
+
+
 def test_unit_gives_requests_the_time_to_finish():
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)
     assert int(seconds) > server.GRACEFUL_S

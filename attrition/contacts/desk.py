@@ -17,6 +17,7 @@ from attrition.contacts.standings import Rules, Standing
 from attrition.contacts.worklist import Worklist, make_worklist
 from attrition.data.clients import ClientTable
 from attrition.errors import AttritionError
+from attrition.rows import forgotten
 
 logger = logging.getLogger(__name__)
 
@@ -169,6 +170,8 @@ class Desk:
 
     def _save(self) -> None:
         """Save new assignments, and read what others have saved; if that fails now, try again later."""
+        hidden = forgotten.read(self._config)  # meanwhile, a client may have been forgotten
+        self._unsaved = [each for each in self._unsaved if not hidden.find(each.client)]
         try:
             assignments.append(self._path, self._unsaved, BUSY_S)
             self._unsaved = []

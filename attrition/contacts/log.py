@@ -125,16 +125,26 @@ class Replaced(AttritionError):
     """The log is not the one that was read before: a backup was restored, or the file was removed."""
 
 
-def append(path: Path, entries: Sequence[Entry], at: str, seen: int | None = None) -> Appended:
+def append(
+    path: Path,
+    entries: Sequence[Entry],
+    at: str,
+    seen: int | None = None,
+    refuse: Callable[[Iterable[str]], str] = lambda _: "",
+) -> Appended:
     """Append entries in one transaction, all or none.
 
     An entry whose key the log contains already is returned as it was stored. `seen` is the number of the
     newest entry that the writer knew of: if all entries are there since, because the form was sent
     twice, they are returned; if the clients have other entries since, nothing is stored.
 
+    refuse: returns why entries about some clients must not be stored; asked while nobody else can write
+
     Raises: Stale, KeyTaken, NotReplaceable, Damaged; AttritionError if the log cannot be written now.
     """
     with explained(path), begin_writing(path) as connection:
+        if reason := refuse(entry.client for entry in entries):
+            raise NotReplaceable(reason)
         stored = [_find_key(connection, entry) for entry in entries]
         if seen is not None and None in stored and (newer := _newer(connection, entries, seen)):
             stored = _find_repeats(entries, newer, at)

@@ -8,7 +8,7 @@ stored before. Nothing of a line is guessed: it is saved whole, or refused with 
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -81,7 +81,8 @@ class Verdict(NamedTuple):
 class Desk(NamedTuple):
     """Where lines are saved: the log and the clients of a project, the day, and who they come from.
 
-    dates: the format of dates beside ISO 8601; by: who has filled in the lines that do not name anybody
+    dates: the format of dates beside ISO 8601; by: who has filled in the lines that do not name anybody;
+    refuse: as in `log.append`
     """
 
     path: Path
@@ -94,6 +95,7 @@ class Desk(NamedTuple):
     dates: str | None = None
     by: str = ""
     hidden: Forgotten = Forgotten()
+    refuse: Callable[[Iterable[str]], str] = lambda _: ""
 
 
 # ---- read
@@ -266,13 +268,13 @@ def _hide(line: Line, hidden: Forgotten) -> Line:
 def _append(desk: Desk, entries: Mapping[int, Entry]) -> dict[int, str]:
     """Append entries, all at once if possible; return why some were refused, by their place."""
     try:
-        log.append(desk.path, [*entries.values()], desk.at)
+        log.append(desk.path, [*entries.values()], desk.at, None, desk.refuse)
         return {}
     except (log.NotReplaceable, log.KeyTaken):
         refused = {}
     for place, entry in entries.items():  # somebody entered something at this moment
         try:
-            log.append(desk.path, [entry], desk.at)
+            log.append(desk.path, [entry], desk.at, None, desk.refuse)
         except (log.NotReplaceable, log.KeyTaken) as error:
             refused[place] = str(error)
     return refused

@@ -9,7 +9,9 @@ import os
 import smtplib
 import socket
 import ssl
+import stat
 from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from datetime import datetime
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -56,8 +58,10 @@ def send_mail(config: Config, message: Message) -> str:
     if config.mail is None:
         raise NotDelivered("config.json no longer has the key mail")
     mail = format_mail(config.mail, message)
-    with _connect(config.mail) as server:
+    with closing(_connect(config.mail)) as server:
         refused = server.send_message(mail)
+        with suppress(smtplib.SMTPException, OSError):  # the mail is accepted
+            server.putcmd("quit")
     return f"the server refused {len(refused)} of the recipients" if refused else ""
 
 
@@ -182,7 +186,12 @@ def append_line(config: Config, message: Message) -> str:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
     descriptor = os.open(path, flags, files.FILE_MODE)
     try:
-        os.write(descriptor, line)
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise NotDelivered("it is no regular file")
+        if os.write(descriptor, line) < len(line):
+            os.ftruncate(descriptor, about.st_size)
+            raise NotDelivered("the disk is full")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

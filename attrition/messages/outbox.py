@@ -156,12 +156,16 @@ def new_row(name: str, now: str, channel: str, recipients: str, content: Any) ->
     return row | ended
 
 
-def due_at(row: Row) -> str:
-    """Return when a message is tried next: after ever longer pauses."""
-    if row["tried_at"] is None:
-        return str(row["at"])
+def due_at(row: Row, now: str) -> str:
+    """Return when a message is tried next: after ever longer pauses; now if the clock was set back."""
+    if row["tried_at"] is None or _is_ahead(row["tried_at"], now):
+        return min(str(row["at"]), now)
     pause = min(FIRST_RETRY * 2 ** min(row["attempts"] - 1, 10), LAST_RETRY)
     return (datetime.fromisoformat(row["tried_at"]) + pause).strftime(TIME)
+
+
+def _is_ahead(time: str, now: str) -> bool:
+    return datetime.fromisoformat(time) - datetime.fromisoformat(now) > FIRST_RETRY
 
 
 def select_due(waiting: Sequence[Row], now: str) -> list[Row]:
@@ -169,9 +173,10 @@ def select_due(waiting: Sequence[Row], now: str) -> list[Row]:
 
     Otherwise a receiver might read that a problem is resolved before it reads that it began.
     """
-    channels_due = {row["channel"] for row in waiting if due_at(row) <= now}
+    channels_due = {row["channel"] for row in waiting if due_at(row, now) <= now}
     earliest = (datetime.fromisoformat(now) - FIRST_RETRY).strftime(TIME)
-    is_free = [row["tried_at"] is None or row["tried_at"] <= earliest for row in waiting]
+    tried = [row["tried_at"] for row in waiting]
+    is_free = [each is None or each <= earliest or _is_ahead(each, now) for each in tried]
     return [
         row
         for row, free in zip(waiting, is_free, strict=True)
@@ -197,7 +202,7 @@ def log_problems(config: Config, names: Sequence[str]) -> None:
 
 def next_at(config: Config, now: str) -> str | None:
     """Return when a run has something to report or to deliver although nothing is new; None if never."""
-    times = [due_at(row) for row in history.read_waiting(config.history)]
+    times = [due_at(row, now) for row in history.read_waiting(config.history)]
     if config.alerts and channels.of_alerts(config):
         times += [
             alerts.resolves_at(row["gone_at"], config.alerts.cooldown_minutes)
@@ -288,18 +293,20 @@ def deliver(config: Config, names: Sequence[str]) -> None:
 def deliver_all(config: Config, rows: Iterable[Row]) -> None:
     """Send messages one after the other, and record at once what became of each.
 
-    The body of a delivered message is removed: a digest names clients.
+    The body of a delivered message is removed: a digest names clients. The row is read again before
+    that, because a name in it may have been forgotten meanwhile.
     """
     for row in rows:
         message = Message(row["message"], row["at"], row["recipients"], json.loads(row["body"]))
         try:
             note = channels.send(config, row["channel"], message)
             ended = {"body": None, "ended_at": files.utc_now(), "outcome": DELIVERED}
-            result = row | ended | {"error": note or None}
+            result: Row = ended | {"error": note or None}
         except NotDelivered as error:
-            result = row | {"error": str(error)}
+            result = {"error": str(error)}
         with suppress(AttritionError):  # a later run sends it again, with the same id
-            history.save(config.history, "outbox", [result])
+            stored = history.read_messages(config.history, [row["message"]])
+            history.save(config.history, "outbox", [each | result for each in stored])
 
 
 # ---- a test by hand

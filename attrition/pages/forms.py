@@ -5,6 +5,7 @@ After a form was saved, the answer is a redirect, so that reloading the page sen
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from flask import g, redirect, render_template, request, url_for
@@ -88,6 +89,7 @@ def upload_sheet() -> Any:
         *(now.desk.path, work.table, now.config.project, now.assessment()["release"], work.day, at),
         *(auth.origin("sheet", request, g.caller), dialect.dates, person().name),
         hidden=forgotten.read(now.config),
+        refuse=partial(forgotten.refuse, now.config),
     )
     try:
         lines = filled_in.read_lines(sheet.read(), sheet.filename, now.config.columns, dialect)

@@ -6,7 +6,7 @@ are random, so nobody can compute one from a name.
 
 import csv
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -83,6 +83,16 @@ class Forgotten:
         for cell, token in zip(cells, tokens, strict=True):
             reason = reason.replace(cell, token) if cell != token else reason
         return refusal._replace(reason=reason, raw=raw_text(tokens))
+
+
+def refuse(config: Config, names: Iterable[str]) -> str:
+    """Return why nothing about these clients must be stored, "" if it may; the record is read anew.
+
+    Raises: Damaged.
+    """
+    hidden = read(config)
+    is_forgotten = any(hidden.find(name) for name in names)
+    return "this client was forgotten on request; nothing is stored" if is_forgotten else ""
 
 
 def read(config: Config) -> Forgotten:

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
@@ -43,10 +44,16 @@ class Substitution:
 
     @cached_property
     def spelled(self) -> set[str]:
-        """The name as it stands in text, in JSON, in HTML or XML, and in CSV."""
-        in_json = json.dumps(self.name)[1:-1], json.dumps(self.name, ensure_ascii=False)[1:-1]
-        in_html = escape(self.name), escape(self.name, quote=False)
-        return {self.name, *in_json, *in_html, self.name.replace('"', '""')}
+        """The name as it stands in text, in JSON, in HTML or XML, and in CSV.
+
+        Also in decomposed letters, as some keyboards and file systems write them.
+        """
+        result = set[str]()
+        for name in (self.name, unicodedata.normalize("NFD", self.name)):
+            in_json = json.dumps(name)[1:-1], json.dumps(name, ensure_ascii=False)[1:-1]
+            in_html = escape(name), escape(name, quote=False)
+            result |= {name, *in_json, *in_html, name.replace('"', '""')}
+        return result
 
     def _pattern(self, before: str, after: str) -> re.Pattern[str]:
         """Return a pattern of all names, the longest first; a blank may be the end of a line."""
@@ -86,7 +93,8 @@ class Substitution:
 
     def cell(self, text: str) -> str:
         """Replace a cell that is the name, or the name with the apostrophe before a formula."""
-        if self.name not in (text, restore_formula(text)):
+        names = {unicodedata.normalize("NFC", each) for each in (text, restore_formula(text))}
+        if text != self.name and self.name not in names:
             return text
         self.count += 1
         return self.token

@@ -1,6 +1,7 @@
 """Save what people enter about clients in a form or in JSON, and return entries for JSON."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from attrition.contacts import log
@@ -8,6 +9,7 @@ from attrition.contacts.log import Entry
 from attrition.contacts.standings import counting
 from attrition.entering.validation import ALWAYS, FIELDS, read_entry, read_fields, read_number
 from attrition.errors import ApiError
+from attrition.rows import forgotten
 from attrition.storage import files
 from attrition.storage.files import Record
 from attrition.web.artifact_cache import State, contact_log_errors
@@ -81,7 +83,8 @@ def save(
         number = min(number, just_entered[0].id - 1)
     try:
         with contact_log_errors():
-            return Saved(*log.append(state.desk.path, entries, at, number))
+            refuse = partial(forgotten.refuse, state.config)
+            return Saved(*log.append(state.desk.path, entries, at, number, refuse))
     except log.Stale as error:
         return Stale(list(error.newer), max(newest, *(each.id for each in error.newer)))
     except log.NotReplaceable as error:

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import trustme
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult
+from aiosmtpd.smtp import SMTP, AuthResult
 
 
 class Receiver:
@@ -86,8 +86,8 @@ class Mailbox:
 
 
 @contextmanager
-def smtp_receiver(context=None, security="none", user=None):
-    """Run an SMTP server; user: (name, password) that it asks for."""
+def smtp_receiver(context=None, security="none", user=None, kind=SMTP):
+    """Run an SMTP server; user: (name, password) that it asks for; kind: its class."""
     box = Mailbox()
 
     def check(server, session, envelope, mechanism, given):
@@ -102,7 +102,12 @@ def smtp_receiver(context=None, security="none", user=None):
     if security == "tls":
         options |= {"ssl_context": context, "auth_require_tls": False}
     must_sign_in = bool(user) and security == "starttls"
-    controller = Controller(box, auth_required=must_sign_in, **options)
+
+    class Server(Controller):
+        def factory(self):
+            return kind(self.handler, **self.SMTP_kwargs)
+
+    controller = Server(box, auth_required=must_sign_in, **options)
     controller.start()
     try:
         yield box

@@ -1,9 +1,12 @@
 """What each channel sends, over real sockets, and that no error contains a secret."""
 
 import json
+import os
+import resource
 from email import message_from_bytes, policy
 
 import pytest
+from aiosmtpd.smtp import SMTP
 
 from attrition.messages import channels
 from attrition.messages.channels import Message, NotDelivered
@@ -102,6 +105,17 @@ def test_text_with_any_characters_is_sent(tmp_path):
     assert mail.get_content().splitlines() == ["東京 \\udcff", "."]
 
 
+def test_mail_is_delivered_whatever_the_server_answers_to_the_end(tmp_path):
+    class Rude(SMTP):
+        async def smtp_QUIT(self, _):
+            await self.push("421 too busy")
+            self.transport.close()
+
+    with smtp_receiver(kind=Rude) as box:
+        assert channels.send(mail_config(tmp_path, box.port), "mail", MESSAGE) == ""
+    assert len(box.mails) == 1
+
+
 # ---- webhook
 
 
@@ -172,3 +186,25 @@ def test_file_gets_a_line_for_each_message(tmp_path):
 def test_file_that_cannot_be_written_is_a_failure(tmp_path):
     config = write_config(tmp_path, alerts={"file": "sourcedata"})
     assert failure(config, "file") == "is a directory"
+
+
+def test_line_that_does_not_fit_on_the_disk_leaves_the_file_as_it_was(tmp_path):
+    config = write_config(tmp_path, alerts={"file": "alerts.jsonl"})
+    channels.send(config, "file", MESSAGE)
+    path = tmp_path / "alerts.jsonl"
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        failure(config, "file")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+
+
+def test_a_pipe_is_no_file_and_gets_nothing(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    config = write_config(tmp_path, alerts={"file": "pipe"})
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert "is no regular file" in failure(config, "file")
+    assert os.read(reader, 10) == b""
+    os.close(reader)

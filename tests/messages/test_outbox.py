@@ -173,6 +173,36 @@ def test_receiver_reads_that_a_problem_began_before_that_it_is_resolved(config, 
     assert events(receiver)[-2:] == ["opened", "resolved"]
 
 
+def test_clock_that_is_set_back_delays_no_message_and_no_alert(config, receiver):
+    receiver.status, year = 500, 525_600
+    end_run(config, year, FAULT)
+    end_run(config, year + 10)
+    receiver.status = 200
+    assert outbox.next_at(config, tick(0)) <= tick(0)
+    assert end_run(config, 0) == 1
+    assert end_run(config, 60) == 1
+    assert events(receiver)[-2:] == ["opened", "resolved"]
+
+
+def test_clock_that_is_set_back_by_a_moment_sends_nothing_twice(config, receiver):
+    outbox.store(config, tick(1), [FAULT])  # a delivery is at work
+    assert end_run(config, 0, FAULT) == 0
+
+
+def test_failed_delivery_restores_no_text_that_was_changed_meanwhile(config, receiver, monkeypatch):
+    receiver.status, send = 500, outbox.channels.send
+
+    def forget_meanwhile(*given):
+        history.rewrite(config.history, lambda _, text: text.replace("last run", "token"))
+        return send(*given)
+
+    monkeypatch.setattr(outbox.channels, "send", forget_meanwhile)
+    end_run(config, 0, FAULT)
+    (row,) = rows(config)
+    assert ("token" in row["body"], "last run" in row["body"]) == (True, False)
+    assert row["error"] == "it answered 500, expected 2xx"
+
+
 # ---- the time that a run spends
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import unicodedata
 
 import numpy as np
 import pandas as pd
@@ -382,3 +383,35 @@ def test_a_colleague_with_the_same_name_keeps_it():
     columns = ("client", "by", "manager", "note")
     new = forgetting.change_entry(texts, Forgotten("11"), dict.fromkeys(columns, "Ann"))
     assert [*new.values()] == ["X", "Ann", "Ann", "X"]
+
+
+def test_a_name_in_decomposed_letters_is_replaced_too():
+    decomposed = unicodedata.normalize("NFD", NAME)
+    texts = Substitution(NAME, "X", [], is_word=False)
+    assert texts.in_prose(f"{decomposed} called {NAME}") == "X called X"
+    assert texts.in_message(json.dumps(f"client {decomposed}")) == '"client X"'
+    assert texts.cell(decomposed) == "X"
+
+
+def test_an_entry_from_a_page_of_before_is_not_stored_under_the_name(project):
+    app = create_app(project).test_client()
+    assert app.get(f"/clients/{NAME}/entries").status_code == 200
+    forgetting.commit(project, forgetting.plan(project, NAME))
+    entry = {"kind": "contact", "outcome": "reached", "by": "Sue", "note": "n"}
+    assert app.post(f"/clients/{NAME}/entries", json=entry).status_code == 404
+    assert all(each.client != NAME for each in log.read(project.contact_log)[0])
+
+
+def test_an_entry_saved_while_the_app_knows_the_old_clients_is_not_stored(project, monkeypatch):
+    client = create_app(project).test_client()
+    append = log.append
+
+    def forget_first(*given):
+        monkeypatch.setattr(log, "append", append)
+        forgetting.commit(project, forgetting.plan(project, NAME))
+        return append(*given)
+
+    monkeypatch.setattr(log, "append", forget_first)
+    entry = {"kind": "contact", "outcome": "reached", "by": "Sue", "note": "n"}
+    assert client.post(f"/clients/{NAME}/entries", json=entry).status_code == 422
+    assert all(each.client != NAME for each in log.read(project.contact_log)[0])

@@ -76,6 +76,7 @@ UNKNOWN_EXEMPT = (
     "config.json: experiment.never_hold_out.clients has %d of %d names that no current client has, the "
     "first is number %d; correct or remove them"
 )
+NO_KEY = "the environment variable of experiment.key, %s, is not set, so nobody new is held out"
 # Clients that are compared with the reference; if there are more, a sample of them.
 WEIGHED = 50_000
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
@@ -408,6 +409,8 @@ def choose_listed(
         known = scored.ranks_of({*exempt})
         if unknown := [i for i, name in enumerate(exempt, 1) if name not in known]:
             logger.warning(UNKNOWN_EXEMPT, len(unknown), len(exempt), unknown[0])
+        if config.experiment.secret is None:
+            logger.warning(NO_KEY, config.experiment.key)
     while True:
         trial = desk.read_trial(config, day)
         draw = (lambda rows, trial=trial: trial.draw(rows, read)) if trial else None

@@ -7,9 +7,9 @@ from other files, do so; otherwise stop until --repair renames it (it deletes no
 
 Reads:  the inputs of all steps; contacts/inbox/ (filled-in sheets)
 Writes: the outputs of all steps; the contact log and contacts/inbox/read/ (from filled-in sheets);
-        production_deployment/lastrun.json (the record; its modification time
-        is the end of the last good run), hashes.json, watchlist.bin, forgotten.json (names that
-        --forget replaced); reports/fullprocess.log, reports/attrition.prom (metrics); the table that
+        production_deployment/lastrun.json (the record; its modification time is the end of the last
+        good run), hashes.json, watchlist.bin, forgotten.json (keyed hashes of the names that --forget
+        replaced); reports/fullprocess.log, reports/attrition.prom (metrics); the table that
         `write_back` names, if any
 Run:    python fullprocess.py [--config PATH] [--quiet] [--dry-run | --repair | --test-alert]
         [--accept-leakage] [--accept-log-loss] [--profile]
@@ -180,7 +180,7 @@ def find_reason(config: Config) -> str | None:
         if _have_matured(last):
             return "outcomes have matured"
         if last.get("list_inputs") != find_list_inputs(config):
-            return "the contact log has new entries, or a day has begun"
+            return "a day has begun, or the contact log or the experiment has changed"
         if inbox.find_settled(config):
             return f"there are sheets in {config.inbox}"
     except AttritionError as error:
@@ -283,6 +283,11 @@ class Outcome:
     def is_partial(self) -> bool:
         """Return whether a source could not be read, or a table not be written."""
         return bool(self.unavailable or self.unwritten)
+
+    @property
+    def failed(self) -> dict[str, list[str]]:
+        """Return what could not be read or written, as the record of the run names it."""
+        return {"unavailable": list(self.unavailable), "unwritten": list(self.unwritten)}
 
 
 def process(
@@ -541,7 +546,7 @@ def forget(config: Config, options: argparse.Namespace) -> int:
         if config.assessment_record.exists():
             unavailable = runs.last_unavailable(config)
             cli.run_step(config, "reporting", lambda c: reporting.write_report(c, unavailable))
-    print(f"done: {result.texts.token} stands for the client now")
+    print(f"done: {result.texts.token} now stands for the client")
     return 0
 
 
@@ -665,9 +670,8 @@ def work(
             if dead_run is not None:
                 cli.keep_death(config, dead_run)
                 report_end(config, is_good=None)
-            inputs = find_sources(
-                config
-            )  # before they are read: if a file arrives meanwhile, the next run sees it
+            # Before they are read: if a file arrives meanwhile, the next run sees it.
+            inputs = find_sources(config)
             check_state(config, accept_log_loss=options.accept_log_loss)
             show = (lambda text: None) if options.quiet else show_summary
             for text in inbox.read_inbox(config):
@@ -692,8 +696,8 @@ def work(
             problems = [*lost, *outcome.unavailable, *outcome.unwritten]
             reason = "\n".join([*problems, outcome.summaries[0]][:3])
             keep_run(config, run_id, started_at, elapsed_s, ended, reason)
-        is_good = not outcome.unavailable and not lost
-        report_end(config, is_good=is_good, unavailable=outcome.unavailable, has_list=True)
+        is_good = not outcome.is_partial and not lost
+        report_end(config, is_good=is_good, failed=outcome.failed, has_list=True)
         keep_state(config, outcome, inputs)
         keep_watch(config)
         notices.forget_failure(config.notices)
@@ -815,8 +819,7 @@ def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None
         "ended_at": files.utc_now(),
         "good": is_good,
         "good_at": good_at,
-        "unavailable": list(outcome.unavailable),
-        "unwritten": list(outcome.unwritten),
+        **outcome.failed,
         "state": inputs | find_products(config),
         "list_inputs": {name: assessed[name] for name in LIST_INPUTS if name in assessed},
         "next_mature_at": (files.read_record(config.monitoring_record) or {}).get("next_mature_at"),

@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from attrition import environment
 from attrition.errors import ConfigError, Undeclared
 from attrition.idle import WATCH_LIST
 
@@ -365,8 +366,10 @@ class Experiment:
     @property
     def secret(self) -> bytes | None:
         """The key of the draw; None if its environment variable is not set."""
-        text = os.environ.get(self.key.strip("${}"), "").strip()
-        return text.encode("utf-8", "surrogateescape") or None
+        try:
+            return environment.resolve(self.key).strip().encode("utf-8", "surrogateescape")
+        except environment.NotSet:
+            return None
 
 
 @dataclass(frozen=True)
@@ -1014,11 +1017,8 @@ class _Reader:
             ]
         if not mail and (digest or (alerts and alerts.recipients)):
             self.problems.append("mail is missing, expected the server that sends the messages")
-        if mail and mail.password and not re.fullmatch(r"\$\{\w+\}", mail.password):
-            self.problems.append(
-                "mail.password is the password itself, expected ${NAME} with the name of an environment "
-                "variable"
-            )
+        if mail and mail.password:
+            self._check_secret("mail.password", "password", mail.password)
         if mail and bool(mail.user) != bool(mail.password):
             self.problems.append("mail.user and mail.password go together: give both")
         if mail and mail.password and mail.security == "none":
@@ -1034,12 +1034,13 @@ class _Reader:
             if url and not re.match(r"https?://.|\$\{\w+\}", url)
         ]
 
+    def _check_secret(self, key: str, kind: str, value: str) -> None:
+        if not environment.NAME.fullmatch(value):
+            expected = "expected ${NAME} with the name of an environment variable"
+            self.problems.append(f"{key} is the {kind} itself, {expected}")
+
     def _check_experiment(self, experiment: Experiment, columns: Columns) -> None:
-        if not re.fullmatch(r"\$\{\w+\}", experiment.key):
-            self.problems.append(
-                "experiment.key is the key itself, expected ${NAME} with the name of an environment "
-                "variable"
-            )
+        self._check_secret("experiment.key", "key", experiment.key)
         if not columns.client:
             self.problems.append(
                 "experiment is given, but columns.client is null: nobody can be followed"

@@ -23,7 +23,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from attrition.contacts import ranking
-from attrition.contacts.experiment import CONTROL, TREATED, Trial
+from attrition.contacts.experiment import CONTROL, HARMS, HELPS, TREATED, VOID, Trial
 from attrition.contacts.ranking import Book, Capacity, ContactList
 from attrition.effect import looks
 from attrition.effect.estimation import Arms, check_ratio, count_contacted, estimate
@@ -137,9 +137,9 @@ def judge(cell: Cell, pool: Pool, run: int) -> dict[str, float]:
         verdicts.append(looks.decide(effect, look, is_valid=ratio["is_valid"]))
     contacted = count_contacted(arms.is_reached[arms.is_control])
     figures: dict[str, float] = {
-        "helps": looks.HELPS in verdicts,
-        "harms": looks.HARMS in verdicts,
-        "void": verdicts[-1] == looks.VOID,
+        "helps": HELPS in verdicts,
+        "harms": HARMS in verdicts,
+        "void": verdicts[-1] == VOID,
         "named": bool(contacted and contacted["is_high"]),
         "welch": effect.method == "welch",
         "units": len(month),

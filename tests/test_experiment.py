@@ -86,13 +86,14 @@ def test_stored_assignments_survive_a_lost_key(held, monkeypatch):
     assert arms(held) == before
 
 
-def test_without_a_key_from_the_beginning_nobody_is_assigned(project, key, monkeypatch):
+def test_without_a_key_from_the_beginning_nobody_is_assigned(project, key, monkeypatch, caplog):
     monkeypatch.delenv("ATTRITION_EXPERIMENT_KEY")
     before = listed(project)
     config = reconfigure(project, **ON)
     assessment.assess_clients(config)
     assert listed(config) == before and not config.contact_log.exists()
     assert (described(config)["state"], described(config)["since"]) == ("no_key", None)
+    assert "${ATTRITION_EXPERIMENT_KEY}, is not set" in caplog.text
     assert assessment.assess_clients(config).up_to_date
 
 
@@ -187,7 +188,7 @@ def test_whole_run_is_complete_with_an_experiment_and_again_if_one_is_assigned(
     assert fullprocess.find_reason(config) is None
     (last, *_), _ = assignments.read(config.contact_log)
     assignments.append(config.contact_log, [last._replace(client="now199")])
-    assert "contact log has new entries" in fullprocess.find_reason(config)
+    assert "the experiment has changed" in fullprocess.find_reason(config)
     assert run_whole(config) == 0
     assert fullprocess.find_reason(config) is None
     monkeypatch.delenv("ATTRITION_EXPERIMENT_KEY")

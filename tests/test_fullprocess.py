@@ -83,7 +83,7 @@ def test_note_and_new_day_make_the_list_anew_and_train_nothing(project, monkeypa
     entry = log.Entry(client=first, kind=log.CONTACT, by="Kim", outcome=log.REACHED)
     log.append(project.contact_log, [entry], files.utc_now())
     assert not fullprocess.nothing_new(project)
-    news = "the contact log has new entries, or a day has begun"
+    news = "a day has begun, or the contact log or the experiment has changed"
     assert fullprocess.plan(project) == [AGAIN + news]
     steps_before = {name: len(history.read_steps(project.history, name)) for name in STEPS}
     assert run_whole(project) == 0

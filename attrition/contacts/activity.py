@@ -18,9 +18,8 @@ from attrition.data.risk_history import Snapshot
 from attrition.rows.observations import Observation
 
 DAYS = 30
-GRACE_DAYS = (
-    1  # a follow-up is kept if the client was contacted at the latest one day after its date
-)
+# A follow-up is kept if the client was contacted at the latest one day after its date.
+GRACE_DAYS = 1
 CHANGES_SHOWN = 3
 MIN_KNOWN = 20  # of fewer outcomes a hit rate would say nothing
 THRESHOLD = 0.5

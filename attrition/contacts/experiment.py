@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 TREATED, CONTROL = "treated", "control"
 OUTSIDE = ""
 SHARE_AFTER_PROOF = 0.05  # enough to see whether contacting still helps
-HELPS, HARMS = "helps", "harms"
+# The verdicts of looks, and the states of the experiment.
+HELPS, HARMS, NO_EFFECT, OPEN, VOID = "helps", "harms", "no_effect", "open", "void"
+RUNNING, NO_KEY, OFF = "running", "no_key", "off"
 
 
 class Assignment(NamedTuple):

@@ -221,7 +221,7 @@ class _Places(NamedTuple):
 def _first(
     places: NDArray[np.intp], count: int, is_held: NDArray[np.bool_] | None
 ) -> NDArray[np.intp]:
-    """Return the first places so that `count` of them are not held out, and the held-out before them.
+    """Return the places up to the `count`-th one that is not held out.
 
     >>> _first(np.arange(5), 2, np.array([False, True, False, True, False])).tolist()
     [0, 1, 2]

@@ -92,7 +92,7 @@ def check_columns(database: Database, kinds: dict[str, str], key: Sequence[str],
     if problems:
         raise SourceError(
             f"{database.name}: {database.table} is not a table of risks ({'; '.join(problems)}), so "
-            "nothing is written to it; name one that does not exist yet in write_back.table"
+            "nothing is written to it; in write_back.table, name one that does not exist yet"
         )
 
 
@@ -230,11 +230,8 @@ def _in_sqlite(database: Database, seconds: float, read_only: bool) -> Iterator[
         query = f"SELECT name, upper(type), pk FROM pragma_table_info(?{', ?' if schema else ''})"
         columns = connection.execute(query, [parts[-1], *schema]).fetchall()
         if columns:
-            kinds, key = (
-                {name: kind for name, kind, _ in columns},
-                [n for n, _, pk in columns if pk],
-            )
-            check_columns(database, kinds, key, 1)
+            kinds = {name: kind for name, kind, _ in columns}
+            check_columns(database, kinds, [name for name, _, is_key in columns if is_key], 1)
             if not read_only:  # SQLite accepts any type as a key
                 connection.execute(f"DELETE FROM {table} WHERE typeof(client) <> 'text'")
 

@@ -1,10 +1,10 @@
 """Resolve the URL of a database server: its kind, and the secrets that come from the environment."""
 
-import os
 import re
 from typing import Any
 from urllib.parse import quote
 
+from attrition import environment
 from attrition.config import Database
 from attrition.errors import SourceError
 
@@ -20,13 +20,12 @@ def resolve(database: Database) -> tuple[Any, list[str]]:
     """
     import sqlalchemy as sa
 
-    names = re.findall(r"\$\{(\w+)\}", database.url)
-    if missing := [name for name in names if name not in os.environ]:
-        unset = ", ".join(missing)
-        raise SourceError(f"{database.name}: the environment variable {unset} is not set")
-    given = {name: os.environ[name] for name in names}
+    try:
+        given = environment.read_variables(database.url)
+    except environment.NotSet as error:
+        raise SourceError(f"{database.name}: {error}") from None
     text = re.sub(r"(?<=:)\$\{(\w+)\}(?=@)", lambda m: quote(given[m[1]], safe=""), database.url)
-    text = re.sub(r"\$\{(\w+)\}", lambda m: given[m[1]], text)
+    text = environment.NAME.sub(lambda m: given[m[1]], text)
     try:
         url = sa.make_url(text)
         if "@" in f"{url.host}{url.database}":
@@ -34,11 +33,10 @@ def resolve(database: Database) -> tuple[Any, list[str]]:
         if not server_kind(url):
             raise ValueError("another kind of database")
     except (sa.exc.ArgumentError, ValueError):
-        form = (
-            "postgresql://user:${PASSWORD}@host/database (or mysql://), with '@', ':' and '/' in "
-        )
-        form += "it as %40, %3A, %2F, or sqlite:///path"
-        raise SourceError(f"{database.name}: its url is not {form}") from None
+        raise SourceError(
+            f"{database.name}: its url is not postgresql://user:${{PASSWORD}}@host/database (or "
+            "mysql://), with '@', ':' and '/' in it as %40, %3A, %2F, or sqlite:///path"
+        ) from None
     hidden = [value for name, value in url.query.items() if "passw" in name.lower()]
     secrets = {text for text in (url.password, *hidden, *given.values()) if isinstance(text, str)}
     return url, sorted(secrets - {""}, key=len, reverse=True)

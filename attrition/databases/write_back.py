@@ -103,11 +103,8 @@ class Comparison:
     """The rows in the table, by which those of the assessment are new, changed or as they were."""
 
     def __init__(self, stored: Iterator[Rows]) -> None:
-        names, keys, hashes = (
-            [pa.array([], pa.string())],
-            [np.zeros(0, "uint64")],
-            [np.zeros(0, "uint64")],
-        )
+        names, none = [pa.array([], pa.string())], np.zeros(0, "uint64")
+        keys, hashes = [none], [none]
         for rows in stored:
             names.append(rows["client"])
             keys.append(clients.client_keys(rows["client"].to_pylist()))

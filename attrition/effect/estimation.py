@@ -52,8 +52,8 @@ class Range(NamedTuple):
 class Effect(NamedTuple):
     """What contacts changed; see `estimate`.
 
-    z: the normal quantile of the p-value, with the sign of the difference, for the bound of a
-    look
+    z: the normal quantile of the p-value, with the sign of the difference: it is compared with the bound
+    of a look
     """
 
     difference: Range | None
@@ -92,8 +92,8 @@ class _Contrast(NamedTuple):
 def estimate(arms: Arms) -> Effect:
     """Estimate the share that churned, treated minus control: negative if contacts help.
 
-    With enough units (`MIN_CONTROLS` controls; `MIN_OF_EACH_OUTCOME` who churned and who stayed in each
-    arm) means of outcome - risk are compared, with Welch's interval. Otherwise shares are compared, with
+    With enough units in each arm (`MIN_CONTROLS`, and `MIN_OF_EACH_OUTCOME` who churned and who stayed),
+    means of outcome - risk are compared, with Welch's interval. Otherwise shares are compared, with
     Newcombe's interval and an exact test, and neither `per_reached` nor `money` is estimated.
 
     Source: Deng, Xu, Kohavi and Walker 2013 and Lin 2013 for the adjustment; Welch 1947; Newcombe 1998.
@@ -109,7 +109,7 @@ def estimate(arms: Arms) -> Effect:
     if contrast is None:
         return Effect(None, None, None, None, None, *summaries)
     rarer = min(min(arm["churned"], arm["clients"] - arm["churned"]) for arm in summaries)
-    if contrast.freedom[1] + 1 < MIN_CONTROLS or rarer < MIN_OF_EACH_OUTCOME:
+    if contrast.freedom.min() + 1 < MIN_CONTROLS or rarer < MIN_OF_EACH_OUTCOME:
         counts = _count(arms)
         z = _exact_quantile(*counts)
         return Effect(newcombe(*counts), NEWCOMBE, z, None, None, *summaries)
@@ -184,7 +184,7 @@ def check_ratio(is_control: Bool, share: Vector) -> dict[str, Any] | None:
 
 
 def count_contacted(is_reached: Bool) -> dict[str, Any] | None:
-    """Count the controls who were contacted all the same, which hides a part of the effect.
+    """Count the controls who were contacted all the same, which hides part of the effect.
 
     is_reached: (n,) of the controls; None without any
 
@@ -289,19 +289,22 @@ def _fieller(means: Vector, covariance: Vector, freedom: float) -> Range | None:
 def _estimate_money(arms: Arms, residual: Vector) -> dict[str, float] | None:
     """Estimate the value that contacts kept with the treated units whose value is known.
 
-    Means of value * (outcome - risk) are compared. Welch's interval covers 94 to 98 % if values are
-    lognormal with sigma 0.5 to 2 and 75 or 300 units are controls; the percentiles of a bootstrap cover
-    89 to 95 %, a bootstrap-t 86 to 94 %. None with fewer than `MIN_CONTROLS` controls of known value.
+    Means of value * (outcome - risk) are compared, as shares of the largest value: squares of large
+    ones are infinite. Welch's interval covers 94 to 98 % if values are lognormal with sigma 0.5 to 2 and
+    75 or 300 units are controls; the percentiles of a bootstrap cover 89 to 95 %, a bootstrap-t 86 to
+    94 %. None with fewer than `MIN_CONTROLS` controls of known value.
     """
-    known = ~np.isnan(arms.value)
+    known = np.isfinite(arms.value)
     contrast = _contrast(arms.is_control[known], arms.share[known])
     if contrast is None or contrast.freedom.min() + 1 < MIN_CONTROLS:
         return None
-    lost = (arms.value * residual)[known, None]
+    largest = float(np.abs(arms.value[known]).max()) or 1.0
+    lost = (arms.value[known] / largest * residual[known])[:, None]
     means, covariance, freedom = _compare(lost, contrast)
-    difference, low, high = _welch(means[0], covariance[0, 0], freedom)
+    difference, low, high = np.array(_welch(means[0], covariance[0, 0], freedom)) * largest
     n = int((known & ~arms.is_control).sum())
-    return {"value": -n * difference, "low": -n * high, "high": -n * low, "clients": n}
+    money = {"value": -n * difference, "low": -n * high, "high": -n * low}
+    return {name: float(amount) for name, amount in money.items()} | {"clients": n}
 
 
 def _exact_quantile(churned: NDArray[np.intp], n: NDArray[np.intp]) -> float:

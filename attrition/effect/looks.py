@@ -1,8 +1,9 @@
 """Schedule the looks at an experiment, and decide what one shows.
 
-Each year of an experiment, counted from its first assignment, has four looks at the units of this year,
-one at the end of each quarter. Whoever looks monthly at an interval of 95 % finds an effect in one of
-six years without any; the bounds of these looks keep that below 6 %.
+Each year of an experiment, counted from its first assignment, has four looks, one at the end of each
+quarter: at the units of this year, and at those that were still open at the end of the year before.
+Whoever looks monthly at an interval of 95 % finds an effect in one of six years without any; the bounds
+of these looks keep that below 6 %.
 """
 
 import calendar
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from attrition.contacts.experiment import HARMS, HELPS, NO_EFFECT, OPEN, VOID
 from attrition.effect.estimation import Effect
 from attrition.modelling.metrics import Vector
 
@@ -21,7 +23,6 @@ BOUNDS = (3.93, 2.78, 2.30, 2.04)
 MONTHS_BETWEEN = 3
 QUARTER_DAYS = 91
 Z_POWER = 0.8416212335729143  # the normal quantile of a power of 80 %
-HELPS, HARMS, NO_EFFECT, OPEN, VOID = "helps", "harms", "no_effect", "open", "void"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Look:
     def number(self) -> int:
         """The number of the look in its year, from 1."""
         return (self.index - 1) % len(BOUNDS) + 1
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the year ends with it."""
+        return self.number == len(BOUNDS)
 
     @property
     def bound(self) -> float:
@@ -57,7 +63,7 @@ def schedule(first: date, today: date) -> tuple[Look | None, Look]:
     """Return the latest look that is due, None before the first one is, and the next look.
 
     A look compares the units that were assigned from its `since` until its day. Looks that were missed,
-    because nothing ran for months, are not made up for: fewer looks find fewer effects that are none.
+    because nothing ran for months, are not made up for: fewer looks find fewer effects by chance.
 
     first: the day of the first assignment
 
@@ -81,7 +87,7 @@ def decide(effect: Effect, look: Look, *, is_valid: bool = True) -> str:
     """Decide if contacts help, harm, or if that is open; void if the sample ratio is not valid."""
     if not is_valid:
         return VOID
-    if effect.z is None or abs(effect.z) <= look.bound:
+    if effect.z is None or not abs(effect.z) > look.bound:  # open if z is NaN
         return OPEN
     return HELPS if effect.z < 0 else HARMS
 

@@ -9,13 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attrition import wording
+from attrition.contacts.experiment import (
+    CONTROL,
+    HARMS,
+    HELPS,
+    NO_EFFECT,
+    NO_KEY,
+    OFF,
+    OPEN,
+    RUNNING,
+    TREATED,
+    VOID,
+)
 from attrition.wording import amount, count, finite, is_known, percent, plural
 
 Row = Mapping[str, Any]
 
-HELPS, HARMS, NO_EFFECT, OPEN, VOID = "helps", "harms", "no_effect", "open", "void"
-RUNNING, NO_KEY, OFF = "running", "no_key", "off"
-ARMS = {"treated": "Listed", "control": "Held out by chance"}
+ARMS = {TREATED: "Listed", CONTROL: "Held out by chance"}
 METHODS = {
     "welch": "from the outcomes minus the risks (Welch)",
     "newcombe": "from the shares that left alone, since there are few outcomes (Newcombe)",
@@ -23,8 +33,8 @@ METHODS = {
 STATES = ("known", "open", "lost")
 ARM_NOTE = (
     "A client counts once a quarter, in the group of the first assignment, whatever was done later. "
-    "Compared, left, expected (the sum of the risks): at the last look. The other columns are of all "
-    "since the year of the next look began: outcomes known, still open, and lost, since the row is gone."
+    "Compared, left and expected (the sum of the risks) are as of the last look. The other columns "
+    "count all since the year of the next look began: outcomes known, still open, or lost with the row."
 )
 HOW_TO_START = (
     "Every fifth client above the line of the list is held out by chance for a quarter: not listed, "
@@ -119,7 +129,7 @@ def _void(record: Row, currency: str) -> Verdict:
     detail = (
         f"Chance alone explains that once in {_once_in(ratio['p'])} times, so the two groups cannot be "
         "compared. Find out who or what changed the assignments, in contacts/contacts.sqlite or in the "
-        "settings, before you rely on a figure below."
+        "settings, before you rely on any figure below."
     )
     return Verdict("bad", headline, detail)
 
@@ -162,7 +172,7 @@ def remarks(record: Row) -> list[str]:
         )
     if (record.get("contacted_controls") or {}).get("is_high"):
         texts.append(
-            f"{contamination(record)} That hides a part of the effect: ask the team to contact "
+            f"{contamination(record)} That hides part of the effect: ask the team to contact "
             "clients from the list only."
         )
     return texts
@@ -220,13 +230,14 @@ def all_sentences(record: Row, currency: str) -> list[str]:
 
 
 def list_quality(quality: Row) -> str:
-    """Describe how many held-out clients left, and how long after they would have been listed.
+    """Describe how many held-out clients left, and how long after they would first have been listed.
 
     >>> quality = {"clients": 80, "churned": 31, "expected": 33.2, "low": 0.29, "high": 0.49}
     >>> list_quality(quality | {"lead_days": 45, "lead_clients": 12}).replace("\\xa0", " ")
     ... # doctest: +NORMALIZE_WHITESPACE
     'Of 80 held-out clients with a known outcome, 31 left (39 %, 95 % interval 29 % to 49 %); 33 were
-    expected. That they left was known 45 days after they would first have been listed (median of 12).'
+    expected. Half of the 12 whose dates are known left within 45 days of when they would first have
+    been listed.'
     """
     if not quality.get("clients"):
         return ""
@@ -241,8 +252,8 @@ def list_quality(quality: Row) -> str:
     if is_known(quality.get("lead_days")):
         days = plural(quality["lead_days"], "day")
         text += (
-            f" That they left was known {days} after they would first have been listed (median of "
-            f"{count(quality['lead_clients'])})."
+            f" Half of the {count(quality['lead_clients'])} whose dates are known left within {days} of "
+            "when they would first have been listed."
         )
     return text
 
@@ -337,12 +348,12 @@ def _per_reached(look: Row) -> str:
 
 
 def _early(look: Row) -> str:
-    """Explain an interval that leaves out zero although nothing is proven."""
+    """Explain an interval that excludes zero although nothing is proven."""
     effect = look.get("effect") or {}
     if look.get("verdict") == OPEN and finite(effect.get("low")) * finite(effect.get("high")) > 0:
         return (
-            "The interval leaves out zero, but whoever looks four times a year needs more than that: "
-            f"|z| above {wording.decimal(look['bound'], digits=2)} at this look."
+            "The interval excludes zero, but with four looks a year that is not enough: it takes |z| "
+            f"of {wording.decimal(look['bound'], digits=2)} at this look."
         )
     return ""
 
@@ -354,7 +365,7 @@ def _look_text(look: Row) -> str:
     text = f"Look {look['number']} of {look['of']}, on {wording.day(look['at'])}"
     if is_known(look.get("z")):
         z, bound = (wording.decimal(look[key], digits=2) for key in ("z", "bound"))
-        text += f": z\xa0=\xa0{z}, proven from ±{bound} on".replace("-", "−")
+        text += f": z\xa0=\xa0{z}, proven from ±{bound}".replace("-", "−")
     how = METHODS.get(effect.get("method", ""), "")
     return f"{text}; estimated {how}." if how else f"{text}."
 
@@ -372,7 +383,7 @@ def _ratio_text(ratio: Row) -> str:
     if not is_known(ratio.get("observed")):
         return ""
     p = f"p = {wording.probability(ratio['p'])}".replace("= <", "<").replace(" ", "\xa0")
-    end = "as chance makes it" if ratio["is_valid"] else "not by chance"
+    end = "as expected by chance" if ratio["is_valid"] else "not by chance"
     observed, expected = percent(ratio["observed"]), percent(ratio["expected"])
     return f"{observed} were held out, {expected} planned: {end} ({p})."
 

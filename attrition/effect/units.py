@@ -27,8 +27,8 @@ from attrition.rows import ledger, observations, typed_rows
 from attrition.rows.known_rows import is_among
 from attrition.storage import tables
 
-RUNNING, NO_KEY, OFF = "running", "no_key", "off"
 KNOWN, PENDING, LOST = "known", "open", "lost"
+CARRIED = "open"  # in the record of the last look of a year: units for the next one
 NO_STANDING = Standing()
 
 
@@ -48,11 +48,13 @@ class Row(NamedTuple):
 class Units:
     """All units, oldest first: (n,) each.
 
+    id: of the assignment
     state: "known", "open" or, if the row is gone, "lost"; value: NaN if unknown
     assigned_on, first_on, left_on: datetime64[D], of the assignment, of the client's first one, and of
     the outcome of those who churned, else NaT
     """
 
+    id: NDArray[np.int64]
     is_control: Bool
     risk: Vector
     value: Vector
@@ -136,7 +138,7 @@ def find_outcome(assignment: Assignment, rows: Sequence[Row]) -> tuple[str, bool
     if was_known or not own:
         is_later = (row for row in rows if row.has_outcome and row.arrived > assignment.at)
         later = [row for row in is_later if not own or row.time > assignment.observed]
-        own = sorted(later, key=lambda row: row.arrived)[:1]
+        own = sorted(later, key=lambda row: (row.arrived, row.time))[:1]
     known = [row for row in own if row.churned is not None]
     return (KNOWN, bool(known[-1].churned), known[-1].arrived) if known else (PENDING, False, "")
 
@@ -172,7 +174,7 @@ def find_units(
         entries = standings.get(each.client, NO_STANDING).entries
         is_contacted, is_reached = find_contacts(each, entries, arrived, config)
         unit = {
-            **{"is_control": each.arm == experiment.CONTROL, "risk": each.risk},
+            **{"id": each.id, "is_control": each.arm == experiment.CONTROL, "risk": each.risk},
             **{"value": np.nan if each.value is None else each.value, "share": each.share},
             **{"state": state, "churned": churned},
             **{"is_contacted": is_contacted, "is_reached": is_reached},
@@ -184,7 +186,7 @@ def find_units(
             columns[name].append(value)
     kinds = dict.fromkeys(("is_control", "churned", "is_contacted", "is_reached"), "bool")
     kinds |= dict.fromkeys(("assigned_on", "first_on", "left_on"), "datetime64[D]")
-    kinds |= {"state": "U5"}
+    kinds |= {"state": "U5", "id": "int64"}
     return Units(
         **{name: np.array(each, kinds.get(name, "float64")) for name, each in columns.items()}
     )
@@ -205,12 +207,29 @@ def take_look(
     due, _ = looks.schedule(_first_day(units), date.fromisoformat(day))
     if due is None or any(look.number >= due.index for look in stored):
         return None
-    compared = units.between(due.since, due.on)
+    assigned = units.between(due.since, due.on)
+    compared = _of_year(units.between(date.min, due.on), due, stored)
     effect = estimation.estimate(compared.arms())
-    ratio = estimation.check_ratio(compared.is_control, compared.share)
+    ratio = estimation.check_ratio(assigned.is_control, assigned.share)
     verdict = looks.decide(effect, due, is_valid=ratio is None or ratio["is_valid"])
     record = looks.describe_look(due, effect, verdict, now)
+    if due.is_last:
+        record[CARRIED] = compared.id[compared.state == PENDING].tolist()
     return Look(now, due.index, share, json.dumps(record, sort_keys=True))
+
+
+def _of_year(units: Units, look: looks.Look, stored: Sequence[Look]) -> Units:
+    """Return the units of a look's year, and those still open at the last look of the year before.
+
+    Each unit is compared in the year in which its outcome is known. The sample ratio is that of the
+    former only: which units stay open may depend on what contacts change.
+    """
+    records = [
+        json.loads(each.record) for each in stored if each.number == look.index - look.number
+    ]
+    carried = [number for record in records for number in record.get(CARRIED, ())]
+    is_of_year = units.assigned_on >= np.datetime64(look.since)
+    return units.select(is_of_year | np.isin(units.id, carried))
 
 
 def _first_day(units: Units) -> date:
@@ -230,14 +249,17 @@ def describe_experiment(
     """
     is_off, today = trial is None, date.fromisoformat(day)
     upcoming = looks.schedule(_first_day(units), today)[1] if len(units.risk) else None
-    own = units.between(upcoming.since) if upcoming else units
-    ratio = estimation.check_ratio(own.is_control, own.share)
+    assigned = units.between(upcoming.since) if upcoming else units
+    own = _of_year(units, upcoming, stored) if upcoming else units
+    ratio = estimation.check_ratio(assigned.is_control, assigned.share)
     taken = [json.loads(look.record) for look in stored]
+    for record in taken:
+        record.pop(CARRIED, None)
     verdicts = [(record["number"], record["verdict"]) for record in taken]
     is_valid = ratio is None or ratio["is_valid"]
     n_known = int(own.is_known.sum())
     return {
-        "state": OFF if trial is None else RUNNING if trial.key else NO_KEY,
+        "state": _state(trial),
         "share": float(units.share[-1]) if trial is None else trial.share,
         "since": _first_day(units).isoformat() if upcoming else None,
         "quarter": experiment.quarter_of(day),
@@ -253,6 +275,12 @@ def describe_experiment(
         "verdict": looks.conclude(verdicts, is_valid=is_valid),
         "list_quality": _describe_quality(units, today),
     }
+
+
+def _state(trial: Trial | None) -> str:
+    if trial is None:
+        return experiment.OFF
+    return experiment.RUNNING if trial.key else experiment.NO_KEY
 
 
 def _arms(units: Units) -> list[tuple[str, Bool]]:

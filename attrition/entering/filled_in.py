@@ -22,7 +22,17 @@ from attrition.data import cells
 from attrition.data.clients import ClientTable
 from attrition.data.schema import Refused, Table
 from attrition.entering.validation import read_entry, read_fields
-from attrition.entering.workbook import BY, CLIENT, FOLLOW_UP, KEY, MANAGER, NOTE, OUTCOME, key_of
+from attrition.entering.workbook import (
+    BY,
+    CLIENT,
+    FOLLOW_UP,
+    KEY,
+    LINE_KEY,
+    MANAGER,
+    NOTE,
+    OUTCOME,
+    key_of,
+)
 from attrition.rows.forgotten import Forgotten
 from attrition.sources.csv_reader import read_csv
 from attrition.sources.excel import list_sheets, read_excel
@@ -32,11 +42,10 @@ MAX_SHEETS, MAX_LINES, HEADER_WITHIN = 20, 100_000, 20
 NEEDED = (CLIENT, OUTCOME, NOTE, FOLLOW_UP)
 KNOWN = (*NEEDED, BY, MANAGER, KEY)
 FILLED_IN = (OUTCOME, NOTE, FOLLOW_UP)
-SAVED, BEFORE, EMPTY, REFUSED = ("saved", "saved before", "nothing filled in", "refused")
+SAVED, BEFORE, EMPTY, REFUSED = "saved", "saved before", "nothing filled in", "refused"
 OUTCOME_OF = {cells.fold(word): name for name, word in sentences.OUTCOMES.items()} | {
     name: name for name in sentences.OUTCOMES
 }
-KEY_OF_LINE = re.compile("([0-9a-f]{1,8})-([0-9]{4}-[0-9]{2}-[0-9]{2})-[0-9a-f]{12}")
 NAMES = {"date": FOLLOW_UP}  # of the fields of a form, as the sheet calls them
 OTHER_FORMATS = (".xls", ".xlsb", ".ods", ".numbers")
 
@@ -139,7 +148,7 @@ def _find_in_sheets(
     unread = [error for error in problems if error.code not in ("NO_COLUMNS", "NO_HEADER")]
     if len(problems) == len(names):
         nothing = Refused("NO_SHEET", "there is no visible sheet")
-        raise next(iter([*unread, *problems, nothing]))
+        raise [*unread, *problems, nothing][0]
     return [
         *lines,
         *(Line("", 0, dict.fromkeys(KNOWN, ""), f"a sheet: {each.reason}") for each in unread),
@@ -322,14 +331,14 @@ def _check_client(line: Line, desk: Desk, *, is_known: bool) -> str:
     if not line.client:
         return f"{CLIENT}: enter the name"
     if not key:
-        unknown = f"there is no client {shown!r}; expected the name as the list has it"
+        unknown = f"there is no client {shown!r}; expected the name as the list shows it"
         return "" if is_known else unknown
-    match = KEY_OF_LINE.fullmatch(key)
+    match = LINE_KEY.fullmatch(key)
     if not match:
-        return f"the {KEY} {cells.shorten(key)!r} is none of ours: empty it"
-    if match[1] != desk.project[:8]:
-        return f"is of a sheet of another installation: empty its {KEY} to save it here"
-    if key != key_of(desk.project, match[2], line.client):
+        return f"the {KEY} {cells.shorten(key)!r} is not one of ours: empty it"
+    if match["project"] != desk.project[:8]:
+        return f"comes from a sheet of another installation: empty its {KEY} to save it here"
+    if key != key_of(desk.project, match["day"], line.client):
         return (
             f"the name {shown!r} is not that of its {KEY}: if only some columns were sorted, undo that; "
             f"if not, empty the {KEY}"
@@ -355,7 +364,7 @@ def _read_form(line: Line, desk: Desk) -> tuple[dict[str, str | int], dict[str, 
 
 
 def _digest(line: Line, form: Mapping[str, str | int]) -> str:
-    """Hash what a line says: read again, it gives the same, whoever sends it."""
+    """Hash the content of a line: read again, it gives the same hash, whoever sends it."""
     entry = read_fields(form, {})
     by = line.texts[BY] or line.texts[MANAGER]
     parts = (line.client, entry.outcome, entry.note, line.texts[FOLLOW_UP], by)

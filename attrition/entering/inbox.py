@@ -66,11 +66,11 @@ def find_settled(config: Config) -> list[Path]:
 
 
 def read_inbox(config: Config) -> list[str]:
-    """Read every settled sheet of the inbox; return a line for each that says what became of it.
+    """Read every settled sheet of the inbox; return a line for each, with what became of it.
 
     Call it under the run lock. A sheet that cannot be read or saved now stays in the inbox.
     """
-    with suppress(OSError):  # people copy it there, so that it should exist
+    with suppress(OSError):  # people copy sheets there, so it should exist
         files.make_folder(config.inbox)
     texts = []
     for path in find_settled(config):

@@ -6,6 +6,7 @@ The same clients and the same time give the same bytes. No text becomes a formul
 import hashlib
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,7 +34,7 @@ LAYOUT = "1"  # if it changes, the sheets are written again
 
 
 class About(NamedTuple):
-    """What a workbook is of: its title, the project, the day of the list, and the time of its record."""
+    """The title of a workbook, the project, the day of its list, and the time of the record."""
 
     title: str
     project: str
@@ -51,6 +52,10 @@ class Column(NamedTuple):
     value: Callable[[fields.Row, About], Any]
     number_format: str = ""
     is_date: bool = False
+
+
+# What `key_of` returns.
+LINE_KEY = re.compile("(?P<project>[0-9a-f]{1,8})-(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})-[0-9a-f]{12}")
 
 
 def key_of(project: str, day: str, client: str) -> str:
@@ -136,10 +141,8 @@ class _Look:
         self.currency = currency.replace('"', "")
         head = {"bold": True, "text_wrap": True, "valign": "vcenter", "border": 1, "indent": 1}
         self.title = book.add_format({"bold": True, "font_size": 14})
-        self.bold, self.wrapped = (
-            book.add_format({"bold": True, "valign": "top"}),
-            book.add_format({"text_wrap": True, "valign": "top"}),
-        )
+        self.bold = book.add_format({"bold": True, "valign": "top"})
+        self.wrapped = book.add_format({"text_wrap": True, "valign": "top"})
         dark = head | {"bg_color": "#1F3A5F", "font_color": "#FFFFFF", "border_color": "#1F3A5F"}
         self.heading = book.add_format(dark)
         self.heading_to_fill_in = book.add_format(
@@ -222,7 +225,7 @@ def _set_up(sheet: "Worksheet", columns: Sequence[Column], n_rows: int, about: A
     rules: dict[str, dict[str, Any]] = {
         OUTCOME: {
             **{"validate": "list", "source": outcomes, "error_title": "Outcome"},
-            "error_message": "Choose one of the outcomes of the list.",
+            "error_message": "Choose one of the outcomes in the list.",
         },
         NOTE: {
             **{"validate": "length", "criteria": "<=", "value": validation.MAX_NOTE},
@@ -259,7 +262,7 @@ def _explain(sheet: "Worksheet", about: About, look: _Look) -> None:
     lines = (
         ("", ""),
         ("How to fill in", "Only the yellow cells can be changed. An empty line stays as it is."),
-        (OUTCOME, "what came of the contact: choose one of the words below"),
+        (OUTCOME, "the result of the contact: choose one of the words below"),
         (NOTE, f"what you want to remember, at most {validation.MAX_NOTE:,} characters"),
         (FOLLOW_UP, f"the date of the next call, from {about.day} on, if one is agreed"),
         (BY, f"who contacted the client; if it is empty, the {MANAGER}"),
@@ -290,10 +293,10 @@ def _explain(sheet: "Worksheet", about: About, look: _Look) -> None:
 
 
 MEANINGS = {
-    "reached": "you talked to the client, and it is open what he or she will do",
+    "reached": "you talked to the client, but what he or she will do is open",
     "will_stay": "you talked to the client, who will stay",
     "will_leave": "you talked to the client, who will leave",
-    "not_reached": "you tried, and reached nobody",
+    "not_reached": "you tried, but reached nobody",
     "wrong_person": "the person whom you reached does not decide",
     "do_not_contact": "the client must not be contacted any more, and is never listed again",
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 from attrition import wording
 from attrition.config import Columns
+from attrition.contacts.experiment import NO_KEY
 from attrition.operations import releases
 from attrition.operations.runs import Complaint
 
@@ -21,7 +22,7 @@ LOG_DAMAGED = (
     "the contact log is damaged or incomplete, so nobody can be listed: restore a backup, see "
     "docs/operations.md"
 )
-NO_KEY = "the {} had no key of the experiment, so nobody new is held out"
+WITHOUT_KEY = "the {} had no key for the experiment, so nobody new is held out"
 _REPAIR = "Run fullprocess.py; if it stops, run fullprocess.py --repair, which deletes nothing."
 _SOURCES = "Repair the sources: until then, the list lacks what they would add."
 # What to do about each complaint, by its code.
@@ -82,9 +83,9 @@ def judge(records: Records, columns: Columns) -> list[Complaint]:
         kind = training.get("kind")
         name = kind if kind == BASE_RATE else "model"
         complaints.append(Complaint("model", f"the {name} in production is no longer accurate"))
-    experiment = (records.assessment or {}).get("experiment") or {}
-    if experiment.get("state") == "no_key":  # as in effect.units, which imports numpy
-        complaints.append(Complaint("experiment", NO_KEY.format("last run")))
+    described = (records.assessment or {}).get("experiment") or {}
+    if described.get("state") == NO_KEY:
+        complaints.append(Complaint("experiment", WITHOUT_KEY.format("last run")))
     complaints += [Complaint("cost", doubled) for doubled in timings.get("doubled", [])]
     if records.worked and records.worked["outcome"] in ("failed", "died"):
         sentence = f"the last run {records.worked['outcome']}; see its log"

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from attrition.config import Config, Mail
+from attrition.environment import NotSet, resolve
 from attrition.errors import AttritionError
-from attrition.messages.heartbeat import NotSet, resolve
 from attrition.storage import files
 
 Content = Mapping[str, Any]
@@ -201,9 +201,8 @@ def append_line(config: Config, message: Message) -> str:
 # ---- all of them
 
 MAIL, WEBHOOK, FILE = "mail", "webhook", "file"
-SEND: dict[str, Callable[[Config, Message], str]] = {
-    **{MAIL: send_mail, WEBHOOK: send_webhook, FILE: append_line}
-}
+Send = Callable[[Config, Message], str]
+SEND: dict[str, Send] = {MAIL: send_mail, WEBHOOK: send_webhook, FILE: append_line}
 
 
 def of_alerts(config: Config) -> dict[str, str]:

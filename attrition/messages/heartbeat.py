@@ -4,32 +4,14 @@ Standard library only, imported when needed: a run that finds nothing new pings,
 from the environment. Source: https://healthchecks.io/docs/http_api/, "/start" and "/fail".
 """
 
-import os
-import re
 import threading
 from urllib.parse import urlsplit
+
+from attrition.environment import NotSet, resolve
 
 TIMEOUT_S = 10
 _one_at_a_time = threading.Lock()  # a start that arrived after the end would count as a run at work
 START, FAIL = "/start", "/fail"
-
-
-class NotSet(Exception):
-    """An environment variable that a setting names is not set."""
-
-
-def resolve(text: str) -> str:
-    """Replace each `${NAME}` by the environment variable.
-
-    Raises: NotSet.
-    """
-
-    def value(match: re.Match[str]) -> str:
-        if not (text := os.environ.get(match[1])):
-            raise NotSet(f"the environment variable {match[1]} is not set")
-        return text
-
-    return re.sub(r"\$\{(\w+)\}", value, text)
 
 
 def with_ending(url: str, ending: str) -> str:

@@ -55,14 +55,15 @@ def report_end(
     *,
     is_good: bool | None,
     extra: Sequence[Complaint] = (),
-    unavailable: Sequence[str] | None = None,
+    failed: Mapping[str, Any] | None = None,
     has_list: bool = False,
 ) -> None:
     """Store what this run has to report, deliver what is due, and ping the heartbeat.
 
-    is_good: None while the run is at work: then all is stored, and delivered when it ends; extra:
-    complaints that no record shows; unavailable: the sources that this run could not read, by default
-    those of the last one; has_list: whether the clients are assessed, as a digest needs it
+    is_good: None while the run is at work: then all is stored, and delivered when it ends
+    extra: complaints that no record shows
+    failed: what this run could not read or write, by the keys of its record; by default that of the last
+    has_list: whether the clients are assessed, as a digest needs it
 
     Raises: AttritionError, OSError. The heartbeat is pinged all the same.
     """
@@ -72,7 +73,7 @@ def report_end(
     try:
         if not cli.is_history_gone(config):
             digests = make_digests(config, files.utc_now()) if config.digest and has_list else []
-            complaints = [*extra, *find_complaints(config, unavailable)]
+            complaints = [*extra, *find_complaints(config, failed)]
             names = store(config, files.utc_now(), complaints, digests, is_end=is_good is not None)
             if names:
                 wait_for(start_delivery(config, names), until)
@@ -213,8 +214,8 @@ def next_at(config: Config, now: str) -> str | None:
     return min(times, default=None)
 
 
-def find_complaints(config: Config, unavailable: Sequence[str] | None) -> list[Complaint]:
-    """Judge the records on disk, if a channel reports them; unavailable: as in `report_end`."""
+def find_complaints(config: Config, failed: Mapping[str, Any] | None) -> list[Complaint]:
+    """Judge the records on disk, if a channel reports them; failed: as in `report_end`."""
     if not channels.of_alerts(config):
         return []
     damage: list[str] = []
@@ -242,7 +243,7 @@ def find_complaints(config: Config, unavailable: Sequence[str] | None) -> list[C
         assessment=read(config.assessment_record),
         diagnostics=read(config.diagnostics_record),
         ingestion=read(config.ingestion_record),
-        last_run=read(config.last_run) if unavailable is None else {"unavailable": unavailable},
+        last_run=read(config.last_run) if failed is None else failed,
         worked=next(iter(history.read_worked_runs(config.history, 1)), None),
         damage=damage,
     )

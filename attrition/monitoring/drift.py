@@ -33,9 +33,8 @@ SCORE = "predicted risk"
 
 JOINT_ROWS, JOINT_REFERENCE_ROWS, MIN_ROWS_FOR_JOINT_DRIFT, JOINT_NAMED = 2500, 10_000, 100, 5
 JOINT_Z, LEAST_JOINT_AUC = 3.0, 0.53
-WIDER = (
-    1.3  # how much wider a cross-validated AUC spreads than its formula, measured without a shift
-)
+# How much wider a cross-validated AUC spreads than its formula, measured without a shift.
+WIDER = 1.3
 LARGEST = 1e300
 
 MIN_DAYS_FOR_TREND, TREND_LEVELS = 3, np.linspace(0.05, 0.95, 10)

@@ -257,7 +257,7 @@ def _rates(sums: Vector, n: int, called: int, noise: float) -> dict[str, Vector]
         "rate": left / n,
         "value_at_risk": at_risk,
         "roc_auc": in_order / np.where(pairs > 0, pairs, np.nan),
-        "precision": hits / called,
+        "precision": hits / (called or np.nan),
         "listed": listed,
         "listed_value_at_risk": listed_at_risk,
     }

@@ -212,7 +212,7 @@ def last_unavailable(config: Config) -> list[str]:
 class Complaint(NamedTuple):
     """A problem that needs attention: a code for machines, a sentence for people.
 
-    subject: tells several complaints of one code apart, such as the name of a source
+    subject: what distinguishes several complaints of one code, such as the name of a source
     """
 
     code: str

@@ -64,7 +64,7 @@ def operations_of(document: Schema, tag: str) -> Iterator[dict[str, Any]]:
                     "path": path,
                     "summary": operation["summary"],
                     "paragraphs": operation["description"].split("\n\n"),
-                    "curl": command(path, method, operation, first_client(state())),
+                    "curl": command(path, operation, first_client(state())),
                     "parameters": [parameter_line(one) for one in operation["parameters"]],
                     "bodies": [*bodies(operation, document)],
                     "good": good(operation["responses"]),
@@ -82,7 +82,7 @@ def first_client(state: State) -> str:
 # ---- the command line
 
 
-def command(path: str, method: str, operation: Schema, client: str) -> str:
+def command(path: str, operation: Schema, client: str) -> str:
     """Return a command that calls an operation at the address of this request."""
     names = {
         one["name"]: str(one.get("example", client))
@@ -95,9 +95,8 @@ def command(path: str, method: str, operation: Schema, client: str) -> str:
     parts = ["curl -s", shlex.quote(url)]
     if operation.get("security"):
         parts.append('-H "Authorization: Bearer $ATTRITION_TOKEN"')
-    media, content = next(
-        iter(operation.get("requestBody", {"content": {"": {}}})["content"].items())
-    )
+    bodies = operation.get("requestBody", {"content": {"": {}}})["content"]
+    media, content = next(iter(bodies.items()))
     if media == openapi.FORM:
         parts.append("-F sheet=@sheet.xlsx")
     elif media:

@@ -87,7 +87,7 @@ def upload_sheet() -> Any:
     work, _ = now.worklist(at)  # checks the contact log
     desk = filled_in.Desk(
         *(now.desk.path, work.table, now.config.project, now.assessment()["release"], work.day, at),
-        *(f"{auth.origin('sheet', request, g.caller)}", dialect.dates, person().name),
+        *(auth.origin("sheet", request, g.caller), dialect.dates, person().name),
         hidden=forgotten.read(now.config),
         refuse=partial(forgotten.refuse, now.config),
     )

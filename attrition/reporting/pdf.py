@@ -309,9 +309,8 @@ def _contact_cell(
     if not value:
         return wording.DASH
     if name == "last_contact":
-        return sentences.dated_contact_text(row), sentences.dated_contact_text(row).partition(" (")[
-            0
-        ]
+        text = sentences.dated_contact_text(row)
+        return text, text.partition(" (")[0]
     if isinstance(value, list):
         return tuple("; ".join(value[:n]) for n in range(reasons, 0, -1))
     return fields.FIELDS[name].show(value)
@@ -636,9 +635,8 @@ def build(story: Story, *, name: str, running: str) -> tuple[bytes, int]:
     """Return the PDF and its number of pages; `running` is on the right of every header."""
     # No text in the data may make reportlab open a file or a URL.
     rl_config.trustedHosts, rl_config.trustedSchemes = [], ["data"]
-    rl_config.useA85 = (
-        0  # the streams as bytes: a fifth smaller, and a third of the CPU of the layout
-    )
+    # The streams as bytes: a fifth smaller, and a third of the CPU of the layout.
+    rl_config.useA85 = 0
     buffer = BytesIO()
     document = BaseDocTemplate(buffer, pagesize=A4, title=name, lang="en", invariant=1)
     frame = Frame(MARGIN, BOTTOM, WIDTH, HEIGHT, 0, 0, 0, 0)

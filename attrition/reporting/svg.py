@@ -418,7 +418,7 @@ def effect_by_look(looks: Sequence[Row]) -> Chart:
         for value in ticks(to.low_y, to.high_y)
     ]
     months = [f"{datetime.fromisoformat(look['at']):%b %Y}" for look in known]
-    parts = _axes(to, list(enumerate(months, start=1)), y_ticks, y_title="of 100, fewer left")
+    parts = _axes(to, list(enumerate(months, start=1)), y_ticks, y_title="fewer left, of 100")
     parts.append(to.line((to.low_x, 0), (to.high_x, 0), "guide"))
     for i, (look, point) in enumerate(zip(known, points, strict=True), start=1):
         state = "" if look["verdict"] in ("helps", "harms") else " open"

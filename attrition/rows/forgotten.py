@@ -1,7 +1,7 @@
 """Replace the names of forgotten clients in what a source delivers, so that no delivery restores them.
 
-No name is stored: a name is recognised by its HMAC under a key that only this installation has. Nobody
-can compute a token from a name, because tokens are random.
+No name is stored: a name is recognised by its HMAC under a key that only this installation has. Tokens
+are random, so nobody can compute one from a name.
 """
 
 import csv
@@ -28,7 +28,7 @@ class Forgotten:
 
     def find(self, name: str) -> str | None:
         """Return the token of a name; None if it is not forgotten."""
-        return self.tokens[digest] if (digest := self.sign(name)) in self.tokens else None
+        return self.tokens.get(self.sign(name))
 
     def add(self, name: str, token: str) -> "Forgotten":
         """Return these names and one more."""

@@ -2,7 +2,7 @@
 
 `plan` computes the new content of every file in memory. `commit` writes it beside the files, then the
 journal, then renames; from the journal on, a killed run is finished by `finish`. The contact log and the
-history are rewritten in place of that, because the app or another run may write to them meanwhile.
+history are rewritten in place instead, because the app or another run may write to them meanwhile.
 Hashes of the name are replaced like the name, because anybody can compute them from it. The risks and
 places of all others stay, because nothing is computed again: every record that names the hash of a file
 that changed gets the new one.
@@ -51,8 +51,6 @@ CLIENT = "client"
 PROSE = ("note", "body", "subject", "text", "payload", "record")  # columns that people read
 # Columns of the contact log that name no client.
 KEPT = (*("kind", "by", "outcome", "manager", "via", "release", "date", "at"), "arm", "quarter")
-# Of a sheet, see workbook.key_of.
-KEY_OF_LINE = re.compile(r"[0-9a-f]{8}-(?P<day>\d{4}-\d\d-\d\d)-[0-9a-f]{12}")
 BINARY = (".skops", ".png", ".pdf", ".prom", ".bin", ".npy", ".sqlite")
 
 
@@ -78,10 +76,10 @@ class Plan:
 
 
 def choose_token(name: str, shares: Sequence[float]) -> str:
-    """Return a random token that is held-out from training exactly if the client is.
+    """Return a random token that is held out of training exactly if the client is.
 
-    So no client changes the side of the split. It says one bit about the name, which half of all names
-    share or more, and is not computed from it.
+    So no client changes the side of the split. The token is not computed from the name, and reveals one
+    bit of it, which at least half of all names share.
     """
 
     def sides(text: str) -> list[bool]:
@@ -392,6 +390,7 @@ class _Planner:
 
     def _change_entered(self, text: str) -> str:
         """Replace the name and the keys of lines of sheets, which are hashes of it."""
+        config = self.config
 
         def renew(match: re.Match[str]) -> str:
             key, name, token = match[0], self.texts.name, self.texts.token
@@ -400,8 +399,7 @@ class _Planner:
             self.texts.count += 1
             return workbook.key_of(config.project, match["day"], token)
 
-        config = self.config
-        return KEY_OF_LINE.sub(renew, self.texts.in_prose(text))
+        return workbook.LINE_KEY.sub(renew, self.texts.in_prose(text))
 
     def _change_raw(self, cell: str) -> str:
         is_name = read_client(cell, "").value == self.texts.name
@@ -569,7 +567,7 @@ def find_in_sources(config: Config, name: str) -> list[str]:
             if path.is_file() and (line := _find_in_file(config, path, name)):
                 lines.append(line)
             if name in path.name:
-                lines.append(f"{path}: its name contains it; rename the file")
+                lines.append(f"{path}: the name of the file contains it; rename the file")
     if name in config.file.read_text("utf-8"):
         lines.append(f"{config.file}: put the token in place of the name there")
     tables_ = [_find_in_table(config, each, name) for each in config.databases]
@@ -582,7 +580,7 @@ def _find_in_table(config: Config, database: Database, name: str) -> str | None:
         with databases.reading(database, None, seconds=config.max_source_seconds) as reading:
             count = sum(_count_cells(chunk.columns, name) for chunk in reading.chunks)
     except SourceError as error:
-        return f"{place}: cannot be read ({error}); look there yourself"
+        return f"{place}: cannot be read ({error}); check it yourself"
     return f"{place}: {wording.plural(count, 'cell')}; remove the name there" if count else None
 
 
@@ -611,10 +609,13 @@ def describe(config: Config, result: Plan) -> list[str]:
     name = result.texts.name
     total = sum(result.counts.values())
     lines = [
-        f"{name!r}: {total} replacements in {len(result.counts)} files, by {result.texts.token}"
+        f"{name!r}: {wording.plural(total, 'replacement')} in "
+        f"{wording.plural(len(result.counts), 'file')}, by {result.texts.token}"
     ]
     lines += [f"  {path}: {count}" for path, count in sorted(result.counts.items())]
-    lines += [f"  {path}: removed; a run makes it again if it is needed" for path in result.removed]
+    lines += [
+        f"  {path}: removed; a run writes it again if it is needed" for path in result.removed
+    ]
     kept = dict.fromkeys(result.kept)
     lines += [f"still contains the name, or may contain it: {path}; delete it" for path in kept]
     sources = find_in_sources(config, name)

@@ -7,7 +7,6 @@ reach the API under a domain of its own (DNS rebinding).
 
 import ipaddress
 import logging
-import os
 import re
 import threading
 import time
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from attrition import wording
+from attrition import environment, wording
 from attrition.access import credentials, limits, proxies, roles, sessions
 from attrition.access.audit import AuditLog
 from attrition.access.credentials import ANYBODY, Caller, Credential, Credentials
@@ -28,9 +27,8 @@ from attrition.storage import files
 logger = logging.getLogger(__name__)
 
 COOKIE = "__Host-attrition"
-WAITING_SIGN_INS = (
-    2  # one password is being checked, another one waits; the other threads stay free for requests
-)
+# One password is being checked, another one waits; the other threads stay free for requests.
+WAITING_SIGN_INS = 2
 MAKE_ONE = "python app.py --new-token NAME --role read, or --new-user NAME --role read"
 
 
@@ -218,16 +216,16 @@ def read_token(config: Config) -> str | None:
     """
     if config.api.token is None:
         return None
-    variable = re.fullmatch(r"\$\{(\w+)\}", config.api.token.strip())
-    if variable is None:
+    setting = config.api.token.strip()
+    if not environment.NAME.fullmatch(setting):
         raise ConfigError(
             f"{config.file}: api.token is the secret itself, expected ${{NAME}} with the name "
             "of an environment variable"
         )
-    token = os.environ.get(variable[1], "").strip()
-    if not token:
-        raise ConfigError(f"the environment variable {variable[1]} is not set; api.token names it")
-    return token
+    try:
+        return environment.resolve(setting).strip()
+    except environment.NotSet as error:
+        raise ConfigError(f"{error}; api.token names it") from None
 
 
 def is_loopback(host: str) -> bool:

@@ -104,7 +104,7 @@ def check_health(state: State, now: datetime) -> Health:
     complaints += [*causes.judge(records, state.config.columns), *recent.complaints]
     experiment = state.config.experiment
     if experiment and experiment.secret is None:
-        complaints.append(Complaint("experiment", causes.NO_KEY.format("app")))
+        complaints.append(Complaint("experiment", causes.WITHOUT_KEY.format("app")))
     if complaints and status == OK:
         status = DEGRADED
     return Health(status, can_answer, release, recent, tuple(complaints))

@@ -273,9 +273,12 @@ def test_run_writes_back_waits_for_a_table_that_is_locked_and_is_idle_then(
     assert idle.is_idle(["--config", str(config.file), "--quiet"])
     damage(record)
     monkeypatch.setattr(risk_table, "BUSY_SECONDS", 0.1)
+    ends = []
+    monkeypatch.setattr(fullprocess, "report_end", lambda config, **end: ends.append(end))
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert run_whole(config) == 1
+    assert (ends[-1]["is_good"], len(ends[-1]["failed"]["unwritten"])) == (False, 1)
     assert "locked" in files.read_record(record)["problem"]
     last = history.read_worked_runs(config.history, 1)[-1]
     assert (last["outcome"], "write_back: " in last["reason"]) == ("unavailable", True)

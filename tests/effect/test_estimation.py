@@ -176,9 +176,12 @@ def test_one_arm_alone_has_no_figure(n, is_control):
     assert effect.control["clients"] == n * is_control
 
 
-def test_unknown_values_have_no_money_and_perfect_risks_no_infinite_z():
+def test_values_may_be_unknown_or_huge_and_perfect_risks_no_infinite_z():
     arms = make_arms()
     assert estimate(arms._replace(value=np.full(1500, math.nan))).money is None
+    money = estimate(arms._replace(value=np.full(1500, 1e200))).money
+    assert money["low"] < money["value"] < money["high"] < 1e204
+    assert estimate(arms._replace(value=np.zeros(1500))).money["value"] == 0
     perfect = estimate(arms._replace(risk=arms.churned.astype(float)))
     assert (perfect.z, *perfect.difference) == (0, 0, 0, 0)
     opposite = estimate(arms._replace(churned=arms.is_control ^ (np.arange(1500) % 50 == 0)))

@@ -69,10 +69,10 @@ def test_interval_without_zero_that_proves_nothing_is_explained():
     record = make_open(last_look=FIRST)
     detail = sentences.verdict(record, "EUR").detail
     assert "proved nothing" in detail
-    assert "|z| above 3.93" in detail
+    assert "|z| of 3.93" in detail
     crossing = FIRST | {"effect": NOTHING}
     detail = sentences.verdict(make_open(last_look=crossing), "EUR").detail
-    assert "leaves out zero" not in detail
+    assert "excludes zero" not in detail
 
 
 def test_worth_that_may_be_nothing_is_no_part_of_the_first_line():
@@ -101,14 +101,14 @@ def test_everything_behind_the_verdict_is_stated():
     text = plain(" ".join(sentences.all_sentences(make_record(), "EUR")))
     for part in (
         "25 clients who would be listed are held out by chance this quarter",
-        "z = −3.02, proven from ±2.78 on",
+        "z = −3.02, proven from ±2.78",
         "on 1 October 2026, with about 120 more outcomes",
         "Of those who were reached, 13 of 100 fewer left (95 % interval 3 to 23)",
-        "20 % were held out, 20 % planned: as chance makes it (p = 0.430)",
+        "20 % were held out, 20 % planned: as expected by chance (p = 0.430)",
         "3 held-out clients (3.0 %) were contacted all the same",
         "92 % of the value at risk",
         "Of 80 held-out clients with a known outcome, 31 left (39 %, 95 % interval 29 % to 49 %)",
-        "was known 45 days after",
+        "left within 45 days of when they would first have been listed",
     ):
         assert part in text
 

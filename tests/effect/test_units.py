@@ -1,6 +1,7 @@
 """The units of the experiment: which outcome and which contacts count, and what is made of them."""
 
 import json
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -40,6 +41,7 @@ BEFORE = row(False, arrived="2026-01-02T08:00:00Z")
         ([BEFORE], (PENDING, False, "")),
         ([BEFORE, row(True, time="2026-02-01")], (KNOWN, True, LATER)),
         ([BEFORE, row(True, time="2025-06-01")], (PENDING, False, "")),
+        ([BEFORE, row(True, "2026-03-01"), row(False, "2026-02-01")], (KNOWN, False, LATER)),
     ],
 )
 def test_outcome_is_that_of_the_assessed_row(rows, expected):
@@ -154,6 +156,24 @@ def test_second_year_compares_its_own_units(config):
     assert (compared["number"], compared["treated"]["clients"]) == (1, 0)
     described = units.describe_experiment(None, old, looks, "2027-04-05")
     assert described["verdict"] == "no_effect" and described["ratio"] is None
+
+
+def test_units_open_at_the_last_look_of_a_year_are_compared_in_the_next_one(config):
+    made = make_units(config, 50, {TREATED: 20, CONTROL: 60})
+    late = replace(made, id=np.arange(200), state=made.state.copy())
+    late.state[100:180], late.state[180:] = PENDING, LOST
+    last = units.take_look(late, [], "2027-01-05", LATER, 0.25)
+    first = Look(LATER, 1, 0.25, json.dumps({"number": 1, "verdict": "open"}))
+    late.state[100:] = KNOWN
+    look = units.take_look(late, [first, last], "2027-04-05", LATER, 0.25)
+    sizes = [
+        [json.loads(each.record)[arm]["clients"] for arm in ("treated", "control")]
+        for each in (last, look)
+    ]
+    assert (last.number, look.number, sizes) == (4, 5, [[75, 25], [60, 20]])
+    described = units.describe_experiment(None, late, [first, last, look], "2027-04-06")
+    assert described["units"]["treated"] == {"known": 60, "open": 0, "lost": 0}
+    assert described["ratio"] is None and "open" not in described["looks"][1]
 
 
 def test_quality_of_the_list_is_that_of_the_controls_whom_nobody_contacted(config):

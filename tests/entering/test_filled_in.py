@@ -167,7 +167,7 @@ def test_a_line_of_a_forgotten_client_is_refused_without_the_name(desk):
     ("change", "reason"),
     [
         ((1, "client", "007"), "'007' is not that of its key"),
-        ((1, "key", "mine"), "the key 'mine' is none of ours"),
+        ((1, "key", "mine"), "the key 'mine' is not one of ours"),
         ((1, "key", "00000000-2026-11-28-0123456789ab"), "of another installation"),
     ],
 )

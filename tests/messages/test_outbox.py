@@ -238,8 +238,13 @@ def test_run_with_nothing_to_report_starts_no_process(config, monkeypatch):
     model = Complaint("no_model", "no model is in production yet")
     outbox.store(config, files.utc_now(), [model])
     before = config.history.read_bytes()
-    outbox.report_end(config, is_good=True, unavailable=())
+    outbox.report_end(config, is_good=True, failed={})
     assert config.history.read_bytes() == before
+
+
+def test_table_that_this_run_could_not_write_is_a_problem(config):
+    complaints = outbox.find_complaints(config, {"unwritten": ["crm: locked"]})
+    assert "write_back" in [complaint.code for complaint in complaints]
 
 
 def test_history_that_is_gone_is_not_made_again(config):

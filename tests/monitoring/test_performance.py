@@ -124,6 +124,11 @@ def test_a_list_of_the_highest_risks_has_the_precision_of_the_highest_risks():
         assert listed == pytest.approx(50 * precision)
 
 
+def test_an_empty_list_has_no_precision():
+    result = performance.estimate(drawn(300)[0], capacity=0, is_listed=np.zeros(300), **reference())
+    assert (result.precision.value, result.listed.value) == (None, 0)
+
+
 def test_a_list_of_everybody_has_the_figures_of_everybody():
     risk, value = drawn(300)[0], np.random.default_rng(1).lognormal(3, 1, 300)
     found = performance.estimate(risk, value=value, is_listed=np.ones(300), **reference())

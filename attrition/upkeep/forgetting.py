@@ -241,6 +241,10 @@ def plan(config: Config, name: str) -> Plan:
         raise ConfigError(f"{cell.problem}; nothing was changed")
     name = cell.value
     known, paths = forgotten.read(config), list_segments(config)
+    if name in known.tokens.values():  # the next delivery of the name would get the old token
+        raise ConfigError(
+            f"--forget {name!r}: is the token of a forgotten client; nothing was changed"
+        )
     token = known.find(name) or choose_token(name, list_shares(config))
     names = list_names(config, paths)
     key = known.key or secrets.token_hex(32)

@@ -200,6 +200,13 @@ def test_forgotten_twice_the_client_has_one_token(after, tmp_path, capsys):
 # ---- the command
 
 
+def test_a_token_is_not_forgotten_again(after, tmp_path):
+    """Or the name would get the old token with the next delivery, and be two clients."""
+    config = copy_of(after, tmp_path / "project")
+    assert forget(config, token_of(config), "--yes") == 2
+    assert token_of(config) == token_of(after)
+
+
 def test_unknown_names_and_unconfirmed_requests_change_nothing(project, capsys, monkeypatch):
     config = project
     aside = config.final_data.with_name("finaldata.csv.damaged-20261128T080000Z")

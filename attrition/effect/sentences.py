@@ -34,7 +34,8 @@ STATES = ("known", "open", "lost")
 ARM_NOTE = (
     "A client counts once a quarter, in the group of the first assignment, whatever was done later. "
     "Compared, left and expected (the sum of the risks) are as of the last look. The other columns "
-    "count all since the year of the next look began: outcomes known, still open, or lost with the row."
+    "count all since the year of the next look began, and those still open then: outcomes known, still "
+    "open, or lost with the row."
 )
 HOW_TO_START = (
     "Every fifth client above the line of the list is held out by chance for a quarter: not listed, "
@@ -236,7 +237,8 @@ def list_quality(quality: Row) -> str:
     >>> list_quality(quality | {"lead_days": 45, "lead_clients": 12}).replace("\\xa0", " ")
     ... # doctest: +NORMALIZE_WHITESPACE
     'Of 80 held-out clients with a known outcome, 31 left (39 %, 95 % interval 29 % to 49 %); 33 were
-    expected. That they left was known 45 days after they would first have been listed (median of 12).'
+    expected. Half of the 12 whose dates are known left within 45 days of when they would first have
+    been listed.'
     """
     if not quality.get("clients"):
         return ""
@@ -251,8 +253,8 @@ def list_quality(quality: Row) -> str:
     if is_known(quality.get("lead_days")):
         days = plural(quality["lead_days"], "day")
         text += (
-            f" That they left was known {days} after they would first have been listed (median of "
-            f"{count(quality['lead_clients'])})."
+            f" Half of the {count(quality['lead_clients'])} whose dates are known left within {days} of "
+            "when they would first have been listed."
         )
     return text
 

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -306,6 +307,15 @@ class _Planner:
         """Return the new content of a file that is no record; None if it stays as it is."""
         config, name = self.config, self.texts.name
         before = self.texts.count
+        is_entered = (
+            config.contacts_folder in path.parents
+        )  # by people, who choose the name of a file
+        if (
+            is_entered
+            and not self.texts.is_word
+            and name in unicodedata.normalize("NFC", path.name)
+        ):
+            self.plan.kept.append(path)
         if ".damaged-" in path.name or ".replaced-" in path.name:
             self.plan.kept.append(path)
             return None
@@ -360,7 +370,10 @@ class _Planner:
         change = self._change_entered if is_entered else texts.in_message
         if path.suffix in (".xlsx", ".xlsm"):
             try:
-                return rewriting.rewrite_workbook(data, change)
+                book = rewriting.rewrite_workbook(data, change)
+                if not texts.is_word and rewriting.workbook_has(book, texts.spelled, texts.others):
+                    self.plan.kept.append(path)
+                return book
             except (zipfile.BadZipFile, ValueError):
                 self.plan.kept.append(path)
                 return data
@@ -462,7 +475,7 @@ def change_entry(
     for column, text in values.items():
         if column == CLIENT:
             new[column] = texts.cell(text)
-        elif isinstance(text, str) and column not in KEPT:
+        elif isinstance(text, str) and (column not in KEPT or text.startswith("sheet ")):
             new[column] = rewriting.change_json(text, texts.in_prose)
     if new.get(CLIENT) != values.get(CLIENT) and "key" in new:
         new["key"] = hidden.sign(values["key"])
@@ -603,7 +616,8 @@ def describe(config: Config, result: Plan) -> list[str]:
     lines += [
         f"  {path}: removed; a run writes it again if it is needed" for path in result.removed
     ]
-    lines += [f"not changed, and may contain the name: {path}; delete it" for path in result.kept]
+    kept = dict.fromkeys(result.kept)
+    lines += [f"still contains the name, or may contain it: {path}; delete it" for path in kept]
     sources = find_in_sources(config, name)
     lines += [f"a source still has the name: {each}" for each in sources]
     if sources:

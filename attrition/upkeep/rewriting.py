@@ -27,6 +27,7 @@ from attrition.storage import files
 
 DIGEST = re.compile(r"\b[0-9a-f]{16,64}\b")
 MAX_UNPACKED = 1 << 28  # bytes of a workbook
+MARKUP = (".xml", ".rels", ".vml")  # the parts of a workbook that contain text
 Rewritten = tuple[bytes, int]
 
 
@@ -214,10 +215,26 @@ def rewrite_workbook(data: bytes, change: Callable[[str], str]) -> bytes:
             raise ValueError("too large")
         for each in old.infolist():
             content = old.read(each)
-            if each.filename.endswith((".xml", ".rels", ".vml")):
+            if each.filename.endswith(MARKUP):
                 content = change(content.decode("utf-8")).encode("utf-8")
             new.writestr(each, content)
     return result.getvalue()
+
+
+def workbook_has(data: bytes, texts: Iterable[str], others: Iterable[str]) -> bool:
+    """Return whether a workbook contains a text, perhaps in several formats or after a code.
+
+    others: longer texts, which do not count
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        parts = [
+            re.sub("<[^>]*>", "", file.read(each).decode("utf-8", "replace"))
+            for each in file.namelist()
+            if each.endswith(MARKUP)
+        ]
+    for other in others:
+        parts = [part.replace(other, "").replace(escape(other), "") for part in parts]
+    return any(text in part for text in texts for part in parts)
 
 
 # ---- tables and arrays

@@ -108,7 +108,7 @@ def test_everything_behind_the_verdict_is_stated():
         "3 held-out clients (3.0 %) were contacted all the same",
         "92 % of the value at risk",
         "Of 80 held-out clients with a known outcome, 31 left (39 %, 95 % interval 29 % to 49 %)",
-        "was known 45 days after",
+        "left within 45 days of when they would first have been listed",
     ):
         assert part in text
 

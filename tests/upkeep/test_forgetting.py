@@ -35,6 +35,7 @@ from tests.forgetting import (
     find_everywhere,
     forget,
     token_of,
+    workbook,
 )
 from tests.segments import DATED, check_all, deliver, find_segments, row
 from tests.support import digest, final_rows, put, rejected, run
@@ -415,3 +416,20 @@ def test_an_entry_saved_while_the_app_knows_the_old_clients_is_not_stored(projec
     entry = {"kind": "contact", "outcome": "reached", "by": "Sue", "note": "n"}
     assert client.post(f"/clients/{NAME}/entries", json=entry).status_code == 422
     assert all(each.client != NAME for each in log.read(project.contact_log)[0])
+
+
+def test_files_that_people_named_after_the_client_are_named(project, capsys):
+    """A sheet is named in the log, and its headers and formats may split or hide the name."""
+    folder = project.contacts_folder / "inbox" / "read"
+    paths = [folder / f"{NAME}.csv", folder / "header.xlsx", folder / "split.xlsx"]
+    paths[0].write_text("client,note\n")
+    paths[1].write_bytes(workbook(f"&amp;L{NAME}"))
+    paths[2].write_bytes(workbook("Ann</t><t> Möller"))
+    via = f"sheet {NAME}.csv"
+    log.append(project.contact_log, [Entry("now7", "contact", "Sue", note="n", via=via)], AT)
+    assert forget(project, NAME, "--yes") == 0
+    lines = capsys.readouterr().out.splitlines()
+    kept = [line for line in lines if line.startswith("still contains the name")]
+    assert [path for path in paths if any(str(path) in line for line in kept)] == paths
+    assert not any("one.xlsx" in line for line in kept)
+    assert log.read(project.contact_log)[0][-1].via == f"sheet {token_of(project)}.csv"

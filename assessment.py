@@ -73,8 +73,8 @@ SETTINGS = (
 )
 NO_SIGNAL = "the model in production is a base rate: all clients have the same risk"
 UNKNOWN_EXEMPT = (
-    "config.json: experiment.never_hold_out.clients has %d of %d names that no current client has, the "
-    "first is number %d; correct or remove them"
+    "config.json: %d of the %d names in experiment.never_hold_out.clients belong to no current client, "
+    "the first is number %d; correct or remove them"
 )
 NO_KEY = "the environment variable of experiment.key, %s, is not set, so nobody new is held out"
 # Clients that are compared with the reference; if there are more, a sample of them.

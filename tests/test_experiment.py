@@ -156,8 +156,8 @@ def test_exempt_clients_are_listed_and_names_that_nobody_has_are_counted(held, c
     assert arms(held) == before
     last = len(controls) + 1
     assert (
-        f"has 1 of {last} names that no current client has, the first is number {last};"
-        in caplog.text
+        f"1 of the {last} names in experiment.never_hold_out.clients belong to no current client, the "
+        f"first is number {last};" in caplog.text
     )
 
 

@@ -34,7 +34,8 @@ STATES = ("known", "open", "lost")
 ARM_NOTE = (
     "A client counts once a quarter, in the group of the first assignment, whatever was done later. "
     "Compared, left and expected (the sum of the risks) are as of the last look. The other columns "
-    "count all since the year of the next look began: outcomes known, still open, or lost with the row."
+    "count all since the year of the next look began, and those still open then: outcomes known, still "
+    "open, or lost with the row."
 )
 HOW_TO_START = (
     "Every fifth client above the line of the list is held out by chance for a quarter: not listed, "

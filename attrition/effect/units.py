@@ -1,8 +1,9 @@
 """Describe the experiment: its units, their outcomes and contacts, and what the looks at them show.
 
 A unit is a client in a quarter. It stays in the arm that it was assigned to, whether or not it was
-contacted. Its outcome is that of the row that was assessed then, once it is mature; if that row has no
-time, or had its outcome already, it is the first outcome of the client that arrived afterwards.
+contacted. Its outcome is that of the row that was assessed then, once it is mature. If no outcome of
+that row arrives, because a later observation has replaced it, the row has no time, or its outcome was
+known already, it is the first outcome of the client's later observations that arrives.
 """
 
 import json
@@ -49,7 +50,7 @@ class Units:
     """All units, oldest first: (n,) each.
 
     id: of the assignment
-    state: "known", "open" or, if the row is gone, "lost"; value: NaN if unknown
+    state: "known", "open" or, if neither the row nor a later one is there, "lost"; value: NaN if unknown
     assigned_on, first_on, left_on: datetime64[D], of the assignment, of the client's first one, and of
     the outcome of those who churned, else NaT
     """
@@ -131,13 +132,13 @@ def find_outcome(assignment: Assignment, rows: Sequence[Row]) -> tuple[str, bool
 
     rows: of the client, in the order of their arrival
     """
-    own = [row for row in rows if assignment.observed and row.time == assignment.observed]
-    if not own if assignment.observed else not rows:
+    observed = assignment.observed
+    if not any(row.time >= observed for row in rows):
         return LOST, False, ""
-    was_known = any(row.has_outcome and row.arrived <= assignment.at for row in own)
-    if was_known or not own:
-        is_later = (row for row in rows if row.has_outcome and row.arrived > assignment.at)
-        later = [row for row in is_later if not own or row.time > assignment.observed]
+    new = [row for row in rows if row.has_outcome and row.arrived > assignment.at]
+    own = [row for row in new if observed and row.time == observed]
+    if not own:
+        later = [row for row in new if row.time > observed or not observed]
         own = sorted(later, key=lambda row: (row.arrived, row.time))[:1]
     known = [row for row in own if row.churned is not None]
     return (KNOWN, bool(known[-1].churned), known[-1].arrived) if known else (PENDING, False, "")

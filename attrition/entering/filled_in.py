@@ -268,13 +268,13 @@ def _hide(line: Line, hidden: Forgotten) -> Line:
 def _append(desk: Desk, entries: Mapping[int, Entry]) -> dict[int, str]:
     """Append entries, all at once if possible; return why some were refused, by their place."""
     try:
-        log.append(desk.path, [*entries.values()], desk.at, None, desk.refuse)
+        log.append(desk.path, [*entries.values()], desk.at, refuse=desk.refuse)
         return {}
     except (log.NotReplaceable, log.KeyTaken):
         refused = {}
     for place, entry in entries.items():  # somebody entered something at this moment
         try:
-            log.append(desk.path, [entry], desk.at, None, desk.refuse)
+            log.append(desk.path, [entry], desk.at, refuse=desk.refuse)
         except (log.NotReplaceable, log.KeyTaken) as error:
             refused[place] = str(error)
     return refused

@@ -61,9 +61,8 @@ def update(
     after: list[tuple[Alert, Alert]] = []
     for alert in before:
         is_present = present.pop(alert.cause, None) is not None
-        gone_at = (
-            None if is_present else min(alert.gone_at or now, now)
-        )  # the clock may be set back
+        # The clock may have been set back.
+        gone_at = None if is_present else min(alert.gone_at or now, now)
         is_over = gone_at is not None and now >= resolves_at(gone_at, cooldown_minutes)
         new = alert._replace(gone_at=gone_at, resolved_at=now if is_over else None)
         after.append((alert, new))

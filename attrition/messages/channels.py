@@ -188,7 +188,7 @@ def append_line(config: Config, message: Message) -> str:
     try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
-            raise NotDelivered("it is no regular file")
+            raise NotDelivered("it is not a regular file")
         if os.write(descriptor, line) < len(line):
             os.ftruncate(descriptor, about.st_size)
             raise NotDelivered("the disk is full")

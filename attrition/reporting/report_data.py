@@ -298,12 +298,6 @@ class ReportData:
         return wording.finished(self.drift.get("sentence") or "there is nothing to compare yet")
 
     @property
-    def drifted_columns(self) -> list[Row]:
-        """The columns with minor or material drift, the largest first."""
-        rows = [row for row in self.drift.get("columns", ()) if row["verdict"] in ("look", "act")]
-        return sorted(rows, key=lambda row: (row["verdict"] != "act", -(row["psi"] or 0)))
-
-    @property
     def state(self) -> State:
         """Whether the risks are reliable: the results of monitoring, the score, and drift."""
         if not self.release:

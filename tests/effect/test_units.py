@@ -33,7 +33,11 @@ BEFORE = row(False, arrived="2026-01-02T08:00:00Z")
     ("rows", "expected"),
     [
         ([], (LOST, False, "")),
-        ([row(True, time="2026-02-01")], (LOST, False, "")),
+        ([row(True, time="2025-12-01")], (LOST, False, "")),
+        ([row(time="2026-02-01")], (PENDING, False, "")),
+        ([row(True, time="2026-02-01")], (KNOWN, True, LATER)),
+        ([row(), row(True, time="2026-02-01")], (KNOWN, True, LATER)),
+        ([EARLY, row(True, time="2026-02-01")], (PENDING, False, "")),
         ([row()], (PENDING, False, "")),
         ([EARLY], (PENDING, False, "")),
         ([row(True), row(False, time="2026-02-01")], (KNOWN, True, LATER)),

@@ -205,6 +205,6 @@ def test_a_pipe_is_no_file_and_gets_nothing(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     config = write_config(tmp_path, alerts={"file": "pipe"})
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    assert "is no regular file" in failure(config, "file")
+    assert "is not a regular file" in failure(config, "file")
     assert os.read(reader, 10) == b""
     os.close(reader)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from attrition.config import Config
+from attrition.effect import contacted_rows
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import metrics
 from attrition.modelling.metrics import Interval, Vector
@@ -105,7 +106,7 @@ def monitor_model(config: Config) -> Monitoring:
 
     Raises: Damaged if the champion does not verify.
     """
-    config = config.limited_to(*SETTINGS)
+    settings, config = config, config.limited_to(*SETTINGS)
     files.finish_commit(config.production_folder)
     now = files.utc_now()
     inputs = {
@@ -117,7 +118,8 @@ def monitor_model(config: Config) -> Monitoring:
     if record is not None and not is_due(record, now):
         return _monitoring(record, up_to_date=True)
     champion = _find_champion(config)
-    judged, grouped, settled = judge_rows(config, champion, inputs["settings"], now)
+    contacted = contacted_rows.find_contacted(settings)
+    judged, grouped, settled = judge_rows(config, champion, inputs["settings"], now, contacted)
     labelled = int(grouped.groups[cohorts.KNOWN].sum())
     retrain, triggers, reason = decide(config, champion, judged, labelled)
     record = {
@@ -152,11 +154,11 @@ def is_due(record: files.Record, now: str) -> bool:
 
 
 def judge_rows(
-    config: Config, champion: Release | None, settings: str, now: str
+    config: Config, champion: Release | None, settings: str, now: str, contacted: np.ndarray
 ) -> tuple[Judgement, Cohorts, SettledRows | None]:
     """Judge the rows since the training; return the judgement, all cohorts, and the settled rows.
 
-    Without a model nothing is settled: None.
+    Without a model nothing is settled: None. contacted: see `judge_new_rows`
     """
     if champion is None:
         groups, _ = read_groups(config, np.empty(0, "int64"))
@@ -165,7 +167,8 @@ def judge_rows(
         return Judgement(NO_MODEL, NOTHING_TO_COMPARE, immature), grouped, None
     settled, model = _read_settled(config, champion, settings), production.load_model(champion)
     grouped = find_cohorts(config, read_new_rows(config, model, settled), now)
-    return judge_new_rows(config, champion, model, grouped, settled), grouped, settled
+    judgement = judge_new_rows(config, champion, model, grouped, settled, contacted)
+    return judgement, grouped, settled
 
 
 def decide(
@@ -387,9 +390,17 @@ def _describe_rows(config: Config, grouped: Cohorts, rows: pd.DataFrame) -> NewR
 
 
 def judge_new_rows(
-    config: Config, champion: Release, model: Served, grouped: Cohorts, settled: SettledRows
+    config: Config,
+    champion: Release,
+    model: Served,
+    grouped: Cohorts,
+    settled: SettledRows,
+    contacted: np.ndarray,
 ) -> Judgement:
-    """Judge the rows that are not settled; if they are in order, settle them, in place."""
+    """Judge the rows that are not settled; if they are in order, settle them, in place.
+
+    contacted: the sorted ids of rows whose outcomes may be due to a contact: they are not judged
+    """
     assert settled.rows is not None and settled.features is not None
     rows, accepted = _describe_rows(config, grouped, settled.rows), ledger.read_accepted(config)
     reference = releases.read_reference(champion)
@@ -398,7 +409,8 @@ def judge_new_rows(
     is_suspicious = np.isin(
         rows.table[typed_rows.DELIVERED].to_numpy(), [one.delivery for one in other_units]
     )
-    counted = rows.is_mature & ~is_suspicious
+    is_contacted = is_among(rows.ids, contacted)
+    counted = rows.is_mature & ~is_suspicious & ~is_contacted
     checks = _check_estimate(config, reference, rows, counted, settled)
     contradictions = sources.find_contradictions(
         rows.outcome[counted],
@@ -413,8 +425,10 @@ def judge_new_rows(
     verdict = judge_outcomes(champion, rows, judged)
     compared = rows.in_batch & ~is_suspicious
     report = compare_inputs(config, champion, reference, rows.table[compared], settled.features)
-    if verdict.verdict == "fine":
-        settled.settle(settled_rows.LABELLED, judged)
+    is_done = rows.is_mature & is_contacted & ~is_suspicious
+    settled.settle(
+        settled_rows.LABELLED, is_done | judged if verdict.verdict == "fine" else is_done
+    )
     if report.verdict == "stable" and report.rows >= MIN_ROWS_TO_SETTLE:
         settled.settle(settled_rows.INPUTS, compared)
     settled.keep(ledger.read_next_number(config))

@@ -20,6 +20,7 @@ from attrition import wording
 from attrition.config import Config
 from attrition.data import schema
 from attrition.data.spelling import read_spelling
+from attrition.effect import contacted_rows
 from attrition.errors import NoModel, SourceError
 from attrition.modelling import metrics, models, persistence
 from attrition.modelling.metrics import Vector
@@ -117,6 +118,7 @@ def score_model(config: Config) -> Scores:
 
     Raises: NoModel if there is no candidate, or its files are damaged.
     """
+    contacted = contacted_rows.find_contacted(config)
     config = config.limited_to(*SETTINGS)
     files.finish_commit(config.model_folder)
     training = files.read_record(config.training_record)
@@ -143,7 +145,8 @@ def score_model(config: Config) -> Scores:
     is_compared = champion is not None and not is_champion
     since = _read_judged(config, champion) if champion and is_compared else pd.Series(dtype=float)
     test = read_test_data(config, warnings)
-    rows = read_unseen(config, test, share, since.index.to_numpy("uint64"), is_compared)
+    left_out = np.union1d(releases.read_waiting(config), contacted)
+    rows = read_unseen(config, test, share, since.index.to_numpy("uint64"), is_compared, left_out)
     sets = _unseen_sets(config, rows, warnings)
     risks: dict[str, Risks] = {}
     model = candidate if is_champion else None
@@ -321,13 +324,15 @@ def read_unseen(
     held_out_share: float,
     since: NDArray[np.uint64],
     is_compared: bool,
+    left_out: NDArray[np.uint64],
 ) -> UnseenRows:
     """Read the rows that neither evaluation model was trained on, part by part.
 
     held_out_share: the smaller one of the two trainings: a greater share contains it
     since: ids of the rows newer than the champion; is_compared: whether current clients are needed
+    left_out: the sorted ids of rows whose outcomes are not mature or may be due to a contact
     """
-    columns, waiting = config.columns, releases.read_waiting(config)
+    columns = config.columns
     test = test[test[columns.outcome].notna()]
     if columns.client:
         test_ids, same = test[typed_rows.INPUT_ID].to_numpy(), typed_rows.INPUT_ID
@@ -340,7 +345,7 @@ def read_unseen(
     for part in ledger.split_rows(config):
         rows = ledger.read_rows(config, names, part=part)
         ids, is_known = rows[typed_rows.ROW_ID].to_numpy(), rows[columns.outcome].notna().to_numpy()
-        is_labelled = is_known & ~is_among(ids, waiting)
+        is_labelled = is_known & ~is_among(ids, left_out)
         held_out = typed_rows.held_out(rows[typed_rows.CLIENT_HASH], held_out_share)
         in_test = is_among(rows[same].to_numpy(), distinct_test_ids)
         in_training |= np.isin(test_ids, rows.loc[in_test & is_labelled & ~held_out, same])

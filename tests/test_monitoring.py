@@ -13,12 +13,16 @@ import scoring
 import training
 from attrition import config as configuration
 from attrition.config import Columns, Numeric
+from attrition.contacts import log
+from attrition.contacts.log import Entry
 from attrition.errors import AttritionError, Damaged
 from attrition.modelling import models
 from attrition.monitoring import drift
 from attrition.operations import releases
+from attrition.rows import ledger
 from attrition.storage import files, history
 from tests.conftest import make_rows, read_rows, run_whole, write_config
+from tests.support import reconfigure
 
 
 def arrive(config, rows, name):
@@ -101,6 +105,25 @@ def test_an_outcome_that_arrives_for_a_known_client_is_new_truth_but_no_new_inpu
     assert verdicts(watched)["performance"]["rows"] == 200
     assert verdicts(watched)["performance"]["verdict"] == "fine"
     assert verdicts(watched)["drift"]["rows"] == 0
+
+
+def test_rows_of_clients_who_were_reached_are_not_judged_in_an_experiment(watched):
+    """The risks are those without a contact."""
+    config = reconfigure(watched, experiment={})
+    outcomes = make_rows(200, seed=5, prefix="now")
+    reached = [Entry(f"now{i}", log.CONTACT, "Ann", log.REACHED) for i in range(150)]
+    log.append(config.contact_log, reached, ledger.read_lines(config)[-1].ingested_at)
+    outcomes.loc[:149, "exited"] = 0
+    arrive(config, outcomes, "outcomes.csv")
+    monitoring.monitor_model(config)
+    assert verdicts(config)["performance"]["rows"] == 50
+    assert verdicts(config)["suspicious"] == []
+    assert len(files.read_arrays(config.settled_rows)[releases.WAITING]) == 0
+    assert settled(config)["labelled"] == 750  # 50 are too few to settle
+    arrive(config, make_rows(100, seed=6, prefix="more"), "more.csv")
+    monitoring.monitor_model(config)
+    assert verdicts(config)["performance"]["rows"] == 150
+    assert settled(config)["labelled"] == 900
 
 
 def test_one_delivery_that_contradicts_the_model_is_named_and_waits(watched):

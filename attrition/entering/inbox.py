@@ -35,21 +35,28 @@ UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".filepart")
 MAX_PACKED, MAX_STEM = 64 << 20, 100
 
 
-def find_sheets(config: Config) -> list[Path]:
+def find_sheets(config: Config) -> dict[Path, os.stat_result]:
     """Return the files in the inbox, also those that may still be being written.
 
-    Hidden files, what other programs write beside a file, links and folders are none.
+    Hidden files, what other programs write beside a file, links and folders are none. An inbox that
+    cannot be read is reported, and does not stop a run.
     """
-    if not config.inbox.is_dir():
-        return []
-    paths = sorted(config.inbox.iterdir())
-    return [
-        path
-        for path in paths
-        if not path.name.startswith((".", "~$"))
-        and not path.name.lower().endswith(UNFINISHED)
-        and stat.S_ISREG(path.lstat().st_mode)
-    ]
+    sheets: dict[Path, os.stat_result] = {}
+    try:
+        paths = sorted(config.inbox.iterdir())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        logger.warning("%s: %s; no sheet is read", config.inbox, error.strerror)
+        return {}
+    for path in paths:
+        if path.name.startswith((".", "~$")) or path.name.lower().endswith(UNFINISHED):
+            continue
+        with suppress(FileNotFoundError):  # removed meanwhile
+            about = path.lstat()
+            if stat.S_ISREG(about.st_mode):
+                sheets[path] = about
+    return sheets
 
 
 def find_settled(config: Config) -> list[Path]:
@@ -60,8 +67,8 @@ def find_settled(config: Config) -> list[Path]:
     now = time.time()
     return [
         path
-        for path in find_sheets(config)
-        if abs(now - path.lstat().st_mtime) >= config.settle_seconds
+        for path, about in find_sheets(config).items()
+        if abs(now - about.st_mtime) >= config.settle_seconds
     ]
 
 

@@ -1,6 +1,7 @@
 """The folder for filled-in sheets: each is read once, with a verdict for each line."""
 
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -96,12 +97,21 @@ def test_what_is_being_written_is_no_sheet_or_is_left_until_it_has_settled(proje
     os.mkfifo(project.inbox / "pipe.csv")
     for name in (".hidden.xlsx", "~$anna.xlsx", "anna.xlsx.part"):
         drop(project, name=name)
-    assert inbox.find_sheets(project) == []
+    assert inbox.find_sheets(project) == {}
     path = drop(project, is_settled=False)
-    assert (inbox.find_sheets(project), inbox.find_settled(project)) == ([path], [])
+    assert ([*inbox.find_sheets(project)], inbox.find_settled(project)) == ([path], [])
     assert inbox.read_inbox(project) == [] and path.exists()
     os.utime(path, (1e11, 1e11))
     assert inbox.find_settled(project) == [path]
+
+
+def test_an_inbox_that_cannot_be_read_is_reported_and_stops_no_run(project, caplog):
+    shutil.rmtree(project.inbox, ignore_errors=True)
+    assert inbox.find_sheets(project) == {}
+    assert not caplog.text
+    project.inbox.write_text("no folder")
+    assert inbox.find_sheets(project) == {}
+    assert "Not a directory; no sheet is read" in caplog.text
 
 
 def test_a_sheet_waits_until_there_are_clients(empty_project):

@@ -145,7 +145,7 @@ def test_a_sheet_stays_while_the_log_is_busy_or_it_is_replaced(project, monkeypa
     path = drop(project)
     with monkeypatch.context() as patch:
         error = log.AttritionError("the contact log cannot be written now")
-        patch.setattr(log, "append", lambda *_: (_ for _ in ()).throw(error))
+        patch.setattr(log, "append", lambda *_, **__: (_ for _ in ()).throw(error))
         assert inbox.read_inbox(project) == []
     assert "anna.xlsx: the contact log cannot be written now; it stays" in caplog.text
     put_away = inbox._put_away

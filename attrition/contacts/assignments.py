@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from attrition.config import Config
 from attrition.contacts import experiment, log
 from attrition.contacts.experiment import Assignment
-from attrition.storage.history import BUSY_S
 
 TABLES = TABLE, LOOKS = "assignments", "looks"
 
@@ -62,7 +61,7 @@ SCHEMA = (
 
 
 def append(
-    path: Path, assignments: Sequence[Assignment], busy_s: float = BUSY_S
+    path: Path, assignments: Sequence[Assignment], busy_s: float | None = None
 ) -> list[Assignment]:
     """Append assignments in one transaction; return each as it is stored.
 

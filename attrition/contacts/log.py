@@ -159,10 +159,10 @@ def append(
 
 
 @contextmanager
-def begin_writing(path: Path, busy_s: float = BUSY_S) -> Iterator[sqlite3.Connection]:
+def begin_writing(path: Path, busy_s: float | None = None) -> Iterator[sqlite3.Connection]:
     """Open the log and begin a transaction; open it again if a restore has replaced it meanwhile.
 
-    busy_s: how long to wait for other writers
+    busy_s: how long to wait for other writers, by default `BUSY_S`
     """
     if not os.path.lexists(path):
         _begin(path)
@@ -460,7 +460,7 @@ def temporary_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def connect(path: Path, busy_s: float = BUSY_S) -> Iterator[sqlite3.Connection]:
+def connect(path: Path, busy_s: float | None = None) -> Iterator[sqlite3.Connection]:
     """Open the log, and only by SQLite.
 
     If this process opened the file by other means too, closing that would end the locks of SQLite.
@@ -469,7 +469,8 @@ def connect(path: Path, busy_s: float = BUSY_S) -> Iterator[sqlite3.Connection]:
     if path.is_symlink() or not path.is_file() or path.stat().st_size == 0:
         raise Damaged(f"{path}: is not a contact log; {RESTORE}")
     uri = f"{path.absolute().as_uri()}?mode=rw"
-    with closing(sqlite3.connect(uri, uri=True, timeout=busy_s)) as connection:
+    timeout = BUSY_S if busy_s is None else busy_s
+    with closing(sqlite3.connect(uri, uri=True, timeout=timeout)) as connection:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA synchronous = EXTRA")
         (version,) = connection.execute("PRAGMA user_version").fetchone()

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 AUTHENTICATION = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 BIN = Path(sys.executable).parent
-START_S = 60
+START_S = 240  # beside other campaigns on two cores
 
 
 def free_port():
@@ -69,6 +69,15 @@ def dask_cluster(folder, root=ROOT, count=2):
         stop([scheduler, *workers])
 
 
+# In a process of its own, since one process can connect to one cluster only.
+WAIT_FOR_RAY = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+while ray.cluster_resources().get("CPU", 0) < 2:
+    time.sleep(0.1)
+"""
+
+
 @contextmanager
 def ray_cluster(folder):
     pytest.importorskip("ray", reason="make engines installs Ray")
@@ -82,6 +91,7 @@ def ray_cluster(folder):
     try:
         wait_until(lambda: can_connect(address))
         workers = [start(BIN / "ray", "start", "--address", address, "--num-cpus", 2, *common)]
+        subprocess.run([BIN / "python", "-c", WAIT_FOR_RAY, address], check=True, timeout=START_S)
         yield Engine("ray", address, workers=2), head, workers
     finally:
         stop([*workers, head])

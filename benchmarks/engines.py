@@ -69,7 +69,7 @@ def assess(config: Config, engine: Engine, sessions: Iterable[int]) -> Assessed:
     return Assessed(cost.seconds, cpu_seconds, {name: record["outputs"][name] for name in OUTPUTS})
 
 
-def measure(config: Config, count: int, repeat: int, only: list[str], folder: Path) -> list[Row]:
+def measure(config: Config, count: int, repeat: int, only: list[str]) -> list[Row]:
     size = min(ledger.ROWS_PER_PART, count // 4)
     results: dict[str, list[Assessed]] = {}
     with ExitStack() as stack:
@@ -77,7 +77,7 @@ def measure(config: Config, count: int, repeat: int, only: list[str], folder: Pa
         engines[LOKY] = (Engine("loky", workers=2), [])
         for name, cluster in ((DASK, dask_cluster), (RAY, ray_cluster)):
             if not only or name.split(",")[0].lower() in only:
-                engine, head, workers = stack.enter_context(cluster(folder / name[:3]))
+                engine, head, workers = stack.enter_context(cluster())
                 engines[name] = (engine, [head.pid, *(worker.pid for worker in workers)])
         for _ in range(repeat):
             for name, (engine, sessions) in engines.items():
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         config = finish_project(Path(name) / "project", options.project)
         grow(config, options.clients)
-        rows = measure(config, options.clients, options.repeat, options.only, Path(name))
+        rows = measure(config, options.clients, options.repeat, options.only)
         return print_rows(rows)
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.conftest import ROOT
 
 AUTHENTICATION = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 BIN = Path(sys.executable).parent
-START_S = 240  # beside other campaigns on two cores
+START_S = 120  # beside other campaigns on two cores
 
 
 def free_port():
@@ -47,26 +48,24 @@ def wait_until(condition, every_s=0.1):
 
 
 @contextmanager
-def dask_cluster(folder, root=ROOT, count=2):
+def dask_cluster(root=ROOT, count=2):
     distributed = pytest.importorskip("distributed", reason="make engines installs Dask")
     address = f"tcp://127.0.0.1:{free_port()}"
     scheduler = start(
         BIN / "dask", "scheduler", "--port", address.rpartition(":")[2], "--no-dashboard"
     )
-    workers = [
-        start(
-            *(BIN / "dask", "worker", address, "--nthreads", 1, "--no-nanny", "--no-dashboard"),
-            *("--local-directory", folder / f"worker{i}"),
-            root=root,
-        )
-        for i in range(count)
-    ]
-    try:
-        with distributed.Client(address, timeout=START_S) as client:
-            client.wait_for_workers(count, timeout=START_S)
-        yield Engine("dask", address), scheduler, workers
-    finally:
-        stop([scheduler, *workers])
+    with TemporaryDirectory(prefix="dask", ignore_cleanup_errors=True) as folder:
+        worker = (BIN / "dask", "worker", address, "--nthreads", 1, "--no-nanny", "--no-dashboard")
+        workers = [
+            start(*worker, "--local-directory", f"{folder}/worker{i}", root=root)
+            for i in range(count)
+        ]
+        try:
+            with distributed.Client(address, timeout=START_S) as client:
+                client.wait_for_workers(count, timeout=START_S)
+            yield Engine("dask", address), scheduler, workers
+        finally:
+            stop([scheduler, *workers])
 
 
 # In a process of its own, since one process can connect to one cluster only.
@@ -79,22 +78,27 @@ while ray.cluster_resources().get("CPU", 0) < 2:
 
 
 @contextmanager
-def ray_cluster(folder):
+def ray_cluster():
     pytest.importorskip("ray", reason="make engines installs Ray")
     address = f"127.0.0.1:{free_port()}"
     common = ("--block", "--disable-usage-stats")
-    head = start(
-        *(BIN / "ray", "start", "--head", "--port", address.rpartition(":")[2], "--num-cpus", 0),
-        *("--include-dashboard=false", "--temp-dir", folder, *common),
-    )
-    workers = []
-    try:
-        wait_until(lambda: can_connect(address))
-        workers = [start(BIN / "ray", "start", "--address", address, "--num-cpus", 2, *common)]
-        subprocess.run([BIN / "python", "-c", WAIT_FOR_RAY, address], check=True, timeout=START_S)
-        yield Engine("ray", address, workers=2), head, workers
-    finally:
-        stop([*workers, head])
+    # Ray's sockets are below this folder, and the path of a socket has at most 107 characters.
+    with TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        head = start(
+            *(BIN / "ray", "start", "--head", "--port", address.rpartition(":")[2]),
+            *("--num-cpus", 0, "--include-dashboard=false", "--temp-dir", folder, *common),
+        )
+        processes = [head]
+        try:
+            wait_until(lambda: can_connect(address))
+            worker = start(BIN / "ray", "start", "--address", address, "--num-cpus", 2, *common)
+            waiting = start(BIN / "python", "-c", WAIT_FOR_RAY, address)
+            processes += [worker, waiting]
+            wait_until(lambda: waiting.poll() is not None or worker.poll() is not None)
+            assert waiting.poll() == 0, f"the worker of Ray ended: {worker.poll()}"
+            yield Engine("ray", address, workers=2), head, [worker]
+        finally:
+            stop(processes)
 
 
 def can_connect(address):

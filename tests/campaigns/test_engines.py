@@ -38,13 +38,11 @@ def printed(run):
 
 
 @pytest.fixture(params=[dask_cluster, ray_cluster], ids=["dask", "ray"])
-def cluster(request, tmp_path_factory, monkeypatch):
+def cluster(request, monkeypatch):
     for name, value in AUTHENTICATION.items():
         monkeypatch.setenv(name, value)
-    folder = tmp_path_factory.mktemp("c")
-    with request.param(folder) as parts:
+    with request.param() as parts:
         yield parts
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_cluster_gives_the_results_of_this_process_and_names_its_errors(cluster):
@@ -66,7 +64,7 @@ def test_a_scheduler_that_is_killed_ends_the_run_with_one_line(cluster, tmp_path
 
 
 def test_work_of_a_killed_dask_worker_is_done_by_another(tmp_path):
-    with dask_cluster(tmp_path) as (engine, _, workers):
+    with dask_cluster() as (engine, _, workers):
         run = start_run(engine, tmp_path)
         stop(workers[:1])
         (tmp_path / "go").touch()
@@ -74,7 +72,7 @@ def test_work_of_a_killed_dask_worker_is_done_by_another(tmp_path):
 
 
 def test_a_cluster_without_workers_ends_the_run(tmp_path):
-    with dask_cluster(tmp_path) as (engine, _, workers):
+    with dask_cluster() as (engine, _, workers):
         run = start_run(engine, tmp_path)
         stop(workers)
         (line,) = printed(run)
@@ -89,16 +87,15 @@ def test_a_worker_with_another_checkout_is_refused(tmp_path):
     refused = pytest.raises(
         EngineError, match=r"has code \w+, expected \w+: install the same checkout"
     )
-    with dask_cluster(tmp_path, root=other) as (engine, *_), refused:
+    with dask_cluster(root=other) as (engine, *_), refused:
         backends.run(engine, "tests.engine.tasks:double", [(1,), (2,)])
 
 
-def test_a_killed_ray_worker_ends_the_run_with_one_line(tmp_path_factory, monkeypatch):
+def test_a_killed_ray_worker_ends_the_run_with_one_line(tmp_path, monkeypatch):
     for name, value in AUTHENTICATION.items():
         monkeypatch.setenv(name, value)
-    folder = tmp_path_factory.mktemp("r")
-    with ray_cluster(folder) as (engine, _, workers):
-        run = start_run(engine, folder)
+    with ray_cluster() as (engine, _, workers):
+        run = start_run(engine, tmp_path)
         stop(workers)
         *_, line = printed(run)  # Ray may print as well
         assert line.startswith(f"engine ray at {engine.address}: ")
@@ -186,8 +183,8 @@ def test_a_cluster_writes_the_bytes_of_one_process(cluster, larger, expected):
     assert read_outputs(larger) == expected
 
 
-def test_a_dask_worker_killed_in_an_assessment_changes_no_byte(larger, expected, tmp_path):
-    with dask_cluster(tmp_path) as (engine, _, workers):
+def test_a_dask_worker_killed_in_an_assessment_changes_no_byte(larger, expected):
+    with dask_cluster() as (engine, _, workers):
         run = start_assessment(larger, engine)
         wait_for_first_part(larger)
         stop(workers[:1])
@@ -223,13 +220,11 @@ def find_ray_workers(sessions):
     return [pid for pid in found if os.getsid(pid) in sessions]
 
 
-def test_a_killed_ray_worker_ends_an_assessment_with_one_line(
-    larger, expected, tmp_path_factory, monkeypatch
-):
+def test_a_killed_ray_worker_ends_an_assessment_with_one_line(larger, expected, monkeypatch):
     for name, value in AUTHENTICATION.items():
         monkeypatch.setenv(name, value)
     before = read_outputs(larger)
-    with ray_cluster(tmp_path_factory.mktemp("r")) as (engine, head, workers):
+    with ray_cluster() as (engine, head, workers):
         run = start_assessment(larger, engine)
         wait_for_first_part(larger)
         for pid in find_ray_workers({process.pid for process in (head, *workers)}):
@@ -240,9 +235,9 @@ def test_a_killed_ray_worker_ends_an_assessment_with_one_line(
     check_next_run(larger, before, expected)
 
 
-def test_a_full_disk_of_a_worker_ends_an_assessment_with_one_line(larger, expected, tmp_path):
+def test_a_full_disk_of_a_worker_ends_an_assessment_with_one_line(larger, expected):
     before = read_outputs(larger)
-    with dask_cluster(tmp_path) as (engine, _, workers):
+    with dask_cluster() as (engine, _, workers):
         for worker in workers:
             resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (10_000, 10_000))
         code, (line,) = finish(start_assessment(larger, engine))

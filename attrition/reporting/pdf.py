@@ -174,10 +174,15 @@ def _cell(text: Any, style: ParagraphStyle, width: float) -> Flowable | Story:
         return text
     *longer, shortest = text if isinstance(text, tuple) else (text,)
     for candidate in longer:
-        cell = paragraph(candidate, style)
+        cell = paragraph(_breakable(candidate), style)
         if cell.wrap(width - 2 * PADDING, HEIGHT)[1] <= CELL_LINES * style.leading:
             return cell
-    return paragraph(shortest, style)
+    return paragraph(_breakable(shortest), style)
+
+
+def _breakable(text: Any) -> str:
+    """Let lines break at a no-break space: a cell may be narrower than a number with its unit."""
+    return str(text).replace("\xa0", " ")
 
 
 def tiles(numbers: Iterable[tuple[str, str, str]]) -> Table:

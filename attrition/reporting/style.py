@@ -37,6 +37,8 @@ def versions() -> list[str]:
 def drawable(text: Any) -> str:
     """Replace white space by a blank, and characters that the font does not have by a square.
 
+    A no-break space remains one.
+
     >>> drawable("Søn & Co\\n🦄")
     'Søn & Co □'
     """
@@ -45,7 +47,8 @@ def drawable(text: Any) -> str:
         return text
     glyphs = _glyphs()
     return "".join(
-        " " if c.isspace() else c if c.isprintable() and ord(c) in glyphs else "□" for c in text
+        c if c == "\xa0" or (c.isprintable() and ord(c) in glyphs) else " " if c.isspace() else "□"
+        for c in text
     )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pypdf
 import pytest
 from PIL import Image
+from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.platypus import Spacer
 
 from attrition.data import clients
@@ -74,6 +75,13 @@ def test_picture_has_every_pixel_of_its_png_and_its_shape():
     assert any(np.array_equal(each, np.asarray(Image.open(io.BytesIO(png)))) for each in images)
     n_rows, n_columns, _ = np.asarray(Image.open(io.BytesIO(png))).shape
     assert pdf.picture(png, 300).wrap(400, 400) == (300, pytest.approx(300 * n_rows / n_columns))
+
+
+def test_number_keeps_its_unit_on_its_line_but_in_a_cell():
+    text, room = "W 5\xa0% W", stringWidth("% W", pdf.FONT, pdf.CELL.fontSize) + 0.1
+    text, cell = pdf.paragraph(text, pdf.CELL), pdf._cell(text, pdf.CELL, room)
+    lines = [each.wrap(room, 100)[1] / pdf.CELL.leading for each in (text, cell)]
+    assert lines == [3, 2]  # W, 5 %, W and W 5, % W
 
 
 def test_cell_is_the_longest_wording_of_two_lines():

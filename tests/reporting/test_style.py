@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 def test_undrawable_characters_become_squares():
     assert style.drawable("emoji 🦄") == "emoji □"
     assert style.drawable("\u202eevil\x00\x1b[31m\ud800") == "□evil□□[31m□"
-    assert style.drawable("Søn\u00a0Ω שלום") == "Søn Ω שלום"
+    assert style.drawable("Søn\u2003Ω שלום\t5\u00a0%") == "Søn Ω שלום 5\u00a0%"
 
 
 def test_fonts_are_those_that_matplotlib_includes():

@@ -556,7 +556,7 @@ def test_report_states_whether_calling_helps_on_page_one_and_what_that_rests_on(
     config = write_project(tmp_path, records, rich_contacts(20))
     reporting.write_report(config)
     first, *others = read_pages(config)
-    line = "Contacting keeps clients: 8 of 100 fewer left (95 % interval 2 to 14), worth EUR 1.2 M."
+    line = "Contacting keeps clients: 8 fewer in 100 left (95 % interval 2 to 14), worth EUR 1.2 M."
     assert f"Does calling help? {line}" in first
     rest = " ".join(others)
     for part in (line, "Held out by chance 100 31 (31 %) 33 104 25 0 2.0 %", "Sample ratio: 20 %"):

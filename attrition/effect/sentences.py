@@ -27,27 +27,37 @@ Row = Mapping[str, Any]
 
 ARMS = {TREATED: "Listed", CONTROL: "Held out by chance"}
 METHODS = {
-    "welch": "from the outcomes minus the risks (Welch)",
-    "newcombe": "from the shares that left alone, since there are few outcomes (Newcombe)",
+    "welch": "from each outcome minus the risk of the client (Welch)",
+    "newcombe": "from the shares that left, without the risks, since there are few outcomes (Newcombe)",
 }
+COLUMNS = (
+    *("Compared at the last look", "Left", "Expected to leave"),
+    *("Known for the next look", "Still open", "Lost", "Reached"),
+)
 STATES = ("known", "open", "lost")
 ARM_NOTE = (
-    "A client counts once a quarter, in the group of the first assignment, whatever was done later. "
-    "Compared, left and expected (the sum of the risks) are as of the last look. The other columns "
-    "count all since the year of the next look began, and those still open then: outcomes known, still "
-    "open, or lost with the row."
+    "At the last look: the clients compared, how many of them left, and how many were expected to (the "
+    "sum of their risks). For the next look: the clients whose outcome is known, still open, or lost "
+    "with the row, and the share of all of them who were reached. A client counts once a quarter, in "
+    "the group of the first assignment, whatever was done later."
 )
-HOW_TO_START = (
-    "Every fifth client above the line of the list is held out by chance for a quarter: not listed, "
-    "and the next ones take the places, so the team contacts as many clients as before.",
-    "After some months, the listed clients are compared with the held-out ones. If fewer of the listed "
-    "ones left, contacting keeps clients, and you know how many and what they are worth.",
-    "What it takes: outcomes that arrive by themselves, some 100 contacts a month, and about a year. "
-    "An effect of 18 points shows after three months, one of 9 points after twelve.",
-    "What it costs: the refilled list keeps about 92\xa0% of its value at risk. Clients of great value "
-    "can be exempt, and a follow-up that is due is always listed.",
-    "How to switch it on: set “experiment” in config.json, and its key in the environment; see "
+HOW_TO_START = {
+    "How it works": "Each quarter, about one in five of the clients who are due for the list is held "
+    "out by chance: not listed, and the next ones take their places, so the team contacts as many "
+    "clients as before.",
+    "What you learn": "After some months, the listed clients are compared with the held-out ones. If "
+    "fewer of the listed ones left, contacting keeps clients, and you know how many and what they are "
+    "worth.",
+    "What it takes": "Outcomes that arrive by themselves, some 100 contacts a month, and about a year. "
+    "If contacting keeps 18 in 100 clients, that shows after three months; 9 in 100, after twelve.",
+    "What it costs": "The list, filled up with the next clients, keeps about 92\xa0% of its value at "
+    "risk. Clients of great value can be exempt, and a follow-up that is due is always listed.",
+    "How to switch it on": "Set “experiment” in config.json, and its key in the environment; see "
     "docs/operations.md.",
+}
+WITHOUT_KEY = (
+    "The key of the experiment is not set in the environment, so nobody new is held out. Those who were "
+    "assigned before still count."
 )
 
 
@@ -67,7 +77,7 @@ def verdict(record: Row, currency: str) -> Verdict:
     >>> look = {"number": 2, "of": 4, "verdict": "helps", "effect": effect, "money": money}
     >>> record = {"verdict": "helps", "looks": [look]}
     >>> print(verdict(record, "EUR").headline.replace("\\xa0", " "))
-    Contacting keeps clients: 8 of 100 fewer left (95 % interval 2 to 14), worth EUR 1.2 M.
+    Contacting keeps clients: 8 fewer in 100 left (95 % interval 2 to 14), worth EUR 1.2 M.
     >>> coming = {"number": 1, "of": 4, "on": "2026-07-01", "more_outcomes": 120}
     >>> coming |= {"smallest_effect": 0.12}
     >>> print(verdict({"verdict": "open", "next_look": coming}, "EUR").headline)
@@ -78,11 +88,13 @@ def verdict(record: Row, currency: str) -> Verdict:
 
 def _helps(record: Row, currency: str) -> Verdict:
     look = deciding_look(record)
-    money = look.get("money") or {}
-    worth = f", worth {currency} {short(money)}" if finite(money.get("low")) > 0 else ""
-    share = "From now on, at most 5\xa0% are held out, to notice if that changes."
+    is_sure = finite((look.get("money") or {}).get("low")) > 0
+    money = f", worth {worth(look, currency)[1]}" if is_sure else ""
+    share = (
+        "From now on, at most 5\xa0% of the clients due are held out, to notice if that changes."
+    )
     detail = _join([_money_text(look, currency), share if record.get("state") == RUNNING else ""])
-    return Verdict("good", f"Contacting keeps clients{_left(look)}{worth}.", detail)
+    return Verdict("good", f"Contacting keeps clients{_left(look)}{money}.", detail)
 
 
 def _harms(record: Row, currency: str) -> Verdict:
@@ -93,32 +105,43 @@ def _harms(record: Row, currency: str) -> Verdict:
 
 
 def _no_effect(record: Row, currency: str) -> Verdict:
-    look = deciding_look(record)
-    headline = "A year without a proven effect"
+    headline = f"A year without a proven effect{_left(deciding_look(record))}."
     advice = (
-        "Change how clients are contacted, or whom, before another year; the next looks count new "
+        "Change how clients are contacted, or whom, before another year: the next looks compare new "
         "clients only."
     )
-    return Verdict("warn", f"{headline}{_left(look)}.", advice)
+    return Verdict("warn", headline, advice)
 
 
 def _open(record: Row, currency: str) -> Verdict:
     coming, look = record.get("next_look") or {}, record.get("last_look") or {}
-    when = f"likely in {_month(coming.get('on'))}" if coming.get("on") else ""
-    more = coming.get("more_outcomes")
-    wait = f"about {plural(more, 'more outcome')}" if more and is_known(more) else ""
-    smallest, unseen = finite(coming.get("smallest_effect")), ""
-    if not math.isnan(smallest):
-        unseen = f"; effects under {points(min(smallest, 1.0))} points will not be seen"
-    text = ", ".join(filter(None, (wait, when))) or "there are too few outcomes"
-    detail = ""
+    past, point = "", ""
     if look:
-        detail = f"Look {look['number']} of {look['of']} proved nothing{_left(look)}."
-    if look.get("verdict") == VOID:
-        detail = (
-            f"Look {look['number']} of {look['of']} was void: its groups were not drawn as planned."
-        )
-    return Verdict("", f"Not yet: {text}{unseen}.", _join([detail, _early(look)]))
+        showed = f"proved nothing{_left(look)}"
+        if look["verdict"] == VOID:
+            showed = "was void: its groups were not drawn as planned"
+        past = f"Look {look['number']} of {look['of']} {showed}."
+    if record.get("state") == OFF:
+        headline = "Unknown: the experiment was switched off before it proved anything."
+    elif coming.get("on"):
+        headline, point = _not_yet(coming)
+    else:
+        headline = "Not yet: nobody has been held out so far."
+    return Verdict("", headline, _join([past, _early(look), point]))
+
+
+def _not_yet(coming: Row) -> tuple[str, str]:
+    """Describe when there may be an answer and which effects it cannot show, and explain a point."""
+    more, smallest = finite(coming.get("more_outcomes")), finite(coming.get("smallest_effect"))
+    wait = f"about {plural(more, 'more outcome')}, " if more > 0 else ""
+    when = f"Not yet: {wait}likely in {wording.day(coming['on']).partition(' ')[2]}"
+    if math.isnan(smallest):
+        return f"{when}.", ""
+    if smallest >= 1:
+        return f"{when}; that is too early to see any effect.", ""
+    least = points(smallest)
+    point = f"An effect of {least} points: {least} fewer in 100 leave."
+    return f"{when}; effects under {least} points will not be seen.", point
 
 
 def _void(record: Row, currency: str) -> Verdict:
@@ -162,14 +185,11 @@ def remarks(record: Row) -> list[str]:
     """Describe what is not as it should be: no key, switched off, controls who were contacted."""
     texts = []
     if record["state"] == NO_KEY:
-        texts.append(
-            "The key of the experiment is not set in the environment, so nobody new is held out. "
-            "Those who were assigned before still count."
-        )
+        texts.append(WITHOUT_KEY)
     if record["state"] == OFF:
         texts.append(
-            "The experiment is switched off: nobody new is held out. Outcomes of those who were "
-            "assigned before still count."
+            "The experiment is switched off: nobody is held out, and there is no further look. If it is "
+            "switched on again, those who were assigned before still count."
         )
     if (record.get("contacted_controls") or {}).get("is_high"):
         texts.append(
@@ -196,9 +216,11 @@ def held_out(record: Row | None) -> str:
 
 
 def contamination(record: Row) -> str:
-    """Describe how many held-out clients were contacted all the same."""
-    contacted = record.get("contacted_controls") or {}
-    number = contacted.get("clients") or 0
+    """Describe how many held-out clients were contacted all the same; "" if nobody was held out."""
+    contacted = record.get("contacted_controls")
+    if not contacted:
+        return ""
+    number = contacted["clients"]
     if not number:
         return "None of the held-out clients was contacted."
     were = "was" if number == 1 else "were"
@@ -209,7 +231,7 @@ def contamination(record: Row) -> str:
 
 
 def background(record: Row) -> list[tuple[str, str]]:
-    """Return what the verdict rests on, by term; without what is not known."""
+    """Return what the verdict rests on, by term; without what is not known, and what is remarked."""
     look = record.get("last_look") or {}
     texts = {
         "Last look": _look_text(look),
@@ -217,9 +239,11 @@ def background(record: Row) -> list[tuple[str, str]]:
         "Per client reached": _per_reached(look),
         "Sample ratio": _ratio_text(record.get("ratio") or {}),
         "Contacted all the same": contamination(record),
-        "What it costs": _cost_text(record.get("value_kept")),
+        "What it costs": _cost_text(record.get("value_kept") if record.get("held_out") else None),
         "How good the list was": list_quality(record.get("list_quality") or {}),
     }
+    if (record.get("contacted_controls") or {}).get("is_high"):
+        del texts["Contacted all the same"]  # it is among the remarks
     return [(term, text) for term, text in texts.items() if text]
 
 
@@ -227,7 +251,7 @@ def all_sentences(record: Row, currency: str) -> list[str]:
     """Return everything in reading order, the verdict first."""
     first = verdict(record, currency)
     texts = [first.headline, first.detail, *remarks(record), held_out(record)]
-    return [*filter(None, texts), *(text for _, text in background(record))]
+    return [*filter(None, texts), *(f"{term}: {text}" for term, text in background(record))]
 
 
 def list_quality(quality: Row) -> str:
@@ -236,25 +260,22 @@ def list_quality(quality: Row) -> str:
     >>> quality = {"clients": 80, "churned": 31, "expected": 33.2, "low": 0.29, "high": 0.49}
     >>> list_quality(quality | {"lead_days": 45, "lead_clients": 12}).replace("\\xa0", " ")
     ... # doctest: +NORMALIZE_WHITESPACE
-    'Of 80 held-out clients with a known outcome, 31 left (39 %, 95 % interval 29 % to 49 %); 33 were
-    expected. Half of the 12 whose dates are known left within 45 days of when they would first have
-    been listed.'
+    'Of 80 held-out clients whose outcome is known and whom nobody contacted, 31 left (39 %, 95 %
+    interval 29 % to 49 %); their risks predicted 33. Typically, they left 45 days after they would
+    first have been listed (median of the 12 whose dates are known).'
     """
     if not quality.get("clients"):
         return ""
-    left, clients = quality["churned"], quality["clients"]
+    left, clients, expected = (quality[key] for key in ("churned", "clients", "expected"))
     inside = wording.between(quality, percent)
     interval = f", 95\xa0% interval {inside}" if inside else ""
-    text = f"Of {plural(clients, 'held-out client')} with a known outcome, {count(left)} left "
-    text += f"({percent(left / clients)}{interval})"
-    text += (
-        f"; {count(quality['expected'])} were expected." if is_known(quality["expected"]) else "."
-    )
+    text = f"Of {plural(clients, 'held-out client')} whose outcome is known and whom nobody contacted, "
+    text += f"{count(left)} left ({percent(left / clients)}{interval})"
+    text += f"; their risks predicted {count(expected)}." if is_known(expected) else "."
     if is_known(quality.get("lead_days")):
-        days = plural(quality["lead_days"], "day")
         text += (
-            f" Half of the {count(quality['lead_clients'])} whose dates are known left within {days} of "
-            "when they would first have been listed."
+            f" Typically, they left {plural(quality['lead_days'], 'day')} after they would first have "
+            f"been listed (median of the {count(quality['lead_clients'])} whose dates are known)."
         )
     return text
 
@@ -262,7 +283,6 @@ def list_quality(quality: Row) -> str:
 def arm_table(record: Row) -> tuple[list[tuple[str, bool]], list[list[str]]]:
     """Return both groups as a table: how many left at the last look, and who is counted at the next."""
     look, reached = record.get("last_look") or {}, record.get("reached") or {}
-    titles = ("Compared", "Left", "Expected to leave", "Known since", "Open", "Lost", "Reached")
     rows = []
     for arm, name in ARMS.items():
         units, seen = record["units"][arm], look.get(arm) or {}
@@ -273,7 +293,7 @@ def arm_table(record: Row) -> tuple[list[tuple[str, bool]], list[list[str]]]:
             compared.append(count(seen["expected"]))
         share = percent(reached[arm]) if is_known(reached.get(arm)) else wording.DASH
         rows.append([name, *compared, *(count(units[key]) for key in STATES), share])
-    return [("Group", False), *((title, True) for title in titles)], rows
+    return [("Group", False), *((title, True) for title in COLUMNS)], rows
 
 
 def points(share: Any) -> str:
@@ -292,15 +312,15 @@ def fewer(effect: Row) -> str:
     """Describe a difference with its 95 % interval; "" if it could not be estimated.
 
     >>> fewer({"difference": -0.08, "low": -0.14, "high": -0.02}).replace("\\xa0", " ")
-    '8 of 100 fewer left (95 % interval 2 to 14)'
+    '8 fewer in 100 left (95 % interval 2 to 14)'
     >>> fewer({"difference": 0.01, "low": -0.04, "high": 0.06}).replace("\\xa0", " ")
-    '1 of 100 more left (95 % interval from 4 fewer to 6 more)'
+    '1 more in 100 left (95 % interval from 4 fewer to 6 more)'
     """
     value = finite(effect.get("difference"))
     if math.isnan(value):
         return ""
     inside = interval(effect)
-    text = f"{points(value)} of 100 {direction(value)} left"
+    text = f"{points(value)} {direction(value)} in 100 left"
     return f"{text} ({inside})" if inside else text
 
 
@@ -330,31 +350,45 @@ def short(value: Any) -> str:
     return amount(value, short=True)
 
 
-def _money_text(look: Row, currency: str) -> str:
+def worth(look: Row, currency: str) -> tuple[str, str, str]:
+    """Return whether contacting kept or lost value, how much, and its interval; "" if unknown.
+
+    >>> money = {"clients": 400, "value": -4e5, "low": -9e5, "high": -1e4}
+    >>> worth({"money": money}, "EUR")
+    ('lost', 'EUR 400,000', '95\xa0% interval 10,000 to 900,000')
+    """
     money = look.get("money") or {}
-    if not is_known(money.get("value")):
+    value = finite(money.get("value"))
+    if math.isnan(value):
+        return "", "", ""
+    sign = 1 if value >= 0 else -1
+    low, high = sorted(sign * finite(money[end]) for end in ("low", "high"))
+    inside = wording.between({"low": low, "high": high}, short)
+    interval = f"95\xa0% interval {inside}" if inside else ""
+    return "kept" if sign > 0 else "lost", f"{currency} {short(abs(value))}", interval
+
+
+def _money_text(look: Row, currency: str) -> str:
+    kept, value, inside = worth(look, currency)
+    if not value:
         return ""
-    sign = 1 if money["value"] >= 0 else -1
-    ends = sorted(sign * finite(money[end]) for end in ("low", "high"))
-    inside = wording.between({"low": ends[0], "high": ends[1]}, short)
-    interval = f" (95\xa0% interval {inside})" if inside else ""
-    did = "kept" if sign > 0 else "cost"
-    value = f"{currency} {short(sign * money['value'])}"
-    return f"Contacting the {plural(money['clients'], 'listed client')} {did} {value}{interval}."
+    listed = plural(look["money"]["clients"], "listed client")
+    return f"Contacting the {listed} {kept} {value}{f' ({inside})' if inside else ''}."
 
 
 def _per_reached(look: Row) -> str:
     text = fewer(look.get("per_reached") or {})
-    return f"Of those who were reached, {text}." if text else ""
+    return f"Among those who were reached, {text}." if text else ""
 
 
 def _early(look: Row) -> str:
     """Explain an interval that excludes zero although nothing is proven."""
     effect = look.get("effect") or {}
     if look.get("verdict") == OPEN and finite(effect.get("low")) * finite(effect.get("high")) > 0:
+        bound = wording.decimal(look["bound"], digits=2)
         return (
-            "The interval excludes zero, but with four looks a year that is not enough: it takes |z| "
-            f"of {wording.decimal(look['bound'], digits=2)} at this look."
+            "That interval excludes zero, but it is no proof: with four looks a year, chance produces "
+            f"one too often, so this look asks for more (z beyond ±{bound})."
         )
     return ""
 
@@ -362,22 +396,25 @@ def _early(look: Row) -> str:
 def _look_text(look: Row) -> str:
     if not look:
         return ""
-    effect = look.get("effect") or {}
-    text = f"Look {look['number']} of {look['of']}, on {wording.day(look['at'])}"
+    text = f"{_when(look, 'at')}."
     if is_known(look.get("z")):
         z, bound = (wording.decimal(look[key], digits=2) for key in ("z", "bound"))
-        text += f": z\xa0=\xa0{z}, proven from ±{bound}".replace("-", "−")
-    how = METHODS.get(effect.get("method", ""), "")
-    return f"{text}; estimated {how}." if how else f"{text}."
+        evidence = f" Strength of the evidence: z\xa0=\xa0{z}; proven beyond ±{bound}."
+        text += evidence.replace("-", "−")
+    how = METHODS.get((look.get("effect") or {}).get("method", ""))
+    return f"{text} Estimated {how}." if how else text
 
 
 def _next_text(coming: Row) -> str:
     if not coming.get("on"):
         return ""
-    text = f"Look {coming['number']} of {coming['of']}, on {wording.day(coming['on'])}"
-    if is_known(coming.get("more_outcomes")):
-        text += f", with about {plural(coming['more_outcomes'], 'more outcome')}"
-    return f"{text}."
+    more = coming.get("more_outcomes")
+    wait = f", with about {plural(more, 'more outcome')}" if is_known(more) else ""
+    return f"{_when(coming, 'on')}{wait}."
+
+
+def _when(look: Row, key: str) -> str:
+    return f"{wording.day(look[key])}, number {look['number']} of {look['of']} in its year"
 
 
 def _ratio_text(ratio: Row) -> str:
@@ -393,13 +430,10 @@ def _cost_text(kept: Any) -> str:
     if not is_known(kept):
         return ""
     return (
-        f"The list of today, refilled from below, has {percent(kept)} of the value at risk that it "
-        "would have if nobody were held out."
+        f"Today's list, filled up with the next clients, has {percent(kept)} of the value at risk that "
+        "it would have with the held-out clients on it. They remain due for the whole quarter, while "
+        "listed clients rest after a contact."
     )
-
-
-def _month(on: Any) -> str:
-    return wording.day(on).partition(" ")[2] or wording.UNKNOWN
 
 
 def _once_in(p: Any) -> str:

@@ -1,5 +1,6 @@
 """Render “Does calling help?” for the lead: the verdict, what it rests on, and who is held out."""
 
+from datetime import date
 from typing import Any
 
 from flask import render_template
@@ -24,12 +25,13 @@ def show_effect() -> str:
 def effect_context(state: State, at: str) -> dict[str, Any]:
     record = (optional(state.assessment) or {}).get("experiment")
     if not record:
-        return {"how_to_start": sentences.HOW_TO_START}
+        return {"how_to_start": sentences.HOW_TO_START.items()}
     currency = state.config.currency
     columns, rows = sentences.arm_table(record)
     return {
         "verdict": sentences.verdict(record, currency),
-        "remarks": sentences.remarks(record),
+        # The frame of every page shows that there is no key.
+        "remarks": [text for text in sentences.remarks(record) if text != sentences.WITHOUT_KEY],
         "numbers": numbers(record, currency),
         "arm_columns": columns,
         "arm_rows": rows,
@@ -46,26 +48,25 @@ def effect_context(state: State, at: str) -> dict[str, Any]:
 def numbers(record: Row, currency: str) -> list[Number]:
     """Return the verdict's figures as big numbers; those of a look only once there was one."""
     look, coming, units = record.get("last_look"), record.get("next_look"), record["units"].values()
+    known, still_open = (sum(arm[key] for arm in units) for key in ("known", "open"))
     tiles = []
     if look:
-        effect, money = look["effect"] or {}, look["money"] or {}
-        difference = wording.finite(effect.get("difference"))
-        title = f"{sentences.direction(difference).capitalize()} left, of 100 listed"
-        points = sentences.points(difference)
-        tiles.append(Number(title, points, sentences.interval(effect)))
-        inside = wording.between(money, sentences.short)
-        worth = f"{currency} {sentences.short(money)}" if wording.is_known(money) else wording.DASH
-        tiles.append(Number("Value kept", worth, f"95\xa0% interval {inside}" if inside else ""))
-    known, still_open = (sum(arm[key] for arm in units) for key in ("known", "open"))
-    if look:
+        if effect := look["effect"]:
+            title = f"{sentences.direction(effect['difference']).capitalize()} left in 100 listed"
+            points = sentences.points(effect["difference"])
+            tiles.append(Number(title, points, sentences.interval(effect)))
+        kept, value, interval = sentences.worth(look, currency)
+        if value:
+            tiles.append(Number(f"Value {kept}", value, interval))
         compared = sum((look[arm] or {}).get("clients", 0) for arm in sentences.ARMS)
-        note = f"at look {look['number']} of {look['of']}; {still_open:,} open"
+        note = f"at look {look['number']} of {look['of']}; {still_open:,} still open"
         tiles.append(Number("Outcomes compared", wording.count(compared), note))
     else:
-        tiles.append(Number("Outcomes known", wording.count(known), f"{still_open:,} open"))
+        tiles.append(Number("Outcomes known", wording.count(known), f"{still_open:,} still open"))
     if coming:
-        note = f"about {wording.plural(coming['more_outcomes'], 'more outcome')}"
-        tiles.append(Number("Next look", wording.day(coming["on"]), note))
+        day, more = date.fromisoformat(coming["on"]), coming["more_outcomes"]
+        note = f"about {wording.plural(more, 'more outcome')}"
+        tiles.append(Number("Next look", f"{day.day} {day:%b %Y}", note))
     return tiles
 
 

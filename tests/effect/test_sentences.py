@@ -24,19 +24,19 @@ def headline(record):
         (
             make_record(),
             "good",
-            "Contacting keeps clients: 8 of 100 fewer left (95 % interval 2 to 14), worth EUR 1.2 M.",
+            "Contacting keeps clients: 8 fewer in 100 left (95 % interval 2 to 14), worth EUR 1.2 M.",
         ),
         (
             make_record(verdict="harms", last_look=SECOND | {"effect": HARM, "verdict": "harms"}),
             "bad",
-            "Contacting does harm: 6 of 100 more left (95 % interval 1 to 11).",
+            "Contacting does harm: 6 more in 100 left (95 % interval 1 to 11).",
         ),
         (
             make_record(
                 verdict="no_effect", last_look=SECOND | {"effect": NOTHING, "verdict": "open"}
             ),
             "warn",
-            "A year without a proven effect: 3 of 100 fewer left (95 % interval from 2 more to 8 "
+            "A year without a proven effect: 3 fewer in 100 left (95 % interval from 2 more to 8 "
             "fewer).",
         ),
         (
@@ -45,7 +45,18 @@ def headline(record):
             "Not yet: about 120 more outcomes, likely in July 2026; effects under 12 points will not be "
             "seen.",
         ),
-        (make_open(next_look=None), "", "Not yet: there are too few outcomes."),
+        (make_open(next_look=None), "", "Not yet: nobody has been held out so far."),
+        (
+            make_open(next_look=None, state="off"),
+            "",
+            "Unknown: the experiment was switched off before it proved anything.",
+        ),
+        (
+            make_open(next_look=make_open()["next_look"] | {"smallest_effect": 1.3}),
+            "",
+            "Not yet: about 120 more outcomes, likely in July 2026; that is too early to see any "
+            "effect.",
+        ),
         (
             make_record(verdict="void", ratio=VOID),
             "bad",
@@ -62,14 +73,15 @@ def test_first_line_is_the_verdict(record, tone, line):
 def test_a_proven_effect_is_that_of_the_look_that_proved_it():
     later = SECOND | {"number": 3, "verdict": "open", "effect": NOTHING, "money": None}
     record = make_record(looks=[FIRST, SECOND, later], last_look=later)
-    assert "8 of 100 fewer left (95 % interval 2 to 14)" in headline(record)
+    assert "8 fewer in 100 left (95 % interval 2 to 14)" in headline(record)
 
 
 def test_interval_without_zero_that_proves_nothing_is_explained():
     record = make_open(last_look=FIRST)
     detail = sentences.verdict(record, "EUR").detail
     assert "proved nothing" in detail
-    assert "|z| of 3.93" in detail
+    assert "z beyond ±3.93" in detail
+    assert detail.endswith("An effect of 12 points: 12 fewer in 100 leave.")
     crossing = FIRST | {"effect": NOTHING}
     detail = sentences.verdict(make_open(last_look=crossing), "EUR").detail
     assert "excludes zero" not in detail
@@ -86,7 +98,7 @@ def test_no_effect_is_that_at_the_end_of_the_year():
     last = SECOND | {"number": 4, "verdict": "open", "effect": NOTHING}
     later = FIRST | {"effect": HARM}
     record = make_record(verdict="no_effect", looks=[FIRST, SECOND, last, later], last_look=later)
-    assert "3 of 100 fewer left" in headline(record)
+    assert "3 fewer in 100 left" in headline(record)
 
 
 def test_harm_is_shown_as_a_cost():
@@ -94,21 +106,23 @@ def test_harm_is_shown_as_a_cost():
     look |= {"money": {"clients": 400, "value": -4e5, "low": -9e5, "high": -1e4}}
     record = make_record(verdict="harms", last_look=look)
     detail = plain(sentences.verdict(record, "EUR").detail)
-    assert "400 listed clients cost EUR 400,000 (95 % interval 10,000 to 900,000)" in detail
+    assert "400 listed clients lost EUR 400,000 (95 % interval 10,000 to 900,000)" in detail
 
 
 def test_everything_behind_the_verdict_is_stated():
     text = plain(" ".join(sentences.all_sentences(make_record(), "EUR")))
     for part in (
         "25 clients who would be listed are held out by chance this quarter",
-        "z = −3.02, proven from ±2.78",
-        "on 1 October 2026, with about 120 more outcomes",
-        "Of those who were reached, 13 of 100 fewer left (95 % interval 3 to 23)",
+        "Last look: 1 July 2026, number 2 of 4 in its year. Strength of the evidence: z = −3.02; proven "
+        "beyond ±2.78. Estimated from each outcome minus the risk of the client (Welch).",
+        "Next look: 1 October 2026, number 3 of 4 in its year, with about 120 more outcomes.",
+        "Among those who were reached, 13 fewer in 100 left (95 % interval 3 to 23)",
         "20 % were held out, 20 % planned: as expected by chance (p = 0.430)",
         "3 held-out clients (3.0 %) were contacted all the same",
         "92 % of the value at risk",
-        "Of 80 held-out clients with a known outcome, 31 left (39 %, 95 % interval 29 % to 49 %)",
-        "left within 45 days of when they would first have been listed",
+        "Of 80 held-out clients whose outcome is known and whom nobody contacted, 31 left (39 %, 95 % "
+        "interval 29 % to 49 %); their risks predicted 33.",
+        "left 45 days after they would first have been listed (median of the 12 whose dates are known)",
     ):
         assert part in text
 
@@ -133,15 +147,28 @@ def test_what_is_not_as_it_should_be_is_remarked():
     assert sentences.remarks(make_record()) == []
     (text,) = sentences.remarks(make_record(contacted_controls=high))
     assert text.startswith("12 held-out clients (12\xa0%) were contacted all the same")
+    terms = [
+        dict(sentences.background(make_record(contacted_controls=each))) for each in (None, high)
+    ]
+    assert not any("Contacted all the same" in each for each in terms)  # unknown, or remarked
     (text,) = sentences.remarks(make_record(state="no_key"))
     assert "key" in text
     (text,) = sentences.remarks(make_record(state="off"))
     assert "switched off" in text
 
 
+def test_list_costs_nothing_if_nobody_is_held_out():
+    assert "What it costs" in dict(sentences.background(make_record()))
+    assert "What it costs" not in dict(sentences.background(make_record(held_out=0)))
+
+
 def test_groups_before_the_first_look_have_no_outcome_that_could_be_peeked_at():
     columns, rows = sentences.arm_table(make_open())
-    assert [name for name, _ in columns][1:4] == ["Compared", "Left", "Expected to leave"]
+    assert [name for name, _ in columns][1:4] == [
+        "Compared at the last look",
+        "Left",
+        "Expected to leave",
+    ]
     assert [row[1:4] for row in rows] == [["–"] * 3] * 2
     _, rows = sentences.arm_table(make_record())
     assert [plain(cell) for cell in rows[1]] == [

@@ -34,7 +34,7 @@ def test_first_line_of_the_page_is_the_verdict(project):
     page = app_of(project, make_record()).get("/effect").text
     (heading,) = re.findall("<h1>(.*?)</h1>", page)
     assert text_of(heading).startswith(
-        "Contacting keeps clients: 8 of 100 fewer left (95 % interval"
+        "Contacting keeps clients: 8 fewer in 100 left (95 % interval"
     )
     text = text_of(page)
     for part in (
@@ -73,6 +73,17 @@ def test_page_answers_whatever_is_known(project, experiment):
     client = app_of(project, experiment)
     page = client.get("/effect").text
     assert client.get("/experiment").json["sentences"][0] in unescape(page)
+
+
+def test_page_without_a_figure_has_no_tile_for_it(project):
+    page = text_of(app_of(project, make_open(last_look=NO_ESTIMATE)).get("/effect").text)
+    assert "Outcomes compared 500 at look 1 of 4; 115 still open Next look 1 Jul 2026" in page
+    assert "Value kept" not in page and "left in 100 listed" not in page
+
+
+def test_missing_key_is_shown_once(project):
+    page = text_of(app_of(project, make_open(state="no_key")).get("/effect").text)
+    assert page.count("nobody new is held out") == 1
 
 
 def test_without_an_experiment_the_page_describes_what_one_would_take(client):

@@ -33,7 +33,7 @@ from attrition.effect import sentences as effect
 from attrition.entering import workbook
 from attrition.errors import ConfigError, Damaged
 from attrition.operations import cli, runs
-from attrition.reporting import pdf, style
+from attrition.reporting import pdf, style, svg
 from attrition.reporting.pdf import Story
 from attrition.reporting.report_data import (
     CAPTIONS,
@@ -195,15 +195,22 @@ def effect_section(facts: ReportData) -> Story:
     if not record:
         return []
     verdict = effect.verdict(record, facts.currency)
+    chart = svg.effect_by_look(effect.looks_of(record))
+    texts = [("", effect.held_out(record)), *effect.background(record)]
+    rests_on: Story = [pdf.small(text, lead=term and f"{term}:") for term, text in texts if text]
+    if chart.drawing:
+        drawn = pdf.drawing(chart.drawing, pdf.HALF)
+        picture = [pdf.small("", lead=chart.title), pdf.note(chart.note), drawn]
+        rests_on = [pdf.side_by_side(picture, rests_on), Spacer(0, 6)]
     columns, rows = effect.arm_table(record)
     titles = {title: 34 if i == 0 else 20 for i, (title, _) in enumerate(columns)}
     return pdf.with_heading(
         DOES_IT_HELP,
         pdf.paragraph(verdict.detail, lead=verdict.headline),
         *(pdf.small(text, lead="!") for text in effect.remarks(record)),
+        *rests_on,
         pdf.table(titles, rows, numbers=range(1, len(columns))),
         pdf.note(effect.ARM_NOTE),
-        *(pdf.small(text, lead=f"{term}:") for term, text in effect.background(record)),
     )
 
 

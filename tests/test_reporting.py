@@ -24,7 +24,7 @@ from attrition.operations import releases
 from attrition.reporting import charts, pdf, style
 from attrition.storage import files, history
 from tests.conftest import PLAIN_KEYS
-from tests.effect.records import make_record
+from tests.effect.records import make_open, make_record
 from tests.support import interval, metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -559,8 +559,21 @@ def test_report_states_whether_calling_helps_on_page_one_and_what_that_rests_on(
     line = "Contacting keeps clients: 8 fewer in 100 left (95 % interval 2 to 14), worth EUR 1.2 M."
     assert f"Does calling help? {line}" in first
     rest = " ".join(others)
-    for part in (line, "Held out by chance 100 31 (31 %) 33 104 25 0 2.0 %", "Sample ratio: 20 %"):
+    for part in (
+        *(line, "Held out by chance 100 31 (31 %) 33 104 25 0 2.0 %", "Sample ratio: 20 %"),
+        *("25 clients who would be listed", "fewer left, in points", "Apr 2026 Jul 2026"),
+    ):
         assert part in rest
+
+
+def test_report_before_the_first_look_has_no_drawing_of_looks(tmp_path):
+    records = rich_records()
+    records["assessment"] |= {"experiment": make_open()}
+    config = write_project(tmp_path, records, rich_contacts(20))
+    reporting.write_report(config)
+    text = " ".join(read_pages(config))
+    assert "Next look: 1 July 2026" in text
+    assert "fewer left" not in text
 
 
 def test_clients_whose_risk_is_to_be_read_with_care_are_counted(tmp_path):

@@ -15,10 +15,11 @@ from html import escape
 from io import BytesIO
 from itertools import compress
 from typing import Any
+from xml.etree import ElementTree
 
 from reportlab import rl_config
 from reportlab.graphics import shapes
-from reportlab.lib.colors import Color, HexColor
+from reportlab.lib.colors import Color, HexColor, white
 from reportlab.lib.enums import TA_RIGHT
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
@@ -86,6 +87,15 @@ SIGNED = partial(wording.decimal, sign=True)
 STATISTICS = ("mean", "std", "minimum", "0.05", "median", "0.95", "maximum")
 PACKAGE = ("name", "required", "installed", "latest")
 OUTDATED = {True: "outdated", False: "current"}
+# The classes that `svg` gives to lines and dots.
+DRAWN: dict[str, dict[str, Any]] = {
+    "axis": {"strokeColor": GREY},
+    "rule": {"strokeColor": LIGHT},
+    "guide": {"strokeColor": INK, "strokeDashArray": [5, 4]},
+    "whisker first": {"strokeColor": ACCENT, "strokeWidth": 1.6},
+    "dot first": {"strokeColor": ACCENT, "fillColor": ACCENT},
+    "dot first open": {"strokeColor": ACCENT, "strokeWidth": 1.6, "fillColor": white},
+}
 
 
 def visible(text: Any) -> str:
@@ -259,6 +269,33 @@ def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def picture(png: bytes, width: float = WIDTH) -> Picture:
     return Picture(png, width)
+
+
+def drawing(markup: str, width: float) -> shapes.Drawing:
+    """Return lines, dots and texts that `svg` drew, as vectors in the colours of the PDF."""
+    root = ElementTree.fromstring(markup)
+    columns, rows = (float(size) for size in root.attrib["viewBox"].split()[2:])
+    scale = width / columns
+    parts = [_shape(element, rows) for element in root if element.tag != "title"]
+    group = shapes.Group(*parts, transform=(scale, 0, 0, scale, 0, 0))
+    return shapes.Drawing(width, scale * rows, group)
+
+
+def _shape(element: ElementTree.Element, top: float) -> shapes.Shape:
+    """Return an element of SVG, whose y grows downwards from the top."""
+    own = element.attrib
+
+    def point(x: str, y: str) -> tuple[float, float]:
+        return float(own[x]), top - float(own[y])
+
+    if element.tag == "line":
+        return shapes.Line(*point("x1", "y1"), *point("x2", "y2"), **DRAWN[own["class"]])
+    if element.tag == "circle":
+        return shapes.Circle(*point("cx", "cy"), float(own["r"]), **DRAWN[own["class"]])
+    assert element.tag == "text"
+    style: dict[str, Any] = {"fontName": FONT, "fontSize": 13, "fillColor": INK}
+    style["textAnchor"] = own.get("text-anchor", "start")
+    return shapes.String(*point("x", "y"), element.text or "", **style)
 
 
 def gallery(pictures: Iterable[tuple[bytes, str]]) -> Story:

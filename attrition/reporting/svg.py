@@ -22,6 +22,7 @@ Point = tuple[float, float]
 SIZE, WIDE = (460, 280), (920, 270)
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 24, 40
 ASIDE = 9  # between two series at the same time
+LABELS = 6  # below a drawing
 SCORES_SHOWN, SERIES = 60, ("first", "second")
 DAY_S = 86_400
 DAY_STEPS = (1, 2, 7, 14, 30, 61, 91, 182, 365)
@@ -399,9 +400,9 @@ def effect_by_look(looks: Sequence[Row]) -> Chart:
     looks: number, at, verdict and effect (difference, low and high as shares, below 0: fewer left)
     """
     chart = Chart(
-        "Fewer left among the listed clients",
-        "Of 100 clients, at each look, with a 95\xa0% interval. Above the dashed line: contacting keeps "
-        "clients. Filled: proven.",
+        "How many fewer left among the listed clients",
+        "At each look, in points: 8 means 8 fewer in 100. Line: 95\xa0% interval, which very likely "
+        "contains the true number. Above the dashed line, contacting keeps clients. Filled dot: proven.",
         missing="Shown from the first look on.",
     )
     known = [
@@ -418,7 +419,8 @@ def effect_by_look(looks: Sequence[Row]) -> Chart:
         for value in ticks(to.low_y, to.high_y)
     ]
     months = [f"{datetime.fromisoformat(look['at']):%b %Y}" for look in known]
-    parts = _axes(to, list(enumerate(months, start=1)), y_ticks, y_title="fewer left, of 100")
+    x_ticks = [*enumerate(months, start=1)][:: math.ceil(len(known) / LABELS)]
+    parts = _axes(to, x_ticks, y_ticks, "look", "fewer left, in points")
     parts.append(to.line((to.low_x, 0), (to.high_x, 0), "guide"))
     for i, (look, point) in enumerate(zip(known, points, strict=True), start=1):
         state = "" if look["verdict"] in ("helps", "harms") else " open"
@@ -429,7 +431,11 @@ def effect_by_look(looks: Sequence[Row]) -> Chart:
         parts.append(element("circle", element("title", text), **dot))
     return chart._replace(
         drawing=_drawing(chart.title, SIZE, parts),
-        columns=[("look", False), ("fewer left of 100 (95 % interval)", True), ("verdict", False)],
+        columns=[
+            ("look", False),
+            ("fewer left, in points (95 % interval)", True),
+            ("verdict", False),
+        ],
         rows=[
             [month, wording.with_interval(point, _signed), LOOK_VERDICTS[look["verdict"]]]
             for month, look, point in zip(months, known, points, strict=True)

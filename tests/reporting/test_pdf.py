@@ -4,12 +4,15 @@ import numpy as np
 import pypdf
 import pytest
 from PIL import Image
+from reportlab.graphics import shapes
+from reportlab.lib.colors import white
 from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.platypus import Spacer
 
 from attrition.data import clients
 from attrition.data.cells import Reason
-from attrition.reporting import charts, pdf
+from attrition.reporting import charts, pdf, svg
+from tests.effect.records import FIRST, SECOND
 
 MARKUP = ("<b>&Bold</b>", "<img src='http://127.0.0.1:9/x.png'/>", '<font color="[[1]]">', "a & b")
 CLIENT = dict.fromkeys(clients.COLUMNS) | {
@@ -82,6 +85,21 @@ def test_number_keeps_its_unit_on_its_line_but_in_a_cell():
     text, cell = pdf.paragraph(text, pdf.CELL), pdf._cell(text, pdf.CELL, room)
     lines = [each.wrap(room, 100)[1] / pdf.CELL.leading for each in (text, cell)]
     assert lines == [3, 2]  # W, 5 %, W and W 5, % W
+
+
+def test_drawing_has_the_lines_dots_and_texts_of_its_svg_upside_up():
+    chart = svg.effect_by_look([FIRST, SECOND])
+    drawn = pdf.drawing(chart.drawing, 230)
+    assert drawn.wrap(400, 400) == (230, 140)
+    (group,) = drawn.contents
+    first, second = [each for each in group.contents if isinstance(each, shapes.Circle)]
+    assert first.cy > second.cy  # 10 fewer left, then 8
+    assert (first.fillColor, second.fillColor) == (white, pdf.ACCENT)
+    lines = [each for each in group.contents if isinstance(each, shapes.Line)]
+    (zero,) = [line for line in lines if line.strokeDashArray]
+    assert zero.y1 == zero.y2 < second.cy
+    (page,) = read(drawn)
+    assert all(text in page for text in ("+10", "Apr 2026", "fewer left, in points", "look"))
 
 
 def test_cell_is_the_longest_wording_of_two_lines():

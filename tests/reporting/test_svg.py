@@ -32,6 +32,10 @@ def tags(drawing, name):
     return list(ElementTree.fromstring(drawing).iter(name))
 
 
+def texts(drawing):
+    return [each.text or "" for each in tags(drawing, "text")]
+
+
 def test_scores_are_drawn_by_time_with_one_mark_for_each_deployment():
     deployments = [
         {"at": "2026-02-01T00:00:00Z", "action": "promoted"},
@@ -134,6 +138,15 @@ def test_effect_is_drawn_upwards_and_an_unproven_look_is_open():
     assert float(first.get("cy")) < float(second.get("cy"))  # 10 fewer left, then 8
     assert len([one for one in tags(chart.drawing, "line") if one.get("class") == "guide"]) == 1
     assert chart.rows[1] == ["Jul 2026", "+8.0 (+2.0 to +14.0)", "proven"]
+
+
+def test_effect_of_many_looks_has_room_for_the_labels_of_some():
+    looks = [FIRST | {"at": f"2026-{month:02d}-01T06:00:00Z"} for month in range(1, 13)]
+    chart = svg.effect_by_look(looks)
+    assert [text for text in texts(chart.drawing) if "2026" in text] == [
+        *("Jan 2026", "Mar 2026", "May 2026", "Jul 2026", "Sep 2026", "Nov 2026")
+    ]
+    assert len(tags(chart.drawing, "circle")) == len(chart.rows) == 12
 
 
 def test_effect_without_an_estimate_has_a_sentence_instead():

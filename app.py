@@ -16,8 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrition import config as configuration
-from attrition import wording
+from attrition import config_file, wording
 from attrition.access import commands
 from attrition.config import Config
 from attrition.errors import AttritionError
@@ -55,7 +54,7 @@ def create_app(config: Config | Path | None = None, *, is_closed: bool = False) 
     from attrition.web.parameters import ClientName
 
     if not isinstance(config, Config):
-        config = configuration.load(config)
+        config = config_file.load(config)
     pa.set_memory_pool(pa.system_memory_pool())  # it returns freed memory, the default one does not
     app = Flask("attrition", root_path=str(PAGES), static_url_path="/static")
     app.debug = False  # FLASK_DEBUG is ignored

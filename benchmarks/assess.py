@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Config
 from attrition.rows import ledger, observations, typed_rows
 from attrition.storage import files, tables
@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(name, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.worker:
-        config = configuration.load(Path(options.config))
+        config = config_file.load(Path(options.config))
         Path(options.out).write_text(str(predict(config, options.worker)))
         return 0
     with tempfile.TemporaryDirectory() as name:

@@ -35,7 +35,7 @@ from typing import Any
 import psycopg
 import pymysql
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Config, Database
 from attrition.databases import reader as databases
 from tests import mariadb, postgres
@@ -133,7 +133,7 @@ def make_config(folder: Path, url: str) -> Config:
     settings |= {"columns": {"numeric": NAMED.split(", ")[1:4], "ignore": ["filler"]}}
     (folder / "input_folder").mkdir()
     (folder / "config.json").write_text(json.dumps(settings | {"databases": [table]}))
-    return configuration.load(folder / "config.json")
+    return config_file.load(folder / "config.json")
 
 
 def ingest(config: Config, *, reconcile: bool = False) -> str:

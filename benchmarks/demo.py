@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 
 import fullprocess
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Config
 from attrition.contacts import log, ranking
 from attrition.contacts.desk import Desk
@@ -390,7 +390,7 @@ def make_project(folder: Path) -> Config:
     (folder / "config.json").write_text(text, encoding="utf-8")
     for name in ("input_folder_path", "test_data_path"):
         (folder / str(CONFIG[name])).mkdir()
-    return configuration.load(folder / "config.json")
+    return config_file.load(folder / "config.json")
 
 
 def make(folder: Path, seed: int, now: datetime) -> Config:

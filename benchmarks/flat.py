@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.modelling import explanations, models
 from attrition.operations import releases
 from attrition.serving import flattening
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     """Return 0 if the risks are equal and the flat model is fast enough."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("config", nargs="?", type=Path, default=Path("config.json"))
-    config = configuration.load(parser.parse_args(argv).config)
+    config = config_file.load(parser.parse_args(argv).config)
     release = releases.read_current(config.production_folder)
     model, baseline = releases.load_model(release), release.training["baseline"]
     flat = flattening.flatten(model)

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Config
 from attrition.storage import history
 from benchmarks.measure import Row, at_most, cpu_of, print_rows, write_table
@@ -111,7 +111,7 @@ def measure(folder: Path, sample: pd.DataFrame, trained: Path, rows: int) -> tup
         part.rename(source)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         shutil.copytree(trained, place, symlinks=True, dirs_exist_ok=True)
-        config = configuration.load(Path(place) / "config.json")
+        config = config_file.load(Path(place) / "config.json")
         (config.input_folder / "b.csv").hardlink_to(source)
         whole = run_steps(config)
         ticks = []

@@ -15,8 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from attrition import config as configuration
-from attrition import idle
+from attrition import config_file, idle
 from attrition.config import Config
 from attrition.storage import files
 from benchmarks.measure import Row, at_most, cpu_of, print_rows
@@ -82,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         if options.config:
-            config = configuration.load(options.config)
+            config = config_file.load(options.config)
         else:
             config = make_sample(Path(folder) / "project", options.files, options.mb)
         return print_rows(compare(config, options.runs))

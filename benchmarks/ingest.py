@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from attrition import config as configuration
+from attrition import config_file
 from benchmarks import measure, scale
 from benchmarks.measure import Row
 from benchmarks.project import ROOT, make_project
@@ -92,7 +92,7 @@ def compare(folder: Path, name: str, rows: int, repeat: int, python: str | None)
     costs = measure.compare(commands, repeat=repeat, before=begin)
     begin("ours")
     measure.cpu_of(commands["ours"])
-    scale.check_rows(configuration.load(written / "config.json"), rows, 1)
+    scale.check_rows(config_file.load(written / "config.json"), rows, 1)
     print(f"{name}: {rows:,} rows, {source.stat().st_size / 1e6:.0f} MB")
     for each, cost in costs.items():
         print(f"  {each:8} {cost.cpu_seconds:6.2f} s of CPU, {cost.peak_mb:6,.0f} MB")

@@ -35,7 +35,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 import diagnostics
 import fullprocess
 import reporting
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Config
 from attrition.modelling import models
 from attrition.operations import releases
@@ -356,7 +356,7 @@ def main(argv: list[str] | None = None) -> int:
             for name in options.scenario:
                 print(f"{name}, seed {seed}")
                 folder = shutil.copytree(company.file.parent, Path(place) / name, symlinks=True)
-                config = configuration.load(folder / company.file.name)
+                config = config_file.load(folder / company.file.name)
                 scenario = SCENARIOS[name]
                 life = live(config, scenario, seed, options.months, whole=options.whole)
                 deployments = f"{life.count_deployments()} deployments after the first"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Config
 from attrition.storage import files
 
@@ -24,7 +24,7 @@ def make_project(folder: Path, **settings: Any) -> Config:
     made = json.loads((ROOT / "config.json").read_text())
     made |= {"max_days_ahead": 10_000} | settings  # simulated months may lie ahead
     (folder / "config.json").write_text(json.dumps(made))
-    config = configuration.load(folder / "config.json")
+    config = config_file.load(folder / "config.json")
     asked = {"asked_at": files.utc_now(), "reachable": False, "packages": []}
     files.write_bytes(config.dependencies, files.encode(files.sealed(asked)))
     return config
@@ -46,7 +46,7 @@ def finish_project(folder: Path, finished: Path | None) -> Config:
     if finished is None:
         return finish_sample(folder)
     shutil.copytree(finished, folder, symlinks=True)
-    return configuration.load(folder / "config.json")
+    return config_file.load(folder / "config.json")
 
 
 def sample_columns() -> dict[str, object]:

@@ -22,7 +22,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
-from attrition import config
+from attrition import config_file
 from attrition.data import schema
 from attrition.modelling import metrics, models, selection
 from attrition.modelling.groups import group_rows
@@ -42,7 +42,7 @@ def read_table(config_path: Path, data: Path) -> Table:
 
     Raises: AttritionError.
     """
-    settings = config.load(config_path)
+    settings = config_file.load(config_path)
     columns = settings.columns
     paths = sorted(data.glob("*.csv")) if data.is_dir() else [data]
     tables = [source_files.read_path(path) for path in paths]

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 import fullprocess
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Config
 from attrition.operations import releases
 from benchmarks.project import ROOT, make_project
@@ -345,7 +345,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     reason = install_peer(options.peer)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        config = configuration.load(options.config) if options.config else run_sample(Path(folder))
+        config = config_file.load(options.config) if options.config else run_sample(Path(folder))
         requests = bodies(read_rows(config))
         starts = [measure_start(config, *requests[OURS]["one row"]) for _ in range(STARTS)]
         servers = {OURS: stack.enter_context(serve_ours(config))}

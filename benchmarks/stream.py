@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import fullprocess
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Config
 from attrition.modelling import metrics
 from attrition.operations import releases
@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
             config = make_project(Path(place) / "p", columns=columns, databases=[])
             for path in config.test_folder.iterdir():  # of the sample company
                 path.unlink()
-            for line in run(options.folder, configuration.load(config.file), stream, truth):
+            for line in run(options.folder, config_file.load(config.file), stream, truth):
                 lines.append(line)
                 print(line, file=sys.stderr)
     with pd.option_context("display.width", 250, "display.max_colwidth", 90):

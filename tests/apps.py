@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from app import create_app
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Api, Config
 from attrition.contacts import log
 from attrition.data import clients
@@ -68,7 +68,7 @@ def odd_folder(tmp_path_factory):
 @pytest.fixture
 def odd_project(odd_folder, tmp_path):
     shutil.copytree(odd_folder, tmp_path / "odd", symlinks=True)
-    return configuration.load(tmp_path / "odd" / "config.json")
+    return config_file.load(tmp_path / "odd" / "config.json")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import pytest
 
 import fullprocess
 import ingestion
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Config
 from attrition.operations import dependencies
 from attrition.rows import ledger, typed_rows
@@ -51,7 +51,7 @@ def write_config(folder: Path, **settings: Any) -> Config:
     for name in ("sourcedata", "testdata"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(PLAIN_KEYS | {"api": NOBODY_AT} | settings))
-    return configuration.load(folder / "config.json")
+    return config_file.load(folder / "config.json")
 
 
 def count_as_asked(config: Config) -> None:
@@ -192,7 +192,7 @@ def project(finished_folder: Path, tmp_path: Path) -> Config:
     """A whole configured project after its first run."""
     folder = tmp_path / "project"
     shutil.copytree(finished_folder, folder, symlinks=True)
-    config = configuration.load(folder / "config.json")
+    config = config_file.load(folder / "config.json")
     os.utime(config.last_run)  # a good run of now, however long the tests have been running
     return config
 

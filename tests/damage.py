@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.contacts import log
 from attrition.operations import dependencies, releases
 from attrition.storage import files
@@ -74,7 +74,7 @@ def enter(config):
 def aged(aged_folder, tmp_path):
     """A copy of the project with two releases."""
     shutil.copytree(aged_folder, tmp_path / "project", symlinks=True)
-    return configuration.load(tmp_path / "project" / "config.json")
+    return config_file.load(tmp_path / "project" / "config.json")
 
 
 def place(config, name):

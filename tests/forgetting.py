@@ -13,7 +13,7 @@ import pypdf
 import pytest
 
 import reporting
-from attrition import config as configuration
+from attrition import config_file
 from attrition.contacts import assignments, log
 from attrition.contacts.experiment import Assignment
 from attrition.contacts.log import Entry
@@ -82,7 +82,7 @@ def knowing(tmp_path_factory):
 
 def copy_of(config, folder):
     shutil.copytree(config.file.parent, folder, symlinks=True)
-    return configuration.load(folder / "config.json")
+    return config_file.load(folder / "config.json")
 
 
 def token_of(config):

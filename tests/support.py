@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 import ingestion
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Columns, Numeric
 from attrition.contacts import log
 from attrition.rows import typed_rows
@@ -128,7 +128,7 @@ def digest(folder: Path) -> dict[str, str]:
 def reconfigure(config, **settings):
     """Write other settings into config.json and load it."""
     config.file.write_text(json.dumps(PLAIN_KEYS | {"api": NOBODY_AT} | settings))
-    return configuration.load(config.file)
+    return config_file.load(config.file)
 
 
 # ---- sources, and what ingestion makes of them

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 import apicalls
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Api
 from attrition.errors import AttritionError
 from tests.conftest import ROOT, TOKEN, damage, served, write_config
@@ -25,7 +25,7 @@ def running(finished_folder, tmp_path_factory):
     """A project and the address of the app that serves it."""
     folder = tmp_path_factory.mktemp("called") / "project"
     shutil.copytree(finished_folder, folder, symlinks=True)
-    config = configuration.load(folder / "config.json")
+    config = config_file.load(folder / "config.json")
     with served(config, "--workers", "1") as (port, _):
         yield config, f"http://127.0.0.1:{port}"
 
@@ -140,7 +140,7 @@ def token_app(project, monkeypatch):
     monkeypatch.setenv("API_TOKEN", TOKEN)
     raw = json.loads(project.file.read_text())
     project.file.write_text(json.dumps(raw | {"api": {"token": "${API_TOKEN}"}}))
-    config = configuration.load(project.file)
+    config = config_file.load(project.file)
     with served(config, "--workers", "1") as (port, _):
         yield config, f"http://127.0.0.1:{port}"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import attrition
-from attrition.config import Config
+from attrition.paths import Paths
 from tests.conftest import ROOT, write_config
 from tests.support import ARROWS
 
@@ -53,7 +53,10 @@ PURE_MAY_IMPORT = {
 }
 RECORDS_OF_CONFIG = {
     f"attrition.config.{name}"
-    for name in ("Columns", "DEFAULT_DIALECT", "Dialect", "Label", "MISSING_MARKERS", "Numeric")
+    for name in (
+        *("Columns", "DEFAULT_DIALECT", "Dialect", "Encoding", "Label", "MISSING_MARKERS"),
+        "Numeric",
+    )
 }
 EDGES_OF_APICALLS = {
     *("attrition.config", "attrition.errors"),
@@ -64,7 +67,7 @@ HEAVY = ("pandas", "numpy", "scipy", "sklearn", "skops", "matplotlib", "reportla
 # The agreement on names, the release that travels by them, the file that writes, and the check that
 # knows of no config.
 SPELL_NAMES = (
-    "attrition/config.py",
+    "attrition/paths.py",
     "attrition/idle.py",
     "attrition/operations/releases.py",
     "attrition/storage/files.py",
@@ -316,7 +319,7 @@ def test_every_file_says_in_its_docstring_what_it_is_for(name):
 def our_names(folder):
     """The name of every file that the config knows of, but for config.json."""
     config = write_config(folder)
-    paths = {path for name in vars(Config) if isinstance(path := getattr(config, name), Path)}
+    paths = {path for name in vars(Paths) if isinstance(path := getattr(config, name), Path)}
     return {path.name for path in paths if path.suffix or path.name.startswith(".")}
 
 

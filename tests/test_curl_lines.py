@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import requests
 
-from attrition import config as configuration
+from attrition import config_file
 from tests.apps import day_after
 from tests.conftest import NOBODY_AT, ROOT, TOKEN, run_whole, served
 
@@ -106,7 +106,7 @@ def sample(tmp_path_factory):
     settings = json.loads((ROOT / "config.json").read_text()) | {"databases": [], "api": NOBODY_AT}
     (folder / "config.json").write_text(json.dumps(settings))
     rows_of_sample(folder)
-    config = configuration.load(folder / "config.json")
+    config = config_file.load(folder / "config.json")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("attrition.operations.dependencies.ask_all", dict.fromkeys)
         assert run_whole(config) == 0

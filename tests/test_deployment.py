@@ -7,7 +7,7 @@ import pytest
 import deployment
 import scoring
 import training
-from attrition import config as configuration
+from attrition import config_file
 from attrition.errors import Damaged, NoModel
 from attrition.modelling import models
 from attrition.operations import releases
@@ -31,7 +31,7 @@ def scored_folder(tmp_path_factory):
 @pytest.fixture
 def scored(scored_folder, tmp_path):
     shutil.copytree(scored_folder, tmp_path / "project", symlinks=True)
-    return configuration.load(tmp_path / "project" / "config.json")
+    return config_file.load(tmp_path / "project" / "config.json")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import app
 import assessment
 import ingestion
 import training
-from attrition import config as configuration
+from attrition import config_file
 from attrition.data.clients import ClientTable
 from attrition.storage import files
 from tests.support import check_conserved, put, reconfigure, rejected
@@ -42,7 +42,7 @@ def detailed(finished_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("detailed") / "project"
     shutil.copytree(finished_folder, folder, symlinks=True)
     config = reconfigure(
-        configuration.load(folder / "config.json"),
+        config_file.load(folder / "config.json"),
         columns={"numeric": HEADER[1:4], **DETAILS},
         files={"by_name": {"german*": {"separator": ";", "dates": "%d.%m.%Y"}}},
         databases=[{"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}],
@@ -102,7 +102,7 @@ def test_contact_list_has_them_escaped_and_the_risk_scores_the_due_date(detailed
 
 
 def test_api_has_them_and_reads_over_them_in_a_prediction(detailed):
-    client = app.create_app(configuration.load(detailed.file)).test_client()
+    client = app.create_app(config_file.load(detailed.file)).test_client()
     answer = client.get("/clients/sheet").json
     assert (answer["due"], answer["phone"], answer["email"]) == (
         *("2027-03-31", "4930123456", "s@example.org"),
@@ -136,7 +136,7 @@ def test_date_after_the_end_of_the_contract_is_saved_with_a_warning(
     detailed, monkeypatch, form, warning
 ):
     monkeypatch.setattr(files, "utc_now", lambda: "2026-11-28T10:00:00Z")
-    client = app.create_app(configuration.load(detailed.file)).test_client()
+    client = app.create_app(config_file.load(detailed.file)).test_client()
     answer = client.post("/client/sheet", data=form | {"by": "Ann", "note": "why"})
     assert answer.status_code == 303
     notice = client.get(answer.location).text.partition('role="status"')[2].partition("<form")[0]
@@ -145,7 +145,7 @@ def test_date_after_the_end_of_the_contract_is_saved_with_a_warning(
 
 def test_warning_about_several_contracts_counts_those_that_end_before(detailed, monkeypatch):
     monkeypatch.setattr(files, "utc_now", lambda: "2026-11-28T10:00:00Z")
-    client = app.create_app(configuration.load(detailed.file)).test_client()
+    client = app.create_app(config_file.load(detailed.file)).test_client()
     form = {"client": ["german", "sheet", "table", "nothing"], "note": "why"}
     form |= {"action": "not_before", "by": "Bo"}
     for date, warning in {
@@ -160,7 +160,7 @@ def test_page_of_a_client_says_what_changed_since_the_row_before(detailed):
     row = ["german", 3, 10, 5, "31.05.2027", "+49 30 123", "g@example.org", ""]
     put(detailed, "german2.csv", ";".join([*HEADER, "exited"]) + f"\n{';'.join(map(str, row))}\n")
     ingestion.ingest_new_data(detailed)
-    client = app.create_app(configuration.load(detailed.file)).test_client()
+    client = app.create_app(config_file.load(detailed.file)).test_client()
     page = client.get("/client/german").text
     assert "Observed: lastmonth activity 1 → 3 (outcome not known yet)" in page
     assert "Observed: outcome not known yet" in page

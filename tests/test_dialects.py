@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.errors import AttritionError
 from attrition.storage import files
 from ingestion import ingest_new_data
@@ -18,7 +18,7 @@ GERMAN = f"{HEADER}\nMüller,1,5,2,3,0\n".replace(",", ";").replace("1;5", "1,5"
 
 def name_files(config, **keys):
     config.file.write_text(json.dumps(PLAIN_KEYS | {"files": keys}))
-    return configuration.load(config.file)
+    return config_file.load(config.file)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "windows-1252"])

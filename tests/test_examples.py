@@ -9,7 +9,7 @@ import pytest
 
 import app
 import fullprocess
-from attrition import config as configuration
+from attrition import config_file
 from attrition.data import clients
 from attrition.modelling import models
 from attrition.operations import releases
@@ -24,7 +24,7 @@ def sample(tmp_path_factory):
     for name in ("sourcedata", "testdata"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "config.json", folder)
-    config = configuration.load(folder / "config.json")
+    config = config_file.load(folder / "config.json")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("attrition.operations.dependencies.ask_all", dict.fromkeys)
         assert run_whole(config) == 0
@@ -62,7 +62,7 @@ def test_public_table_runs_by_config_alone(name, tmp_path):
     if not table.is_file():
         pytest.skip(f"{table} is not there; name the folder of the tables with ATTRITION_TABLES")
     shutil.copy(ROOT / "examples" / f"{name}.json", tmp_path)
-    config = configuration.load(tmp_path / f"{name}.json")
+    config = config_file.load(tmp_path / f"{name}.json")
     config.input_folder.mkdir(parents=True)
     rows = pd.read_csv(table, dtype=str, keep_default_na=False)
     is_open = np.random.default_rng(0).random(len(rows)) < 0.2

@@ -12,7 +12,7 @@ import assessment
 import deployment
 import fullprocess
 import reporting
-from attrition import config as configuration
+from attrition import config_file
 from attrition.contacts import log
 from attrition.operations import releases
 from attrition.storage import files, history
@@ -263,7 +263,7 @@ def test_columns_named_anew_train_a_new_model(project):
     numeric = ["lastmonth_activity", "lastyear_activity"]
     settings["columns"] = {"numeric": numeric, "ignore": ["number_of_employees"]}
     project.file.write_text(json.dumps(settings))
-    config = configuration.load(project.file)
+    config = config_file.load(project.file)
     assert run_whole(config) == 0
     features = releases.read_current(config.production_folder).training["features"]
     assert features["numeric"] == numeric

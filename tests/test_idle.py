@@ -10,8 +10,7 @@ from contextlib import closing
 import pytest
 
 import fullprocess
-from attrition import config as configuration
-from attrition import idle
+from attrition import config_file, idle
 from attrition.contacts import log
 from attrition.storage import files
 from tests.conftest import ROOT, damage, run_whole, write_config
@@ -71,7 +70,7 @@ def template(tmp_path_factory):
 def config(template, tmp_path):
     """A copy of the template, as after a complete run."""
     shutil.copytree(template, tmp_path / "project", symlinks=True)
-    config = configuration.load(tmp_path / "project" / "config.json")
+    config = config_file.load(tmp_path / "project" / "config.json")
     finish(config)
     return config
 

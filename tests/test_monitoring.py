@@ -11,7 +11,7 @@ import ingestion
 import monitoring
 import scoring
 import training
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Columns, Numeric
 from attrition.contacts import log
 from attrition.contacts.log import Entry
@@ -48,7 +48,7 @@ def watched_folder(finished_folder, tmp_path_factory):
     """A finished project that was monitored once more, with its model; copied, never changed."""
     folder = tmp_path_factory.mktemp("watched") / "project"
     shutil.copytree(finished_folder, folder, symlinks=True)
-    config = configuration.load(folder / "config.json")
+    config = config_file.load(folder / "config.json")
     config.monitoring_record.unlink()
     monitoring.monitor_model(config)
     return folder
@@ -57,7 +57,7 @@ def watched_folder(finished_folder, tmp_path_factory):
 @pytest.fixture
 def watched(watched_folder, tmp_path):
     shutil.copytree(watched_folder, tmp_path / "project", symlinks=True)
-    return configuration.load(tmp_path / "project" / "config.json")
+    return config_file.load(tmp_path / "project" / "config.json")
 
 
 def test_without_a_model_one_is_to_be_trained(empty_project):
@@ -237,7 +237,7 @@ def dated_folder(tmp_path_factory):
 @pytest.fixture
 def dated(dated_folder, tmp_path):
     shutil.copytree(dated_folder, tmp_path / "project", symlinks=True)
-    return configuration.load(tmp_path / "project" / "config.json")
+    return config_file.load(tmp_path / "project" / "config.json")
 
 
 def test_clients_who_grow_older_are_no_drift_if_the_times_are_known(dated):
@@ -388,7 +388,7 @@ def test_only_rows_since_the_last_check_are_read_with_the_same_verdicts(
 ):
     """A copy that compares the ids of all rows, as if they had been ingested anew, finds the same."""
     shutil.copytree(watched.file.parent, tmp_path / "copy", symlinks=True)
-    other = configuration.load(tmp_path / "copy" / "config.json")
+    other = config_file.load(tmp_path / "copy" / "config.json")
     others = make_rows(80, seed=7, prefix="late").assign(exited="")
     current = make_rows(200, seed=5, prefix="now")
     deliveries = [

@@ -15,7 +15,7 @@ from reportlab.pdfbase.pdfmetrics import stringWidth
 
 import reporting
 from attrition import config as configuration
-from attrition import wording
+from attrition import config_file, wording
 from attrition.contacts import log
 from attrition.data import clients
 from attrition.data.cells import Caution, Reason
@@ -325,7 +325,7 @@ def write_project(folder, records=None, contacts=(), past=None, **settings):
     """Write a configured project, its records, its release and its history; return the config."""
     keys = {key: key for key in PLAIN_KEYS}
     folder.joinpath("config.json").write_text(json.dumps(keys | settings))
-    config = configuration.load(folder / "config.json")
+    config = config_file.load(folder / "config.json")
     records = records or {}
     contents = {
         "decision": config.decision_record,

@@ -9,7 +9,7 @@ from sklearn import metrics as peers
 import deployment
 import scoring
 import training
-from attrition import config as configuration
+from attrition import config_file
 from attrition.errors import NoModel
 from attrition.modelling import metrics, models, persistence
 from attrition.operations import releases
@@ -49,7 +49,7 @@ def folders(tmp_path_factory):
     config = with_candidate(first, make_rows(300), make_rows(200, seed=2, prefix="test"))
     scoring.score_model(config)
     shutil.copytree(first, second, dirs_exist_ok=True)
-    config = configuration.load(second / "config.json")
+    config = config_file.load(second / "config.json")
     deployment.deploy_model(config)
     ingest_rows(config, make_rows(500))
     training.train_model(config)
@@ -59,7 +59,7 @@ def folders(tmp_path_factory):
 
 def copied(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "project", symlinks=True)
-    return configuration.load(tmp_path / "project" / "config.json")
+    return config_file.load(tmp_path / "project" / "config.json")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from attrition import config as configuration
+from attrition import config_file
 from attrition.errors import Undeclared
 from attrition.rows import ledger
 from tests.conftest import make_rows, write_config
@@ -66,14 +67,14 @@ def stepped_folder(finished_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stepped") / "project"
     shutil.copytree(finished_folder, folder, symlinks=True)
     for name in STEPS:
-        run_step(name, configuration.load(folder / "config.json"))
+        run_step(name, config_file.load(folder / "config.json"))
     return folder
 
 
 @pytest.fixture
 def stepped(stepped_folder, tmp_path):
     shutil.copytree(stepped_folder, tmp_path / "project", symlinks=True)
-    return configuration.load(tmp_path / "project" / "config.json")
+    return config_file.load(tmp_path / "project" / "config.json")
 
 
 def test_every_setting_has_another_value_here():

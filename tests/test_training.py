@@ -9,7 +9,7 @@ import pytest
 
 import ingestion
 import training
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Columns, Experiment, Numeric
 from attrition.contacts import log
 from attrition.contacts.log import Entry
@@ -443,7 +443,7 @@ def trained_folder(tmp_path_factory):
 
 def with_champion(folder, rows, new):
     """Deploy the candidate that was trained on the rows, and deliver rows that contradict it."""
-    config = configuration.load(folder / "config.json")
+    config = config_file.load(folder / "config.json")
     write_verdict(config, rows, "degraded")
     new.to_csv(config.input_folder / "new.csv", index=False)
     ingestion.ingest_new_data(config)

@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Config
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.messages import alerts, causes, channels, heartbeat, weekly
@@ -336,7 +336,7 @@ def send_test(config: Config) -> dict[str, str]:
 
 def main(arguments: Sequence[str]) -> None:
     """Deliver messages of a config by their ids."""
-    deliver(configuration.load(Path(arguments[0])), arguments[1:])
+    deliver(config_file.load(Path(arguments[0])), arguments[1:])
 
 
 if __name__ == "__main__":

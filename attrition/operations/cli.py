@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from attrition import __version__
-from attrition import config as configuration
+from attrition import __version__, config_file
 from attrition.config import Config
 from attrition.engine import costs
 from attrition.errors import AttritionError, Busy, ConfigError, Damaged
@@ -117,7 +116,7 @@ def run_command(options: argparse.Namespace, work: Callable[[Config], int]) -> i
     with permissions.private(), runs.ended_by_signals():
         log.set_up(quiet=options.quiet)
         try:
-            config = configuration.load(options.config)
+            config = config_file.load(options.config)
             files.load_hashes(config.hashes)
             code = work(config)
             print(end="", flush=True)  # a closed pipe has to raise here

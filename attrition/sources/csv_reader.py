@@ -246,7 +246,7 @@ def _begin(reader: io.TextIOWrapper, dialect: Dialect) -> _Beginning:
         raise Refused("NOT_CSV_HTML", "a web page, expected CSV")
     if re.match(r"[ \t]*(\[[ \t]*)?\{|[ \t]*\[\s*$", line):
         raise Refused("HEADER_MISMATCH", "JSON, expected CSV with column names")
-    delimiter = dialect.separator or max(DELIMITERS, key=line.count)
+    delimiter: str = dialect.separator or max(DELIMITERS, key=line.count)
     if (count := line.count(delimiter)) >= MAX_COLUMNS:
         raise Refused("TOO_MANY_COLUMNS", f"{count + 1} columns, at most {MAX_COLUMNS}")
     return _Beginning(_records(line, lines, delimiter), lines, delimiter, notes)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from attrition.config import DEFAULT_DIALECT, Dialect, Numeric
+from attrition.config import DEFAULT_DIALECT, Dialect, Encoding, Numeric
 from attrition.data.cells import Cell, files_key, number_text, read_number, read_time
 
 # Bytes that Windows-1252 does not define.
@@ -45,7 +45,7 @@ class Proposal(NamedTuple):
     ambiguities: Sequence[str] = ()
 
 
-def detect_encoding(data: bytes) -> str | None:
+def detect_encoding(data: bytes) -> Encoding | None:
     """Detect the encoding of a text by its bytes, None if it looks like none that can be named.
 
     Windows-1252 and ISO 8859-15 differ in few characters: bytes 0x80-0x9F are letters and signs only in

@@ -20,7 +20,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 from pypdf import PdfReader
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.access import credentials
 from attrition.access.credentials import Credentials
 from attrition.contacts import log
@@ -613,7 +613,7 @@ def closed_site(company, tmp_path_factory):
     """The same project, in which somebody has to sign in."""
     folder = tmp_path_factory.mktemp("closed") / "company"
     shutil.copytree(company.file.parent, folder, symlinks=True)
-    config = configuration.load(folder / "config.json")
+    config = config_file.load(folder / "config.json")
     access = Credentials(config.tokens, config.users)
     credentials.set_user(access, "Ann Lee", ["feedback"], None, PASSWORD)
     with serving(config) as address:

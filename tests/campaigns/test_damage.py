@@ -7,7 +7,7 @@ import pytest
 
 import app as api
 import diagnostics
-from attrition import config as configuration
+from attrition import config_file
 from attrition.operations import releases
 from attrition.storage import history
 from attrition.upkeep import integrity
@@ -51,7 +51,7 @@ def looked_at(aged_folder, tmp_path_factory):
     """A copy of the project with two releases, which every test leaves as it was."""
     folder = tmp_path_factory.mktemp("looked") / "project"
     shutil.copytree(aged_folder, folder, symlinks=True)
-    return configuration.load(folder / "config.json")
+    return config_file.load(folder / "config.json")
 
 
 def remove(path):

@@ -8,7 +8,7 @@ import subprocess
 import pandas as pd
 import pytest
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.operations import releases
 from attrition.storage import history
 from tests.conftest import count_as_asked, run_whole
@@ -33,7 +33,7 @@ def outcome_of(config):
 def test_run_that_died_at_any_write_is_finished_by_the_next(small_project, tmp_path, monkeypatch):
     undisturbed = tmp_path / "undisturbed"
     shutil.copytree(small_project.file.parent, undisturbed, ignore=ignore_own(undisturbed))
-    config = configuration.load(undisturbed / "config.json")
+    config = config_file.load(undisturbed / "config.json")
     with monkeypatch.context() as patch:
         points = len_of_run(patch, config)
     expected = outcome_of(config)
@@ -41,7 +41,7 @@ def test_run_that_died_at_any_write_is_finished_by_the_next(small_project, tmp_p
     for k in sorted(sample):
         folder = tmp_path / f"died{k}"
         shutil.copytree(small_project.file.parent, folder, ignore=ignore_own(folder))
-        config = configuration.load(folder / "config.json")
+        config = config_file.load(folder / "config.json")
         with monkeypatch.context() as patch, pytest.raises(Crash):
             crash_at(patch, k)
             run_whole(config)
@@ -66,7 +66,7 @@ def test_run_that_was_killed_is_finished_by_the_next(small_project, tmp_path):
     for i in range(4):
         folder = tmp_path / f"died{i}"
         shutil.copytree(small_project.file.parent, folder, ignore=ignore_own(folder))
-        config = configuration.load(folder / "config.json")
+        config = config_file.load(folder / "config.json")
         count_as_asked(config)
         if i:
             process = subprocess.Popen([*SCRIPT, "--config", str(config.file), "--quiet"])

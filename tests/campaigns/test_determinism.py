@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.storage import files
 from tests.conftest import ROOT, count_as_asked
 
@@ -32,7 +32,7 @@ def test_hash_seed_and_time_zone_change_no_byte(small_project, tmp_path):
     for i, (seed, zone) in enumerate(SETTINGS):
         folder = tmp_path / f"run{i}" / "project"
         shutil.copytree(source, folder)
-        config = configuration.load(folder / "config.json")
+        config = config_file.load(folder / "config.json")
         count_as_asked(config)
         subprocess.run(
             [sys.executable, ROOT / "fullprocess.py", "--config", config.file, "--quiet"],

@@ -14,7 +14,7 @@ import pytest
 
 import diagnostics
 import ingestion
-from attrition import config as configuration
+from attrition import config_file
 from attrition.assessing import scored
 from attrition.config import Engine
 from attrition.engine import backends
@@ -113,7 +113,7 @@ def larger_folder(finished_folder, tmp_path_factory):
     """A finished project that has ingested many clients since its last assessment."""
     folder = tmp_path_factory.mktemp("larger") / "project"
     shutil.copytree(finished_folder, folder, symlinks=True)
-    config = configuration.load(folder / "config.json")
+    config = config_file.load(folder / "config.json")
     more = make_rows(ROWS, seed=7, prefix="more").assign(exited="")
     more.to_csv(config.input_folder / "more.csv", index=False)
     settle(config.input_folder / "more.csv")
@@ -125,7 +125,7 @@ def larger_folder(finished_folder, tmp_path_factory):
 def larger(larger_folder, tmp_path):
     folder = tmp_path / "larger"
     shutil.copytree(larger_folder, folder, symlinks=True)
-    return configuration.load(folder / "config.json")
+    return config_file.load(folder / "config.json")
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def expected(larger_folder, tmp_path_factory):
     """What one process writes."""
     folder = tmp_path_factory.mktemp("expected") / "project"
     shutil.copytree(larger_folder, folder, symlinks=True)
-    config = configuration.load(folder / "config.json")
+    config = config_file.load(folder / "config.json")
     assert finish(start_assessment(config, Engine())) == (0, [])
     return read_outputs(config)
 

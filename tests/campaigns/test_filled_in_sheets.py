@@ -12,7 +12,7 @@ from datetime import date, datetime, time, timedelta
 
 import pytest
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.contacts import log
 from attrition.storage import tables
 from tests.campaigns.workbooks import SHEET, hostile, with_part
@@ -146,7 +146,7 @@ def result(finished_folder, tmp_path_factory):
     """What two processes have made of the same hostile sheets, one after the other."""
     folder = tmp_path_factory.mktemp("hostile") / "project"
     shutil.copytree(finished_folder, folder, symlinks=True)
-    config = configuration.load(folder / "config.json")
+    config = config_file.load(folder / "config.json")
     sheets = [(GOOD_BOOK, "xlsx"), *((data, "xlsx") for data in hostile(GOOD_BOOK))]
     sheets += [*with_cells(), *others()]
     results = []

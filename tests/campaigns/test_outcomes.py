@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.operations import releases
 from attrition.storage import files
 from benchmarks.life import run_steps
@@ -45,7 +45,7 @@ def after_early(before, tmp_path_factory):
 
 def copy(config, folder):
     shutil.copytree(config.file.parent, folder, symlinks=True, dirs_exist_ok=True)
-    return configuration.load(folder / "config.json")
+    return config_file.load(folder / "config.json")
 
 
 def deliver(config, name, rows):

@@ -11,7 +11,7 @@ import pytest
 
 import fullprocess
 from attrition import config as configuration
-from attrition import idle
+from attrition import config_file, idle
 from attrition.contacts import fields
 from attrition.data.cells import Reason
 from attrition.databases import postgres, risk_table, write_back
@@ -264,7 +264,7 @@ def test_run_writes_back_waits_for_a_table_that_is_locked_and_is_idle_then(
     settings = json.loads(project.file.read_text())
     settings["write_back"] = {"url": "sqlite:///crm.sqlite", "table": "risks"}
     project.file.write_text(json.dumps(settings))
-    config = configuration.load(project.file)
+    config = config_file.load(project.file)
     assert fullprocess.main(["--config", str(config.file), "--dry-run"]) == 0
     assert "200 inserted, 0 updated, 0 deleted" in capsys.readouterr().out
     assert run_whole(config) == 0

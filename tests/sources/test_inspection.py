@@ -8,6 +8,7 @@ import pytest
 import xlsxwriter
 
 from attrition import config as configuration
+from attrition import config_file
 from ingestion import check_by_hand, ingest_new_data
 from tests.conftest import PLAIN_KEYS, write_config
 from tests.support import final_rows, folder_bytes, put
@@ -34,7 +35,7 @@ def paste(config, text):
     [line] = [line for line in text.splitlines() if line.startswith('  "files": ')]
     settings = PLAIN_KEYS | {"columns": COLUMNS} | json.loads("{" + line + "}")
     config.file.write_text(json.dumps(settings))
-    return configuration.load(config.file)
+    return config_file.load(config.file)
 
 
 def workbook(rows, *, title=0, sheet=None):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.web import server
 from attrition.web.middleware import HEADERS, MAX_BODY_BYTES
 from tests.apps import one
@@ -26,7 +26,7 @@ from tests.conftest import ROOT, served
 def port(finished_folder, tmp_path_factory) -> Iterator[int]:
     folder = tmp_path_factory.mktemp("served") / "project"
     shutil.copytree(finished_folder, folder, symlinks=True)
-    with served(configuration.load(folder / "config.json"), "--workers", "1") as (number, _):
+    with served(config_file.load(folder / "config.json"), "--workers", "1") as (number, _):
         yield number
 
 

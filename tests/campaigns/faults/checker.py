@@ -17,7 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from attrition import config as configuration
+from attrition import config_file
 from attrition.config import Config
 from attrition.errors import Damaged, NoModel
 from attrition.operations import releases
@@ -273,7 +273,7 @@ def without_runs(config: Config, tree: Tree) -> Tree:
 
 
 def load(project: Path) -> Config:
-    return configuration.load(project / "config.json")
+    return config_file.load(project / "config.json")
 
 
 def as_line(result: dict[str, Any]) -> str:

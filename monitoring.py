@@ -1,6 +1,7 @@
 """Check whether the model in production is still accurate, and decide whether to retrain.
 
-Reads:  production_deployment/current, the rows in ingesteddata/, the history
+Reads:  production_deployment/current, the rows in ingesteddata/, the history;
+        contacts/contacts.sqlite in an experiment (which outcomes may contacts have changed?)
 Writes: production_deployment/monitoring.json (the verdict: retrain or not, and why), settled_rows.npz
         (the rows whose verdict is final, and those that wait)
 Run:    python monitoring.py [--config PATH]
@@ -36,7 +37,7 @@ from attrition.storage import files, history
 
 logger = logging.getLogger(f"attrition.{Path(__file__).stem}")
 
-SETTINGS = ("columns", "contact_capacity", "outcome_after_days")
+SETTINGS = ("columns", "contact_capacity", "outcome_after_days", "contact_rule")
 # Fewer new rows than this are pooled with the next ones before they count as judged.
 MIN_ROWS_TO_SETTLE = 100
 SHOWN_COHORTS = 3
@@ -106,7 +107,7 @@ def monitor_model(config: Config) -> Monitoring:
 
     Raises: Damaged if the champion does not verify.
     """
-    settings, config = config, config.limited_to(*SETTINGS)
+    config = config.limited_to(*SETTINGS)
     files.finish_commit(config.production_folder)
     now = files.utc_now()
     inputs = {
@@ -118,7 +119,7 @@ def monitor_model(config: Config) -> Monitoring:
     if record is not None and not is_due(record, now):
         return _monitoring(record, up_to_date=True)
     champion = _find_champion(config)
-    contacted = contacted_rows.find_contacted(settings)
+    contacted = contacted_rows.find_contacted(config)
     judged, grouped, settled = judge_rows(config, champion, inputs["settings"], now, contacted)
     labelled = int(grouped.groups[cohorts.KNOWN].sum())
     retrain, triggers, reason = decide(config, champion, judged, labelled)

@@ -1,7 +1,8 @@
 """Step 3: score the evaluation models of candidate and champion on rows that neither was trained on.
 
 Reads:  practicemodels/ (the candidate), production_deployment/current (the champion), testdata/*,
-        ingesteddata/finaldata.csv (rows of held-out clients, and rows newer than the champion)
+        ingesteddata/finaldata.csv (rows of held-out clients, and rows newer than the champion);
+        contacts/contacts.sqlite in an experiment (which outcomes may contacts have changed?)
 Writes: practicemodels/latestscore.txt (F1 at threshold 0.5 on the test data), score.json (the record)
 Run:    python scoring.py [--config PATH]
 """
@@ -35,7 +36,7 @@ from attrition.serving.served import FrameModel, Served
 from attrition.sources import files as source_files
 from attrition.storage import files, history
 
-SETTINGS = ("columns", "missing_markers", "files", "contact_capacity")
+SETTINGS = ("columns", "missing_markers", "files", "contact_capacity", "contact_rule")
 WEIGHED_CLIENTS = 10_000
 ROWS_AT_ONCE, CHECKED_ROWS = 1 << 17, 1000
 MIN_ROWS_TO_SCORE, MIN_OF_EACH_TO_SCORE = 100, 20
@@ -118,8 +119,8 @@ def score_model(config: Config) -> Scores:
 
     Raises: NoModel if there is no candidate, or its files are damaged.
     """
-    contacted = contacted_rows.find_contacted(config)
     config = config.limited_to(*SETTINGS)
+    contacted = contacted_rows.find_contacted(config)
     files.finish_commit(config.model_folder)
     training = files.read_record(config.training_record)
     if training is None or files.damaged_outputs(config.model_folder, training):
@@ -137,6 +138,8 @@ def score_model(config: Config) -> Scores:
         "monitoring": files.sha256_file(config.monitoring_record),
         **hash_test_data(config),
     }
+    if len(contacted):
+        inputs["contacted"] = files.sha256_bytes(contacted.tobytes())
     if (record := files.read_if_up_to_date(config.score_record, inputs)) is not None:
         return _scores(record, up_to_date=True)
     candidate = persistence.loads(config.evaluation_model.read_bytes())

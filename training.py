@@ -59,7 +59,7 @@ from attrition.rows.known_rows import is_among
 from attrition.rows.sampling import Sample
 from attrition.storage import files, tables
 
-SETTINGS = ("columns", "held_out_share", "accept_leakage")
+SETTINGS = ("columns", "held_out_share", "accept_leakage", "contact_rule")
 # The sizes of the samples on the learning curve, and the smallest one that may be chosen.
 SIZES, MIN_SAMPLE = (12_500, 25_000, 50_000, 100_000, 200_000, 400_000), 50_000
 MAX_SAMPLE_SHARE = 0.75  # of all rows; a larger sample would save too little
@@ -167,8 +167,8 @@ def train_model(config: Config) -> TrainingResult:
 
     Raises: TooLittleData if nobody left or nobody stayed; Leakage; AttritionError if there is no data.
     """
-    contacted = contacted_rows.find_contacted(config)
     config = config.limited_to(*SETTINGS)
+    contacted = contacted_rows.find_contacted(config)
     files.finish_commit(config.model_folder)
     inputs = {
         "finaldata": ledger.rows_version(config),

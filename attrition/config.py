@@ -578,14 +578,14 @@ class Config(Paths):
     """who gets a summary by mail each week"""
     labels: dict[str, Label] = field(default_factory=dict, metadata=NO_SETTING)  # in `columns`
 
+    @property
+    def contact_rule(self) -> tuple[str, float | None] | None:
+        """What decides whether a contact may have changed an outcome; None without an experiment."""
+        return (self.time_zone, self.outcome_after_days) if self.experiment else None
+
     def day(self, at: str) -> str:
         """Return the date of a UTC time in the time zone of the client managers."""
-        if self.time_zone == "UTC":
-            return at[:10]
-        import zoneinfo  # a run that finds nothing new does without it
-
-        zone = zoneinfo.ZoneInfo(self.time_zone)
-        return datetime.fromisoformat(at).astimezone(zone).date().isoformat()
+        return find_day(at, self.time_zone)
 
     def end_of_day(self, day: str) -> float:
         """Return when a date ends in the time zone of the client managers, in seconds since 1970."""
@@ -623,14 +623,16 @@ class _Limited(Config):
     """The settings that a step declares, so that its fingerprint leaves none out that it reads."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name in SETTINGS and name not in object.__getattribute__(self, "__dict__"):
+        if name not in SETTINGS:
+            return super().__getattribute__(name)
+        if name not in vars(self):
             raise Undeclared(f"{name} is read, but not declared; add it to SETTINGS of this step")
-        return super().__getattribute__(name)
+        return vars(self)[name]
 
 
 # The settings that change results: not paths, the engine, messages, or where risks are copied to.
 _NO_RESULT = (Path, Engine, WriteBack, Mail | None, Alerts | None, Digest | None)
-SETTINGS = {each.name for each in fields(Config) if each.type not in _NO_RESULT}
+SETTINGS = {each.name for each in fields(Config) if each.type not in _NO_RESULT} | {"contact_rule"}
 
 
 def _counted(record: Any) -> dict[str, Any]:
@@ -639,5 +641,15 @@ def _counted(record: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(record).items()
-        if name in EARLIER_SETTINGS or value != defaults[name]
+        if name in EARLIER_SETTINGS or value != defaults.get(name)
     }
+
+
+def find_day(at: str, time_zone: str) -> str:
+    """Return the date of a UTC time in a time zone."""
+    if time_zone == "UTC":
+        return at[:10]
+    import zoneinfo  # a run that finds nothing new does without it
+
+    zone = zoneinfo.ZoneInfo(time_zone)
+    return datetime.fromisoformat(at).astimezone(zone).date().isoformat()

@@ -8,9 +8,10 @@ import pytest
 
 from attrition import config as configuration
 from attrition import config_file
+from attrition.contacts import log
 from attrition.errors import Undeclared
 from attrition.rows import ledger
-from tests.conftest import make_rows, write_config
+from tests.conftest import make_rows, read_rows, write_config
 
 STEPS = {
     "ingestion": "ingest_new_data",
@@ -61,13 +62,22 @@ def run_step(name, config):
     return getattr(importlib.import_module(name), STEPS[name])(config)
 
 
+def reach_client_with_outcome(config, place):
+    rows = read_rows(config).dropna(subset=config.columns.outcome)
+    client = rows[config.columns.client].iloc[place]
+    reached = log.Entry(client, log.CONTACT, "Ann", log.REACHED)
+    log.append(config.contact_log, [reached], "2020-01-01T00:00:00Z")
+
+
 @pytest.fixture(scope="module")
 def stepped_folder(finished_folder, tmp_path_factory):
     """A finished project in which each step is up to date when it is run by hand."""
     folder = tmp_path_factory.mktemp("stepped") / "project"
     shutil.copytree(finished_folder, folder, symlinks=True)
+    config = config_file.load(folder / "config.json")
+    reach_client_with_outcome(config, 0)
     for name in STEPS:
-        run_step(name, config_file.load(folder / "config.json"))
+        run_step(name, config)
     return folder
 
 
@@ -78,19 +88,25 @@ def stepped(stepped_folder, tmp_path):
 
 
 def test_every_setting_has_another_value_here():
-    assert OTHER.keys() == configuration.SETTINGS
+    assert OTHER.keys() | {"contact_rule"} == configuration.SETTINGS
+
+
+def change(config, setting):
+    """Give a setting another value, or switch the experiment on, which gives a rule for contacts."""
+    changed = "experiment" if setting == "contact_rule" else setting
+    return replace(config, **{changed: OTHER[changed]})
 
 
 @pytest.mark.parametrize(
     ("name", "setting"),
     [(name, setting) for name in STEPS for setting in DECLARED[name] if name != "ingestion"],
 )
-def test_a_declared_setting_makes_its_step_run_again(stepped, name, setting):
+def test_a_declared_setting_makes_its_step_run_again_and_it_reads_no_other(stepped, name, setting):
     assert run_step(name, stepped).up_to_date
-    config = replace(stepped, **{setting: OTHER[setting]})
+    config = change(stepped, setting)
     if name == "diagnostics":  # it describes the clients as they were assessed
         run_step("assessment", config)
-    assert not run_step(name, config).up_to_date
+    assert not run_step(name, config.limited_to(*DECLARED[name])).up_to_date
 
 
 @pytest.mark.parametrize("setting", DECLARED["ingestion"])
@@ -100,9 +116,11 @@ def test_a_setting_that_decides_how_a_row_reads_makes_ingestion_read_again(stepp
 
 @pytest.mark.parametrize("name", STEPS)
 def test_no_other_setting_makes_a_step_run_again(stepped, name):
-    others = {key: value for key, value in OTHER.items() if key not in DECLARED[name]}
-    for setting, value in others.items():
-        assert run_step(name, replace(stepped, **{setting: value})).up_to_date, setting
+    others = OTHER.keys() - set(DECLARED[name])
+    if "contact_rule" in DECLARED[name]:
+        others -= {"experiment"}
+    for setting in others:
+        assert run_step(name, change(stepped, setting)).up_to_date, setting
 
 
 def test_other_missing_markers_change_what_scoring_reads(stepped):
@@ -162,6 +180,30 @@ def test_a_fingerprint_changes_with_each_declared_setting_and_with_no_other(tmp_
         is_changed = value != getattr(config, setting)
         one, two = (each.limited_to(setting).fingerprint() for each in (config, other))
         assert (one != two) == is_changed
-        rest = configuration.SETTINGS - {setting}
+        rest = OTHER.keys() - {setting}
         one, two = (each.limited_to(*rest).fingerprint() for each in (config, other))
         assert one == two
+
+
+def test_rule_for_contacts_changes_with_the_experiment_and_the_time_zone_but_not_with_the_share(
+    tmp_path,
+):
+    off = write_config(tmp_path)
+    on = replace(off, experiment=configuration.Experiment())
+
+    def fingerprint(config):
+        return config.limited_to("contact_rule").fingerprint()
+
+    assert fingerprint(off) == off.limited_to().fingerprint()
+    assert fingerprint(off) == fingerprint(change(off, "time_zone"))
+    assert fingerprint(on) == fingerprint(change(on, "experiment"))
+    others = [change(on, "time_zone"), change(on, "outcome_after_days"), off]
+    assert fingerprint(on) not in map(fingerprint, others)
+
+
+def test_scores_are_computed_again_if_another_client_was_reached(stepped):
+    config = replace(stepped, experiment=configuration.Experiment())
+    run_step("scoring", config)
+    assert run_step("scoring", config).up_to_date
+    reach_client_with_outcome(config, 1)
+    assert not run_step("scoring", config).up_to_date

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attrition.config import Config
+from attrition.config import Config, find_day
 from attrition.contacts import log, standings
 from attrition.contacts.standings import NOT_IN_REACH
 from attrition.rows import ledger, observations, typed_rows
@@ -22,8 +23,10 @@ def find_contacted(config: Config) -> NDArray[np.uint64]:
     long after its outcome, a contact before its arrival counts all the same: only `outcome_after_days`
     says how long before. Empty if there is no experiment.
     """
-    reached = _read_reached(config) if config.experiment else {}
-    if not reached:
+    if config.contact_rule is None:
+        return np.empty(0, "uint64")
+    time_zone, days = config.contact_rule
+    if not (reached := _read_reached(config.contact_log, time_zone)):
         return np.empty(0, "uint64")
     columns = config.columns
     facts = (typed_rows.DELIVERED, typed_rows.OPENED, typed_rows.ROW_ID)
@@ -46,7 +49,7 @@ def find_contacted(config: Config) -> NDArray[np.uint64]:
             observed_on=time[:DAY],
             opened_at="" if time or opened == ledger.NEVER else arrived[opened],
             arrived_at=arrived[delivered],
-            days=config.outcome_after_days,
+            days=days,
         )
     ]
     return np.unique(np.array(ids, "uint64"))
@@ -77,11 +80,11 @@ def is_between(
     return any((date.fromisoformat(day) - first).days <= days for day in between)
 
 
-def _read_reached(config: Config) -> dict[str, list[tuple[str, str]]]:
+def _read_reached(contact_log: Path, time_zone: str) -> dict[str, list[tuple[str, str]]]:
     """Return client -> the time and the day of each contact in which he or she was reached."""
-    entries, _ = log.read(config.contact_log)
+    entries, _ = log.read(contact_log)
     reached: dict[str, list[tuple[str, str]]] = {}
     for entry in standings.counting(entries):
         if entry.kind == log.CONTACT and entry.outcome not in NOT_IN_REACH:
-            reached.setdefault(entry.client, []).append((entry.at, config.day(entry.at)))
+            reached.setdefault(entry.client, []).append((entry.at, find_day(entry.at, time_zone)))
     return reached

@@ -39,7 +39,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -269,20 +269,28 @@ def _changes_at(config: Config, last: files.Record) -> list[float]:
 class Outcome:
     """The result of a run: a summary per step, its unavailable and unused sources, waiting files.
 
-    unwritten: why the risks could not be written back, if they could not
+    inputs: see `process`; unwritten: why the risks could not be written back, if they could not; lost:
+    what a repair could not bring back
     """
 
+    inputs: dict[str, str]
     summaries: tuple[str, ...]
     worked: bool
     unavailable: tuple[str, ...]
     unused: tuple[str, ...]
     waiting: bool
     unwritten: tuple[str, ...]
+    lost: tuple[str, ...] = ()
+    is_recovery: bool = False
 
     @property
     def is_partial(self) -> bool:
         """Return whether a source could not be read, or a table not be written."""
         return bool(self.unavailable or self.unwritten)
+
+    @property
+    def is_good(self) -> bool:
+        return not self.is_partial and not self.lost
 
     @property
     def failed(self) -> dict[str, list[str]]:
@@ -339,7 +347,7 @@ def process(
     summaries = tuple(f"{name}: {result.summary()}" for name, result in done)
     unused = tuple(f"{one.source} ({one.code})" for one in ingested.unused)
     waiting = ingested.deferred > 0
-    return Outcome(summaries, worked, ingested.unavailable, unused, waiting, unwritten)
+    return Outcome(inputs, summaries, worked, ingested.unavailable, unused, waiting, unwritten)
 
 
 def update_model(config: Config, verdict: Any, run_step: RunStep) -> None:
@@ -491,7 +499,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """Work under the lock; if another run has it, report that and leave the work to it."""
     if options.test_alert:
         return print_test(config)
-    asked = options.repair or options.accept_leakage or options.accept_log_loss
+    asked = is_requested(options)
     is_mailed = options.quiet and not asked and not sys.stderr.isatty()
     once = notices.OncePerDay(config.notices) if is_mailed else None
     log.set_up(quiet=options.quiet, once=once)
@@ -632,8 +640,7 @@ def record_skipped(config: Config, options: argparse.Namespace, busy: Busy) -> i
         print(reason)
         return 0
     if config.history.is_file():
-        now = files.utc_now()
-        keep_run(config, f"{now} {time.time_ns()}", now, 0.0, "skipped", reason)
+        keep_run(config, Run(), "skipped", reason)
     if mark and runs.is_overdue(mark):
         minutes = mark["limit_s"] / 60
         logger.error("%s; its limit is %g minutes: check it, and stop it if it hangs", by, minutes)
@@ -643,6 +650,18 @@ def record_skipped(config: Config, options: argparse.Namespace, busy: Busy) -> i
     if not options.quiet:
         print(reason)
     return 0
+
+
+class Run:
+    """A run, which begins when it is made."""
+
+    def __init__(self) -> None:
+        self.started_at, self.since = files.utc_now(), time.monotonic()
+        self.id = f"{self.started_at} {time.time_ns()}"
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.since
 
 
 def work(
@@ -656,64 +675,73 @@ def work(
     permissions.close_folders(config)
     files.make_folder(config.reports_folder)
     log.set_up(quiet=options.quiet, file=config.diary, once=once)
-    asked = options.repair or options.accept_leakage or options.accept_log_loss
-    started_at, start = files.utc_now(), time.monotonic()
-    run_id, limit_s = f"{started_at} {time.time_ns()}", 60 * config.run_limit_minutes
-    begin(config, lock, run_id, started_at, limit_s)
-    lost: list[str] = []
+    this_run, limit_s = Run(), 60 * config.run_limit_minutes
+    begin(config, lock, this_run, limit_s)
     profile: Profile | None = [] if options.profile else None
-    is_ingested_anew = False
     try:
         with runs.time_limit(limit_s):
-            if options.repair:
-                is_ingested_anew = repair_damage(config, options)
-            if dead_run is not None:
-                cli.keep_death(config, dead_run)
-                report_end(config, is_good=None)
-            # Before they are read: if a file arrives meanwhile, the next run sees it.
-            inputs = find_sources(config)
-            check_state(config, accept_log_loss=options.accept_log_loss)
-            show = (lambda text: None) if options.quiet else show_summary
-            for text in inbox.read_inbox(config):
-                show(text)
-            is_recovery = dead_run is not None or did_fail(config)
-            if dead_run is None and not asked:
-                check_failure(config, inputs)
-            outcome = process(config, inputs, adopt=is_ingested_anew, show=show, profile=profile)
-            lost += repair.find_lost(config) if is_ingested_anew else []
-            if is_recovery:
-                repair.accept_decision(config)
-            check_made(config)
+            outcome = recover_and_process(config, options, dead_run, profile)
     except BaseException as error:
         with runs.undisturbed():
-            fail(config, lock, run_id, started_at, time.monotonic() - start, error)
-        print_profile(profile, time.monotonic() - start)
+            fail(config, lock, this_run, error)
+        print_profile(profile, this_run.elapsed_s)
         raise
-    elapsed_s = time.monotonic() - start
+    elapsed_s = this_run.elapsed_s
     with runs.undisturbed():
-        ended = "unavailable" if outcome.is_partial else "done"
-        if outcome.worked or outcome.is_partial or is_recovery or options.repair:
-            problems = [*lost, *outcome.unavailable, *outcome.unwritten]
+        if outcome.worked or outcome.is_partial or outcome.is_recovery or options.repair:
+            problems = [*outcome.lost, *outcome.unavailable, *outcome.unwritten]
             reason = "\n".join([*problems, outcome.summaries[0]][:3])
-            keep_run(config, run_id, started_at, elapsed_s, ended, reason)
-        is_good = not outcome.is_partial and not lost
-        report_end(config, is_good=is_good, failed=outcome.failed, has_list=True)
-        keep_state(config, outcome, inputs)
+            keep_run(config, this_run, "unavailable" if outcome.is_partial else "done", reason)
+        report_end(config, is_good=outcome.is_good, failed=outcome.failed, has_list=True)
+        keep_state(config, outcome)
         keep_watch(config)
         notices.forget_failure(config.notices)
         with files.named(config.lock):
             runs.clear_mark(lock)
-    code = report(config, options, outcome, lost, elapsed_s)
+    code = report(config, options, outcome, elapsed_s)
     print_profile(profile, elapsed_s)
     return code
 
 
-def begin(config: Config, lock: int, run_id: str, started_at: str, limit_s: float) -> None:
+def begin(config: Config, lock: int, this_run: Run, limit_s: float) -> None:
     """Leave the mark of a run in the lock file, and ping the heartbeat."""
     with files.named(config.lock):
-        runs.leave_mark(lock, run_id, started_at, limit_s)
+        runs.leave_mark(lock, this_run.id, this_run.started_at, limit_s)
     if config.alerts and config.alerts.heartbeat:
         ping_heartbeat(config.alerts.heartbeat, "/start", 0.0)
+
+
+def recover_and_process(
+    config: Config,
+    options: argparse.Namespace,
+    dead_run: runs.Mark | None,
+    profile: Profile | None,
+) -> Outcome:
+    """Repair and recover what has to be, run the steps, and check that nothing is damaged."""
+    show = (lambda text: None) if options.quiet else show_summary
+    is_ingested_anew = options.repair and repair_damage(config, options)
+    if dead_run is not None:
+        cli.keep_death(config, dead_run)
+        report_end(config, is_good=None)
+    # Before they are read: if a file arrives meanwhile, the next run sees it.
+    inputs = find_sources(config)
+    check_state(config, accept_log_loss=options.accept_log_loss)
+    for text in inbox.read_inbox(config):
+        show(text)
+    is_recovery = dead_run is not None or did_fail(config)
+    if dead_run is None and not is_requested(options):
+        check_failure(config, inputs)
+    outcome = process(config, inputs, adopt=is_ingested_anew, show=show, profile=profile)
+    lost = repair.find_lost(config) if is_ingested_anew else []
+    if is_recovery:
+        repair.accept_decision(config)
+    check_made(config)
+    return replace(outcome, lost=tuple(lost), is_recovery=is_recovery)
+
+
+def is_requested(options: argparse.Namespace) -> bool:
+    """Did a person ask for something that a run does even if nothing is new?"""
+    return bool(options.repair or options.accept_leakage or options.accept_log_loss)
 
 
 def print_profile(profile: Profile | None, elapsed_s: float) -> None:
@@ -779,12 +807,10 @@ def damage_error(damages: list[integrity.Damage]) -> Damaged:
     return Damaged(problems)
 
 
-def fail(
-    config: Config, lock: int, run_id: str, started_at: str, elapsed_s: float, error: BaseException
-) -> None:
+def fail(config: Config, lock: int, this_run: Run, error: BaseException) -> None:
     """Record why a run failed; if that fails too, log it and let the first error stand."""
     try:
-        keep_run(config, run_id, started_at, elapsed_s, "failed", cli.error_message(error))
+        keep_run(config, this_run, "failed", cli.error_message(error))
         with files.named(config.lock):
             runs.clear_mark(lock)
     except (AttritionError, OSError) as other:
@@ -805,7 +831,7 @@ def write_metrics(config: Config, unavailable: Sequence[str], good_at: str | Non
     metrics.write_textfile(config, unavailable, good_at)
 
 
-def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None:
+def keep_state(config: Config, outcome: Outcome) -> None:
     """Record the run's inputs and outputs, so that the next run can see whether anything is new.
 
     If this run was not good, `good_at` is the end of the last good one.
@@ -820,22 +846,16 @@ def keep_state(config: Config, outcome: Outcome, inputs: dict[str, str]) -> None
         "good": is_good,
         "good_at": good_at,
         **outcome.failed,
-        "state": inputs | find_products(config),
+        "state": outcome.inputs | find_products(config),
         "list_inputs": {name: assessed[name] for name in LIST_INPUTS if name in assessed},
         "next_mature_at": (files.read_record(config.monitoring_record) or {}).get("next_mature_at"),
     }
     files.write_bytes(config.last_run, files.encode(files.sealed(record)))
 
 
-def report(
-    config: Config,
-    options: argparse.Namespace,
-    outcome: Outcome,
-    lost: list[str],
-    elapsed_s: float,
-) -> int:
+def report(config: Config, options: argparse.Namespace, outcome: Outcome, elapsed_s: float) -> int:
     """Print the result; exit code 1 if a source or a table was unavailable, or rows were lost."""
-    for line in lost:
+    for line in outcome.lost:
         logger.error("%s", line)
     if not outcome.worked and not outcome.is_partial and not options.repair:
         return print_nothing_new(options)
@@ -846,7 +866,7 @@ def report(
             print(f"not used: {names}{more}; the warnings above describe what to do")
         print(f"done in {elapsed_s:.0f} s. Contact list: {config.contact_list}")
         print(f"report: {config.report}; dashboard: {command_to_serve(config)}")
-    return 1 if outcome.is_partial or lost else 0
+    return 0 if outcome.is_good else 1
 
 
 def command_to_serve(config: Config) -> str:
@@ -864,15 +884,13 @@ def print_nothing_new(options: argparse.Namespace, unused: Sequence[Any] = ()) -
     return 0
 
 
-def keep_run(
-    config: Config, run_id: str, started_at: str, elapsed_s: float, outcome: str, reason: str
-) -> None:
+def keep_run(config: Config, this_run: Run, outcome: str, reason: str) -> None:
     """Add a run to the history."""
-    row: dict[str, Any] = {"run": run_id, "started_at": started_at, "ended_at": files.utc_now()}
-    row |= {"elapsed_s": round(elapsed_s, 3), "outcome": outcome, "reason": reason}
     if cli.is_history_gone(config):
         return
-    history.save(config.history, "runs", [row])
+    row: dict[str, Any] = {"run": this_run.id, "started_at": this_run.started_at}
+    row |= {"ended_at": files.utc_now(), "elapsed_s": round(this_run.elapsed_s, 3)}
+    history.save(config.history, "runs", [row | {"outcome": outcome, "reason": reason}])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -900,15 +918,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--yes", action="store_true", help="forget without asking")
     options = parser.parse_args(argv)
-    others = [options.repair, options.test_alert, options.profile]
-    others += [options.accept_leakage, options.accept_log_loss]
     if options.forget is None and options.yes:
         parser.error("--yes: expected --forget NAME")
+    others = (options.repair, options.test_alert, options.profile, is_requested(options))
     if options.forget is not None and any(others):
         parser.error("--forget: expected no other option than --dry-run or --yes")
-    if options.forget is not None:
-        return cli.run_command(options, lambda config: forget(config, options))
-    return cli.run_command(options, lambda config: run(cli.accepting(config, options), options))
+    command = run if options.forget is None else forget
+    return cli.run_command(options, lambda config: command(cli.accepting(config, options), options))
 
 
 if __name__ == "__main__":

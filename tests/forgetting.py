@@ -60,7 +60,7 @@ def knowing(tmp_path_factory):
     leaves = leaves._replace(key=f"sheet {key_of(config.project, DAY, NAME)} 1")
     entries = [leaves, Entry("now5", "contact", "Sue", note="n")]
     log.append(config.contact_log, entries, AT)
-    assigned = Assignment(NAME, "2026-Q4", "treated", AT, "r", 1, 0.5, None, "", 0.2)
+    assigned = Assignment(NAME, "2026-Q4", "treated", AT, "r", 1, 0.5, None, "", 0.2, "0a1b2c3d")
     assignments.append(config.contact_log, [assigned, assigned._replace(client="now5")])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dependencies, "ask_all", dict.fromkeys)

@@ -5,7 +5,7 @@ import pytest
 import assessment
 import fullprocess
 import monitoring
-from attrition.contacts import assignments, log
+from attrition.contacts import assignments, experiment, log
 from attrition.errors import Damaged
 from attrition.storage import files
 from attrition.upkeep import integrity
@@ -171,6 +171,32 @@ def test_look_that_falls_due_is_taken_and_seen_by_the_next_assessment(held, monk
     assert assessment.assess_clients(held).up_to_date
     inputs = files.read_record(held.assessment_record)["inputs"]
     assert inputs["looks"] == log.newest(held.contact_log, "looks")
+
+
+def test_client_who_was_assigned_otherwise_than_drawn_makes_the_verdict_void(
+    project, key, monkeypatch
+):
+    first, draw_arm = listed(project)[0], experiment.draw_arm
+
+    def faulty(key, client, *more):
+        arm = draw_arm(key, client, *more)
+        return {"treated": "control", "control": "treated"}[arm] if client == first else arm
+
+    config = reconfigure(project, **ON)
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "draw_arm", faulty)
+        assessment.assess_clients(config)
+    n = len(arms(config))
+    checks = []
+    for day, name in (("02", KEY), ("03", "replaced"), ("04", KEY)):
+        monkeypatch.setenv("ATTRITION_EXPERIMENT_KEY", name)
+        monkeypatch.setattr(files, "utc_now", lambda day=day: f"2099-07-{day}T08:00:00Z")
+        assessment.assess_clients(config)
+        draws = described(config)["draws"]
+        checks.append((draws["recomputed"], draws["differ"], described(config)["verdict"]))
+    assert checks == [(n, 1, "void"), (0, 0, "open"), (n, 1, "void")]
+    number = [each.client for each in assignments.read(config.contact_log)[0]].index(first) + 1
+    assert draws["first"] == number
 
 
 def test_log_without_the_counted_assignments_is_damaged(held):

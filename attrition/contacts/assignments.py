@@ -50,7 +50,8 @@ SCHEMA = (
     f"""CREATE TABLE {TABLE} (
         id INTEGER PRIMARY KEY, client TEXT NOT NULL, quarter TEXT NOT NULL, arm TEXT NOT NULL,
         at TEXT NOT NULL, release TEXT NOT NULL, rank INTEGER NOT NULL, risk REAL NOT NULL, value REAL,
-        observed TEXT NOT NULL, share REAL NOT NULL, seal TEXT NOT NULL, UNIQUE (client, quarter))""",
+        observed TEXT NOT NULL, share REAL NOT NULL, key_digest TEXT NOT NULL, seal TEXT NOT NULL,
+        UNIQUE (client, quarter))""",
     f"""CREATE TABLE {LOOKS} (
         id INTEGER PRIMARY KEY, at TEXT NOT NULL, number INTEGER NOT NULL UNIQUE, share REAL NOT NULL,
         record TEXT NOT NULL, seal TEXT NOT NULL)""",

@@ -4,9 +4,8 @@ Pure, no clock. The draw of a client in a quarter follows from the key, so that 
 was stored counts for the whole quarter, whatever the key and the share are later. Standard library only.
 """
 
-import hashlib
 import hmac
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 TREATED, CONTROL = "treated", "control"
@@ -22,6 +21,7 @@ class Assignment(NamedTuple):
 
     arm: "treated" if listed, "control" if held out; release, rank, risk, value: of that time
     observed: the time of the row that was assessed, "" if it has none; share: of those held out
+    key_digest: of the key that drew the arm; "" once the client's name is forgotten
     """
 
     client: str
@@ -34,6 +34,7 @@ class Assignment(NamedTuple):
     value: float | None
     observed: str
     share: float
+    key_digest: str = ""
     id: int = 0
 
 
@@ -59,7 +60,7 @@ class Trial(NamedTuple):
             return self.arms[client]
         if self.key is None:
             return OUTSIDE
-        return CONTROL if draw(self.key, client, self.quarter) < self.share else TREATED
+        return draw_arm(self.key, client, self.quarter, self.share)
 
     def draw(self, rows: Sequence[int], read: "Read") -> list[str]:
         """Return the arms of the clients in these rows of the book."""
@@ -70,6 +71,7 @@ class Trial(NamedTuple):
     ) -> list[Assignment]:
         """Return the assignments that are not stored yet; arms: by row of the book."""
         rows = [row for row, arm in arms.items() if arm != OUTSIDE]
+        digest = key_digest(self.key)
         return [
             Assignment(
                 each["client"],
@@ -82,6 +84,7 @@ class Trial(NamedTuple):
                 value=each["value"],
                 observed=each["observed_at"] or "",
                 share=self.share,
+                key_digest=digest,
             )
             for row, each in zip(rows, read(rows), strict=True)
             if each["client"] not in self.arms
@@ -108,8 +111,25 @@ def draw(key: bytes, client: str, quarter: str) -> float:
     0.83282
     """
     text = f"{client}\n{quarter}".encode("utf-8", "surrogatepass")
-    digest = hmac.new(key, text, hashlib.sha256).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return int.from_bytes(hmac.digest(key, text, "sha256")[:8], "big") / 2**64
+
+
+def draw_arm(key: bytes, client: str, quarter: str, share: float) -> str:
+    return CONTROL if draw(key, client, quarter) < share else TREATED
+
+
+def compare_with_draw(assigned: Iterable[Assignment], key: bytes | None) -> list[bool | None]:
+    """Return whether each arm is the one that the key draws, at the share that was stored with it.
+
+    None if that cannot be recomputed: another key drew it, or the client's name is forgotten.
+    """
+    digest = key_digest(key)
+    return [
+        each.arm == draw_arm(key, each.client, each.quarter, each.share)
+        if key and each.key_digest == digest
+        else None
+        for each in assigned
+    ]
 
 
 def share_after(verdicts: Sequence[str], share: float) -> float:
@@ -124,4 +144,4 @@ def share_after(verdicts: Sequence[str], share: float) -> float:
 
 def key_digest(key: bytes | None) -> str:
     """Return what changes with the key and does not reveal it, "" without one."""
-    return hmac.new(key, b"digest", hashlib.sha256).hexdigest()[:8] if key else ""
+    return hmac.digest(key, b"digest", "sha256").hex()[:8] if key else ""

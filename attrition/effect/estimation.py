@@ -183,6 +183,26 @@ def check_ratio(is_control: Bool, share: Vector) -> dict[str, Any] | None:
     }
 
 
+def check_draws(number: NDArray[np.int64], is_recomputed: Bool, is_moved: Bool) -> dict[str, Any]:
+    """Count the assignments that were recomputed, and those that differ from the draw.
+
+    The arm follows from the key, so that chance explains no difference.
+
+    number: (n,) of the assignments in the contact log; first: that of the first one that differs
+
+    >>> check_draws(np.arange(1, 9), np.arange(8) < 5, np.arange(8) == 3)
+    {'assignments': 8, 'recomputed': 5, 'differ': 1, 'first': 4, 'is_valid': False}
+    """
+    moved = number[is_moved]
+    return {
+        "assignments": len(number),
+        "recomputed": int(is_recomputed.sum()),
+        "differ": len(moved),
+        "first": int(moved[0]) if len(moved) else None,
+        "is_valid": len(moved) == 0,
+    }
+
+
 def count_contacted(is_reached: Bool) -> dict[str, Any] | None:
     """Count the controls who were contacted all the same, which hides part of the effect.
 

@@ -84,7 +84,7 @@ def _look(first: date, index: int) -> Look:
 
 
 def decide(effect: Effect, look: Look, *, is_valid: bool = True) -> str:
-    """Decide if contacts help, harm, or if that is open; void if the sample ratio is not valid."""
+    """Decide if contacts help, harm, or if that is open; void if the assignment is not valid."""
     if not is_valid:
         return VOID
     if effect.z is None or not abs(effect.z) > look.bound:  # open if z is NaN

@@ -145,7 +145,17 @@ def _not_yet(coming: Row) -> tuple[str, str]:
 
 
 def _void(record: Row, currency: str) -> Verdict:
-    ratio = record["ratio"]
+    draws, ratio = record.get("draws") or {}, record.get("ratio") or {}
+    if draws.get("differ"):
+        differ = "differs" if draws["differ"] == 1 else "differ"
+        detail = (
+            "The key decides who is held out, so chance explains no difference. The first is number "
+            f"{count(draws['first'])} in the table assignments of contacts/contacts.sqlite. Compare the "
+            "file with a backup, and find out who or what changed it, before you rely on any figure "
+            "below."
+        )
+        of = f"{count(draws['differ'])} of {plural(draws['recomputed'], 'assignment')}"
+        return Verdict("bad", f"Void: {of} {differ} from the draw.", detail)
     headline = (
         f"Void: {percent(ratio['observed'])} of the clients were held out, {percent(ratio['expected'])} "
         "planned."
@@ -238,6 +248,7 @@ def background(record: Row) -> list[tuple[str, str]]:
         "Next look": _next_text(record.get("next_look") or {}),
         "Per client reached": _per_reached(look),
         "Sample ratio": _ratio_text(record.get("ratio") or {}),
+        "Assignments recomputed": _draws_text(record.get("draws") or {}),
         "Contacted all the same": contamination(record),
         "What it costs": _cost_text(record.get("value_kept") if record.get("held_out") else None),
         "How good the list was": list_quality(record.get("list_quality") or {}),
@@ -424,6 +435,24 @@ def _ratio_text(ratio: Row) -> str:
     end = "as expected by chance" if ratio["is_valid"] else "not by chance"
     observed, expected = percent(ratio["observed"]), percent(ratio["expected"])
     return f"{observed} were held out, {expected} planned: {end} ({p})."
+
+
+def _draws_text(draws: Row) -> str:
+    """Describe how many assignments were recomputed, and how many of them differ.
+
+    >>> _draws_text({"assignments": 1250, "recomputed": 1204, "differ": 2}).partition(". ")[0]
+    '1,204 of 1,250; differences from the draw: 2'
+    """
+    if not draws.get("assignments"):
+        return ""
+    recomputed, every = draws["recomputed"], draws["assignments"]
+    text = f"{count(recomputed)} of {count(every)}; differences from the draw: {count(draws['differ'])}."
+    if recomputed < every:
+        text += (
+            " The others cannot be: the key that drew them is not the one that is set, or the client is "
+            "forgotten. Only the sample ratio checks those."
+        )
+    return text
 
 
 def _cost_text(kept: Any) -> str:

@@ -50,6 +50,8 @@ class Units:
     """All units, oldest first: (n,) each.
 
     id: of the assignment
+    is_recomputed: whether the present key drew the arm; is_moved: whether the arm is another one than
+    the key draws
     state: "known", "open" or, if neither the row nor a later one is there, "lost"; value: NaN if unknown
     assigned_on, first_on, left_on: datetime64[D], of the assignment, of the client's first one, and of
     the outcome of those who churned, else NaT
@@ -57,6 +59,8 @@ class Units:
 
     id: NDArray[np.int64]
     is_control: Bool
+    is_recomputed: Bool
+    is_moved: Bool
     risk: Vector
     value: Vector
     share: Vector
@@ -170,12 +174,15 @@ def find_units(
     """Return the units of all assignments; rows: as `read_rows` returns them; standings: by client."""
     first: dict[str, str] = {}
     columns: dict[str, list[Any]] = {name: [] for name in Units.__dataclass_fields__}
-    for each in assigned:
+    key = config.experiment.secret if config.experiment else None
+    drawn = experiment.compare_with_draw(assigned, key)
+    for each, is_as_drawn in zip(assigned, drawn, strict=True):
         state, churned, arrived = find_outcome(each, rows.get(each.client, ()))
         entries = standings.get(each.client, NO_STANDING).entries
         is_contacted, is_reached = find_contacts(each, entries, arrived, config)
         unit = {
             **{"id": each.id, "is_control": each.arm == experiment.CONTROL, "risk": each.risk},
+            **{"is_recomputed": is_as_drawn is not None, "is_moved": is_as_drawn is False},
             **{"value": np.nan if each.value is None else each.value, "share": each.share},
             **{"state": state, "churned": churned},
             **{"is_contacted": is_contacted, "is_reached": is_reached},
@@ -186,6 +193,7 @@ def find_units(
         for name, value in unit.items():
             columns[name].append(value)
     kinds = dict.fromkeys(("is_control", "churned", "is_contacted", "is_reached"), "bool")
+    kinds |= dict.fromkeys(("is_recomputed", "is_moved"), "bool")
     kinds |= dict.fromkeys(("assigned_on", "first_on", "left_on"), "datetime64[D]")
     kinds |= {"state": "U5", "id": "int64"}
     return Units(
@@ -211,8 +219,8 @@ def take_look(
     assigned = units.between(due.since, due.on)
     compared = _of_year(units.between(date.min, due.on), due, stored)
     effect = estimation.estimate(compared.arms())
-    ratio = estimation.check_ratio(assigned.is_control, assigned.share)
-    verdict = looks.decide(effect, due, is_valid=ratio is None or ratio["is_valid"])
+    is_valid = _are_valid(_check(assigned, compared))
+    verdict = looks.decide(effect, due, is_valid=is_valid)
     record = looks.describe_look(due, effect, verdict, now)
     if due.is_last:
         record[CARRIED] = compared.id[compared.state == PENDING].tolist()
@@ -231,6 +239,18 @@ def _of_year(units: Units, look: looks.Look, stored: Sequence[Look]) -> Units:
     carried = [number for record in records for number in record.get(CARRIED, ())]
     is_of_year = units.assigned_on >= np.datetime64(look.since)
     return units.select(is_of_year | np.isin(units.id, carried))
+
+
+def _check(assigned: Units, compared: Units) -> dict[str, Any]:
+    """Check the assignment: the share of controls, and each arm against the draw."""
+    return {
+        "ratio": estimation.check_ratio(assigned.is_control, assigned.share),
+        "draws": estimation.check_draws(compared.id, compared.is_recomputed, compared.is_moved),
+    }
+
+
+def _are_valid(checks: Mapping[str, Any]) -> bool:
+    return all(check is None or check["is_valid"] for check in checks.values())
 
 
 def _first_day(units: Units) -> date:
@@ -252,12 +272,11 @@ def describe_experiment(
     upcoming = looks.schedule(_first_day(units), today)[1] if len(units.risk) else None
     assigned = units.between(upcoming.since) if upcoming else units
     own = _of_year(units, upcoming, stored) if upcoming else units
-    ratio = estimation.check_ratio(assigned.is_control, assigned.share)
+    checks = _check(assigned, own)
     taken = [json.loads(look.record) for look in stored]
     for record in taken:
         record.pop(CARRIED, None)
     verdicts = [(record["number"], record["verdict"]) for record in taken]
-    is_valid = ratio is None or ratio["is_valid"]
     n_known = int(own.is_known.sum())
     return {
         "state": _state(trial),
@@ -265,7 +284,7 @@ def describe_experiment(
         "since": _first_day(units).isoformat() if upcoming else None,
         "quarter": experiment.quarter_of(day),
         "units": {arm: _count(own.select(mask)) for arm, mask in _arms(own)},
-        "ratio": ratio,
+        **checks,
         "contacted_controls": estimation.count_contacted(own.is_contacted[own.is_control]),
         "reached": {arm: _share(own.is_reached[mask]) for arm, mask in _arms(own)},
         "looks": taken,
@@ -273,7 +292,7 @@ def describe_experiment(
         "next_look": None
         if is_off or upcoming is None
         else looks.describe_next(upcoming, today, risk=own.risk, share=own.share, n_known=n_known),
-        "verdict": looks.conclude(verdicts, is_valid=is_valid),
+        "verdict": looks.conclude(verdicts, is_valid=_are_valid(checks)),
         "list_quality": _describe_quality(units, today),
     }
 

@@ -50,7 +50,10 @@ STAGED = ".forgotten"  # ending of a new file that waits beside the old one
 CLIENT = "client"
 PROSE = ("note", "body", "subject", "text", "payload", "record")  # columns that people read
 # Columns of the contact log that name no client.
-KEPT = (*("kind", "by", "outcome", "manager", "via", "release", "date", "at"), "arm", "quarter")
+KEPT = (
+    *("kind", "by", "outcome", "manager", "via", "release", "date", "at"),
+    *("arm", "quarter", "key_digest"),
+)
 BINARY = (".skops", ".png", ".pdf", ".prom", ".bin", ".npy", ".sqlite")
 
 
@@ -483,6 +486,8 @@ def change_entry(
             new[column] = rewriting.change_json(text, texts.in_prose)
     if new.get(CLIENT) != values.get(CLIENT) and "key" in new:
         new["key"] = hidden.sign(values["key"])
+    if new.get(CLIENT) != values.get(CLIENT) and "key_digest" in new:
+        new["key_digest"] = ""  # the arm was drawn for the name, not for the token
     return new
 
 

@@ -250,7 +250,11 @@ def describe_clients() -> dict[str, Schema]:
         "Experiment": obj(
             {
                 **assessed,
-                "experiment": MAYBE_RECORD | {"description": "As in assessment.json."},
+                "experiment": MAYBE_RECORD
+                | {
+                    "description": "As in assessment.json; draws: how many assignments were recomputed "
+                    "from the key, and how many of these differ."
+                },
                 "sentences": array(TEXT) | {"description": "The verdict first."},
             }
         ),

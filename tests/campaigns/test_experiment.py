@@ -214,6 +214,7 @@ class World:
         assert len(listed) == len(read_table(self.config.contact_list))
         experiment = record["experiment"]
         self.check(before, listed, experiment["held_out"] if experiment else 0)
+        assert not experiment or experiment["draws"]["differ"] == 0
         after = self.stored()
         assert assessment.assess_clients(self.config).up_to_date
         assert self.see_list() == listed

@@ -13,7 +13,9 @@ from attrition.errors import AttritionError, Damaged
 from attrition.operations import backup
 
 AT = "2026-02-02T08:00:00Z"
-ACME = Assignment("Acme", "2026-Q1", TREATED, AT, "r1", 1, 0.5, 100.0, "2026-01-31", 0.2)
+ACME = Assignment(
+    "Acme", "2026-Q1", TREATED, AT, "r1", 1, 0.5, 100.0, "2026-01-31", 0.2, "0a1b2c3d"
+)
 BOLT = ACME._replace(client="Bolt", arm=CONTROL, value=None, observed="")
 LOOK = Look(AT, 1, 0.2, "{}")
 

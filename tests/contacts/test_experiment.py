@@ -5,9 +5,17 @@ import math
 import pytest
 
 from attrition.contacts import experiment
-from attrition.contacts.experiment import CONTROL, OUTSIDE, TREATED, Trial
+from attrition.contacts.experiment import (
+    CONTROL,
+    OUTSIDE,
+    TREATED,
+    Trial,
+    compare_with_draw,
+    key_digest,
+)
 from tests.contacts.rules import draw_again
 
+UNKNOWN = {"risk": 0.5, "value": None, "observed_at": None}
 TRIAL = Trial("2026-Q1", 0.2, b"secret", frozenset(), math.inf, {})
 
 
@@ -61,10 +69,40 @@ def test_only_clients_without_a_stored_arm_are_assigned():
         arms, lambda places: [rows[place] for place in places], "2026-02-02T08:00:00Z", "r1"
     )
     assert [each[:3] for each in new] == [("a", "2026-Q1", TREATED), ("b", "2026-Q1", CONTROL)]
-    assert [each[4:10] for each in new] == [
-        ("r1", 5, 0.4, 10.0, "", 0.2),
-        ("r1", 8, 0.3, 20.0, "2026-01-31", 0.2),
+    digest = key_digest(b"secret")
+    assert [each[4:11] for each in new] == [
+        ("r1", 5, 0.4, 10.0, "", 0.2, digest),
+        ("r1", 8, 0.3, 20.0, "2026-01-31", 0.2, digest),
     ]
+
+
+def assign(trial, clients):
+    """Return the assignments of clients whom the trial draws."""
+
+    def read(rows):
+        return [{"client": clients[row], **UNKNOWN} for row in rows]
+
+    arms = {row: trial.arm(client, None) for row, client in enumerate(clients)}
+    return trial.new_assignments(arms, read, "2026-02-02T08:00:00Z", "r1")
+
+
+def test_assignments_are_as_drawn_in_each_quarter_at_the_share_that_is_stored():
+    clients = ["Émile Straße", "E\u0301mile", "", "a\nb", "客户", *(f"c{i}" for i in range(200))]
+    earlier, later = assign(TRIAL, clients), TRIAL._replace(quarter="2026-Q2", share=0.05)
+    assigned = [*earlier, *assign(later, clients)]
+    assert {each.share for each in assigned} == {0.2, 0.05}
+    assert compare_with_draw(assigned, b"secret") == [True] * 410
+
+
+def test_only_what_the_key_drew_is_compared_with_the_draw():
+    ann, cem, dee = assign(TRIAL, ["Ann", "Cem", "Dee"])
+    moved = ann._replace(arm=TREATED if ann.arm == CONTROL else CONTROL)
+    (other,) = assign(TRIAL._replace(key=b"other"), ["Bob"])
+    forgotten = cem._replace(client="forgotten-1", key_digest="")
+    assigned = [moved, other, forgotten, dee]
+    assert compare_with_draw(assigned, b"secret") == [False, None, None, True]
+    assert compare_with_draw(assigned, b"other") == [None, True, None, None]
+    assert compare_with_draw(assigned, None) == [None] * 4
 
 
 def test_quarters_end_with_their_months():

@@ -43,6 +43,10 @@ def make_record(**changed):
         "value_kept": 0.92,
         "units": UNITS,
         "ratio": {"expected": 0.2, "observed": 0.204, "p": 0.43, "is_valid": True},
+        "draws": {
+            **{"assignments": 631, "recomputed": 600, "differ": 0},
+            **{"first": None, "is_valid": True},
+        },
         "contacted_controls": {"clients": 3, "share": 0.03, "is_high": False},
         "reached": {"treated": 0.61, "control": 0.02},
         "looks": [FIRST, SECOND],

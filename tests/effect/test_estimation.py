@@ -8,6 +8,7 @@ from attrition.effect.estimation import (
     NEWCOMBE,
     WELCH,
     Arms,
+    check_draws,
     check_ratio,
     count_contacted,
     estimate,
@@ -212,6 +213,16 @@ def test_sample_ratio_with_several_shares_is_that_of_one_unit_after_the_other():
         as_likely = probability[probability <= probability[controls] * (1 + 1e-7)]
         assert ratio["p"] == pytest.approx(as_likely.sum())
     assert check_ratio(share[:0] > 0, share[:0]) is None
+
+
+def test_draws_are_valid_without_units_and_without_the_key():
+    no = np.zeros(3, bool)
+    for n in (0, 3):
+        draws = check_draws(np.arange(n), no[:n], no[:n])
+        assert draws == {"assignments": n, "recomputed": 0, "differ": 0} | {
+            "first": None,
+            "is_valid": True,
+        }
 
 
 @pytest.mark.parametrize(("contacted", "is_high"), [(10, False), (11, True), (0, False)])

@@ -5,6 +5,7 @@ import pytest
 from attrition.effect import sentences
 from tests.effect.records import FIRST, SECOND, make_open, make_record
 
+MOVED = make_record()["draws"] | {"differ": 2, "first": 17, "is_valid": False}
 VOID = {"expected": 0.2, "observed": 0.31, "p": 4e-5, "is_valid": False}
 HARM = {"difference": 0.06, "low": 0.01, "high": 0.11, "method": "welch"}
 NOTHING = {"difference": -0.03, "low": -0.08, "high": 0.02, "method": "welch"}
@@ -62,12 +63,34 @@ def headline(record):
             "bad",
             "Void: 31 % of the clients were held out, 20 % planned.",
         ),
+        (
+            make_record(verdict="void", draws=MOVED),
+            "bad",
+            "Void: 2 of 600 assignments differ from the draw.",
+        ),
+        (
+            make_record(verdict="void", draws=MOVED | {"differ": 1}, ratio=None),
+            "bad",
+            "Void: 1 of 600 assignments differs from the draw.",
+        ),
     ],
 )
 def test_first_line_is_the_verdict(record, tone, line):
     assert headline(record) == line
     assert sentences.verdict(record, "EUR").tone == tone
     assert plain(sentences.all_sentences(record, "EUR")[0]) == line
+
+
+def test_void_by_the_draw_names_the_first_assignment_and_what_to_do():
+    detail = sentences.all_sentences(make_record(verdict="void", draws=MOVED), "EUR")[1]
+    assert "The first is number 17 in the table assignments of contacts/contacts.sqlite" in detail
+    assert "Compare the file with a backup" in detail
+
+
+def test_assignments_that_were_all_recomputed_need_no_explanation():
+    every = make_record()["draws"] | {"recomputed": 631}
+    texts = sentences.all_sentences(make_record(draws=every), "EUR")
+    assert "631 of 631; differences from the draw: 0." in texts
 
 
 def test_a_proven_effect_is_that_of_the_look_that_proved_it():
@@ -118,6 +141,7 @@ def test_everything_behind_the_verdict_is_stated():
         "Next look: 1 October 2026, number 3 of 4 in its year, with about 120 more outcomes.",
         "Among those who were reached, 13 fewer in 100 left (95 % interval 3 to 23)",
         "20 % were held out, 20 % planned: as expected by chance (p = 0.430)",
+        "600 of 631; differences from the draw: 0. The others cannot be",
         "3 held-out clients (3.0 %) were contacted all the same",
         "92 % of the value at risk",
         "Of 80 held-out clients whose outcome is known and whom nobody contacted, 31 left (39 %, 95 % "

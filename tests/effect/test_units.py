@@ -9,7 +9,7 @@ import pytest
 
 from attrition.contacts import log
 from attrition.contacts.assignments import Look
-from attrition.contacts.experiment import CONTROL, TREATED, Assignment, Trial
+from attrition.contacts.experiment import CONTROL, TREATED, Assignment, Trial, key_digest
 from attrition.contacts.log import Entry
 from attrition.contacts.standings import Standing
 from attrition.effect import units
@@ -148,6 +148,63 @@ def test_broken_sample_ratio_makes_the_verdict_void(config):
     trial = Trial("2026-Q2", 0.1, b"key", frozenset(), np.inf, {})
     described = units.describe_experiment(trial, made, [look], "2026-04-05")
     assert not described["ratio"]["is_valid"] and described["verdict"] == "void"
+
+
+def draw_units(config, n, **moved):
+    """n units that the key draws; moved: what one of the treated ones has instead."""
+    trial = Trial("2026-Q1", 0.25, b"key", frozenset(), np.inf, {})
+    drawn = ACME._replace(share=0.25, key_digest=key_digest(b"key"))
+    assigned = [
+        drawn._replace(id=i, client=f"c{i}", arm=trial.arm(f"c{i}", None)) for i in range(n)
+    ]
+    place = next(i for i, each in enumerate(assigned) if each.arm == TREATED)
+    assigned[place] = assigned[place]._replace(**moved)
+    rows = {each.client: [row(i % 10 < 3)] for i, each in enumerate(assigned)}
+    return units.find_units(config, assigned, rows, {}), trial, place
+
+
+@pytest.mark.parametrize(
+    ("key", "moved", "expected"),
+    [
+        ("key", {}, (400, 0)),
+        ("key", {"arm": CONTROL}, (400, 1)),
+        ("other", {"arm": CONTROL}, (0, 0)),
+        ("", {"arm": CONTROL}, (0, 0)),
+        ("key", {"client": "token", "key_digest": ""}, (399, 0)),
+        ("key", {"share": 0.05}, (400, 0)),
+        ("key", {"share": 0.99}, (400, 1)),
+    ],
+)
+def test_one_assignment_that_differs_from_the_draw_makes_the_verdict_void(
+    tmp_path, monkeypatch, key, moved, expected
+):
+    monkeypatch.setenv("ATTRITION_EXPERIMENT_KEY", key)
+    made, trial, place = draw_units(write_config(tmp_path, experiment={}), 400, **moved)
+    verdict = "void" if expected[1] else "open"
+    look = units.take_look(made, [], "2026-04-05", LATER, 0.25)
+    described = units.describe_experiment(trial, made, [look], "2026-04-05")
+    draws = described["draws"]
+    assert (draws["assignments"], draws["recomputed"], draws["differ"]) == (400, *expected)
+    assert draws["first"] == (place if expected[1] else None)
+    assert (look.verdict, described["verdict"]) == (verdict, verdict)
+    assert described["ratio"]["is_valid"]
+
+
+def test_assignments_are_not_recomputed_while_the_experiment_is_off(config):
+    made, _, _ = draw_units(config, 40, arm=CONTROL)
+    draws = units.describe_experiment(None, made, [], "2026-02-05")["draws"]
+    assert (draws["recomputed"], draws["differ"]) == (0, 0)
+
+
+def test_a_carried_unit_that_differs_makes_the_next_year_void(config):
+    made = make_units(config, 50, {TREATED: 20, CONTROL: 60})
+    late = replace(made, id=np.arange(200), state=made.state.copy())
+    late.state[100:] = PENDING
+    last = units.take_look(late, [], "2027-01-05", LATER, 0.25)
+    late.is_moved[10] = True
+    assert units.describe_experiment(None, late, [last], "2027-01-06")["verdict"] == "helps"
+    late.is_moved[150] = True
+    assert units.describe_experiment(None, late, [last], "2027-01-06")["verdict"] == "void"
 
 
 def test_second_year_compares_its_own_units(config):

@@ -136,7 +136,8 @@ def test_the_contact_log_keeps_its_entries_and_only_names_change(knowing, after)
     assert new[1] == old[1]
     assert integrity.counted_inputs(after)["contacts"] == f"2 {seal}"
     assigned, _ = assignments.read(after.contact_log)
-    assert [each.client for each in assigned] == [token, "now5"]
+    drawn = [(each.client, each.key_digest) for each in assigned]
+    assert drawn == [(token, ""), ("now5", "0a1b2c3d")]
     with pytest.raises(log.Replaced):  # as a running app notices
         log.read(after.contact_log, 2, log.read(knowing.contact_log)[1])
     with pytest.raises(log.sqlite3.IntegrityError, match="append-only"):

@@ -10,6 +10,7 @@ Run:    python -m attrition.databases.write_back [--dry-run] [--config PATH]
 
 import logging
 import sys
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
@@ -107,7 +108,7 @@ class Comparison:
         keys, hashes = [none], [none]
         for rows in stored:
             names.append(rows["client"])
-            keys.append(clients.client_keys(rows["client"].to_pylist()))
+            keys.append(hash_texts(rows["client"]))
             hashes.append(row_hashes(rows))
         order = np.argsort(np.concatenate(keys), kind="stable")
         self._keys, self._hashes = np.concatenate(keys)[order], np.concatenate(hashes)[order]
@@ -115,19 +116,21 @@ class Comparison:
         self._is_gone = np.ones(len(order), dtype=bool)
         self.clients = self.inserted = self.updated = 0
 
-    def find_changed(self, keys: NDArray[np.uint64], rows: Rows) -> NDArray[np.bool_]:
-        """Return which rows are new or changed, and count them: (n,) bool."""
-        is_changed = np.ones(len(keys), dtype=bool)
+    def changed(self, rows: Rows) -> Rows:
+        """Return the rows that are new or changed, and count them."""
+        count = len(rows["client"])
+        is_changed = np.ones(count, dtype=bool)
         if len(self._keys):
+            keys = hash_texts(rows["client"])
             at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
             is_known = self._keys[at] == keys
             is_changed[is_known] = (self._hashes[at] != row_hashes(rows))[is_known]
             self._is_gone[at[is_known]] = False
             self.updated += int(is_changed[is_known].sum())
             self.inserted -= int(is_known.sum())
-        self.clients += len(keys)
-        self.inserted += len(keys)
-        return is_changed
+        self.clients += count
+        self.inserted += count
+        return {name: column.filter(pa.array(is_changed)) for name, column in rows.items()}
 
     def gone(self) -> list[str]:
         """Return the names in the table that no row of the assessment had."""
@@ -137,15 +140,13 @@ class Comparison:
 # ---- read, write
 
 
-def read_rows(
-    config: Config, assessment: files.Record
-) -> Iterator[tuple[NDArray[np.uint64], Rows]]:
-    """Yield the assessed clients in batches: the hashes of their names, and rows of the table."""
+def read_rows(config: Config, assessment: files.Record) -> Iterator[Rows]:
+    """Yield the rows of the assessed clients, in batches."""
     file = tables.open_parquet(config.clients)
     groups = range(file.metadata.num_row_groups)
     for at in range(0, len(groups), BATCH_GROUPS):
         batch = file.read_row_groups(
-            [*groups[at : at + BATCH_GROUPS]], [clients.KEY, *STORED], use_threads=False
+            [*groups[at : at + BATCH_GROUPS]], [*STORED], use_threads=False
         ).combine_chunks()
         rows: Rows = {name: batch[name].combine_chunks() for name in STORED}
         value = rows["value_at_risk"]
@@ -153,25 +154,19 @@ def read_rows(
         rows["reasons"] = reason_texts(rows["reasons"], config.labels)
         rows["release"] = pa.repeat(assessment["release"], len(batch))
         rows["assessed_at"] = pa.repeat(assessment["assessed_at"], len(batch))
-        yield batch[clients.KEY].to_numpy(), rows
+        yield rows
 
 
 def write_changes(
-    table: RiskTable, batches: Iterator[tuple[NDArray[np.uint64], Rows]], *, dry_run: bool
+    table: RiskTable, release: str, batches: Iterator[Rows], *, dry_run: bool
 ) -> Counts:
     """Write what differs from the table; return the counts."""
-    comparison = Comparison(table.read())
-
-    def changed() -> Iterator[Rows]:
-        for keys, rows in batches:
-            is_sent = pa.array(comparison.find_changed(keys, rows))
-            yield {name: column.filter(is_sent) for name, column in rows.items()}
-
+    comparison = Comparison(table.read(release))
+    changed = map(comparison.changed, batches)
     if dry_run:
-        for _ in changed():
-            pass
+        deque(changed, maxlen=0)
     else:
-        table.put(changed())
+        table.put(changed)
     gone = comparison.gone()
     if not dry_run:
         table.delete(gone)
@@ -187,7 +182,8 @@ def compare_or_write(config: Config, assessment: files.Record, *, dry_run: bool)
         raise Damaged(f"{config.clients}: is not what assessment.py wrote; run fullprocess.py")
     table, seconds = _database(config), config.write_back.max_seconds
     with risk_table.opened(table, seconds, read_only=dry_run) as opened:
-        return write_changes(opened, read_rows(config, assessment), dry_run=dry_run)
+        batches = read_rows(config, assessment)
+        return write_changes(opened, assessment["release"], batches, dry_run=dry_run)
 
 
 def write_back(config: Config, *, always: bool = False) -> WriteBackResult:

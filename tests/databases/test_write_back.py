@@ -112,22 +112,23 @@ def test_next_assessment_with_the_same_risks_sends_nothing(config, target):
 
 
 def test_new_release_updates_every_row(config, target):
-    assess(config, [0.9, 0.8])
+    assess(config, [0.9, 0.8, 0.7])
     write(config)
-    assess(config, [0.9, 0.8], release="r2")
-    assert write(config) == (0, 2, 0)
-    assert set(stored(target, "client, release").values()) == {"r2"}
+    assess(config, [0.9, 0.8, 0.7], release="r2", client=["c0", "c1", "new"])
+    assert write(config) == (1, 2, 1)
+    assert stored(target, "client, release") == {"c0": "r2", "c1": "r2", "new": "r2"}
 
 
 def test_what_others_changed_in_the_table_is_repaired_at_the_next_assessment(config, target):
-    assess(config, [0.9, 0.8, 0.7])
+    assess(config, [0.9, 0.8, 0.7, 0.6])
     write(config)
     target.execute("UPDATE risks SET risk = 0.1 WHERE client = 'c0'")
+    target.execute("UPDATE risks SET release = NULL WHERE client = 'c3'")
     target.execute("DELETE FROM risks WHERE client = 'c1'")
     target.execute("INSERT INTO risks (client) VALUES ('stranger')")
-    assess(config, [0.9, 0.8, 0.7], NOON)
-    assert write(config) == (1, 1, 1)
-    assert stored(target) == {"c0": 0.9, "c1": 0.8, "c2": 0.7}
+    assess(config, [0.9, 0.8, 0.7, 0.6], NOON)
+    assert write(config) == (1, 2, 1)
+    assert stored(target) == {"c0": 0.9, "c1": 0.8, "c2": 0.7, "c3": 0.6}
 
 
 def test_table_that_was_dropped_is_created_again(config, target):

@@ -90,7 +90,7 @@ def test_void_by_the_draw_names_the_first_assignment_and_what_to_do():
 def test_assignments_that_were_all_recomputed_need_no_explanation():
     every = make_record()["draws"] | {"recomputed": 631}
     texts = sentences.all_sentences(make_record(draws=every), "EUR")
-    assert "631 of 631; differences from the draw: 0." in texts
+    assert "Assignments recomputed: 631 of 631; differences from the draw: 0." in texts
 
 
 def test_a_proven_effect_is_that_of_the_look_that_proved_it():

@@ -239,14 +239,15 @@ class _Parser:
         self,
         start: Callable[[str, dict[str, str]], object],
         text: Callable[[str], object] | None = None,
+        end: Callable[[str], object] | None = None,
     ) -> None:
         self.start, self.parser = start, expat.ParserCreate()
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self._start
         self.parser.StartDoctypeDeclHandler = self._refuse_doctype
         self.parser.XmlDeclHandler = self._check_encoding
-        if text is not None:
-            self.parser.CharacterDataHandler = text
+        self.parser.CharacterDataHandler = text
+        self.parser.EndElementHandler = end
 
     def feed(self, piece: bytes) -> None:
         if b"\x00" in piece:
@@ -323,7 +324,7 @@ def _rebuild(archive: _Archive, rebuilt: zipfile.ZipFile, dialect: Dialect) -> N
     if parts.styles:
         _copy(archive, parts.styles, rebuilt, STYLES, _Parser(lambda *_: None))
     sheet = _Sheet(archive.budget, strings.sizes, dialect.header_line)
-    _copy(archive, part, rebuilt, SHEET, _Parser(sheet.start, sheet.text))
+    _copy(archive, part, rebuilt, SHEET, _Parser(sheet.start, sheet.text, sheet.end))
     sheet.close()
 
 
@@ -372,7 +373,7 @@ class _Sheet:
         self.budget, self.sizes, self.header_line = budget, sizes, header_line
         self.row = self.column = 0
         self.first_row = self.last_row = self.first_column = self.last_column = 0
-        self.sheets = 0
+        self.sheets, self.is_over = 0, False
         self.kind: str | None = None
         self.elements: list[str] = []
         self.value = ""
@@ -387,17 +388,25 @@ class _Sheet:
         return f"{letters}{self.row}"
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        if tag == "c":
+        if tag == "mergeCell":
+            self._check_merged(attributes.get("ref", ""))
+        elif tag == "sheetData":
+            self.sheets += 1
+            self._check(self.sheets == 1, "has its rows in two places")
+        elif self.is_over:
+            return  # headers, rules of cells and extensions have elements of the same names
+        elif tag == "c":
             self._begin_cell(attributes)
         elif tag in ("v", "is", "f"):
             self._begin_value(tag)
         elif tag == "row":
             self._begin_row(attributes)
-        elif tag == "mergeCell":
-            self._check_merged(attributes.get("ref", ""))
-        elif tag == "sheetData":
-            self.sheets += 1
-            self._check(self.sheets == 1, "has its rows in two places")
+
+    def end(self, name: str) -> None:
+        """End the last cell at the end of the rows."""
+        if name.endswith("sheetData"):
+            self._end_cell()
+            self.is_over = True
 
     def text(self, text: str) -> None:
         if self.kind in ("s", "b") and self.elements[-1:] == ["v"]:

@@ -3,7 +3,7 @@
 There is no mail without anything to report.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -75,7 +75,7 @@ def describe_manager(
     for title, places in sections.items():
         lines += describe_clients(config, work, title, places)
     lines += _link(config, manager=manager)
-    return {"event": "digest", "subject": f"Your clients: {summary}", "text": _plain(lines)}
+    return {"event": "digest", "subject": f"Your clients: {summary}", "text": "\n".join(lines)}
 
 
 def describe_team(config: Config, record: Row, work: Worklist) -> dict[str, str] | None:
@@ -104,7 +104,7 @@ def describe_team(config: Config, record: Row, work: Worklist) -> dict[str, str]
         lines += ["", f"Does calling help? {effect.verdict(experiment, config.currency).headline}"]
     lines += ["", *_link(config)]
     subject = f"The team: {sum(counts.values()):,} clients to call, {overdue:,} overdue"
-    return {"event": "digest", "subject": subject, "text": _plain(lines)}
+    return {"event": "digest", "subject": subject, "text": "\n".join(lines)}
 
 
 def much_worse(work: Worklist, filters: Filters) -> Any:
@@ -152,8 +152,3 @@ def _link(config: Config, **parameters: str) -> list[str]:
         return []
     query = f"?{urlencode(parameters)}" if parameters else ""
     return [f"The list: {config.digest.link.rstrip('/')}/{query}"]
-
-
-def _plain(lines: Iterable[str]) -> str:
-    """Join lines; a no-break space is an ordinary one in plain text."""
-    return "\n".join(lines).strip().replace("\xa0", " ") + "\n"

@@ -114,7 +114,7 @@ def _read_sheet(config: Config, path: Path, record: files.Record) -> str:
     try:
         if len(data) > MAX_PACKED:
             raise Refused("TOO_LARGE", f"more than {MAX_PACKED:,} bytes")
-        lines = filled_in.read_lines(data, path.name, config.columns, dialect)
+        lines = filled_in.read_lines(data, config.columns, dialect)
         verdicts = filled_in.save_lines(lines, desk)
     except Refused as error:
         verdicts = [Verdict("", 0, "", REFUSED, error.reason)]

@@ -92,9 +92,15 @@ class _Workbook(NamedTuple):
 
 
 def read_excel(
-    packed: IO[bytes], dialect: Dialect, max_bytes: int, spool_folder: Path | None = None
+    packed: IO[bytes],
+    dialect: Dialect,
+    max_bytes: int,
+    spool_folder: Path | None = None,
+    title_lines: int = 0,
 ) -> Table:
     """Read one sheet of a workbook; lines are the numbers of its rows.
+
+    title_lines: how many of the first lines may have cells that are merged with others of the line
 
     Raises: Refused, also while the chunks are read.
     """
@@ -104,7 +110,7 @@ def read_excel(
     budget = Budget(max_bytes)
     with _excel_errors(), make_spool(spool_folder) as plain:
         with zipfile.ZipFile(packed) as archive, zipfile.ZipFile(plain, "w") as rebuilt:
-            _rebuild(_Archive(archive, budget), rebuilt, dialect)
+            _rebuild(_Archive(archive, budget), rebuilt, dialect, title_lines)
         plain.seek(0)
         workbook = python_calamine.CalamineWorkbook.from_filelike(plain)
         sheet = workbook.get_sheet_by_index(0)
@@ -306,7 +312,9 @@ def _relations(archive: _Archive, name: str, folder: str) -> dict[str, tuple[str
     return relations
 
 
-def _rebuild(archive: _Archive, rebuilt: zipfile.ZipFile, dialect: Dialect) -> None:
+def _rebuild(
+    archive: _Archive, rebuilt: zipfile.ZipFile, dialect: Dialect, title_lines: int
+) -> None:
     """Write a workbook of one sheet, from parts that were checked.
 
     Raises: Refused.
@@ -323,7 +331,7 @@ def _rebuild(archive: _Archive, rebuilt: zipfile.ZipFile, dialect: Dialect) -> N
         _copy(archive, parts.strings, rebuilt, STRINGS, parser)
     if parts.styles:
         _copy(archive, parts.styles, rebuilt, STYLES, _Parser(lambda *_: None))
-    sheet = _Sheet(archive.budget, strings.sizes, dialect.header_line)
+    sheet = _Sheet(archive.budget, strings.sizes, dialect.header_line, title_lines)
     _copy(archive, part, rebuilt, SHEET, _Parser(sheet.start, sheet.text, sheet.end))
     sheet.close()
 
@@ -369,8 +377,11 @@ class _Strings:
 class _Sheet:
     """A check that calamine reads a sheet whole: rows and cells in order, one value each, not merged."""
 
-    def __init__(self, budget: Budget, sizes: "array[int]", header_line: int | None) -> None:
-        self.budget, self.sizes, self.header_line = budget, sizes, header_line
+    def __init__(
+        self, budget: Budget, sizes: "array[int]", header_line: int | None, title_lines: int
+    ) -> None:
+        self.budget, self.sizes = budget, sizes
+        self.header_line, self.title_lines = header_line, title_lines
         self.row = self.column = 0
         self.first_row = self.last_row = self.first_column = self.last_column = 0
         self.sheets, self.is_over = 0, False
@@ -490,8 +501,10 @@ class _Sheet:
         is_right = _column_number(begin[1]) > self.last_column
         if int(end[2]) < header or int(begin[2]) > self.last_row or is_right:
             return
+        if int(begin[2]) == int(end[2]) <= self.title_lines:
+            return
         advice = "unmerge them, so that each cell has its own value"
-        if int(begin[2]) == header:
+        if int(begin[2]) == header and not self.title_lines:
             line = int(end[2]) + 1
             advice = (
                 "expected one line of column names, not merged; if this is a title, name the line below "

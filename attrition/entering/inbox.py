@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,17 +147,16 @@ def _state(about: os.stat_result) -> tuple[int, int, int]:
 def _put_away(path: Path, about: os.stat_result, verdicts: "Sequence[Verdict]", at: str) -> None:
     """Write the verdicts, and move the sheet beside them, unless it was replaced meanwhile."""
     folder = path.parent / "read"
-    stamp, n = at.replace("-", "").replace(":", ""), 1
-    name = f"{path.stem[:MAX_STEM]}-{stamp}"
-    while os.path.lexists(folder / f"{name}{path.suffix}") or os.path.lexists(
-        folder / f"{name}-verdicts.csv"
-    ):
-        n += 1
-        name = f"{path.stem[:MAX_STEM]}-{stamp}-{n}"
-    files.write_bytes(folder / f"{name}-verdicts.csv", format_verdicts(verdicts))
+    name = f"{path.stem[:MAX_STEM]}-{at.replace('-', '').replace(':', '')}"
+    for n in count(1):
+        stem = f"{name}-{n}" if n > 1 else name
+        moved, described = folder / f"{stem}{path.suffix}", folder / f"{stem}-verdicts.csv"
+        if not os.path.lexists(moved) and not os.path.lexists(described):
+            break
+    files.write_bytes(described, format_verdicts(verdicts))
     if _state(path.lstat()) != _state(about):
         raise AttritionError("it was replaced while it was read")
-    os.rename(path, folder / f"{name}{path.suffix}")
+    os.rename(path, moved)
     files.fsync_folder(folder)
     files.fsync_folder(path.parent)
 
@@ -168,10 +168,7 @@ def format_verdicts(verdicts: "Sequence[Verdict]") -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("sheet", "line", "client", "verdict", "reason"))
-    for verdict in verdicts:
-        writer.writerow(
-            [escape_formula(each) if isinstance(each, str) else each for each in verdict]
-        )
+    writer.writerows([escape_formula(str(each)) for each in verdict] for verdict in verdicts)
     return text.getvalue().encode("utf-8-sig", "backslashreplace")
 
 

@@ -41,7 +41,7 @@ def end_week(config, weeks=0):
 def texts(config, *recipients):
     missing = {str(i): each for i, each in enumerate(recipients)}
     digests = digest.make_digests(config, missing, files.utc_now())
-    return [each.content["text"] if each.content else None for each in digests]
+    return [content["text"] if content else None for content in digests.values()]
 
 
 def test_each_gets_one_mail_a_week_and_nobody_one_without_content(config):

@@ -51,6 +51,7 @@ NAMES = {"date": FOLLOW_UP}  # of the fields of a form, as the sheet calls them
 WITHOUT_COLUMNS = ("NO_COLUMNS", "NO_HEADER")  # other sheets
 ADVICE = {
     "BAD_EXCEL": "expected a sheet saved as .xlsx or CSV",
+    "UNTERMINATED_QUOTE": "close the quotation mark that begins there, or save the sheet as .xlsx",
     "TOO_LARGE": "delete what stands far below or beside the table, or copy the table into a new sheet",
 }
 
@@ -234,18 +235,12 @@ def save_lines(lines: Sequence[Line], desk: Desk) -> list[Verdict]:
     risks = desk.table.numbers("risk")
     verdicts: list[Verdict] = []
     entries: dict[int, Entry] = {}  # by the place of the verdict
-    seen: dict[str, tuple[str, int]] = {}  # the key of each line: what was filled in, and where
+    seen: dict[str, tuple[str, str]] = {}  # the key of each line: what was filled in, and where
     for line in lines:
-        before = own.get(line.client, [])
-        verdict, reason, entry = EMPTY, "", None
-        if line.problem:
-            verdict, reason = REFUSED, line.problem
-        elif line.is_filled_in:
-            verdict, reason, entry = _judge(
-                line, desk, before, seen, is_current=line.client in rows
-            )
+        row, before = rows.get(line.client), own.get(line.client, [])
+        verdict, reason, entry = _judge(line, desk, before, seen, is_current=row is not None)
         if entry is not None:
-            risk = float(risks[rows[line.client]]) if line.client in rows else None
+            risk = None if row is None else float(risks[row])
             entries[len(verdicts)] = entry._replace(risk=risk)
         verdicts.append(Verdict(line.sheet, line.number, line.client, verdict, reason))
     for place, reason in _append(desk, entries).items():
@@ -280,28 +275,32 @@ def _judge(
     line: Line,
     desk: Desk,
     before: Sequence[Entry],
-    seen: dict[str, tuple[str, int]],
+    seen: dict[str, tuple[str, str]],
     *,
     is_current: bool,
 ) -> tuple[str, str, Entry | None]:
-    """Return the verdict on a line that is filled in, the reason, and the entry to append.
+    """Return the verdict on a line, the reason, and the entry to append, if any.
 
     before: the entries of the client; seen: what is to be stored of the lines above, which is added to
     """
+    if line.problem:
+        return REFUSED, line.problem, None
+    if not line.is_filled_in:
+        return EMPTY, "", None
     if problem := _check_client(line, desk, is_known=is_current or bool(before)):
         return REFUSED, problem, None
     form, problems = _read_form(line, desk)
     key, content = line.texts[KEY], _digest(line, form)
-    prefix = f"sheet {key or '-'} "
-    place = key or content
+    prefix, place = f"sheet {key or '-'} ", key or content
+    where = _where(line.sheet, line.number)
     if any(entry.key == prefix + content for entry in before):
-        seen.setdefault(place, (content, line.number))
+        seen.setdefault(place, (content, where))
         return BEFORE, "", None
     if place in seen:
-        above, number = seen[place]
+        above, its_place = seen[place]
         if above == content:
-            return BEFORE, f"is the same as line {number}", None
-        return REFUSED, f"is a copy of line {number}: empty its {KEY} to save both", None
+            return BEFORE, f"is the same as {its_place}", None
+        return REFUSED, f"is a copy of {its_place}: empty its {KEY} to save both", None
     if key and (stored := [entry for entry in before if entry.key.startswith(prefix)]):
         numbers = {entry.id for entry in stored}
         old = next((each for each in standings.counting(before) if each.id in numbers), None)
@@ -312,10 +311,10 @@ def _judge(
     if problems:
         texts = [f"{NAMES.get(name, name)}: {text}" for name, text in problems.items()]
         return REFUSED, "; ".join(texts), None
-    seen[place] = (content, line.number)
-    entry = entry._replace(client=line.client, key=prefix + content, via=desk.via)
+    seen[place] = (content, where)
     reason = "corrects what the line stored before" if entry.replaces else ""
-    return SAVED, reason, entry._replace(release=desk.release)
+    entry = entry._replace(client=line.client, key=prefix + content)
+    return SAVED, reason, entry._replace(via=desk.via, release=desk.release)
 
 
 def _check_client(line: Line, desk: Desk, *, is_known: bool) -> str:
@@ -393,7 +392,14 @@ def describe(name: str, verdicts: Iterable[Verdict]) -> str:
 
 
 def _refusal_text(verdict: Verdict) -> str:
-    sheet = f"sheet {verdict.sheet!r}" if verdict.sheet else ""
-    line = f"line {verdict.line}" if verdict.line else ""
-    where = ", ".join(filter(None, (sheet, line)))
-    return f"{where}: {verdict.reason}" if where else verdict.reason
+    return ": ".join(filter(None, (_where(verdict.sheet, verdict.line), verdict.reason)))
+
+
+def _where(sheet: str, line: int) -> str:
+    """Return where a line stands; sheet: "" if there is one only; line: 0 for the whole sheet.
+
+    >>> _where("Week 2", 7), _where("Week 2", 0)
+    ("line 7 of sheet 'Week 2'", "sheet 'Week 2'")
+    """
+    parts = (f"line {line}" if line else "", f"sheet {sheet!r}" if sheet else "")
+    return " of ".join(filter(None, parts))

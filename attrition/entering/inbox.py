@@ -80,21 +80,22 @@ def read_inbox(config: Config) -> list[str]:
     """
     with suppress(OSError):  # people copy sheets there, so it should exist
         files.make_folder(config.inbox)
+    from attrition.sources.files import shown
+
     texts = []
     for path in find_settled(config):
         record = files.read_record(config.assessment_record)
         if record is None:
             break  # no client is known yet
         try:
-            texts.append(_read_sheet(config, path, record))
+            texts.append(_read_sheet(config, path, shown(path.name), record))
         except (AttritionError, OSError) as error:
-            logger.warning(
-                "contacts: %s: %s; it stays in the inbox", _shown(path), cli.error_message(error)
-            )
+            problem = shown(path.name), cli.error_message(error)
+            logger.warning("contacts: %s: %s; it stays in the inbox", *problem)
     return texts
 
 
-def _read_sheet(config: Config, path: Path, record: files.Record) -> str:
+def _read_sheet(config: Config, path: Path, name: str, record: files.Record) -> str:
     """Save the lines of a sheet, write the verdicts, and move the sheet beside them."""
     from attrition.data.clients import ClientTable
     from attrition.data.schema import Refused
@@ -109,7 +110,7 @@ def _read_sheet(config: Config, path: Path, record: files.Record) -> str:
     at, dialect = files.utc_now(), config.files.dialect(path.name)
     desk = filled_in.Desk(
         *(config.contact_log, ClientTable(config.clients), config.project, record["release"]),
-        *(config.day(at), at, f"sheet {_shown(path)}"[:200], dialect.dates),
+        *(config.day(at), at, f"sheet {name}"[:200], dialect.dates),
         hidden=forgotten.read(config),
     )
     try:
@@ -120,7 +121,7 @@ def _read_sheet(config: Config, path: Path, record: files.Record) -> str:
     except Refused as error:
         verdicts = [Verdict("", 0, "", REFUSED, error.reason)]
     _put_away(path, about, verdicts, at)
-    text = f"contacts: {filled_in.describe(_shown(path), verdicts)}"
+    text = f"contacts: {filled_in.describe(name, verdicts)}"
     if any(verdict.verdict == REFUSED for verdict in verdicts):
         logger.warning("%s; see %s", text, config.inbox / "read")
     return text
@@ -170,12 +171,6 @@ def format_verdicts(verdicts: "Sequence[Verdict]") -> bytes:
     writer.writerow(("sheet", "line", "client", "verdict", "reason"))
     writer.writerows([escape_formula(str(each)) for each in verdict] for verdict in verdicts)
     return text.getvalue().encode("utf-8-sig", "backslashreplace")
-
-
-def _shown(path: Path) -> str:
-    """Return the name of a file as one line of text."""
-    text = os.fsencode(path.name).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def main(argv: list[str] | None = None) -> int:

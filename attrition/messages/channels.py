@@ -219,12 +219,11 @@ SEND: dict[str, Send] = {MAIL: send_mail, WEBHOOK: send_webhook, FILE: append_li
 
 def of_alerts(config: Config) -> dict[str, str]:
     """Return the channels that alerts use, and the recipients of each; "" if the channel has none."""
-    alerts = config.alerts
-    if alerts is None:
+    if (alerts := config.alerts) is None:
         return {}
-    channels = {MAIL: ", ".join(alerts.recipients)} if alerts.recipients else {}
-    channels |= {WEBHOOK: ""} if alerts.webhook else {}
-    return channels | ({FILE: ""} if alerts.file else {})
+    is_used = {MAIL: alerts.recipients, WEBHOOK: alerts.webhook, FILE: alerts.file}
+    recipients = {MAIL: ", ".join(alerts.recipients)}
+    return {channel: recipients.get(channel, "") for channel, used in is_used.items() if used}
 
 
 def send(config: Config, channel: str, message: Message) -> str:

@@ -276,17 +276,12 @@ def wait_for(process: subprocess.Popen[bytes], until: float) -> None:
 
 def deliver(config: Config, names: Sequence[str]) -> None:
     """Deliver stored messages; no channel waits for another one."""
-    by_channel: dict[str, list[Row]] = {}
-    for row in history.read_messages(config.history, names):
-        if row["outcome"] is None:
-            by_channel.setdefault(row["channel"], []).append(row)
-    threads = [
-        threading.Thread(target=deliver_all, args=(config, rows), daemon=True)
-        for rows in by_channel.values()
-    ]
-    until = time.monotonic() + LIMIT_S
-    for thread in threads:
-        thread.start()
+    rows = [row for row in history.read_messages(config.history, names) if row["outcome"] is None]
+    threads, until = [], time.monotonic() + LIMIT_S
+    for channel in {row["channel"] for row in rows}:
+        own = [row for row in rows if row["channel"] == channel]
+        threads.append(threading.Thread(target=deliver_all, args=(config, own), daemon=True))
+        threads[-1].start()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
 
@@ -316,18 +311,17 @@ def deliver_all(config: Config, rows: Iterable[Row]) -> None:
 def send_test(config: Config) -> dict[str, str]:
     """Send a test message by every channel, and ping; return why each of them failed, "" if not."""
     now, results = files.utc_now(), {}
-    name = f"test-{files.sha256_bytes(now.encode())[:16]}"
     text = f"This is a test: nothing is wrong.\n\nSent by {socket.gethostname()}."
     content = {"event": "test", "subject": "Test of the alerts", "text": text, "alerts": []}
+    name = f"test-{files.sha256_bytes(now.encode())[:16]}"
     own = channels.of_alerts(config)
     if config.mail and channels.MAIL not in own:  # it sends digests alone
         lead = config.digest.lead if config.digest else ()
         own[channels.MAIL] = ", ".join(lead) or config.mail.sender
     for channel, recipients in own.items():
+        message = Message(name, now, recipients, content)
         try:
-            results[channel] = channels.send(
-                config, channel, Message(name, now, recipients, content)
-            )
+            results[channel] = channels.send(config, channel, message)
         except NotDelivered as error:
             results[channel] = str(error)
     if config.alerts and config.alerts.heartbeat:

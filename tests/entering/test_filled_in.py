@@ -253,6 +253,7 @@ def test_a_sheet_without_the_columns_is_refused_and_names_them(desk):
         (b"\xd0\xcf\x11\xe0", "save it as .xlsx without a password, or as CSV"),
         (b"PK\x03\x04" + bytes(100), "expected a sheet saved as .xlsx or CSV"),
         (packed("word/document.xml"), "expected a sheet saved as .xlsx or CSV"),
+        (b'client,outcome,note\nAcme,reached,"open\n', "line 2: .*; close the quotation mark"),
         (packed("content.xml"), "expected a sheet saved as .xlsx or CSV"),
         (write([HEADINGS, *[[]] * ((1 << 20) - 2), HEADINGS]), "delete what stands far below"),
     ],
@@ -307,6 +308,18 @@ def test_every_sheet_with_the_columns_is_read_and_one_that_cannot_be_is_named(de
         *(("Week 1", 2, "saved"), ("Week 2", 2, "saved"), ("Odd", 0, "refused")),
     ]
     assert verdicts[-1].reason.startswith("the cells A2:A3 are merged")
+
+
+def test_a_copy_in_another_sheet_is_named_with_its_sheet(desk):
+    data = io.BytesIO()
+    with xlsxwriter.Workbook(data, {"in_memory": True}) as book:
+        for title, outcome in (("Week 1", "reached"), ("Week 2", "not reached"), ("Help", "")):
+            sheet = book.add_worksheet(title)
+            for i, line in enumerate(fill((1, outcome))[: 2 if outcome else 0]):
+                sheet.write_row(i, 0, line)
+    verdicts = sent(desk, data.getvalue())
+    assert kinds(verdicts) == ["saved", "refused"]
+    assert verdicts[1].reason.startswith("is a copy of line 2 of sheet 'Week 1': empty its key")
 
 
 def test_lines_that_cannot_be_read_are_named_beside_those_that_are():

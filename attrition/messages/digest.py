@@ -85,8 +85,8 @@ def describe_team(config: Config, record: Row, work: Worklist) -> Content:
     if team := [row for row in record.get("team") or () if row["manager"]]:
         lines += ["", "The team in the last 30 days:"]
         lines += [
-            f"  {row['manager']}: {row['listed']:,} on the list, {row['reached']:,} reached, "
-            f"{row['follow_ups_kept']:,} of {row['follow_ups_due']:,} follow-ups kept"
+            f"  {row['manager']}: {row['listed']:,} on the list, {row['reached']:,} reached, follow-ups "
+            f"kept: {wording.kept(row)}"
             for row in team
         ]
     if experiment := record.get("experiment"):

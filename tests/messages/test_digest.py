@@ -82,6 +82,7 @@ def test_lead_reads_the_portfolio_and_whether_calling_helps(config):
     (text,) = texts(config, Recipient(None, LEAD))
     assert text.splitlines()[0].endswith(" are expected to leave.")
     assert "Value at risk: EUR" in text and "Follow-ups overdue: 0" in text
+    assert "  Ann: 18 on the list, 0 reached, follow-ups kept: none due\n" in text
     assert "Does calling help?" not in text
     record = files.read_record(config.assessment_record)
     coming = {"number": 1, "of": 4, "on": "2026-07-01", "more_outcomes": 120}

@@ -8,6 +8,7 @@ stored before. Nothing of a line is guessed: it is saved whole, or refused with 
 import hashlib
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -47,7 +48,12 @@ OUTCOME_OF = {cells.fold(word): name for name, word in sentences.OUTCOMES.items(
     name: name for name in sentences.OUTCOMES
 }
 NAMES = {"date": FOLLOW_UP}  # of the fields of a form, as the sheet calls them
-OTHER_FORMATS = (".xls", ".xlsb", ".ods", ".numbers")
+WITHOUT_COLUMNS = ("NO_COLUMNS", "NO_HEADER")  # other sheets
+ADVICE = {
+    "BAD_EXCEL": "expected a sheet saved as .xlsx or CSV",
+    "UNTERMINATED_QUOTE": "close the quotation mark that begins there, or save the sheet as .xlsx",
+    "TOO_LARGE": "delete what stands far below or beside the table, or copy the table into a new sheet",
+}
 
 
 class Line(NamedTuple):
@@ -101,86 +107,76 @@ class Desk(NamedTuple):
 # ---- read
 
 
-def read_lines(data: bytes, name: str, columns: Columns, dialect: Dialect) -> list[Line]:
+def read_lines(data: bytes, columns: Columns, dialect: Dialect) -> list[Line]:
     """Return the lines of an Excel workbook or of a CSV file that name a client or are filled in.
 
     Raises: Refused if there is no sheet with the columns that are needed.
     """
     file = io.BytesIO(data)
     dialect = replace(dialect, sheet=None, header_line=None, separator=None)  # those of the sources
-    if not data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        return _find_in_csv(file, columns, dialect)
     try:
-        names = list_sheets(file, MAX_BYTES)
-        if len(names) > MAX_SHEETS:
-            raise Refused("TOO_MANY_SHEETS", f"{len(names)} sheets, expected at most {MAX_SHEETS}")
-        return _find_in_sheets(file, names, columns, dialect)
+        if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+            return _find_in_sheets(file, columns, dialect)
+        return _find_lines(_read_text(file, dialect), "", columns)
     except Refused as error:
-        if name.lower().endswith(OTHER_FORMATS):
-            raise Refused(error.code, "this format is not read: save it as .xlsx or CSV") from error
-        raise
+        if error.code not in ADVICE:
+            raise
+        reason = error.reason.removesuffix(" (max_source_mb)")  # that of the sources
+        raise Refused(error.code, f"{reason}; {ADVICE[error.code]}") from error
 
 
-def _find_in_csv(file: io.BytesIO, columns: Columns, dialect: Dialect) -> list[Line]:
-    """Return the lines of a text in UTF-8, or else in the encoding of the sources."""
+def _read_text(file: io.BytesIO, dialect: Dialect) -> Table:
+    """Return the table of a text in UTF-8, or else in the encoding of the sources."""
     try:
-        plain = replace(dialect, encoding="utf-8")
-        return _find_lines(read_csv(file, plain, fast=False), "", columns)
+        return read_csv(file, replace(dialect, encoding="utf-8"), fast=False)
     except Refused as error:
         if error.code != "ENCODING" or dialect.encoding == "utf-8":
             raise
-    return _find_lines(read_csv(file, dialect, fast=False), "", columns)
+        return read_csv(file, dialect, fast=False)
 
 
-def _find_in_sheets(
-    file: io.BytesIO, names: Sequence[str], columns: Columns, dialect: Dialect
-) -> list[Line]:
-    """Return the lines of all visible sheets that have the columns; others are not looked at."""
+def _find_in_sheets(file: io.BytesIO, columns: Columns, dialect: Dialect) -> list[Line]:
+    """Return the lines of all visible sheets that have the columns, and the problem of any other."""
+    names = list_sheets(file, MAX_BYTES)
+    if len(names) > MAX_SHEETS:
+        raise Refused("TOO_MANY_SHEETS", f"{len(names)} sheets, expected at most {MAX_SHEETS}")
     lines: list[Line] = []
-    problems: list[Refused] = []
+    problems: dict[str, Refused] = {}
     for title in names:
-        own = replace(dialect, sheet=title)
+        shown = title if len(names) > 2 else ""  # beside the one that explains
         try:
-            shown = title if len(names) > 2 else ""  # beside the one that explains
-            lines += _find_lines(read_excel(file, own, MAX_BYTES), shown, columns)
+            own = replace(dialect, sheet=title)
+            table = read_excel(file, own, MAX_BYTES, title_lines=HEADER_WITHIN)
+            lines += _find_lines(table, shown, columns)
         except Refused as error:
-            problems.append(error)
-    unread = [error for error in problems if error.code not in ("NO_COLUMNS", "NO_HEADER")]
+            problems[title] = error
+    unread = {
+        title: error for title, error in problems.items() if error.code not in WITHOUT_COLUMNS
+    }
     if len(problems) == len(names):
         nothing = Refused("NO_SHEET", "there is no visible sheet")
-        raise [*unread, *problems, nothing][0]
-    return [
-        *lines,
-        *(Line("", 0, dict.fromkeys(KNOWN, ""), f"a sheet: {each.reason}") for each in unread),
-    ]
+        raise [*unread.values(), *problems.values(), nothing][0]
+    nowhere = dict.fromkeys(KNOWN, "")
+    return lines + [Line(title, 0, nowhere, error.reason) for title, error in unread.items()]
 
 
 def _find_lines(table: Table, sheet: str, columns: Columns) -> list[Line]:
-    """Return the lines below the header, which stands among the first lines."""
-    rows = chain([(1, table.header)], _rows(table))
-    above = []  # titles, if the header is not the first line
-    header, places = table.header, dict[str, int]()
-    for _, row in islice(rows, HEADER_WITHIN):
-        header, places = tuple(row), _match_header(row, columns)
-        if {CLIENT, OUTCOME} <= places.keys():
-            break
-        above.append(places)
-    else:
-        places = above[0]
+    """Return the lines below the header, which is one of the first lines."""
+    rows = [(1, table.header), *islice(_rows(table), MAX_LINES + HEADER_WITHIN)]
+    headers = [_match_header(row, columns) for _, row in rows[:HEADER_WITHIN]]
+    at = next((i for i, places in enumerate(headers) if {CLIENT, OUTCOME} <= places.keys()), 0)
+    places, width = headers[at], len(rows[at][1])
     if lacking := [name for name in NEEDED if name not in places]:
         raise Refused(
             "NO_COLUMNS",
-            f"expected the columns {wording.listing(NEEDED, 'and')} in one line, and found no "
-            f"{wording.listing(lacking, 'and')}; download a sheet to fill in from the page List",
+            f"expected the columns {wording.listing(NEEDED, 'and')} in one of the first {HEADER_WITHIN} "
+            f"lines, and found no {wording.listing(lacking, 'and')}; download a sheet to fill in from "
+            "the page List",
         )
-    lines = []
-    for number, row in rows:
-        line = _read_line(sheet, number, row, len(header), places)
-        if line.problem or line.is_filled_in or line.texts[CLIENT]:
-            lines.append(line)
-        if len(lines) > MAX_LINES:
-            raise Refused("TOO_MANY_LINES", f"more than {MAX_LINES:,} lines")
-    return lines
+    if len(rows) > MAX_LINES:
+        raise Refused("TOO_MANY_LINES", f"more than {MAX_LINES:,} lines")
+    lines = [_read_line(sheet, *row, width, places) for row in rows[at + 1 :] if any(row[1])]
+    return [line for line in lines if line.problem or line.is_filled_in or line.texts[CLIENT]]
 
 
 def _rows(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
@@ -196,9 +192,7 @@ def _match_header(header: Sequence[str], columns: Columns) -> dict[str, int]:
 
     Raises: Refused if one is there twice.
     """
-    names = {_plain(name): name for name in KNOWN}
-    if columns.client:
-        names.setdefault(_plain(columns.client), CLIENT)
+    names = {_plain(columns.client or CLIENT): CLIENT} | {_plain(name): name for name in KNOWN}
     places: dict[str, int] = {}
     for place, heading in enumerate(header):
         if name := names.get(_plain(heading)):
@@ -209,17 +203,20 @@ def _match_header(header: Sequence[str], columns: Columns) -> dict[str, int]:
 
 
 def _plain(heading: str) -> str:
-    return re.sub("[ _-]+", " ", cells.fold(heading))
+    """Return a heading without case, blanks and signs.
+
+    >>> _plain("Follow\u2013Up:"), _plain("Follow up *")
+    ('followup', 'followup')
+    """
+    return re.sub(r"[\W_]+", "", cells.fold(heading))
 
 
 def _read_line(
     sheet: str, number: int, row: Sequence[str], width: int, places: Mapping[str, int]
 ) -> Line:
-    texts = {
-        name: row[at].strip() if (at := places.get(name)) is not None and at < len(row) else ""
-        for name in KNOWN
-    }
-    is_whole = len(row) == width or (len(row) > width and not any(row[width:]))
+    texts = dict.fromkeys(KNOWN, "")
+    texts |= {name: row[at].strip() for name, at in places.items() if at < len(row)}
+    is_whole = len(row) >= width and not any(row[width:])
     problem = "" if is_whole else f"has {len(row)} cells, expected {width}"
     return Line(sheet, number, texts, problem)
 
@@ -238,18 +235,12 @@ def save_lines(lines: Sequence[Line], desk: Desk) -> list[Verdict]:
     risks = desk.table.numbers("risk")
     verdicts: list[Verdict] = []
     entries: dict[int, Entry] = {}  # by the place of the verdict
-    seen: dict[str, tuple[str, int]] = {}  # the key of each line: what was filled in, and where
+    seen: dict[str, tuple[str, str]] = {}  # the key of each line: what was filled in, and where
     for line in lines:
-        before = own.get(line.client, [])
-        verdict, reason, entry = EMPTY, "", None
-        if line.problem:
-            verdict, reason = REFUSED, line.problem
-        elif line.is_filled_in:
-            verdict, reason, entry = _judge(
-                line, desk, before, seen, is_current=line.client in rows
-            )
+        row, before = rows.get(line.client), own.get(line.client, [])
+        verdict, reason, entry = _judge(line, desk, before, seen, is_current=row is not None)
         if entry is not None:
-            risk = float(risks[rows[line.client]]) if line.client in rows else None
+            risk = None if row is None else float(risks[row])
             entries[len(verdicts)] = entry._replace(risk=risk)
         verdicts.append(Verdict(line.sheet, line.number, line.client, verdict, reason))
     for place, reason in _append(desk, entries).items():
@@ -284,28 +275,32 @@ def _judge(
     line: Line,
     desk: Desk,
     before: Sequence[Entry],
-    seen: dict[str, tuple[str, int]],
+    seen: dict[str, tuple[str, str]],
     *,
     is_current: bool,
 ) -> tuple[str, str, Entry | None]:
-    """Return the verdict on a line that is filled in, the reason, and the entry to append.
+    """Return the verdict on a line, the reason, and the entry to append, if any.
 
     before: the entries of the client; seen: what is to be stored of the lines above, which is added to
     """
+    if line.problem:
+        return REFUSED, line.problem, None
+    if not line.is_filled_in:
+        return EMPTY, "", None
     if problem := _check_client(line, desk, is_known=is_current or bool(before)):
         return REFUSED, problem, None
     form, problems = _read_form(line, desk)
     key, content = line.texts[KEY], _digest(line, form)
-    prefix = f"sheet {key or '-'} "
-    place = key or content
+    prefix, place = f"sheet {key or '-'} ", key or content
+    where = _where(line.sheet, line.number)
     if any(entry.key == prefix + content for entry in before):
-        seen.setdefault(place, (content, line.number))
+        seen.setdefault(place, (content, where))
         return BEFORE, "", None
     if place in seen:
-        above, number = seen[place]
+        above, its_place = seen[place]
         if above == content:
-            return BEFORE, f"is the same as line {number}", None
-        return REFUSED, f"is a copy of line {number}: empty its {KEY} to save both", None
+            return BEFORE, f"is the same as {its_place}", None
+        return REFUSED, f"is a copy of {its_place}: empty its {KEY} to save both", None
     if key and (stored := [entry for entry in before if entry.key.startswith(prefix)]):
         numbers = {entry.id for entry in stored}
         old = next((each for each in standings.counting(before) if each.id in numbers), None)
@@ -316,10 +311,10 @@ def _judge(
     if problems:
         texts = [f"{NAMES.get(name, name)}: {text}" for name, text in problems.items()]
         return REFUSED, "; ".join(texts), None
-    seen[place] = (content, line.number)
-    entry = entry._replace(client=line.client, key=prefix + content, via=desk.via)
+    seen[place] = (content, where)
     reason = "corrects what the line stored before" if entry.replaces else ""
-    return SAVED, reason, entry._replace(release=desk.release)
+    entry = entry._replace(client=line.client, key=prefix + content)
+    return SAVED, reason, entry._replace(via=desk.via, release=desk.release)
 
 
 def _check_client(line: Line, desk: Desk, *, is_known: bool) -> str:
@@ -366,8 +361,8 @@ def _read_form(line: Line, desk: Desk) -> tuple[dict[str, str | int], dict[str, 
 def _digest(line: Line, form: Mapping[str, str | int]) -> str:
     """Hash the content of a line: read again, it gives the same hash, whoever sends it."""
     entry = read_fields(form, {})
-    by = line.texts[BY] or line.texts[MANAGER]
-    parts = (line.client, entry.outcome, entry.note, line.texts[FOLLOW_UP], by)
+    date, by = entry.date or line.texts[FOLLOW_UP], line.texts[BY] or line.texts[MANAGER]
+    parts = (line.client, entry.outcome, entry.note, date, by)
     text = "\n".join(parts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -384,16 +379,27 @@ def describe(name: str, verdicts: Iterable[Verdict]) -> str:
     >>> describe("bob.xlsx", [Verdict("", 0, "", REFUSED, "an empty file")])
     'bob.xlsx refused: an empty file'
     """
-    by_kind: dict[str, list[Verdict]] = {kind: [] for kind in (SAVED, BEFORE, EMPTY, REFUSED)}
-    for verdict in verdicts:
-        by_kind[verdict.verdict].append(verdict)
-    saved, refused = len(by_kind[SAVED]), by_kind[REFUSED]
-    if len(refused) == 1 and not refused[0].line and not saved + len(by_kind[BEFORE]):
-        return f"{name} refused: {refused[0].reason}"
-    parts = [f"{wording.plural(saved, 'line')} of {name} saved"]
-    parts += [f"{len(by_kind[BEFORE]):,} saved before"] if by_kind[BEFORE] else []
-    if refused:
-        first = refused[0]
-        where = f"line {first.line}: {first.reason}" if first.line else first.reason
-        parts.append(f"{len(refused):,} refused ({where}{'; ...' if len(refused) > 1 else ''})")
+    verdicts = [*verdicts]
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    refused = [_refusal_text(each) for each in verdicts if each.verdict == REFUSED]
+    if len(verdicts) == 1 and refused and not verdicts[0].line:
+        return f"{name} refused: {refused[0]}"
+    parts = [f"{wording.plural(counts[SAVED], 'line')} of {name} saved"]
+    parts += [f"{counts[BEFORE]:,} saved before"] if counts[BEFORE] else []
+    more = "; ..." if len(refused) > 1 else ""
+    parts += [f"{len(refused):,} refused ({refused[0]}{more})"] if refused else []
     return ", ".join(parts)
+
+
+def _refusal_text(verdict: Verdict) -> str:
+    return ": ".join(filter(None, (_where(verdict.sheet, verdict.line), verdict.reason)))
+
+
+def _where(sheet: str, line: int) -> str:
+    """Return where a line stands; sheet: "" if there is one only; line: 0 for the whole sheet.
+
+    >>> _where("Week 2", 7), _where("Week 2", 0)
+    ("line 7 of sheet 'Week 2'", "sheet 'Week 2'")
+    """
+    parts = (f"line {line}" if line else "", f"sheet {sheet!r}" if sheet else "")
+    return " of ".join(filter(None, parts))

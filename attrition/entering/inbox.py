@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,21 +80,22 @@ def read_inbox(config: Config) -> list[str]:
     """
     with suppress(OSError):  # people copy sheets there, so it should exist
         files.make_folder(config.inbox)
+    from attrition.sources.files import shown
+
     texts = []
     for path in find_settled(config):
         record = files.read_record(config.assessment_record)
         if record is None:
             break  # no client is known yet
         try:
-            texts.append(_read_sheet(config, path, record))
+            texts.append(_read_sheet(config, path, shown(path.name), record))
         except (AttritionError, OSError) as error:
-            logger.warning(
-                "contacts: %s: %s; it stays in the inbox", _shown(path), cli.error_message(error)
-            )
+            problem = shown(path.name), cli.error_message(error)
+            logger.warning("contacts: %s: %s; it stays in the inbox", *problem)
     return texts
 
 
-def _read_sheet(config: Config, path: Path, record: files.Record) -> str:
+def _read_sheet(config: Config, path: Path, name: str, record: files.Record) -> str:
     """Save the lines of a sheet, write the verdicts, and move the sheet beside them."""
     from attrition.data.clients import ClientTable
     from attrition.data.schema import Refused
@@ -108,18 +110,18 @@ def _read_sheet(config: Config, path: Path, record: files.Record) -> str:
     at, dialect = files.utc_now(), config.files.dialect(path.name)
     desk = filled_in.Desk(
         *(config.contact_log, ClientTable(config.clients), config.project, record["release"]),
-        *(config.day(at), at, f"sheet {_shown(path)}"[:200], dialect.dates),
+        *(config.day(at), at, f"sheet {name}"[:200], dialect.dates),
         hidden=forgotten.read(config),
     )
     try:
         if len(data) > MAX_PACKED:
             raise Refused("TOO_LARGE", f"more than {MAX_PACKED:,} bytes")
-        lines = filled_in.read_lines(data, path.name, config.columns, dialect)
+        lines = filled_in.read_lines(data, config.columns, dialect)
         verdicts = filled_in.save_lines(lines, desk)
     except Refused as error:
         verdicts = [Verdict("", 0, "", REFUSED, error.reason)]
     _put_away(path, about, verdicts, at)
-    text = f"contacts: {filled_in.describe(_shown(path), verdicts)}"
+    text = f"contacts: {filled_in.describe(name, verdicts)}"
     if any(verdict.verdict == REFUSED for verdict in verdicts):
         logger.warning("%s; see %s", text, config.inbox / "read")
     return text
@@ -146,17 +148,16 @@ def _state(about: os.stat_result) -> tuple[int, int, int]:
 def _put_away(path: Path, about: os.stat_result, verdicts: "Sequence[Verdict]", at: str) -> None:
     """Write the verdicts, and move the sheet beside them, unless it was replaced meanwhile."""
     folder = path.parent / "read"
-    stamp, n = at.replace("-", "").replace(":", ""), 1
-    name = f"{path.stem[:MAX_STEM]}-{stamp}"
-    while os.path.lexists(folder / f"{name}{path.suffix}") or os.path.lexists(
-        folder / f"{name}-verdicts.csv"
-    ):
-        n += 1
-        name = f"{path.stem[:MAX_STEM]}-{stamp}-{n}"
-    files.write_bytes(folder / f"{name}-verdicts.csv", format_verdicts(verdicts))
+    name = f"{path.stem[:MAX_STEM]}-{at.replace('-', '').replace(':', '')}"
+    for n in count(1):
+        stem = f"{name}-{n}" if n > 1 else name
+        moved, described = folder / f"{stem}{path.suffix}", folder / f"{stem}-verdicts.csv"
+        if not os.path.lexists(moved) and not os.path.lexists(described):
+            break
+    files.write_bytes(described, format_verdicts(verdicts))
     if _state(path.lstat()) != _state(about):
         raise AttritionError("it was replaced while it was read")
-    os.rename(path, folder / f"{name}{path.suffix}")
+    os.rename(path, moved)
     files.fsync_folder(folder)
     files.fsync_folder(path.parent)
 
@@ -168,17 +169,8 @@ def format_verdicts(verdicts: "Sequence[Verdict]") -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("sheet", "line", "client", "verdict", "reason"))
-    for verdict in verdicts:
-        writer.writerow(
-            [escape_formula(each) if isinstance(each, str) else each for each in verdict]
-        )
+    writer.writerows([escape_formula(str(each)) for each in verdict] for verdict in verdicts)
     return text.getvalue().encode("utf-8-sig", "backslashreplace")
-
-
-def _shown(path: Path) -> str:
-    """Return the name of a file as one line of text."""
-    text = os.fsencode(path.name).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def main(argv: list[str] | None = None) -> int:

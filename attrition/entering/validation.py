@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -22,12 +22,6 @@ FIELDS = {
     log.WITHDRAWAL: ("note",),
 }
 OUTCOMES = {log.CONTACT: log.OUTCOMES, log.OVERRIDE: (log.STAYS, log.LEAVES)}
-REQUIRED = {
-    "outcome": "choose a result",
-    "date": "enter a date",
-    "manager": "enter who takes over",
-    "by": "enter your name",
-}
 
 
 def read_entry(
@@ -46,17 +40,18 @@ def read_entry(
     if entry.kind == log.OVERRIDE and not entry.date:
         entry = entry._replace(date=days_after(day, OVERRIDE_DAYS))
     old = next((each for each in before if each.id == entry.replaces), None)
-    checks: list[tuple[str, Callable[[], str]]] = [
-        ("by", lambda: "" if entry.by else REQUIRED["by"]),
-        ("outcome", lambda: _check_outcome(entry)),
-        ("note", lambda: _check_note(entry)),
-        ("manager", lambda: "" if entry.manager else REQUIRED["manager"]),
-        ("date", lambda: _check_date(entry, day, old)),
-        ("replaces", lambda: _check_replaces(entry, old, n_clients)),
-    ]
-    for name, check in checks:
-        if name in (*ALWAYS, *fields) and name not in problems and (problem := check()):
-            problems[name] = problem
+    needs_reason = entry.kind in (log.NOT_BEFORE, log.OVERRIDE)
+    checks = {
+        "by": "" if entry.by else "enter your name",
+        "outcome": _check_outcome(entry),
+        "note": "enter a reason" if needs_reason and not entry.note else "",
+        "manager": "" if entry.manager else "enter who takes over",
+        "date": _check_date(entry, day, old),
+        "replaces": _check_replaces(entry, old, n_clients),
+    }
+    for name, problem in checks.items():
+        if problem and name in (*ALWAYS, *fields):
+            problems.setdefault(name, problem)
     return entry
 
 
@@ -108,24 +103,16 @@ def read_number(value: Any, name: str, problems: dict[str, str]) -> int | None:
 
 
 def _check_outcome(entry: Entry) -> str:
-    expected = OUTCOMES[entry.kind]
-    if entry.outcome in expected:
-        return ""
-    return (
-        f"is {entry.outcome!r}, expected one of {', '.join(expected)}"
-        if entry.outcome
-        else REQUIRED["outcome"]
-    )
-
-
-def _check_note(entry: Entry) -> str:
-    needs_reason = entry.kind in (log.NOT_BEFORE, log.OVERRIDE)
-    return "enter a reason" if needs_reason and not entry.note else ""
+    expected = OUTCOMES.get(entry.kind, ())
+    if not entry.outcome:
+        return "choose a result"
+    wrong = f"is {entry.outcome!r}, expected one of {', '.join(expected)}"
+    return "" if entry.outcome in expected else wrong
 
 
 def _check_date(entry: Entry, day: str, old: Entry | None) -> str:
     if not entry.date:
-        return "" if entry.kind == log.CONTACT else REQUIRED["date"]
+        return "" if entry.kind == log.CONTACT else "enter a date"
     if entry.outcome == log.DO_NOT_CONTACT:
         return "a client who must not be contacted cannot have a follow-up"
     if old is not None and entry.date == old.date:

@@ -73,10 +73,6 @@ def _reasons(row: fields.Row, about: About) -> str:
     return "\n".join(fields.reason_text(each, about.labels) for each in reasons[:REASONS_SHOWN])
 
 
-def _filled_in(_: fields.Row, __: About) -> None:
-    return None
-
-
 MONEY = '"{currency}" #,##0'
 COLUMNS = (
     Column("place", 6, lambda row, _: row["list_rank"], "0"),
@@ -86,9 +82,9 @@ COLUMNS = (
     Column("value at risk", 13, lambda row, _: row["value_at_risk"], MONEY),
     Column("contract ends", 14, lambda row, _: row.get("due"), DATE_FORMAT, is_date=True),
     Column("main reasons", 46, _reasons),
-    Column(OUTCOME, 20, _filled_in),
-    Column(NOTE, 32, _filled_in),
-    Column(FOLLOW_UP, 12, _filled_in, DATE_FORMAT),
+    Column(OUTCOME, 20, lambda *_: None),
+    Column(NOTE, 32, lambda *_: None),
+    Column(FOLLOW_UP, 12, lambda *_: None, DATE_FORMAT),
     Column(BY, 16, lambda row, _: row["manager"]),
     Column("last contact", 26, lambda row, _: sentences.dated_contact_text(row)),
     Column("status", 26, lambda row, about: sentences.place_text(row, about.day)),
@@ -112,12 +108,11 @@ def make_workbook(rows: Sequence[fields.Row], about: About) -> bytes:
             f"{len(rows):,} clients, expected at most {most:,}, the lines of an Excel sheet: choose "
             "fewer by a view or a filter"
         )
-    columns = [(column, [column.value(row, about) for row in rows]) for column in COLUMNS]
-    columns = [
-        (column, values)
-        for column, values in columns
-        if column.heading in ALWAYS or any(value not in (None, "") for value in values)
-    ]
+    columns = []
+    for column in COLUMNS:
+        values = [column.value(row, about) for row in rows]
+        if column.heading in ALWAYS or any(value not in (None, "") for value in values):
+            columns.append((column, values))
     data = io.BytesIO()
     options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
     with xlsxwriter.Workbook(data, options) as book:
@@ -137,8 +132,7 @@ class _Look:
     """The formats of a workbook; cells to fill in are yellow, and not locked."""
 
     def __init__(self, book: "Workbook", currency: str) -> None:
-        self._book, self._made = book, dict[tuple[str, bool], Any]()
-        self.currency = currency.replace('"', "")
+        self._book, self._currency = book, currency.replace('"', "")
         head = {"bold": True, "text_wrap": True, "valign": "vcenter", "border": 1, "indent": 1}
         self.title = book.add_format({"bold": True, "font_size": 14})
         self.bold = book.add_format({"bold": True, "valign": "top"})
@@ -150,18 +144,13 @@ class _Look:
         )
 
     def cell(self, number_format: str, *, is_open: bool) -> Any:
-        key = number_format, is_open
-        if key not in self._made:
-            style: dict[str, Any] = {"valign": "top", "text_wrap": not number_format}
-            style |= {"border": 1, "border_color": "#D9D9D9", "locked": not is_open}
-            if is_open:
-                style |= {"bg_color": "#FFF9E3"}
-            if not number_format:
-                style |= {"align": "left", "indent": 1}
-            else:
-                style |= {"num_format": number_format.replace("{currency}", self.currency)}
-            self._made[key] = self._book.add_format(style)
-        return self._made[key]
+        style: dict[str, Any] = {"valign": "top", "border": 1, "border_color": "#D9D9D9"}
+        style |= {"locked": not is_open} | ({"bg_color": "#FFF9E3"} if is_open else {})
+        if number_format:
+            style |= {"num_format": number_format.replace("{currency}", self._currency)}
+        else:
+            style |= {"text_wrap": True, "align": "left", "indent": 1}
+        return self._book.add_format(style)
 
 
 def _write_column(
@@ -207,14 +196,10 @@ def _set_heights(
 
 def _text(value: Any) -> str:
     """Return a text that a cell can contain: UTF-8, and cut at the limit of Excel."""
-    text = str(value)
-    if len(text) * 2 <= MAX_CELL and text.isascii():
-        return text
-    units = text.encode("utf-16-le", "replace")
-    if len(units) > 2 * MAX_CELL:
-        units = units[: 2 * (MAX_CELL - 1)]
-        return units.decode("utf-16-le", "ignore") + "…"
-    return units.decode("utf-16-le")
+    units = str(value).encode("utf-16-le", "replace")
+    if len(units) <= 2 * MAX_CELL:
+        return units.decode("utf-16-le")
+    return units[: 2 * (MAX_CELL - 1)].decode("utf-16-le", "ignore") + "…"
 
 
 def _set_up(sheet: "Worksheet", columns: Sequence[Column], n_rows: int, about: About) -> None:

@@ -30,45 +30,35 @@ class Alert(NamedTuple):
     resolved_at: str | None = None
 
 
-class Changes(NamedTuple):
-    """Every alert that changed, and of these the ones to report."""
-
-    changed: list[Alert]
-    opened: list[Alert]
-    resolved: list[Alert]
-
-
 def update(
     before: Iterable[Alert], complaints: Iterable[Complaint], now: str, cooldown_minutes: float
-) -> Changes:
-    """Compare the open alerts with the complaints of a moment.
+) -> list[Alert]:
+    """Compare the open alerts with the complaints of a moment; return those that changed.
 
     >>> fault = Complaint("unused", "not used: a.zip", "a.zip")
-    >>> opened = update([], [fault], "2026-03-01T10:00:00Z", 60).opened
+    >>> opened = update([], [fault], "2026-03-01T10:00:00Z", 60)
     >>> [(alert.cause, alert.opened_at) for alert in opened]
     [('unused: a.zip', '2026-03-01T10:00:00Z')]
     >>> update(opened, [fault], "2026-03-01T11:00:00Z", 60)
-    Changes(changed=[], opened=[], resolved=[])
-    >>> gone = update(opened, [], "2026-03-01T12:00:00Z", 60).changed
-    >>> update(gone, [], "2026-03-01T12:59:00Z", 60).resolved
     []
-    >>> [alert.gone_at for alert in update(gone, [], "2026-03-01T13:00:00Z", 60).resolved]
+    >>> gone = update(opened, [], "2026-03-01T12:00:00Z", 60)
+    >>> update(gone, [], "2026-03-01T12:59:00Z", 60)
+    []
+    >>> [alert.gone_at for alert in update(gone, [], "2026-03-01T13:00:00Z", 60)]
     ['2026-03-01T12:00:00Z']
     """
     present: dict[str, Complaint] = {}
     for one in complaints:
         present.setdefault(f"{one.code}: {one.subject}" if one.subject else one.code, one)
-    after: list[tuple[Alert, Alert]] = []
+    changed = []
     for alert in before:
         is_present = present.pop(alert.cause, None) is not None
         # The clock may have been set back.
         gone_at = None if is_present else min(alert.gone_at or now, now)
         is_over = gone_at is not None and now >= resolves_at(gone_at, cooldown_minutes)
         new = alert._replace(gone_at=gone_at, resolved_at=now if is_over else None)
-        after.append((alert, new))
-    opened = [Alert(cause, now, one.code, one.sentence) for cause, one in present.items()]
-    changed = [new for old, new in after if new != old]
-    return Changes([*changed, *opened], opened, [alert for alert in changed if alert.resolved_at])
+        changed += [new] * (new != alert)
+    return changed + [Alert(cause, now, one.code, one.sentence) for cause, one in present.items()]
 
 
 def resolves_at(gone_at: str, cooldown_minutes: float) -> str:
@@ -94,11 +84,8 @@ def describe(event: str, alerts: Sequence[Alert], where: str) -> dict[str, Any]:
         "subject": f"{title}{wording.shorten(first, 100)}{more}",
         "text": "\n\n".join(paragraphs),
         "alerts": [
-            {
-                **{"cause": alert.cause, "code": alert.code, "sentence": alert.sentence},
-                **{"since": alert.opened_at, "until": alert.gone_at},
-            }
-            for alert in alerts
+            {"cause": cause, "code": code, "sentence": sentence, "since": since, "until": until}
+            for cause, since, code, sentence, until, _ in alerts
         ],
     }
 

@@ -17,7 +17,9 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from html import escape
+from itertools import accumulate
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 
 from attrition.config import Config, Mail
@@ -29,6 +31,9 @@ Content = Mapping[str, Any]
 
 TIMEOUT_S = 30  # of each read: some mail servers let a caller wait on purpose
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
+# Teams takes 28 KB, Mattermost 16,383 characters, Slack 40,000; a line of a card has some 75 bytes more.
+MAX_BYTES, BLOCK_BYTES = 16_000, 75
+CUT = "The rest is too long for this message: see /health."
 
 
 class NotDelivered(AttritionError):
@@ -66,19 +71,29 @@ def send_mail(config: Config, message: Message) -> str:
 
 
 def format_mail(settings: Mail, message: Message) -> EmailMessage:
-    """Return the mail; its Message-ID is the id of the message."""
-    mail = EmailMessage(policy=SMTP)
+    """Return the mail in seven bits, which every server takes; its Message-ID is that of the message."""
+    mail = EmailMessage(policy=SMTP.clone(cte_type="7bit"))
     mail["From"], mail["To"] = settings.sender, message.recipients
     mail["Subject"] = " ".join(_printable(message.content["subject"]).split())
     mail["Date"] = format_datetime(datetime.fromisoformat(message.at))
     mail["Message-ID"] = f"<{message.id}@{settings.sender.rpartition('@')[2]}>"
     mail["Auto-Submitted"] = "auto-generated"  # no out-of-office replies, see RFC 3834
-    mail.set_content(_printable(message.content["text"]))
+    lines = _printable(message.content["text"]).splitlines()
+    mail.set_content("".join(f"{_wrap(line)}\n" for line in lines))
     return mail
 
 
 def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _wrap(line: str) -> str:
+    """Break a long line as plain mail readers show it, but no address, and not at a no-break space."""
+    indent = "    " if line.startswith("  ") else ""
+    wrapped = fill(
+        line, 72, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return wrapped.replace("\xa0", " ")
 
 
 def _connect(settings: Mail) -> smtplib.SMTP:
@@ -107,31 +122,23 @@ def _connect(settings: Mail) -> smtplib.SMTP:
 def send_webhook(config: Config, message: Message) -> str:
     """Send a message as JSON; any answer but 2xx is a failure.
 
-    Raises: NotDelivered.
+    Raises: NotDelivered; what `requests` raises.
     """
     import requests
 
     webhook = config.alerts.webhook if config.alerts else None
     if webhook is None:
         raise NotDelivered("config.json no longer has the key alerts.webhook")
-    try:
-        answer = requests.post(
-            resolve(webhook.url),
-            json=SHAPES[webhook.shape](message),
-            headers={"Idempotency-Key": message.id},
-            timeout=TIMEOUT_S,
-            allow_redirects=False,
-        )
-    except requests.exceptions.SSLError:
-        raise NotDelivered("its certificate is not valid") from None
-    except requests.exceptions.Timeout:
-        raise NotDelivered("no answer in time") from None
-    except requests.exceptions.ConnectionError:
-        raise NotDelivered("no connection") from None
-    except requests.exceptions.RequestException as error:
-        raise NotDelivered(f"the request failed ({type(error).__name__})") from None
-    if not 200 <= answer.status_code < 300:
-        raise NotDelivered(f"it answered {answer.status_code}, expected 2xx")
+    with requests.post(
+        resolve(webhook.url),
+        json=SHAPES[webhook.shape](message),
+        headers={"Idempotency-Key": message.id},
+        timeout=TIMEOUT_S,
+        allow_redirects=False,
+        stream=True,  # the body of the answer is not read
+    ) as answer:
+        if not 200 <= answer.status_code < 300:
+            raise NotDelivered(f"it answered {answer.status_code}, expected 2xx")
     return ""
 
 
@@ -140,12 +147,12 @@ def as_json(message: Message) -> dict[str, Any]:
 
 
 def as_chat(message: Message) -> dict[str, Any]:
-    """Return the body for Slack and Mattermost, in which &, < and > are escaped.
+    """Return the body for Slack and Mattermost: preformatted, so that no name is a link or a mention.
 
     Source: https://api.slack.com/reference/surfaces/formatting#escaping
     """
-    content = message.content
-    return {"text": escape(f"{content['subject']}\n{content['text']}", quote=False)}
+    lines = [_wrap(line.replace("`", "'")) for line in _first_lines(message.content)]
+    return {"text": escape("\n".join(["```", *lines, "```"]), quote=False)}
 
 
 def as_teams(message: Message) -> dict[str, Any]:
@@ -153,19 +160,24 @@ def as_teams(message: Message) -> dict[str, Any]:
 
     Source: https://adaptivecards.io/explorer/RichTextBlock.html
     """
-    content = message.content
-    lines = [
-        {"type": "TextRun", "text": content["subject"], "weight": "Bolder"},
-        *({"type": "TextRun", "text": line} for line in content["text"].splitlines() if line),
-    ]
+    runs = [{"type": "TextRun", "text": line} for line in _first_lines(message.content) if line]
+    runs[0]["weight"] = "Bolder"
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
-        "body": [{"type": "RichTextBlock", "inlines": [line]} for line in lines],
+        "body": [{"type": "RichTextBlock", "inlines": [run]} for run in runs],
     }
     kind = "application/vnd.microsoft.card.adaptive"
     return {"type": "message", "attachments": [{"contentType": kind, "content": card}]}
+
+
+def _first_lines(content: Content) -> list[str]:
+    """Return the lines that fit into a message of each service, and a note if some do not."""
+    lines = [content["subject"], *content["text"].splitlines()]
+    sizes = accumulate(len(json.dumps(escape(line, quote=False))) + BLOCK_BYTES for line in lines)
+    kept = [line for line, size in zip(lines, sizes, strict=True) if size <= MAX_BYTES]
+    return kept if len(kept) == len(lines) else [*kept, CUT]
 
 
 SHAPES = {"json": as_json, "chat": as_chat, "teams": as_teams}
@@ -207,12 +219,11 @@ SEND: dict[str, Send] = {MAIL: send_mail, WEBHOOK: send_webhook, FILE: append_li
 
 def of_alerts(config: Config) -> dict[str, str]:
     """Return the channels that alerts use, and the recipients of each; "" if the channel has none."""
-    alerts = config.alerts
-    if alerts is None:
+    if (alerts := config.alerts) is None:
         return {}
-    channels = {MAIL: ", ".join(alerts.recipients)} if alerts.recipients else {}
-    channels |= {WEBHOOK: ""} if alerts.webhook else {}
-    return channels | ({FILE: ""} if alerts.file else {})
+    is_used = {MAIL: alerts.recipients, WEBHOOK: alerts.webhook, FILE: alerts.file}
+    recipients = {MAIL: ", ".join(alerts.recipients)}
+    return {channel: recipients.get(channel, "") for channel, used in is_used.items() if used}
 
 
 def send(config: Config, channel: str, message: Message) -> str:
@@ -230,8 +241,8 @@ def send(config: Config, channel: str, message: Message) -> str:
         raise NotDelivered(_reason(error)) from None
 
 
-def _reason(error: Exception) -> str:
-    """Describe an error without its text.
+def _reason(error: BaseException) -> str:
+    """Describe an error without its text, by that of the connection if it is behind it.
 
     >>> _reason(smtplib.SMTPAuthenticationError(535, b"5.7.8 hunter2 is wrong"))
     'the server answered 535 (SMTPAuthenticationError)'
@@ -241,12 +252,16 @@ def _reason(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         codes = sorted({code for code, _ in error.recipients.values()})
         return f"the server refused every recipient ({', '.join(map(str, codes))})"
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
     if isinstance(error, ssl.SSLCertVerificationError):
         return "its certificate is not valid"
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, socket.gaierror):
         return "the name of the host is not known"
+    if isinstance(error, ConnectionResetError | BrokenPipeError | smtplib.SMTPServerDisconnected):
+        return "the connection broke"
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ssl.SSLError):
         return error.strerror.lower()
     return f"it failed ({type(error).__name__})"

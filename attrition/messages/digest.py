@@ -3,11 +3,10 @@
 There is no mail without anything to report.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import urlencode
-
-import numpy as np
 
 from attrition import wording
 from attrition.config import Config
@@ -21,64 +20,54 @@ from attrition.messages.weekly import Recipient
 from attrition.storage import files
 
 Row = Mapping[str, Any]
+Content = dict[str, str] | None  # None if there is nothing to report
 
 SHOWN = 25  # clients of each section
 AHEAD_DAYS = 6  # follow-ups of the week are named
 
 
-class Digest(NamedTuple):
-    """A digest by its id; without content there is nothing to report."""
-
-    name: str
-    address: str
-    content: dict[str, str] | None
-
-
-def make_digests(config: Config, missing: Mapping[str, Recipient], now: str) -> list[Digest]:
-    """Return the digests that are missing, by their ids; [] if no client was assessed yet."""
+def make_digests(config: Config, missing: Mapping[str, Recipient], now: str) -> dict[str, Content]:
+    """Return the digests that are missing, by their ids; none if no client was assessed yet."""
     record = files.read_record(config.assessment_record)
     if not record or config.clients.name not in record.get("outputs", {}):
-        return []
+        return {}
     work, _ = Desk(config).worklist(ClientTable(config.clients), now, record)
-    return [
-        Digest(
-            name,
-            each.address,
-            describe_team(config, record, work)
-            if each.manager is None
-            else describe_manager(config, record, work, each.manager),
-        )
+    return {
+        name: describe_team(config, record, work)
+        if each.manager is None
+        else describe_manager(config, record, work, each.manager)
         for name, each in missing.items()
-    ]
+    }
 
 
-def describe_manager(
-    config: Config, record: Row, work: Worklist, manager: str
-) -> dict[str, str] | None:
+def describe_manager(config: Config, record: Row, work: Worklist, manager: str) -> Content:
     """Return the digest of a client manager; None if there is nothing to report."""
     own = Filters(manager)
     since = sentences.since_text(record.get("changes_since"), work.day)
-    listed, worse = work.select(worklist.LISTED, own), much_worse(work, own)
+    listed, worse = work.select(worklist.LISTED, own).tolist(), much_worse(work, own)
     follow_ups = find_follow_ups(work, own)
-    if not (len(listed) or len(worse) or follow_ups):
+    if not (listed or worse or follow_ups):
         return None
-    is_listed = np.isin(work.listed.rows, listed)
-    blocks = [b for b, is_own in zip(work.listed.blocks, is_listed, strict=True) if is_own]
-    counts = {block: blocks.count(block) for block in ranking.BLOCKS}
-    summary = sentences.summary(counts, int(np.isin(worse, listed).sum()), since)
+    block_of = dict(zip(work.listed.rows.tolist(), work.listed.blocks, strict=True))
+    counts = Counter(block_of[row] for row in listed)
+    summary = sentences.summary(counts, len({*worse} & {*listed}), since)
     sections = {
         f"Follow-ups until {sentences.long_day(days_after(work.day, AHEAD_DAYS))}": follow_ups,
-        "To call today": listed.tolist(),
-        f"Got much worse since {since}": worse.tolist(),
+        "To call today": listed,
+        f"Got much worse since {since}": worse,
     }
     lines = [f"{summary}.", ""]
     for title, places in sections.items():
         lines += describe_clients(config, work, title, places)
     lines += _link(config, manager=manager)
-    return {"event": "digest", "subject": f"Your clients: {summary}", "text": _plain(lines)}
+    return {
+        "event": "digest",
+        "subject": f"Your clients: {summary}",
+        "text": "\n".join(lines).strip(),
+    }
 
 
-def describe_team(config: Config, record: Row, work: Worklist) -> dict[str, str] | None:
+def describe_team(config: Config, record: Row, work: Worklist) -> Content:
     """Return the digest of the lead: portfolio, team and experiment; None without current clients."""
     if not record["clients"]:
         return None
@@ -96,21 +85,21 @@ def describe_team(config: Config, record: Row, work: Worklist) -> dict[str, str]
     if team := [row for row in record.get("team") or () if row["manager"]]:
         lines += ["", "The team in the last 30 days:"]
         lines += [
-            f"  {row['manager']}: {row['listed']:,} on the list, {row['reached']:,} reached, "
-            f"{row['follow_ups_kept']:,} of {row['follow_ups_due']:,} follow-ups kept"
+            f"  {row['manager']}: {row['listed']:,} on the list, {row['reached']:,} reached, follow-ups "
+            f"kept: {wording.kept(row)}"
             for row in team
         ]
     if experiment := record.get("experiment"):
         lines += ["", f"Does calling help? {effect.verdict(experiment, config.currency).headline}"]
     lines += ["", *_link(config)]
     subject = f"The team: {sum(counts.values()):,} clients to call, {overdue:,} overdue"
-    return {"event": "digest", "subject": subject, "text": _plain(lines)}
+    return {"event": "digest", "subject": subject, "text": "\n".join(lines).strip()}
 
 
-def much_worse(work: Worklist, filters: Filters) -> Any:
+def much_worse(work: Worklist, filters: Filters) -> list[int]:
     """Return the rows of clients whose risk rose by ten points since the list of an earlier day."""
     moved = work.select(worklist.MOVED, filters)
-    return moved[work.book.risk_change[moved] >= ranking.MUCH_WORSE]
+    return moved[work.book.risk_change[moved] >= ranking.MUCH_WORSE].tolist()
 
 
 def find_follow_ups(work: Worklist, filters: Filters, until: str = "") -> list[int]:
@@ -152,8 +141,3 @@ def _link(config: Config, **parameters: str) -> list[str]:
         return []
     query = f"?{urlencode(parameters)}" if parameters else ""
     return [f"The list: {config.digest.link.rstrip('/')}/{query}"]
-
-
-def _plain(lines: Iterable[str]) -> str:
-    """Join lines; a no-break space is an ordinary one in plain text."""
-    return "\n".join(lines).strip().replace("\xa0", " ") + "\n"

@@ -45,9 +45,15 @@ def ping_now(setting: str, ending: str = "") -> str:
     import urllib.error
     import urllib.request
 
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        """A redirect is an error: where it leads, such as a page to sign in, counts no runs."""
+
+        def redirect_request(self, *_: object) -> None:
+            return None
+
     try:
         url = with_ending(resolve(setting), ending)
-        urllib.request.urlopen(url, timeout=TIMEOUT_S).close()
+        urllib.request.build_opener(NoRedirect).open(url, timeout=TIMEOUT_S).close()
     except NotSet as error:
         return str(error)
     except urllib.error.HTTPError as error:

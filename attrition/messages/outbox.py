@@ -25,7 +25,7 @@ from attrition import config_file
 from attrition.config import Config
 from attrition.errors import AttritionError, Damaged, NoModel
 from attrition.messages import alerts, causes, channels, heartbeat, weekly
-from attrition.messages.alerts import Alert, Changes
+from attrition.messages.alerts import Alert
 from attrition.messages.causes import Records
 from attrition.messages.channels import Message, NotDelivered
 from attrition.operations import cli, releases
@@ -91,8 +91,8 @@ def make_digests(config: Config, now: str) -> list[Row]:
         from attrition.messages import digest  # imports numpy
 
         return [
-            new_row(each.name, now, channels.MAIL, each.address, each.content)
-            for each in digest.make_digests(config, missing, now)
+            new_row(name, now, channels.MAIL, missing[name].address, content)
+            for name, content in digest.make_digests(config, missing, now).items()
         ]
     except (AttritionError, OSError) as error:
         logger.warning("the weekly mails cannot be written: %s", error)
@@ -111,30 +111,32 @@ def store(
 
     Return the ids of the claimed messages.
     """
-    changes, own = Changes([], [], []), channels.of_alerts(config)
+    changed, own = list[Alert](), channels.of_alerts(config)
     if config.alerts and own:
         before = [Alert(**row) for row in history.read_open_alerts(config.history)]
-        changes = alerts.update(before, complaints, now, config.alerts.cooldown_minutes)
-    new = [*make_messages(changes, own, now), *digests]
-    unsent = [row for row in new if not row["outcome"]]
-    rows = [row for row in new if row["outcome"] or not is_end]
+        changed = alerts.update(before, complaints, now, config.alerts.cooldown_minutes)
+    rows = [*make_messages(changed, own, now), *digests]
     if is_end:
+        unsent = [row for row in rows if not row["outcome"]]
         waiting = [*history.read_waiting(config.history), *unsent]
+        rows = [row for row in rows if row["outcome"]]
         rows += [claim(row, now) for row in select_due(waiting, now)]
-    if changes.changed or rows:
-        changed = [alert._asdict() for alert in changes.changed]
-        history.save_tables(config.history, {"alerts": changed, "outbox": rows})
+    if changed or rows:
+        tables = {"alerts": [alert._asdict() for alert in changed], "outbox": rows}
+        history.save_tables(config.history, tables)
     for row in rows:
         if row["outcome"] == GIVEN_UP:
-            logger.error(
-                "a message by %s is given up after 3 days: %s", row["channel"], row["error"]
-            )
+            problem = row["channel"], row["error"]
+            logger.error("a message by %s is given up after 3 days: %s", *problem)
     return [row["message"] for row in rows if row["outcome"] is None and is_end]
 
 
-def make_messages(changes: Changes, own: dict[str, str], now: str) -> list[Row]:
+def make_messages(changed: Sequence[Alert], own: dict[str, str], now: str) -> list[Row]:
     """Return a message to each channel about the alerts that opened, and one about those resolved."""
-    events = {alerts.OPENED: changes.opened, alerts.RESOLVED: changes.resolved}
+    events = {
+        alerts.OPENED: [each for each in changed if each.opened_at == now and not each.gone_at],
+        alerts.RESOLVED: [each for each in changed if each.resolved_at],
+    }
     rows = []
     for event, group in events.items():
         if group:
@@ -149,11 +151,12 @@ def make_messages(changes: Changes, own: dict[str, str], now: str) -> list[Row]:
 def new_row(name: str, now: str, channel: str, recipients: str, content: Any) -> Row:
     """Return a row of the outbox; without content there is nothing to deliver."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)  # so that a name can be found
-    body = text.encode("utf-8", "backslashreplace").decode() if content else None
-    row: Row = {"message": name, "at": now, "channel": channel, "recipients": recipients}
-    row |= {"body": body, "attempts": 0, "tried_at": None, "error": None}
-    ended = {"ended_at": None, "outcome": None} if content else {"ended_at": now, "outcome": EMPTY}
-    return row | ended
+    return {
+        **{"message": name, "at": now, "channel": channel, "recipients": recipients},
+        "body": text.encode("utf-8", "backslashreplace").decode() if content else None,
+        **{"attempts": 0, "tried_at": None, "error": None},
+        **{"ended_at": None if content else now, "outcome": None if content else EMPTY},
+    }
 
 
 def due_at(row: Row, now: str) -> str:
@@ -175,12 +178,12 @@ def select_due(waiting: Sequence[Row], now: str) -> list[Row]:
     """
     channels_due = {row["channel"] for row in waiting if due_at(row, now) <= now}
     earliest = (datetime.fromisoformat(now) - FIRST_RETRY).strftime(TIME)
-    tried = [row["tried_at"] for row in waiting]
-    is_free = [each is None or each <= earliest or _is_ahead(each, now) for each in tried]
+
+    def is_at_work(tried_at: str | None) -> bool:
+        return tried_at is not None and tried_at > earliest and not _is_ahead(tried_at, now)
+
     return [
-        row
-        for row, free in zip(waiting, is_free, strict=True)
-        if free and row["channel"] in channels_due
+        row for row in waiting if row["channel"] in channels_due and not is_at_work(row["tried_at"])
     ]
 
 
@@ -194,10 +197,8 @@ def claim(row: Row, now: str) -> Row:
 def log_problems(config: Config, names: Sequence[str]) -> None:
     """Log each channel by which a message of this run was not delivered, or not to everybody."""
     rows = history.read_messages(config.history, names)
-    for channel, error in sorted({(row["channel"], row["error"]) for row in rows if row["error"]}):
-        logger.warning(
-            "a message by %s was not delivered: %s; later runs try again", channel, error
-        )
+    for problem in sorted({(row["channel"], row["error"]) for row in rows if row["error"]}):
+        logger.warning("a message by %s was not delivered: %s; later runs try again", *problem)
 
 
 def next_at(config: Config, now: str) -> str | None:
@@ -275,17 +276,12 @@ def wait_for(process: subprocess.Popen[bytes], until: float) -> None:
 
 def deliver(config: Config, names: Sequence[str]) -> None:
     """Deliver stored messages; no channel waits for another one."""
-    by_channel: dict[str, list[Row]] = {}
-    for row in history.read_messages(config.history, names):
-        if row["outcome"] is None:
-            by_channel.setdefault(row["channel"], []).append(row)
-    threads = [
-        threading.Thread(target=deliver_all, args=(config, rows), daemon=True)
-        for rows in by_channel.values()
-    ]
-    until = time.monotonic() + LIMIT_S
-    for thread in threads:
-        thread.start()
+    rows = [row for row in history.read_messages(config.history, names) if row["outcome"] is None]
+    threads, until = [], time.monotonic() + LIMIT_S
+    for channel in {row["channel"] for row in rows}:
+        own = [row for row in rows if row["channel"] == channel]
+        threads.append(threading.Thread(target=deliver_all, args=(config, own), daemon=True))
+        threads[-1].start()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
 
@@ -315,18 +311,17 @@ def deliver_all(config: Config, rows: Iterable[Row]) -> None:
 def send_test(config: Config) -> dict[str, str]:
     """Send a test message by every channel, and ping; return why each of them failed, "" if not."""
     now, results = files.utc_now(), {}
-    name = f"test-{files.sha256_bytes(now.encode())[:16]}"
     text = f"This is a test: nothing is wrong.\n\nSent by {socket.gethostname()}."
     content = {"event": "test", "subject": "Test of the alerts", "text": text, "alerts": []}
+    name = f"test-{files.sha256_bytes(now.encode())[:16]}"
     own = channels.of_alerts(config)
     if config.mail and channels.MAIL not in own:  # it sends digests alone
         lead = config.digest.lead if config.digest else ()
         own[channels.MAIL] = ", ".join(lead) or config.mail.sender
     for channel, recipients in own.items():
+        message = Message(name, now, recipients, content)
         try:
-            results[channel] = channels.send(
-                config, channel, Message(name, now, recipients, content)
-            )
+            results[channel] = channels.send(config, channel, message)
         except NotDelivered as error:
             results[channel] = str(error)
     if config.alerts and config.alerts.heartbeat:

@@ -92,7 +92,7 @@ def upload_sheet() -> Any:
         refuse=partial(forgotten.refuse, now.config),
     )
     try:
-        lines = filled_in.read_lines(sheet.read(), sheet.filename, now.config.columns, dialect)
+        lines = filled_in.read_lines(sheet.read(), now.config.columns, dialect)
     except Refused as error:
         raise ApiError(422, "invalid_sheet", f"the sheet was refused: {error.reason}") from error
     with contact_log_errors():

@@ -92,9 +92,15 @@ class _Workbook(NamedTuple):
 
 
 def read_excel(
-    packed: IO[bytes], dialect: Dialect, max_bytes: int, spool_folder: Path | None = None
+    packed: IO[bytes],
+    dialect: Dialect,
+    max_bytes: int,
+    spool_folder: Path | None = None,
+    title_lines: int = 0,
 ) -> Table:
     """Read one sheet of a workbook; lines are the numbers of its rows.
+
+    title_lines: how many of the first lines may have cells that are merged with others of the line
 
     Raises: Refused, also while the chunks are read.
     """
@@ -104,7 +110,7 @@ def read_excel(
     budget = Budget(max_bytes)
     with _excel_errors(), make_spool(spool_folder) as plain:
         with zipfile.ZipFile(packed) as archive, zipfile.ZipFile(plain, "w") as rebuilt:
-            _rebuild(_Archive(archive, budget), rebuilt, dialect)
+            _rebuild(_Archive(archive, budget), rebuilt, dialect, title_lines)
         plain.seek(0)
         workbook = python_calamine.CalamineWorkbook.from_filelike(plain)
         sheet = workbook.get_sheet_by_index(0)
@@ -239,14 +245,15 @@ class _Parser:
         self,
         start: Callable[[str, dict[str, str]], object],
         text: Callable[[str], object] | None = None,
+        end: Callable[[str], object] | None = None,
     ) -> None:
         self.start, self.parser = start, expat.ParserCreate()
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self._start
         self.parser.StartDoctypeDeclHandler = self._refuse_doctype
         self.parser.XmlDeclHandler = self._check_encoding
-        if text is not None:
-            self.parser.CharacterDataHandler = text
+        self.parser.CharacterDataHandler = text
+        self.parser.EndElementHandler = end
 
     def feed(self, piece: bytes) -> None:
         if b"\x00" in piece:
@@ -305,7 +312,9 @@ def _relations(archive: _Archive, name: str, folder: str) -> dict[str, tuple[str
     return relations
 
 
-def _rebuild(archive: _Archive, rebuilt: zipfile.ZipFile, dialect: Dialect) -> None:
+def _rebuild(
+    archive: _Archive, rebuilt: zipfile.ZipFile, dialect: Dialect, title_lines: int
+) -> None:
     """Write a workbook of one sheet, from parts that were checked.
 
     Raises: Refused.
@@ -322,8 +331,8 @@ def _rebuild(archive: _Archive, rebuilt: zipfile.ZipFile, dialect: Dialect) -> N
         _copy(archive, parts.strings, rebuilt, STRINGS, parser)
     if parts.styles:
         _copy(archive, parts.styles, rebuilt, STYLES, _Parser(lambda *_: None))
-    sheet = _Sheet(archive.budget, strings.sizes, dialect.header_line)
-    _copy(archive, part, rebuilt, SHEET, _Parser(sheet.start, sheet.text))
+    sheet = _Sheet(archive.budget, strings.sizes, dialect.header_line, title_lines)
+    _copy(archive, part, rebuilt, SHEET, _Parser(sheet.start, sheet.text, sheet.end))
     sheet.close()
 
 
@@ -368,11 +377,14 @@ class _Strings:
 class _Sheet:
     """A check that calamine reads a sheet whole: rows and cells in order, one value each, not merged."""
 
-    def __init__(self, budget: Budget, sizes: "array[int]", header_line: int | None) -> None:
-        self.budget, self.sizes, self.header_line = budget, sizes, header_line
+    def __init__(
+        self, budget: Budget, sizes: "array[int]", header_line: int | None, title_lines: int
+    ) -> None:
+        self.budget, self.sizes = budget, sizes
+        self.header_line, self.title_lines = header_line, title_lines
         self.row = self.column = 0
         self.first_row = self.last_row = self.first_column = self.last_column = 0
-        self.sheets = 0
+        self.sheets, self.is_over = 0, False
         self.kind: str | None = None
         self.elements: list[str] = []
         self.value = ""
@@ -387,17 +399,25 @@ class _Sheet:
         return f"{letters}{self.row}"
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        if tag == "c":
+        if tag == "mergeCell":
+            self._check_merged(attributes.get("ref", ""))
+        elif tag == "sheetData":
+            self.sheets += 1
+            self._check(self.sheets == 1, "has its rows in two places")
+        elif self.is_over:
+            return  # headers, rules of cells and extensions have elements of the same names
+        elif tag == "c":
             self._begin_cell(attributes)
         elif tag in ("v", "is", "f"):
             self._begin_value(tag)
         elif tag == "row":
             self._begin_row(attributes)
-        elif tag == "mergeCell":
-            self._check_merged(attributes.get("ref", ""))
-        elif tag == "sheetData":
-            self.sheets += 1
-            self._check(self.sheets == 1, "has its rows in two places")
+
+    def end(self, name: str) -> None:
+        """End the last cell at the end of the rows."""
+        if name.endswith("sheetData"):
+            self._end_cell()
+            self.is_over = True
 
     def text(self, text: str) -> None:
         if self.kind in ("s", "b") and self.elements[-1:] == ["v"]:
@@ -481,8 +501,10 @@ class _Sheet:
         is_right = _column_number(begin[1]) > self.last_column
         if int(end[2]) < header or int(begin[2]) > self.last_row or is_right:
             return
+        if int(begin[2]) == int(end[2]) <= self.title_lines:
+            return
         advice = "unmerge them, so that each cell has its own value"
-        if int(begin[2]) == header:
+        if int(begin[2]) == header and not self.title_lines:
             line = int(end[2]) + 1
             advice = (
                 "expected one line of column names, not merged; if this is a title, name the line below "

@@ -1,6 +1,7 @@
 """A sheet that people filled in: each line saved once, or refused with a reason; nothing is guessed."""
 
 import io
+import zipfile
 from datetime import date, datetime
 
 import pytest
@@ -15,6 +16,15 @@ from attrition.entering.workbook import make_workbook
 from attrition.rows.forgotten import Forgotten
 from tests.contacts.samples import write_table
 from tests.entering.sheets import ABOUT, HEADINGS, cells, client, write
+
+
+def packed(name):
+    """Return an archive with one file."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr(name, "")
+    return data.getvalue()
+
 
 NAMES = ("Acme", "007", "=1+1", "Ærø 東京", "Dunn")
 DAY = "2026-11-28"
@@ -31,9 +41,9 @@ def desk(tmp_path):
     return Desk(path, make_table(tmp_path, NAMES), ABOUT.project, "r1", DAY, at, "sheet")
 
 
-def sent(desk, data, name="anna.xlsx", dialect=DEFAULT_DIALECT):
+def sent(desk, data, dialect=DEFAULT_DIALECT):
     """Read a sheet, save its lines, and return the verdicts."""
-    lines = read_lines(data, name, Columns(), dialect)
+    lines = read_lines(data, Columns(), dialect)
     return save_lines(lines, desk._replace(dates=dialect.dates))
 
 
@@ -93,6 +103,13 @@ def test_a_line_changed_since_corrects_what_it_stored_and_an_old_copy_changes_no
     )
     assert [entry.replaces for entry in log.read(desk.path)[0]] == [None, 1]
     assert kinds(sent(desk, old))[0] == kinds(sent(desk, new))[0] == "saved before"
+
+
+def test_a_date_in_another_format_changes_nothing(desk):
+    for day in (date(2026, 12, 5), datetime(2026, 12, 5, 9, 30), "2026-12-05"):  # noqa: DTZ001
+        verdicts = sent(desk, write(fill((1, "reached", "n", day))))
+        assert len(saved(desk)) == 1, verdicts[0]
+    assert kinds(sent(desk, write(fill((1, "reached", "n", "tomorrow")))))[0] == "refused"
 
 
 def test_a_line_that_the_page_corrected_since_is_not_overwritten(desk):
@@ -205,13 +222,13 @@ def test_the_same_line_twice_in_a_sheet_without_keys_is_saved_once(desk):
 def test_csv_of_another_language_is_read_by_the_dialect_of_the_sources(desk, encoding):
     text = "client;outcome;note;follow-up;by\r\n007;reached;Müller;05.12.2026;Ann\r\n"
     dialect = Dialect(encoding="windows-1252", dates="%d.%m.%Y", header_line=4, sheet="data")
-    assert kinds(sent(desk, text.encode(encoding), "a.csv", dialect)) == ["saved"]
+    assert kinds(sent(desk, text.encode(encoding), dialect)) == ["saved"]
     assert saved(desk) == [("007", "reached", "Müller", "2026-12-05", "Ann")]
 
 
 def test_a_line_of_csv_with_too_many_cells_is_refused(desk):
     text = "client,outcome,note,follow-up,by\nAcme,reached,well, yes,,Ann\nDunn,reached,,,Ann,,\n"
-    verdicts = sent(desk, text.encode(), "a.csv")
+    verdicts = sent(desk, text.encode())
     assert [each.reason for each in verdicts] == ["has 6 cells, expected 5", ""]
     assert kinds(verdicts) == ["refused", "saved"]
 
@@ -230,11 +247,51 @@ def test_a_sheet_without_the_columns_is_refused_and_names_them(desk):
         sent(desk, write([[*HEADINGS, "Note"], ["Acme", "reached", "", "", "Ann", ""]]))
 
 
-@pytest.mark.parametrize("name", ["a.xls", "a.ods", "a.xlsb"])
-def test_other_formats_are_refused_with_what_to_do(desk, name):
-    data = b"\xd0\xcf\x11\xe0" if name == "a.xls" else b"PK\x03\x04" + bytes(100)
-    with pytest.raises(Refused, match=r"save it as \.xlsx or CSV"):
-        sent(desk, data, name)
+@pytest.mark.parametrize(
+    ("data", "advice"),
+    [
+        (b"\xd0\xcf\x11\xe0", "save it as .xlsx without a password, or as CSV"),
+        (b"PK\x03\x04" + bytes(100), "expected a sheet saved as .xlsx or CSV"),
+        (packed("word/document.xml"), "expected a sheet saved as .xlsx or CSV"),
+        (b'client,outcome,note\nAcme,reached,"open\n', "line 2: .*; close the quotation mark"),
+        (packed("content.xml"), "expected a sheet saved as .xlsx or CSV"),
+        (write([HEADINGS, *[[]] * ((1 << 20) - 2), HEADINGS]), "delete what stands far below"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_what_to_do(desk, data, advice):
+    with pytest.raises(Refused, match=advice) as error:
+        sent(desk, data)
+    assert "max_source_mb" not in error.value.reason
+
+
+@pytest.mark.parametrize(
+    "heading", ["Follow up", "FOLLOW-UP:", "Followup", "follow\u2013up *", "follow-\nup"]
+)
+def test_headings_are_compared_without_case_blanks_and_signs(desk, heading):
+    header = ["Client:", "outcome *", "Note", heading, "by?"]
+    assert kinds(sent(desk, write([header, ["Acme", "reached", "", "", "Ann"]]))) == ["saved"]
+
+
+def test_a_title_may_stand_in_merged_cells_of_its_line_but_no_answer_in_those_of_several(desk):
+    def book(merged):
+        data = io.BytesIO()
+        with xlsxwriter.Workbook(data, {"in_memory": True}) as workbook:
+            sheet = workbook.add_worksheet()
+            for i, line in enumerate([[], HEADINGS, ["Acme", "reached", "", "", "Ann"], ["Dunn"]]):
+                sheet.write_row(i, 0, line)
+            sheet.merge_range("A1:E1", "Calls of Anna")
+            if merged:
+                sheet.merge_range(merged, "reached")
+        return data.getvalue()
+
+    assert kinds(sent(desk, book(""))) == ["saved", "nothing filled in"]
+    with pytest.raises(Refused, match="cells B3:B4 are merged; unmerge them"):
+        sent(desk, book("B3:B4"))
+
+
+def test_a_line_of_csv_without_any_text_is_no_line(desk):
+    text = "client,outcome,note,follow-up,by\nAcme,reached,,,Ann\n,,\n"
+    assert kinds(sent(desk, text.encode())) == ["saved"]
 
 
 def test_every_sheet_with_the_columns_is_read_and_one_that_cannot_be_is_named(desk):
@@ -248,11 +305,26 @@ def test_every_sheet_with_the_columns_is_read_and_one_that_cannot_be_is_named(de
         sheet.merge_range("A2:A3", "007")
     verdicts = sent(desk, data.getvalue())
     assert [(each.sheet, each.line, each.verdict) for each in verdicts] == [
-        *(("Week 1", 2, "saved"), ("Week 2", 2, "saved"), ("", 0, "refused")),
+        *(("Week 1", 2, "saved"), ("Week 2", 2, "saved"), ("Odd", 0, "refused")),
     ]
-    assert verdicts[-1].reason.startswith("a sheet: the cells A2:A3 are merged")
+    assert verdicts[-1].reason.startswith("the cells A2:A3 are merged")
+
+
+def test_a_copy_in_another_sheet_is_named_with_its_sheet(desk):
+    data = io.BytesIO()
+    with xlsxwriter.Workbook(data, {"in_memory": True}) as book:
+        for title, outcome in (("Week 1", "reached"), ("Week 2", "not reached"), ("Help", "")):
+            sheet = book.add_worksheet(title)
+            for i, line in enumerate(fill((1, outcome))[: 2 if outcome else 0]):
+                sheet.write_row(i, 0, line)
+    verdicts = sent(desk, data.getvalue())
+    assert kinds(verdicts) == ["saved", "refused"]
+    assert verdicts[1].reason.startswith("is a copy of line 2 of sheet 'Week 1': empty its key")
 
 
 def test_lines_that_cannot_be_read_are_named_beside_those_that_are():
-    verdicts = [Verdict("", 2, "A", filled_in.SAVED), Verdict("", 0, "", filled_in.REFUSED, "odd")]
-    assert describe("a.xlsx", verdicts) == "1 line of a.xlsx saved, 1 refused (odd)"
+    verdicts = [
+        Verdict("", 2, "A", filled_in.SAVED),
+        Verdict("Week 2", 0, "", filled_in.REFUSED, "odd"),
+    ]
+    assert describe("a.xlsx", verdicts) == "1 line of a.xlsx saved, 1 refused (sheet 'Week 2': odd)"

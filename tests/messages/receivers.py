@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import trustme
@@ -14,10 +14,14 @@ from aiosmtpd.smtp import SMTP, AuthResult
 
 
 class Receiver:
-    """What an HTTP server got, and how it answers: with a status, after a pause."""
+    """What an HTTP server got, and how it answers: with a status, after a pause.
+
+    status: None if the connection breaks instead; size: of the body; sent: how much of it was taken
+    """
 
     def __init__(self, url):
         self.url, self.status, self.pause_s, self.requests = url, 200, 0.0, []
+        self.headers, self.size, self.sent = {}, 0, 0
 
     @property
     def bodies(self):
@@ -35,9 +39,16 @@ def http_receiver(port=0, context=None):
             data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             receiver.requests.append((self.path, self.headers, json.loads(data or "null")))
             time.sleep(receiver.pause_s)
+            if receiver.status is None:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
             self.send_response(receiver.status)
-            self.send_header("Content-Length", "0")
+            for name, value in {"Content-Length": receiver.size, **receiver.headers}.items():
+                self.send_header(name, str(value))
             self.end_headers()
+            with suppress(OSError):  # the client has closed the connection
+                while receiver.sent < receiver.size:
+                    receiver.sent += self.wfile.write(bytes(1 << 16))
 
         do_GET = do_POST
 

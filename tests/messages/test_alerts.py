@@ -10,12 +10,13 @@ def replay(faults, cooldown_minutes=60):
     """Apply the complaints of each tick of ten minutes; return when alerts opened and were resolved."""
     state, opened, resolved = [], [], []
     for now, complaints in zip(TIMES, faults, strict=False):
-        changes = alerts.update(state, complaints, now, cooldown_minutes)
-        changed = {alert.cause: alert for alert in changes.changed}
+        changed = {
+            alert.cause: alert for alert in alerts.update(state, complaints, now, cooldown_minutes)
+        }
         kept = [changed.pop(alert.cause, alert) for alert in state]
+        opened += [(cause, now) for cause in changed]
+        resolved += [(alert.cause, now) for alert in kept if alert.resolved_at]
         state = [alert for alert in (*kept, *changed.values()) if not alert.resolved_at]
-        opened += [(alert.cause, now) for alert in changes.opened]
-        resolved += [(alert.cause, now) for alert in changes.resolved]
     return opened, resolved
 
 
@@ -44,7 +45,7 @@ def test_causes_are_independent_and_told_apart_by_their_subject():
 
 
 def test_same_complaint_twice_is_one_alert():
-    assert len(alerts.update([], [FAILED, FAILED], TIMES[0], 60).opened) == 1
+    assert len(alerts.update([], [FAILED, FAILED], TIMES[0], 60)) == 1
 
 
 def test_message_describes_what_since_when_and_what_to_do():

@@ -1,5 +1,6 @@
 """What each channel sends, over real sockets, and that no error contains a secret."""
 
+import html
 import json
 import os
 import resource
@@ -116,6 +117,22 @@ def test_mail_is_delivered_whatever_the_server_answers_to_the_end(tmp_path):
     assert len(box.mails) == 1
 
 
+def test_text_is_wrapped_for_a_plain_mail_reader_and_links_stay_whole(tmp_path):
+    link = f"https://app.example/?manager={'x' * 80}"
+    item = "  Acme:" + 10 * " risk 31\xa0%;"
+    content = TEXT | {"text": f"{'word ' * 40}\n\n{item}\nThe list: {link}\n"}
+    with smtp_receiver() as box:
+        config = mail_config(tmp_path, box.port)
+        channels.send(config, "mail", MESSAGE._replace(content=content))
+    (envelope,) = box.mails
+    assert envelope.content.isascii()  # a server need not take eight bits
+    lines = message_from_bytes(envelope.content, policy=policy.default).get_content().splitlines()
+    assert [line for line in lines if len(line) > 72] == [link]
+    place = lines.index("") + 1
+    assert lines[place].startswith("  Acme: ") and lines[place + 1].startswith("    ")
+    assert not any(line.startswith("    %") for line in lines)
+
+
 # ---- webhook
 
 
@@ -126,14 +143,51 @@ def test_shapes_of_a_webhook(tmp_path):
             channels.send(config, "webhook", MESSAGE)
     as_json, chat, teams = receiver.bodies
     assert as_json == TEXT | {"id": "alert-1", "at": MESSAGE.at}
-    assert chat == {"text": "the last run *failed*\na &lt;b&gt; &amp; c\nnext"}
-    (attachment,) = teams["attachments"]
-    card = attachment["content"]
-    assert (teams["type"], card["type"]) == ("message", "AdaptiveCard")
-    assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
-    lines = [block["inlines"][0]["text"] for block in card["body"]]
+    assert chat == {"text": "```\nthe last run *failed*\na &lt;b&gt; &amp; c\nnext\n```"}
+    lines = [block["inlines"][0]["text"] for block in body_of(teams)]
     assert lines == [TEXT["subject"], "a <b> & c", "next"]
     assert [headers["Idempotency-Key"] for _, headers, _ in receiver.requests] == ["alert-1"] * 3
+
+
+NASTY = (
+    "<!channel> @all *b* _i_ ~s~ `c` ```d``` <http://x.example|x> [x](http://x.example) # & a@b.c"
+)
+
+
+def test_no_name_is_a_link_a_mention_or_a_format_in_a_chat():
+    odd = {"subject": NASTY, "text": f"{NASTY}\n\n{NASTY}"}
+    text = channels.as_chat(MESSAGE._replace(content=odd))["text"]
+    inside = text.removeprefix("```\n").removesuffix("\n```")
+    assert len(text) == len(inside) + 8 and not set("`<>") & set(inside)
+    assert html.unescape(inside).splitlines()[0] == NASTY.replace("`", "'")[:60]
+
+
+@pytest.mark.parametrize("character", ["x", "&", "`", "東", "😀", '"'])
+def test_any_message_fits_into_a_chat_and_a_card(character):
+    sentence = character * 200
+    long = {"subject": sentence, "text": "\n\n".join([sentence] * 200)}
+    message = MESSAGE._replace(content=long)
+    chat, card = channels.as_chat(message)["text"], channels.as_teams(message)
+    assert len(chat) <= 16_383  # of Mattermost; Slack takes 40,000
+    assert len(json.dumps(card)) <= 28 << 10
+    lines = [block["inlines"][0]["text"] for block in body_of(card)]
+    assert lines[0] == sentence and lines[-1] == channels.CUT and len(lines) > 5
+    assert channels.CUT in chat
+
+
+def body_of(message):
+    """Return the blocks of an Adaptive Card, after a check by the rules of its schema and of Teams."""
+    (attachment,) = message["attachments"]
+    assert message["type"] == "message"
+    assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
+    card = attachment["content"]
+    assert (card["type"], card["version"]) == ("AdaptiveCard", "1.4")
+    for block in card["body"]:
+        assert {*block} <= {"type", "inlines", "spacing"} and block["type"] == "RichTextBlock"
+        for run in block["inlines"]:
+            assert {*run} <= {"type", "text", "weight"} and run["type"] == "TextRun"
+            assert run["text"] and run.get("weight", "Bolder") == "Bolder"
+    return card["body"]
 
 
 @pytest.mark.parametrize("status", [301, 404, 500])
@@ -142,6 +196,24 @@ def test_answer_other_than_2xx_is_a_failure(tmp_path, status):
         receiver.status = status
         config = webhook_config(tmp_path, f"{receiver.url}/{SECRET}")
         assert failure(config, "webhook") == f"it answered {status}, expected 2xx"
+
+
+@pytest.mark.parametrize(
+    ("status", "scheme", "reason"),
+    [(None, "http", "the connection broke"), (200, "https", "it failed (SSLError)")],
+)
+def test_connection_that_breaks_is_a_failure(tmp_path, status, scheme, reason):
+    with http_receiver() as receiver:
+        receiver.status = status
+        config = webhook_config(tmp_path, receiver.url.replace("http", scheme))
+        assert failure(config, "webhook") == reason
+
+
+def test_body_of_an_answer_is_not_read(tmp_path):
+    with http_receiver() as receiver:
+        receiver.size = 100 << 20
+        channels.send(webhook_config(tmp_path, receiver.url), "webhook", MESSAGE)
+    assert receiver.sent < receiver.size
 
 
 def test_url_is_taken_from_the_environment(tmp_path, monkeypatch):

@@ -32,6 +32,19 @@ def test_refused_ping_has_its_status():
         assert heartbeat.ping_now(receiver.url) == "it answered 404, expected 200"
 
 
+def test_redirect_is_not_followed_because_a_page_to_sign_in_is_no_heartbeat():
+    with http_receiver() as page, http_receiver() as receiver:
+        receiver.status, receiver.headers = 302, {"Location": page.url}
+        assert heartbeat.ping_now(receiver.url) == "it answered 302, expected 200"
+    assert page.requests == []
+
+
+def test_connection_that_breaks_is_no_answer():
+    with http_receiver() as receiver:
+        receiver.status = None
+        assert heartbeat.ping_now(receiver.url) == "no answer"
+
+
 def test_pings_arrive_one_after_the_other():
     with http_receiver() as receiver:
         receiver.pause_s, start = 0.1, time.monotonic()

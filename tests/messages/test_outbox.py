@@ -1,15 +1,18 @@
 """Alerts that are stored, delivered and retried: once each, whatever the receiver does."""
 
 import json
+import socket
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from datetime import datetime, timedelta
 
 import pytest
 
+import fullprocess
 from attrition.errors import AttritionError
-from attrition.messages import outbox
+from attrition.messages import heartbeat, outbox
 from attrition.operations.runs import Complaint
 from attrition.storage import files, history
 from tests.conftest import write_config
@@ -109,7 +112,7 @@ def test_alert_to_a_receiver_that_cannot_be_reached_is_delivered_later_once(
             end_run(config, 0, FAULT)
     if way == "dead":
         end_run(config, 0, FAULT)
-    reason = {"dead": "no connection", "certificate": "its certificate is not valid"}[way]
+    reason = {"dead": "connection refused", "certificate": "its certificate is not valid"}[way]
     assert [(row["error"], row["outcome"]) for row in rows(config)] == [(reason, None)]
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
     port = int(receiver.url.rpartition(":")[2])
@@ -223,6 +226,18 @@ def test_run_waits_less_than_two_seconds_for_a_slow_receiver_which_still_gets_it
         time.sleep(0.05)
     assert [(row["outcome"], row["attempts"]) for row in rows(config)] == [(outbox.DELIVERED, 1)]
     assert events(receiver) == ["opened"]
+
+
+def test_run_waits_less_than_two_seconds_for_a_resolver_that_never_answers(tmp_path, monkeypatch):
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(60) and [])
+    alerts = {"heartbeat": "http://check.example", "file": "alerts.jsonl"}
+    config = write_config(tmp_path, alerts=alerts)
+    fullprocess.ping_heartbeat(config.alerts.heartbeat, heartbeat.START, wait_s=0)
+    start = time.monotonic()
+    fullprocess.report_end(config, is_good=False, extra=[FAULT])
+    assert time.monotonic() - start < 2
+    answered.set()
 
 
 def test_failed_delivery_is_logged_without_the_address(config, receiver, caplog, monkeypatch):

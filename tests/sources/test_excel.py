@@ -70,6 +70,29 @@ def test_rows_have_the_numbers_of_the_sheet_and_text_stays_text():
     assert read(data) == (("client", "x"), [(2, ["007", "7"]), (4, ["NA", "0.25"])])
 
 
+# What programs write behind the rows, with names that rows and cells have too.
+BEHIND_THE_ROWS = (
+    "<headerFooter><oddFooter>&amp;RPage &amp;P of &amp;N</oddFooter></headerFooter>",
+    "<conditionalFormatting><cfRule><formula>A1&gt;3</formula></cfRule></conditionalFormatting>",
+    '<extLst><ext xmlns:x14="urn:x14" xmlns:xm="urn:xm"><x14:dataValidations><x14:dataValidation>'
+    "<x14:formula1><xm:f>Lists!$A$1:$A$3</xm:f></x14:formula1><x14:formula2><xm:f>1</xm:f>"
+    "</x14:formula2><xm:sqref>A2:A9</xm:sqref></x14:dataValidation></x14:dataValidations></ext></extLst>",
+    '<controls xmlns:xdr="urn:xdr"><anchor><from><xdr:row>1</xdr:row></from></anchor></controls>',
+)
+
+
+@pytest.mark.parametrize("last", ["the end", 1, True])
+@pytest.mark.parametrize("behind", BEHIND_THE_ROWS)
+def test_what_stands_behind_the_rows_is_no_part_of_the_last_cell(behind, last):
+    data = changed(
+        workbook([["client", "x"], ["acme", last]]),
+        "xl/worksheets/sheet1.xml",
+        lambda text: text.replace("</worksheet>", f"{behind}</worksheet>"),
+    )
+    shown = "true" if last is True else str(last)
+    assert read(data) == (("client", "x"), [(2, ["acme", shown])])
+
+
 def fill_with_types(book, page):
     page.write_row(0, 0, ["v"])
     formats = ("dd.mm.yyyy", "dd.mm.yyyy hh:mm", "hh:mm", "[h]:mm")

@@ -61,9 +61,9 @@ KEPT = (
 class Plan:
     """What takes the place of what, and where.
 
-    paths: the segments; counts: replacements by file; staged: files that are written anew; records: with
-    other names, but the old hashes; digests: hashes of files and records, and the new ones; removed:
-    files that are made again or only save time; kept: files that have the name and are not changed
+    paths: the segments; counts: replacements by file; staged: files that are written anew; records: as
+    they are, and with other names but the old hashes; digests: hashes of files and records, and the new
+    ones; removed: files that are made again or only save time; kept: files that have the name and stay
     """
 
     config: Config
@@ -75,7 +75,7 @@ class Plan:
     removed: Sequence[Path] = ()
     counts: Counter[str] = field(default_factory=Counter)
     staged: list[Path] = field(default_factory=list)
-    records: dict[Path, files.Record] = field(default_factory=dict)
+    records: dict[Path, tuple[files.Record, files.Record]] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     kept: list[Path] = field(default_factory=list)
 
@@ -288,9 +288,10 @@ def _change_record(plan: Plan, path: Path, target: Target) -> None:
         return texts.cell(text) if is_client else texts.in_message(text)
 
     try:
-        plan.records[path] = rewriting.change_values(files.read_record(path), change)
+        record = files.read_record(path) or {}
     except Damaged:  # it is no record
-        rewriting.rewrite_text(path, target, texts.in_message)
+        return rewriting.rewrite_text(path, target, texts.in_message)
+    plan.records[path] = record, rewriting.change_values(record, change)
 
 
 def _change_contacts(plan: Plan, path: Path, target: Target) -> None:
@@ -531,25 +532,23 @@ def commit(config: Config, plan: Plan) -> None:
 def renew_records(plan: Plan) -> dict[Path, files.Record]:
     """Return the records that change, when all hashes of other files and records in them agree."""
     digests, is_open = plan.digests, True
-    before = {path: files.read_record(path) or {} for path in plan.records}
     while is_open:
         is_open = False
-        for path, old in before.items():
-            new = _with_digests(plan, path)
+        for path, (old, changed) in plan.records.items():
+            new = _with_digests(plan, path, changed)
             pairs = [(_hash(old), _hash(new)), (old["seal"], new["seal"])]
             if "inputs" in old:
                 pairs.append((_hash(old["inputs"]), _hash(new["inputs"])))
             for each, other in pairs:
                 if each != other and digests.get(each) != other:
                     digests[each], is_open = other, True
-    after = {path: _with_digests(plan, path) for path in before}
-    return {path: record for path, record in after.items() if record != before[path]}
+    renewed = {path: _with_digests(plan, path, new) for path, (_, new) in plan.records.items()}
+    return {path: new for path, new in renewed.items() if new != plan.records[path][0]}
 
 
-def _with_digests(plan: Plan, path: Path) -> files.Record:
+def _with_digests(plan: Plan, path: Path, record: files.Record) -> files.Record:
     """Return a record with the new hashes; the manifest of a release keeps the end of its id."""
-    digests, record = plan.digests, plan.records[path]
-    new = rewriting.change_values(record, lambda key, text: replace_digests(text, digests))
+    new = rewriting.change_values(record, lambda key, text: replace_digests(text, plan.digests))
     if path.name == releases.MANIFEST and new["outputs"] != record["outputs"]:
         new[releases.DIGEST] = path.parent.name.rpartition("-")[2]
     return files.sealed(new)

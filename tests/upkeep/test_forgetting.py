@@ -409,7 +409,7 @@ def test_the_name_of_a_release_or_of_a_manager_stays_theirs(project):
     ]
     log.append(project.contact_log, entries, AT)
     for name in (release, "Sue"):
-        assert forget(project, name, "--yes") == 0
+        forgetting.commit(project, forgetting.plan(project, name))
     new = log.read(project.contact_log)[0][-2:]
     assert [each.client for each in new] == [token_of(project, release), token_of(project, "Sue")]
     assert {(each.release, each.manager, each.by) for each in new} == {(release, "Sue", "Sue")}
@@ -419,20 +419,19 @@ def test_the_name_of_a_release_or_of_a_manager_stays_theirs(project):
     )
 
 
-def test_only_files_with_the_name_or_a_hash_of_it_are_written(knowing, after):
-    def written(config):
-        root = config.file.parent
-        paths = (path for folder in STATE for path in (root / folder).rglob("*") if path.is_file())
-        return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+def test_a_file_without_the_name_or_a_hash_of_it_is_not_written(project):
+    def read():
+        found = (path for folder in STATE for path in (project.file.parent / folder).rglob("*"))
+        return {path: (path.read_bytes(), path.stat().st_ino) for path in found if path.is_file()}
 
-    before, now = written(knowing), written(after)
-    config = copy_of(knowing, after.file.parent.parent / "again")
-    inodes = {path: (config.file.parent / path).stat().st_ino for path in before}
-    assert forget(config, NAME, "--yes") == 0
-    root = config.file.parent
-    same = {path for path in before if now.get(path) == before[path]}
-    assert {"practicemodels/trainedmodel.skops", "practicemodels/latestscore.txt"} <= same
-    assert {path for path in same if (root / path).stat().st_ino != inodes[path]} == set()
+    before = read()
+    forgetting.commit(project, forgetting.plan(project, NAME))
+    after = read()
+    same = [path for path in after if after[path][0] == before.get(path, [None])[0]]
+    assert {project.latest_score, project.candidate, project.final_data} - {*same} == {
+        project.final_data
+    }
+    assert [path for path in same if after[path] != before[path]] == []
 
 
 @pytest.mark.parametrize("options", [("--yes",), ("--forget", "a", "--repair")])
@@ -450,7 +449,7 @@ def test_the_file_of_alerts_is_rewritten(tmp_path, project):
     path.parent.mkdir()
     path.write_text(f"{json.dumps({'text': f'for {NAME}'})}\n{json.dumps({'text': LONGER})}\n")
     config = reconfigure(project, alerts={"file": str(path)}, contact_capacity=20)
-    assert forget(config, NAME, "--yes") == 0
+    forgetting.commit(config, forgetting.plan(config, NAME))
     texts = [json.loads(line)["text"] for line in path.read_text().splitlines()]
     assert texts == [f"for {token_of(config)}", LONGER]
 
@@ -459,7 +458,7 @@ def test_a_message_that_waits_gets_the_token(project):
     body = json.dumps({"subject": f"Call {NAME}", "text": f"{NAME}\n{LONGER}", "event": "digest"})
     row = {"message": "m1", "at": AT, "channel": "mail", "recipients": "a@b.c", "body": body}
     history.save(project.history, "outbox", [row])
-    assert forget(project, NAME, "--yes") == 0
+    forgetting.commit(project, forgetting.plan(project, NAME))
     (waiting,) = history.read_waiting(project.history)
     token = token_of(project)
     assert json.loads(waiting["body"])["text"] == f"{token}\n{LONGER}"
@@ -495,7 +494,15 @@ def test_a_line_that_is_written_while_a_log_is_replaced_is_kept(tmp_path, monkey
     assert path.read_text() == f'X 1\n{{"at": "{AT}"}}\n'
 
 
-def test_files_that_cannot_be_changed_are_named(project, capsys):
+def test_a_token_of_the_app_that_is_made_meanwhile_is_kept(project):
+    for name in ("before", "meanwhile"):
+        plan = forgetting.plan(project, NAME)
+        files.write_bytes(project.tokens, files.encode(files.sealed({"tokens": {name: "1"}})))
+    forgetting.commit(project, plan)
+    assert files.read_record(project.tokens)["tokens"] == {"meanwhile": "1"}
+
+
+def test_files_that_cannot_be_changed_are_named(project):
     shutil.copy(project.contact_log, project.contacts_folder / "copy.sqlite")
     inbox, reports = project.contacts_folder / "inbox", project.reports_folder
     (inbox / "scan.pdf").write_bytes(b"%PDF")
@@ -504,10 +511,7 @@ def test_files_that_cannot_be_changed_are_named(project, capsys):
     (reports / "old.parquet").write_bytes(b"PAR1")
     with gzip.open(reports / "fullprocess.log.gz", "wb") as file:
         file.write(NAME.encode())
-    assert forget(project, NAME, "--yes") == 0
-    out = capsys.readouterr().out
-    kept = [line.rpartition("/")[2] for line in out.splitlines() if line.startswith("still")]
-    assert [each.removesuffix("; delete it") for each in kept] == [
+    assert [path.name for path in forgetting.plan(project, NAME).kept] == [
         *("copy.sqlite", "old.xls", "scan.pdf"),
         *(".clients.parquet.12.tmp", "fullprocess.log.gz", "old.parquet"),
     ]

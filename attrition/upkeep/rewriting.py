@@ -229,7 +229,11 @@ def change_raw(line: str, change: Change) -> str:
     They are split at other separators too: by the wrong one, the file may have been refused.
     """
     cells = next(csv.reader([line]), [])
-    new = ["".join(map(change, SEPARATOR.split(cell))) for cell in cells]
+    changed = [(change(cell), SEPARATOR.split(cell)) for cell in cells]
+    new = [
+        "".join(map(change, parts)) if whole == cell else whole
+        for cell, (whole, parts) in zip(cells, changed, strict=True)
+    ]
     return line if new == cells else tables.csv_bytes([new])[:-1].decode()
 
 

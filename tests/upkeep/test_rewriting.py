@@ -93,6 +93,8 @@ def test_a_line_as_delivered_is_split_at_any_separator():
     assert rewriting.change_raw("Ann;Ann AG;1", change) == "X;Ann AG;1"
     assert rewriting.change_raw('"Ann\t2",Ann', change) == "X\t2,X"
     assert rewriting.change_raw("'Ann', Anna", change) == "'Ann', Anna"
+    change = Substitution("A;B|C", "X", [], is_word=False).cell
+    assert rewriting.change_raw("A;B|C,A", change) == "X,A"
 
 
 def test_a_text_is_found_across_blocks_and_in_gzip(tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ BUGS = (
     Bug(
         "write in place",
         "attrition/storage/files.py",
-        "    _write_new(temporary, data)\n    os.replace(temporary, path)\n",
+        "    write_new(temporary, data)\n    os.replace(temporary, path)\n",
         "    path.write_bytes(data)\n",
         ("tests/storage/test_files.py",),
     ),
@@ -112,7 +112,7 @@ BUGS = (
         "record before data",
         "attrition/storage/files.py",
         "    for path, content in files.items():\n        assert path.parent == folder",
-        "    _write_new(folder / record_path.name, encode(sealed(record)))\n"
+        "    write_new(folder / record_path.name, encode(sealed(record)))\n"
         "    for path, content in files.items():\n        assert path.parent == folder",
         ("tests/storage/test_files.py",),
     ),

@@ -85,8 +85,8 @@ def copy_of(config, folder):
     return config_file.load(folder / "config.json")
 
 
-def token_of(config):
-    return forgotten.read(config).find(NAME)
+def token_of(config, name=NAME):
+    return forgotten.read(config).find(name)
 
 
 # ---- reading everything

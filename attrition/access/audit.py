@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from attrition.access.credentials import FILE_MODE, FOLDER_MODE
+from attrition.storage import files
 from attrition.storage.files import Record
 
 logger = logging.getLogger(__name__)
@@ -50,8 +51,7 @@ class AuditLog:
             data = b"\n" + data
         try:
             path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(path, flags, FILE_MODE)
+            descriptor = files.open_to_append(path, FILE_MODE, os.O_NOFOLLOW)
             try:
                 written = os.write(descriptor, data)
             finally:

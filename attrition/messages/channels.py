@@ -195,8 +195,7 @@ def append_line(config: Config, message: Message) -> str:
         raise NotDelivered("config.json no longer has the key alerts.file")
     path = Path(config.file.parent, config.alerts.file)
     line = json.dumps(as_json(message), sort_keys=True).encode() + b"\n"
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-    descriptor = os.open(path, flags, files.FILE_MODE)
+    descriptor = files.open_to_append(path, flags=os.O_NONBLOCK)
     try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):

@@ -229,11 +229,30 @@ def write_bytes(
     for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         left_over.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _write_new(temporary, data, mode)
+    write_new(temporary, data, mode)
     if modified is not None:
         os.utime(temporary, (modified, modified))
     os.replace(temporary, path)
     fsync_folder(path.parent)
+
+
+def open_to_append(path: Path, mode: int = FILE_MODE, flags: int = 0) -> int:
+    """Open a file to append a line; return its descriptor.
+
+    It has a shared lock, so that no line gets lost if `--forget` puts another file in its place.
+    """
+    flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    while True:
+        descriptor = os.open(path, flags, mode)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 class HashedFile(io.BufferedWriter):
@@ -248,7 +267,7 @@ class HashedFile(io.BufferedWriter):
         return super().write(data)
 
 
-def _write_new(path: Path, content: Content, mode: int = FILE_MODE) -> str:
+def write_new(path: Path, content: Content, mode: int = FILE_MODE) -> str:
     """Create a new, durable file; return its sha256."""
     with named(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
@@ -325,7 +344,7 @@ def _write_staged(path: Path, content: Content) -> str:
 
     If it is written to later, even in the same step, it gets another time.
     """
-    digest = _write_new(path, content)
+    digest = write_new(path, content)
     before_ns = time.time_ns() - 2 * idle.STEP_NS
     os.utime(path, ns=(before_ns, before_ns))
     return digest

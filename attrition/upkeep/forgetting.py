@@ -1,26 +1,28 @@
 """Forget a client on request: put a random token in place of the name everywhere, and keep the facts.
 
-`plan` computes the new content of every file in memory. `commit` writes it beside the files, then the
-journal, then renames; from the journal on, a killed run is finished by `finish`. The contact log and the
-history are rewritten in place instead, because the app or another run may write to them meanwhile.
-Hashes of the name are replaced like the name, because anybody can compute them from it. The risks and
-places of all others stay, because nothing is computed again: every record that names the hash of a file
-that changed gets the new one.
+`RULES` says how each file is rewritten. `plan` finds the name and counts, and changes nothing. `commit`
+writes the new files part by part beside the old ones, then the journal, then renames; from the journal
+on, a killed run is finished by `finish`. Databases and logs are rewritten in place instead, because the
+app or another run may write to them meanwhile. Hashes of the name are replaced like the name, because
+anybody can compute them from it. The risks and places of all others stay, because nothing is computed
+again: every record that names the hash of a file that changed gets the new one.
 """
 
+import fcntl
+import html
 import os
 import re
 import secrets
 import shutil
 import unicodedata
-import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,11 +31,10 @@ import pyarrow.compute as pc
 from attrition import wording
 from attrition.assessing import kept_parts
 from attrition.config import Config, Database
-from attrition.contacts import log
-from attrition.contacts.assignments import KINDS
-from attrition.data import clients, name_variants, risk_history
+from attrition.contacts import assignments, log
+from attrition.data import clients, name_variants
 from attrition.data.cells import read_client
-from attrition.data.schema import Refused
+from attrition.data.schema import Chunk, Refused
 from attrition.databases import reader as databases
 from attrition.entering import workbook
 from attrition.errors import AttritionError, ConfigError, Damaged, SourceError
@@ -42,37 +43,53 @@ from attrition.rows import forgotten, ledger, segments, typed_rows
 from attrition.rows.forgotten import Forgotten
 from attrition.rows.observations import name_hash
 from attrition.sources import files as source_files
+from attrition.sources.csv_reader import NotPlain
 from attrition.storage import files, history, tables
 from attrition.upkeep import integrity, rewriting
-from attrition.upkeep.rewriting import Ids, Substitution, replace_digests
+from attrition.upkeep.rewriting import CLIENT, Ids, Substitution, Target, replace_digests
 
 STAGED = ".forgotten"  # ending of a new file that waits beside the old one
-CLIENT = "client"
 PROSE = ("note", "body", "subject", "text", "payload", "record")  # columns that people read
 # Columns of the contact log that name no client.
 KEPT = (
     *("kind", "by", "outcome", "manager", "via", "release", "date", "at"),
     *("arm", "quarter", "key_digest"),
 )
-BINARY = (".skops", ".png", ".pdf", ".prom", ".bin", ".npy", ".sqlite")
 
 
 @dataclass
 class Plan:
-    """What takes the place of what.
+    """What takes the place of what, and where.
 
-    contents: by path; digests: hashes of files and records, and the new ones; removed: files that are
-    made again or only save time; counts: replacements by file; kept: files that are not changed
+    paths: the segments; counts: replacements by file; staged: files that are written anew; records: as
+    they are, and with other names but the old hashes; digests: hashes of files and records, and the new
+    ones; removed: files that are made again or only save time; kept: files that have the name and stay
     """
 
+    config: Config
     texts: Substitution
     hidden: Forgotten
-    contents: dict[Path, bytes] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
-    removed: list[Path] = field(default_factory=list)
+    paths: Sequence[Path]
+    ids: Ids
+    similar: Sequence[str] = ()
+    removed: Sequence[Path] = ()
     counts: Counter[str] = field(default_factory=Counter)
+    staged: list[Path] = field(default_factory=list)
+    records: dict[Path, tuple[files.Record, files.Record]] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
     kept: list[Path] = field(default_factory=list)
-    similar: list[str] = field(default_factory=list)
+
+    def in_prose(self, text: str) -> str:
+        """Replace the name in what people wrote, and the keys of lines of sheets, hashes of it."""
+        project, texts = self.config.project, self.texts
+
+        def renew(match: re.Match[str]) -> str:
+            if match[0] != workbook.key_of(project, match["day"], texts.name):
+                return match[0]
+            texts.count += 1
+            return workbook.key_of(project, match["day"], texts.token)
+
+        return workbook.LINE_KEY.sub(renew, texts.in_prose(text))
 
 
 # ---- the name, the token, the rows
@@ -127,9 +144,9 @@ def is_theirs(rows: pa.Table, name: str, column: str) -> pa.Array:
 def read_rows(config: Config, path: Path, name: str) -> pa.Table:
     """Return the rows of a client in a segment."""
     hashed = np.array([name_hash(name)], "uint64")
-    parts = [segments.no_rows(config.columns), *segments.read_clients(path, hashed)]
-    rows = pa.concat_tables(parts)
-    return rows.filter(is_theirs(rows, name, config.columns.client_name))
+    parts = chain([segments.no_rows(config.columns)], segments.read_clients(path, hashed))
+    column = config.columns.client_name
+    return pa.concat_tables(part.filter(is_theirs(part, name, column)) for part in parts)
 
 
 def list_texts(config: Config, paths: Sequence[Path], name: str) -> list[dict[str, pa.Array]]:
@@ -163,10 +180,13 @@ def pair_ids(config: Config, texts: Sequence[Mapping[str, pa.Array]], name: str,
     return Ids.of(pairs)
 
 
-def rewrite_segment(config: Config, path: Path, name: str, token: str) -> bytes:
-    """Return a segment with a token for the name; rows are sorted by the hash of their client."""
-    columns, column = config.columns, config.columns.client_name
-    old = read_rows(config, path, name)
+def change_segment(plan: "Plan", path: Path, target: Target) -> int:
+    """Write a segment with a token for the name; rows are sorted by the hash of their client."""
+    columns, column = plan.config.columns, plan.config.columns.client_name
+    name, token = plan.texts.name, plan.texts.token
+    old = read_rows(plan.config, path, name)
+    if target is None:
+        return len(old)
     texts = typed_rows.to_texts(old, columns)
     texts[column] = pa.array([token] * len(old), pa.string())
     arrivals = {each: segments.column(old, each) for each in segments.arrival_names(columns)}
@@ -176,302 +196,187 @@ def rewrite_segment(config: Config, path: Path, name: str, token: str) -> bytes:
         part.filter(pc.invert(is_theirs(part, name, column))) for part in tables.read_parts(path)
     )
     parts = chain([segments.no_rows(columns)], segments.merge([others, iter([new])]))
-    buffer = pa.BufferOutputStream()
     unique = [*typed_rows.COMPUTED, typed_rows.NUMBER, typed_rows.EQUAL_ID, typed_rows.NAME_KEY]
-    tables.write_parquet(buffer, parts, unique=unique)
-    return buffer.getvalue().to_pybytes()
+    tables.write_parquet(target, parts, unique=unique)
+    return len(old)
 
 
-def list_names(config: Config, paths: Sequence[Path]) -> pa.Array:
-    """Return the names of all clients, of the rows and of the contact log."""
-    column, names = config.columns.client_name, set[str]()
+def list_names(config: Config, paths: Sequence[Path]) -> Iterator[pa.Array]:
+    """Yield the names of all clients part by part: of the rows, also withdrawn ones, and of the log."""
+    columns, column = config.columns, config.columns.client_name
+    yield from list_distinct(paths, column)
+    if config.withdrawn.exists():
+        place = len(ledger.WITHDRAWN_HEADER) + columns.table.index(column)
+        yield pa.array({row[place] for row in tables.read_cells(config.withdrawn)}, pa.string())
+    if config.contact_log.exists():
+        names = {each.client for each in log.read(config.contact_log)[0]}
+        names |= {each.client for each in assignments.read(config.contact_log)[0]}
+        yield pa.array(names, pa.string())
+
+
+def list_distinct(paths: Sequence[Path], column: str) -> Iterator[pa.Array]:
+    """Yield the distinct texts of a column of segments, part by part."""
     for path in paths:
         file = segments.open_segment(path)
         for group in range(file.num_row_groups):
-            names |= {*pc.unique(file.read_row_group(group, [column])[column]).to_pylist()}
-    names |= {entry.client for entry in log.read(config.contact_log)[0]}
-    return pa.array(sorted(names), pa.string())
+            rows = file.read_row_group(group, [column], use_threads=False)
+            yield pc.unique(rows[column].combine_chunks())
+
+
+def find_names(config: Config, paths: Sequence[Path], name: str) -> tuple[set[str], set[str]]:
+    """Return the longer names that contain a name, and other spellings of it."""
+    (wanted,) = name_variants.fold_names(pa.array([name])).to_pylist()
+    longer, similar = set[str](), set[str]()
+    for names in list_names(config, paths):
+        longer |= {*names.filter(pc.match_substring(names, name)).to_pylist()}
+        folded = name_variants.fold_names(names)
+        similar |= {*names.filter(pc.equal(folded, wanted)).to_pylist()}
+    return longer - {name}, similar - {name}
 
 
 def make_substitution(
-    config: Config, paths: Sequence[Path], names: pa.Array, name: str, token: str
+    config: Config, paths: Sequence[Path], longer: set[str], name: str, token: str
 ) -> Substitution:
     """Find out what contains the name without meaning the client."""
-    values = {*list_values(config, paths)}
-    others = {each for each in values.union(names.to_pylist()) if name in each} - {name}
+    values = {each for each in list_values(config, paths) if name in each}
     is_number, is_plain = not any(map(str.isalpha, name)), name.isascii() and name.isalpha()
     is_word = is_number or (is_plain and name.islower()) or name in values
-    return Substitution(name, token, others, is_word=is_word)
+    return Substitution(name, token, (longer | values) - {name}, is_word=is_word)
 
 
 def list_values(config: Config, paths: Sequence[Path]) -> Iterator[str]:
-    """Yield the names of columns and sources, and the values of all other columns of text."""
+    """Yield the names of columns, releases and sources, and the values of other columns of text."""
     columns = config.columns
-    yield from columns.table
+    yield from (*columns.table, *releases.list_ids(config.production_folder))
     if paths:
         yield from (line.source for line in ledger.read_lines(config))
     for name in dict.fromkeys([*columns.categorical, *filter(None, [columns.manager])]):
-        for path in paths:
-            yield from pc.unique(segments.open_segment(path).read([name])[name]).to_pylist()
+        for texts in list_distinct(paths, name):
+            yield from filter(None, texts.to_pylist())
 
 
-def find_similar(names: pa.Array, name: str) -> list[str]:
-    """Return the names that differ from one only in how they are written."""
-    folded = name_variants.fold_names(names)
-    (wanted,) = name_variants.fold_names(pa.array([name])).to_pylist()
-    there = names.filter(pc.equal(folded, wanted)).to_pylist()
-    return [each for each in there if each != name]
+# ---- how each file is rewritten
 
 
-# ---- the plan
+def _change_reasons(plan: Plan, path: Path, target: Target) -> None:
+    """Change reasons, in which names are in quotes, and lines as they were delivered."""
+    texts = plan.texts
+
+    def change(cell: str) -> str:
+        return texts.cell(cell if read_client(cell, "").value != texts.name else texts.name)
+
+    raw = partial(rewriting.change_raw, change=change)
+    rewriting.rewrite_csv(path, target, {"raw": raw, "reason": texts.in_quotes})
 
 
-def plan(config: Config, name: str) -> Plan:
-    """Find the name in every file of the state, and compute what takes its place.
-
-    Raises: AttritionError if the state is damaged; ConfigError if there is no column of clients, or if
-    no file has the name and it was never forgotten.
-    """
-    if not config.columns.client:
-        raise ConfigError("--forget: config.json names no column of clients, so no name is stored")
-    if damages := integrity.find_all(config):
-        raise Damaged(
-            f"{damages[0].path}: {damages[0].problem}; run python fullprocess.py first, so that all "
-            "files can be verified"
-        )
-    cell = read_client(name, "--forget")
-    if cell.code:
-        raise ConfigError(f"{cell.problem}; nothing was changed")
-    name = cell.value
-    known, paths = forgotten.read(config), list_segments(config)
-    if name in known.tokens.values():  # the next delivery of the name would get the old token
-        raise ConfigError(
-            f"--forget {name!r}: is the token of a forgotten client; nothing was changed"
-        )
-    token = known.find(name) or choose_token(name, list_shares(config))
-    names = list_names(config, paths)
-    key = known.key or secrets.token_hex(32)
-    hidden = Forgotten(key, known.tokens).add(name, token)
-    result = Plan(make_substitution(config, paths, names, name, token), hidden)
-    result.removed, result.similar = list_removed(config), find_similar(names, name)
-    _Planner(config, result, paths).change_all()
-    if not result.counts and not known.find(name):
-        close = [f"similar names: {', '.join(map(repr, result.similar))}"] if result.similar else []
-        raise ConfigError(
-            "; ".join([f"--forget {name!r}: no file of the state contains this client", *close])
-            + "; expected a name as the lists show it; nothing was changed"
-        )
-    result.contents[config.forgotten] = files.encode(files.sealed(asdict(hidden)))
-    return result
+def _change_sheet(plan: Plan, path: Path, target: Target) -> None:
+    """Change a workbook; one that has the name in several formats or after a code is kept."""
+    texts = plan.texts
+    for text in rewriting.rewrite_workbook(path, target, plan.in_prose):
+        for other in texts.others:
+            text = text.replace(other, "").replace(html.escape(other), "")
+        if not texts.is_word and any(each in text for each in texts.spelled):
+            plan.kept.append(path)
 
 
-def list_removed(config: Config) -> list[Path]:
-    """Return the files that the next run makes again, or that only save time."""
-    ours = [config.report, config.report_record, config.contact_sheet, config.write_back_record]
-    ours += [config.notices, config.hashes, config.watch_list]
-    ours += [config.reports_folder / kept_parts.FOLDER]
-    ours += sorted(config.reports_folder.glob("list-*"))
-    return [path for path in ours if path.exists()]
+def _change_record(plan: Plan, path: Path, target: Target) -> None:
+    """Change the names in a record; it is written when the hashes of all other files are known."""
+    columns, texts = (CLIENT, plan.config.columns.client_name), plan.texts
 
+    def change(key: str, text: str) -> str:
+        is_client = text == texts.name and (key in columns or not texts.is_word)
+        return texts.cell(text) if is_client else texts.in_message(text)
 
-def list_files(config: Config) -> list[Path]:
-    """Return the regular files in the folders of the state."""
-    folders = [*integrity.folders(config), config.contacts_folder, config.access_folder]
-    found = {path for folder in folders for path in folder.rglob("*")}
-    return sorted(path for path in found if path.is_file() and not path.is_symlink())
-
-
-class _Planner:
-    """Fill a plan, file by file."""
-
-    def __init__(self, config: Config, result: Plan, paths: Sequence[Path]) -> None:
-        self.config, self.plan, self.paths, self.texts = config, result, paths, result.texts
-        rows = list_texts(config, paths, self.texts.name)
-        self.ids = pair_ids(config, rows, self.texts.name, self.texts.token)
-        self.columns = {CLIENT, config.columns.client_name}
-
-    def change_all(self) -> None:
-        config, result = self.config, self.plan
-        own = {config.forgotten, config.forgetting, config.lock, *result.removed}
-        version = ledger.rows_version(config)
-        records = dict[Path, files.Record]()
-        for path in list_files(config):
-            if path in own or not own.isdisjoint(path.parents):
-                continue
-            if (record := _read_record(path)) is not None:
-                records[path] = record
-            elif (data := self._change(path)) is not None:
-                result.contents[path] = data
-                result.digests[files.sha256_file(path)] = files.sha256_bytes(data)
-        paths = [files.sha256_file(path) for path in (*self.paths, config.gone)]
-        new = " ".join(result.digests.get(each, each) for each in paths)
-        if self.paths:
-            result.digests[version] = files.sha256_bytes(new.encode())
-        self._change_databases()
-        self._change_records(records)
-
-    def _change(self, path: Path) -> bytes | None:
-        """Return the new content of a file that is no record; None if it stays as it is."""
-        config, name = self.config, self.texts.name
-        before = self.texts.count
-        is_entered = (
-            config.contacts_folder in path.parents
-        )  # by people, who choose the name of a file
-        if (
-            is_entered
-            and not self.texts.is_word
-            and name in unicodedata.normalize("NFC", path.name)
-        ):
-            self.plan.kept.append(path)
-        if ".damaged-" in path.name or ".replaced-" in path.name:
-            self.plan.kept.append(path)
-            return None
-        if path in self.paths:
-            if count := len(read_rows(config, path, name)):
-                self._count(path, count)
-                return rewrite_segment(config, path, name, self.texts.token)
-            return None
-        data = path.read_bytes()
-        if path.suffix in (".parquet", ".npz") or path == config.risk_history:
-            new, count = self._change_arrays(path, data)
-        elif path.suffix in BINARY:
-            if path.suffix != ".sqlite" and name.encode() in data:
-                self.plan.kept.append(path)
-            return None
-        else:
-            new = self._change_text(path, data)
-            count = self.texts.count - before
-        self._count(path, count)
-        return new if count else None
-
-    def _change_arrays(self, path: Path, data: bytes) -> rewriting.Rewritten:
-        if path.suffix == ".parquet":
-            return rewriting.rewrite_parquet(data, self.ids, self.columns, self.texts.cell)
-        if path.suffix == ".npz":
-            return rewriting.rewrite_arrays(files.read_arrays(path), self.ids)
-        with path.open("rb") as file:
-            array, count = rewriting.rewrite_history(risk_history.open_array(file), self.ids)
-        buffer = pa.BufferOutputStream()
-        risk_history.write(buffer, array)
-        return buffer.getvalue().to_pybytes(), count
-
-    def _change_text(self, path: Path, data: bytes) -> bytes:
-        config, texts = self.config, self.texts
-        try:
-            if path in (
-                config.final_data,
-                config.withdrawn,
-                config.risk_scores,
-                config.contact_list,
-            ):
-                cells = dict.fromkeys(self.columns, texts.cell)
-                return rewriting.rewrite_lines(data, texts.spelled, cells)
-            if path.name == config.ingested_files.name:
-                return rewriting.rewrite_csv(data, {"reason": texts.in_message})
-            if path == config.rejected:
-                raw = partial(rewriting.change_line, change=self._change_raw)
-                return rewriting.rewrite_csv(data, {"raw": raw, "reason": texts.in_message})
-        except AttritionError as error:
-            raise Damaged(f"{path}: {error}; nothing was changed") from error
-        is_entered = config.contacts_folder in path.parents  # by people
-        change = self._change_entered if is_entered else texts.in_message
-        if path.suffix in (".xlsx", ".xlsm"):
-            try:
-                book = rewriting.rewrite_workbook(data, change)
-                if not texts.is_word and rewriting.workbook_has(book, texts.spelled, texts.others):
-                    self.plan.kept.append(path)
-                return book
-            except (zipfile.BadZipFile, ValueError):
-                self.plan.kept.append(path)
-                return data
-        encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            encoding, text = "latin-1", data.decode("latin-1")
-        if path.suffix == ".jsonl":
-            new = "".join(rewriting.change_json(line, change) for line in text.splitlines(True))
-        else:
-            new = change(text)
-        return data if new == text else new.encode(encoding)
-
-    def _change_entered(self, text: str) -> str:
-        """Replace the name and the keys of lines of sheets, which are hashes of it."""
-        config = self.config
-
-        def renew(match: re.Match[str]) -> str:
-            key, name, token = match[0], self.texts.name, self.texts.token
-            if key != workbook.key_of(config.project, match["day"], name):
-                return key
-            self.texts.count += 1
-            return workbook.key_of(config.project, match["day"], token)
-
-        return workbook.LINE_KEY.sub(renew, self.texts.in_prose(text))
-
-    def _change_raw(self, cell: str) -> str:
-        is_name = read_client(cell, "").value == self.texts.name
-        return self.texts.cell(self.texts.name) if is_name else cell
-
-    def _change_databases(self) -> None:
-        config, before = self.config, self.texts.count
-        if config.contact_log.exists():
-            change = partial(change_entry, self.texts, self.plan.hidden)
-            self.plan.digests |= log.find_new_seals(config.contact_log, KINDS, change)
-            self._count(config.contact_log, self.texts.count - before)
-        before = self.texts.count
-        for column, text in history.read_texts(config.history):
-            change_row(self.texts, {}, column, text)
-        self._count(config.history, self.texts.count - before)
-
-    def _change_records(self, before: Mapping[Path, files.Record]) -> None:
-        """Change the names in records, then their hashes of other files and records, until all agree."""
-        records, digests = dict[Path, files.Record](), self.plan.digests
-
-        def change(key: str, text: str) -> str:
-            return self.texts.value(text, is_client=key in self.columns or not self.texts.is_word)
-
-        for path, old in before.items():
-            count = self.texts.count
-            records[path] = rewriting.change_values(old, change)
-            self._count(path, self.texts.count - count)
-        is_open = True
-        while is_open:
-            is_open = False
-            for path, old in before.items():
-                new = self._with_digests(path, records[path])
-                pairs = [(_hash(old), _hash(new)), (old["seal"], new["seal"])]
-                if "inputs" in old:
-                    pairs.append((_hash(old["inputs"]), _hash(new["inputs"])))
-                for each, other in pairs:
-                    if each != other and digests.get(each) != other:
-                        digests[each], is_open = other, True
-        for path, old in before.items():
-            if (new := self._with_digests(path, records[path])) != old:
-                self.plan.contents[path] = files.encode(new)
-
-    def _with_digests(self, path: Path, record: files.Record) -> files.Record:
-        """Return a record with the new hashes; the manifest of a release keeps the end of its id."""
-        digests = self.plan.digests
-        new = rewriting.change_values(record, lambda key, text: replace_digests(text, digests))
-        if path.name == releases.MANIFEST and new["outputs"] != record["outputs"]:
-            new[releases.DIGEST] = path.parent.name.rpartition("-")[2]
-        return files.sealed(new)
-
-    def _count(self, path: Path, count: int) -> None:
-        if count:
-            self.plan.counts[str(path)] += count
-
-
-def _read_record(path: Path) -> files.Record | None:
-    """Read a record; None if the file is none."""
     try:
-        return files.read_record(path) if path.suffix == ".json" else None
-    except Damaged:
-        return None
+        record = files.read_record(path) or {}
+    except Damaged:  # it is no record
+        return rewriting.rewrite_text(path, target, texts.in_message)
+    plan.records[path] = record, rewriting.change_values(record, change)
 
 
-def _hash(record: files.Record) -> str:
-    return files.sha256_bytes(files.encode(record))
+def _change_contacts(plan: Plan, path: Path, target: Target) -> None:
+    change = partial(change_entry, plan.texts, plan.hidden)
+    plan.digests |= log.find_new_seals(path, assignments.KINDS, change)
+
+
+def _change_history(plan: Plan, path: Path, target: Target) -> None:
+    for column, text in history.read_texts(path):
+        change_row(plan.texts, {}, column, text)
+
+
+def _search(plan: Plan, path: Path, target: Target) -> None:
+    if rewriting.find_in(path, plan.texts.spelled):
+        plan.kept.append(path)
+
+
+class Rule(NamedTuple):
+    """How a file of ours is rewritten, or the files in a folder whose names match a pattern.
+
+    where: the name of the path in `Config`, "" for any folder; change: returns how many ids it replaced,
+    while `Plan.texts` counts the texts
+    """
+
+    where: str
+    patterns: str
+    change: Callable[[Plan, Path, Target], int | None]
+
+
+def _change_lines(plan: Plan, path: Path, target: Target) -> None:
+    cells = dict.fromkeys((CLIENT, plan.config.columns.client_name), plan.texts.cell)
+    rewriting.rewrite_lines(path, target, plan.texts.spelled, cells)
+
+
+def _change_log(plan: Plan, path: Path, target: Target) -> None:
+    rewriting.rewrite_log(path, target, plan.texts.in_message)
+
+
+def _keep(plan: Plan, path: Path, target: Target) -> None:
+    plan.kept.append(path)
+
+
+# The first rule that matches counts.
+RULES = (
+    Rule("contact_log", "", _change_contacts),
+    Rule("history", "", _change_history),
+    Rule("sessions", "", lambda plan, path, to: 0),
+    Rule("", "*.damaged-* *.replaced-* *.tmp", _keep),
+    Rule("", "*.jsonl *.log *.log.[0-9]", _change_log),
+    Rule("output_folder", "finaldata*.parquet", change_segment),
+    Rule("final_data", "", _change_lines),
+    Rule("withdrawn", "", _change_lines),
+    Rule("risk_scores", "", _change_lines),
+    Rule("contact_list", "", _change_lines),
+    Rule("rejected", "", _change_reasons),
+    Rule("", "ingestedfiles*.txt", _change_reasons),
+    Rule("", "*.parquet", lambda p, path, to: rewriting.rewrite_parquet(path, to, p.ids, p.texts)),
+    Rule("", "*.npz", lambda p, path, to: rewriting.rewrite_arrays(path, to, p.ids, p.texts)),
+    Rule("risk_history", "", lambda p, path, to: rewriting.rewrite_history(path, to, p.ids)),
+    Rule("", "*.json", _change_record),
+    Rule("contacts_folder", "*.pdf *.xlsb *.zip", _keep),
+    Rule("", "*.skops *.png *.pdf *.prom *.bin *.npy *.sqlite* *.gz *.xls", _search),
+    Rule("contacts_folder", "*.xlsx *.xlsm *.ods", _change_sheet),
+    Rule("contacts_folder", "*", lambda p, path, to: rewriting.rewrite_text(path, to, p.in_prose)),
+    Rule("", "*", lambda p, path, to: rewriting.rewrite_text(path, to, p.texts.in_message)),
+)
+
+
+def rewrite(plan: Plan, path: Path, target: Target = None) -> int:
+    """Write the new content of a file to a target, if there is one; return how much is replaced.
+
+    Raises: Damaged if a table of ours is not as it was written.
+    """
+    before = plan.texts.count
+    for rule in RULES:
+        place = getattr(plan.config, rule.where) if rule.where else path.parent
+        is_named = any(fnmatchcase(path.name, each) for each in rule.patterns.split())
+        if path == place or (is_named and place in path.parents):
+            break
+    try:
+        count = rule.change(plan, path, target) or 0
+    except AttritionError as error:
+        text = str(error).removeprefix(f"{path}: ")
+        raise Damaged(f"{path}: {text}; nothing was changed") from error
+    return count + plan.texts.count - before
 
 
 def change_entry(
@@ -499,26 +404,161 @@ def change_row(texts: Substitution, digests: Mapping[str, str], column: str, tex
     return replace_digests(rewriting.change_json(text, change), digests)
 
 
+# ---- the plan
+
+
+def plan(config: Config, name: str) -> Plan:
+    """Find the name in every file of the state, and count what will be replaced.
+
+    Raises: AttritionError if the state is damaged; ConfigError if there is no column of clients, or if
+    no file has the name and it was never forgotten.
+    """
+    if not config.columns.client:
+        raise ConfigError("--forget: config.json names no column of clients, so no name is stored")
+    if damages := integrity.find_all(config):
+        raise Damaged(
+            f"{damages[0].path}: {damages[0].problem}; run python fullprocess.py first, so that all "
+            "files can be verified"
+        )
+    cell = read_client(name, "--forget")
+    if cell.code:
+        raise ConfigError(f"{cell.problem}; nothing was changed")
+    name = cell.value
+    known, paths = forgotten.read(config), list_segments(config)
+    if name in known.tokens.values():  # the next delivery of the name would get the old token
+        raise ConfigError(
+            f"--forget {name!r}: is the token of a forgotten client; nothing was changed"
+        )
+    token = known.find(name) or choose_token(name, list_shares(config))
+    longer, similar = find_names(config, paths, name)
+    result = Plan(
+        *(config, make_substitution(config, paths, longer, name, token)),
+        Forgotten(known.key or secrets.token_hex(32), known.tokens).add(name, token),
+        *(paths, pair_ids(config, list_texts(config, paths, name), name, token)),
+        *(sorted(similar), list_removed(config)),
+    )
+    for path in list_files(config, result.removed):
+        count_in(result, path)
+    if not result.counts and not known.find(name):
+        close = [f"similar names: {', '.join(map(repr, result.similar))}"] if result.similar else []
+        raise ConfigError(
+            "; ".join([f"--forget {name!r}: no file of the state contains this client", *close])
+            + "; expected a name as the lists show it; nothing was changed"
+        )
+    return result
+
+
+def list_removed(config: Config) -> list[Path]:
+    """Return the files that the next run makes again, or that only save time."""
+    ours = [config.report, config.report_record, config.contact_sheet, config.write_back_record]
+    ours += [config.notices, config.hashes, config.watch_list]
+    ours += [config.reports_folder / kept_parts.FOLDER]
+    ours += sorted(config.reports_folder.glob("list-*"))
+    return [path for path in ours if path.exists()]
+
+
+def list_files(config: Config, removed: Sequence[Path]) -> list[Path]:
+    """Return the regular files in the folders of the state, without those that are removed."""
+    folders = [*integrity.folders(config), config.contacts_folder, config.access_folder]
+    own = {config.forgotten, config.forgetting, config.lock, *removed}
+    found = {path for folder in folders for path in folder.rglob("*")}.union(list_logs(config))
+    return [
+        path
+        for path in sorted(found)
+        if path.is_file() and not path.is_symlink() and own.isdisjoint([path, *path.parents])
+    ]
+
+
+def list_logs(config: Config) -> list[Path]:
+    """Return the files to which the app and deliveries may append lines meanwhile."""
+    given = config.alerts.file if config.alerts else None
+    paths = [Path(config.file.parent, given).resolve()] if given else []
+    paths += [*config.access_folder.glob("*.jsonl"), config.diary]
+    paths += config.reports_folder.glob(f"{config.diary.name}.[0-9]")
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
+
+
+def count_in(plan: Plan, path: Path) -> None:
+    """Count what is replaced in a file; one that cannot be read as what it should be is kept."""
+    config, logs = plan.config, list_logs(plan.config)
+    is_entered = config.contacts_folder in path.parents  # by people, who choose the name of a file
+    composed = unicodedata.normalize("NFC", path.name)
+    if is_entered and not plan.texts.is_word and plan.texts.name in composed:
+        plan.kept.append(path)
+    try:
+        count = rewrite(plan, path)
+    except rewriting.UNREADABLE:
+        plan.kept.append(path)
+        return
+    if count and path in logs and not _is_replaceable(path):
+        plan.kept.append(path)
+    elif count:
+        plan.counts[str(path)] = count
+        if path not in (*logs, *plan.records, config.contact_log, config.history):
+            plan.staged.append(path)
+
+
+def _is_replaceable(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK | os.X_OK)
+
+
 # ---- the change
 
 
-def commit(config: Config, result: Plan) -> None:
+def commit(config: Config, plan: Plan) -> None:
     """Write all new files beside the old ones, then the journal, and carry it out."""
-    texts = result.texts
+    texts = plan.texts
     config.watch_list.unlink(missing_ok=True)  # so that the next run looks at the journal
-    paths = sorted(map(str, result.contents))
+    paths = sorted(map(str, (*plan.staged, *plan.records, config.forgotten)))
     journal: files.Record = {"staged": paths, "is_complete": False}
     _write_journal(config, journal)
-    for path, data in result.contents.items():
-        is_new = path == config.forgotten
-        mode = 0o600 if is_new else path.stat().st_mode & 0o777
-        modified = None if is_new else path.stat().st_mtime  # of the last run: when it ended
-        files.write_bytes(staged(path), data, mode, modified)
+    version = ledger.rows_version(config)
+    for path in plan.staged:
+        plan.digests[files.sha256_file(path)] = _stage(path, partial(rewrite, plan, path))
+    if plan.paths:
+        hashes = [files.sha256_file(path) for path in (*plan.paths, config.gone)]
+        new = " ".join(plan.digests.get(each, each) for each in hashes)
+        plan.digests[version] = files.sha256_bytes(new.encode())
+    contents = {path: files.encode(record) for path, record in renew_records(plan).items()}
+    contents[config.forgotten] = files.encode(files.sealed(asdict(plan.hidden)))
+    for path, data in contents.items():
+        _stage(path, data)
+    for folder in {Path(path).parent for path in paths}:
+        files.fsync_folder(folder)
     names: files.Record = {"name": texts.name, "token": texts.token, "others": texts.others}
-    names |= {"is_word": texts.is_word, "digests": result.digests}
-    names |= {"removed": sorted(map(str, result.removed)), "is_complete": True}
+    names |= {"is_word": texts.is_word, "digests": plan.digests}
+    names |= {"removed": sorted(map(str, plan.removed)), "is_complete": True}
     _write_journal(config, journal | names)
     finish(config)
+
+
+def renew_records(plan: Plan) -> dict[Path, files.Record]:
+    """Return the records that change, when all hashes of other files and records in them agree."""
+    digests, is_open = plan.digests, True
+    while is_open:
+        is_open = False
+        for path, (old, changed) in plan.records.items():
+            new = _with_digests(plan, path, changed)
+            pairs = [(_hash(old), _hash(new)), (old["seal"], new["seal"])]
+            if "inputs" in old:
+                pairs.append((_hash(old["inputs"]), _hash(new["inputs"])))
+            for each, other in pairs:
+                if each != other and digests.get(each) != other:
+                    digests[each], is_open = other, True
+    renewed = {path: _with_digests(plan, path, new) for path, (_, new) in plan.records.items()}
+    return {path: new for path, new in renewed.items() if new != plan.records[path][0]}
+
+
+def _with_digests(plan: Plan, path: Path, record: files.Record) -> files.Record:
+    """Return a record with the new hashes; the manifest of a release keeps the end of its id."""
+    new = rewriting.change_values(record, lambda key, text: replace_digests(text, plan.digests))
+    if path.name == releases.MANIFEST and new["outputs"] != record["outputs"]:
+        new[releases.DIGEST] = path.parent.name.rpartition("-")[2]
+    return files.sealed(new)
+
+
+def _hash(record: files.Record) -> str:
+    return files.sha256_bytes(files.encode(record))
 
 
 def _write_journal(config: Config, journal: files.Record) -> None:
@@ -527,6 +567,17 @@ def _write_journal(config: Config, journal: files.Record) -> None:
 
 def staged(path: Path) -> Path:
     return path.with_name(f".{path.name}{STAGED}")
+
+
+def _stage(path: Path, content: files.Content) -> str:
+    """Write a new file beside an old one, with its mode and time; return its sha256."""
+    about, new = path.stat() if path.exists() else None, staged(path)
+    new.unlink(missing_ok=True)
+    files.write_new(new, content, 0o600)
+    if about:  # the time of the last run is when it ended
+        new.chmod(about.st_mode & 0o777)
+        os.utime(new, (about.st_mtime, about.st_mtime))
+    return files.sha256_file(new)  # a zip file is not written from its start to its end
 
 
 def finish(config: Config) -> bool:
@@ -545,14 +596,8 @@ def finish(config: Config) -> bool:
             os.replace(staged(path), path)
             files.fsync_folder(path.parent)
     if is_complete:
-        texts = Substitution(
-            journal["name"], journal["token"], journal["others"], is_word=journal["is_word"]
-        )
-        if config.contact_log.exists():
-            change = partial(change_entry, texts, forgotten.read(config))
-            log.rewrite(config.contact_log, KINDS, change)
-        if config.history.exists():
-            history.rewrite(config.history, partial(change_row, texts, journal["digests"]))
+        names = journal["name"], journal["token"], journal["others"]
+        _finish_in_place(config, Substitution(*names, is_word=journal["is_word"]), journal)
         for path in map(Path, journal["removed"]):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -565,6 +610,30 @@ def finish(config: Config) -> bool:
     return bool(is_complete)
 
 
+def _finish_in_place(config: Config, texts: Substitution, journal: files.Record) -> None:
+    """Rewrite the files to which others may write meanwhile; what has the token already stays."""
+    if config.contact_log.exists():
+        change = partial(change_entry, texts, forgotten.read(config))
+        log.rewrite(config.contact_log, assignments.KINDS, change)
+    if config.history.exists():
+        history.rewrite(config.history, partial(change_row, texts, journal["digests"]))
+    for path in list_logs(config):
+        if _is_replaceable(path):
+            replace_log(path, texts)
+
+
+def replace_log(path: Path, texts: Substitution) -> None:
+    """Replace a log that has the name, while others wait to append to it, see `files.open_to_append`."""
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        before = texts.count
+        rewriting.rewrite_log(path, None, texts.in_message)
+        if texts.count > before:
+            _stage(path, lambda target: rewriting.rewrite_log(path, target, texts.in_message))
+            os.replace(staged(path), path)
+            files.fsync_folder(path.parent)
+
+
 # ---- what still has the name
 
 
@@ -575,8 +644,11 @@ def find_in_sources(config: Config, name: str) -> list[str]:
         for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
             if path.is_file() and (line := _find_in_file(config, path, name)):
                 lines.append(line)
-            if name in path.name:
-                lines.append(f"{path}: the name of the file contains it; rename the file")
+            if name in unicodedata.normalize("NFC", path.name):
+                lines.append(
+                    f"{path}: the name of the file contains it, and so does what was recorded about "
+                    "the file; rename the file"
+                )
     if name in config.file.read_text("utf-8"):
         lines.append(f"{config.file}: put the token in place of the name there")
     tables_ = [_find_in_table(config, each, name) for each in config.databases]
@@ -587,7 +659,7 @@ def _find_in_table(config: Config, database: Database, name: str) -> str | None:
     place = f"table {database.name}"
     try:
         with databases.reading(database, None, seconds=config.max_source_seconds) as reading:
-            count = sum(_count_cells(chunk.columns, name) for chunk in reading.chunks)
+            count = sum(_count_cells(chunk, name) for chunk in reading.chunks)
     except SourceError as error:
         return f"{place}: cannot be read ({error}); check it yourself"
     return f"{place}: {wording.plural(count, 'cell')}; remove the name there" if count else None
@@ -595,22 +667,36 @@ def _find_in_table(config: Config, database: Database, name: str) -> str | None:
 
 def _find_in_file(config: Config, path: Path, name: str) -> str | None:
     try:
-        table = source_files.read_path(path, dialect=config.files.dialect(path.name))
-        count = sum(_count_cells(chunk.columns, name) for chunk in table.chunks)
+        with source_files.reading(path, dialect=config.files.dialect(path.name)) as file:
+            count = _count_in_source(file, name)
     except (Refused, SourceError):
         count = 0
-    data = path.read_bytes()
-    texts = [name.encode(each, "ignore") for each in ("utf-8", "utf-16-le", "utf-16-be", "cp1252")]
-    if not count and not any(text in data for text in texts if text):
-        return None
+    try:
+        if not count and not rewriting.find_in(path, {name}):
+            return None
+    except rewriting.UNREADABLE as error:
+        return f"{path}: cannot be read ({error}); check it yourself"
     return f"{path}: {wording.plural(count, 'cell') if count else 'its content'}; remove the name there"
 
 
-def _count_cells(columns: Sequence[pa.Array], name: str) -> int:
-    return sum(
-        sum(read_client(cell, "").value == name for cell in column.to_pylist() if cell)
-        for column in columns
-    )
+def _count_in_source(file: source_files.File, name: str) -> int:
+    for fast in (True, False):
+        try:
+            with source_files.open_table(file, fast=fast) as table:
+                return sum(_count_cells(chunk, name) for chunk in table.chunks)
+        except NotPlain:
+            continue
+    raise AssertionError("the strict lane reads every file")
+
+
+def _count_cells(chunk: Chunk, name: str) -> int:
+    """Count the cells that are the name, however it is written, also in rows with too many cells."""
+    word, count = max(name.split(), key=len), 0
+    for column in (*chunk.columns, pa.array([c for _, row in chunk.odd for c in row], pa.string())):
+        composed = column if name.isascii() else pc.utf8_normalize(column, "NFC")
+        cells = column.filter(pc.match_substring(composed, word)).to_pylist()
+        count += sum(read_client(cell, "").value == name for cell in cells)
+    return count
 
 
 def describe(config: Config, result: Plan) -> list[str]:
@@ -639,6 +725,7 @@ def describe(config: Config, result: Plan) -> list[str]:
             f"similar names, which stay: {others}; if it is the same client, forget them too"
         )
     lines.append(
-        "backups and exports that were made before still have the name: delete or rewrite them"
+        "backups, exports, sent messages and logs elsewhere, such as the journal, that were made before "
+        "still have the name: delete or rewrite them"
     )
     return lines

@@ -1,34 +1,48 @@
 """Write the files of the state with other names and ids: text, CSV, JSON, Parquet, arrays, workbooks.
 
-Each function returns the new content and how many texts or ids in it changed; the rest stays the same to
-the byte. No function reads or writes a file.
+Each `rewrite_` function reads a file part by part, and writes the new content to a target; the rest
+stays the same to the byte. Without a target it only counts what would change.
 """
 
 import csv
-import io
+import gzip
 import json
 import re
 import unicodedata
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from html import escape
-from typing import Any, NamedTuple
+from io import BytesIO
+from itertools import zip_longest
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+from urllib.parse import quote, quote_plus
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from attrition.contacts.fields import restore_formula
+from attrition.data import risk_history
 from attrition.errors import AttritionError
-from attrition.rows.known_rows import sort_order
-from attrition.storage import files
+from attrition.rows.known_rows import is_among, sort_order
+from attrition.storage import tables
 
+CLIENT = "client"  # the column of names in our own tables
 DIGEST = re.compile(r"\b[0-9a-f]{16,64}\b")
 MAX_UNPACKED = 1 << 28  # bytes of a workbook
+BLOCK = 1 << 20  # bytes of a text, or rows of a history, that are in memory at a time
+SEPARATOR = re.compile(r"([;|\t])")
 MARKUP = (".xml", ".rels", ".vml")  # the parts of a workbook that contain text
-Rewritten = tuple[bytes, int]
+Target = IO[bytes] | None
+# Raised if a file is not what its name says; those of ours were verified before.
+UNREADABLE = (ValueError, EOFError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error)
+Change = Callable[[str], str]
 
 
 class Substitution:
@@ -45,38 +59,42 @@ class Substitution:
 
     @cached_property
     def spelled(self) -> set[str]:
-        """The name as it stands in text, in JSON, in HTML or XML, and in CSV.
+        """The name as it stands in text, in JSON, in HTML or XML, in CSV, in Python and in addresses.
 
         Also in decomposed letters, as some keyboards and file systems write them.
         """
         result = set[str]()
         for name in (self.name, unicodedata.normalize("NFD", self.name)):
-            in_json = json.dumps(name)[1:-1], json.dumps(name, ensure_ascii=False)[1:-1]
+            in_code = (
+                json.dumps(name),
+                json.dumps(name, ensure_ascii=False),
+                repr(name),
+                ascii(name),
+            )
+            in_url = quote(name), quote(name, safe=""), quote_plus(name)
             in_html = escape(name), escape(name, quote=False)
-            result |= {name, *in_json, *in_html, name.replace('"', '""')}
+            result |= {name, *(each[1:-1] for each in in_code), *in_html, *in_url}
+            result.add(name.replace('"', '""'))
         return result
 
-    def _pattern(self, before: str, after: str) -> re.Pattern[str]:
-        """Return a pattern of all names, the longest first; a blank may be the end of a line."""
+    @cached_property
+    def _patterns(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
+        """All names, the longest first, as a word and in quotes; a blank may be the end of a line."""
         names = [*self.others, *sorted(self.spelled, key=len, reverse=True)]
-        patterns = [r"\s+".join(map(re.escape, name.split())) for name in names]
-        return re.compile(f"{before}(?:{'|'.join(patterns)}){after}")
-
-    @cached_property
-    def _in_prose(self) -> re.Pattern[str]:
-        return self._pattern(r"(?<!\w)", r"(?!\w)")
-
-    @cached_property
-    def _in_quotes(self) -> re.Pattern[str]:
-        return self._pattern("(?<=['\"])", "(?=['\"])")
+        either = "|".join(r"\s+".join(map(re.escape, name.split())) for name in names)
+        in_quotes = f"(?<=['\"])(?:{either})(?=['\"])"
+        return re.compile(f"(?<!\\w)(?:{either})(?!\\w)"), re.compile(in_quotes)
 
     def in_prose(self, text: str) -> str:
         """Replace the name where it stands as a word, unless it is part of another client's name."""
-        return self._replace(self._in_prose, text)
+        return self._replace(self._patterns[0], text)
+
+    def in_quotes(self, text: str) -> str:
+        return self._replace(self._patterns[1], text)
 
     def in_message(self, text: str) -> str:
         """Replace the name in what a program wrote."""
-        return self._replace(self._in_quotes if self.is_word else self._in_prose, text)
+        return self.in_quotes(text) if self.is_word else self.in_prose(text)
 
     def _replace(self, pattern: re.Pattern[str], text: str) -> str:
         spelled = {" ".join(name.split()) for name in self.spelled}
@@ -88,10 +106,6 @@ class Substitution:
 
         return pattern.sub(change, text)
 
-    def value(self, text: str, *, is_client: bool) -> str:
-        """Replace the name in a text of a record; is_client: whether it stands where clients do."""
-        return self.cell(text) if is_client and text == self.name else self.in_message(text)
-
     def cell(self, text: str) -> str:
         """Replace a cell that is the name, or the name with the apostrophe before a formula."""
         names = {unicodedata.normalize("NFC", each) for each in (text, restore_formula(text))}
@@ -99,6 +113,12 @@ class Substitution:
             return text
         self.count += 1
         return self.token
+
+    def cells(self, texts: pa.Array) -> tuple[pa.Array, int]:
+        """Replace cells of our own tables, which contain names as they are."""
+        is_name = pc.fill_null(pc.equal(texts, self.name), False)
+        count = pc.sum(is_name).as_py() or 0
+        return pc.if_else(is_name, self.token, texts) if count else texts, count
 
 
 def replace_digests(text: str, digests: Mapping[str, str]) -> str:
@@ -123,61 +143,98 @@ class Ids(NamedTuple):
 
     def replace(self, ids: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], int]:
         """Return ids of any shape with the new ones, and how many changed."""
-        if not len(self.old):
+        places = np.flatnonzero(is_among(ids.ravel(), self.old))
+        if not len(places):
             return ids, 0
-        places = np.minimum(np.searchsorted(self.old, ids), len(self.old) - 1)
-        is_old = self.old[places] == ids
-        return np.where(is_old, self.new[places], ids), int(is_old.sum())
+        result = np.array(ids)
+        result.flat[places] = self.new[np.searchsorted(self.old, result.flat[places])]
+        return result, len(places)
 
 
 # ---- text
 
 
-def rewrite_csv(data: bytes, change: Mapping[str, Callable[[str], str]]) -> bytes:
-    """Change the cells of columns of a CSV.
+def find_in(path: Path, texts: Iterable[str]) -> bool:
+    """Return whether a file contains one of some texts, in any encoding of text files."""
+    kinds = ("utf-8", "utf-16-le", "utf-16-be", "cp1252")
+    words = {text.encode(kind, "ignore") for text in texts for kind in kinds} - {b""}
+    tail, overlap = b"", max(map(len, words))
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        while block := file.read(BLOCK):
+            if any(word in tail + block for word in words):
+                return True
+            tail = (tail + block)[-overlap:]
+    return False
 
-    Raises: AttritionError if the other lines would not stay the same.
+
+def rewrite_csv(path: Path, target: Target, change: Mapping[str, Change]) -> None:
+    """Change the cells of columns of a CSV, which may contain line breaks.
+
+    Raises: AttritionError if the rest would not stay the same.
     """
-    rows = list(csv.reader(io.StringIO(data.decode("utf-8"), newline="")))
-    if _csv_bytes(rows) != data:
-        raise AttritionError("is not a table as it was written")
-    if not rows:
-        return data
-    changes = [change.get(name.removeprefix("\ufeff"), str) for name in rows[0]]
-    body = [[f(cell) for f, cell in zip(changes, row, strict=False)] for row in rows[1:]]
-    return _csv_bytes([rows[0], *body])
+    with path.open("rb") as file, path.open(encoding="utf-8", newline="") as text:
+        rows = csv.reader(text)
+        header = next(rows, [])
+        _write(target, _change_row(file.read(len(tables.csv_bytes([header]))), header, [], {}))
+        for row in rows:
+            line = file.read(len(tables.csv_bytes([row])))
+            _write(target, _change_row(line, row, header, change))
 
 
 def rewrite_lines(
-    data: bytes, texts: Iterable[str], change: Mapping[str, Callable[[str], str]]
-) -> bytes:
+    path: Path, target: Target, texts: Iterable[str], change: Mapping[str, Change]
+) -> None:
     """Change the cells of columns of a CSV without line breaks, in the lines that have some texts.
 
     Raises: AttritionError if the rest of a line would not stay the same.
     """
-    header, parts = data[: data.find(b"\n") + 1], list[bytes]()
     pattern = re.compile(b"|".join(re.escape(each.encode()) for each in texts))
-    at = len(header)
-    while match := pattern.search(data, at):
-        start = data.rfind(b"\n", at, match.start()) + 1 or at
-        end = data.find(b"\n", match.start()) + 1 or len(data)
-        line = rewrite_csv(header + data[start:end], change)
-        parts += [data[at:start], line[len(header) :]]
-        at = end
-    return b"".join([header, *parts, data[at:]])
+    with path.open("rb") as file:
+        first = file.readline()
+        _write(target, first)
+        header = next(csv.reader([first.decode()]), [])
+        while block := file.read(BLOCK) + file.readline():
+            at = 0
+            while match := pattern.search(block, at):
+                start = block.rfind(b"\n", at, match.start()) + 1 or at
+                end = block.find(b"\n", match.start()) + 1 or len(block)
+                row = next(csv.reader([block[start:end].decode()]))
+                _write(target, block[at:start])
+                _write(target, _change_row(block[start:end], row, header, change))
+                at = end
+            _write(target, block[at:])
 
 
-def _csv_bytes(rows: Iterable[list[str]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8")
+def _write(target: Target, data: bytes) -> None:
+    if target is not None:
+        target.write(data)
 
 
-def change_line(line: str, change: Callable[[str], str]) -> str:
-    """Change the cells of one line of CSV, as it stands in a cell of rejected.csv."""
+def _change_row(
+    line: bytes, row: list[str], header: list[str], change: Mapping[str, Change]
+) -> bytes:
+    """Return a line of a CSV with other cells; row: its cells."""
+    if tables.csv_bytes([row] if row else []) != line:
+        raise AttritionError("is not a table as it was written")
+    names = [name.removeprefix("\ufeff") for name in header]
+    new = [
+        change.get(name, str)(cell) for name, cell in zip_longest(names, row) if cell is not None
+    ]
+    return line if new == row else tables.csv_bytes([new])
+
+
+def change_raw(line: str, change: Change) -> str:
+    """Change the cells of a line as delivered, which a cell of rejected.csv contains.
+
+    They are split at other separators too: by the wrong one, the file may have been refused.
+    """
     cells = next(csv.reader([line]), [])
-    new = [change(cell) for cell in cells]
-    return line if new == cells else _csv_bytes([new])[:-1].decode()
+    changed = [(change(cell), SEPARATOR.split(cell)) for cell in cells]
+    new = [
+        "".join(map(change, parts)) if whole == cell else whole
+        for cell, (whole, parts) in zip(cells, changed, strict=True)
+    ]
+    return line if new == cells else tables.csv_bytes([new])[:-1].decode()
 
 
 def change_values(value: Any, change: Callable[[str, str], str], key: str = "") -> Any:
@@ -192,7 +249,7 @@ def change_values(value: Any, change: Callable[[str, str], str], key: str = "") 
     return change(key, value) if isinstance(value, str) else value
 
 
-def change_json(text: str, change: Callable[[str], str]) -> str:
+def change_json(text: str, change: Change) -> str:
     """Change the texts of a value of JSON, or a text that is none."""
     if text[:1] not in ("{", "["):
         return change(text)
@@ -201,78 +258,88 @@ def change_json(text: str, change: Callable[[str], str]) -> str:
     except ValueError:
         return change(text)
     new = change_values(value, lambda key, each: change(each))
-    return text if new == value else json.dumps(new, ensure_ascii=False)
+    end = text[len(text.rstrip()) :]
+    return text if new == value else json.dumps(new, ensure_ascii=False) + end
 
 
-def rewrite_workbook(data: bytes, change: Callable[[str], str]) -> bytes:
-    """Change the text of a workbook, which is XML in a zip file.
+def rewrite_log(path: Path, target: Target, change: Change) -> None:
+    """Change a file line by line; a line may be JSON."""
+    with path.open("rb") as file:
+        for line in file:
+            text = line.decode("utf-8", "surrogateescape")
+            _write(target, change_json(text, change).encode("utf-8", "surrogateescape"))
+
+
+def rewrite_text(path: Path, target: Target, change: Change) -> None:
+    """Change a text, whatever its encoding is."""
+    data = path.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        encoding, text = "latin-1", data.decode("latin-1")
+    new = change(text)
+    _write(target, data if new == text else new.encode(encoding))
+
+
+def rewrite_workbook(path: Path, target: Target, change: Change) -> list[str]:
+    """Change the text of a workbook, which is XML in a zip file; return the new text without codes.
 
     Raises: zipfile.BadZipFile, ValueError.
     """
-    result = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(result, "w") as new:
+    texts = []
+    with zipfile.ZipFile(path) as old, _open_zip(target) as new:
         if sum(each.file_size for each in old.infolist()) > MAX_UNPACKED:
             raise ValueError("too large")
         for each in old.infolist():
             content = old.read(each)
             if each.filename.endswith(MARKUP):
-                content = change(content.decode("utf-8")).encode("utf-8")
-            new.writestr(each, content)
-    return result.getvalue()
+                text = change(content.decode("utf-8"))
+                texts.append(re.sub("<[^>]*>", "", text))
+                content = text.encode("utf-8")
+            if new is not None:
+                new.writestr(each, content)
+    return texts
 
 
-def workbook_has(data: bytes, texts: Iterable[str], others: Iterable[str]) -> bool:
-    """Return whether a workbook contains a text, perhaps in several formats or after a code.
-
-    others: longer texts, which do not count
-    """
-    with zipfile.ZipFile(io.BytesIO(data)) as file:
-        parts = [
-            re.sub("<[^>]*>", "", file.read(each).decode("utf-8", "replace"))
-            for each in file.namelist()
-            if each.endswith(MARKUP)
-        ]
-    for other in others:
-        parts = [part.replace(other, "").replace(escape(other), "") for part in parts]
-    return any(text in part for text in texts for part in parts)
+def _open_zip(target: Target) -> Any:
+    return nullcontext() if target is None else zipfile.ZipFile(target, "w")
 
 
 # ---- tables and arrays
 
 
-def rewrite_parquet(
-    data: bytes, ids: Ids, names: Collection[str], change: Callable[[str], str]
-) -> Rewritten:
-    """Change the ids of a Parquet file and the texts of some columns; row groups and order stay."""
-    file = pq.ParquetFile(io.BytesIO(data), pre_buffer=False)
-    writer, result, count = None, io.BytesIO(), 0
+def rewrite_parquet(source: Any, target: Target, ids: Ids, texts: Substitution) -> int:
+    """Change the ids of a Parquet file and the names of clients; row groups and order stay.
+
+    source: its path, or an open file
+
+    Return how many cells change.
+    """
+    file, writer, count = tables.open_parquet(source), None, 0
+    schema = file.schema_arrow
+    found = [each.name for each in schema if pa.types.is_uint64(each.type) or each.name == CLIENT]
     for group in range(file.num_row_groups):
-        rows = file.read_row_group(group, use_threads=False)
-        for place, column in enumerate(rows.schema):
-            values = rows[column.name].combine_chunks()
-            if pa.types.is_uint64(column.type):
-                new, changed = ids.replace(values.to_numpy(zero_copy_only=False))
-                new = pa.array(new, pa.uint64())
-            elif column.name in names and pa.types.is_string(column.type):
-                levels = values.dictionary_encode()
-                texts = levels.dictionary.to_pylist()
-                other = [change(text) for text in texts]
-                changed = other != texts
-                new = pa.array(other, pa.string()).take(levels.indices)
+        rows = file.read_row_group(group, found if target is None else None, use_threads=False)
+        for name in found:
+            values = rows[name].combine_chunks()
+            if pa.types.is_string(values.type):
+                new, changed = texts.cells(values)
             else:
-                continue
+                new, changed = ids.replace(values.to_numpy(zero_copy_only=False))
             if changed:
-                rows = rows.set_column(place, column, new)
+                place = rows.schema.get_field_index(name)
+                rows = rows.set_column(place, name, pa.array(new, values.type))
             count += changed
-        writer = writer or _open_writer(result, file)
-        writer.write_table(rows, row_group_size=max(1, len(rows)))
-    if writer is None or not count:
-        return data, 0
-    writer.close()
-    return result.getvalue(), count
+        if target is not None:
+            writer = writer or _open_writer(target, file)
+            writer.write_table(rows, row_group_size=max(1, len(rows)))
+    if writer is not None:
+        writer.close()
+    return count
 
 
-def _open_writer(target: io.BytesIO, file: Any) -> Any:
+def _open_writer(target: IO[bytes], file: Any) -> Any:
     """Open a Parquet file whose columns are encoded as those of another one."""
     group = file.metadata.row_group(0)
     columns = [group.column(i) for i in range(group.num_columns)]
@@ -286,30 +353,53 @@ def _open_writer(target: io.BytesIO, file: Any) -> Any:
     )
 
 
-def rewrite_arrays(arrays: Mapping[str, NDArray[Any]], ids: Ids) -> Rewritten:
-    """Change the ids in arrays of an .npz file; those that were sorted are sorted again.
+def rewrite_arrays(path: Path, target: Target, ids: Ids, texts: Substitution) -> int:
+    """Change the ids in an .npz file, array by array; those that were sorted are sorted again.
 
     Pairs of ids are sorted as `Identities`; an array with risks of its own keeps its order.
+
+    Return how many ids change.
     """
-    result, count = dict[str, NDArray[Any]](), 0
-    for name, values in arrays.items():
-        new, changed = values, 0
-        if values.dtype == np.uint64:
-            new, changed = ids.replace(values)
-            if changed and values.ndim == 2:
-                new = new[sort_order(new[:, 0], new[:, 1])]
-            elif changed and f"{name}_risk" not in arrays and (values[1:] >= values[:-1]).all():
-                new = np.sort(new)
-        elif values.dtype == np.uint8 and values[:4].tobytes() == b"PAR1":
-            table, changed = rewrite_parquet(values.tobytes(), ids, (), str)
-            new = np.frombuffer(table, "uint8")
-        result[name], count = new, count + changed
-    return files.arrays_bytes(**result), count
+    count = 0
+    with np.load(path, allow_pickle=False) as arrays, _open_zip(target) as result:
+        for name in arrays.files:
+            new, changed = arrays[name], 0
+            if new.dtype == np.uint64:
+                has_order = f"{name}_risk" not in arrays
+                new, changed = _replace_sorted(new, ids, has_order=has_order)
+            elif new.dtype == np.uint8 and new[:4].tobytes() == b"PAR1":
+                table = BytesIO()
+                changed = rewrite_parquet(BytesIO(new), table, ids, texts)
+                new = np.frombuffer(table.getvalue(), "uint8") if changed else new
+            count += changed
+            if result is not None:  # as np.savez does
+                with result.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, new, allow_pickle=False)
+    return count
 
 
-def rewrite_history(history: NDArray[np.void], ids: Ids) -> tuple[NDArray[np.void], int]:
-    """Change the keys of a history of risks, which is sorted by them."""
-    keys, count = ids.replace(history["key"])
-    result = history.copy()
-    result["key"] = keys
-    return result[np.argsort(keys, kind="stable")], count
+def _replace_sorted(
+    ids_there: NDArray[np.uint64], ids: Ids, *, has_order: bool
+) -> tuple[NDArray[np.uint64], int]:
+    new, changed = ids.replace(ids_there)
+    if changed and new.ndim == 2:
+        new = new[sort_order(new[:, 0], new[:, 1])]
+    elif changed and has_order and (ids_there[1:] >= ids_there[:-1]).all():
+        new = np.sort(new)
+    return new, changed
+
+
+def rewrite_history(path: Path, target: Target, ids: Ids) -> int:
+    """Change the keys of a history of risks, which stays sorted by them; return how many."""
+    with path.open("rb") as file:
+        history = risk_history.open_array(file)
+    keys, count = ids.replace(np.array(history["key"]))
+    if target is not None:
+        about = np.lib.format.header_data_from_array_1_0(history)
+        np.lib.format.write_array_header_1_0(target, about)
+        order = np.argsort(keys, kind="stable")
+        for at in range(0, len(order), BLOCK):
+            rows = np.array(history[order[at : at + BLOCK]])
+            rows["key"] = keys[order[at : at + BLOCK]]
+            target.write(rows.tobytes())
+    return count

@@ -1,8 +1,12 @@
 """A client who is forgotten: no file has the name or a hash of it, and nothing else has changed."""
 
+import gzip
 import io
 import json
+import os
+import shutil
 import unicodedata
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -11,6 +15,7 @@ import pytest
 
 import ingestion
 from app import create_app
+from attrition.access.audit import AuditLog
 from attrition.contacts import assignments, log
 from attrition.contacts.assignments import Look
 from attrition.contacts.log import Entry
@@ -19,7 +24,7 @@ from attrition.errors import AttritionError
 from attrition.operations import backup, dependencies, releases
 from attrition.rows import forgotten, typed_rows
 from attrition.rows.forgotten import Forgotten
-from attrition.storage import tables
+from attrition.storage import files, history, tables
 from attrition.upkeep import forgetting, integrity
 from attrition.upkeep.rewriting import Substitution
 from tests.conftest import make_rows, run_whole, write_config
@@ -38,7 +43,7 @@ from tests.forgetting import (
     workbook,
 )
 from tests.segments import DATED, check_all, deliver, find_segments, row
-from tests.support import digest, final_rows, put, rejected, run
+from tests.support import digest, final_rows, put, reconfigure, rejected, run
 
 
 @pytest.fixture
@@ -303,9 +308,11 @@ def test_rows_in_several_segments_get_the_token_and_stay_sorted(tmp_path, monkey
     check_all(config, [",".join(each) for each in final_rows(config)])
 
 
-@pytest.mark.parametrize(
-    "name", ["=1+1", "A/B & C", 'the "one", Ltd', "O'Neil", "<b>", "007", "a.b*"]
-)
+HOSTILE = ["=1+1", "A/B & C", 'the "one", Ltd', "O'Neil", "<b>", "007", "a.b*", "(x|y)+$", "C:\\d"]
+HOSTILE += ["'; DROP TABLE entries; --", "%s{0}", "שלום עולם", "株式会社"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_of_any_characters_is_forgotten(tmp_path, name):
     config = write_config(tmp_path)
     cells = tables.csv_bytes(
@@ -336,11 +343,178 @@ def test_a_running_app_shows_the_token_instead_of_the_name(project):
     assert NAME not in app.get("/clients?limit=200").text.replace(LONGER, "")
 
 
+def test_a_name_within_others_leaves_their_rows_as_they_are(tmp_path):
+    config = write_config(tmp_path)
+    others = ["Acme Holdings", "Acme, Inc", "ACME", "Acm\u00e9", "New Acme"]
+    names = ["Acme", *others, "Acme"]
+    rows = [[name, n, 2, 3, ""] for n, name in enumerate(names)] + [["Acme Ltd", -1, 2, 3, ""]]
+    put(config, "a.csv", f"{HEADER}\n{tables.csv_bytes(rows).decode()}")
+    ingestion.ingest_new_data(config)
+    entries = [Entry(name, "contact", "Sue", note=f"{name}, not Acme") for name in others]
+    log.append(config.contact_log, [*entries, Entry("Acme", "contact", "Acme", note="Acme")], AT)
+    before = config.final_data.read_text().splitlines(), config.rejected.read_bytes()
+    assert forget(config, "Acme", "--yes") == 0
+    token = token_of(config, "Acme")
+    after = config.final_data.read_text().splitlines()
+    assert after == [
+        line.replace("Acme,0", f"{token},0").replace("Acme,6", f"{token},6") for line in before[0]
+    ]
+    assert config.rejected.read_bytes() == before[1]
+    new = log.read(config.contact_log)[0]
+    assert [each[:3] for each in new[:-1]] == [each[:3] for each in entries]
+    assert [each.note for each in new[:-1]] == [f"{name}, not {token}" for name in others]
+    assert new[-1][:3] == (token, "contact", "Acme")
+    assert integrity.find_all(config) == []
+
+
+def test_a_name_as_delivered_in_decomposed_letters_is_forgotten(tmp_path):
+    config = write_config(tmp_path)
+    name = unicodedata.normalize("NFD", NAME)
+    put(config, "a.csv", f"{HEADER}\n{name},1,2,3,\n{name},-1,2,3,\n")
+    ingestion.ingest_new_data(config)
+    assert forget(config, name, "--yes") == 0
+    token = token_of(config, NAME)
+    assert [each[0] for each in final_rows(config)] == [token]
+    assert rejected(config)[0]["raw"] == f"{token},-1,2,3,"
+    assert find_everywhere(config, NAME) | find_everywhere(config, name) == set()
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_name_only_in_refused_rows_is_forgotten(tmp_path, separator):
+    config = write_config(tmp_path)
+    put(
+        config,
+        "a.csv",
+        f"{HEADER}\n{NAME}{separator}-1{separator}2{separator}3{separator}\nx,1,2,3,\n",
+    )
+    ingestion.ingest_new_data(config)
+    before = config.final_data.stat().st_ino, config.rows.stat().st_ino
+    assert forget(config, NAME, "--yes") == 0
+    assert find_everywhere(config, NAME) == set()
+    assert rejected(config)[0]["raw"].startswith(f"{token_of(config)}{separator}")
+    assert (config.final_data.stat().st_ino, config.rows.stat().st_ino) == before
+
+
+def test_a_name_only_in_the_contact_log_is_forgotten(empty_project):
+    config = empty_project
+    log.append(config.contact_log, [Entry("Ann", "contact", "Sue", note="n")], AT)
+    assert forget(config, "Ann", "--yes") == 0
+    assert log.read(config.contact_log)[0][0].client == token_of(config, "Ann")
+
+
+def test_the_name_of_a_release_or_of_a_manager_stays_theirs(project):
+    (release, *_) = releases.list_ids(project.production_folder)
+    entries = [
+        Entry(name, "contact", "Sue", release=release, manager="Sue") for name in (release, "Sue")
+    ]
+    log.append(project.contact_log, entries, AT)
+    for name in (release, "Sue"):
+        forgetting.commit(project, forgetting.plan(project, name))
+    new = log.read(project.contact_log)[0][-2:]
+    assert [each.client for each in new] == [token_of(project, release), token_of(project, "Sue")]
+    assert {(each.release, each.manager, each.by) for each in new} == {(release, "Sue", "Sue")}
+    assert integrity.find_all(project) == []
+    assert releases.current_id(project.production_folder) in releases.list_ids(
+        project.production_folder
+    )
+
+
+def test_a_file_without_the_name_or_a_hash_of_it_is_not_written(project):
+    def read():
+        found = (path for folder in STATE for path in (project.file.parent / folder).rglob("*"))
+        return {path: (path.read_bytes(), path.stat().st_ino) for path in found if path.is_file()}
+
+    before = read()
+    forgetting.commit(project, forgetting.plan(project, NAME))
+    after = read()
+    same = [path for path in after if after[path][0] == before.get(path, [None])[0]]
+    assert {project.latest_score, project.candidate, project.final_data} - {*same} == {
+        project.final_data
+    }
+    assert [path for path in same if after[path] != before[path]] == []
+
+
 @pytest.mark.parametrize("options", [("--yes",), ("--forget", "a", "--repair")])
 def test_options_that_would_be_ignored_are_refused(empty_project, options, capsys):
     with pytest.raises(SystemExit, match="2"):
         run_whole(empty_project, *options)
     assert "expected" in capsys.readouterr().err
+
+
+# ---- files of others, and those to which others write meanwhile
+
+
+def test_the_file_of_alerts_is_rewritten(tmp_path, project):
+    path = tmp_path / "elsewhere" / "alerts.jsonl"
+    path.parent.mkdir()
+    path.write_text(f"{json.dumps({'text': f'for {NAME}'})}\n{json.dumps({'text': LONGER})}\n")
+    config = reconfigure(project, alerts={"file": str(path)}, contact_capacity=20)
+    forgetting.commit(config, forgetting.plan(config, NAME))
+    texts = [json.loads(line)["text"] for line in path.read_text().splitlines()]
+    assert texts == [f"for {token_of(config)}", LONGER]
+
+
+def test_a_message_that_waits_gets_the_token(project):
+    body = json.dumps({"subject": f"Call {NAME}", "text": f"{NAME}\n{LONGER}", "event": "digest"})
+    row = {"message": "m1", "at": AT, "channel": "mail", "recipients": "a@b.c", "body": body}
+    history.save(project.history, "outbox", [row])
+    forgetting.commit(project, forgetting.plan(project, NAME))
+    (waiting,) = history.read_waiting(project.history)
+    token = token_of(project)
+    assert json.loads(waiting["body"])["text"] == f"{token}\n{LONGER}"
+    assert json.loads(waiting["body"])["subject"] == f"Call {token}"
+
+
+def test_a_line_that_is_written_before_a_log_is_replaced_is_kept(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    path.write_text("Ann 1\n")
+    descriptor = files.open_to_append(path)
+    texts = Substitution("Ann", "X", [], is_word=False)
+    thread = Thread(target=forgetting.replace_log, args=(path, texts))
+    thread.start()
+    os.write(descriptor, b"Ann 2\n")
+    os.close(descriptor)
+    thread.join()
+    assert path.read_text() == "X 1\nX 2\n"
+
+
+def test_a_line_that_is_written_while_a_log_is_replaced_is_kept(tmp_path, monkeypatch):
+    path = tmp_path / "audit-2026-11.jsonl"
+    path.write_text("Ann 1\n")
+    audit, threads, replace = AuditLog(lambda month: path), [], os.replace
+
+    def replace_later(*paths):
+        threads.append(Thread(target=audit.write, args=({"at": AT},)))
+        threads[0].start()
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", replace_later)
+    forgetting.replace_log(path, Substitution("Ann", "X", [], is_word=False))
+    threads[0].join()
+    assert path.read_text() == f'X 1\n{{"at": "{AT}"}}\n'
+
+
+def test_a_token_of_the_app_that_is_made_meanwhile_is_kept(project):
+    for name in ("before", "meanwhile"):
+        plan = forgetting.plan(project, NAME)
+        files.write_bytes(project.tokens, files.encode(files.sealed({"tokens": {name: "1"}})))
+    forgetting.commit(project, plan)
+    assert files.read_record(project.tokens)["tokens"] == {"meanwhile": "1"}
+
+
+def test_files_that_cannot_be_changed_are_named(project):
+    shutil.copy(project.contact_log, project.contacts_folder / "copy.sqlite")
+    inbox, reports = project.contacts_folder / "inbox", project.reports_folder
+    (inbox / "scan.pdf").write_bytes(b"%PDF")
+    (inbox / "old.xls").write_bytes(NAME.encode("utf-16-le"))
+    (reports / ".clients.parquet.12.tmp").write_bytes(b"")
+    (reports / "old.parquet").write_bytes(b"PAR1")
+    with gzip.open(reports / "fullprocess.log.gz", "wb") as file:
+        file.write(NAME.encode())
+    assert [path.name for path in forgetting.plan(project, NAME).kept] == [
+        *("copy.sqlite", "old.xls", "scan.pdf"),
+        *(".clients.parquet.12.tmp", "fullprocess.log.gz", "old.parquet"),
+    ]
 
 
 # ---- the parts
@@ -354,13 +528,13 @@ def test_a_word_is_no_client_where_it_is_a_column_a_value_or_a_source(tmp_path):
     )
     ingestion.ingest_new_data(config)
     paths = forgetting.list_segments(config)
-    names = forgetting.list_names(config, paths)
     texts = [
-        forgetting.make_substitution(config, paths, names, each, "X")
+        forgetting.make_substitution(config, paths, {"Bo Ltd"}, each, "X")
         for each in ("Bo", "Size", "Ely")
     ]
     assert [each.is_word for each in texts] == [False, True, True]
-    assert texts[0].in_message("Bo, Bo Hill, Bo 2026.csv") == "X, Bo Hill, Bo 2026.csv"
+    assert texts[0].in_message("Bo, Bo Ltd, Bo 2026.csv") == "X, Bo Ltd, Bo 2026.csv"
+    assert texts[0].in_message("Bo, Bo Hill") == "X, Bo Hill"
     assert texts[2].in_message("Ely, 'Ely'") == "Ely, 'X'"
 
 

@@ -17,7 +17,7 @@ from attrition.data import clients
 from attrition.data.clients import ClientTable
 from attrition.operations import releases
 from attrition.storage import files
-from tests.conftest import TOKEN, make_rows, run_whole, write_config
+from tests.conftest import TOKEN, build_once, make_rows, run_whole, write_config
 
 LISTS = ("reasons", "cautions", "list_reasons", "changes")
 GOOD = {"lastmonth_activity": 12, "lastyear_activity": 150, "number_of_employees": 40}
@@ -40,7 +40,10 @@ def client(project):
 @pytest.fixture(scope="session")
 def odd_folder(tmp_path_factory):
     """A project with a categorical column, missing values, values, managers and odd names."""
-    folder = tmp_path_factory.mktemp("odd")
+    return build_once(tmp_path_factory, "odd", build_odd)
+
+
+def build_odd(folder):
     numeric = {name: {"minimum": 0} for name in GOOD}
     columns = {
         "numeric": numeric,
@@ -59,10 +62,7 @@ def odd_folder(tmp_path_factory):
     rows["exited"] = rows["exited"].astype(object).mask(rows.index >= 600, "")
     rows.loc[rows.index >= 650, "cares"] = "@Bob"
     rows.to_csv(config.input_folder / "all.csv", index=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("attrition.operations.dependencies.ask_all", dict.fromkeys)
-        assert run_whole(config) == 0
-    return folder
+    assert run_whole(config) == 0
 
 
 @pytest.fixture

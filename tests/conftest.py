@@ -1,5 +1,6 @@
 """A whole configured project in a temporary folder, and rows to put into it."""
 
+import fcntl
 import json
 import logging
 import os
@@ -8,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -52,6 +53,22 @@ def write_config(folder: Path, **settings: Any) -> Config:
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(PLAIN_KEYS | {"api": NOBODY_AT} | settings))
     return config_file.load(folder / "config.json")
+
+
+def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
+    """Build a folder once for all processes of a session of tests: the first builds, others wait."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with folder.with_suffix(".lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not lock.tell():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process whose build failed
+            folder.mkdir()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(dependencies, "ask_all", dict.fromkeys)
+                build(folder)
+            lock.write("built")
+    return folder
 
 
 def count_as_asked(config: Config) -> None:
@@ -102,10 +119,10 @@ def read_rows(config: Config) -> pd.DataFrame:
     return ledger.read_rows(config, (*config.columns.table, *typed_rows.COMPUTED))
 
 
-def write_sources(folder: Path) -> Config:
+def write_sources(folder: Path, labelled: int = 600) -> Config:
     """Configure a project with 600 labelled rows, 200 open ones and 300 test rows."""
     config = write_config(folder, contact_capacity=20)
-    make_rows().to_csv(config.input_folder / "history.csv", index=False)
+    make_rows(labelled).to_csv(config.input_folder / "history.csv", index=False)
     current = make_rows(200, seed=5, prefix="now").assign(exited="")
     current.to_csv(config.input_folder / "current.csv", index=False)
     make_rows(300, seed=2, prefix="test").to_csv(config.test_folder / "testdata.csv", index=False)
@@ -153,6 +170,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
         monkeypatch.setattr(dependencies, "ask_all", dict.fromkeys)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_sync() -> Iterator[None]:
+    """No file of a test need outlive a power cut: nobody waits for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
     """Take the handlers down that a script's main() put up: their stderr ends with the test."""
@@ -179,12 +204,11 @@ def small_project(tmp_path: Path) -> Config:
 @pytest.fixture(scope="session")
 def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose whole process ran once; copied, never changed."""
-    folder = tmp_path_factory.mktemp("finished")
-    config = write_sources(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dependencies, "ask_all", dict.fromkeys)
-        assert run_whole(config) == 0
-    return folder
+
+    def build(folder: Path) -> None:
+        assert run_whole(write_sources(folder)) == 0
+
+    return build_once(tmp_path_factory, "finished", build)
 
 
 @pytest.fixture

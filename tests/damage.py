@@ -7,9 +7,9 @@ import pytest
 
 from attrition import config_file
 from attrition.contacts import log
-from attrition.operations import dependencies, releases
+from attrition.operations import releases
 from attrition.storage import files
-from tests.conftest import contradict, run_whole, write_sources
+from tests.conftest import build_once, contradict, run_whole, write_sources
 
 FOLDERS = ("ingesteddata", "practicemodels", "production_deployment", "reports", "contacts")
 OLD, NEW = "{old}", "{new}"  # the release before, and the one in production
@@ -45,22 +45,22 @@ OLDEST = "20200101T000000Z-00000000"  # a release that `current` points at when 
 @pytest.fixture(scope="session")
 def aged_folder(tmp_path_factory):
     """A project with two releases, and all of its state as it was after the first, in before/."""
-    folder = tmp_path_factory.mktemp("aged")
+    return build_once(tmp_path_factory, "aged", build_aged)
+
+
+def build_aged(folder):
     config = write_sources(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dependencies, "ask_all", dict.fromkeys)
-        yesterday = (datetime.now(UTC) - timedelta(days=1)).strftime(files.TIME)
-        with patch.context() as past:
-            past.setattr(files, "utc_now", lambda: yesterday)
-            enter(config)
-            assert run_whole(config) == 0
-        for name in FOLDERS:
-            shutil.copytree(folder / name, folder / "before" / name, symlinks=True)
-        contradict(config)
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).strftime(files.TIME)
+    with pytest.MonkeyPatch.context() as past:
+        past.setattr(files, "utc_now", lambda: yesterday)
         enter(config)
         assert run_whole(config) == 0
+    for name in FOLDERS:
+        shutil.copytree(folder / name, folder / "before" / name, symlinks=True)
+    contradict(config)
+    enter(config)
+    assert run_whole(config) == 0
     assert len(releases.list_ids(config.production_folder)) == 2
-    return folder
 
 
 def enter(config):

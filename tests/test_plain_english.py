@@ -8,6 +8,7 @@ import ast
 import io
 import re
 import tokenize
+from functools import cache
 
 import pytest
 
@@ -48,6 +49,7 @@ def starts_with_text(node):
     return isinstance(body, list) and bool(body) and isinstance(body[0], ast.Expr)
 
 
+@cache
 def prose():
     texts = []
     for file in FILES:
@@ -57,6 +59,7 @@ def prose():
     return re.findall(r"[a-z]+", re.sub(r">>> .*", "", "\n".join(texts)).lower())
 
 
+@cache
 def bindings():
     names = []
     for file in FILES:

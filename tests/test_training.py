@@ -58,6 +58,38 @@ def spied(monkeypatch):
     return seen
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A project whose candidate was trained on 600 rows, and the result; copied, never changed."""
+    config = with_data(tmp_path_factory.mktemp("trained"), make_rows(600))
+    return config, training.train_model(config)
+
+
+@pytest.fixture
+def champion(trained, tmp_path):
+    """A copy of the project whose candidate was trained on 600 rows."""
+    return copy_of(trained[0], tmp_path)
+
+
+@pytest.fixture(scope="module")
+def quickly_trained(tmp_path_factory):
+    """A project whose candidate was trained on 100 rows; copied, never changed."""
+    config = with_data(tmp_path_factory.mktemp("quickly_trained"), make_rows(100))
+    training.train_model(config)
+    return config
+
+
+@pytest.fixture
+def hundred(quickly_trained, tmp_path):
+    """A copy of the project whose candidate was trained on 100 rows."""
+    return copy_of(quickly_trained, tmp_path)
+
+
+def copy_of(config, folder):
+    shutil.copytree(config.file.parent, folder, dirs_exist_ok=True)
+    return config_file.load(folder / "config.json")
+
+
 # ---- compute
 
 
@@ -105,9 +137,8 @@ def changed_law(n=600):
 # ---- the step
 
 
-def test_a_candidate_is_trained_and_its_files_are_written(tmp_path):
-    config = with_data(tmp_path, make_rows())
-    found = training.train_model(config)
+def test_a_candidate_is_trained_and_its_files_are_written(trained):
+    config, found = trained
     assert found.kind in models.SIMPLEST_FIRST[1:]
     assert not found.up_to_date
     assert sorted(path.name for path in config.model_folder.iterdir()) == sorted(
@@ -132,13 +163,11 @@ def test_the_second_call_does_nothing(tmp_path, spied):
 @pytest.mark.parametrize(
     "name", ["candidate", "evaluation_model", "reference", "known_rows", "training_record"]
 )
-def test_a_damaged_file_is_made_again(tmp_path, name):
-    config = with_data(tmp_path, make_rows(100))
-    training.train_model(config)
-    before = getattr(config, name).read_bytes()
-    getattr(config, name).write_bytes(before[:-9])
-    assert not training.train_model(config).up_to_date
-    assert training.train_model(config).up_to_date
+def test_a_damaged_file_is_made_again(hundred, name):
+    before = getattr(hundred, name).read_bytes()
+    getattr(hundred, name).write_bytes(before[:-9])
+    assert not training.train_model(hundred).up_to_date
+    assert training.train_model(hundred).up_to_date
 
 
 def test_the_same_rows_give_the_same_files(tmp_path):
@@ -265,9 +294,8 @@ def test_the_record_tells_the_range_of_every_number(tmp_path):
         assert (low, high) == (rows[name].min(), rows[name].max())
 
 
-def test_the_record_tells_how_much_the_model_goes_by_each_column(tmp_path):
-    config = with_data(tmp_path, make_rows(600))
-    training.train_model(config)
+def test_the_record_tells_how_much_the_model_goes_by_each_column(trained):
+    config, _ = trained
     shares = record(config)["importance"]
     assert set(shares) == set(record(config)["features"]["numeric"])
     assert sum(shares.values()) == pytest.approx(1)
@@ -366,10 +394,8 @@ def test_the_record_tells_every_candidate_and_the_chosen_one(tmp_path):
     assert all(one["log_loss"] > 0 and one["standard_error"] > 0 for one in told)
 
 
-def test_the_reference_holds_the_rows_and_the_risks_of_models_that_never_saw_them(tmp_path):
-    rows = make_rows(400)
-    config = with_data(tmp_path, rows)
-    found = training.train_model(config)
+def test_the_reference_holds_the_rows_and_the_risks_of_models_that_never_saw_them(trained):
+    config, found = trained
     reference = pd.read_csv(config.reference)
     assert len(reference) == found.rows
     assert reference["predicted risk"].between(0, 1).all()
@@ -385,22 +411,17 @@ def test_the_reference_risk_of_a_base_rate_is_the_one_that_it_gives_to_everybody
     assert reference["predicted risk"].tolist() == served.tolist()
 
 
-def test_the_reference_risk_of_a_held_out_client_is_that_of_the_evaluation_model(tmp_path):
-    rows = make_rows(400)
-    config = with_data(tmp_path, rows)
-    training.train_model(config)
-    reference = pd.read_csv(config.reference)[is_held_out(config, rows)]
+def test_the_reference_risk_of_a_held_out_client_is_that_of_the_evaluation_model(trained):
+    config, _ = trained
+    reference = pd.read_csv(config.reference)[is_held_out(config, make_rows(600))]
     model = persistence.loads(config.evaluation_model.read_bytes())
     expected = models.predict(model, reference)
     assert reference["predicted risk"].to_numpy() == pytest.approx(expected, abs=1e-12)
 
 
-def test_every_labelled_row_is_known_from_now_on(tmp_path):
-    config = with_data(tmp_path, make_rows(100))
-    training.train_model(config)
-    known = files.read_arrays(config.known_rows)
-    rows = read_rows(config)
-    ids = row_ids(rows, config.columns)
+def test_every_labelled_row_is_known_from_now_on(quickly_trained):
+    known = files.read_arrays(quickly_trained.known_rows)
+    ids = row_ids(read_rows(quickly_trained), quickly_trained.columns)
     assert np.isin(ids, known["labelled"]).all()
     assert len(known["inputs"]) == 100
 
@@ -433,17 +454,8 @@ def write_verdict(config, settled, *triggers, before_change=()):
     )
 
 
-@pytest.fixture(scope="module")
-def trained_folder(tmp_path_factory):
-    """A project whose candidate was trained on 600 rows; copied, never changed."""
-    config = with_data(tmp_path_factory.mktemp("trained"), make_rows(600))
-    training.train_model(config)
-    return config.file.parent
-
-
-def with_champion(folder, rows, new):
+def contradicted(config, rows, new):
     """Deploy the candidate that was trained on the rows, and deliver rows that contradict it."""
-    config = config_file.load(folder / "config.json")
     write_verdict(config, rows, "degraded")
     new.to_csv(config.input_folder / "new.csv", index=False)
     ingestion.ingest_new_data(config)
@@ -452,8 +464,9 @@ def with_champion(folder, rows, new):
 
 def test_concept_drift_is_learned_from_older_rows_with_less_weight(tmp_path):
     rows = changed_law(1500)
-    training.train_model(with_data(tmp_path, rows.head(1000)))
-    config = with_champion(tmp_path, rows.head(1000), rows.tail(500))
+    config = with_data(tmp_path, rows.head(1000))
+    training.train_model(config)
+    contradicted(config, rows.head(1000), rows.tail(500))
     training.train_model(config)
     made = record(config)
     assert made["update"]["name"] == made["window"] == selection.OLDER_WEIGHTED
@@ -461,40 +474,37 @@ def test_concept_drift_is_learned_from_older_rows_with_less_weight(tmp_path):
     assert len(files.read_arrays(config.known_rows)["before_change"]) == 1000
 
 
-def test_another_level_is_learned_by_the_intercept_of_the_champion(tmp_path, trained_folder):
+def test_another_level_is_learned_by_the_intercept_of_the_champion(champion):
     """Of those who stayed a third left: the order is the same, and so are the parts of the model."""
     new = make_rows(400, seed=5, prefix="new")
     stayed = new.index[new["exited"] == 0]
     new.loc[np.random.default_rng(0).permutation(stayed)[: len(stayed) // 3], "exited"] = 1
-    shutil.copytree(trained_folder, tmp_path, dirs_exist_ok=True)
-    config = with_champion(tmp_path, make_rows(600), new)
-    champion = releases.read_current(config.production_folder)
+    config = contradicted(champion, make_rows(600), new)
+    release = releases.read_current(config.production_folder)
     training.train_model(config)
     made = record(config)
     assert made["update"]["name"] in updating.RECALIBRATIONS
-    assert made["update"]["champion"] == champion.id
+    assert made["update"]["champion"] == release.id
     for name in ("kind", "rows", "held_out_rows"):
-        assert made[name] == champion.training[name]
+        assert made[name] == release.training[name]
     candidate = persistence.loads(config.candidate.read_bytes())
     risk = models.predict(candidate, new)
-    before = models.predict(releases.load_model(champion), new)
+    before = models.predict(releases.load_model(release), new)
     assert (np.argsort(risk, kind="stable") == np.argsort(before, kind="stable")).all()
     assert risk.mean() == pytest.approx(new["exited"].mean(), rel=0.1)
     assert before.mean() < 0.8 * new["exited"].mean()
 
 
-def test_champion_that_is_not_contradicted_after_all_is_the_candidate(tmp_path, trained_folder):
-    shutil.copytree(trained_folder, tmp_path, dirs_exist_ok=True)
-    config = with_champion(tmp_path, make_rows(600), make_rows(300, seed=5, prefix="new"))
-    champion = config.candidate.read_bytes(), config.evaluation_model.read_bytes()
+def test_champion_that_is_not_contradicted_after_all_is_the_candidate(champion):
+    config = contradicted(champion, make_rows(600), make_rows(300, seed=5, prefix="new"))
+    before = config.candidate.read_bytes(), config.evaluation_model.read_bytes()
     training.train_model(config)
     assert record(config)["update"]["name"] == updating.CHAMPION
-    assert (config.candidate.read_bytes(), config.evaluation_model.read_bytes()) == champion
+    assert (config.candidate.read_bytes(), config.evaluation_model.read_bytes()) == before
 
 
-def test_update_is_compared_by_the_risks_of_the_evaluation_model(tmp_path, trained_folder):
-    shutil.copytree(trained_folder, tmp_path, dirs_exist_ok=True)
-    config = with_champion(tmp_path, make_rows(600), make_rows(300, seed=5, prefix="new"))
+def test_update_is_compared_by_the_risks_of_the_evaluation_model(champion):
+    config = contradicted(champion, make_rows(600), make_rows(300, seed=5, prefix="new"))
     training.train_model(config)
     rows, known = read_rows(config), files.read_arrays(config.known_rows)
     rows = rows.set_index(typed_rows.ROW_ID).loc[known[releases.JUDGED]]
@@ -532,13 +542,10 @@ def test_a_change_of_the_truth_is_remembered_by_the_champion_that_was_trained_af
     assert training.find_age(config, labelled).tolist() == expected
 
 
-def test_another_verdict_of_monitoring_is_another_training(tmp_path):
-    rows = make_rows(100)
-    config = with_data(tmp_path, rows)
-    training.train_model(config)
-    write_verdict(config, rows, "input_moved")
-    assert not training.train_model(config).up_to_date
-    assert record(config)["window"] == selection.ALL_ROWS
+def test_another_verdict_of_monitoring_is_another_training(hundred):
+    write_verdict(hundred, make_rows(100), "input_moved")
+    assert not training.train_model(hundred).up_to_date
+    assert record(hundred)["window"] == selection.ALL_ROWS
 
 
 @pytest.mark.parametrize("since", [0, 10])

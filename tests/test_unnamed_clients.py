@@ -22,9 +22,8 @@ LEFT, STAYED, OPEN = "1,a,1\n", "1,a,0\n", "1,a,\n"
 
 
 @pytest.fixture
-def unnamed(tmp_path, monkeypatch):
-    """A project whose table has no client column; the disk need not outlive a power cut."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+def unnamed(tmp_path):
+    """A project whose table has no client column."""
     return write_config(tmp_path, columns=COLUMNS)
 
 

@@ -439,8 +439,10 @@ def _begin(path: Path) -> None:
     files.make_folder(path.parent)
     with temporary_file(path) as temporary:
         with closing(sqlite3.connect(temporary)) as connection:
+            connection.execute("BEGIN")  # one wait for the disk, not one for each statement
             for statement in SCHEMA:
                 connection.execute(statement)
+            connection.commit()
         with suppress(FileExistsError):
             os.link(temporary, path)  # a rename would replace a log that is there
     files.fsync_folder(path.parent)

@@ -167,6 +167,7 @@ def begin(path: Path) -> None:
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     with closing(sqlite3.connect(temporary)) as connection:
+        connection.execute("BEGIN")  # one wait for the disk, not one for each table
         _create(connection)
         connection.commit()
     temporary.chmod(files.FILE_MODE)

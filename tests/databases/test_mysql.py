@@ -4,10 +4,8 @@ import math
 import socket
 import threading
 import time
-import traceback
 from types import SimpleNamespace
 
-import pymysql
 import pytest
 import sqlalchemy as sa
 
@@ -16,8 +14,7 @@ from attrition.databases import mysql
 from attrition.databases import reader as databases
 from attrition.databases.reader import probe, reading
 from attrition.errors import SourceError
-from tests.mariadb import OWNER, PASSWORD, READER
-from tests.tables import all_rows, client, day, unavailable
+from tests.tables import all_rows, client, unavailable
 
 
 @pytest.mark.parametrize(
@@ -156,24 +153,6 @@ def test_row_too_long_for_the_server_counts_as_changed(mariadb_crm):
 # ---- which rows are new, and of which table
 
 
-def test_late_commit_beyond_the_overlap_is_read(mariadb_crm):
-    """The first to begin is the last to commit, and a look came in between."""
-    mariadb_crm.execute("ALTER TABLE clients ADD COLUMN id BIGINT AUTO_INCREMENT PRIMARY KEY")
-    with mariadb_crm.table.connect() as late, late.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO clients (corporation, updated_at) VALUES ('late', '2026-01-01')"
-        )
-        mariadb_crm.execute(
-            f"INSERT INTO clients (corporation, updated_at) VALUES ('soon', '{day(5)}')"
-        )
-        seen = {name: mariadb_crm.read(changed_column=name)[2] for name in ("id", "updated_at")}
-        marks = {name: mariadb_crm.mark(changed_column=name) for name in seen}
-        late.commit()
-    for name in seen:
-        assert "late" in mariadb_crm.read(seen[name], changed_column=name)[1]
-        assert mariadb_crm.mark(changed_column=name) != marks[name]
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -196,23 +175,6 @@ def test_server_that_was_restarted_has_its_table_read_whole(mariadb_crm):
     seen = mariadb_crm.read()[2]
     mariadb_crm.table.server.restart()
     assert mariadb_crm.read(seen)[:2] == (True, ["a"])
-
-
-def test_view_is_read_on(mariadb_crm):
-    mariadb_crm.insert(*(client(f"old{i}", i) for i in range(10)))
-    mariadb_crm.execute("CREATE VIEW other AS SELECT * FROM clients")
-    seen, before = mariadb_crm.read(table="other")[2], mariadb_crm.mark(table="other")
-    mariadb_crm.insert(client("new", 9))
-    assert mariadb_crm.read(seen, table="other")[:2] == (False, ["old8", "old9", "new"])
-    assert mariadb_crm.mark(table="other") != before
-
-
-def test_table_of_another_database_is_read(mariadb_crm):
-    mariadb_crm.execute("CREATE DATABASE sales")
-    mariadb_crm.execute("CREATE TABLE sales.clients AS SELECT 7 AS n")
-    database = mariadb_crm.database(table="sales.clients", changed_column=None)
-    assert all_rows(database) == [["7"]]
-    assert probe(database, seconds=60) == probe(database, seconds=60)
 
 
 @pytest.mark.parametrize("engine", ["MyISAM", "Aria", "MEMORY"])
@@ -287,51 +249,9 @@ def test_certificate_is_verified_if_the_url_names_an_authority(mariadb_crm):
     assert "certificate is not valid for 'localhost'" in line
 
 
-@pytest.mark.parametrize("password", [PASSWORD, f"{PASSWORD}wrong"])
-def test_password_stands_nowhere(mariadb_crm, monkeypatch, caplog, capfd, password):
-    monkeypatch.setenv("CRM_PASSWORD", password)
-    url = mariadb_crm.table.url.replace(PASSWORD, "${CRM_PASSWORD}")
-    output = ""
-    with caplog.at_level("DEBUG"):
-        try:
-            output += mariadb_crm.mark(url=url) + str(mariadb_crm.read(url=url))
-            mariadb_crm.read(url=url, table="nowhere")
-        except SourceError as error:
-            output += "".join(traceback.format_exception(error))
-            assert ("Access denied" in str(error)) == (password != PASSWORD)
-    output += caplog.text + "".join(capfd.readouterr())
-    assert output
-    assert PASSWORD not in output
-
-
-def test_role_that_may_only_read_is_enough_and_ours_refuses_to_write(mariadb_crm):
-    mariadb_crm.insert(client("acme"))
-    with (
-        mariadb_crm.table.connect(READER) as session,
-        session.cursor() as cursor,
-        pytest.raises(pymysql.OperationalError, match="denied"),
-    ):
-        cursor.execute("DELETE FROM clients")
-    owner = mariadb_crm.table.server.url(OWNER)
-    with (
-        databases._opened(mariadb_crm.database(url=owner), 60) as found,
-        pytest.raises(pymysql.Error, match="READ ONLY transaction"),
-    ):
-        found.ask(found.table.element.insert().values(corporation="x"))
-
-
 def test_table_that_may_not_be_read_is_told(mariadb_crm):
     line = unavailable(mariadb_crm.database(table="mysql.user", changed_column=None))
     assert line.startswith("crm: SELECT command denied to user 'reader'@")
-
-
-def test_server_that_never_answers_is_given_up(monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"mysql://joe:hunter2@127.0.0.1:{server.getsockname()[1]}/db"
-        monkeypatch.setattr(mysql, "CONNECT_SECONDS", 1)
-        start = time.monotonic()
-        assert "timed out" in unavailable(Database("crm", url, "clients"))
-        assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize(
@@ -348,13 +268,6 @@ def test_server_that_is_not_of_mysql_is_told(greeting):
         answering.start()
         assert unavailable(Database("crm", url, "clients"))
         answering.join()
-
-
-def test_table_that_is_locked_is_told_in_seconds(mariadb_crm, monkeypatch):
-    monkeypatch.setattr(mysql, "BUSY_SECONDS", 0.2)
-    with mariadb_crm.table.connect() as owner, owner.cursor() as cursor:
-        cursor.execute("LOCK TABLES clients WRITE")
-        assert unavailable(mariadb_crm.database()).startswith("crm: Lock wait timeout exceeded")
 
 
 def test_rows_that_take_too_long_to_fetch_are_given_up(mariadb_crm, monkeypatch):

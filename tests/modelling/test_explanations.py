@@ -1,4 +1,4 @@
-import itertools
+from itertools import combinations
 from math import factorial
 
 import numpy as np
@@ -32,12 +32,14 @@ def baseline_row(rows, baseline):
 
 def by_definition(model, row, baseline):
     """Shapley's own sum over all coalitions of features."""
+    n, found = len(FEATURES), {}
+    coalitions = [set(some) for size in range(n + 1) for some in combinations(FEATURES, size)]
+    mixed = [{n: (row if n in some else baseline)[n] for n in FEATURES} for some in coalitions]
+    worths = log_odds(model, pd.DataFrame(mixed))
 
     def worth(coalition):
-        mixed = pd.DataFrame([{n: row[n] if n in coalition else baseline[n] for n in FEATURES}])
-        return log_odds(model, mixed)[0]
+        return worths[coalitions.index(coalition)]
 
-    n, found = len(FEATURES), {}
     for name in FEATURES:
         others = [other for other in FEATURES if other != name]
         found[name] = sum(
@@ -46,7 +48,7 @@ def by_definition(model, row, baseline):
             / factorial(n)
             * (worth({*some, name}) - worth(set(some)))
             for size in range(n)
-            for some in itertools.combinations(others, size)
+            for some in combinations(others, size)
         )
     return found
 

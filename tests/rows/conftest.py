@@ -10,8 +10,7 @@ from tests.segments import DATED
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """A project whose row groups have eight rows; the disk need not outlive a power cut."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    """A project whose row groups have eight rows."""
     monkeypatch.setattr(tables, "ROW_GROUP", 8)
     monkeypatch.setattr(segments, "ROWS_PER_RUN", 16)
     monkeypatch.setattr(segments, "ROWS_PER_BATCH", 4)

@@ -16,7 +16,7 @@ from attrition.errors import AttritionError, Damaged
 from attrition.operations import releases
 from attrition.storage import permissions
 from attrition.upkeep import integrity
-from tests.conftest import ROOT, contradict, count_as_asked, run_whole, write_config, write_sources
+from tests.conftest import ROOT, count_as_asked, run_whole, write_config, write_sources
 from tests.support import SCRIPT, run
 
 NOBODY = 65534
@@ -26,23 +26,22 @@ def mode(path):
     return stat.S_IMODE(path.lstat().st_mode)
 
 
-def test_nothing_of_the_state_is_open_to_others_even_under_an_open_umask(small_project):
-    count_as_asked(small_project)
-    shutil.rmtree(small_project.reports_folder)
+def test_nothing_of_the_state_is_open_to_others_even_under_an_open_umask(tmp_path):
+    config = write_sources(tmp_path, 100)
+    count_as_asked(config)
+    shutil.rmtree(config.reports_folder)
     before = os.umask(0)
     try:
-        done = run(small_project)
+        done = run(config)
     finally:
         os.umask(before)
     assert done.returncode == 0
-    paths = [path for folder in integrity.folders(small_project) for path in folder.rglob("*")]
+    paths = [path for folder in integrity.folders(config) for path in folder.rglob("*")]
     contents = [path for path in paths if path.is_file() and not path.is_symlink()]
-    assert {small_project.report, small_project.diary, small_project.history} <= {*contents}
+    assert {config.report, config.diary, config.history} <= {*contents}
     assert not [path for path in contents if mode(path) & 0o137]
     folders = [path for path in paths if path.is_dir() and not path.is_symlink()]
-    assert not [
-        path for path in (*integrity.folders(small_project), *folders) if mode(path) & 0o027
-    ]
+    assert not [path for path in (*integrity.folders(config), *folders) if mode(path) & 0o027]
 
 
 def test_a_folder_that_stood_open_is_closed_by_the_next_run_with_work(project):
@@ -104,7 +103,7 @@ def open_folder():
 
 @as_root
 def test_another_user_can_run_all_of_it_in_folders_of_its_own(open_folder):
-    config = write_sources(open_folder)
+    config = write_sources(open_folder, 100)
     count_as_asked(config)
     for path in (open_folder, *open_folder.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
@@ -162,14 +161,12 @@ def test_a_link_in_a_release_is_not_followed(project, tmp_path):
         releases.read_current(project.production_folder)
 
 
-def test_rollback_to_a_release_that_others_could_write_is_refused(project, capsys):
-    contradict(project)
-    assert run_whole(project) == 0
-    old, new = releases.list_ids(project.production_folder)
-    (project.releases / old).chmod(0o777)
-    assert deployment.main(["--config", str(project.file), "--rollback"]) == 1
+def test_rollback_to_a_release_that_others_could_write_is_refused(aged, capsys):
+    old, new = releases.list_ids(aged.production_folder)
+    (aged.releases / old).chmod(0o777)
+    assert deployment.main(["--config", str(aged.file), "--rollback"]) == 1
     assert "others may write to it" in capsys.readouterr().err
-    assert releases.current_id(project.production_folder) == new
+    assert releases.current_id(aged.production_folder) == new
 
 
 # ---- one folder

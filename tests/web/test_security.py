@@ -13,15 +13,26 @@ import zipfile
 import pypdf
 import pytest
 
+import apicalls
 import app as api
+import deployment
+import diagnostics
 import fullprocess
+import ingestion
 from attrition.errors import Damaged
 from attrition.modelling import persistence
 from attrition.operations import releases, runs
 from attrition.storage import files
 from attrition.upkeep import integrity
 from tests.apps import wait_for_complaints
-from tests.conftest import ROOT, contradict, count_as_asked, make_rows, run_whole, write_config
+from tests.conftest import (
+    ROOT,
+    count_as_asked,
+    make_rows,
+    run_whole,
+    write_config,
+    write_sources,
+)
 from tests.support import SCRIPT, run
 
 GOOD = {"lastmonth_activity": 3, "lastyear_activity": 40, "number_of_employees": 7}
@@ -32,14 +43,12 @@ def mode(path):
     return stat.S_IMODE(path.lstat().st_mode)
 
 
-def test_another_release_under_the_name_of_this_one_is_not_loaded(project):
-    contradict(project)
-    assert run_whole(project) == 0
-    old, new = releases.list_ids(project.production_folder)
-    shutil.rmtree(project.releases / new)
-    shutil.copytree(project.releases / old, project.releases / new)
+def test_another_release_under_the_name_of_this_one_is_not_loaded(aged):
+    old, new = releases.list_ids(aged.production_folder)
+    shutil.rmtree(aged.releases / new)
+    shutil.copytree(aged.releases / old, aged.releases / new)
     with pytest.raises(Damaged, match="contains another release"):
-        releases.read_current(project.production_folder)
+        releases.read_current(aged.production_folder)
 
 
 # ---- links where we write
@@ -226,17 +235,18 @@ def test_every_model_says_with_which_versions_it_was_trained(project):
 # ---- code from the folders we work on
 
 
-def test_no_code_is_taken_from_where_the_data_lies(small_project, tmp_path):
+def test_no_code_is_taken_from_where_the_data_lies(tmp_path):
+    config = write_sources(tmp_path, 100)
     taken = tmp_path / "taken"
     code = f"import pathlib\npathlib.Path({str(taken)!r}).touch()\nraise SystemExit(9)\n"
-    for folder in (small_project.input_folder, tmp_path):
+    for folder in (config.input_folder, tmp_path):
         for name in ("json", "sitecustomize", "usercustomize", "numpy", "attrition"):
             (folder / f"{name}.py").write_text(code)
-    count_as_asked(small_project)
+    count_as_asked(config)
     line = re.search(r'python" (.*?)"\$ATTRITION/fullprocess', (ROOT / "cronjob.txt").read_text())
-    command = [sys.executable, *line[1].split(), SCRIPT[1], "--config", str(small_project.file)]
+    command = [sys.executable, *line[1].split(), SCRIPT[1], "--config", str(config.file)]
     environment = {"PATH": os.defpath, "HOME": str(tmp_path)}
-    environment["PYTHONPATH"] = str(small_project.input_folder)
+    environment["PYTHONPATH"] = str(config.input_folder)
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
@@ -271,32 +281,32 @@ URLS = {
 }
 
 
-def test_a_password_is_in_no_output(tmp_path):
+def test_a_password_is_in_no_output(tmp_path, monkeypatch, capfd):
+    """One run is a process of its own; the others are calls, which saves the imports of each."""
     tables = [{"name": name, "url": url, "table": "clients"} for name, url in URLS.items()]
     config = write_config(tmp_path, databases=tables, contact_capacity=20)
-    make_rows().to_csv(config.input_folder / "history.csv", index=False)
-    count_as_asked(config)
-    environment = {**os.environ, "CRM_PASSWORD": SECRET, "ATTRITION_TOKEN": SECRET}
-    for more in ((), ("--quiet",), ("--dry-run",), ("--repair",)):
-        done = run(config, *more, env=environment)
-        assert done.returncode == (0 if more == ("--dry-run",) else 1), done.stderr
-        assert SECRET not in done.stdout + done.stderr
-        assert all(name in done.stdout + done.stderr for name in URLS)
-        assert "Traceback" not in done.stderr
-    for script, *more in (
-        ("ingestion.py",),
-        ("diagnostics.py", "--verify"),
-        ("deployment.py", "--list"),
-        ("apicalls.py",),
-    ):
-        done = subprocess.run(
-            [sys.executable, ROOT / script, "--config", str(config.file), *more],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert SECRET not in done.stdout + done.stderr, script
+    make_rows(100).to_csv(config.input_folder / "history.csv", index=False)
+    for name in ("CRM_PASSWORD", "ATTRITION_TOKEN"):
+        monkeypatch.setenv(name, SECRET)
+
+    def output_of(script, *more):
+        code = script.main(["--config", str(config.file), *more])
+        captured = capfd.readouterr()
+        assert SECRET not in captured.out + captured.err, script
+        return code, captured.out, captured.err
+
+    done = run(config, "--quiet")
+    results = [(done.returncode, done.stdout, done.stderr)]
+    results += [output_of(fullprocess, *more) for more in ((), ("--repair",), ("--dry-run",))]
+    assert [code for code, *_ in results] == [1, 1, 1, 0]
+    for _, out, err in results:
+        assert SECRET not in out + err
+        assert all(name in out + err for name in URLS)
+        assert "Traceback" not in err
+    output_of(ingestion)
+    output_of(diagnostics, "--verify")
+    output_of(deployment, "--list")
+    output_of(apicalls)
     client = api.create_app(config).test_client()
     for path in ("/", "/health", "/diagnostics", "/scoring", "/summarystats", "/clients"):
         assert SECRET.encode() not in client.get(path).data

@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import io
 import logging
 import os
 import sys
@@ -146,9 +147,10 @@ def error_message(error: BaseException) -> str:
 
 
 def open_standard_streams() -> None:
-    """Open the first three descriptors on /dev/null if they are closed.
+    """Open the first three descriptors on /dev/null if they are closed; stdout escapes as stderr does.
 
-    Otherwise one of our files would get such a descriptor, and with it what is printed.
+    Otherwise one of our files would get such a descriptor, and with it what is printed; and a name with
+    a character that the encoding of stdout lacks would end the script.
     """
     for descriptor in range(3):
         try:
@@ -158,6 +160,8 @@ def open_standard_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def drop_output() -> None:

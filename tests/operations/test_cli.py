@@ -1,5 +1,7 @@
+import io
 import json
 import logging
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -94,6 +96,24 @@ def test_another_run_at_work_is_told_unless_quiet(empty_project, capsys):
 def test_a_step_run_by_hand_prints_what_it_made(empty_project, capsys):
     assert cli.run(options(empty_project), "training", lambda config: Made()) == 0
     assert capsys.readouterr().out == "3 rows\nnote: few\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [("ascii", "Zo\\xeb \\u2013 \\udcff\n"), ("utf-8", "Zo\xeb \u2013 \\udcff\n")],
+)
+def test_a_name_that_the_terminal_cannot_show_is_escaped(
+    empty_project, monkeypatch, encoding, expected
+):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stdout)
+
+    def work(config):
+        print("Zo\xeb \u2013 \udcff")  # the last is a byte of a file name that is not UTF-8
+        return 0
+
+    assert cli.run_command(options(empty_project), work) == 0
+    assert stdout.buffer.getvalue().decode(encoding) == expected
 
 
 def test_a_step_run_by_hand_waits_for_nobody(empty_project, capsys):

@@ -16,7 +16,7 @@ from flask import Flask, Response, current_app, g, render_template, request
 from flask.globals import request_ctx
 from gunicorn.http.errors import ParseException
 from markupsafe import Markup
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from attrition import wording
 from attrition.access import proxies, roles
@@ -107,7 +107,12 @@ def init_app(app: Flask, access: auth.Access) -> None:
 
 
 def begin() -> None:
-    """Give the request an id for the log and the answer; its caller is not known yet."""
+    """Give the request an id for the log and the answer; its caller is not known yet.
+
+    Werkzeug ignores all but one of the slashes at the begin of an address; here it is another address.
+    """
+    if request.environ["PATH_INFO"].startswith("//"):
+        request.url_rule, request.routing_exception = None, NotFound()
     g.request_id, g.started = uuid.uuid4().hex[:16], time.perf_counter()
     g.caller, g.code, g.policy = STRANGER, "", None
 

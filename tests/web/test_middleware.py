@@ -105,6 +105,16 @@ def test_path_that_is_none_is_404_in_json(client, path):
 
 @pytest.mark.parametrize(
     "path",
+    ["//", "//clients", "///health", "//static/style.css", "/clients/", "//evil.example/list"],
+)
+def test_an_extra_slash_makes_another_address(client, path):
+    answer = client.get(environ_overrides={"PATH_INFO": path, "RAW_URI": path})
+    assert answer.status_code == 404
+    assert "Location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path",
     [
         "/scoring?file=/etc/passwd",
         "/scoring?url=http://127.0.0.1",

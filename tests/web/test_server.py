@@ -91,7 +91,7 @@ RAW = [
     ("backslash", get("/..\\..\\etc"), {400, 404}),
     ("semicolon params", get("/scoring;x=../y"), {400, 404}),
     ("fragment in path", get("/scoring#a"), {200, 400, 404}),
-    ("double slash", get("//health"), {200, 301, 308, 400, 404}),
+    ("double slash", get("//health"), {404}),
     ("absolute uri", get("http://localhost/health"), {200, 400, 404}),
     ("NUL in path", get("/scoring%00.png"), {400, 404}),
     ("bad percent", get("/%zz"), {400, 404}),

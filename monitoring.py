@@ -56,11 +56,13 @@ class Monitoring:
     waiting: tuple[str, ...]
     up_to_date: bool
     seal: str
+    deployed_since: str = ""
 
     def summary(self) -> str:
         reason = self.reason
         if self.up_to_date:
-            reason = f"nothing new since the last check, which found: {reason}"
+            before = f" before {self.deployed_since} was deployed" if self.deployed_since else ""
+            reason = f"nothing new since the last check{before}, which found: {reason}"
         if "no_model" in self.triggers:
             return "\n".join([reason, *self.waiting])
         return "\n".join([reason, self.performance, self.drift, *self.waiting])
@@ -117,7 +119,8 @@ def monitor_model(config: Config) -> Monitoring:
     }
     record = files.read_if_up_to_date(config.monitoring_record, inputs)
     if record is not None and not is_due(record, now):
-        return _monitoring(record, up_to_date=True)
+        later = _find_later_release(config, record)
+        return replace(_monitoring(record, up_to_date=True), deployed_since=later)
     champion = _find_champion(config)
     contacted = contacted_rows.find_contacted(config)
     judged, grouped, settled = judge_rows(config, champion, inputs["settings"], now, contacted)
@@ -266,6 +269,15 @@ def _read_parts(config: Config, names: Sequence[str]) -> Iterator[pd.DataFrame]:
 
 
 # ---- the rows to judge
+
+
+def _find_later_release(config: Config, record: files.Record) -> str:
+    """Return the release in production if it was deployed after this judgement; otherwise ""."""
+    try:
+        release = releases.current_id(config.production_folder)
+    except NoModel:
+        return ""
+    return "" if release == record["release"] else release
 
 
 def _find_champion(config: Config) -> Release | None:

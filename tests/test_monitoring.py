@@ -72,6 +72,17 @@ def test_with_nothing_new_nothing_is_to_be_trained(watched):
     assert (found.retrain, found.triggers) == (False, ())
 
 
+def test_a_check_from_before_a_deployment_is_named_as_such(project):
+    release = releases.current_id(project.production_folder)
+    found = monitoring.monitor_model(project)
+    assert found.up_to_date
+    assert f"before {release} was deployed, which found: retraining needed" in found.summary()
+
+
+def test_a_check_of_the_model_in_production_names_no_deployment(watched):
+    assert "since the last check, which found: " in monitoring.monitor_model(watched).summary()
+
+
 def test_the_open_rows_that_came_with_the_first_data_are_judged_and_settled(watched):
     assert verdicts(watched)["drift"]["rows"] == 200
     assert verdicts(watched)["drift"]["verdict"] == "stable"

@@ -114,11 +114,12 @@ def test_partitioned_table_is_read_on(postgres_crm):
     assert postgres_crm.read(seen, table="parts")[0]
 
 
-def test_delete_made_up_for_by_an_insert_has_the_table_read_whole(postgres_crm):
+@pytest.mark.parametrize("gone", ["old3", "old9"])
+def test_delete_made_up_for_by_an_insert_has_the_table_read_whole(postgres_crm, gone):
     """The server tells of it once the session that deleted is over."""
     postgres_crm.insert(*(client(f"old{i}", i) for i in range(10)))
     seen = postgres_crm.read()[2]
-    postgres_crm.execute("DELETE FROM clients WHERE corporation = 'old9'")
+    postgres_crm.execute(f"DELETE FROM clients WHERE corporation = '{gone}'")
     postgres_crm.insert(client("new", 9), client("newer", 10))
     give_up = time.monotonic() + 10
     while not postgres_crm.read(seen)[0]:

@@ -193,6 +193,18 @@ def test_newest_row_that_is_gone_has_the_table_read_whole(ten):
     assert ten.read(seen)[0]
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "mariadb"])
+def test_row_replaced_within_the_overlap_is_gone_after_the_next_whole_reading(request, kind, clock):
+    crm = request.getfixturevalue(f"{kind}_crm")
+    crm.insert(*(client(f"old{i}", i) for i in range(10)))
+    seen = crm.read()[2]
+    crm.execute("DELETE FROM clients WHERE corporation = 'old8'")
+    crm.insert(client("new", 9))
+    assert crm.read(seen)[:2] == (False, ["old9", "new"])
+    clock(100, hours=24)
+    assert crm.read(seen)[0]
+
+
 def test_table_is_read_whole_once_the_hours_of_the_config_have_passed(ten, clock):
     seen = ten.read()[2]
     clock(100, hours=23)

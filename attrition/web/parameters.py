@@ -63,7 +63,7 @@ def declared(*, has_value: bool) -> Mapping[str, Parameter]:
             {"type": "string", "enum": list(worklist.VIEWS), "default": worklist.ALL},
         ),
         "manager": Parameter(
-            "Only clients of this client manager, after reassignments.",
+            "Only clients of this client manager, after reassignments; if empty, of all.",
             {"type": "string", "maxLength": MAX_TEXT},
         ),
         "q": Parameter(

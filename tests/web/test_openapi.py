@@ -12,7 +12,7 @@ from app import create_app
 from attrition.access import roles
 from attrition.config import Columns, Numeric
 from attrition.operations import releases
-from attrition.web import openapi
+from attrition.web import openapi, parameters
 from tests.apps import day_after
 from tests.conftest import ROOT, TOKEN
 
@@ -207,6 +207,24 @@ def test_codes_are_those_that_the_code_raises():
 def test_guide_lists_every_code():
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition("## Errors")[2]
     assert set(re.findall(r"`([a-z_]+)`", text)) >= set(openapi.CODES)
+
+
+@pytest.mark.parametrize(
+    ("view", "begin", "end"),
+    [
+        ("prediction", "## Predict", "## List clients"),
+        ("show_today", "| `GET /` |", "| `GET /list` |"),
+        ("show_list", "The parameters of `/list`", "\n\n"),
+        ("show_client_page", "The parameters of `/list`", "\n\n"),
+        ("sign_in", "The parameters of `/list`", "\n\n"),
+        ("list_clients", "`view` is one of those", "\n\n"),
+    ],
+)
+def test_guide_lists_every_parameter(view, begin, end):
+    guide = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    text = guide.partition(begin)[2].partition(end)[0]
+    names = set(re.findall(r"[`?]([a-z_]+)[`=]", f"{begin}{text}"))
+    assert names | {"saved"} >= parameters.PARAMETERS[view]
 
 
 @pytest.mark.parametrize(

@@ -415,7 +415,7 @@ class _Sheet:
 
     def end(self, name: str) -> None:
         """End the last cell at the end of the rows."""
-        if name.endswith("sheetData"):
+        if name.rpartition(":")[2] == "sheetData":
             self._end_cell()
             self.is_over = True
 

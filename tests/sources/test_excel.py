@@ -252,6 +252,7 @@ CELL = '<c r="A1" t="str"><v>a</v></c>'
         ('<row r="1"><c r="A1" t="x"><v>1</v></c></row>', "unknown type"),
         ('<c r="A1"><v>1</v></c>', "cell 'A1'"),
         (f'<row r="1">{CELL}</row></sheetData><sheetData><row r="2"/>', "rows in two places"),
+        ('<row r="1"/><x.sheetData/><row r="7"><c r="A8"><v>1</v></c></row>', "cell 'A8'"),
     ],
 )
 def test_sheet_that_calamine_would_read_otherwise_is_refused(xml, reason):

@@ -100,7 +100,7 @@ def _is_time_zone(name: str) -> bool:
 
     try:
         return bool(zoneinfo.ZoneInfo(name))
-    except (OSError, ValueError):
+    except (KeyError, OSError, ValueError):  # an unknown name is a KeyError
         return False
 
 

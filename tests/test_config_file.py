@@ -80,6 +80,7 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
         ({"databases": [TABLE | {"on_delete": "no"}]}, "on_delete is 'no', expected one of"),
         ({"databases": [TABLE | {"max_shrink": 2}]}, "databases[0].max_shrink"),
         ({"max_source_mb": 0}, "max_source_mb"),
+        ({"time_zone": "Europe/Berln"}, "time_zone is 'Europe/Berln', expected a name such as"),
         ({"run_limit_minutes": "long"}, "run_limit_minutes"),
         ({"sources_may_vanish": 1}, "sources_may_vanish"),
         ({"accept_leakage": ["exited"]}, "accept_leakage names 'exited', which is not a feature"),

@@ -163,9 +163,11 @@ def _find_in_sheets(file: io.BytesIO, columns: Columns, dialect: Dialect) -> lis
 def _find_lines(table: Table, sheet: str, columns: Columns) -> list[Line]:
     """Return the lines below the header, which is one of the first lines."""
     rows = [(1, table.header), *islice(_rows(table), MAX_LINES + HEADER_WITHIN)]
-    headers = [_match_header(row, columns) for _, row in rows[:HEADER_WITHIN]]
-    at = next((i for i, places in enumerate(headers) if {CLIENT, OUTCOME} <= places.keys()), 0)
-    places, width = headers[at], len(rows[at][1])
+    headers = ((i, _match_header(row[1], columns)) for i, row in enumerate(rows[:HEADER_WITHIN]))
+    first = next(headers)
+    is_header = {CLIENT, OUTCOME}.issubset  # no answer below it is read as a heading
+    at, places = next((each for each in chain([first], headers) if is_header(each[1])), first)
+    width = len(rows[at][1])
     if lacking := [name for name in NEEDED if name not in places]:
         raise Refused(
             "NO_COLUMNS",
@@ -203,12 +205,13 @@ def _match_header(header: Sequence[str], columns: Columns) -> dict[str, int]:
 
 
 def _plain(heading: str) -> str:
-    """Return a heading without case, blanks and signs.
+    """Return a heading without case, blanks and signs, unless it is of signs alone.
 
-    >>> _plain("Follow\u2013Up:"), _plain("Follow up *")
-    ('followup', 'followup')
+    >>> _plain("Follow\u2013Up:"), _plain("Follow up *"), _plain("#")
+    ('followup', 'followup', '#')
     """
-    return re.sub(r"[\W_]+", "", cells.fold(heading))
+    text = cells.fold(heading)
+    return re.sub(r"[\W_]+", "", text) or text
 
 
 def _read_line(

@@ -272,6 +272,17 @@ def test_headings_are_compared_without_case_blanks_and_signs(desk, heading):
     assert kinds(sent(desk, write([header, ["Acme", "reached", "", "", "Ann"]]))) == ["saved"]
 
 
+def test_answers_that_are_headings_too_are_no_second_header(desk):
+    line = ["Acme", "reached", "note", "", "Note"]
+    assert kinds(sent(desk, write([HEADINGS, line]))) == ["saved"]
+
+
+def test_a_heading_of_signs_alone_is_not_that_of_columns_without_one():
+    header, line = ["#", *HEADINGS[1:], "", ""], ["Acme", "reached", "", "", "Ann", "", ""]
+    (read,) = read_lines(write([header, line]), Columns(client="#"), DEFAULT_DIALECT)
+    assert read.client == "Acme"
+
+
 def test_a_title_may_stand_in_merged_cells_of_its_line_but_no_answer_in_those_of_several(desk):
     def book(merged):
         data = io.BytesIO()

@@ -29,8 +29,8 @@ MISSING_MARKERS = (
     *("#NV", "#WERT!", "#BEZUG!", "#ZAHL!", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
     *("(blank)", "(null)", "(empty)", "(none)", "(leer)"),
 )
-# What the version with these settings computed stays up to date: a setting that was added since is part
-# of a fingerprint only if it is set, and its default markers stand for the present ones.
+# Results of the version with these settings stay up to date: a setting that was added since is part of a
+# fingerprint only if it is set, and the default markers of that version stand for the present ones.
 EARLIER_MARKERS = ("", "NA", "N/A", "NaN", "null", "None", "-", "?")
 EARLIER_SETTINGS = frozenset(
     "columns databases missing_markers contact_capacity contact_order outcome_after_days held_out_share "

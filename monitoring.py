@@ -46,7 +46,7 @@ ROWS_AT_ONCE = 1 << 21  # if only a few columns are read
 
 @dataclass(frozen=True)
 class Monitoring:
-    """Whether to train, and why; the verdicts themselves stand in monitoring.json."""
+    """Whether to train, and why; the verdicts themselves are in monitoring.json."""
 
     retrain: bool
     triggers: tuple[str, ...]

@@ -409,7 +409,7 @@ class WriteBack:
     table: str | None = None
     """table, `schema.table` where necessary; it is created if it does not exist"""
     max_seconds: float = setting(300.0, low=1)
-    """longest time to write; what was not finished is written at the next run"""
+    """longest time to write; a longer write changes nothing, and the next run tries again"""
 
 
 @dataclass(frozen=True)

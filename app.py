@@ -1,7 +1,7 @@
 """Serve predictions, the ranked clients, diagnostics and the dashboard over HTTP.
 
 Reads:  production_deployment/, reports/, ingesteddata/finaldata.csv, testdata/, sourcedata/, access/
-Writes: contacts/contacts.sqlite, what people enter about clients; access/, users, tokens and sessions
+Writes: contacts/contacts.sqlite (what people enter about clients), access/ (users, tokens, sessions)
 Run:    python app.py [--config PATH] [--host HOST] [--port PORT] [--workers N] [--json-logs]
         python app.py --new-token NAME --role ROLE [--days N] | --new-user NAME --role ROLE
         python app.py --revoke NAME | --list-access

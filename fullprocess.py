@@ -1,9 +1,9 @@
 """Run the whole process, steps 1 to 7; cron runs this script.
 
-If nothing is new or unfinished, print that and end. If a run is killed, at any moment, the next run
+If nothing is new or unfinished, print that and end. If a run is killed at any moment, the next run
 finishes its work. Only one run works at a time; one that starts meanwhile ends at once. A run that
-takes longer than config.json allows is stopped. If a file is damaged, report it. If it can be computed
-from other files, do so; otherwise stop until --repair renames it (it deletes nothing) and recovers.
+takes longer than config.json allows is stopped. A damaged file is reported, and computed again from
+other files if possible; otherwise runs stop until --repair renames it (it deletes nothing) and recovers.
 
 Reads:  the inputs of all steps; contacts/inbox/ (filled-in sheets)
 Writes: the outputs of all steps; the contact log and contacts/inbox/read/ (from filled-in sheets);
@@ -22,7 +22,7 @@ from attrition import idle
 
 
 def ping_heartbeat(url: str, ending: str = "", wait_s: float = 1.5) -> None:
-    """Report to the heartbeat that a run went well; a slow answer is not waited for."""
+    """Ping the heartbeat, without waiting for a slow answer."""
     from attrition.messages import heartbeat
 
     heartbeat.ping(url, ending).join(wait_s)
@@ -65,7 +65,7 @@ logger = logging.getLogger("attrition.fullprocess")
 
 R = TypeVar("R", bound=cli.Result)
 
-# What a run that fails for its inputs alone would only repeat.
+# Failures that another run with the same inputs would only repeat.
 OF_INPUTS = (NoRows, TooLittleData, Leakage)
 UNUSED_SHOWN, UNUSED_NAMED, CHANGED_NAMED = 20, 5, 3
 RunStep = Callable[[str, Callable[[Config], R]], R]
@@ -86,7 +86,7 @@ def find_sources(config: Config) -> dict[str, str]:
 
 
 def find_products(config: Config) -> dict[str, str]:
-    """Hash the outputs of a run, including all releases and the history; links lead somewhere."""
+    """Hash the outputs of a run, including all releases and the history; a link by its target."""
     return {_shown(path): _hash(path) for path in _products(config)} | {
         _shown(link): str(link.readlink()) if link.is_symlink() else "not a link"
         for link in _links(config)
@@ -184,7 +184,7 @@ def find_reason(config: Config) -> str | None:
         if inbox.find_settled(config):
             return f"there are sheets in {config.inbox}"
     except AttritionError as error:
-        logger.warning("%s; every step is looked at again", error)
+        logger.warning("%s; every step is checked again", error)
         return "a record cannot be read"
     before, now = last.get("state") or {}, find_sources(config) | find_products(config)
     changed = sorted({path for path, _ in before.items() ^ now.items()})
@@ -285,7 +285,7 @@ class Outcome:
 
     @property
     def is_partial(self) -> bool:
-        """Return whether a source could not be read, or a table not be written."""
+        """Return whether a source could not be read, or a table could not be written."""
         return bool(self.unavailable or self.unwritten)
 
     @property
@@ -491,7 +491,7 @@ def plan(config: Config) -> list[str]:
     if lines:
         lines.append("would assess every current client and write the report")
     elif reason := find_reason(config):
-        lines.append(f"would look at every step again: {reason}")
+        lines.append(f"would check every step again: {reason}")
     return lines
 
 
@@ -653,7 +653,7 @@ def record_skipped(config: Config, options: argparse.Namespace, busy: Busy) -> i
 
 
 class Run:
-    """A run, which begins when it is made."""
+    """A run; it begins when the object is created."""
 
     def __init__(self) -> None:
         self.started_at, self.since = files.utc_now(), time.monotonic()
@@ -791,7 +791,7 @@ def check_state(config: Config, *, accept_log_loss: bool = False) -> None:
 
 
 def check_made(config: Config) -> None:
-    """Check everything once more: is anything damaged that the run could not make again?
+    """Check everything once more, for damage that the run could not repair.
 
     Raises: Damaged.
     """
@@ -902,7 +902,7 @@ def main(argv: list[str] | None = None) -> int:
         "--repair", action="store_true", help="rename damaged files and recover; nothing is deleted"
     )
     either.add_argument(
-        "--test-alert", action="store_true", help="send a test message by every channel"
+        "--test-alert", action="store_true", help="send a test message through every channel"
     )
     cli.add_accept_leakage(parser)
     parser.add_argument(
@@ -914,9 +914,9 @@ def main(argv: list[str] | None = None) -> int:
         "--profile", action="store_true", help="print time, CPU time and peak memory of each step"
     )
     parser.add_argument(
-        "--forget", metavar="NAME", help="replace the name of a client by a token in all files"
+        "--forget", metavar="NAME", help="replace the name of a client with a token in all files"
     )
-    parser.add_argument("--yes", action="store_true", help="forget without asking")
+    parser.add_argument("--yes", action="store_true", help="forget without confirmation")
     options = parser.parse_args(argv)
     if options.forget is None and options.yes:
         parser.error("--yes: expected --forget NAME")

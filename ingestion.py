@@ -2,11 +2,11 @@
 
 Reads:  sourcedata/*.csv, *.csv.gz, *.parquet, *.xlsx; the database tables that config.json names
 Writes: ingesteddata/finaldata.csv (the rows), finaldata.parquet (the same, typed and sorted, for the
-        steps; beside many rows also finaldata-<n>.parquet), gone.npz (rows in them that count no more),
+        steps; beside many rows also finaldata-<n>.parquet), gone.npz (rows that no longer count),
         ingestedfiles.txt (one line per version of a source), rejected.csv (every refused row and the
         reason), withdrawn.csv (rows that were withdrawn because their table no longer has them),
-        table_rows.npz (the rows of each table), deliveries.npz (of each row its number and the line of
-        ingestedfiles.txt by which it came), ingestion.json (the record)
+        table_rows.npz (the rows of each table), deliveries.npz (the number of each row, and
+        the line of ingestedfiles.txt of its source), ingestion.json (the record)
 Run:    python ingestion.py [--config PATH] [--check FILE | --explain | --reconcile]
         [--accept-loss] [--adopt] [--accept-source NAME]
 """

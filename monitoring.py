@@ -1,7 +1,7 @@
 """Check whether the model in production is still accurate, and decide whether to retrain.
 
 Reads:  production_deployment/current, the rows in ingesteddata/, the history;
-        contacts/contacts.sqlite in an experiment (which outcomes may contacts have changed?)
+        contacts/contacts.sqlite in an experiment (outcomes that contacts may have changed)
 Writes: production_deployment/monitoring.json (the verdict: retrain or not, and why), settled_rows.npz
         (the rows whose verdict is final, and those that wait)
 Run:    python monitoring.py [--config PATH]
@@ -46,7 +46,7 @@ ROWS_AT_ONCE = 1 << 21  # if only a few columns are read
 
 @dataclass(frozen=True)
 class Monitoring:
-    """Whether to train, and why; the verdicts themselves stand in monitoring.json."""
+    """Whether to train, and why; the verdicts themselves are in monitoring.json."""
 
     retrain: bool
     triggers: tuple[str, ...]

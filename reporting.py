@@ -434,7 +434,7 @@ def manager_pages(
 
 
 def write_manager_pages(config: Config, manager: str, at: str) -> Path:
-    """Write whom a client manager is to contact at a time, and return the path.
+    """Write the list of a client manager as it is at a time, and return the path.
 
     manager: "" for the clients without one
 

@@ -2,7 +2,7 @@
 
 Reads:  practicemodels/ (the candidate), production_deployment/current (the champion), testdata/*,
         ingesteddata/finaldata.csv (rows of held-out clients, and rows newer than the champion);
-        contacts/contacts.sqlite in an experiment (which outcomes may contacts have changed?)
+        contacts/contacts.sqlite in an experiment (outcomes that contacts may have changed)
 Writes: practicemodels/latestscore.txt (F1 at threshold 0.5 on the test data), score.json (the record)
 Run:    python scoring.py [--config PATH]
 """

@@ -1,7 +1,7 @@
 """Step 2: train a candidate model on the labelled rows, and record why it was chosen.
 
 Reads:  ingesteddata/finaldata.csv; production_deployment/monitoring.json (is there concept drift?);
-        contacts/contacts.sqlite in an experiment (which outcomes may contacts have changed?)
+        contacts/contacts.sqlite in an experiment (outcomes that contacts may have changed)
 Writes: practicemodels/trainedmodel.skops, evaluationmodel.skops (the same choices, fitted without the
         held-out clients), training.json (the record), reference.csv (the reference for drift),
         known_rows.npz (the rows that the model knows, with their cross-validated risks)

@@ -29,8 +29,8 @@ MISSING_MARKERS = (
     *("#NV", "#WERT!", "#BEZUG!", "#ZAHL!", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
     *("(blank)", "(null)", "(empty)", "(none)", "(leer)"),
 )
-# What the version with these settings computed stays up to date: a setting that was added since is part
-# of a fingerprint only if it is set, and its default markers stand for the present ones.
+# Results of the version with these settings stay up to date: a setting that was added since is part of a
+# fingerprint only if it is set, and the default markers of that version stand for the present ones.
 EARLIER_MARKERS = ("", "NA", "N/A", "NaN", "null", "None", "-", "?")
 EARLIER_SETTINGS = frozenset(
     "columns databases missing_markers contact_capacity contact_order outcome_after_days held_out_share "
@@ -409,7 +409,7 @@ class WriteBack:
     table: str | None = None
     """table, `schema.table` where necessary; it is created if it does not exist"""
     max_seconds: float = setting(300.0, low=1)
-    """longest time to write; what was not finished is written at the next run"""
+    """longest time to write; a longer write changes nothing, and the next run tries again"""
 
 
 @dataclass(frozen=True)

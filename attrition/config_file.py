@@ -218,7 +218,7 @@ class _Reader:
 
     def _columns(self, columns: Columns, raw: dict[str, Any]) -> Columns:
         if not {"numeric", "categorical", "dates"} & raw.keys():
-            self.problems.append("columns names neither numeric nor categorical features nor dates")
+            self.problems.append("columns names no feature, expected numeric, categorical or dates")
         for date in columns.dates:
             self.labels[date] = replace(self.labels.get(date, Label(date)), is_date=True)
         return columns if "numeric" in raw else replace(columns, numeric=())
@@ -274,7 +274,7 @@ def _check_columns(config: Config) -> Iterator[str]:
         if low is not None and high is not None and low > high:
             yield f"columns.numeric.{name}.minimum {low} is above maximum {high}"
     for name in sorted({*columns.markers_are_levels} - {*columns.categorical}):
-        yield f"columns.markers_are_levels names {name!r}, which is no categorical feature"
+        yield f"columns.markers_are_levels names {name!r}, which is not a categorical feature"
     for name in sorted({*config.accept_leakage} - {*columns.features}):
         yield f"accept_leakage names {name!r}, which is not a feature"
     for name in _find_repeated(_list_names(columns)):
@@ -322,7 +322,7 @@ def _check_contacts(config: Config) -> Iterator[str]:
     if (config.contact_cost is None) != (config.contact_success is None):
         yield "contact_cost and contact_success go together: give both"
     if experiment and not columns.client:
-        yield "experiment is given, but columns.client is null: nobody can be followed"
+        yield "experiment is given, but columns.client is null, so no client can be followed"
     if experiment and experiment.never_hold_out.value_above is not None and not columns.value:
         yield "experiment.never_hold_out.value_above is given, but columns.value is not set"
 
@@ -361,7 +361,7 @@ def _check_targets(config: Config) -> Iterator[str]:
     elif url and table:
         if not re.match(r"sqlite:///.|postgres(ql)?(\+\w+)?://", url):
             yield (
-                "write_back.url is of another database, expected sqlite:///path or "
+                "write_back.url names another kind of database, expected sqlite:///path or "
                 "postgresql://user:${PASSWORD}@host/database"
             )
         target = place(url, table)

@@ -8,7 +8,7 @@ locks:    the same for an SQLite file, whose lock others hold for seconds
 speed:    a million rows from PostgreSQL beside an ADBC driver, both into arrow
 
 At the end the writers stop, every table is read whole once, and what was ingested has to be what SELECT
-tells: no row missed, none too many.
+returns: no row missed, none too many.
 
 Run: python -m benchmarks.databases [restarts] [mariadb] [locks] [speed] [--restarts 200]
      [--minutes 10] [--rows 1000000] [--rounds 7] [--seed 0]

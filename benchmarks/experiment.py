@@ -2,7 +2,7 @@
 
 Clients are listed, assigned, looked at and estimated by the product's own functions. Their risks and
 values are those of the sample company's most valuable risks, half of whom would leave; outcomes are
-tossed with the true risks, which contacts change by a planted effect. Assignments are recomputed from
+drawn with the true risks, which contacts change by a planted effect. Assignments are recomputed from
 the key, as each assessment does.
 
 `goals`: the cells that the documentation shows, with the goal beside each figure.

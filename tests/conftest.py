@@ -172,7 +172,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
 
 @pytest.fixture(autouse=True, scope="session")
 def no_sync() -> Iterator[None]:
-    """No file of a test need outlive a power cut: nobody waits for the disk."""
+    """Do not wait for the disk: no file of a test need survive a power cut."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield

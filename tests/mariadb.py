@@ -1,4 +1,4 @@
-"""A MariaDB server of one's own, with TLS, for tests and benchmarks."""
+"""A private MariaDB server with TLS, for tests and benchmarks."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ class Server(servers.Server):
 
     @staticmethod
     def find_programs() -> list[str] | None:
-        """Return the programs that make and run a server, where they are installed."""
+        """Return the programs that set up and run a server, if they are installed."""
         path = f"{os.environ['PATH']}:/usr/sbin"
         names = ("mariadb-install-db", "mariadbd")
         programs = [found for name in names if (found := shutil.which(name, path=path))]

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own for tests and benchmarks."""
+"""A private PostgreSQL server for tests and benchmarks."""
 
 import shutil
 import signal
@@ -37,7 +37,7 @@ class Server(servers.Server):
 
     @staticmethod
     def find_programs() -> Path | None:
-        """Return the folder of the newest PostgreSQL's programs, where one is installed."""
+        """Return the folder of the newest PostgreSQL's programs, if one is installed."""
         found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
         if on_path := shutil.which("initdb"):
             found.append(Path(on_path).resolve().parent)

@@ -1,4 +1,4 @@
-"""A database server of one's own for tests and benchmarks: made, restarted, and stopped by its pid.
+"""A private database server for tests and benchmarks: set up, restarted, and stopped by its pid.
 
 It listens on loopback alone, asks for passwords, and forgoes fsync: nothing of it outlives its folder.
 """
@@ -56,7 +56,7 @@ class Server:
 
     @staticmethod
     def find_programs() -> Any:
-        """Return the programs that make and run a server, or None if they are not installed."""
+        """Return the programs that set up and run a server, or None if they are not installed."""
         raise NotImplementedError
 
     def make_command(self) -> list[str]:
@@ -69,7 +69,7 @@ class Server:
         raise NotImplementedError
 
     def clear(self) -> None:
-        """Drop every table; whatever is made from here on, the reader may select from."""
+        """Drop every table; the reader may select from all that are created later."""
         raise NotImplementedError
 
     def start(self) -> None:

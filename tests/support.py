@@ -32,7 +32,7 @@ WIDE = Columns(
 )
 
 
-# Which folders of attrition/ each may import; config, errors and wording lie above all folders.
+# Which folders of attrition/ each may import; modules that lie in none of them are above all folders.
 ARROWS = {
     "": set(),
     "storage": set(),

@@ -66,7 +66,7 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
     ("settings", "told"),
     [
         ({"columns": {"numeric": ["a"], "categorical": ["a"]}}, "'a' is given two meanings"),
-        ({"columns": {"client": "x"}}, "neither numeric nor categorical"),
+        ({"columns": {"client": "x"}}, "columns names no feature, expected"),
         ({"columns": {"numeric": ["a"], "left": "Yes"}}, "go together"),
         ({"columns": {"numeric": ["a"], "left": "Y", "stayed": "Y"}}, "are both 'Y'"),
         ({"columns": {"numeric": ["a"], "left": "Y", "stayed": "y"}}, "are both 'Y'"),
@@ -123,7 +123,7 @@ TABLE = {"name": "crm", "url": "sqlite:///crm.sqlite", "table": "clients"}
         ),
         (
             {"columns": {"categorical": ["kind"], "markers_are_levels": ["kinds"]}},
-            "columns.markers_are_levels names 'kinds', which is no categorical feature",
+            "columns.markers_are_levels names 'kinds', which is not a categorical feature",
         ),
         ({"missing_markers": "NA"}, "missing_markers is 'NA', expected a list of names"),
         ({"files": []}, "files is a list, expected an object"),

@@ -20,7 +20,7 @@ from tests.conftest import ROOT, contradict, make_rows, run_whole, write_config
 from tests.support import digest, run
 
 STEPS = ("ingestion", "monitoring", "training", "scoring", "deployment", "assessment", "reporting")
-AGAIN = "would look at every step again: "
+AGAIN = "would check every step again: "
 
 
 def test_first_run_makes_everything_a_person_needs(project):

@@ -254,7 +254,7 @@ def _check_replaced(connection: sqlite3.Connection, entry: Entry, number: int) -
     old = connection.execute("SELECT kind FROM entries WHERE id = ? AND client = ?", client)
     kind = next((row["kind"] for row in old), WITHDRAWAL)
     if kind == WITHDRAWAL:
-        raise NotReplaceable(f"entry {number} is none of this client that can be replaced")
+        raise NotReplaceable(f"entry {number} is not an entry of this client that can be replaced")
     if entry.kind not in (kind, WITHDRAWAL):
         raise NotReplaceable(f"entry {number} is of the kind {kind}, not {entry.kind}")
     later = connection.execute("SELECT id FROM entries WHERE replaces = ? AND client = ?", client)

@@ -39,7 +39,7 @@ NUMBERS = ("risk", "value_at_risk")
 NAMES, VALUES = ", ".join(COLUMNS), tuple(COLUMNS)[1:]
 FETCH_ROWS, DELETED_AT_ONCE = 25_000, 10_000
 CACHE_KB = 64 << 10  # changes that SQLite keeps in memory, so that readers need not wait
-STEPS_BETWEEN_LOOKS = 20_000
+STEPS_BETWEEN_CHECKS = 20_000  # of the time, by SQLite
 
 Rows = dict[str, Any]
 
@@ -79,7 +79,7 @@ def check_columns(database: Database, columns: Sequence[tuple[str, str, bool]], 
     kinds = {name: kind for name, kind, _ in columns}
     expected = {name: each[at] for name, each in COLUMNS.items()}
     problems = [f"no column {name}" for name in expected if name not in kinds]
-    problems += [f"a column {name!r}" for name in kinds if name not in expected]
+    problems += [f"an unknown column {name!r}" for name in kinds if name not in expected]
     problems += [
         f"{name} is {kinds[name]}, not {kind}"
         for name, kind in expected.items()
@@ -114,7 +114,7 @@ DESCRIBE = """SELECT attname, format_type(atttypid, atttypmod), relkind = 'r' AN
     WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
 # Pages are filled by half, so that a row is updated in its own page and the index stays as it is: a
 # million updates take 3.5 s instead of 8.8 s, with a fifth of the log. They run in the order of the
-# pages: with the table in another order than the risks, each would read a page for itself.
+# pages: if the table is in another order than the risks, each update would read a page of its own.
 FILL = "WITH (fillfactor = 45)"
 UPDATE = f"""UPDATE {{table}} t SET {", ".join(f"{name} = s.{name}" for name in VALUES)}
     FROM (SELECT r.ctid AS place, s.* FROM {{staged}} s JOIN {{table}} r USING (client)
@@ -300,7 +300,7 @@ def _connect(database: Database, seconds: float, read_only: bool) -> sqlite3.Con
         name, uri=True, timeout=min(BUSY_SECONDS, seconds), isolation_level=None
     )
     end = time.monotonic() + seconds
-    connection.set_progress_handler(lambda: time.monotonic() > end, STEPS_BETWEEN_LOOKS)
+    connection.set_progress_handler(lambda: time.monotonic() > end, STEPS_BETWEEN_CHECKS)
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
     return connection

@@ -25,7 +25,7 @@ from attrition.storage import files
 FETCH_ROWS = 25_000
 HASHED_BYTES = 4 << 20
 MAX_ROW_BYTES = 64 << 20
-STEPS_BETWEEN_LOOKS = 20_000  # virtual machine steps of SQLite between two checks of the time
+STEPS_BETWEEN_CHECKS = 20_000  # virtual machine steps of SQLite between two checks of the time
 
 
 def driver_errors() -> tuple[type[Exception], ...]:
@@ -134,7 +134,7 @@ def _connect(file: Path, seconds: float) -> sqlite3.Connection:
         f"file:{quote(str(file))}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None
     )
     end = time.monotonic() + seconds
-    connection.set_progress_handler(lambda: time.monotonic() > end, STEPS_BETWEEN_LOOKS)
+    connection.set_progress_handler(lambda: time.monotonic() > end, STEPS_BETWEEN_CHECKS)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)
     for setting in ("trusted_schema = OFF", "cell_size_check = ON", "query_only = ON"):
         connection.execute(f"PRAGMA {setting}")

@@ -52,7 +52,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class WriteBackResult:
-    """What was written; `problem` is why it was not, and then the next run writes it."""
+    """What the last write changed; `problem`: why this one failed, and the next run tries again."""
 
     counts: Counts
     problem: str
@@ -101,7 +101,7 @@ def row_hashes(rows: Rows) -> NDArray[np.uint64]:
 
 
 class Comparison:
-    """The rows in the table, by which those of the assessment are new, changed or as they were."""
+    """Find which rows of the assessment are new or changed, compared with those in the table."""
 
     def __init__(self, stored: Iterator[Rows]) -> None:
         names, none = [pa.array([], pa.string())], np.zeros(0, "uint64")
@@ -187,7 +187,7 @@ def compare_or_write(config: Config, assessment: files.Record, *, dry_run: bool)
 
 
 def write_back(config: Config, *, always: bool = False) -> WriteBackResult:
-    """Write the last assessment into the table, unless that was done; if it fails, record why.
+    """Write the last assessment into the table, unless that was done before; if it fails, record why.
 
     always: compare with the table even if this assessment was written, because others changed it
 
@@ -237,7 +237,7 @@ def _result(record: files.Record, *, up_to_date: bool) -> WriteBackResult:
 
 
 def count_changes(config: Config) -> str:
-    """Describe what of the last assessment would be written.
+    """Describe what a write of the last assessment would change in the table.
 
     Raises: AttritionError if there is no assessment, or if the table cannot be read.
     """

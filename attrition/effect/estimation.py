@@ -186,7 +186,7 @@ def check_ratio(is_control: Bool, share: Vector) -> dict[str, Any] | None:
 def check_draws(number: NDArray[np.int64], is_recomputed: Bool, is_moved: Bool) -> dict[str, Any]:
     """Count the assignments that were recomputed, and those that differ from the draw.
 
-    The arm follows from the key, so that chance explains no difference.
+    The arm follows from the key, so chance cannot explain a difference.
 
     number: (n,) of the assignments in the contact log; first: that of the first one that differs
 

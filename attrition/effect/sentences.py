@@ -38,13 +38,13 @@ STATES = ("known", "open", "lost")
 ARM_NOTE = (
     "At the last look: the clients compared, how many of them left, and how many were expected to (the "
     "sum of their risks). For the next look: the clients whose outcome is known, still open, or lost "
-    "with the row, and the share of all of them who were reached. A client counts once a quarter, in "
+    "with its row, and the share of all of these who were reached. A client counts once a quarter, in "
     "the group of the first assignment, whatever was done later."
 )
 HOW_TO_START = {
     "How it works": "Each quarter, about one in five of the clients who are due for the list is held "
-    "out by chance: not listed, and the next ones take their places, so the team contacts as many "
-    "clients as before.",
+    "out by chance. They are not listed, and the next clients take their places, so the team contacts "
+    "as many clients as before.",
     "What you learn": "After some months, the listed clients are compared with the held-out ones. If "
     "fewer of the listed ones left, contacting keeps clients, and you know how many and what they are "
     "worth.",
@@ -81,7 +81,9 @@ def verdict(record: Row, currency: str) -> Verdict:
     >>> coming = {"number": 1, "of": 4, "on": "2026-07-01", "more_outcomes": 120}
     >>> coming |= {"smallest_effect": 0.12}
     >>> print(verdict({"verdict": "open", "next_look": coming}, "EUR").headline)
-    Not yet: about 120 more outcomes, likely in July 2026; effects under 12 points will not be seen.
+    ... # doctest: +NORMALIZE_WHITESPACE
+    Not known yet: next look in July 2026, with about 120 more outcomes; it will not show effects under
+    12 points.
     """
     return _VERDICTS[record["verdict"]](record, currency)
 
@@ -126,22 +128,22 @@ def _open(record: Row, currency: str) -> Verdict:
     elif coming.get("on"):
         headline, point = _not_yet(coming)
     else:
-        headline = "Not yet: nobody has been held out so far."
+        headline = "Not known yet: nobody has been held out so far."
     return Verdict("", headline, _join([past, _early(look), point]))
 
 
 def _not_yet(coming: Row) -> tuple[str, str]:
     """Describe when there may be an answer and which effects it cannot show, and explain a point."""
     more, smallest = finite(coming.get("more_outcomes")), finite(coming.get("smallest_effect"))
-    wait = f"about {plural(more, 'more outcome')}, " if more > 0 else ""
-    when = f"Not yet: {wait}likely in {wording.day(coming['on']).partition(' ')[2]}"
+    when = f"Not known yet: next look in {wording.day(coming['on']).partition(' ')[2]}"
+    when += f", with about {plural(more, 'more outcome')}" if more > 0 else ""
     if math.isnan(smallest):
         return f"{when}.", ""
     if smallest >= 1:
         return f"{when}; that is too early to see any effect.", ""
     least = points(smallest)
-    point = f"An effect of {least} points: {least} fewer in 100 leave."
-    return f"{when}; effects under {least} points will not be seen.", point
+    point = f"An effect of {least} points means that {least} fewer in 100 leave."
+    return f"{when}; it will not show effects under {least} points.", point
 
 
 def _void(record: Row, currency: str) -> Verdict:
@@ -149,10 +151,10 @@ def _void(record: Row, currency: str) -> Verdict:
     if draws.get("differ"):
         differ = "differs" if draws["differ"] == 1 else "differ"
         detail = (
-            "The key decides who is held out, so chance explains no difference. The first is number "
-            f"{count(draws['first'])} in the table assignments of contacts/contacts.sqlite. Compare the "
-            "file with a backup, and find out who or what changed it, before you rely on any figure "
-            "below."
+            "The key decides who is held out, so chance cannot explain a difference. The first one is "
+            f"number {count(draws['first'])} in the table assignments of contacts/contacts.sqlite. "
+            "Compare the file with a backup, and find out who or what changed it, before you rely on "
+            "any figure below."
         )
         of = f"{count(draws['differ'])} of {plural(draws['recomputed'], 'assignment')}"
         return Verdict("bad", f"Void: {of} {differ} from the draw.", detail)
@@ -398,8 +400,8 @@ def _early(look: Row) -> str:
     if look.get("verdict") == OPEN and finite(effect.get("low")) * finite(effect.get("high")) > 0:
         bound = wording.decimal(look["bound"], digits=2)
         return (
-            "That interval excludes zero, but it is no proof: with four looks a year, chance produces "
-            f"one too often, so this look asks for more (z beyond ±{bound})."
+            "That interval excludes zero, but that is no proof: with four looks a year, chance alone "
+            f"would produce one too often, so this look requires more (z beyond ±{bound})."
         )
     return ""
 
@@ -449,8 +451,8 @@ def _draws_text(draws: Row) -> str:
     text = f"{count(recomputed)} of {count(every)}; differences from the draw: {count(draws['differ'])}."
     if recomputed < every:
         text += (
-            " The others cannot be: the key that drew them is not the one that is set, or the client is "
-            "forgotten. Only the sample ratio checks those."
+            " The others cannot be recomputed: another key than the present one drew them, or their "
+            "client is forgotten. Only the sample ratio checks them."
         )
     return text
 

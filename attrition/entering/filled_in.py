@@ -172,8 +172,8 @@ def _find_lines(table: Table, sheet: str, columns: Columns) -> list[Line]:
         raise Refused(
             "NO_COLUMNS",
             f"expected the columns {wording.listing(NEEDED, 'and')} in one of the first {HEADER_WITHIN} "
-            f"lines, and found no {wording.listing(lacking, 'and')}; download a sheet to fill in from "
-            "the page List",
+            f"lines, found none called {wording.listing(lacking, 'or')}; download a sheet to fill in "
+            "from the page List",
         )
     if len(rows) > MAX_LINES:
         raise Refused("TOO_MANY_LINES", f"more than {MAX_LINES:,} lines")
@@ -323,7 +323,7 @@ def _judge(
 def _check_client(line: Line, desk: Desk, *, is_known: bool) -> str:
     """Return what is wrong with the client and the key of a line; "" if nothing is.
 
-    A key proves that the client was on a list, also if he or she is no longer current.
+    A key proves that the client was on a list, even if he or she is no longer current.
     """
     key, shown = line.texts[KEY], cells.shorten(line.client)
     if not line.client:
@@ -338,8 +338,8 @@ def _check_client(line: Line, desk: Desk, *, is_known: bool) -> str:
         return f"comes from a sheet of another installation: empty its {KEY} to save it here"
     if key != key_of(desk.project, match["day"], line.client):
         return (
-            f"the name {shown!r} is not that of its {KEY}: if only some columns were sorted, undo that; "
-            f"if not, empty the {KEY}"
+            f"its {KEY} belongs to another client than {shown!r}: if only some columns were sorted, "
+            f"undo that; otherwise, empty the {KEY}"
         )
     return ""
 

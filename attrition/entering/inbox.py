@@ -39,7 +39,7 @@ MAX_PACKED, MAX_STEM = 64 << 20, 100
 def find_sheets(config: Config) -> dict[Path, os.stat_result]:
     """Return the files in the inbox, also those that may still be being written.
 
-    Hidden files, what other programs write beside a file, links and folders are none. An inbox that
+    Hidden files, temporary files of other programs, links and folders are not sheets. An inbox that
     cannot be read is reported, and does not stop a run.
     """
     sheets: dict[Path, os.stat_result] = {}

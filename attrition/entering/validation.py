@@ -138,4 +138,4 @@ def _check_replaces(entry: Entry, old: Entry | None, n_clients: int) -> str:
         return "name the entry to withdraw" if entry.kind == log.WITHDRAWAL else ""
     if n_clients > 1:
         return "an entry of one client cannot be replaced for several"
-    return "" if old else f"entry {entry.replaces} is none of this client"
+    return "" if old else f"entry {entry.replaces} is not an entry of this client"

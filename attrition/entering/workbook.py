@@ -246,7 +246,7 @@ def _explain(sheet: "Worksheet", about: About, look: _Look) -> None:
     """Write how to fill in the sheet; the outcomes are those that it offers."""
     lines = (
         ("", ""),
-        ("How to fill in", "Only the yellow cells can be changed. An empty line stays as it is."),
+        ("How to fill in", "Only the yellow cells can be changed. An empty line is ignored."),
         (OUTCOME, "the result of the contact: choose one of the words below"),
         (NOTE, f"what you want to remember, at most {validation.MAX_NOTE:,} characters"),
         (FOLLOW_UP, f"the date of the next call, from {about.day} on, if one is agreed"),

@@ -36,7 +36,7 @@ ACTIONS = {
     "writes what is missing.",
     "no_model": "Put files of clients into the input folder and run fullprocess.py.",
     "model": "Treat the risks with care. The next run trains a candidate, and deploys it only if it is "
-    "proven better; “The model” shows what became of the last one.",
+    "proven better; the page “The model” shows what became of the last one.",
     "release": _REPAIR,
     "damaged": _REPAIR,
     "history": _REPAIR,

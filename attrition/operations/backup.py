@@ -1,7 +1,7 @@
 """Back up the contact log while it is in use, or restore it.
 
 Reads:  contacts/contacts.sqlite, or a backup
-Writes: a new file, or contacts/contacts.sqlite (the log before is renamed, never deleted)
+Writes: a new file, or contacts/contacts.sqlite (the present log is renamed, never deleted)
 Run:    python -m attrition.operations.backup (--save FILE | --restore FILE) [--config PATH]
 """
 
@@ -159,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.parser(__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--save", type=Path, metavar="FILE", help="write a backup to a new file")
-    what.add_argument("--restore", type=Path, metavar="FILE", help="replace the log by a backup")
+    what.add_argument("--restore", type=Path, metavar="FILE", help="replace the log with a backup")
     options = parser.parse_args(argv)
 
     def work(config: Config) -> int:

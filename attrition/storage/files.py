@@ -340,7 +340,7 @@ def _run_jobs(jobs: Sequence[Callable[[], Any]], at_once: int) -> list[Any]:
 
 
 def _write_staged(path: Path, content: Content) -> str:
-    """Create a new file whose modification time lies a step of the clock back; return its sha256.
+    """Create a new file whose modification time is one step of the clock ago; return its sha256.
 
     If it is written to later, even in the same step, it gets another time.
     """

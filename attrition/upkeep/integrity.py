@@ -312,7 +312,7 @@ def find_older(config: Config) -> Iterator[Damage]:
         key = made_by(decision)
         if key != decided[-1]["made"]:
             is_older = any(row["made"] == key for row in decided)
-            other = f"or {config.history.name} is older than the other"
+            other = f"does not match {config.history.name}: one of them is an older version"
             yield Damage(config.decision_record, OLDER if is_older else other, follows=True)
 
 

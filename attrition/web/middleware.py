@@ -109,7 +109,7 @@ def init_app(app: Flask, access: auth.Access) -> None:
 def begin() -> None:
     """Give the request an id for the log and the answer; its caller is not known yet.
 
-    Werkzeug ignores all but one of the slashes at the begin of an address; here it is another address.
+    Werkzeug ignores all but one of the slashes that begin an address; here it is another address.
     """
     if request.environ["PATH_INFO"].startswith("//"):
         request.url_rule, request.routing_exception = None, NotFound()

@@ -157,11 +157,11 @@ def test_several_entries_are_stored_all_or_none(path):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"replaces": 9}, "entry 9 is none of this client"),
-        ({"replaces": 1, "client": "B"}, "entry 1 is none of this client"),
+        ({"replaces": 9}, "entry 9 is not an entry of this client"),
+        ({"replaces": 1, "client": "B"}, "entry 1 is not an entry of this client"),
         ({"replaces": 1, "kind": "override"}, "is of the kind contact, not override"),
         ({"replaces": 2}, "was replaced by entry 3"),
-        ({"replaces": 3}, "entry 3 is none of this client"),
+        ({"replaces": 3}, "entry 3 is not an entry of this client"),
     ],
 )
 def test_only_an_entry_of_the_client_that_counts_can_be_replaced(path, change, problem):

@@ -114,7 +114,10 @@ def test_numbers_beyond_all_numbers_are_read(target):
         ("CREATE TABLE risks (client TEXT PRIMARY KEY, phone TEXT)", "no column risk; .*'phone'"),
         ("CREATE TABLE risks ({columns})", "client is not its primary key"),
         ("CREATE TABLE risks ({columns}, PRIMARY KEY (client, rank))", "is not its primary key"),
-        ("CREATE TABLE risks ({columns}, note TEXT, PRIMARY KEY (client))", "a column 'note'"),
+        (
+            "CREATE TABLE risks ({columns}, note TEXT, PRIMARY KEY (client))",
+            "an unknown column 'note'",
+        ),
         ("CREATE TABLE risks ({other}, PRIMARY KEY (client))", "rank is bigint, not integer"),
         ("CREATE VIEW risks AS SELECT 'x' AS client, 1 AS rank", "is not a table of risks"),
     ],

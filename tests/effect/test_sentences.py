@@ -43,10 +43,10 @@ def headline(record):
         (
             make_open(),
             "",
-            "Not yet: about 120 more outcomes, likely in July 2026; effects under 12 points will not be "
-            "seen.",
+            "Not known yet: next look in July 2026, with about 120 more outcomes; it will not show "
+            "effects under 12 points.",
         ),
-        (make_open(next_look=None), "", "Not yet: nobody has been held out so far."),
+        (make_open(next_look=None), "", "Not known yet: nobody has been held out so far."),
         (
             make_open(next_look=None, state="off"),
             "",
@@ -55,8 +55,8 @@ def headline(record):
         (
             make_open(next_look=make_open()["next_look"] | {"smallest_effect": 1.3}),
             "",
-            "Not yet: about 120 more outcomes, likely in July 2026; that is too early to see any "
-            "effect.",
+            "Not known yet: next look in July 2026, with about 120 more outcomes; that is too early to "
+            "see any effect.",
         ),
         (
             make_record(verdict="void", ratio=VOID),
@@ -83,7 +83,9 @@ def test_first_line_is_the_verdict(record, tone, line):
 
 def test_void_by_the_draw_names_the_first_assignment_and_what_to_do():
     detail = sentences.all_sentences(make_record(verdict="void", draws=MOVED), "EUR")[1]
-    assert "The first is number 17 in the table assignments of contacts/contacts.sqlite" in detail
+    assert (
+        "The first one is number 17 in the table assignments of contacts/contacts.sqlite" in detail
+    )
     assert "Compare the file with a backup" in detail
 
 
@@ -104,7 +106,7 @@ def test_interval_without_zero_that_proves_nothing_is_explained():
     detail = sentences.verdict(record, "EUR").detail
     assert "proved nothing" in detail
     assert "z beyond ±3.93" in detail
-    assert detail.endswith("An effect of 12 points: 12 fewer in 100 leave.")
+    assert detail.endswith("An effect of 12 points means that 12 fewer in 100 leave.")
     crossing = FIRST | {"effect": NOTHING}
     detail = sentences.verdict(make_open(last_look=crossing), "EUR").detail
     assert "excludes zero" not in detail
@@ -141,7 +143,7 @@ def test_everything_behind_the_verdict_is_stated():
         "Next look: 1 October 2026, number 3 of 4 in its year, with about 120 more outcomes.",
         "Among those who were reached, 13 fewer in 100 left (95 % interval 3 to 23)",
         "20 % were held out, 20 % planned: as expected by chance (p = 0.430)",
-        "600 of 631; differences from the draw: 0. The others cannot be",
+        "600 of 631; differences from the draw: 0. The others cannot be recomputed",
         "3 held-out clients (3.0 %) were contacted all the same",
         "92 % of the value at risk",
         "Of 80 held-out clients whose outcome is known and whom nobody contacted, 31 left (39 %, 95 % "

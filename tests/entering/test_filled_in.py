@@ -183,7 +183,7 @@ def test_a_line_of_a_forgotten_client_is_refused_without_the_name(desk):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ((1, "client", "007"), "'007' is not that of its key"),
+        ((1, "client", "007"), "belongs to another client than '007'"),
         ((1, "key", "mine"), "the key 'mine' is not one of ours"),
         ((1, "key", "00000000-2026-11-28-0123456789ab"), "of another installation"),
     ],

@@ -88,7 +88,7 @@ def test_lead_reads_the_portfolio_and_whether_calling_helps(config):
     coming = {"number": 1, "of": 4, "on": "2026-07-01", "more_outcomes": 120}
     record["experiment"] = {"verdict": "open", "next_look": coming | {"smallest_effect": 0.12}}
     files.write_bytes(config.assessment_record, files.encode(files.sealed(record)))
-    assert "Does calling help? Not yet: about 120" in texts(config, Recipient(None, LEAD))[0]
+    assert "Does calling help? Not known yet: next" in texts(config, Recipient(None, LEAD))[0]
 
 
 def test_before_the_first_assessment_there_is_no_digest(config):

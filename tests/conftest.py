@@ -55,6 +55,19 @@ def write_config(folder: Path, **settings: Any) -> Config:
     return config_file.load(folder / "config.json")
 
 
+@contextmanager
+def handlers_taken_down() -> Iterator[None]:
+    """Take down the handlers that a script's main() puts up in this block."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    try:
+        yield
+    finally:
+        for handler in [handler for handler in root.handlers if handler not in before]:
+            root.removeHandler(handler)
+            handler.close()
+
+
 def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
     """Build a folder once for all processes of a session of tests: the first builds, others wait."""
     base = factory.getbasetemp()
@@ -64,7 +77,7 @@ def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path
         if not lock.tell():
             shutil.rmtree(folder, ignore_errors=True)  # of a process whose build failed
             folder.mkdir()
-            with pytest.MonkeyPatch.context() as patch:
+            with pytest.MonkeyPatch.context() as patch, handlers_taken_down():
                 patch.setattr(dependencies, "ask_all", dict.fromkeys)
                 build(folder)
             lock.write("built")
@@ -180,13 +193,9 @@ def no_sync() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
-    """Take the handlers down that a script's main() put up: their stderr ends with the test."""
-    root = logging.getLogger()
-    before = list(root.handlers)
-    yield
-    for handler in [handler for handler in root.handlers if handler not in before]:
-        root.removeHandler(handler)
-        handler.close()
+    """Take down the handlers of a test: their stderr ends with it."""
+    with handlers_taken_down():
+        yield
 
 
 @pytest.fixture

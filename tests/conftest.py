@@ -74,7 +74,7 @@ def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with folder.with_suffix(".lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not lock.tell():
+        if not os.fstat(lock.fileno()).st_size:  # its position is that from before the wait
             shutil.rmtree(folder, ignore_errors=True)  # of a process whose build failed
             folder.mkdir()
             with pytest.MonkeyPatch.context() as patch, handlers_taken_down():

@@ -55,16 +55,29 @@ def write_config(folder: Path, **settings: Any) -> Config:
     return config_file.load(folder / "config.json")
 
 
+@contextmanager
+def handlers_taken_down() -> Iterator[None]:
+    """Take down the handlers that a script's main() puts up in this block."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    try:
+        yield
+    finally:
+        for handler in [handler for handler in root.handlers if handler not in before]:
+            root.removeHandler(handler)
+            handler.close()
+
+
 def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
     """Build a folder once for all processes of a session of tests: the first builds, others wait."""
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with folder.with_suffix(".lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not lock.tell():
+        if not os.fstat(lock.fileno()).st_size:  # its position is that from before the wait
             shutil.rmtree(folder, ignore_errors=True)  # of a process whose build failed
             folder.mkdir()
-            with pytest.MonkeyPatch.context() as patch:
+            with pytest.MonkeyPatch.context() as patch, handlers_taken_down():
                 patch.setattr(dependencies, "ask_all", dict.fromkeys)
                 build(folder)
             lock.write("built")
@@ -180,13 +193,9 @@ def no_sync() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
-    """Take the handlers down that a script's main() put up: their stderr ends with the test."""
-    root = logging.getLogger()
-    before = list(root.handlers)
-    yield
-    for handler in [handler for handler in root.handlers if handler not in before]:
-        root.removeHandler(handler)
-        handler.close()
+    """Take down the handlers of a test: their stderr ends with it."""
+    with handlers_taken_down():
+        yield
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 """The whole process, watched: signals, limits, ticks beside a running one, runs that never ended."""
 
+import fcntl
+import logging
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,10 +13,10 @@ import app as api
 import deployment
 import fullprocess
 import reporting
-from attrition.operations import releases, runs
+from attrition.operations import log, releases, runs
 from attrition.reporting.report_data import light
 from attrition.storage import files, history
-from tests.conftest import contradict, make_rows, run_whole
+from tests.conftest import build_once, contradict, make_rows, run_whole
 from tests.support import digest, run
 
 
@@ -69,6 +72,18 @@ def test_a_tick_with_nothing_new_renews_the_last_good_run_and_no_content(project
 
 def health_of(config):
     return api.create_app(config).test_client().get("/health").json
+
+
+def test_other_tests_do_not_write_into_the_log_of_the_shared_project(finished_folder):
+    handlers = logging.getLogger().handlers
+    assert [each for each in handlers if isinstance(each, log.Diary)] == []
+
+
+def test_folder_that_another_process_builds_meanwhile_is_not_built_again(
+    tmp_path_factory, monkeypatch
+):
+    monkeypatch.setattr(fcntl, "flock", lambda lock, _: Path(lock.name).write_text("built"))
+    build_once(tmp_path_factory, "built meanwhile", lambda folder: pytest.fail("built again"))
 
 
 def test_a_source_that_is_gone_is_an_alarm_at_every_tick_until_it_is_mended(project, capsys):

@@ -1,5 +1,6 @@
 """What tables of real servers have in common: sessions, views, and what a server can refuse."""
 
+import re
 import socket
 import time
 import traceback
@@ -22,7 +23,7 @@ LOCKS = {
         "LOCK TABLE clients IN ACCESS EXCLUSIVE MODE",
         "crm: canceling statement due to lock timeout",
     ),
-    "mariadb": ("LOCK TABLES clients WRITE", "crm: Lock wait timeout exceeded"),
+    "mariadb": ("LOCK TABLES clients WRITE", "crm: Lock wait timeout exceeded.*"),
 }
 WRONG_PASSWORD = {"postgres": "password authentication failed", "mariadb": "Access denied"}
 DENIED = {
@@ -52,8 +53,11 @@ def test_view_is_read_on(server_crm):
     server_crm.execute("CREATE VIEW other AS SELECT * FROM clients")
     seen, before = server_crm.read(table="other")[2], server_crm.mark(table="other")
     server_crm.insert(client("new", 9))
+    # In the order of their changes; PostgreSQL leaves the order of equal times open.
     whole, names, _ = server_crm.read(seen, table="other")
-    assert (whole, sorted(names)) == (False, ["new", "old8", "old9"])
+    if server_crm.kind == "postgres":
+        names.sort(key=["old8", "old9", "new"].index)
+    assert (whole, names) == (False, ["old8", "old9", "new"])
     assert server_crm.mark(table="other") != before
 
 
@@ -127,4 +131,4 @@ def test_table_that_is_locked_is_told_in_seconds(server_crm, monkeypatch):
     lock, message = LOCKS[server_crm.kind]
     with server_crm.table.connect() as owner, owner.cursor() as cursor:
         cursor.execute(lock)
-        assert unavailable(server_crm.database()).startswith(message)
+        assert re.fullmatch(message, unavailable(server_crm.database()))

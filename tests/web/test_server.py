@@ -159,7 +159,8 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Length", str(len(answer)))])
     return [answer]
 
-server.REQUEST_S, server.SILENCE_S, server.SEND_S, server.SEND_BYTES = 2, 1, 1, 20_000_000
+server.REQUEST_S, server.SILENCE_S, server.SEND_BYTES = 2, 1, 20_000_000
+server.SEND_S = int(sys.argv[2])
 server.CONNECTIONS, server.BUFFERED_BYTES = 100, 30_000_000
 listener = socket.create_server(("127.0.0.1", 0))
 print(listener.getsockname()[1], flush=True)
@@ -168,9 +169,9 @@ server.serve(lambda: app, listener, workers=int(sys.argv[1]))
 
 
 @contextmanager
-def small_server(workers: int = 1) -> Iterator[tuple[int, subprocess.Popen]]:
+def small_server(workers: int = 1, send_s: int = 1) -> Iterator[tuple[int, subprocess.Popen]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", SMALL, str(workers)],
+        [sys.executable, "-c", SMALL, str(workers), str(send_s)],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
@@ -248,8 +249,9 @@ def test_slow_readers_delay_no_request(small):
         assert max(len(read_all(connection)) for connection in slow) < 20_000_000
 
 
-def test_large_answer_arrives_whole(small):
-    answer = send(small, get("/large"))
+def test_large_answer_arrives_whole():
+    with small_server(send_s=600) as (small, _):  # in two seconds, a busy reader may not read it
+        answer = send(small, get("/large"))
     assert len(answer.partition(b"\r\n\r\n")[2]) == 20_000_000
 
 

@@ -2,8 +2,9 @@
 
 A unit is a client in a quarter. It stays in the arm that it was assigned to, whether or not it was
 contacted. Its outcome is that of the row that was assessed then, once it is mature. If no outcome of
-that row arrives, because a later observation has replaced it, the row has no time, or its outcome was
-known already, it is the first outcome of the client's later observations that arrives.
+that row arrives, because a later observation has replaced it or its outcome was known already, it is the
+first outcome of the client's later observations that arrives. Without times, the order of arrival
+decides which row was assessed, and which ones are later.
 """
 
 import json
@@ -36,13 +37,15 @@ NO_STANDING = Standing()
 class Row(NamedTuple):
     """A row of a client; churned: None as long as the outcome is open or immature.
 
-    arrived: when the row arrived, "" if unknown
+    arrived: when the row arrived, with its outcome if it has one; first: when it arrived for the first
+    time, open or not; "" if unknown, as of rows of an earlier version
     """
 
     time: str
     churned: bool | None
     has_outcome: bool
     arrived: str
+    first: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,28 +108,30 @@ def read_rows(
         return {}
     hashes = np.unique(np.array([observations.name_hash(name) for name in wanted], "uint64"))
     is_stored = ledger.read_next_number(config) > 0  # not by an earlier version
-    names = [columns.client_name, columns.outcome, typed_rows.DELIVERED, typed_rows.ROW_ID]
-    table = ledger.read_table(
-        config, [*names, *filter(None, [columns.time])], clients=hashes if is_stored else None
-    )
+    facts = (typed_rows.DELIVERED, typed_rows.OPENED, typed_rows.ROW_ID)
+    names = [columns.client_name, columns.outcome, *filter(None, [columns.time]), *facts]
+    table = ledger.read_table(config, names, clients=hashes if is_stored else None)
     frame = tables.to_frame(table)
     frame = frame[frame[columns.client_name].isin(wanted)]
     ids, outcome = frame[typed_rows.ROW_ID].to_numpy(), frame[columns.outcome].to_numpy("float64")
     has_outcome = ~np.isnan(outcome)
     counts = has_outcome & (False if waiting is None else ~is_among(ids, waiting))
-    lines = ledger.read_lines(config)
+    at = {number: line.ingested_at for number, line in enumerate(ledger.read_lines(config))}
     rows: dict[str, list[Row]] = {}
-    for name, time, left, is_there, is_mature, number in zip(
+    for name, time, left, is_there, is_mature, delivered, opened in zip(
         frame[columns.client_name],
         frame[columns.time] if columns.time else [""] * len(frame),
         outcome == 1,
         has_outcome.tolist(),
         counts.tolist(),
         frame[typed_rows.DELIVERED],
+        frame[typed_rows.OPENED],
         strict=True,
     ):
-        arrived = lines[number].ingested_at if number != ledger.NEVER else ""
-        row = Row(time, bool(left) if is_mature else None, is_there, arrived)
+        arrived = at.get(delivered, "")
+        row = Row(
+            time, bool(left) if is_mature else None, is_there, arrived, at.get(opened, arrived)
+        )
         rows.setdefault(name, []).append(row)
     return rows
 
@@ -136,15 +141,25 @@ def find_outcome(assignment: Assignment, rows: Sequence[Row]) -> tuple[str, bool
 
     rows: of the client, in the order of their arrival
     """
-    observed = assignment.observed
-    if not any(row.time >= observed for row in rows):
+    at, observed = assignment.at, assignment.observed
+    if observed:
+        own = [row for row in rows if row.time == observed]
+        later = [row for row in rows if row.time > observed]
+    else:
+        seen = [  # open rows come before others, as in `clients.current_clients`
+            (not row.has_outcome or row.arrived > at, place)
+            for place, row in enumerate(rows, 1)
+            if row.first <= at
+        ]
+        _, place = max(seen, default=(False, 0))
+        own, later = [*rows[:place][-1:]], [*rows[place:]]
+    if not own and not later:
         return LOST, False, ""
-    new = [row for row in rows if row.has_outcome and row.arrived > assignment.at]
-    own = [row for row in new if observed and row.time == observed]
-    if not own:
-        later = [row for row in new if row.time > observed or not observed]
-        own = sorted(later, key=lambda row: (row.arrived, row.time))[:1]
-    known = [row for row in own if row.churned is not None]
+    own, later = (
+        [row for row in each if row.has_outcome and row.arrived > at] for each in (own, later)
+    )
+    counting = own or sorted(later, key=lambda row: (row.arrived, row.time))[:1]
+    known = [row for row in counting if row.churned is not None]
     return (KNOWN, bool(known[-1].churned), known[-1].arrived) if known else (PENDING, False, "")
 
 

@@ -20,11 +20,12 @@ AT, LATER = "2026-01-05T08:00:00Z", "2026-03-01T08:00:00Z"
 ACME = Assignment("Acme", "2026-Q1", TREATED, AT, "r1", 1, 0.5, 100.0, "2026-01-01", 0.2)
 
 
-def row(churned=None, time="2026-01-01", arrived=LATER, has_outcome=None):
+def row(churned=None, time="2026-01-01", arrived=LATER, first=AT, has_outcome=None):
     is_there = churned is not None if has_outcome is None else has_outcome
-    return Row(time, churned, is_there, arrived)
+    return Row(time, churned, is_there, arrived, first)
 
 
+NEW = "2026-02-01T08:00:00Z"  # after the assignment
 EARLY = row(has_outcome=True)  # its outcome is not mature
 BEFORE = row(False, arrived="2026-01-02T08:00:00Z")
 
@@ -60,10 +61,19 @@ def test_outcome_is_that_of_the_assessed_row(rows, expected):
         ([BEFORE._replace(time="")], (PENDING, False, "")),
         ([row(True, time="", arrived="")], (PENDING, False, "")),
         ([row(False, "", "2026-06-01"), row(True, "")], (KNOWN, True, LATER)),
-        ([EARLY._replace(time=""), row(True, "", "2026-06-01")], (PENDING, False, "")),
+        # that of an older observation arrives
+        ([row(False, ""), row(True, "", "2026-06-01")], (KNOWN, True, "2026-06-01")),
+        ([row(False, ""), row(time="")], (PENDING, False, "")),
+        ([row(True, ""), BEFORE._replace(time="")], (KNOWN, True, LATER)),
+        # the assessed row is replaced, or its outcome was known
+        ([row(False, "", "2026-06-01", NEW), row(True, "", first=NEW)], (KNOWN, True, LATER)),
+        ([BEFORE._replace(time=""), row(True, "", first=NEW)], (KNOWN, True, LATER)),
+        ([row(time=""), row(True, "", first=NEW)], (KNOWN, True, LATER)),
+        ([row(False, ""), row(True, "", first=NEW)], (KNOWN, False, LATER)),
+        ([EARLY._replace(time=""), row(True, "", "2026-06-01", NEW)], (PENDING, False, "")),
     ],
 )
-def test_without_a_time_it_is_the_first_outcome_that_arrived_afterwards(rows, expected):
+def test_without_a_time_the_newest_row_open_at_the_assignment_was_assessed(rows, expected):
     assert units.find_outcome(ACME._replace(observed=""), rows) == expected
 
 

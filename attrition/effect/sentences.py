@@ -35,6 +35,7 @@ COLUMNS = (
     *("Known for the next look", "Still open", "Lost", "Reached"),
 )
 STATES = ("known", "open", "lost")
+CHECKS = ("draws", "ratio", "lost")
 ARM_NOTE = (
     "At the last look: the clients compared, how many of them left, and how many were expected to (the "
     "sum of their risks). For the next look: the clients whose outcome is known, still open, or lost "
@@ -119,7 +120,7 @@ def _open(record: Row, currency: str) -> Verdict:
     if look:
         showed = f"proved nothing{_left(look)}"
         if look["verdict"] == VOID:
-            showed = "was void: its groups were not drawn as planned"
+            showed = "was void: its groups cannot be compared"
         past = f"Look {look['number']} of {look['of']} {showed}."
     if record.get("state") == OFF:
         headline = "Unknown: the experiment was switched off before it proved anything."
@@ -145,27 +146,39 @@ def _not_yet(coming: Row) -> tuple[str, str]:
 
 
 def _void(record: Row, currency: str) -> Verdict:
-    draws, ratio = record.get("draws") or {}, record.get("ratio") or {}
+    found, advice = _find_fault(record)
+    return Verdict("bad", f"Void: {found}", f"{advice}, before you rely on any figure below.")
+
+
+def _find_fault(checks: Row) -> tuple[str, str]:
+    """Return which check of the assignment failed and what to do; "" if none did."""
+    draws, ratio, lost = (checks.get(name) or {} for name in CHECKS)
     if draws.get("differ"):
         differ = "differs" if draws["differ"] == 1 else "differ"
-        detail = (
+        of = f"{count(draws['differ'])} of {plural(draws['recomputed'], 'assignment')}"
+        return (
+            f"{of} {differ} from the draw.",
             "The key decides who is held out, so chance explains no difference. The first is number "
             f"{count(draws['first'])} in the table assignments of contacts/contacts.sqlite. Compare the "
-            "file with a backup, and find out who or what changed it, before you rely on any figure "
-            "below."
+            "file with a backup, and find out who or what changed it",
         )
-        of = f"{count(draws['differ'])} of {plural(draws['recomputed'], 'assignment')}"
-        return Verdict("bad", f"Void: {of} {differ} from the draw.", detail)
-    headline = (
-        f"Void: {percent(ratio['observed'])} of the clients were held out, {percent(ratio['expected'])} "
-        "planned."
-    )
-    detail = (
-        f"Chance alone explains that once in {_once_in(ratio['p'])} times, so the two groups cannot be "
-        "compared. Find out who or what changed the assignments, in contacts/contacts.sqlite or in the "
-        "settings, before you rely on any figure below."
-    )
-    return Verdict("bad", headline, detail)
+    if not ratio.get("is_valid", True):
+        return (
+            f"{percent(ratio['observed'])} of the clients were held out, {percent(ratio['expected'])} "
+            "planned.",
+            f"Chance alone explains that once in {_once_in(ratio['p'])} times, so the two groups cannot "
+            "be compared. Find out who or what changed the assignments, in contacts/contacts.sqlite or "
+            "in the settings",
+        )
+    if not lost.get("is_valid", True):
+        return (
+            f"{percent(lost['treated'])} of the listed clients have vanished from the data, and "
+            f"{percent(lost['control'])} of the held-out ones.",
+            f"Chance alone explains that once in {_once_in(lost['p'])} times, so those who are left "
+            "cannot be compared. Find out why clients vanish: are they renamed or merged after a "
+            "contact? Do so",
+        )
+    return "", ""
 
 
 _VERDICTS = {HELPS: _helps, HARMS: _harms, NO_EFFECT: _no_effect, OPEN: _open, VOID: _void}

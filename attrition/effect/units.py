@@ -257,10 +257,11 @@ def _of_year(units: Units, look: looks.Look, stored: Sequence[Look]) -> Units:
 
 
 def _check(assigned: Units, compared: Units) -> dict[str, Any]:
-    """Check the assignment: the share of controls, and each arm against the draw."""
+    """Check the share of controls, each arm against the draw, and both arms' shares of lost units."""
     return {
         "ratio": estimation.check_ratio(assigned.is_control, assigned.share),
         "draws": estimation.check_draws(compared.id, compared.is_recomputed, compared.is_moved),
+        "lost": estimation.check_lost(compared.is_control, compared.state == LOST, compared.share),
     }
 
 

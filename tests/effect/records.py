@@ -43,6 +43,7 @@ def make_record(**changed):
         "value_kept": 0.92,
         "units": UNITS,
         "ratio": {"expected": 0.2, "observed": 0.204, "p": 0.43, "is_valid": True},
+        "lost": {"treated": 0.004, "control": 0.0, "p": 0.9, "is_valid": True},
         "draws": {
             **{"assignments": 631, "recomputed": 600, "differ": 0},
             **{"first": None, "is_valid": True},

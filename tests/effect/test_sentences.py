@@ -6,6 +6,7 @@ from attrition.effect import sentences
 from tests.effect.records import FIRST, SECOND, make_open, make_record
 
 MOVED = make_record()["draws"] | {"differ": 2, "first": 17, "is_valid": False}
+VANISHED = {"treated": 0.12, "control": 0.02, "p": 4e-5, "is_valid": False}
 VOID = {"expected": 0.2, "observed": 0.31, "p": 4e-5, "is_valid": False}
 HARM = {"difference": 0.06, "low": 0.01, "high": 0.11, "method": "welch"}
 NOTHING = {"difference": -0.03, "low": -0.08, "high": 0.02, "method": "welch"}
@@ -73,6 +74,12 @@ def headline(record):
             "bad",
             "Void: 1 of 600 assignments differs from the draw.",
         ),
+        (
+            make_record(verdict="void", lost=VANISHED),
+            "bad",
+            "Void: 12 % of the listed clients have vanished from the data, and 2.0 % of the held-out "
+            "ones.",
+        ),
     ],
 )
 def test_first_line_is_the_verdict(record, tone, line):
@@ -85,6 +92,12 @@ def test_void_by_the_draw_names_the_first_assignment_and_what_to_do():
     detail = sentences.all_sentences(make_record(verdict="void", draws=MOVED), "EUR")[1]
     assert "The first is number 17 in the table assignments of contacts/contacts.sqlite" in detail
     assert "Compare the file with a backup" in detail
+
+
+def test_void_by_lost_clients_says_what_to_do():
+    detail = sentences.all_sentences(make_record(verdict="void", lost=VANISHED), "EUR")[1]
+    assert detail.startswith("Chance alone explains that once in 25,000 times")
+    assert "Find out why clients vanish: are they renamed or merged after a contact?" in detail
 
 
 def test_assignments_that_were_all_recomputed_need_no_explanation():

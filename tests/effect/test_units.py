@@ -160,6 +160,17 @@ def test_broken_sample_ratio_makes_the_verdict_void(config):
     assert not described["ratio"]["is_valid"] and described["verdict"] == "void"
 
 
+def test_units_lost_in_one_arm_only_make_the_verdict_void(config):
+    made = make_units(config, 100, {TREATED: 20, CONTROL: 60})
+    made.state[~made.is_control & (np.arange(400) < 60)] = LOST
+    look = units.take_look(made, [], "2026-04-05", LATER, 0.25)
+    described = units.describe_experiment(None, made, [look], "2026-04-05")
+    assert (look.verdict, described["verdict"]) == ("void", "void")
+    assert described["lost"]["treated"] == pytest.approx(45 / 300)
+    made.state[:] = KNOWN  # found again
+    assert units.take_look(made, [look], "2026-07-05", LATER, 0.25).verdict == "helps"
+
+
 def draw_units(config, n, **moved):
     """n units that the key draws; moved: what one of the treated ones has instead."""
     trial = Trial("2026-Q1", 0.25, b"key", frozenset(), np.inf, {})

@@ -5,7 +5,7 @@ among the listed minus that among the held-out clients: below 0, contacting keep
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attrition import wording
@@ -146,12 +146,12 @@ def _not_yet(coming: Row) -> tuple[str, str]:
 
 
 def _void(record: Row, currency: str) -> Verdict:
-    found, advice = _find_fault(record)
+    found, advice = _find_fault(record) or _find_fault(deciding_look(record)) or ("", "")
     return Verdict("bad", f"Void: {found}", f"{advice}, before you rely on any figure below.")
 
 
-def _find_fault(checks: Row) -> tuple[str, str]:
-    """Return which check of the assignment failed and what to do; "" if none did."""
+def _find_fault(checks: Row) -> tuple[str, str] | None:
+    """Return which check of some units failed and what to do; None if none did."""
     draws, ratio, lost = (checks.get(name) or {} for name in CHECKS)
     if draws.get("differ"):
         differ = "differs" if draws["differ"] == 1 else "differ"
@@ -178,7 +178,7 @@ def _find_fault(checks: Row) -> tuple[str, str]:
             "cannot be compared. Find out why clients vanish: are they renamed or merged after a "
             "contact? Do so",
         )
-    return "", ""
+    return None
 
 
 _VERDICTS = {HELPS: _helps, HARMS: _harms, NO_EFFECT: _no_effect, OPEN: _open, VOID: _void}
@@ -205,7 +205,7 @@ def looks_of(record: Row) -> Sequence[Row]:
 
 
 def remarks(record: Row) -> list[str]:
-    """Describe what is not as it should be: no key, switched off, controls who were contacted."""
+    """Describe what is not as it should be: no key, switched off, a failed check, contamination."""
     texts = []
     if record["state"] == NO_KEY:
         texts.append(WITHOUT_KEY)
@@ -214,12 +214,32 @@ def remarks(record: Row) -> list[str]:
             "The experiment is switched off: nobody is held out, and there is no further look. If it is "
             "switched on again, those who were assigned before still count."
         )
-    if (record.get("contacted_controls") or {}).get("is_high"):
+    fault = _find_fault(record)
+    if fault and record["verdict"] != VOID:
         texts.append(
-            f"{contamination(record)} That hides part of the effect: ask the team to contact "
-            "clients from the list only."
+            "The verdict rests on an earlier year. That of the next look fails a check, so that look "
+            f"will be void: {fault[0]} {fault[1]}, before that look."
+        )
+    if any(_is_high(each) for each in (record, deciding_look(record))):
+        texts.append(
+            f"{_then_and_now(record, contamination)} That hides part of the effect: ask the team to "
+            "contact clients from the list only."
         )
     return texts
+
+
+def _is_high(figures: Row) -> bool:
+    return bool((figures.get("contacted_controls") or {}).get("is_high"))
+
+
+def _then_and_now(record: Row, describe: Callable[[Row], str]) -> str:
+    """Describe a figure at the look that the verdict rests on, and for the next look so far."""
+    look = deciding_look(record)
+    then, now = describe(look), describe(record)
+    if not then:
+        return now
+    text = f"At the look on {wording.day(look['at'])}: {then}"
+    return f"{text} For the next look, so far: {now}" if now else text
 
 
 def held_out(record: Row | None) -> str:
@@ -238,9 +258,9 @@ def held_out(record: Row | None) -> str:
     )
 
 
-def contamination(record: Row) -> str:
+def contamination(figures: Row) -> str:
     """Describe how many held-out clients were contacted all the same; "" if nobody was held out."""
-    contacted = record.get("contacted_controls")
+    contacted = figures.get("contacted_controls")
     if not contacted:
         return ""
     number = contacted["clients"]
@@ -260,13 +280,13 @@ def background(record: Row) -> list[tuple[str, str]]:
         "Last look": _look_text(look),
         "Next look": _next_text(record.get("next_look") or {}),
         "Per client reached": _per_reached(look),
-        "Sample ratio": _ratio_text(record.get("ratio") or {}),
-        "Assignments recomputed": _draws_text(record.get("draws") or {}),
-        "Contacted all the same": contamination(record),
+        "Sample ratio": _then_and_now(record, _ratio_text),
+        "Assignments recomputed": _then_and_now(record, _draws_text),
+        "Contacted all the same": _then_and_now(record, contamination),
         "What it costs": _cost_text(record.get("value_kept") if record.get("held_out") else None),
         "How good the list was": list_quality(record.get("list_quality") or {}),
     }
-    if (record.get("contacted_controls") or {}).get("is_high"):
+    if any(_is_high(each) for each in (record, deciding_look(record))):
         del texts["Contacted all the same"]  # it is among the remarks
     return [(term, text) for term, text in texts.items() if text]
 
@@ -401,8 +421,11 @@ def _money_text(look: Row, currency: str) -> str:
 
 
 def _per_reached(look: Row) -> str:
-    text = fewer(look.get("per_reached") or {})
-    return f"Among those who were reached, {text}." if text else ""
+    text, reached = fewer(look.get("per_reached") or {}), look.get("reached") or {}
+    if not text:
+        return ""
+    of = [f"{percent(reached.get(arm))} of the {name.lower()}" for arm, name in ARMS.items()]
+    return f"Among those who were reached ({', '.join(of)}), {text}."
 
 
 def _early(look: Row) -> str:
@@ -441,7 +464,8 @@ def _when(look: Row, key: str) -> str:
     return f"{wording.day(look[key])}, number {look['number']} of {look['of']} in its year"
 
 
-def _ratio_text(ratio: Row) -> str:
+def _ratio_text(figures: Row) -> str:
+    ratio = figures.get("ratio") or {}
     if not is_known(ratio.get("observed")):
         return ""
     p = f"p = {wording.probability(ratio['p'])}".replace("= <", "<").replace(" ", "\xa0")
@@ -450,12 +474,14 @@ def _ratio_text(ratio: Row) -> str:
     return f"{observed} were held out, {expected} planned: {end} ({p})."
 
 
-def _draws_text(draws: Row) -> str:
+def _draws_text(figures: Row) -> str:
     """Describe how many assignments were recomputed, and how many of them differ.
 
-    >>> _draws_text({"assignments": 1250, "recomputed": 1204, "differ": 2}).partition(". ")[0]
+    >>> draws = {"assignments": 1250, "recomputed": 1204, "differ": 2}
+    >>> _draws_text({"draws": draws}).partition(". ")[0]
     '1,204 of 1,250; differences from the draw: 2'
     """
+    draws = figures.get("draws") or {}
     if not draws.get("assignments"):
         return ""
     recomputed, every = draws["recomputed"], draws["assignments"]

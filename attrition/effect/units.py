@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from attrition.config import Config
 from attrition.contacts import experiment, log
 from attrition.contacts.assignments import Look
-from attrition.contacts.experiment import Assignment, Trial
+from attrition.contacts.experiment import VOID, Assignment, Trial
 from attrition.contacts.log import Entry
 from attrition.contacts.standings import NOT_IN_REACH, Standing
 from attrition.effect import estimation, list_quality, looks
@@ -30,6 +30,7 @@ from attrition.rows.known_rows import is_among
 from attrition.storage import tables
 
 KNOWN, PENDING, LOST = "known", "open", "lost"
+CHECKS = ("ratio", "draws", "lost")  # a look that fails one of them is void
 CARRIED = "open"  # in the record of the last look of a year: units for the next one
 NO_STANDING = Standing()
 
@@ -233,10 +234,9 @@ def take_look(
         return None
     assigned = units.between(due.since, due.on)
     compared = _of_year(units.between(date.min, due.on), due, stored)
-    effect = estimation.estimate(compared.arms())
-    is_valid = _are_valid(_check(assigned, compared))
-    verdict = looks.decide(effect, due, is_valid=is_valid)
-    record = looks.describe_look(due, effect, verdict, now)
+    effect, described = estimation.estimate(compared.arms()), _describe(assigned, compared)
+    verdict = looks.decide(effect, due, is_valid=_are_valid(described))
+    record = looks.describe_look(due, effect, verdict, now, described)
     if due.is_last:
         record[CARRIED] = compared.id[compared.state == PENDING].tolist()
     return Look(now, due.index, share, json.dumps(record, sort_keys=True))
@@ -256,17 +256,22 @@ def _of_year(units: Units, look: looks.Look, stored: Sequence[Look]) -> Units:
     return units.select(is_of_year | np.isin(units.id, carried))
 
 
-def _check(assigned: Units, compared: Units) -> dict[str, Any]:
-    """Check the share of controls, each arm against the draw, and both arms' shares of lost units."""
+def _describe(assigned: Units, compared: Units) -> dict[str, Any]:
+    """Describe the units of a look: the checks of `CHECKS`, and who was contacted and reached."""
+    is_lost = compared.state == LOST
     return {
         "ratio": estimation.check_ratio(assigned.is_control, assigned.share),
         "draws": estimation.check_draws(compared.id, compared.is_recomputed, compared.is_moved),
-        "lost": estimation.check_lost(compared.is_control, compared.state == LOST, compared.share),
+        "lost": estimation.check_lost(compared.is_control, is_lost, compared.share),
+        "contacted_controls": estimation.count_contacted(
+            compared.is_contacted[compared.is_control]
+        ),
+        "reached": {arm: _share(compared.is_reached[mask]) for arm, mask in _arms(compared)},
     }
 
 
-def _are_valid(checks: Mapping[str, Any]) -> bool:
-    return all(check is None or check["is_valid"] for check in checks.values())
+def _are_valid(described: Mapping[str, Any]) -> bool:
+    return all(described[name] is None or described[name]["is_valid"] for name in CHECKS)
 
 
 def _first_day(units: Units) -> date:
@@ -279,8 +284,8 @@ def describe_experiment(
 ) -> dict[str, Any]:
     """Describe the experiment on a day, without the list of the day.
 
-    The figures are those of the year that the next look belongs to, but for the last look, and for the
-    quality of the list.
+    The figures are those of the year that the next look belongs to, but for the looks, which have their
+    own, and for the quality of the list. If that year fails a check so far, its looks are void.
 
     trial: None if the experiment is off; stored: the looks so far, oldest first
     """
@@ -288,11 +293,13 @@ def describe_experiment(
     upcoming = looks.schedule(_first_day(units), today)[1] if len(units.risk) else None
     assigned = units.between(upcoming.since) if upcoming else units
     own = _of_year(units, upcoming, stored) if upcoming else units
-    checks = _check(assigned, own)
+    described = _describe(assigned, own)
     taken = [json.loads(look.record) for look in stored]
     for record in taken:
         record.pop(CARRIED, None)
-    verdicts = [(record["number"], record["verdict"]) for record in taken]
+    verdicts = [(look.number, look.verdict) for look in stored]
+    if upcoming and not _are_valid(described):
+        verdicts.append((upcoming.index, VOID))
     n_known = int(own.is_known.sum())
     return {
         "state": _state(trial),
@@ -300,15 +307,13 @@ def describe_experiment(
         "since": _first_day(units).isoformat() if upcoming else None,
         "quarter": experiment.quarter_of(day),
         "units": {arm: _count(own.select(mask)) for arm, mask in _arms(own)},
-        **checks,
-        "contacted_controls": estimation.count_contacted(own.is_contacted[own.is_control]),
-        "reached": {arm: _share(own.is_reached[mask]) for arm, mask in _arms(own)},
+        **described,
         "looks": taken,
         "last_look": taken[-1] if taken else None,
         "next_look": None
         if is_off or upcoming is None
         else looks.describe_next(upcoming, today, risk=own.risk, share=own.share, n_known=n_known),
-        "verdict": looks.conclude(verdicts, is_valid=_are_valid(checks)),
+        "verdict": looks.conclude(verdicts),
         "list_quality": _describe_quality(units, today),
     }
 

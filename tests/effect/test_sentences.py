@@ -94,6 +94,13 @@ def test_void_by_the_draw_names_the_first_assignment_and_what_to_do():
     assert "Compare the file with a backup" in detail
 
 
+def test_fault_of_the_running_year_is_a_remark_beside_an_earlier_verdict():
+    assert sentences.remarks(make_record(verdict="void", ratio=VOID)) == []
+    (text,) = sentences.remarks(make_record(ratio=VOID))
+    assert "so that look will be void: 31\xa0% of the clients were held out" in text
+    assert text.endswith("or in the settings, before that look.")
+
+
 def test_void_by_lost_clients_says_what_to_do():
     detail = sentences.all_sentences(make_record(verdict="void", lost=VANISHED), "EUR")[1]
     assert detail.startswith("Chance alone explains that once in 25,000 times")
@@ -102,7 +109,7 @@ def test_void_by_lost_clients_says_what_to_do():
 
 def test_assignments_that_were_all_recomputed_need_no_explanation():
     every = make_record()["draws"] | {"recomputed": 631}
-    texts = sentences.all_sentences(make_record(draws=every), "EUR")
+    texts = sentences.all_sentences(make_record(draws=every, looks=[]), "EUR")
     assert "Assignments recomputed: 631 of 631; differences from the draw: 0." in texts
 
 
@@ -152,9 +159,12 @@ def test_everything_behind_the_verdict_is_stated():
         "Last look: 1 July 2026, number 2 of 4 in its year. Strength of the evidence: z = −3.02; proven "
         "beyond ±2.78. Estimated from each outcome minus the risk of the client (Welch).",
         "Next look: 1 October 2026, number 3 of 4 in its year, with about 120 more outcomes.",
-        "Among those who were reached, 13 fewer in 100 left (95 % interval 3 to 23)",
-        "20 % were held out, 20 % planned: as expected by chance (p = 0.430)",
-        "600 of 631; differences from the draw: 0. The others cannot be",
+        "Among those who were reached (61 % of the listed, 2.0 % of the held out by chance), "
+        "13 fewer in 100 left (95 % interval 3 to 23)",
+        "Sample ratio: At the look on 1 July 2026: 20 % were held out, 20 % planned: as expected by "
+        "chance (p = 0.430). For the next look, so far: 20 % were held out",
+        "Assignments recomputed: At the look on 1 July 2026: 600 of 631; differences from "
+        "the draw: 0. The others cannot be",
         "3 held-out clients (3.0 %) were contacted all the same",
         "92 % of the value at risk",
         "Of 80 held-out clients whose outcome is known and whom nobody contacted, 31 left (39 %, 95 % "
@@ -183,9 +193,13 @@ def test_what_is_not_as_it_should_be_is_remarked():
     high = {"clients": 12, "share": 0.12, "is_high": True}
     assert sentences.remarks(make_record()) == []
     (text,) = sentences.remarks(make_record(contacted_controls=high))
-    assert text.startswith("12 held-out clients (12\xa0%) were contacted all the same")
+    assert "so far: 12 held-out clients (12\xa0%) were contacted all the same" in text
+    look = SECOND | {"contacted_controls": high}
+    (text,) = sentences.remarks(make_record(looks=[look]))
+    assert "July 2026: 12 held-out clients (12\xa0%) were contacted all the same" in text
     terms = [
-        dict(sentences.background(make_record(contacted_controls=each))) for each in (None, high)
+        dict(sentences.background(make_record(contacted_controls=each, looks=[])))
+        for each in (None, high)
     ]
     assert not any("Contacted all the same" in each for each in terms)  # unknown, or remarked
     (text,) = sentences.remarks(make_record(state="no_key"))

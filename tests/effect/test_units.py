@@ -12,8 +12,8 @@ from attrition.contacts.assignments import Look
 from attrition.contacts.experiment import CONTROL, TREATED, Assignment, Trial, key_digest
 from attrition.contacts.log import Entry
 from attrition.contacts.standings import Standing
-from attrition.effect import units
-from attrition.effect.units import KNOWN, LOST, PENDING, Row
+from attrition.effect import sentences, units
+from attrition.effect.units import KNOWN, LOST, PENDING, Row, Units
 from tests.conftest import write_config
 
 AT, LATER = "2026-01-05T08:00:00Z", "2026-03-01T08:00:00Z"
@@ -217,15 +217,48 @@ def test_assignments_are_not_recomputed_while_the_experiment_is_off(config):
     assert (draws["recomputed"], draws["differ"]) == (0, 0)
 
 
-def test_a_carried_unit_that_differs_makes_the_next_year_void(config):
+def test_a_carried_unit_that_differs_makes_the_next_look_void(config):
     made = make_units(config, 50, {TREATED: 20, CONTROL: 60})
     late = replace(made, id=np.arange(200), state=made.state.copy())
     late.state[100:] = PENDING
     last = units.take_look(late, [], "2027-01-05", LATER, 0.25)
-    late.is_moved[10] = True
-    assert units.describe_experiment(None, late, [last], "2027-01-06")["verdict"] == "helps"
-    late.is_moved[150] = True
-    assert units.describe_experiment(None, late, [last], "2027-01-06")["verdict"] == "void"
+    for moved, verdict in ((10, "helps"), (150, "void")):
+        late.is_moved[moved] = True
+        late.state[:] = KNOWN
+        assert units.take_look(late, [last], "2027-04-05", LATER, 0.25).verdict == verdict
+
+
+def test_verdict_of_a_year_outlives_the_faults_of_the_next_one(config):
+    year = make_units(config, 100, {TREATED: 20, CONTROL: 60})
+    year.is_contacted[year.is_control & (np.arange(400) < 80)] = True
+    year.is_reached[:] = ~year.is_control
+    last = units.take_look(year, [], "2027-01-05", LATER, 0.25)
+    new = make_units(config, 30, {TREATED: 20, CONTROL: 60}, "2027-01-05T09:00:00Z")
+    new.share[:] = 0.01
+    both = Units(**{n: np.concatenate([getattr(year, n), getattr(new, n)]) for n in vars(year)})
+    described = units.describe_experiment(None, both, [last], "2027-01-05")
+    look = described["last_look"]
+    assert (look["verdict"], described["verdict"]) == ("helps", "helps")
+    assert look["contacted_controls"] == {"clients": 20, "share": 0.2, "is_high": True}
+    assert look["reached"] == {"treated": 1.0, "control": 0.0}
+    assert look["ratio"]["is_valid"] and look["draws"]["assignments"] == 400
+    assert look["lost"]["is_valid"] and not described["ratio"]["is_valid"]
+    assert not described["contacted_controls"]["is_high"]
+    texts = " ".join(sentences.all_sentences(described, "EUR")).replace("\xa0", " ")
+    assert texts.startswith("Contacting keeps clients")
+    assert "At the look on 1 March 2026: 20 held-out clients (20 %) were contacted all the" in texts
+    assert "so that look will be void: 25 % of the clients were held out, 1.0 % planned." in texts
+    assert "Sample ratio: At the look on 1 March 2026: 25 % were held out, 25 % planned" in texts
+
+
+def test_last_look_that_was_void_stays_so_on_its_day_and_after_it(config):
+    year = make_units(config, 100, {TREATED: 20, CONTROL: 60})
+    year.share[:] = 0.1
+    last = units.take_look(year, [], "2027-01-05", LATER, 0.1)
+    described = units.describe_experiment(None, year, [last], "2027-01-05")
+    assert (described["ratio"], described["verdict"]) == (None, "void")
+    headline = sentences.verdict(described, "EUR").headline.replace("\xa0", " ")
+    assert headline == "Void: 25 % of the clients were held out, 10 % planned."
 
 
 def test_second_year_compares_its_own_units(config):

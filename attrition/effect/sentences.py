@@ -51,8 +51,9 @@ HOW_TO_START = {
     "worth.",
     "What it takes": "Outcomes that arrive by themselves, some 100 contacts a month, and about a year. "
     "If contacting keeps 18 in 100 clients, that shows after three months; 9 in 100, after twelve.",
-    "What it costs": "The list, filled up with the next clients, keeps about 92\xa0% of its value at "
-    "risk. Clients of great value can be exempt, and a follow-up that is due is always listed.",
+    "What it costs": "The list, filled up with the next clients, keeps about 91\xa0% of its value at "
+    "risk with the clients of the sample company. With a few very valuable clients, it can be far less: "
+    "exempt those (“never_hold_out”). A follow-up that is due is always listed.",
     "How to switch it on": "Set “experiment” in config.json, and its key in the environment; see "
     "docs/operations.md.",
 }
@@ -175,8 +176,8 @@ def _find_fault(checks: Row) -> tuple[str, str] | None:
             f"{percent(lost['treated'])} of the listed clients have vanished from the data, and "
             f"{percent(lost['control'])} of the held-out ones.",
             f"Chance alone explains that once in {_once_in(lost['p'])} times, so those who are left "
-            "cannot be compared. Find out why clients vanish: are they renamed or merged after a "
-            "contact? Do so",
+            "cannot be compared. Find out why clients vanish (are they renamed or merged after a "
+            "contact?)",
         )
     return None
 
@@ -281,7 +282,9 @@ def background(record: Row) -> list[tuple[str, str]]:
         "Next look": _next_text(record.get("next_look") or {}),
         "Per client reached": _per_reached(look),
         "Sample ratio": _then_and_now(record, _ratio_text),
-        "Assignments recomputed": _then_and_now(record, _draws_text),
+        "Assignments recomputed": _join(
+            [_then_and_now(record, _draws_text), _not_recomputed(record, deciding_look(record))]
+        ),
         "Contacted all the same": _then_and_now(record, contamination),
         "What it costs": _cost_text(record.get("value_kept") if record.get("held_out") else None),
         "How good the list was": list_quality(record.get("list_quality") or {}),
@@ -478,29 +481,32 @@ def _draws_text(figures: Row) -> str:
     """Describe how many assignments were recomputed, and how many of them differ.
 
     >>> draws = {"assignments": 1250, "recomputed": 1204, "differ": 2}
-    >>> _draws_text({"draws": draws}).partition(". ")[0]
-    '1,204 of 1,250; differences from the draw: 2'
+    >>> _draws_text({"draws": draws})
+    '1,204 of 1,250; differences from the draw: 2.'
     """
     draws = figures.get("draws") or {}
     if not draws.get("assignments"):
         return ""
     recomputed, every = draws["recomputed"], draws["assignments"]
-    text = f"{count(recomputed)} of {count(every)}; differences from the draw: {count(draws['differ'])}."
-    if recomputed < every:
-        text += (
-            " The others cannot be: the key that drew them is not the one that is set, or the client is "
-            "forgotten. Only the sample ratio checks those."
-        )
-    return text
+    return f"{count(recomputed)} of {count(every)}; differences from the draw: {count(draws['differ'])}."
+
+
+def _not_recomputed(*figures: Row) -> str:
+    every = [each.get("draws") or {} for each in figures]
+    if all(draws.get("recomputed") == draws.get("assignments") for draws in every):
+        return ""
+    return (
+        "The others cannot be: the key that drew them is not the one that is set, or the client is "
+        "forgotten. Only the sample ratio checks those."
+    )
 
 
 def _cost_text(kept: Any) -> str:
     if not is_known(kept):
         return ""
     return (
-        f"Today's list, filled up with the next clients, has {percent(kept)} of the value at risk that "
-        "it would have with the held-out clients on it. They remain due for the whole quarter, while "
-        "listed clients rest after a contact."
+        f"This quarter the list has {percent(kept)} of the value at risk that it would have without "
+        "held-out clients."
     )
 
 

@@ -318,6 +318,18 @@ def describe_experiment(
     }
 
 
+def measure_kept(units: Units, day: str, order: str) -> float | None:
+    """Return the share of the value at risk that the lists of the quarter keep without the controls.
+
+    order: of the list, "risk" or "value_at_risk". None before the first assignment of the quarter.
+    """
+    is_in = [
+        experiment.quarter_of(str(each)) == experiment.quarter_of(day) for each in units.assigned_on
+    ]
+    own = units.select(np.array(is_in, bool))
+    return list_quality.measure_kept(own.is_control, own.risk, own.value, order)
+
+
 def _state(trial: Trial | None) -> str:
     if trial is None:
         return experiment.OFF

@@ -104,7 +104,10 @@ def test_fault_of_the_running_year_is_a_remark_beside_an_earlier_verdict():
 def test_void_by_lost_clients_says_what_to_do():
     detail = sentences.all_sentences(make_record(verdict="void", lost=VANISHED), "EUR")[1]
     assert detail.startswith("Chance alone explains that once in 25,000 times")
-    assert "Find out why clients vanish: are they renamed or merged after a contact?" in detail
+    assert (
+        "Find out why clients vanish (are they renamed or merged after a contact?), before you"
+        in detail
+    )
 
 
 def test_assignments_that_were_all_recomputed_need_no_explanation():
@@ -164,9 +167,11 @@ def test_everything_behind_the_verdict_is_stated():
         "Sample ratio: At the look on 1 July 2026: 20 % were held out, 20 % planned: as expected by "
         "chance (p = 0.430). For the next look, so far: 20 % were held out",
         "Assignments recomputed: At the look on 1 July 2026: 600 of 631; differences from "
-        "the draw: 0. The others cannot be",
+        "the draw: 0. For the next look, so far: 600 of 631; differences from the draw: 0. "
+        "The others cannot be",
         "3 held-out clients (3.0 %) were contacted all the same",
-        "92 % of the value at risk",
+        "What it costs: This quarter the list has 92 % of the value at risk that it would have without "
+        "held-out clients.",
         "Of 80 held-out clients whose outcome is known and whom nobody contacted, 31 left (39 %, 95 % "
         "interval 29 % to 49 %); their risks predicted 33.",
         "left 45 days after they would first have been listed (median of the 12 whose dates are known)",

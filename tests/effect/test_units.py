@@ -291,6 +291,19 @@ def test_units_open_at_the_last_look_of_a_year_are_compared_in_the_next_one(conf
     assert described["ratio"] is None and "open" not in described["looks"][1]
 
 
+def test_value_kept_is_that_of_the_units_of_the_quarter(config):
+    values = {"2026-01-05": (9, 3), "2026-03-31": (5, 5), "2026-04-01": (8, 4)}
+    assigned = [
+        ACME._replace(client=f"{day} {arm}", arm=arm, at=f"{day}T09:00:00Z", value=100.0 * value)
+        for day, pair in values.items()
+        for arm, value in zip((CONTROL, TREATED), pair, strict=True)
+    ]
+    made = units.find_units(config, assigned, {}, {})
+    kept = [units.measure_kept(made, day, "value_at_risk") for day in ("2026-03-31", "2026-04-30")]
+    assert kept == [pytest.approx(8 / 14), 0.5]
+    assert units.measure_kept(made, "2026-07-01", "risk") is None
+
+
 def test_quality_of_the_list_is_that_of_the_controls_whom_nobody_contacted(config):
     made = make_units(config, 50, {TREATED: 20, CONTROL: 60})
     made.is_contacted[made.is_control & (np.arange(200) < 40)] = True

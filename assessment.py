@@ -365,7 +365,7 @@ def make_list(
         "team": describe_team(config, book, listed, by_row, ranks, by_client, day),
         "overrides": score_overrides(config, scored, by_client),
         "experiment": measured
-        and measured | describe_refilling(config, book, order, by_row, listed, day),
+        and measured | {"held_out": len(listed.held_out), "listed": len(listed.rows)},
     }
     names = scored.names_of(listed.rows)
     keep_moves(config, record, last, scored, ranks, listed, names)
@@ -467,31 +467,8 @@ def measure_contacts(
     looks, taken = assignments.read_looks(path)
     trial = desk.trial_of(config, assigned, looks, day)
     described = units.describe_experiment(trial, own, looks, day)
+    described["value_kept"] = units.measure_kept(own, day, config.contact_order)
     return described, {assignments.TABLE: counted, assignments.LOOKS: taken}
-
-
-def describe_refilling(
-    config: Config,
-    book: Book,
-    order: ranking.Places,
-    by_row: Mapping[int, Standing],
-    listed: ContactList,
-    day: str,
-) -> dict[str, Any]:
-    """Count the listed and the held-out clients, and the share of the value that the list keeps.
-
-    The value is that at risk, or the risk if no value is known, of this list and of the one without
-    an experiment.
-    """
-    whole = ranking.make_list(book, order, by_row, desk.capacity_of(config), day)
-    is_known = has_value(book.value)
-    worth = np.nan_to_num(book.value_at_risk) if is_known else book.risk
-    total = float(worth[whole.rows].sum())
-    return {
-        "held_out": len(listed.held_out),
-        "listed": len(listed.rows),
-        "value_kept": float(worth[listed.rows].sum()) / total if total else None,
-    }
 
 
 def explain(

@@ -37,7 +37,14 @@ from attrition.contacts.experiment import (
 )
 from attrition.contacts.ranking import Book, Capacity, ContactList
 from attrition.effect import looks
-from attrition.effect.estimation import Arms, check_draws, check_ratio, count_contacted, estimate
+from attrition.effect.estimation import (
+    Arms,
+    check_draws,
+    check_lost,
+    check_ratio,
+    count_contacted,
+    estimate,
+)
 from benchmarks import simulation
 
 FIRST, MONTHS, QUARTER = date(2026, 1, 1), 12, 3
@@ -62,7 +69,8 @@ class Cell:
     """What is planted. effect: what a contact adds to the risk of a client who is reached; reached: the
     share of treated clients who are; contaminated: that of controls; factor: the known risk is so many
     times the true one; noise: SD of its log-odds; drawn: the share that is held out instead of `share`,
-    or the arms that are dealt out in turn; lost: the share of treated units that are not stored
+    or the arms that are dealt out in turn; lost: the share of treated units that are not stored;
+    vanished: the shares whose rows vanish, of those who stay after a contact and of all others
     """
 
     name: str
@@ -75,6 +83,7 @@ class Cell:
     listed: int = LISTED
     drawn: float | Sequence[str] | None = None
     lost: float = 0.0
+    vanished: tuple[float, float] = (0.0, 0.0)
 
 
 class Year(NamedTuple):
@@ -85,12 +94,15 @@ class Year(NamedTuple):
     change: np.ndarray
     is_recomputed: np.ndarray
     is_moved: np.ndarray
+    is_lost: np.ndarray
 
-    def check(self, is_in: np.ndarray) -> tuple[bool, bool]:
-        """Whether some units have the share of controls that was planned, and are all as drawn."""
+    def check(self, is_in: np.ndarray) -> tuple[bool, bool, bool]:
+        """Whether some units have the planned share of controls, are as drawn, and vanish alike."""
         ratio = check_ratio(self.arms.is_control[is_in], self.arms.share[is_in])
         draws = check_draws(np.flatnonzero(is_in), self.is_recomputed[is_in], self.is_moved[is_in])
-        return ratio is None or ratio["is_valid"], draws["is_valid"]
+        lost = check_lost(self.arms.is_control[is_in], self.is_lost[is_in], self.arms.share[is_in])
+        is_alike = lost is None or lost["is_valid"]
+        return ratio is None or ratio["is_valid"], draws["is_valid"], is_alike
 
 
 def sample_clients() -> Pool:
@@ -157,7 +169,10 @@ def live(cell: Cell, pool: Pool, run: int) -> Year:
     is_recomputed = np.array([each is not None for each in drawn])
     is_moved = np.array([each is False for each in drawn])
     is_stored = is_control | (np.random.default_rng([run, 1]).random(n) >= cell.lost)
-    columns = (month, change, is_recomputed, is_moved)
+    vanished, others = cell.vanished
+    chance = np.where(is_reached & ~is_control & ~churned, vanished, others)
+    is_lost = np.random.default_rng([run, 2]).random(n) < chance
+    columns = (month, change, is_recomputed, is_moved, is_lost)
     return Year(Arms(*(each[is_stored] for each in arms)), *(each[is_stored] for each in columns))
 
 
@@ -175,7 +190,8 @@ def judge(cell: Cell, pool: Pool, run: int) -> dict[str, float]:
     for months in range(QUARTER, MONTHS + 1, QUARTER):
         look, _ = looks.schedule(FIRST, looks.add_months(FIRST, months))
         assert look is not None
-        known = Arms(*(column[month < months] for column in arms))
+        is_known = (month < months) & ~year.is_lost
+        known = Arms(*(column[is_known] for column in arms))
         effect, checks = estimate(known), year.check(month < months)
         verdicts.append(looks.decide(effect, look, is_valid=all(checks)))
     contacted = count_contacted(arms.is_reached[arms.is_control])
@@ -246,6 +262,14 @@ def goals(runs: int) -> int:
         ),
         (replace(no, name="every fourth held out", drawn=FOURTH), broken),
         (replace(no, name="25 % held out by chance", drawn=0.25), broken),
+        (
+            replace(no, name="30 % of those who stay after a contact vanish", vanished=(0.3, 0.0)),
+            {"void": (0.99, 1.0)},
+        ),
+        (
+            replace(no, name="5 % vanish, whatever their arm", vanished=(0.05, 0.05)),
+            {"void": (0, 0.005), "helps": (0, 0.06), "harms": (0, 0.06)},
+        ),
         # 133 listed a month, of whom 100 are stored: 1,600 units too
         (replace(no, name="a fourth of the listed lost", listed=133, lost=0.25), unseen),
     ]

@@ -110,7 +110,7 @@ def estimate(arms: Arms) -> Effect:
         return Effect(None, None, None, None, None, *summaries)
     rarer = min(min(arm["churned"], arm["clients"] - arm["churned"]) for arm in summaries)
     if contrast.freedom.min() + 1 < MIN_CONTROLS or rarer < MIN_OF_EACH_OUTCOME:
-        counts = _count(arms)
+        counts = _count(arms.churned, arms.is_control, arms.share)
         z = _exact_quantile(*counts)
         return Effect(newcombe(*counts), NEWCOMBE, z, None, None, *summaries)
     residual = arms.churned - arms.risk
@@ -173,11 +173,33 @@ def check_ratio(is_control: Bool, share: Vector) -> dict[str, Any] | None:
         k = np.arange(n + 1)
         choices = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
         probability = np.convolve(probability, np.exp(choices + xlogy(k, p) + xlog1py(n - k, -p)))
-    observed = probability[int(is_control.sum())]
-    p_value = float(min(1.0, probability[probability <= observed * SAME].sum()))
+    p_value = _sum_unlikely(probability, int(is_control.sum()))
     return {
         "expected": float(share.mean()),
         "observed": float(is_control.mean()),
+        "p": p_value,
+        "is_valid": p_value >= MIN_RATIO_P,
+    }
+
+
+def check_lost(is_control: Bool, is_lost: Bool, share: Vector) -> dict[str, Any] | None:
+    """Compare the shares of both arms whose rows are lost, by Fisher's exact test within each share.
+
+    If contacts change who vanishes from the table, the units that are left cannot be compared. None
+    without units of both arms.
+
+    is_control, is_lost, share: (n,) all units
+
+    >>> n = np.arange(400)
+    >>> check_lost(n < 100, n >= 360, np.full(400, 0.2))["is_valid"]
+    False
+    """
+    if is_control.all() or not is_control.any():
+        return None
+    p_value = _sum_unlikely(*_distribute(*_count(is_lost, is_control, share)))
+    return {
+        "treated": float(is_lost[~is_control].mean()),
+        "control": float(is_lost[is_control].mean()),
         "p": p_value,
         "is_valid": p_value >= MIN_RATIO_P,
     }
@@ -221,6 +243,11 @@ def count_contacted(is_reached: Bool) -> dict[str, Any] | None:
     }
 
 
+def _sum_unlikely(probability: Vector, observed: int) -> float:
+    """Sum the probabilities of all numbers that are at most as likely as the observed one."""
+    return float(min(1.0, probability[probability <= probability[observed] * SAME].sum()))
+
+
 def _describe_arm(arms: Arms, mask: Bool) -> dict[str, float]:
     return {
         "clients": int(mask.sum()),
@@ -229,12 +256,12 @@ def _describe_arm(arms: Arms, mask: Bool) -> dict[str, float]:
     }
 
 
-def _count(arms: Arms) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Count who churned and all units, (k, 2): by share, treated and control."""
-    cell, n_cells = _cells(arms.is_control, arms.share)
-    counts = [
-        np.bincount(one, minlength=n_cells).reshape(-1, 2) for one in (cell[arms.churned], cell)
-    ]
+def _count(
+    is_hit: Bool, is_control: Bool, share: Vector
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Count the units of a kind and all units, (k, 2): by share, treated and control."""
+    cell, n_cells = _cells(is_control, share)
+    counts = [np.bincount(one, minlength=n_cells).reshape(-1, 2) for one in (cell[is_hit], cell)]
     return counts[0], counts[1]
 
 
@@ -334,7 +361,21 @@ def _exact_quantile(churned: NDArray[np.intp], n: NDArray[np.intp]) -> float:
     units); 1.5 to 7 times as many if Newcombe's interval has to end before 0 at that bound, since it
     covers less if one arm is much smaller, at levels far above 95 %.
 
-    Source: Lancaster 1961 for the mid-p value; Mehta, Patel and Gray 1985 for strata.
+    Source: Lancaster 1961 for the mid-p value.
+    """
+    probability, observed = _distribute(churned, n)
+    half = probability[observed] / 2
+    more, fewer = probability[observed + 1 :].sum() + half, probability[:observed].sum() + half
+    z = ndtri(max(min(more, fewer), sys.float_info.min))
+    return float(z if more < fewer else -z)
+
+
+def _distribute(churned: NDArray[np.intp], n: NDArray[np.intp]) -> tuple[Vector, int]:
+    """Return the probability of each number of controls who churned, and the place of the observed one.
+
+    Given how many units of each share churned, whatever their arms; churned, n: as `_count` returns them
+
+    Source: Mehta, Patel and Gray 1985 for strata.
     """
     probability, observed = np.ones(1), 0
     for (hits, controls_hit), (treated, controls) in zip(churned, n, strict=True):
@@ -345,7 +386,4 @@ def _exact_quantile(churned: NDArray[np.intp], n: NDArray[np.intp]) -> float:
         ratios = np.exp(log - log.max())
         probability = np.convolve(probability, ratios / ratios.sum())
         observed += int(controls_hit - k[0])
-    half = probability[observed] / 2
-    more, fewer = probability[observed + 1 :].sum() + half, probability[:observed].sum() + half
-    z = ndtri(max(min(more, fewer), sys.float_info.min))
-    return float(z if more < fewer else -z)
+    return probability, observed

@@ -7,9 +7,10 @@ of these looks keep that below 6 %.
 """
 
 import calendar
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -92,31 +93,41 @@ def decide(effect: Effect, look: Look, *, is_valid: bool = True) -> str:
     return HELPS if effect.z < 0 else HARMS
 
 
-def conclude(verdicts: Iterable[tuple[int, str]], *, is_valid: bool = True) -> str:
+def conclude(verdicts: Iterable[tuple[int, str]]) -> str:
     """Conclude from all looks so far: the latest effect that is proven counts.
 
     A year of looks that leaves the first question open concludes that there is no effect of the size
     that would have been seen. It does not refute an effect proven earlier, since few units are controls
-    after that.
+    after that. A look that is void voids those before it in its year, whose units it compares too, but
+    no effect that was proven in an earlier year.
 
-    verdicts: the number in its year and the verdict of each look, in order
+    verdicts: the number, among all looks, and the verdict of each one, in order
 
     >>> conclude([(1, "open"), (2, "helps"), (3, "open"), (4, "open")])
     'helps'
-    >>> conclude([(1, "open"), (2, "open"), (3, "open"), (4, "open"), (1, "open")])
+    >>> conclude([(1, "open"), (2, "open"), (3, "open"), (4, "open"), (5, "open")])
     'no_effect'
+    >>> conclude([(1, "helps"), (2, "void")]), conclude([(4, "helps"), (5, "void")])
+    ('void', 'helps')
     """
     result = OPEN
-    for number, verdict in verdicts:
-        if verdict in (HELPS, HARMS):
-            result = verdict
-        elif verdict == OPEN and number == len(BOUNDS) and result == OPEN:
-            result = NO_EFFECT
-    return result if is_valid else VOID
+    for _, each in groupby(verdicts, lambda look: (look[0] - 1) // len(BOUNDS)):
+        looks = list(each)
+        index, last = looks[-1]
+        proven = [verdict for _, verdict in looks if verdict in (HELPS, HARMS)]
+        if last == VOID:
+            result = VOID if result == OPEN else result
+        elif proven:
+            result = proven[-1]
+        elif result in (OPEN, VOID):
+            result = OPEN if index % len(BOUNDS) else NO_EFFECT
+    return result
 
 
-def describe_look(look: Look, effect: Effect, verdict: str, at: str) -> dict[str, Any]:
-    """Return the record of a look that was taken."""
+def describe_look(
+    look: Look, effect: Effect, verdict: str, at: str, units: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the record of a look that was taken; units: what describes those that it compared."""
     return {
         "number": look.number,
         "of": len(BOUNDS),
@@ -124,6 +135,7 @@ def describe_look(look: Look, effect: Effect, verdict: str, at: str) -> dict[str
         "verdict": verdict,
         "bound": look.bound,
         **effect.to_dict(),
+        **units,
     }
 
 

@@ -5,7 +5,7 @@ among the listed minus that among the held-out clients: below 0, contacting keep
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attrition import wording
@@ -35,6 +35,7 @@ COLUMNS = (
     *("Known for the next look", "Still open", "Lost", "Reached"),
 )
 STATES = ("known", "open", "lost")
+CHECKS = ("draws", "ratio", "lost")
 ARM_NOTE = (
     "At the last look: the clients compared, how many of them left, and how many were expected to (the "
     "sum of their risks). For the next look: the clients whose outcome is known, still open, or lost "
@@ -50,8 +51,9 @@ HOW_TO_START = {
     "worth.",
     "What it takes": "Outcomes that arrive by themselves, some 100 contacts a month, and about a year. "
     "If contacting keeps 18 in 100 clients, that shows after three months; 9 in 100, after twelve.",
-    "What it costs": "The list, filled up with the next clients, keeps about 92\xa0% of its value at "
-    "risk. Clients of great value can be exempt, and a follow-up that is due is always listed.",
+    "What it costs": "The list, filled up with the next clients, keeps about 91\xa0% of its value at "
+    "risk with the clients of the sample company. With a few very valuable clients, it can be far less: "
+    "exempt those (“never_hold_out”). A follow-up that is due is always listed.",
     "How to switch it on": "Set “experiment” in config.json, and its key in the environment; see "
     "docs/operations.md.",
 }
@@ -121,7 +123,7 @@ def _open(record: Row, currency: str) -> Verdict:
     if look:
         showed = f"proved nothing{_left(look)}"
         if look["verdict"] == VOID:
-            showed = "was void: its groups were not drawn as planned"
+            showed = "was void: its groups cannot be compared"
         past = f"Look {look['number']} of {look['of']} {showed}."
     if record.get("state") == OFF:
         headline = "Unknown: the experiment was switched off before it proved anything."
@@ -147,27 +149,39 @@ def _not_yet(coming: Row) -> tuple[str, str]:
 
 
 def _void(record: Row, currency: str) -> Verdict:
-    draws, ratio = record.get("draws") or {}, record.get("ratio") or {}
+    found, advice = _find_fault(record) or _find_fault(deciding_look(record)) or ("", "")
+    return Verdict("bad", f"Void: {found}", f"{advice}, before you rely on any figure below.")
+
+
+def _find_fault(checks: Row) -> tuple[str, str] | None:
+    """Return which check of some units failed and what to do; None if none did."""
+    draws, ratio, lost = (checks.get(name) or {} for name in CHECKS)
     if draws.get("differ"):
         differ = "differs" if draws["differ"] == 1 else "differ"
-        detail = (
+        of = f"{count(draws['differ'])} of {plural(draws['recomputed'], 'assignment')}"
+        return (
+            f"{of} {differ} from the draw.",
             "The key decides who is held out, so chance cannot explain a difference. The first one is "
             f"number {count(draws['first'])} in the table assignments of contacts/contacts.sqlite. "
-            "Compare the file with a backup, and find out who or what changed it, before you rely on "
-            "any figure below."
+            "Compare the file with a backup, and find out who or what changed it",
         )
-        of = f"{count(draws['differ'])} of {plural(draws['recomputed'], 'assignment')}"
-        return Verdict("bad", f"Void: {of} {differ} from the draw.", detail)
-    headline = (
-        f"Void: {percent(ratio['observed'])} of the clients were held out, {percent(ratio['expected'])} "
-        "planned."
-    )
-    detail = (
-        f"Chance alone explains that once in {_once_in(ratio['p'])} times, so the two groups cannot be "
-        "compared. Find out who or what changed the assignments, in contacts/contacts.sqlite or in the "
-        "settings, before you rely on any figure below."
-    )
-    return Verdict("bad", headline, detail)
+    if not ratio.get("is_valid", True):
+        return (
+            f"{percent(ratio['observed'])} of the clients were held out, {percent(ratio['expected'])} "
+            "planned.",
+            f"Chance alone explains that once in {_once_in(ratio['p'])} times, so the two groups cannot "
+            "be compared. Find out who or what changed the assignments, in contacts/contacts.sqlite or "
+            "in the settings",
+        )
+    if not lost.get("is_valid", True):
+        return (
+            f"{percent(lost['treated'])} of the listed clients have vanished from the data, and "
+            f"{percent(lost['control'])} of the held-out ones.",
+            f"Chance alone explains that once in {_once_in(lost['p'])} times, so those who are left "
+            "cannot be compared. Find out why clients vanish (are they renamed or merged after a "
+            "contact?)",
+        )
+    return None
 
 
 _VERDICTS = {HELPS: _helps, HARMS: _harms, NO_EFFECT: _no_effect, OPEN: _open, VOID: _void}
@@ -194,7 +208,7 @@ def looks_of(record: Row) -> Sequence[Row]:
 
 
 def remarks(record: Row) -> list[str]:
-    """Describe what is not as it should be: no key, switched off, controls who were contacted."""
+    """Describe what is not as it should be: no key, switched off, a failed check, contamination."""
     texts = []
     if record["state"] == NO_KEY:
         texts.append(WITHOUT_KEY)
@@ -203,12 +217,32 @@ def remarks(record: Row) -> list[str]:
             "The experiment is switched off: nobody is held out, and there is no further look. If it is "
             "switched on again, those who were assigned before still count."
         )
-    if (record.get("contacted_controls") or {}).get("is_high"):
+    fault = _find_fault(record)
+    if fault and record["verdict"] != VOID:
         texts.append(
-            f"{contamination(record)} That hides part of the effect: ask the team to contact "
-            "clients from the list only."
+            "The verdict rests on an earlier year. That of the next look fails a check, so that look "
+            f"will be void: {fault[0]} {fault[1]}, before that look."
+        )
+    if any(_is_high(each) for each in (record, deciding_look(record))):
+        texts.append(
+            f"{_then_and_now(record, contamination)} That hides part of the effect: ask the team to "
+            "contact clients from the list only."
         )
     return texts
+
+
+def _is_high(figures: Row) -> bool:
+    return bool((figures.get("contacted_controls") or {}).get("is_high"))
+
+
+def _then_and_now(record: Row, describe: Callable[[Row], str]) -> str:
+    """Describe a figure at the look that the verdict rests on, and for the next look so far."""
+    look = deciding_look(record)
+    then, now = describe(look), describe(record)
+    if not then:
+        return now
+    text = f"At the look on {wording.day(look['at'])}: {then}"
+    return f"{text} For the next look, so far: {now}" if now else text
 
 
 def held_out(record: Row | None) -> str:
@@ -227,9 +261,9 @@ def held_out(record: Row | None) -> str:
     )
 
 
-def contamination(record: Row) -> str:
+def contamination(figures: Row) -> str:
     """Describe how many held-out clients were contacted all the same; "" if nobody was held out."""
-    contacted = record.get("contacted_controls")
+    contacted = figures.get("contacted_controls")
     if not contacted:
         return ""
     number = contacted["clients"]
@@ -249,13 +283,15 @@ def background(record: Row) -> list[tuple[str, str]]:
         "Last look": _look_text(look),
         "Next look": _next_text(record.get("next_look") or {}),
         "Per client reached": _per_reached(look),
-        "Sample ratio": _ratio_text(record.get("ratio") or {}),
-        "Assignments recomputed": _draws_text(record.get("draws") or {}),
-        "Contacted all the same": contamination(record),
+        "Sample ratio": _then_and_now(record, _ratio_text),
+        "Assignments recomputed": _join(
+            [_then_and_now(record, _draws_text), _not_recomputed(record, deciding_look(record))]
+        ),
+        "Contacted all the same": _then_and_now(record, contamination),
         "What it costs": _cost_text(record.get("value_kept") if record.get("held_out") else None),
         "How good the list was": list_quality(record.get("list_quality") or {}),
     }
-    if (record.get("contacted_controls") or {}).get("is_high"):
+    if any(_is_high(each) for each in (record, deciding_look(record))):
         del texts["Contacted all the same"]  # it is among the remarks
     return [(term, text) for term, text in texts.items() if text]
 
@@ -390,8 +426,11 @@ def _money_text(look: Row, currency: str) -> str:
 
 
 def _per_reached(look: Row) -> str:
-    text = fewer(look.get("per_reached") or {})
-    return f"Among those who were reached, {text}." if text else ""
+    text, reached = fewer(look.get("per_reached") or {}), look.get("reached") or {}
+    if not text:
+        return ""
+    of = [f"{percent(reached.get(arm))} of the {name.lower()}" for arm, name in ARMS.items()]
+    return f"Among those who were reached ({', '.join(of)}), {text}."
 
 
 def _early(look: Row) -> str:
@@ -430,7 +469,8 @@ def _when(look: Row, key: str) -> str:
     return f"{wording.day(look[key])}, number {look['number']} of {look['of']} in its year"
 
 
-def _ratio_text(ratio: Row) -> str:
+def _ratio_text(figures: Row) -> str:
+    ratio = figures.get("ratio") or {}
     if not is_known(ratio.get("observed")):
         return ""
     p = f"p = {wording.probability(ratio['p'])}".replace("= <", "<").replace(" ", "\xa0")
@@ -439,31 +479,36 @@ def _ratio_text(ratio: Row) -> str:
     return f"{observed} were held out, {expected} planned: {end} ({p})."
 
 
-def _draws_text(draws: Row) -> str:
+def _draws_text(figures: Row) -> str:
     """Describe how many assignments were recomputed, and how many of them differ.
 
-    >>> _draws_text({"assignments": 1250, "recomputed": 1204, "differ": 2}).partition(". ")[0]
-    '1,204 of 1,250; differences from the draw: 2'
+    >>> draws = {"assignments": 1250, "recomputed": 1204, "differ": 2}
+    >>> _draws_text({"draws": draws})
+    '1,204 of 1,250; differences from the draw: 2.'
     """
+    draws = figures.get("draws") or {}
     if not draws.get("assignments"):
         return ""
     recomputed, every = draws["recomputed"], draws["assignments"]
-    text = f"{count(recomputed)} of {count(every)}; differences from the draw: {count(draws['differ'])}."
-    if recomputed < every:
-        text += (
-            " The others cannot be recomputed: another key than the present one drew them, or their "
-            "client is forgotten. Only the sample ratio checks them."
-        )
-    return text
+    return f"{count(recomputed)} of {count(every)}; differences from the draw: {count(draws['differ'])}."
+
+
+def _not_recomputed(*figures: Row) -> str:
+    every = [each.get("draws") or {} for each in figures]
+    if all(draws.get("recomputed") == draws.get("assignments") for draws in every):
+        return ""
+    return (
+        "The others cannot be recomputed: another key than the present one drew them, or their client "
+        "is forgotten. Only the sample ratio checks them."
+    )
 
 
 def _cost_text(kept: Any) -> str:
     if not is_known(kept):
         return ""
     return (
-        f"Today's list, filled up with the next clients, has {percent(kept)} of the value at risk that "
-        "it would have with the held-out clients on it. They remain due for the whole quarter, while "
-        "listed clients rest after a contact."
+        f"This quarter the list has {percent(kept)} of the value at risk that it would have without "
+        "held-out clients."
     )
 
 

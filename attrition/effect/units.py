@@ -2,8 +2,9 @@
 
 A unit is a client in a quarter. It stays in the arm that it was assigned to, whether or not it was
 contacted. Its outcome is that of the row that was assessed then, once it is mature. If no outcome of
-that row arrives, because a later observation has replaced it, the row has no time, or its outcome was
-known already, it is the first outcome of the client's later observations that arrives.
+that row arrives, because a later observation has replaced it or its outcome was known already, it is the
+first outcome of the client's later observations that arrives. Without times, the order of arrival
+decides which row was assessed, and which ones are later.
 """
 
 import json
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from attrition.config import Config
 from attrition.contacts import experiment, log
 from attrition.contacts.assignments import Look
-from attrition.contacts.experiment import Assignment, Trial
+from attrition.contacts.experiment import VOID, Assignment, Trial
 from attrition.contacts.log import Entry
 from attrition.contacts.standings import NOT_IN_REACH, Standing
 from attrition.effect import estimation, list_quality, looks
@@ -29,6 +30,7 @@ from attrition.rows.known_rows import is_among
 from attrition.storage import tables
 
 KNOWN, PENDING, LOST = "known", "open", "lost"
+CHECKS = ("ratio", "draws", "lost")  # a look that fails one of them is void
 CARRIED = "open"  # in the record of the last look of a year: units for the next one
 NO_STANDING = Standing()
 
@@ -36,13 +38,15 @@ NO_STANDING = Standing()
 class Row(NamedTuple):
     """A row of a client; churned: None as long as the outcome is open or immature.
 
-    arrived: when the row arrived, "" if unknown
+    arrived: when the row arrived, with its outcome if it has one; first: when it arrived for the first
+    time, open or not; "" if unknown, as of rows of an earlier version
     """
 
     time: str
     churned: bool | None
     has_outcome: bool
     arrived: str
+    first: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,28 +109,30 @@ def read_rows(
         return {}
     hashes = np.unique(np.array([observations.name_hash(name) for name in wanted], "uint64"))
     is_stored = ledger.read_next_number(config) > 0  # not by an earlier version
-    names = [columns.client_name, columns.outcome, typed_rows.DELIVERED, typed_rows.ROW_ID]
-    table = ledger.read_table(
-        config, [*names, *filter(None, [columns.time])], clients=hashes if is_stored else None
-    )
+    facts = (typed_rows.DELIVERED, typed_rows.OPENED, typed_rows.ROW_ID)
+    names = [columns.client_name, columns.outcome, *filter(None, [columns.time]), *facts]
+    table = ledger.read_table(config, names, clients=hashes if is_stored else None)
     frame = tables.to_frame(table)
     frame = frame[frame[columns.client_name].isin(wanted)]
     ids, outcome = frame[typed_rows.ROW_ID].to_numpy(), frame[columns.outcome].to_numpy("float64")
     has_outcome = ~np.isnan(outcome)
     counts = has_outcome & (False if waiting is None else ~is_among(ids, waiting))
-    lines = ledger.read_lines(config)
+    at = {number: line.ingested_at for number, line in enumerate(ledger.read_lines(config))}
     rows: dict[str, list[Row]] = {}
-    for name, time, left, is_there, is_mature, number in zip(
+    for name, time, left, is_there, is_mature, delivered, opened in zip(
         frame[columns.client_name],
         frame[columns.time] if columns.time else [""] * len(frame),
         outcome == 1,
         has_outcome.tolist(),
         counts.tolist(),
         frame[typed_rows.DELIVERED],
+        frame[typed_rows.OPENED],
         strict=True,
     ):
-        arrived = lines[number].ingested_at if number != ledger.NEVER else ""
-        row = Row(time, bool(left) if is_mature else None, is_there, arrived)
+        arrived = at.get(delivered, "")
+        row = Row(
+            time, bool(left) if is_mature else None, is_there, arrived, at.get(opened, arrived)
+        )
         rows.setdefault(name, []).append(row)
     return rows
 
@@ -136,15 +142,25 @@ def find_outcome(assignment: Assignment, rows: Sequence[Row]) -> tuple[str, bool
 
     rows: of the client, in the order of their arrival
     """
-    observed = assignment.observed
-    if not any(row.time >= observed for row in rows):
+    at, observed = assignment.at, assignment.observed
+    if observed:
+        own = [row for row in rows if row.time == observed]
+        later = [row for row in rows if row.time > observed]
+    else:
+        seen = [  # open rows come before others, as in `clients.current_clients`
+            (not row.has_outcome or row.arrived > at, place)
+            for place, row in enumerate(rows, 1)
+            if row.first <= at
+        ]
+        _, place = max(seen, default=(False, 0))
+        own, later = [*rows[:place][-1:]], [*rows[place:]]
+    if not own and not later:
         return LOST, False, ""
-    new = [row for row in rows if row.has_outcome and row.arrived > assignment.at]
-    own = [row for row in new if observed and row.time == observed]
-    if not own:
-        later = [row for row in new if row.time > observed or not observed]
-        own = sorted(later, key=lambda row: (row.arrived, row.time))[:1]
-    known = [row for row in own if row.churned is not None]
+    own, later = (
+        [row for row in each if row.has_outcome and row.arrived > at] for each in (own, later)
+    )
+    counting = own or sorted(later, key=lambda row: (row.arrived, row.time))[:1]
+    known = [row for row in counting if row.churned is not None]
     return (KNOWN, bool(known[-1].churned), known[-1].arrived) if known else (PENDING, False, "")
 
 
@@ -218,10 +234,9 @@ def take_look(
         return None
     assigned = units.between(due.since, due.on)
     compared = _of_year(units.between(date.min, due.on), due, stored)
-    effect = estimation.estimate(compared.arms())
-    is_valid = _are_valid(_check(assigned, compared))
-    verdict = looks.decide(effect, due, is_valid=is_valid)
-    record = looks.describe_look(due, effect, verdict, now)
+    effect, described = estimation.estimate(compared.arms()), _describe(assigned, compared)
+    verdict = looks.decide(effect, due, is_valid=_are_valid(described))
+    record = looks.describe_look(due, effect, verdict, now, described)
     if due.is_last:
         record[CARRIED] = compared.id[compared.state == PENDING].tolist()
     return Look(now, due.index, share, json.dumps(record, sort_keys=True))
@@ -241,16 +256,22 @@ def _of_year(units: Units, look: looks.Look, stored: Sequence[Look]) -> Units:
     return units.select(is_of_year | np.isin(units.id, carried))
 
 
-def _check(assigned: Units, compared: Units) -> dict[str, Any]:
-    """Check the assignment: the share of controls, and each arm against the draw."""
+def _describe(assigned: Units, compared: Units) -> dict[str, Any]:
+    """Describe the units of a look: the checks of `CHECKS`, and who was contacted and reached."""
+    is_lost = compared.state == LOST
     return {
         "ratio": estimation.check_ratio(assigned.is_control, assigned.share),
         "draws": estimation.check_draws(compared.id, compared.is_recomputed, compared.is_moved),
+        "lost": estimation.check_lost(compared.is_control, is_lost, compared.share),
+        "contacted_controls": estimation.count_contacted(
+            compared.is_contacted[compared.is_control]
+        ),
+        "reached": {arm: _share(compared.is_reached[mask]) for arm, mask in _arms(compared)},
     }
 
 
-def _are_valid(checks: Mapping[str, Any]) -> bool:
-    return all(check is None or check["is_valid"] for check in checks.values())
+def _are_valid(described: Mapping[str, Any]) -> bool:
+    return all(described[name] is None or described[name]["is_valid"] for name in CHECKS)
 
 
 def _first_day(units: Units) -> date:
@@ -263,8 +284,8 @@ def describe_experiment(
 ) -> dict[str, Any]:
     """Describe the experiment on a day, without the list of the day.
 
-    The figures are those of the year that the next look belongs to, but for the last look, and for the
-    quality of the list.
+    The figures are those of the year that the next look belongs to, but for the looks, which have their
+    own, and for the quality of the list. If that year fails a check so far, its looks are void.
 
     trial: None if the experiment is off; stored: the looks so far, oldest first
     """
@@ -272,11 +293,13 @@ def describe_experiment(
     upcoming = looks.schedule(_first_day(units), today)[1] if len(units.risk) else None
     assigned = units.between(upcoming.since) if upcoming else units
     own = _of_year(units, upcoming, stored) if upcoming else units
-    checks = _check(assigned, own)
+    described = _describe(assigned, own)
     taken = [json.loads(look.record) for look in stored]
     for record in taken:
         record.pop(CARRIED, None)
-    verdicts = [(record["number"], record["verdict"]) for record in taken]
+    verdicts = [(look.number, look.verdict) for look in stored]
+    if upcoming and not _are_valid(described):
+        verdicts.append((upcoming.index, VOID))
     n_known = int(own.is_known.sum())
     return {
         "state": _state(trial),
@@ -284,17 +307,27 @@ def describe_experiment(
         "since": _first_day(units).isoformat() if upcoming else None,
         "quarter": experiment.quarter_of(day),
         "units": {arm: _count(own.select(mask)) for arm, mask in _arms(own)},
-        **checks,
-        "contacted_controls": estimation.count_contacted(own.is_contacted[own.is_control]),
-        "reached": {arm: _share(own.is_reached[mask]) for arm, mask in _arms(own)},
+        **described,
         "looks": taken,
         "last_look": taken[-1] if taken else None,
         "next_look": None
         if is_off or upcoming is None
         else looks.describe_next(upcoming, today, risk=own.risk, share=own.share, n_known=n_known),
-        "verdict": looks.conclude(verdicts, is_valid=_are_valid(checks)),
+        "verdict": looks.conclude(verdicts),
         "list_quality": _describe_quality(units, today),
     }
+
+
+def measure_kept(units: Units, day: str, order: str) -> float | None:
+    """Return the share of the value at risk that the lists of the quarter keep without the controls.
+
+    order: of the list, "risk" or "value_at_risk". None before the first assignment of the quarter.
+    """
+    is_in = [
+        experiment.quarter_of(str(each)) == experiment.quarter_of(day) for each in units.assigned_on
+    ]
+    own = units.select(np.array(is_in, bool))
+    return list_quality.measure_kept(own.is_control, own.risk, own.value, order)
 
 
 def _state(trial: Trial | None) -> str:

@@ -253,7 +253,9 @@ def describe_clients() -> dict[str, Schema]:
                 "experiment": MAYBE_RECORD
                 | {
                     "description": "As in assessment.json; draws: how many assignments were recomputed "
-                    "from the key, and how many of these differ."
+                    "from the key, and how many of these differ. In looks, ratio, draws, lost, "
+                    "contacted_controls and reached are of the units that were compared; beside "
+                    "them, of those of the next look."
                 },
                 "sentences": array(TEXT) | {"description": "The verdict first."},
             }

@@ -2,6 +2,16 @@
 
 from attrition.storage import files
 
+OF_UNITS = {
+    "ratio": {"expected": 0.2, "observed": 0.204, "p": 0.43, "is_valid": True},
+    "lost": {"treated": 0.004, "control": 0.0, "p": 0.9, "is_valid": True},
+    "draws": {
+        **{"assignments": 631, "recomputed": 600, "differ": 0},
+        **{"first": None, "is_valid": True},
+    },
+    "contacted_controls": {"clients": 3, "share": 0.03, "is_high": False},
+    "reached": {"treated": 0.61, "control": 0.02},
+}
 SECOND = {
     "number": 2,
     "of": 4,
@@ -14,6 +24,7 @@ SECOND = {
     "money": {"clients": 400, "value": 1.2e6, "low": 3e5, "high": 2.1e6},
     "treated": {"clients": 400, "churned": 90, "expected": 120.5},
     "control": {"clients": 100, "churned": 31, "expected": 33.2},
+    **OF_UNITS,
 }
 FIRST = SECOND | {
     "number": 1,
@@ -42,13 +53,7 @@ def make_record(**changed):
         "listed": 100,
         "value_kept": 0.92,
         "units": UNITS,
-        "ratio": {"expected": 0.2, "observed": 0.204, "p": 0.43, "is_valid": True},
-        "draws": {
-            **{"assignments": 631, "recomputed": 600, "differ": 0},
-            **{"first": None, "is_valid": True},
-        },
-        "contacted_controls": {"clients": 3, "share": 0.03, "is_high": False},
-        "reached": {"treated": 0.61, "control": 0.02},
+        **OF_UNITS,
         "looks": [FIRST, SECOND],
         "last_look": SECOND,
         "next_look": {

@@ -9,6 +9,7 @@ from attrition.effect.estimation import (
     WELCH,
     Arms,
     check_draws,
+    check_lost,
     check_ratio,
     count_contacted,
     estimate,
@@ -213,6 +214,29 @@ def test_sample_ratio_with_several_shares_is_that_of_one_unit_after_the_other():
         as_likely = probability[probability <= probability[controls] * (1 + 1e-7)]
         assert ratio["p"] == pytest.approx(as_likely.sum())
     assert check_ratio(share[:0] > 0, share[:0]) is None
+
+
+@pytest.mark.parametrize(("lost_controls", "lost"), [(2, 30), (0, 60), (9, 27), (0, 0)])
+def test_lost_units_are_compared_by_fishers_exact_test(lost_controls, lost):
+    n = np.arange(500)
+    is_lost = (n < lost_controls) | (n >= 500 - lost + lost_controls)
+    table = [[lost - lost_controls, 400 - lost + lost_controls]]
+    table += [[lost_controls, 100 - lost_controls]]
+    checked = check_lost(n < 100, is_lost, np.full(500, 0.2))
+    assert checked["p"] == pytest.approx(stats.fisher_exact(table).pvalue)
+    assert checked["is_valid"] == (checked["p"] >= 0.001)
+    assert checked["treated"] == pytest.approx(table[0][0] / 400)
+    # more are lost at one share, and more are controls at it: no difference between the arms
+    second, every_other = np.repeat([False, True], 500), np.tile(n % 2 == 0, 2)
+    arms = np.concatenate([n < 100, n < 400])
+    checked = check_lost(arms, second & every_other, np.where(second, 0.8, 0.2))
+    assert checked["is_valid"] and checked["control"] > 2 * checked["treated"]
+
+
+@pytest.mark.parametrize("is_control", [[], [True, True], [False]])
+def test_lost_units_of_one_arm_are_not_compared(is_control):
+    arms = np.array(is_control, bool)
+    assert check_lost(arms, arms, np.full(len(arms), 0.2)) is None
 
 
 def test_draws_are_valid_without_units_and_without_the_key():

@@ -3,7 +3,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from attrition.effect.list_quality import describe_list_quality
+from attrition.effect.list_quality import describe_list_quality, measure_kept
 from attrition.modelling import metrics
 
 TODAY = date(2026, 5, 31)
@@ -45,3 +45,27 @@ def test_lead_time_starts_when_the_client_was_first_due_for_the_list():
     )
     assert quality["lead_clients"] == 2  # not the one who had left before
     assert quality["lead_days"] == pytest.approx(35)
+
+
+UNKNOWN = [np.nan] * 5
+
+
+@pytest.mark.parametrize(
+    ("held", "value", "order", "kept"),
+    [
+        ([], [9, 1, 10, 10, 10], "value_at_risk", 1),
+        ([0], [9, 1, 10, 10, 10], "value_at_risk", 12.6 / 20.1),
+        ([4], [9, 1, 10, 10, 10], "value_at_risk", 17.7 / 20.1),
+        ([0], [9, 1, 10, 10, 10], "risk", 12.6 / 17.7),
+        ([1], UNKNOWN, "value_at_risk", 2.1 / 2.4),
+        ([1], [np.nan, 10, 10, 10, np.nan], "value_at_risk", 9 / 15),
+        ([0, 1, 2, 3, 4], UNKNOWN, "risk", None),
+    ],
+)
+def test_list_keeps_the_worth_of_the_treated_of_that_of_the_first_as_many(held, value, order, kept):
+    risk = np.array([0.9, 0.6, 0.5, 0.4, 0.3])
+    is_control = np.isin(np.arange(5), held)
+    measured = measure_kept(is_control, risk, np.array(value, float), order)
+    assert measured == (kept if kept is None else pytest.approx(kept))
+    nothing = risk[:0]
+    assert measure_kept(nothing > 0, nothing, nothing, order) is None

@@ -55,8 +55,9 @@ def test_verdict_needs_the_bound_of_its_look_and_a_valid_sample_ratio(z, today, 
     look, _ = schedule(FIRST, date.fromisoformat(today))
     assert decide(effect, look) == verdict
     assert decide(effect, look, is_valid=False) == "void"
-    record = describe_look(look, effect, verdict, "2026-05-01T06:00:00Z")
+    record = describe_look(look, effect, verdict, "2026-05-01T06:00:00Z", {"reached": 1})
     assert (record["number"], record["verdict"]) == (look.number, verdict) and record["z"] is z
+    assert record["reached"] == 1
 
 
 @pytest.mark.parametrize(
@@ -70,13 +71,18 @@ def test_verdict_needs_the_bound_of_its_look_and_a_valid_sample_ratio(z, today, 
         (["open"] * 7 + ["harms"], "harms"),
         (["helps"] + ["open"] * 7, "helps"),
         (["helps"] + ["open"] * 6 + ["harms"], "harms"),
-        (["open"] * 3 + ["void"], "open"),
+        (["open"] * 3 + ["void"], "void"),
+        (["open"] * 3 + ["void", "open"], "open"),
+        (["void", "open"], "open"),
+        (["open", "helps", "void"], "void"),
+        (["open"] * 3 + ["helps", "void"], "helps"),
+        (["open"] * 4 + ["void"], "no_effect"),
+        (["open"] * 3 + ["helps", "harms", "void"], "helps"),
+        (["open"] * 3 + ["void"] + ["open"] * 4, "no_effect"),
     ],
 )
 def test_latest_proven_effect_is_the_conclusion(verdicts, conclusion):
-    looks = [(index % 4 + 1, verdict) for index, verdict in enumerate(verdicts)]
-    assert conclude(looks) == conclusion
-    assert conclude(looks, is_valid=False) == "void"
+    assert conclude(enumerate(verdicts, 1)) == conclusion
 
 
 def plan_next(n, today, **given):

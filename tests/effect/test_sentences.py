@@ -6,6 +6,7 @@ from attrition.effect import sentences
 from tests.effect.records import FIRST, SECOND, make_open, make_record
 
 MOVED = make_record()["draws"] | {"differ": 2, "first": 17, "is_valid": False}
+VANISHED = {"treated": 0.12, "control": 0.02, "p": 4e-5, "is_valid": False}
 VOID = {"expected": 0.2, "observed": 0.31, "p": 4e-5, "is_valid": False}
 HARM = {"difference": 0.06, "low": 0.01, "high": 0.11, "method": "welch"}
 NOTHING = {"difference": -0.03, "low": -0.08, "high": 0.02, "method": "welch"}
@@ -73,6 +74,12 @@ def headline(record):
             "bad",
             "Void: 1 of 600 assignments differs from the draw.",
         ),
+        (
+            make_record(verdict="void", lost=VANISHED),
+            "bad",
+            "Void: 12 % of the listed clients have vanished from the data, and 2.0 % of the held-out "
+            "ones.",
+        ),
     ],
 )
 def test_first_line_is_the_verdict(record, tone, line):
@@ -89,9 +96,25 @@ def test_void_by_the_draw_names_the_first_assignment_and_what_to_do():
     assert "Compare the file with a backup" in detail
 
 
+def test_fault_of_the_running_year_is_a_remark_beside_an_earlier_verdict():
+    assert sentences.remarks(make_record(verdict="void", ratio=VOID)) == []
+    (text,) = sentences.remarks(make_record(ratio=VOID))
+    assert "so that look will be void: 31\xa0% of the clients were held out" in text
+    assert text.endswith("or in the settings, before that look.")
+
+
+def test_void_by_lost_clients_says_what_to_do():
+    detail = sentences.all_sentences(make_record(verdict="void", lost=VANISHED), "EUR")[1]
+    assert detail.startswith("Chance alone explains that once in 25,000 times")
+    assert (
+        "Find out why clients vanish (are they renamed or merged after a contact?), before you"
+        in detail
+    )
+
+
 def test_assignments_that_were_all_recomputed_need_no_explanation():
     every = make_record()["draws"] | {"recomputed": 631}
-    texts = sentences.all_sentences(make_record(draws=every), "EUR")
+    texts = sentences.all_sentences(make_record(draws=every, looks=[]), "EUR")
     assert "Assignments recomputed: 631 of 631; differences from the draw: 0." in texts
 
 
@@ -141,11 +164,16 @@ def test_everything_behind_the_verdict_is_stated():
         "Last look: 1 July 2026, number 2 of 4 in its year. Strength of the evidence: z = −3.02; proven "
         "beyond ±2.78. Estimated from each outcome minus the risk of the client (Welch).",
         "Next look: 1 October 2026, number 3 of 4 in its year, with about 120 more outcomes.",
-        "Among those who were reached, 13 fewer in 100 left (95 % interval 3 to 23)",
-        "20 % were held out, 20 % planned: as expected by chance (p = 0.430)",
-        "600 of 631; differences from the draw: 0. The others cannot be recomputed",
+        "Among those who were reached (61 % of the listed, 2.0 % of the held out by chance), "
+        "13 fewer in 100 left (95 % interval 3 to 23)",
+        "Sample ratio: At the look on 1 July 2026: 20 % were held out, 20 % planned: as expected by "
+        "chance (p = 0.430). For the next look, so far: 20 % were held out",
+        "Assignments recomputed: At the look on 1 July 2026: 600 of 631; differences from "
+        "the draw: 0. For the next look, so far: 600 of 631; differences from the draw: 0. "
+        "The others cannot be recomputed",
         "3 held-out clients (3.0 %) were contacted all the same",
-        "92 % of the value at risk",
+        "What it costs: This quarter the list has 92 % of the value at risk that it would have without "
+        "held-out clients.",
         "Of 80 held-out clients whose outcome is known and whom nobody contacted, 31 left (39 %, 95 % "
         "interval 29 % to 49 %); their risks predicted 33.",
         "left 45 days after they would first have been listed (median of the 12 whose dates are known)",
@@ -172,9 +200,13 @@ def test_what_is_not_as_it_should_be_is_remarked():
     high = {"clients": 12, "share": 0.12, "is_high": True}
     assert sentences.remarks(make_record()) == []
     (text,) = sentences.remarks(make_record(contacted_controls=high))
-    assert text.startswith("12 held-out clients (12\xa0%) were contacted all the same")
+    assert "so far: 12 held-out clients (12\xa0%) were contacted all the same" in text
+    look = SECOND | {"contacted_controls": high}
+    (text,) = sentences.remarks(make_record(looks=[look]))
+    assert "July 2026: 12 held-out clients (12\xa0%) were contacted all the same" in text
     terms = [
-        dict(sentences.background(make_record(contacted_controls=each))) for each in (None, high)
+        dict(sentences.background(make_record(contacted_controls=each, looks=[])))
+        for each in (None, high)
     ]
     assert not any("Contacted all the same" in each for each in terms)  # unknown, or remarked
     (text,) = sentences.remarks(make_record(state="no_key"))

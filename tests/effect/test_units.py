@@ -12,19 +12,20 @@ from attrition.contacts.assignments import Look
 from attrition.contacts.experiment import CONTROL, TREATED, Assignment, Trial, key_digest
 from attrition.contacts.log import Entry
 from attrition.contacts.standings import Standing
-from attrition.effect import units
-from attrition.effect.units import KNOWN, LOST, PENDING, Row
+from attrition.effect import sentences, units
+from attrition.effect.units import KNOWN, LOST, PENDING, Row, Units
 from tests.conftest import write_config
 
 AT, LATER = "2026-01-05T08:00:00Z", "2026-03-01T08:00:00Z"
 ACME = Assignment("Acme", "2026-Q1", TREATED, AT, "r1", 1, 0.5, 100.0, "2026-01-01", 0.2)
 
 
-def row(churned=None, time="2026-01-01", arrived=LATER, has_outcome=None):
+def row(churned=None, time="2026-01-01", arrived=LATER, first=AT, has_outcome=None):
     is_there = churned is not None if has_outcome is None else has_outcome
-    return Row(time, churned, is_there, arrived)
+    return Row(time, churned, is_there, arrived, first)
 
 
+NEW = "2026-02-01T08:00:00Z"  # after the assignment
 EARLY = row(has_outcome=True)  # its outcome is not mature
 BEFORE = row(False, arrived="2026-01-02T08:00:00Z")
 
@@ -60,10 +61,19 @@ def test_outcome_is_that_of_the_assessed_row(rows, expected):
         ([BEFORE._replace(time="")], (PENDING, False, "")),
         ([row(True, time="", arrived="")], (PENDING, False, "")),
         ([row(False, "", "2026-06-01"), row(True, "")], (KNOWN, True, LATER)),
-        ([EARLY._replace(time=""), row(True, "", "2026-06-01")], (PENDING, False, "")),
+        # that of an older observation arrives
+        ([row(False, ""), row(True, "", "2026-06-01")], (KNOWN, True, "2026-06-01")),
+        ([row(False, ""), row(time="")], (PENDING, False, "")),
+        ([row(True, ""), BEFORE._replace(time="")], (KNOWN, True, LATER)),
+        # the assessed row is replaced, or its outcome was known
+        ([row(False, "", "2026-06-01", NEW), row(True, "", first=NEW)], (KNOWN, True, LATER)),
+        ([BEFORE._replace(time=""), row(True, "", first=NEW)], (KNOWN, True, LATER)),
+        ([row(time=""), row(True, "", first=NEW)], (KNOWN, True, LATER)),
+        ([row(False, ""), row(True, "", first=NEW)], (KNOWN, False, LATER)),
+        ([EARLY._replace(time=""), row(True, "", "2026-06-01", NEW)], (PENDING, False, "")),
     ],
 )
-def test_without_a_time_it_is_the_first_outcome_that_arrived_afterwards(rows, expected):
+def test_without_a_time_the_newest_row_open_at_the_assignment_was_assessed(rows, expected):
     assert units.find_outcome(ACME._replace(observed=""), rows) == expected
 
 
@@ -150,6 +160,17 @@ def test_broken_sample_ratio_makes_the_verdict_void(config):
     assert not described["ratio"]["is_valid"] and described["verdict"] == "void"
 
 
+def test_units_lost_in_one_arm_only_make_the_verdict_void(config):
+    made = make_units(config, 100, {TREATED: 20, CONTROL: 60})
+    made.state[~made.is_control & (np.arange(400) < 60)] = LOST
+    look = units.take_look(made, [], "2026-04-05", LATER, 0.25)
+    described = units.describe_experiment(None, made, [look], "2026-04-05")
+    assert (look.verdict, described["verdict"]) == ("void", "void")
+    assert described["lost"]["treated"] == pytest.approx(45 / 300)
+    made.state[:] = KNOWN  # found again
+    assert units.take_look(made, [look], "2026-07-05", LATER, 0.25).verdict == "helps"
+
+
 def draw_units(config, n, **moved):
     """n units that the key draws; moved: what one of the treated ones has instead."""
     trial = Trial("2026-Q1", 0.25, b"key", frozenset(), np.inf, {})
@@ -196,15 +217,48 @@ def test_assignments_are_not_recomputed_while_the_experiment_is_off(config):
     assert (draws["recomputed"], draws["differ"]) == (0, 0)
 
 
-def test_a_carried_unit_that_differs_makes_the_next_year_void(config):
+def test_a_carried_unit_that_differs_makes_the_next_look_void(config):
     made = make_units(config, 50, {TREATED: 20, CONTROL: 60})
     late = replace(made, id=np.arange(200), state=made.state.copy())
     late.state[100:] = PENDING
     last = units.take_look(late, [], "2027-01-05", LATER, 0.25)
-    late.is_moved[10] = True
-    assert units.describe_experiment(None, late, [last], "2027-01-06")["verdict"] == "helps"
-    late.is_moved[150] = True
-    assert units.describe_experiment(None, late, [last], "2027-01-06")["verdict"] == "void"
+    for moved, verdict in ((10, "helps"), (150, "void")):
+        late.is_moved[moved] = True
+        late.state[:] = KNOWN
+        assert units.take_look(late, [last], "2027-04-05", LATER, 0.25).verdict == verdict
+
+
+def test_verdict_of_a_year_outlives_the_faults_of_the_next_one(config):
+    year = make_units(config, 100, {TREATED: 20, CONTROL: 60})
+    year.is_contacted[year.is_control & (np.arange(400) < 80)] = True
+    year.is_reached[:] = ~year.is_control
+    last = units.take_look(year, [], "2027-01-05", LATER, 0.25)
+    new = make_units(config, 30, {TREATED: 20, CONTROL: 60}, "2027-01-05T09:00:00Z")
+    new.share[:] = 0.01
+    both = Units(**{n: np.concatenate([getattr(year, n), getattr(new, n)]) for n in vars(year)})
+    described = units.describe_experiment(None, both, [last], "2027-01-05")
+    look = described["last_look"]
+    assert (look["verdict"], described["verdict"]) == ("helps", "helps")
+    assert look["contacted_controls"] == {"clients": 20, "share": 0.2, "is_high": True}
+    assert look["reached"] == {"treated": 1.0, "control": 0.0}
+    assert look["ratio"]["is_valid"] and look["draws"]["assignments"] == 400
+    assert look["lost"]["is_valid"] and not described["ratio"]["is_valid"]
+    assert not described["contacted_controls"]["is_high"]
+    texts = " ".join(sentences.all_sentences(described, "EUR")).replace("\xa0", " ")
+    assert texts.startswith("Contacting keeps clients")
+    assert "At the look on 1 March 2026: 20 held-out clients (20 %) were contacted all the" in texts
+    assert "so that look will be void: 25 % of the clients were held out, 1.0 % planned." in texts
+    assert "Sample ratio: At the look on 1 March 2026: 25 % were held out, 25 % planned" in texts
+
+
+def test_last_look_that_was_void_stays_so_on_its_day_and_after_it(config):
+    year = make_units(config, 100, {TREATED: 20, CONTROL: 60})
+    year.share[:] = 0.1
+    last = units.take_look(year, [], "2027-01-05", LATER, 0.1)
+    described = units.describe_experiment(None, year, [last], "2027-01-05")
+    assert (described["ratio"], described["verdict"]) == (None, "void")
+    headline = sentences.verdict(described, "EUR").headline.replace("\xa0", " ")
+    assert headline == "Void: 25 % of the clients were held out, 10 % planned."
 
 
 def test_second_year_compares_its_own_units(config):
@@ -235,6 +289,19 @@ def test_units_open_at_the_last_look_of_a_year_are_compared_in_the_next_one(conf
     described = units.describe_experiment(None, late, [first, last, look], "2027-04-06")
     assert described["units"]["treated"] == {"known": 60, "open": 0, "lost": 0}
     assert described["ratio"] is None and "open" not in described["looks"][1]
+
+
+def test_value_kept_is_that_of_the_units_of_the_quarter(config):
+    values = {"2026-01-05": (9, 3), "2026-03-31": (5, 5), "2026-04-01": (8, 4)}
+    assigned = [
+        ACME._replace(client=f"{day} {arm}", arm=arm, at=f"{day}T09:00:00Z", value=100.0 * value)
+        for day, pair in values.items()
+        for arm, value in zip((CONTROL, TREATED), pair, strict=True)
+    ]
+    made = units.find_units(config, assigned, {}, {})
+    kept = [units.measure_kept(made, day, "value_at_risk") for day in ("2026-03-31", "2026-04-30")]
+    assert kept == [pytest.approx(8 / 14), 0.5]
+    assert units.measure_kept(made, "2026-07-01", "risk") is None
 
 
 def test_quality_of_the_list_is_that_of_the_controls_whom_nobody_contacted(config):

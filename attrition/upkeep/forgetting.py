@@ -30,22 +30,18 @@ import pyarrow.compute as pc
 
 from attrition import wording
 from attrition.assessing import kept_parts
-from attrition.config import Config, Database
+from attrition.config import Config
 from attrition.contacts import assignments, log
 from attrition.data import clients, name_variants
 from attrition.data.cells import read_client
-from attrition.data.schema import Chunk, Refused
-from attrition.databases import reader as databases
 from attrition.entering import workbook
-from attrition.errors import AttritionError, ConfigError, Damaged, SourceError
+from attrition.errors import AttritionError, ConfigError, Damaged
 from attrition.operations import releases
 from attrition.rows import forgotten, ledger, segments, typed_rows
 from attrition.rows.forgotten import Forgotten
 from attrition.rows.observations import name_hash
-from attrition.sources import files as source_files
-from attrition.sources.csv_reader import NotPlain
 from attrition.storage import files, history, tables
-from attrition.upkeep import integrity, rewriting
+from attrition.upkeep import integrity, rewriting, source_search
 from attrition.upkeep.rewriting import CLIENT, Ids, Substitution, Target, replace_digests
 
 STAGED = ".forgotten"  # ending of a new file that waits beside the old one
@@ -634,71 +630,6 @@ def replace_log(path: Path, texts: Substitution) -> None:
             files.fsync_folder(path.parent)
 
 
-# ---- what still has the name
-
-
-def find_in_sources(config: Config, name: str) -> list[str]:
-    """Describe the files and tables that have the name, and those that cannot be read."""
-    lines = []
-    for folder in (config.input_folder, config.test_folder):
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-            if path.is_file() and (line := _find_in_file(config, path, name)):
-                lines.append(line)
-            if name in unicodedata.normalize("NFC", path.name):
-                lines.append(
-                    f"{path}: the name of the file contains it, and so does what was recorded about "
-                    "the file; rename the file"
-                )
-    if name in config.file.read_text("utf-8"):
-        lines.append(f"{config.file}: put the token in place of the name there")
-    tables_ = [_find_in_table(config, each, name) for each in config.databases]
-    return [*lines, *filter(None, tables_)]
-
-
-def _find_in_table(config: Config, database: Database, name: str) -> str | None:
-    place = f"table {database.name}"
-    try:
-        with databases.reading(database, None, seconds=config.max_source_seconds) as reading:
-            count = sum(_count_cells(chunk, name) for chunk in reading.chunks)
-    except SourceError as error:
-        return f"{place}: cannot be read ({error}); check it yourself"
-    return f"{place}: {wording.plural(count, 'cell')}; remove the name there" if count else None
-
-
-def _find_in_file(config: Config, path: Path, name: str) -> str | None:
-    try:
-        with source_files.reading(path, dialect=config.files.dialect(path.name)) as file:
-            count = _count_in_source(file, name)
-    except (Refused, SourceError):
-        count = 0
-    try:
-        if not count and not rewriting.find_in(path, {name}):
-            return None
-    except rewriting.UNREADABLE as error:
-        return f"{path}: cannot be read ({error}); check it yourself"
-    return f"{path}: {wording.plural(count, 'cell') if count else 'its content'}; remove the name there"
-
-
-def _count_in_source(file: source_files.File, name: str) -> int:
-    for fast in (True, False):
-        try:
-            with source_files.open_table(file, fast=fast) as table:
-                return sum(_count_cells(chunk, name) for chunk in table.chunks)
-        except NotPlain:
-            continue
-    raise AssertionError("the strict lane reads every file")
-
-
-def _count_cells(chunk: Chunk, name: str) -> int:
-    """Count the cells that are the name, however it is written, also in rows with too many cells."""
-    word, count = max(name.split(), key=len), 0
-    for column in (*chunk.columns, pa.array([c for _, row in chunk.odd for c in row], pa.string())):
-        composed = column if name.isascii() else pc.utf8_normalize(column, "NFC")
-        cells = column.filter(pc.match_substring(composed, word)).to_pylist()
-        count += sum(read_client(cell, "").value == name for cell in cells)
-    return count
-
-
 def describe(config: Config, result: Plan) -> list[str]:
     """Describe what is replaced where, and what a person has to do about the rest."""
     name = result.texts.name
@@ -713,7 +644,7 @@ def describe(config: Config, result: Plan) -> list[str]:
     ]
     kept = dict.fromkeys(result.kept)
     lines += [f"still contains the name, or may contain it: {path}; delete it" for path in kept]
-    sources = find_in_sources(config, name)
+    sources = source_search.find(config, name)
     lines += [f"a source still has the name: {each}" for each in sources]
     if sources:
         lines.append("what is read from a source gets the token in place of the name")

@@ -27,7 +27,7 @@ from attrition.rows.forgotten import Forgotten
 from attrition.storage import files, history, tables
 from attrition.upkeep import forgetting, integrity
 from attrition.upkeep.rewriting import Substitution
-from tests.conftest import make_rows, run_whole, write_config
+from tests.conftest import run_whole, write_config
 from tests.forgetting import (
     AT,
     DAY,
@@ -238,23 +238,6 @@ def test_unknown_names_and_unconfirmed_requests_change_nothing(project, capsys, 
     assert "confirm with --yes" in capsys.readouterr().err
     changed = {path for path, _ in state.items() ^ digest(project.file.parent).items()}
     assert changed <= {"production_deployment/history.sqlite"}
-
-
-def test_sources_that_have_the_name_are_named(knowing):
-    lines = forgetting.find_in_sources(knowing, NAME)
-    names = [line.partition(":")[0].rpartition("/")[2] for line in lines]
-    assert names == ["current.csv", "history.csv", "refused.csv"]
-
-
-def test_a_table_that_has_the_name_is_named(tmp_path):
-    url = f"sqlite:///{tmp_path}/crm.sqlite"
-    config = write_config(tmp_path, databases=[{"name": "crm", "url": url, "table": "clients"}])
-    with log.sqlite3.connect(tmp_path / "crm.sqlite") as connection:
-        make_rows(3).assign(corporation=["a", NAME, "b"]).to_sql("clients", connection, index=False)
-    assert forgetting.find_in_sources(config, NAME) == ["table crm: 1 cell; remove the name there"]
-    (tmp_path / "crm.sqlite").unlink()
-    (line,) = forgetting.find_in_sources(config, NAME)
-    assert line.startswith("table crm: cannot be read")
 
 
 def test_what_arrives_meanwhile_is_kept_and_gets_the_token(project, monkeypatch):

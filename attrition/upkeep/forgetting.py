@@ -110,11 +110,10 @@ def choose_token(name: str, shares: Sequence[float]) -> str:
 
 def list_shares(config: Config) -> list[float]:
     """Return the shares of held-out clients of config.json and of all releases."""
-    shares = {config.held_out_share}
-    for release_id in releases.list_ids(config.production_folder):
-        record = files.read_record(config.releases / release_id / releases.TRAINING) or {}
-        shares.add(float(record.get("held_out_share", config.held_out_share)))
-    return sorted(shares)
+    folders = [config.releases / each for each in releases.list_ids(config.production_folder)]
+    records = [files.read_record(folder / releases.TRAINING) or {} for folder in folders]
+    present = config.held_out_share
+    return sorted({present, *(float(each.get("held_out_share", present)) for each in records)})
 
 
 def list_segments(config: Config) -> list[Path]:
@@ -339,21 +338,17 @@ def _change_lines(plan: Plan, path: Path, target: Target) -> None:
     rewriting.rewrite_lines(path, target, plan.texts.spelled, cells)
 
 
-def _change_log(plan: Plan, path: Path, target: Target) -> None:
-    rewriting.rewrite_log(path, target, plan.texts.in_message)
-
-
-def _keep(plan: Plan, path: Path, target: Target) -> None:
-    plan.kept.append(path)
-
-
 # The first rule that matches counts.
 RULES = (
     Rule("contact_log", "", _change_contacts),
     Rule("history", "", _change_history),
     Rule("sessions", "", lambda plan, path, to: 0),
-    Rule("", "*.damaged-* *.replaced-* *.tmp", _keep),
-    Rule("", "*.jsonl *.log *.log.[0-9]", _change_log),
+    Rule("", "*.damaged-* *.replaced-* *.tmp", lambda p, path, to: p.kept.append(path)),
+    Rule(
+        "",
+        "*.jsonl *.log *.log.[0-9]",
+        lambda p, path, to: rewriting.rewrite_log(path, to, p.texts.in_message),
+    ),
     Rule("output_folder", "finaldata*.parquet", change_segment),
     Rule("final_data", "", _change_lines),
     Rule("withdrawn", "", _change_lines),
@@ -365,7 +360,7 @@ RULES = (
     Rule("", "*.npz", lambda p, path, to: rewriting.rewrite_arrays(path, to, p.ids, p.texts)),
     Rule("risk_history", "", lambda p, path, to: rewriting.rewrite_history(path, to, p.ids)),
     Rule("", "*.json", _change_record),
-    Rule("contacts_folder", "*.pdf *.xlsb *.zip", _keep),
+    Rule("contacts_folder", "*.pdf *.xlsb *.zip", lambda p, path, to: p.kept.append(path)),
     Rule("", "*.skops *.png *.pdf *.prom *.bin *.npy *.sqlite* *.gz *.xls", _search),
     Rule("contacts_folder", "*.xlsx *.xlsm *.ods", _change_sheet),
     Rule("contacts_folder", "*", lambda p, path, to: rewriting.rewrite_text(path, to, p.in_prose)),
@@ -402,8 +397,11 @@ def change_entry(
             new[column] = texts.cell(text)
         elif isinstance(text, str) and (column not in KEPT or text.startswith("sheet ")):
             new[column] = rewriting.change_json(text, texts.in_prose)
-    if new.get(CLIENT) != values.get(CLIENT):  # the arm was drawn for the name, not for the token
-        new |= {"key": hidden.sign(values["key"])} if "key" in new else {"key_digest": ""}
+    is_client = new.get(CLIENT) != values.get(CLIENT)
+    if is_client and "key" in new:
+        new["key"] = hidden.sign(values["key"])
+    if is_client and "key_digest" in new:
+        new["key_digest"] = ""  # the arm was drawn for the name, not for the token
     return new
 
 

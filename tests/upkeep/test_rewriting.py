@@ -41,6 +41,15 @@ def test_a_number_as_a_name_is_replaced_in_messages_only_in_quotes():
     assert texts.in_prose("12 called") == "X called"
 
 
+def test_only_people_write_a_name_in_any_case_and_width():
+    texts = Substitution("Ann 1", "X", ["ANN 1", "Ann 1 AG"], is_word=False)
+    spelled = "ann 1, \uff21NN\u3000\uff11, Ann\n1; ANN 1, ann 1 ag"
+    assert texts.in_prose(spelled) == "X, X, X; ANN 1, ann 1 ag"
+    assert texts.in_message(spelled) == "ann 1, \uff21NN\u3000\uff11, X; ANN 1, ann 1 ag"
+    assert texts.in_message("--forget 'ann 1': or 'ANN 1'") == "--forget 'X': or 'ANN 1'"
+    assert [texts.is_in(each) for each in ("(ANN 1)", "Ann 12")] == [True, False]
+
+
 @pytest.fixture
 def rewrite(tmp_path):
     """Rewrite a file with a content; return the new content and the result, after only counting."""

@@ -276,7 +276,11 @@ def _change_reasons(plan: Plan, path: Path, target: Target) -> None:
     texts = plan.texts
 
     def change(cell: str) -> str:
-        return texts.cell(cell if read_client(cell, "").value != texts.name else texts.name)
+        is_client = texts.is_client
+        new = texts.cell(cell if read_client(cell, "").value != texts.name else texts.name)
+        if texts.is_word:  # it may stand in any column
+            texts.is_client = is_client
+        return new
 
     raw = partial(rewriting.change_raw, change=change)
     rewriting.rewrite_csv(path, target, {"raw": raw, "reason": texts.in_quotes})

@@ -247,7 +247,8 @@ def test_a_name_is_known_only_if_a_client_has_it(tmp_path, capsys):
     note = "bob smith 4459 and Joe called"
     log.append(config.contact_log, [Entry("x", "contact", "Sue", note=note)], AT)
     state = digest(config.file.parent)
-    for name, close in (("bob smith 4459", "'Bob Smith 4459'"), ("Joe", ""), ("zoe", "'Zoe'")):
+    spellings = {"bob smith 4459": "'Bob Smith 4459'", "Joe": "", "zoe": "'Zoe'", "2": ""}
+    for name, close in spellings.items():
         assert forget(config, name, "--yes") == 2
         err = capsys.readouterr().err
         assert f"--forget {name!r}: there is no client of this name" in err

@@ -39,6 +39,7 @@ MAX_UNPACKED = 1 << 28  # bytes of a workbook
 BLOCK = 1 << 20  # bytes of a text, or rows of a history, that are in memory at a time
 WIDER = 0xFEE0  # from a character of ASCII to the full-width one
 SEPARATOR = re.compile(r"([;|\t])")
+TAG, NUMBER = re.compile("(<[^>]*>)"), re.compile("[-+.0-9eE]+")
 MARKUP = (".xml", ".rels", ".vml")  # the parts of a workbook that contain text
 Target = IO[bytes] | None
 # Raised if a file is not what its name says; those of ours were verified before.
@@ -322,6 +323,8 @@ def rewrite_text(path: Path, target: Target, change: Change) -> None:
 def rewrite_workbook(path: Path, target: Target, change: Change) -> list[str]:
     """Change the text of a workbook, which is XML in a zip file; return the new text without codes.
 
+    Tags and numbers stay, or the workbook could not be opened; the values in tags are returned too.
+
     Raises: zipfile.BadZipFile, ValueError.
     """
     texts = []
@@ -331,9 +334,12 @@ def rewrite_workbook(path: Path, target: Target, change: Change) -> list[str]:
         for each in old.infolist():
             content = old.read(each)
             if each.filename.endswith(MARKUP):
-                text = change(content.decode("utf-8"))
-                texts.append(re.sub("<[^>]*>", "", text))
-                content = text.encode("utf-8")
+                parts = TAG.split(content.decode("utf-8"))
+                for i in range(0, len(parts), 2):  # the others are tags
+                    is_number = parts[i - 1] == "<v>" and NUMBER.fullmatch(parts[i])
+                    parts[i] = parts[i] if is_number else change(parts[i])
+                texts += ["".join(parts[::2]), *re.findall('"([^"]*)"', " ".join(parts[1::2]))]
+                content = "".join(parts).encode("utf-8")
             if new is not None:
                 new.writestr(each, content)
     return texts

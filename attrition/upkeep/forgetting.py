@@ -8,6 +8,7 @@ anybody can compute them from it. The risks and places of all others stay, becau
 again: every record that names the hash of a file that changed gets the new one.
 """
 
+import csv
 import fcntl
 import html
 import os
@@ -16,7 +17,7 @@ import secrets
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -30,22 +31,18 @@ import pyarrow.compute as pc
 
 from attrition import wording
 from attrition.assessing import kept_parts
-from attrition.config import Config, Database
+from attrition.config import Config
 from attrition.contacts import assignments, log
 from attrition.data import clients, name_variants
 from attrition.data.cells import read_client
-from attrition.data.schema import Chunk, Refused
-from attrition.databases import reader as databases
 from attrition.entering import workbook
-from attrition.errors import AttritionError, ConfigError, Damaged, SourceError
+from attrition.errors import AttritionError, ConfigError, Damaged
 from attrition.operations import releases
 from attrition.rows import forgotten, ledger, segments, typed_rows
 from attrition.rows.forgotten import Forgotten
 from attrition.rows.observations import name_hash
-from attrition.sources import files as source_files
-from attrition.sources.csv_reader import NotPlain
 from attrition.storage import files, history, tables
-from attrition.upkeep import integrity, rewriting
+from attrition.upkeep import integrity, rewriting, source_search
 from attrition.upkeep.rewriting import CLIENT, Ids, Substitution, Target, replace_digests
 
 STAGED = ".forgotten"  # ending of a new file that waits beside the old one
@@ -113,11 +110,10 @@ def choose_token(name: str, shares: Sequence[float]) -> str:
 
 def list_shares(config: Config) -> list[float]:
     """Return the shares of held-out clients of config.json and of all releases."""
-    shares = {config.held_out_share}
-    for release_id in releases.list_ids(config.production_folder):
-        record = files.read_record(config.releases / release_id / releases.TRAINING) or {}
-        shares.add(float(record.get("held_out_share", config.held_out_share)))
-    return sorted(shares)
+    folders = [config.releases / each for each in releases.list_ids(config.production_folder)]
+    records = [files.read_record(folder / releases.TRAINING) or {} for folder in folders]
+    present = config.held_out_share
+    return sorted({present, *(float(each.get("held_out_share", present)) for each in records)})
 
 
 def list_segments(config: Config) -> list[Path]:
@@ -149,18 +145,23 @@ def read_rows(config: Config, path: Path, name: str) -> pa.Table:
     return pa.concat_tables(part.filter(is_theirs(part, name, column)) for part in parts)
 
 
+def read_withdrawn(config: Config) -> Iterator[list[str]]:
+    """Yield the rows that were withdrawn, as text."""
+    if config.withdrawn.exists():
+        yield from (
+            row[len(ledger.WITHDRAWN_HEADER) :] for row in tables.read_cells(config.withdrawn)
+        )
+
+
 def list_texts(config: Config, paths: Sequence[Path], name: str) -> list[dict[str, pa.Array]]:
     """Return the rows of a client as text: those in segments, and those that were withdrawn."""
     columns = config.columns
     texts = [typed_rows.to_texts(read_rows(config, path, name), columns) for path in paths]
-    if config.withdrawn.exists():
-        place, client = len(ledger.WITHDRAWN_HEADER), columns.table.index(columns.client_name)
-        rows = [row[place:] for row in tables.read_cells(config.withdrawn)]
-        rows = [row for row in rows if row[client] == name]
-        cells = zip(*rows, strict=True) if rows else [()] * len(columns.table)
-        arrays = [pa.array(each, pa.string()) for each in cells]
-        texts.append(dict(zip(columns.table, arrays, strict=True)))
-    return texts
+    client = columns.table.index(columns.client_name)
+    rows = [row for row in read_withdrawn(config) if row[client] == name]
+    cells = zip(*rows, strict=True) if rows else [()] * len(columns.table)
+    arrays = [pa.array(each, pa.string()) for each in cells]
+    return [*texts, dict(zip(columns.table, arrays, strict=True))]
 
 
 def pair_ids(config: Config, texts: Sequence[Mapping[str, pa.Array]], name: str, token: str) -> Ids:
@@ -180,7 +181,7 @@ def pair_ids(config: Config, texts: Sequence[Mapping[str, pa.Array]], name: str,
     return Ids.of(pairs)
 
 
-def change_segment(plan: "Plan", path: Path, target: Target) -> int:
+def change_segment(plan: Plan, path: Path, target: Target) -> int:
     """Write a segment with a token for the name; rows are sorted by the hash of their client."""
     columns, column = plan.config.columns, plan.config.columns.client_name
     name, token = plan.texts.name, plan.texts.token
@@ -192,26 +193,22 @@ def change_segment(plan: "Plan", path: Path, target: Target) -> int:
     arrivals = {each: segments.column(old, each) for each in segments.arrival_names(columns)}
     computed = {**typed_rows.compute_hashes(texts, columns), **arrivals}
     new = segments.sort_rows(segments.make_rows(texts, computed, columns))
-    others = (
-        part.filter(pc.invert(is_theirs(part, name, column))) for part in tables.read_parts(path)
-    )
-    parts = chain([segments.no_rows(columns)], segments.merge([others, iter([new])]))
+    parts = tables.read_parts(path)
+    others = (part.filter(pc.invert(is_theirs(part, name, column))) for part in parts)
+    merged = chain([segments.no_rows(columns)], segments.merge([others, iter([new])]))
     unique = [*typed_rows.COMPUTED, typed_rows.NUMBER, typed_rows.EQUAL_ID, typed_rows.NAME_KEY]
-    tables.write_parquet(target, parts, unique=unique)
+    tables.write_parquet(target, merged, unique=unique)
     return len(old)
 
 
 def list_names(config: Config, paths: Sequence[Path]) -> Iterator[pa.Array]:
-    """Yield the names of all clients part by part: of the rows, also withdrawn ones, and of the log."""
-    columns, column = config.columns, config.columns.client_name
-    yield from list_distinct(paths, column)
-    if config.withdrawn.exists():
-        place = len(ledger.WITHDRAWN_HEADER) + columns.table.index(column)
-        yield pa.array({row[place] for row in tables.read_cells(config.withdrawn)}, pa.string())
+    """Yield the names of all clients part by part: of rows, also withdrawn ones, and of the log."""
+    yield from list_distinct(paths, config.columns.client_name)
+    client = config.columns.table.index(config.columns.client_name)
+    yield pa.array({row[client] for row in read_withdrawn(config)}, pa.string())
     if config.contact_log.exists():
-        names = {each.client for each in log.read(config.contact_log)[0]}
-        names |= {each.client for each in assignments.read(config.contact_log)[0]}
-        yield pa.array(names, pa.string())
+        for records, _ in (log.read(config.contact_log), assignments.read(config.contact_log)):
+            yield pa.array({each.client for each in records}, pa.string())
 
 
 def list_distinct(paths: Sequence[Path], column: str) -> Iterator[pa.Array]:
@@ -220,39 +217,55 @@ def list_distinct(paths: Sequence[Path], column: str) -> Iterator[pa.Array]:
         file = segments.open_segment(path)
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, [column], use_threads=False)
-            yield pc.unique(rows[column].combine_chunks())
+            yield pc.drop_null(pc.unique(rows[column].combine_chunks()))
 
 
-def find_names(config: Config, paths: Sequence[Path], name: str) -> tuple[set[str], set[str]]:
-    """Return the longer names that contain a name, and other spellings of it."""
-    (wanted,) = name_variants.fold_names(pa.array([name])).to_pylist()
-    longer, similar = set[str](), set[str]()
-    for names in list_names(config, paths):
-        longer |= {*names.filter(pc.match_substring(names, name)).to_pylist()}
-        folded = name_variants.fold_names(names)
+def list_values(config: Config, paths: Sequence[Path]) -> Iterator[pa.Array]:
+    """Yield the names of columns, releases and sources, and the values of other columns of text."""
+    columns = config.columns
+    yield pa.array([*columns.table, *releases.list_ids(config.production_folder)], pa.string())
+    if paths:
+        yield pa.array([line.source for line in ledger.read_lines(config)], pa.string())
+    for name in dict.fromkeys([*columns.categorical, *filter(None, [columns.manager])]):
+        yield from list_distinct(paths, name)
+
+
+def list_refused(config: Config, texts: Substitution) -> set[str]:
+    """Return the spellings of a name in lines that were refused."""
+    rows = tables.read_cells(config.rejected) if config.rejected.exists() else ()
+    cells = (cell for row in rows for cell in next(csv.reader([row[-1]]), []))
+    parts = (part.strip() for cell in cells for part in rewriting.SEPARATOR.split(cell))
+    return set(filter(texts.is_spelling, parts))
+
+
+def find_like(parts: Iterable[pa.Array], texts: Substitution) -> tuple[set[str], set[str]]:
+    """Return what contains a name as a word, and what differs from it only in spelling."""
+
+    def fold(names: pa.Array) -> pa.Array:
+        return name_variants.fold_names(pc.utf8_normalize(names, "NFKC"))
+
+    (wanted,) = fold(pa.array([texts.name])).to_pylist()
+    containing, similar, word = set[str](), set[str](), max(wanted.split(), key=len)
+    for names in parts:
+        folded = fold(names)
+        there = names.filter(pc.match_substring(folded, word)).to_pylist()
+        containing |= set(filter(texts.is_in, there))
         similar |= {*names.filter(pc.equal(folded, wanted)).to_pylist()}
-    return longer - {name}, similar - {name}
+    return containing, similar
 
 
 def make_substitution(
-    config: Config, paths: Sequence[Path], longer: set[str], name: str, token: str
-) -> Substitution:
-    """Find out what contains the name without meaning the client."""
-    values = {each for each in list_values(config, paths) if name in each}
+    config: Config, paths: Sequence[Path], name: str, token: str
+) -> tuple[Substitution, set[str]]:
+    """Find out what is like a name without meaning the client; return also its other spellings."""
+    bare = Substitution(name, token, (), is_word=False)
+    longer, similar = find_like(list_names(config, paths), bare)
+    values, _ = find_like(list_values(config, paths), bare)
+    similar = (similar | list_refused(config, bare)) - {name}
     is_number, is_plain = not any(map(str.isalpha, name)), name.isascii() and name.isalpha()
     is_word = is_number or (is_plain and name.islower()) or name in values
-    return Substitution(name, token, (longer | values) - {name}, is_word=is_word)
-
-
-def list_values(config: Config, paths: Sequence[Path]) -> Iterator[str]:
-    """Yield the names of columns, releases and sources, and the values of other columns of text."""
-    columns = config.columns
-    yield from (*columns.table, *releases.list_ids(config.production_folder))
-    if paths:
-        yield from (line.source for line in ledger.read_lines(config))
-    for name in dict.fromkeys([*columns.categorical, *filter(None, [columns.manager])]):
-        for texts in list_distinct(paths, name):
-            yield from filter(None, texts.to_pylist())
+    others = (longer | values | similar) - {name}
+    return Substitution(name, token, others, is_word=is_word), similar
 
 
 # ---- how each file is rewritten
@@ -263,7 +276,11 @@ def _change_reasons(plan: Plan, path: Path, target: Target) -> None:
     texts = plan.texts
 
     def change(cell: str) -> str:
-        return texts.cell(cell if read_client(cell, "").value != texts.name else texts.name)
+        is_client = texts.is_client
+        new = texts.cell(cell if read_client(cell, "").value != texts.name else texts.name)
+        if texts.is_word:  # it may stand in any column
+            texts.is_client = is_client
+        return new
 
     raw = partial(rewriting.change_raw, change=change)
     rewriting.rewrite_csv(path, target, {"raw": raw, "reason": texts.in_quotes})
@@ -284,8 +301,7 @@ def _change_record(plan: Plan, path: Path, target: Target) -> None:
     columns, texts = (CLIENT, plan.config.columns.client_name), plan.texts
 
     def change(key: str, text: str) -> str:
-        is_client = text == texts.name and (key in columns or not texts.is_word)
-        return texts.cell(text) if is_client else texts.in_message(text)
+        return texts.cell(text) if key in columns else texts.in_message(text)
 
     try:
         record = files.read_record(path) or {}
@@ -326,21 +342,17 @@ def _change_lines(plan: Plan, path: Path, target: Target) -> None:
     rewriting.rewrite_lines(path, target, plan.texts.spelled, cells)
 
 
-def _change_log(plan: Plan, path: Path, target: Target) -> None:
-    rewriting.rewrite_log(path, target, plan.texts.in_message)
-
-
-def _keep(plan: Plan, path: Path, target: Target) -> None:
-    plan.kept.append(path)
-
-
 # The first rule that matches counts.
 RULES = (
     Rule("contact_log", "", _change_contacts),
     Rule("history", "", _change_history),
     Rule("sessions", "", lambda plan, path, to: 0),
-    Rule("", "*.damaged-* *.replaced-* *.tmp", _keep),
-    Rule("", "*.jsonl *.log *.log.[0-9]", _change_log),
+    Rule("", "*.damaged-* *.replaced-* *.tmp", lambda p, path, to: p.kept.append(path)),
+    Rule(
+        "",
+        "*.jsonl *.log *.log.[0-9]",
+        lambda p, path, to: rewriting.rewrite_log(path, to, p.texts.in_message),
+    ),
     Rule("output_folder", "finaldata*.parquet", change_segment),
     Rule("final_data", "", _change_lines),
     Rule("withdrawn", "", _change_lines),
@@ -352,7 +364,7 @@ RULES = (
     Rule("", "*.npz", lambda p, path, to: rewriting.rewrite_arrays(path, to, p.ids, p.texts)),
     Rule("risk_history", "", lambda p, path, to: rewriting.rewrite_history(path, to, p.ids)),
     Rule("", "*.json", _change_record),
-    Rule("contacts_folder", "*.pdf *.xlsb *.zip", _keep),
+    Rule("contacts_folder", "*.pdf *.xlsb *.zip", lambda p, path, to: p.kept.append(path)),
     Rule("", "*.skops *.png *.pdf *.prom *.bin *.npy *.sqlite* *.gz *.xls", _search),
     Rule("contacts_folder", "*.xlsx *.xlsm *.ods", _change_sheet),
     Rule("contacts_folder", "*", lambda p, path, to: rewriting.rewrite_text(path, to, p.in_prose)),
@@ -389,9 +401,10 @@ def change_entry(
             new[column] = texts.cell(text)
         elif isinstance(text, str) and (column not in KEPT or text.startswith("sheet ")):
             new[column] = rewriting.change_json(text, texts.in_prose)
-    if new.get(CLIENT) != values.get(CLIENT) and "key" in new:
+    is_client = new.get(CLIENT) != values.get(CLIENT)
+    if is_client and "key" in new:
         new["key"] = hidden.sign(values["key"])
-    if new.get(CLIENT) != values.get(CLIENT) and "key_digest" in new:
+    if is_client and "key_digest" in new:
         new["key_digest"] = ""  # the arm was drawn for the name, not for the token
     return new
 
@@ -411,7 +424,7 @@ def plan(config: Config, name: str) -> Plan:
     """Find the name in every file of the state, and count what will be replaced.
 
     Raises: AttritionError if the state is damaged; ConfigError if there is no column of clients, or if
-    no file has the name and it was never forgotten.
+    no client has the name, though a note may contain it, and it was never forgotten.
     """
     if not config.columns.client:
         raise ConfigError("--forget: config.json names no column of clients, so no name is stored")
@@ -430,19 +443,20 @@ def plan(config: Config, name: str) -> Plan:
             f"--forget {name!r}: is the token of a forgotten client; nothing was changed"
         )
     token = known.find(name) or choose_token(name, list_shares(config))
-    longer, similar = find_names(config, paths, name)
+    texts, similar = make_substitution(config, paths, name, token)
     result = Plan(
-        *(config, make_substitution(config, paths, longer, name, token)),
+        *(config, texts),
         Forgotten(known.key or secrets.token_hex(32), known.tokens).add(name, token),
         *(paths, pair_ids(config, list_texts(config, paths, name), name, token)),
         *(sorted(similar), list_removed(config)),
     )
     for path in list_files(config, result.removed):
         count_in(result, path)
-    if not result.counts and not known.find(name):
-        close = [f"similar names: {', '.join(map(repr, result.similar))}"] if result.similar else []
+    if not texts.is_client and not known.find(name):
+        close = [_list_similar(result)] if similar else []
+        only = [f"only texts contain the name: {', '.join(result.counts)}"] if result.counts else []
         raise ConfigError(
-            "; ".join([f"--forget {name!r}: no file of the state contains this client", *close])
+            "; ".join([f"--forget {name!r}: there is no client of this name", *close, *only])
             + "; expected a name as the lists show it; nothing was changed"
         )
     return result
@@ -525,28 +539,27 @@ def commit(config: Config, plan: Plan) -> None:
         _stage(path, data)
     for folder in {Path(path).parent for path in paths}:
         files.fsync_folder(folder)
-    names: files.Record = {"name": texts.name, "token": texts.token, "others": texts.others}
-    names |= {"is_word": texts.is_word, "digests": plan.digests}
-    names |= {"removed": sorted(map(str, plan.removed)), "is_complete": True}
-    _write_journal(config, journal | names)
+    names = {"name": texts.name, "token": texts.token, "others": texts.others}
+    journal |= {"texts": {**names, "is_word": texts.is_word}, "digests": plan.digests}
+    journal |= {"removed": sorted(map(str, plan.removed)), "is_complete": True}
+    _write_journal(config, journal)
     finish(config)
 
 
 def renew_records(plan: Plan) -> dict[Path, files.Record]:
     """Return the records that change, when all hashes of other files and records in them agree."""
-    digests, is_open = plan.digests, True
-    while is_open:
-        is_open = False
-        for path, (old, changed) in plan.records.items():
-            new = _with_digests(plan, path, changed)
-            pairs = [(_hash(old), _hash(new)), (old["seal"], new["seal"])]
+    while True:
+        renewed = {path: _with_digests(plan, path, new) for path, (_, new) in plan.records.items()}
+        pairs = dict[str, str]()
+        for path, new in renewed.items():
+            old, _ = plan.records[path]
+            pairs |= {_hash(old): _hash(new), old["seal"]: new["seal"]}
             if "inputs" in old:
-                pairs.append((_hash(old["inputs"]), _hash(new["inputs"])))
-            for each, other in pairs:
-                if each != other and digests.get(each) != other:
-                    digests[each], is_open = other, True
-    renewed = {path: _with_digests(plan, path, new) for path, (_, new) in plan.records.items()}
-    return {path: new for path, new in renewed.items() if new != plan.records[path][0]}
+                pairs[_hash(old["inputs"])] = _hash(new["inputs"])
+        pairs = {old: new for old, new in pairs.items() if old != new}
+        if pairs.items() <= plan.digests.items():
+            return {path: new for path, new in renewed.items() if new != plan.records[path][0]}
+        plan.digests |= pairs
 
 
 def _with_digests(plan: Plan, path: Path, record: files.Record) -> files.Record:
@@ -596,8 +609,7 @@ def finish(config: Config) -> bool:
             os.replace(staged(path), path)
             files.fsync_folder(path.parent)
     if is_complete:
-        names = journal["name"], journal["token"], journal["others"]
-        _finish_in_place(config, Substitution(*names, is_word=journal["is_word"]), journal)
+        _finish_in_place(config, journal)
         for path in map(Path, journal["removed"]):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -610,8 +622,9 @@ def finish(config: Config) -> bool:
     return bool(is_complete)
 
 
-def _finish_in_place(config: Config, texts: Substitution, journal: files.Record) -> None:
+def _finish_in_place(config: Config, journal: files.Record) -> None:
     """Rewrite the files to which others may write meanwhile; what has the token already stays."""
+    texts = Substitution(**journal["texts"])
     if config.contact_log.exists():
         change = partial(change_entry, texts, forgotten.read(config))
         log.rewrite(config.contact_log, assignments.KINDS, change)
@@ -634,71 +647,6 @@ def replace_log(path: Path, texts: Substitution) -> None:
             files.fsync_folder(path.parent)
 
 
-# ---- what still has the name
-
-
-def find_in_sources(config: Config, name: str) -> list[str]:
-    """Describe the files and tables that have the name, and those that cannot be read."""
-    lines = []
-    for folder in (config.input_folder, config.test_folder):
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-            if path.is_file() and (line := _find_in_file(config, path, name)):
-                lines.append(line)
-            if name in unicodedata.normalize("NFC", path.name):
-                lines.append(
-                    f"{path}: the name of the file contains it, and so does what was recorded about "
-                    "the file; rename the file"
-                )
-    if name in config.file.read_text("utf-8"):
-        lines.append(f"{config.file}: put the token in place of the name there")
-    tables_ = [_find_in_table(config, each, name) for each in config.databases]
-    return [*lines, *filter(None, tables_)]
-
-
-def _find_in_table(config: Config, database: Database, name: str) -> str | None:
-    place = f"table {database.name}"
-    try:
-        with databases.reading(database, None, seconds=config.max_source_seconds) as reading:
-            count = sum(_count_cells(chunk, name) for chunk in reading.chunks)
-    except SourceError as error:
-        return f"{place}: cannot be read ({error}); check it yourself"
-    return f"{place}: {wording.plural(count, 'cell')}; remove the name there" if count else None
-
-
-def _find_in_file(config: Config, path: Path, name: str) -> str | None:
-    try:
-        with source_files.reading(path, dialect=config.files.dialect(path.name)) as file:
-            count = _count_in_source(file, name)
-    except (Refused, SourceError):
-        count = 0
-    try:
-        if not count and not rewriting.find_in(path, {name}):
-            return None
-    except rewriting.UNREADABLE as error:
-        return f"{path}: cannot be read ({error}); check it yourself"
-    return f"{path}: {wording.plural(count, 'cell') if count else 'its content'}; remove the name there"
-
-
-def _count_in_source(file: source_files.File, name: str) -> int:
-    for fast in (True, False):
-        try:
-            with source_files.open_table(file, fast=fast) as table:
-                return sum(_count_cells(chunk, name) for chunk in table.chunks)
-        except NotPlain:
-            continue
-    raise AssertionError("the strict lane reads every file")
-
-
-def _count_cells(chunk: Chunk, name: str) -> int:
-    """Count the cells that are the name, however it is written, also in rows with too many cells."""
-    word, count = max(name.split(), key=len), 0
-    for column in (*chunk.columns, pa.array([c for _, row in chunk.odd for c in row], pa.string())):
-        composed = column if name.isascii() else pc.utf8_normalize(column, "NFC")
-        cells = column.filter(pc.match_substring(composed, word)).to_pylist()
-        count += sum(read_client(cell, "").value == name for cell in cells)
-    return count
-
-
 def describe(config: Config, result: Plan) -> list[str]:
     """Describe what is replaced where, and what a person has to do about the rest."""
     name = result.texts.name
@@ -713,19 +661,22 @@ def describe(config: Config, result: Plan) -> list[str]:
     ]
     kept = dict.fromkeys(result.kept)
     lines += [f"still contains the name, or may contain it: {path}; delete it" for path in kept]
-    sources = find_in_sources(config, name)
+    sources = source_search.find(config, name)
     lines += [f"a source still has the name: {each}" for each in sources]
     if sources:
         lines.append("what is read from a source gets the token in place of the name")
     if config.write_back.url:
         lines.append("the next run replaces the name in the table of write_back")
     if result.similar:
-        others = ", ".join(map(repr, result.similar))
         lines.append(
-            f"similar names, which stay: {others}; if it is the same client, forget them too"
+            f"{_list_similar(result)}; they stay: if it is the same client, forget them too"
         )
     lines.append(
         "backups, exports, sent messages and logs elsewhere, such as the journal, that were made before "
         "still have the name: delete or rewrite them"
     )
     return lines
+
+
+def _list_similar(result: Plan) -> str:
+    return f"similar names: {', '.join(map(repr, result.similar))}"

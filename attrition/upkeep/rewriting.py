@@ -37,7 +37,9 @@ CLIENT = "client"  # the column of names in our own tables
 DIGEST = re.compile(r"\b[0-9a-f]{16,64}\b")
 MAX_UNPACKED = 1 << 28  # bytes of a workbook
 BLOCK = 1 << 20  # bytes of a text, or rows of a history, that are in memory at a time
+WIDER = 0xFEE0  # from a character of ASCII to the full-width one
 SEPARATOR = re.compile(r"([;|\t])")
+TAG, NUMBER = re.compile("(<[^>]*>)"), re.compile("[-+.0-9eE]+")
 MARKUP = (".xml", ".rels", ".vml")  # the parts of a workbook that contain text
 Target = IO[bytes] | None
 # Raised if a file is not what its name says; those of ours were verified before.
@@ -48,14 +50,15 @@ Change = Callable[[str], str]
 class Substitution:
     """A name and the token that takes its place; `count` is how often it was replaced.
 
-    others: longer names of other clients that contain the name, which stay
+    others: names of other clients that are like the name or contain it, and stay
     is_word: whether the name is also a word or a value of its own, such as a number or a city: then it
-    is replaced in what programs wrote only if it stands alone or in quotes
+    is replaced in what programs wrote only if it stands in quotes
+    is_client: whether a cell was the name
     """
 
     def __init__(self, name: str, token: str, others: Iterable[str], *, is_word: bool) -> None:
         self.name, self.token, self.is_word, self.count = name, token, is_word, 0
-        self.others = sorted(others, key=lambda each: (-len(each), each))
+        self.others, self.is_client = sorted(others, key=lambda each: (-len(each), each)), False
 
     @cached_property
     def spelled(self) -> set[str]:
@@ -71,54 +74,90 @@ class Substitution:
                 repr(name),
                 ascii(name),
             )
-            in_url = quote(name), quote(name, safe=""), quote_plus(name)
-            in_html = escape(name), escape(name, quote=False)
-            result |= {name, *(each[1:-1] for each in in_code), *in_html, *in_url}
-            result.add(name.replace('"', '""'))
+            result |= {name, name.replace('"', '""'), *(each[1:-1] for each in in_code)}
+            result |= {escape(name), escape(name, quote=False)}
+            result |= {quote(name), quote(name, safe=""), quote_plus(name)}
         return result
 
     @cached_property
+    def _name(self) -> re.Pattern[str]:
+        """The name in letters of any case and width."""
+        names = sorted(self.spelled, key=len, reverse=True)
+        return re.compile("|".join(map(_any_width, names)), re.IGNORECASE)
+
+    @cached_property
     def _patterns(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
-        """All names, the longest first, as a word and in quotes; a blank may be the end of a line."""
-        names = [*self.others, *sorted(self.spelled, key=len, reverse=True)]
-        either = "|".join(r"\s+".join(map(re.escape, name.split())) for name in names)
-        in_quotes = f"(?<=['\"])(?:{either})(?=['\"])"
-        return re.compile(f"(?<!\\w)(?:{either})(?!\\w)"), re.compile(in_quotes)
+        """All names, the longest first, as a word and in quotes."""
+        longer = [_join(each, re.escape) for each in self.others if not self.is_spelling(each)]
+        name = self._name.pattern
+        either = f"(?:(?P<other>{'|'.join(longer or ['(?!)'])})|{name})"
+        patterns = f"(?<!\\w){either}(?!\\w)", f"(?<=['\"]){either}(?=['\"])"
+        return re.compile(patterns[0], re.IGNORECASE), re.compile(patterns[1], re.IGNORECASE)
+
+    def is_in(self, text: str) -> bool:
+        """Return whether a text contains the name as a word, however it is written."""
+        return bool(self._patterns[0].search(text))
+
+    def is_spelling(self, text: str) -> bool:
+        return bool(self._name.fullmatch(text))
 
     def in_prose(self, text: str) -> str:
-        """Replace the name where it stands as a word, unless it is part of another client's name."""
+        """Replace the name where it stands as a word, however it is written.
+
+        It stays in another client's name, and if another client's name is written just so.
+        """
         return self._replace(self._patterns[0], text)
 
     def in_quotes(self, text: str) -> str:
         return self._replace(self._patterns[1], text)
 
     def in_message(self, text: str) -> str:
-        """Replace the name in what a program wrote."""
-        return self.in_quotes(text) if self.is_word else self.in_prose(text)
+        """Replace the name in what a program wrote: as it is, and in quotes however it is written."""
+        text = self.in_quotes(text)
+        return text if self.is_word else self._replace(self._patterns[0], text, is_exact=True)
 
-    def _replace(self, pattern: re.Pattern[str], text: str) -> str:
-        spelled = {" ".join(name.split()) for name in self.spelled}
-
+    def _replace(self, pattern: re.Pattern[str], text: str, *, is_exact: bool = False) -> str:
         def change(match: re.Match[str]) -> str:
-            is_name = " ".join(match[0].split()) in spelled
-            self.count += is_name
-            return self.token if is_name else match[0]
+            found = {match[0], " ".join(match[0].split())}
+            is_other = match["other"] or not found.isdisjoint(self.others)
+            if is_other or (is_exact and found.isdisjoint(self.spelled)):
+                return match[0]
+            self.count += 1
+            return self.token
 
         return pattern.sub(change, text)
 
     def cell(self, text: str) -> str:
         """Replace a cell that is the name, or the name with the apostrophe before a formula."""
-        names = {unicodedata.normalize("NFC", each) for each in (text, restore_formula(text))}
-        if text != self.name and self.name not in names:
+        if self.name not in {
+            unicodedata.normalize("NFC", each) for each in (text, restore_formula(text))
+        }:
             return text
-        self.count += 1
+        self.count, self.is_client = self.count + 1, True
         return self.token
 
     def cells(self, texts: pa.Array) -> tuple[pa.Array, int]:
         """Replace cells of our own tables, which contain names as they are."""
         is_name = pc.fill_null(pc.equal(texts, self.name), False)
         count = pc.sum(is_name).as_py() or 0
+        self.is_client |= count > 0
         return pc.if_else(is_name, self.token, texts) if count else texts, count
+
+
+def _join(name: str, write: Change) -> str:
+    """Return a pattern of a name; a blank may be the end of a line."""
+    return r"\s+".join(map(write, name.split()))
+
+
+def _any_width(name: str) -> str:
+    """Return a pattern of a name in letters of any width."""
+
+    def write(character: str) -> str:
+        narrow = unicodedata.normalize("NFKC", character)
+        wide = chr(ord(narrow) + WIDER) if "!" <= narrow <= "~" and len(narrow) == 1 else narrow
+        return f"(?:{'|'.join(map(re.escape, dict.fromkeys([character, narrow, wide])))})"
+
+    return _join(name, lambda word: "".join(map(write, word)))
 
 
 def replace_digests(text: str, digests: Mapping[str, str]) -> str:
@@ -229,10 +268,9 @@ def change_raw(line: str, change: Change) -> str:
     They are split at other separators too: by the wrong one, the file may have been refused.
     """
     cells = next(csv.reader([line]), [])
-    changed = [(change(cell), SEPARATOR.split(cell)) for cell in cells]
     new = [
-        "".join(map(change, parts)) if whole == cell else whole
-        for cell, (whole, parts) in zip(cells, changed, strict=True)
+        whole if (whole := change(cell)) != cell else "".join(map(change, SEPARATOR.split(cell)))
+        for cell in cells
     ]
     return line if new == cells else tables.csv_bytes([new])[:-1].decode()
 
@@ -285,6 +323,8 @@ def rewrite_text(path: Path, target: Target, change: Change) -> None:
 def rewrite_workbook(path: Path, target: Target, change: Change) -> list[str]:
     """Change the text of a workbook, which is XML in a zip file; return the new text without codes.
 
+    Tags and numbers stay, or the workbook could not be opened; the values in tags are returned too.
+
     Raises: zipfile.BadZipFile, ValueError.
     """
     texts = []
@@ -294,9 +334,12 @@ def rewrite_workbook(path: Path, target: Target, change: Change) -> list[str]:
         for each in old.infolist():
             content = old.read(each)
             if each.filename.endswith(MARKUP):
-                text = change(content.decode("utf-8"))
-                texts.append(re.sub("<[^>]*>", "", text))
-                content = text.encode("utf-8")
+                parts = TAG.split(content.decode("utf-8"))
+                for i in range(0, len(parts), 2):  # the others are tags
+                    is_number = parts[i - 1] == "<v>" and NUMBER.fullmatch(parts[i])
+                    parts[i] = parts[i] if is_number else change(parts[i])
+                texts += ["".join(parts[::2]), *re.findall('"([^"]*)"', " ".join(parts[1::2]))]
+                content = "".join(parts).encode("utf-8")
             if new is not None:
                 new.writestr(each, content)
     return texts
@@ -343,14 +386,11 @@ def _open_writer(target: IO[bytes], file: Any) -> Any:
     """Open a Parquet file whose columns are encoded as those of another one."""
     group = file.metadata.row_group(0)
     columns = [group.column(i) for i in range(group.num_columns)]
-    levels = [each.path_in_schema for each in columns if each.has_dictionary_page]
-    compression = {
-        each.path_in_schema: "NONE" if each.compression == "UNCOMPRESSED" else each.compression
-        for each in columns
+    levels = [each.path_in_schema for each in columns if each.has_dictionary_page] or False
+    kinds = {
+        each.path_in_schema: each.compression.replace("UNCOMPRESSED", "NONE") for each in columns
     }
-    return pq.ParquetWriter(
-        target, file.schema_arrow, use_dictionary=levels or False, compression=compression
-    )
+    return pq.ParquetWriter(target, file.schema_arrow, use_dictionary=levels, compression=kinds)
 
 
 def rewrite_arrays(path: Path, target: Target, ids: Ids, texts: Substitution) -> int:

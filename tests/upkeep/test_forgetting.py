@@ -27,7 +27,7 @@ from attrition.rows.forgotten import Forgotten
 from attrition.storage import files, history, tables
 from attrition.upkeep import forgetting, integrity
 from attrition.upkeep.rewriting import Substitution
-from tests.conftest import make_rows, run_whole, write_config
+from tests.conftest import run_whole, write_config
 from tests.forgetting import (
     AT,
     DAY,
@@ -221,7 +221,7 @@ def test_unknown_names_and_unconfirmed_requests_change_nothing(project, capsys, 
     assert forget(config, "Nobody") == 2
     assert forget(config, NAME.upper()) == 2
     err = capsys.readouterr().err
-    assert "no file of the state contains this client" in err
+    assert "there is no client of this name" in err
     assert f"similar names: {NAME!r}" in err
     assert forget(config, NAME, "--dry-run") == 0
     out = capsys.readouterr().out
@@ -240,21 +240,44 @@ def test_unknown_names_and_unconfirmed_requests_change_nothing(project, capsys, 
     assert changed <= {"production_deployment/history.sqlite"}
 
 
-def test_sources_that_have_the_name_are_named(knowing):
-    lines = forgetting.find_in_sources(knowing, NAME)
-    names = [line.partition(":")[0].rpartition("/")[2] for line in lines]
-    assert names == ["current.csv", "history.csv", "refused.csv"]
+def test_a_name_is_known_only_if_a_client_has_it(tmp_path, capsys):
+    config = write_config(tmp_path)
+    put(config, "a.csv", f"{HEADER}\nBob Smith 4459,1,2,3,\nx,1,2,3,\nZoe,-1,2,3,\n")
+    ingestion.ingest_new_data(config)
+    note = "bob smith 4459 and Joe called"
+    log.append(config.contact_log, [Entry("x", "contact", "Sue", note=note)], AT)
+    state = digest(config.file.parent)
+    spellings = {"bob smith 4459": "'Bob Smith 4459'", "Joe": "", "zoe": "'Zoe'", "2": ""}
+    for name, close in spellings.items():
+        assert forget(config, name, "--yes") == 2
+        err = capsys.readouterr().err
+        assert f"--forget {name!r}: there is no client of this name" in err
+        assert close in err
+        assert ("only texts contain the name" in err) == (name != "zoe")
+    changed = {path for path, _ in state.items() ^ digest(config.file.parent).items()}
+    assert changed <= {"production_deployment/history.sqlite"}
+    assert forget(config, "Zoe", "--yes") == 0
 
 
-def test_a_table_that_has_the_name_is_named(tmp_path):
-    url = f"sqlite:///{tmp_path}/crm.sqlite"
-    config = write_config(tmp_path, databases=[{"name": "crm", "url": url, "table": "clients"}])
-    with log.sqlite3.connect(tmp_path / "crm.sqlite") as connection:
-        make_rows(3).assign(corporation=["a", NAME, "b"]).to_sql("clients", connection, index=False)
-    assert forgetting.find_in_sources(config, NAME) == ["table crm: 1 cell; remove the name there"]
-    (tmp_path / "crm.sqlite").unlink()
-    (line,) = forgetting.find_in_sources(config, NAME)
-    assert line.startswith("table crm: cannot be read")
+def test_notes_lose_every_spelling_that_no_other_client_has(tmp_path, capsys):
+    config = write_config(tmp_path)
+    names = ["B\u00f6b Smith 44", "b\u00f6b smith 44"]
+    lines = [f"{name},1,2,3," for name in names]
+    put(config, "a.csv", "\n".join([HEADER, *lines, "B\u00d6B  SMITH 44,-1,2,3,", ""]))
+    ingestion.ingest_new_data(config)
+    spellings = [
+        "B\u00d6B SMITH 44",
+        "bo\u0308b\nSmith 44",
+        "B\u00f6b \uff33mith\u3000\uff14\uff14",
+    ]
+    stays = ["b\u00f6b smith 44", "B\u00d6B  SMITH 44", "b\u00f6b smith 445", "BOB SMITH 44"]
+    note = "; ".join([*spellings, *stays])
+    log.append(config.contact_log, [Entry("y", "contact", "Sue", note=note)], AT)
+    assert forget(config, names[0], "--yes") == 0
+    token = token_of(config, names[0])
+    assert log.read(config.contact_log)[0][0].note == "; ".join([*[token] * 3, *stays])
+    assert f"similar names: {stays[1]!r}, {stays[0]!r}; they stay" in capsys.readouterr().out
+    assert [row[0] for row in final_rows(config)] == [token, stays[0]]
 
 
 def test_what_arrives_meanwhile_is_kept_and_gets_the_token(project, monkeypatch):
@@ -524,13 +547,14 @@ def test_a_word_is_no_client_where_it_is_a_column_a_value_or_a_source(tmp_path):
     columns = {"client": "who", "outcome": "left", "numeric": ["Size"], "categorical": ["town"]}
     config = write_config(tmp_path, columns=columns)
     put(
-        config, "Bo 2026.csv", "who,Size,town,left\nBo,1,Bo Hill,0\nSize,2,Ely,1\nEly,3,Bo Hill,0\n"
+        config,
+        "Bo 2026.csv",
+        "who,Size,town,left\nBo,1,Bo Hill,0\nSize,2,Ely,1\nEly,3,Bo Hill,0\nBo Ltd,1,,0\n",
     )
     ingestion.ingest_new_data(config)
     paths = forgetting.list_segments(config)
     texts = [
-        forgetting.make_substitution(config, paths, {"Bo Ltd"}, each, "X")
-        for each in ("Bo", "Size", "Ely")
+        forgetting.make_substitution(config, paths, each, "X")[0] for each in ("Bo", "Size", "Ely")
     ]
     assert [each.is_word for each in texts] == [False, True, True]
     assert texts[0].in_message("Bo, Bo Ltd, Bo 2026.csv") == "X, Bo Ltd, Bo 2026.csv"

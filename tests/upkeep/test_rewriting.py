@@ -41,6 +41,15 @@ def test_a_number_as_a_name_is_replaced_in_messages_only_in_quotes():
     assert texts.in_prose("12 called") == "X called"
 
 
+def test_only_people_write_a_name_in_any_case_and_width():
+    texts = Substitution("Ann 1", "X", ["ANN 1", "Ann 1 AG"], is_word=False)
+    spelled = "ann 1, \uff21NN\u3000\uff11, Ann\n1; ANN 1, ann 1 ag"
+    assert texts.in_prose(spelled) == "X, X, X; ANN 1, ann 1 ag"
+    assert texts.in_message(spelled) == "ann 1, \uff21NN\u3000\uff11, X; ANN 1, ann 1 ag"
+    assert texts.in_message("--forget 'ann 1': or 'ANN 1'") == "--forget 'X': or 'ANN 1'"
+    assert [texts.is_in(each) for each in ("(ANN 1)", "Ann 12")] == [True, False]
+
+
 @pytest.fixture
 def rewrite(tmp_path):
     """Rewrite a file with a content; return the new content and the result, after only counting."""
@@ -186,8 +195,23 @@ def test_a_workbook_changes_where_it_has_text(rewrite):
     with rewriting.zipfile.ZipFile(io.BytesIO(result)) as file:
         assert file.read("xl/sharedStrings.xml") == b"<t>X</t><t>Ann</t>"
         assert file.read("xl/media/a.png") == b"Ann\xff"
-    assert plain == ["XAnn"]
+    assert plain == ["XAnn"]  # no tag has a value
     assert texts.count == 2  # once to count, once to write
+
+
+@pytest.mark.parametrize("name", ["1", "Row"])
+def test_tags_and_numbers_of_a_workbook_stay(name, rewrite):
+    data = io.BytesIO()
+    sheet = (
+        '<?xml version="1.0"?><row r="1"><c r="A1"><v>1</v></c><c><v>by {}</v></c><t>{}</t></row>'
+    )
+    with rewriting.zipfile.ZipFile(data, "w") as file:
+        file.writestr("xl/worksheets/sheet1.xml", sheet.format(name, name))
+    texts = Substitution(name, "X", [], is_word=False)
+    result, plain = rewrite(rewriting.rewrite_workbook, data.getvalue(), texts.in_prose)
+    with rewriting.zipfile.ZipFile(io.BytesIO(result)) as file:
+        assert file.read("xl/worksheets/sheet1.xml").decode() == sheet.format("X", "X")
+    assert plain == ["1by XX", "1.0", "1", "A1"]
 
 
 def test_a_name_is_found_in_addresses_and_in_python():

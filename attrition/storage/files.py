@@ -240,8 +240,9 @@ def open_to_append(path: Path, mode: int = FILE_MODE, flags: int = 0) -> int:
     """Open a file to append a line; return its descriptor.
 
     It has a shared lock, so that no line gets lost if `--forget` puts another file in its place.
+    NFS wants to read and write a file that it locks.
     """
-    flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    flags |= os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     while True:
         descriptor = os.open(path, flags, mode)
         try:

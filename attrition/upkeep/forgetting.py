@@ -1,6 +1,6 @@
 """Forget a client on request: put a random token in place of the name everywhere, and keep the facts.
 
-`RULES` says how each file is rewritten. `plan` finds the name and counts, and changes nothing. `commit`
+`RULES` lists how each file is rewritten. `plan` finds the name, and changes nothing. `commit`
 writes the new files part by part beside the old ones, then the journal, then renames; from the journal
 on, a killed run is finished by `finish`. Databases and logs are rewritten in place instead, because the
 app or another run may write to them meanwhile. Hashes of the name are replaced like the name, because
@@ -11,6 +11,7 @@ again: every record that names the hash of a file that changed gets the new one.
 import csv
 import fcntl
 import html
+import logging
 import os
 import re
 import secrets
@@ -44,6 +45,8 @@ from attrition.rows.observations import name_hash
 from attrition.storage import files, history, tables
 from attrition.upkeep import integrity, rewriting, source_search
 from attrition.upkeep.rewriting import CLIENT, Ids, Substitution, Target, replace_digests
+
+logger = logging.getLogger(__name__)
 
 STAGED = ".forgotten"  # ending of a new file that waits beside the old one
 PROSE = ("note", "body", "subject", "text", "payload", "record")  # columns that people read
@@ -183,6 +186,9 @@ def pair_ids(config: Config, texts: Sequence[Mapping[str, pa.Array]], name: str,
 
 def change_segment(plan: Plan, path: Path, target: Target) -> int:
     """Write a segment with a token for the name; rows are sorted by the hash of their client."""
+    if path not in plan.paths:  # not one of ours
+        plan.kept.append(path)
+        return 0
     columns, column = plan.config.columns, plan.config.columns.client_name
     name, token = plan.texts.name, plan.texts.token
     old = read_rows(plan.config, path, name)
@@ -363,6 +369,7 @@ RULES = (
     Rule("", "*.parquet", lambda p, path, to: rewriting.rewrite_parquet(path, to, p.ids, p.texts)),
     Rule("", "*.npz", lambda p, path, to: rewriting.rewrite_arrays(path, to, p.ids, p.texts)),
     Rule("risk_history", "", lambda p, path, to: rewriting.rewrite_history(path, to, p.ids)),
+    Rule("access_folder", "*.json", _search),  # colleagues keep the names by which they sign in
     Rule("", "*.json", _change_record),
     Rule("contacts_folder", "*.pdf *.xlsb *.zip", lambda p, path, to: p.kept.append(path)),
     Rule("", "*.skops *.png *.pdf *.prom *.bin *.npy *.sqlite* *.gz *.xls", _search),
@@ -631,13 +638,15 @@ def _finish_in_place(config: Config, journal: files.Record) -> None:
     if config.history.exists():
         history.rewrite(config.history, partial(change_row, texts, journal["digests"]))
     for path in list_logs(config):
-        if _is_replaceable(path):
+        try:
             replace_log(path, texts)
+        except PermissionError as error:
+            logger.warning("%s: still contains the name: %s; delete it", path, error.strerror)
 
 
 def replace_log(path: Path, texts: Substitution) -> None:
     """Replace a log that has the name, while others wait to append to it, see `files.open_to_append`."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         before = texts.count
         rewriting.rewrite_log(path, None, texts.in_message)
@@ -653,14 +662,17 @@ def describe(config: Config, result: Plan) -> list[str]:
     total = sum(result.counts.values())
     lines = [
         f"{name!r}: {wording.plural(total, 'replacement')} in "
-        f"{wording.plural(len(result.counts), 'file')}, by {result.texts.token}"
+        f"{wording.plural(len(result.counts), 'file')}, with {result.texts.token}"
     ]
     lines += [f"  {path}: {count}" for path, count in sorted(result.counts.items())]
     lines += [
         f"  {path}: removed; a run writes it again if it is needed" for path in result.removed
     ]
     kept = dict.fromkeys(result.kept)
-    lines += [f"still contains the name, or may contain it: {path}; delete it" for path in kept]
+    for path in kept:
+        is_people = config.access_folder in path.parents
+        advice = "to change that, python app.py --revoke NAME" if is_people else "delete it"
+        lines.append(f"still contains the name, or may contain it: {path}; {advice}")
     sources = source_search.find(config, name)
     lines += [f"a source still has the name: {each}" for each in sources]
     if sources:
@@ -672,8 +684,8 @@ def describe(config: Config, result: Plan) -> list[str]:
             f"{_list_similar(result)}; they stay: if it is the same client, forget them too"
         )
     lines.append(
-        "backups, exports, sent messages and logs elsewhere, such as the journal, that were made before "
-        "still have the name: delete or rewrite them"
+        "backups, exports, sent messages and logs elsewhere, such as that of systemd, that were made "
+        "before still have the name: delete or rewrite them"
     )
     return lines
 

@@ -42,8 +42,13 @@ SEPARATOR = re.compile(r"([;|\t])")
 TAG, NUMBER = re.compile("(<[^>]*>)"), re.compile("[-+.0-9eE]+")
 MARKUP = (".xml", ".rels", ".vml")  # the parts of a workbook that contain text
 Target = IO[bytes] | None
-# Raised if a file is not what its name says; those of ours were verified before.
-UNREADABLE = (ValueError, EOFError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error)
+# Raised if a file is not what its name says, or is encrypted; those of ours were verified before.
+UNREADABLE = (
+    *(ValueError, EOFError, RuntimeError),
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+)
 Change = Callable[[str], str]
 
 

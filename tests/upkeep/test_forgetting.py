@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import unicodedata
+import zipfile
 from threading import Thread
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import ingestion
@@ -534,10 +536,50 @@ def test_files_that_cannot_be_changed_are_named(project):
     (reports / "old.parquet").write_bytes(b"PAR1")
     with gzip.open(reports / "fullprocess.log.gz", "wb") as file:
         file.write(NAME.encode())
+    (inbox / "secret.xlsx").write_bytes(encrypted_zip())
     assert [path.name for path in forgetting.plan(project, NAME).kept] == [
-        *("copy.sqlite", "old.xls", "scan.pdf"),
+        *("copy.sqlite", "old.xls", "scan.pdf", "secret.xlsx"),
         *(".clients.parquet.12.tmp", "fullprocess.log.gz", "old.parquet"),
     ]
+
+
+def encrypted_zip():
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        file.writestr("xl/workbook.xml", "<a/>")
+    packed = bytearray(data.getvalue())
+    for header, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        packed[packed.index(header) + place] |= 1
+    return bytes(packed)
+
+
+def test_a_table_of_others_beside_the_rows_is_named(project):
+    other = project.output_folder / "finaldata-old.parquet"
+    pq.write_table(pa.table({project.columns.client_name: [NAME]}), other)
+    plan = forgetting.plan(project, NAME)
+    assert (plan.kept, other in plan.staged) == ([other], False)
+
+
+def test_a_user_of_the_same_name_keeps_it_and_is_named(project):
+    record = files.encode(files.sealed({"users": {NAME: "1"}}))
+    files.write_bytes(project.users, record)
+    plan = forgetting.plan(project, NAME)
+    (line,) = [line for line in forgetting.describe(project, plan) if "users.json" in line]
+    assert line.endswith("users.json; to change that, python app.py --revoke NAME")
+    forgetting.commit(project, plan)
+    assert project.users.read_bytes() == record
+
+
+def test_a_log_that_may_not_be_replaced_does_not_stop_the_rest(project, monkeypatch, caplog):
+    plan = forgetting.plan(project, NAME)
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(forgetting, "replace_log", refuse)
+    forgetting.commit(project, plan)
+    assert not project.forgetting.exists()
+    assert f"{project.diary}: still contains the name: Operation not permitted" in caplog.text
 
 
 # ---- the parts

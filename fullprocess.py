@@ -834,16 +834,16 @@ def write_metrics(config: Config, unavailable: Sequence[str], good_at: str | Non
 def keep_state(config: Config, outcome: Outcome) -> None:
     """Record the run's inputs and outputs, so that the next run can see whether anything is new.
 
-    If this run was not good, `good_at` is the end of the last good one.
+    If a source could not be read, `good_at` is the end of the last run that read all of them.
     """
-    is_good = not outcome.unavailable
-    good_at = files.utc_now() if is_good else runs.last_good_at(config)
+    all_read = not outcome.unavailable
+    good_at = files.utc_now() if all_read else runs.last_good_at(config)
     write_metrics(config, outcome.unavailable, good_at)
     assessed = (files.read_record(config.assessment_record) or {})["inputs"]
     record = {
         "complete": not outcome.is_partial and not outcome.waiting,
         "ended_at": files.utc_now(),
-        "good": is_good,
+        "good": all_read,
         "good_at": good_at,
         **outcome.failed,
         "state": outcome.inputs | find_products(config),

@@ -130,6 +130,7 @@ PASSWORD = Form(environment.NAME.fullmatch, _VARIABLE, "is the password itself")
 LINK = Form(re.compile(r"https?://.|\$\{\w+\}").match, "https://... or ${NAME}", "is no address")
 _EMAIL = re.compile(r"[^\s@,;<>]+@[^\s@,;<>]+")
 EMAIL = Form(_EMAIL.fullmatch, "an address such as ann@example.com")
+ADDRESSES = "a list of e-mail addresses"
 TIME_ZONE = Form(_is_time_zone, "a name such as Europe/Berlin")
 DATES = Form(_has_date, "the format of a date with its day, month and year, such as %d.%m.%Y")
 
@@ -446,7 +447,7 @@ class Webhook:
 class Alerts:
     """Where a run reports that a problem has begun or has ended."""
 
-    recipients: tuple[str, ...] = setting((), form=EMAIL)
+    recipients: tuple[str, ...] = setting((), expected=ADDRESSES, form=EMAIL)
     """addresses that get alerts by `mail`"""
     webhook: Webhook | None = None
     """address that gets alerts by HTTP"""
@@ -472,7 +473,7 @@ class Digest:
         (), expected="an object of managers and addresses", form=EMAIL
     )
     """address of each client manager, by the name in `columns.manager`; `mail` names the server"""
-    lead: tuple[str, ...] = setting((), form=EMAIL)
+    lead: tuple[str, ...] = setting((), expected=ADDRESSES, form=EMAIL)
     """addresses that get the digest of the whole team"""
     weekday: Weekday = "monday"
     """day of the week in `time_zone`"""

@@ -81,7 +81,9 @@ def describe_team(config: Config, record: Row, work: Worklist) -> Content:
     counts = work.listed.counts()
     overdue = len(find_follow_ups(work, Filters(), until=days_after(work.day, -1)))
     worse = len(much_worse(work, Filters()))
-    lines += ["", f"Follow-ups overdue: {overdue:,}. Risks up by ten points or more: {worse:,}."]
+    on_list = counts[ranking.OVERDUE]
+    follow_ups = f"Follow-ups overdue: {overdue:,}, {on_list:,} of them on the list."
+    lines += ["", f"{follow_ups} Risks up by ten points or more: {worse:,}."]
     if team := [row for row in record.get("team") or () if row["manager"]]:
         lines += ["", "The team in the last 30 days:"]
         lines += [
@@ -92,7 +94,7 @@ def describe_team(config: Config, record: Row, work: Worklist) -> Content:
     if experiment := record.get("experiment"):
         lines += ["", f"Does calling help? {effect.verdict(experiment, config.currency).headline}"]
     lines += ["", *_link(config)]
-    subject = f"The team: {sum(counts.values()):,} clients to call, {overdue:,} overdue"
+    subject = f"The team: {sum(counts.values()):,} clients to call, {on_list:,} overdue"
     return {"event": "digest", "subject": subject, "text": "\n".join(lines).strip()}
 
 

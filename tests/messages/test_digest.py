@@ -81,7 +81,7 @@ def test_follow_ups_of_the_week_are_named_the_oldest_first(config):
 def test_lead_reads_the_portfolio_and_whether_calling_helps(config):
     (text,) = texts(config, Recipient(None, LEAD))
     assert text.splitlines()[0].endswith(" are expected to leave.")
-    assert "Value at risk: EUR" in text and "Follow-ups overdue: 0" in text
+    assert "Value at risk: EUR" in text and "Follow-ups overdue: 0, 0 of them on the list" in text
     assert "  Ann: 18 on the list, 0 reached, follow-ups kept: none due\n" in text
     assert "Does calling help?" not in text
     record = files.read_record(config.assessment_record)

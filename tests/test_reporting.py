@@ -560,7 +560,11 @@ def test_report_states_whether_calling_helps_on_page_one_and_what_that_rests_on(
     assert f"Does calling help? {line}" in first
     rest = " ".join(others)
     for part in (
-        *(line, "Held out by chance 100 31 (31 %) 33 104 25 0 2.0 %", "Sample ratio: 20 %"),
+        *(
+            line,
+            "Held out by chance 100 31 (31 %) 33 104 25 0 2.0 %",
+            "Sample ratio: At the look on 1 July 2026: 20 %",
+        ),
         *("25 clients who would be listed", "fewer left, in points", "Apr 2026 Jul 2026"),
     ):
         assert part in rest

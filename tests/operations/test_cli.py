@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import os
 import sys
 from dataclasses import dataclass
 
@@ -173,3 +174,15 @@ def test_a_step_by_hand_does_not_begin_a_history_that_is_gone_anew(empty_project
     assert cli.run(options(empty_project), "training", raising(AssertionError("ran"))) == 1
     assert "history.sqlite: is missing" in caplog.text
     assert not empty_project.history.exists()
+
+
+def test_a_pipe_in_place_of_the_file_that_stdout_was_is_no_error(tmp_path, monkeypatch):
+    reader, writer = os.pipe()
+    with (tmp_path / "out").open("w") as file, os.fdopen(reader) as pipe:
+        os.dup2(writer, file.fileno())
+        os.close(writer)
+        monkeypatch.setattr(sys, "stdout", file)
+        cli.open_standard_streams()
+        print("done", file=file)
+        file.close()
+        assert pipe.read() == "done\n"
